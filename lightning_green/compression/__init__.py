@@ -1,0 +1,37 @@
+"""Smaller models in pure PyTorch: masks and schedules, removed channels, fake quantisation, distillation, export."""
+
+from lightning_green.compression.channel_pruner import ChannelPruner
+from lightning_green.compression.channels import removable_widths, remove_channels, slice_optimizer
+from lightning_green.compression.granularity import Granularity, masks_for
+from lightning_green.compression.mask_pruner import MaskPruner
+from lightning_green.compression.masked_parameters import MaskedParameters
+from lightning_green.compression.masks import block_mask, global_masks, n_m_mask, unstructured_mask
+from lightning_green.compression.parameters import measured_sparsity, prunable_parameters
+from lightning_green.compression.resizing import load_pruned, resize_to
+from lightning_green.compression.rigl import erdos_renyi_sparsities, rigl_mask
+from lightning_green.compression.schedules import Moment, Ramp, Span, sparsity_at
+
+__all__ = [
+    "ChannelPruner",
+    "Granularity",
+    "MaskPruner",
+    "MaskedParameters",
+    "Moment",
+    "Ramp",
+    "Span",
+    "block_mask",
+    "erdos_renyi_sparsities",
+    "global_masks",
+    "load_pruned",
+    "masks_for",
+    "measured_sparsity",
+    "n_m_mask",
+    "prunable_parameters",
+    "removable_widths",
+    "remove_channels",
+    "resize_to",
+    "rigl_mask",
+    "slice_optimizer",
+    "sparsity_at",
+    "unstructured_mask",
+]

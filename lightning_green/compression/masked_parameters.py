@@ -1,0 +1,75 @@
+"""Masks beside a model: applied to weights and to momentum, never part of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class MaskedParameters:
+    """Parameters and their masks; the model keeps its parameters, names and checkpoints.
+
+    ::
+
+        masked = MaskedParameters(prunable_parameters(model))
+        masked.masks = global_masks({n: magnitude_scores(p) for n, p in masked.parameters.items()}, 0.8)
+        masked.apply()
+
+    Args:
+        parameters: The parameters by name; the objects that the optimizer updates.
+
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        self.parameters = dict(parameters)
+        self._masks: dict[str, Tensor] = {}
+        self._factors: dict[int, Tensor] = {}
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """Boolean masks by parameter name, True where a weight is kept; parameters without one are dense."""
+        return self._masks
+
+    @masks.setter
+    def masks(self, masks: Mapping[str, Tensor]) -> None:
+        for name, mask in masks.items():
+            parameter = self.parameters.get(name)
+            if parameter is None:
+                raise ValueError(f"There is a mask for {name!r}, but the model has no such parameter to prune.")
+            if parameter.shape != mask.shape:
+                shapes = f"{tuple(parameter.shape)}, got {tuple(mask.shape)}"
+                raise ValueError(f"The mask of {name!r} should have the parameter's shape {shapes}.")
+        self._masks = {name: mask.to(self.parameters[name].device, torch.bool) for name, mask in masks.items()}
+        # Multiplying by numbers of the weight's own type is several times faster than by booleans.
+        self._factors = {
+            id(self.parameters[name]): m.to(self.parameters[name].dtype) for name, m in self._masks.items()
+        }
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Set the weights that the masks drop to zero."""
+        pairs = [(p, self._factors[id(p)]) for p in self.parameters.values() if id(p) in self._factors]
+        if pairs:
+            torch._foreach_mul_([p for p, _ in pairs], [f for _, f in pairs])
+
+    @torch.no_grad()
+    def apply_to_state(self, optimizer: torch.optim.Optimizer) -> None:
+        """Set the momentum of dropped weights to zero, so that it does not move them when they come back.
+
+        This is every floating-point state of a parameter's shape, except second moments (a name with ``sq`` in it):
+        zero there means an enormous step for a weight that grows back.
+        """
+        states, factors = [], []
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                factor = self._factors.get(id(parameter))
+                if factor is None:
+                    continue
+                for key, state in optimizer.state.get(parameter, {}).items():
+                    if torch.is_tensor(state) and state.shape == factor.shape and "sq" not in key:
+                        states.append(state)
+                        factors.append(factor)
+        if states:
+            torch._foreach_mul_(states, factors)

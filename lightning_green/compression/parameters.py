@@ -1,0 +1,65 @@
+"""Which parameters are pruned, and under which stable names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from lightning_green.compression._arguments import matching
+
+PRUNABLE = (nn.Linear, nn.modules.conv._ConvNd)
+
+
+def plain_name(name: str) -> str:
+    """Return a parameter's name without what ``torch.compile`` puts into it, so that it is the same in every run."""
+    return name.replace("_orig_mod.", "")
+
+
+def prunable_parameters(
+    model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> dict[str, nn.Parameter]:
+    """Return the parameters to prune by name, in the model's order.
+
+    These are the weights of linear and convolutional layers. Biases, norms and embeddings are left alone, and so is
+    a weight that is tied to an embedding. A parameter that several modules share appears once, under its first
+    name.
+
+    Args:
+        model: The model.
+        include: Patterns (a parameter, a module, or a shell pattern such as ``"encoder.*.weight"``) of parameters
+            to prune as well, of whatever kind; a parameter that is named here is never left out.
+        exclude: Patterns of parameters to leave alone.
+
+    Raises:
+        ValueError: If a pattern matches nothing, or nothing is left to prune.
+
+    """
+    names: dict[int, str] = {}
+    parameters: dict[str, nn.Parameter] = {}
+    for name, parameter in model.named_parameters():
+        parameters[plain_name(name)] = parameter
+        names[id(parameter)] = plain_name(name)
+    chosen: set[str] = set()
+    embedded: set[str] = set()
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(module, PRUNABLE) and id(weight) in names:
+            chosen.add(names[id(weight)])
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and id(weight) in names:
+            embedded.add(names[id(weight)])
+    chosen -= embedded
+    chosen -= matching("exclude", exclude, list(parameters))
+    chosen |= matching("include", include, list(parameters))
+    chosen = {name for name in chosen if parameters[name].requires_grad}
+    if not chosen:
+        raise ValueError("There is no parameter to prune: the model has no linear or convolutional weight that trains.")
+    return {name: parameter for name, parameter in parameters.items() if name in chosen}
+
+
+def measured_sparsity(parameters: dict[str, nn.Parameter]) -> dict[str, float]:
+    """Return the fraction of zeros, truly counted: of each parameter by name, and of all together under ``""``."""
+    zeros = {name: int((p.detach() == 0).sum()) for name, p in parameters.items()}
+    total = sum(p.numel() for p in parameters.values())
+    overall = sum(zeros.values()) / total if total else 0.0
+    return {"": overall} | {name: zeros[name] / p.numel() for name, p in parameters.items()}

@@ -1,0 +1,140 @@
+"""A classifier, its data, and fits that stop and go on: what the tests of the compression callbacks share."""
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Residual(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU()  # used twice
+
+    def forward(self, x):
+        y = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(y)) + x)
+
+
+class Net(nn.Module):
+    def __init__(self, width=8):
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+        self.block = Residual(width)
+        self.dropout = nn.Dropout(0.1)
+        self.fc = nn.Linear(width, 4)
+
+    def forward(self, x):
+        x = self.block(nn.functional.relu(self.bn(self.stem(x)))).mean((2, 3))
+        return self.fc(self.dropout(x))
+
+
+class Lit(pl.LightningModule):
+    def __init__(self, optimizer="sgd", width=8):
+        super().__init__()
+        self.net = Net(width)
+        self.optimizer = optimizer
+        self.register_buffer("causal_mask", torch.ones(3))  # a name that broke Lightning's own pruning
+
+    def training_step(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", nn.functional.cross_entropy(self.net(batch[0]), batch[1]))
+
+    test_step = validation_step
+
+    def configure_optimizers(self):
+        groups = [{"params": self.net.stem.parameters(), "lr": 0.02}, {"params": list(self.net.parameters())[1:]}]
+        if self.optimizer == "adam":
+            optimizer = torch.optim.AdamW(groups, 1e-2)
+        else:
+            optimizer = torch.optim.SGD(groups, 0.05, momentum=0.9, weight_decay=1e-3)
+        return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)]
+
+
+def loader(size=48, batch=8):
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(size, 3, 8, 8, generator=generator)
+    y = (x.mean((1, 2, 3)) * 40).long() % 4
+    return DataLoader(TensorDataset(x, y), batch)
+
+
+class SeededSteps(Callback):
+    """Makes dropout and data a function of the position, as an exactly resumed run does."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        torch.manual_seed(1000 * trainer.current_epoch + batch_idx)
+        dataset = trainer.train_dataloader.dataset
+        start = batch_idx * len(batch[0])
+        for tensor, whole in zip(batch, dataset.tensors, strict=True):
+            tensor.copy_(whole[start : start + len(tensor)])
+
+
+class SaveAt(Callback):
+    """Saves in `on_train_batch_end` of the batch that makes the given step."""
+
+    def __init__(self, folder, steps):
+        self.folder, self.steps = folder, steps
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step in self.steps:
+            trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
+
+
+def trainer(folder, callbacks, epochs=3, **kwargs):
+    options = {
+        "default_root_dir": folder,
+        "max_epochs": epochs,
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
+    return pl.Trainer(callbacks=callbacks, **{**options, **kwargs})
+
+
+def assert_equal(a, b, path=""):
+    """Fail where two nested states differ in any bit."""
+    assert type(a) is type(b), f"{path}: {type(a)} and {type(b)}"
+    if isinstance(a, torch.Tensor):
+        assert a.shape == b.shape, f"{path}: {a.shape} and {b.shape}"
+        assert torch.equal(a, b), f"{path}: differs by {(a.float() - b.float()).abs().max()}"
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), f"{path}: {a.keys() ^ b.keys()}"
+        for key in a:
+            assert_equal(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{path}/{i}")
+    else:
+        assert a == b, f"{path}: {a} and {b}"
+
+
+def assert_resumes_exactly(folder, make_callbacks, steps, make_module=Lit, val=True, **kwargs):
+    """Train without a stop and once more from each checkpoint; weights, optimizer and callbacks have to be equal."""
+
+    def fit(ckpt=None, save=()):
+        torch.manual_seed(0)
+        module = make_module()
+        t = trainer(folder, [*make_callbacks(), SeededSteps(), SaveAt(folder, save)], **kwargs)
+        t.fit(module, loader(), loader(16) if val else None, ckpt_path=ckpt, weights_only=True if ckpt else None)
+        t.save_checkpoint(folder / "end.ckpt")
+        end = torch.load(folder / "end.ckpt", weights_only=True)
+        return module, {key: end[key] for key in ("state_dict", "optimizer_states", "callbacks", "lr_schedulers")}
+
+    module, whole = fit(save=steps)
+    for step in steps:
+        assert (folder / f"{step}.ckpt").exists(), f"step {step} was never reached"
+        _, again = fit(ckpt=folder / f"{step}.ckpt")
+        assert_equal(again, whole, f"resumed at {step}")
+    return module, whole

@@ -1,0 +1,241 @@
+import copy
+import sys
+
+import pytest
+import torch
+from compression_kit import Lit, Net, SaveAt, assert_resumes_exactly, loader, trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import nn
+
+from lightning_green.callbacks.pruning import Pruning
+from lightning_green.compression import load_pruned
+
+
+def sparsity_of(module):
+    weights = [m.weight for m in module.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    return sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"target": 0.8}, 0.8),
+        ({"target": 0.6, "criterion": "movement", "schedule": "linear"}, 0.6),
+        ({"target": 0.6, "criterion": "gradient", "scope": "layer"}, 0.6),
+        ({"target": 0.5, "criterion": "random", "begin": "1ep", "end": "2ep"}, 0.5),
+        ({"target": 0.7, "criterion": "rigl"}, 0.7),
+        ({"target": 0.7, "criterion": "rigl", "scope": "layer"}, 0.7),
+        ({"target": 0.5, "granularity": "4x1", "schedule": "one_cycle"}, 0.5),
+        ({"target": 0.9, "schedule": "constant", "begin": 0.5, "exclude": ("net.fc",)}, 0.9 * 1368 / 1400),
+    ],
+)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_target_is_reached_and_kept(tmp_path, arguments, expected, optimizer):
+    module = Lit(optimizer)
+    trainer(tmp_path, [Pruning(**arguments)]).fit(module, loader())
+    assert sparsity_of(module) == pytest.approx(expected, abs=0.012)
+    assert not any("mask" in key and key != "causal_mask" for key in module.state_dict())
+
+
+def test_two_of_four_and_layers_that_do_not_fit_stay_dense(tmp_path):
+    module = Lit()
+    trainer(tmp_path, [Pruning(granularity="2:4")]).fit(module, loader())
+    groups = module.net.block.conv1.weight.movedim(1, -1).reshape(-1, 4)
+    assert ((groups == 0).sum(1) == 2).all()
+    assert (module.net.stem.weight != 0).all()  # 3 input channels
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"target": 0.8, "every_n_steps": 3},
+        {"target": 0.5, "criterion": "movement", "begin": 0.2, "every_n_steps": 2},
+        {"target": 0.5, "criterion": "random", "every_n_steps": 4},
+        {"target": 0.7, "criterion": "rigl", "every_n_steps": 3},
+        {"granularity": "2:4", "begin": "1ep"},
+        {"target": 0.5, "criterion": "gradient", "scope": "layer", "include": ("net.bn.weight",)},
+    ],
+)
+def test_masks_resume_exactly(tmp_path, arguments):
+    _, state = assert_resumes_exactly(tmp_path, lambda: [Pruning(**arguments)], steps=(1, 5, 6, 11, 15))
+    assert state["callbacks"]["Pruning[masks]"]["pruner"]["masks"]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_channels_resume_exactly_before_between_and_after_the_moments(tmp_path, accumulate):
+    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+    module, state = assert_resumes_exactly(
+        tmp_path,
+        lambda: [Pruning(0.5, "channels", begin=0.2, end=0.6, every_n_steps=2)],
+        steps=(2, 3, 4, 6, 8) if accumulate == 2 else (3, 4, 6, 11, 13),
+        make_module=lambda: Lit("adam", width=12),
+        accumulate_grad_batches=accumulate,
+    )
+    assert sum(p.numel() for p in module.parameters()) < 0.55 * sum(p.numel() for p in Lit(width=12).parameters())
+    fresh = Lit(width=12)
+    load_pruned(fresh, state["state_dict"])
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(fresh.eval().net(x), module.eval().net(x))
+
+
+def test_random_channels_resume_exactly(tmp_path):
+    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+    assert_resumes_exactly(
+        tmp_path,
+        lambda: [Pruning(0.4, "channels", criterion="random", begin=0.0, end=0.5, every_n_steps=3)],
+        steps=(1, 3, 7),
+    )
+
+
+def test_a_checkpoint_loads_without_the_callback_and_is_sparse(tmp_path):
+    module = Lit()
+    t = trainer(tmp_path, [Pruning(0.8), SaveAt(tmp_path, (12,))])
+    t.fit(module, loader())
+    state = torch.load(tmp_path / "12.ckpt", weights_only=True)["state_dict"]
+    plain = Lit()
+    plain.load_state_dict(state)
+    assert sparsity_of(plain) > 0.7
+    trainer(tmp_path, []).test(Lit(), loader(16), ckpt_path=tmp_path / "12.ckpt", verbose=False)
+    trainer(tmp_path, [Pruning(0.8)]).test(Lit(), loader(16), ckpt_path=tmp_path / "12.ckpt", verbose=False)
+
+
+def test_channels_test_from_a_wider_checkpoint_in_the_same_process(tmp_path):
+    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+    module = Lit()
+    pruning = Pruning(0.5, "channels", begin=0.5, end=0.9)
+    t = trainer(tmp_path, [pruning, SaveAt(tmp_path, (3, 12))])
+    t.fit(module, loader())
+    for name in (3, 12):
+        (metrics,) = t.test(module, loader(16), ckpt_path=tmp_path / f"{name}.ckpt", verbose=False, weights_only=True)
+        plain = load_pruned(Lit(), tmp_path / f"{name}.ckpt").eval()
+        x, y = next(iter(loader(16, 16)))
+        assert metrics["val_loss"] == pytest.approx(nn.functional.cross_entropy(plain.net(x), y).item(), abs=1e-5)
+
+
+def test_sparsity_is_logged_as_counted(tmp_path):
+    t = trainer(tmp_path, [Pruning(0.8)])
+    t.fit(module := Lit(), loader())
+    assert t.callback_metrics["pruning/sparsity"].item() == pytest.approx(sparsity_of(module))
+    name = "pruning/sparsity/net.block.conv1.weight"
+    assert t.callback_metrics[name].item() == pytest.approx((module.net.block.conv1.weight == 0).float().mean().item())
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_averaged_weights_are_sparse_in_any_order(tmp_path, first):
+    callbacks = [Pruning(0.8, end=0.5), WeightAveraging()]
+    module = Lit()
+    t = trainer(tmp_path, callbacks if first else callbacks[::-1])
+    t.fit(module, loader())
+    assert sparsity_of(module) == pytest.approx(0.8, abs=0.01)
+
+
+def test_masks_and_channels_in_one_training_are_refused(tmp_path):
+    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+    callbacks = [Pruning(granularity="2:4", begin=0.6), Pruning(0.4, "channels", end=0.4, round_to=4)]
+    with pytest.raises(ValueError, match="the masks would not fit"):
+        trainer(tmp_path, callbacks).fit(Lit(width=16), loader())
+
+
+def test_a_compiled_network_and_a_deep_copy(tmp_path):
+    module = Lit()
+    module.net = torch.compile(module.net, backend="eager")
+    pruning = Pruning(0.5)
+    trainer(tmp_path, [pruning], epochs=1).fit(module, loader(16))
+    assert sparsity_of(copy.deepcopy(module)) == pytest.approx(0.5, abs=0.01)
+    assert all("_orig_mod" not in name for name in pruning.masks.masked.masks)
+
+
+def test_mixed_precision(tmp_path):
+    module = Lit("adam")
+    trainer(tmp_path, [Pruning(0.5)], precision="bf16-mixed").fit(module, loader())
+    assert sparsity_of(module) == pytest.approx(0.5, abs=0.01)
+
+
+class TwoOptimizers(Lit):
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        for optimizer in self.optimizers():
+            loss = nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(p, 0.01) for p in (self.net.stem.parameters(), list(self.net.parameters())[1:])]
+
+
+def test_manual_optimisation_with_two_optimizers(tmp_path):
+    module = TwoOptimizers()
+    pruning = Pruning(0.5, end=0.5)
+    trainer(tmp_path, [pruning]).fit(module, loader())
+    assert sparsity_of(module) == pytest.approx(0.5, abs=0.01)
+    assert pruning.span.end == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": 1.2}, r"`target` should be a fraction in \[0, 1\), got 1.2"),
+        ({"target": 1.0}, r"`target` should be a fraction in \[0, 1\)"),
+        ({"target": None}, "`target` should be the fraction to prune"),
+        ({"target": {}}, "`target` should name at least one pattern"),
+        ({"target": 0.3, "granularity": "2:4"}, "`target` should be left out or be 0.5"),
+        ({"target": 0.5, "criterion": "size"}, "`criterion` should be one of 'magnitude'"),
+        ({"target": 0.5, "granularity": "channels", "criterion": "rigl"}, "`criterion` should be one of"),
+        ({"target": 0.5, "granularity": "4x1", "criterion": "rigl"}, "`granularity` should be 'unstructured'"),
+        ({"target": 0.5, "schedule": "cosine"}, "`schedule` should be one of"),
+        ({"target": 0.5, "begin": 0.8}, "`end` should not come before `begin`"),
+        ({"target": 0.5, "every_n_steps": 0}, "`every_n_steps` should be an integer of at least 1"),
+        ({"target": 0.5, "scope": "model"}, "`scope` should be one of"),
+        ({"target": 0.5, "granularity": "channels", "include": ["fc"]}, "`include` should be empty"),
+    ],
+)
+def test_a_wrong_argument_raises_at_construction(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Pruning(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": 0.5, "exclude": ("net.head",)}, "`exclude` should match something, but 'net.head' matches none"),
+        ({"target": {"net.bn": 0.5}}, "`target` should name what can be pruned, but 'net.bn'"),
+        ({"granularity": "3:7"}, "`granularity` 3:7 fits no weight"),
+        ({"target": 0.5, "begin": "9ep", "end": 0.9}, "`end` should not come before `begin`: they are steps"),
+    ],
+)
+def test_what_only_the_model_tells_raises_before_training(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, [Pruning(**arguments)]).fit(Lit(), loader())
+
+
+def test_channels_without_the_extra_or_under_ddp(tmp_path, monkeypatch):
+    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+    with pytest.raises(ValueError, match="should train on one device, got DDPStrategy with 2 processes"):
+        Pruning(0.5, "channels").setup(trainer(tmp_path, [], strategy="ddp", devices=2), Lit(), "fit")
+    monkeypatch.setitem(sys.modules, "torch_pruning", None)
+    with pytest.raises(ModuleNotFoundError, match=r"lightning-green\[compression\]"):
+        Pruning(0.5, "channels")
+
+
+def test_another_models_checkpoint_is_not_resized(tmp_path):
+    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+    trainer(tmp_path, [SaveAt(tmp_path, (2,))], epochs=1).fit(Lit(width=16), loader())
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        trainer(tmp_path, [Pruning(0.5, "channels")]).fit(Lit(width=8), loader(), ckpt_path=tmp_path / "2.ckpt")
+
+
+def test_the_same_callback_fits_two_modules(tmp_path):
+    pruning = Pruning(0.5)
+    for _ in range(2):
+        module = Lit()
+        t = trainer(tmp_path, [pruning], epochs=2)
+        t.fit(module, loader(16))
+        assert sparsity_of(module) == pytest.approx(0.5, abs=0.01)
+
+
+def test_the_net_of_the_kit_has_what_breaks_pruners():
+    assert sum(isinstance(m, nn.ReLU) for m in Net().modules()) == 1
