@@ -22,7 +22,8 @@ class CarbonTrackerMeter(Meter):
 
     Only carbontracker's components are used: they read power. Its tracker is not: that one looks its place up in the
     network, multiplies every energy by a PUE of 1.58, prints, and ends the process when it finds no device. Power is
-    sampled every ``every`` and integrated by the trapezium rule. The GPUs are those of ``CUDA_VISIBLE_DEVICES``, or all.
+    sampled every ``every`` and integrated by the trapezium rule. Its GPUs are those of ``CUDA_VISIBLE_DEVICES``, or
+    all of the node's.
 
     Values are those of the last sample. A component whose sensor fails keeps its last value; if none works, all are
     ``"unavailable"``, and :attr:`problem` says so.

@@ -65,7 +65,7 @@ class CodeCarbonMeter(Meter):
 
     @override
     def start(self) -> None:
-        if self._tracker is not None or self._closed:
+        if self._values or self._closed:
             return
         self._tracker = self._build_tracker()
         self._tracker.start()  # it never raises: what went wrong shows in the first sample
@@ -75,6 +75,7 @@ class CodeCarbonMeter(Meter):
         if self._values:
             self._sampler.start()
         else:
+            self._sampler = self._tracker = None
             self.problem = "codecarbon could not start, so there is no energy; its own logger says why at level DEBUG."
             self._values = {name: Energy(0.0, "unavailable") for name in ("cpu", "gpu", "ram")}
 
@@ -84,7 +85,7 @@ class CodeCarbonMeter(Meter):
 
     @override
     def sample(self) -> None:
-        if self._sampler is not None and self.problem is None:
+        if self._sampler is not None:
             self._sampler.now()
 
     @override
@@ -92,12 +93,11 @@ class CodeCarbonMeter(Meter):
         if self._closed:
             return
         self._closed = True
-        if self._sampler is not None and self._values and self._tracker is not None:
+        if self._sampler is not None:
             self._sampler.now()
             self._sampler.stop()
             self._tracker.stop()
-            self._take()
-        self._tracker = None
+        self._sampler = self._tracker = None
 
     @override
     def bind_gpus(self, gpus: Sequence[str]) -> None:

@@ -124,8 +124,8 @@ def check_points(path: Path, rows: Iterator[tuple[str, Any, Any]]) -> list[tuple
 def _csv_rows(path: Path, column: str) -> Iterator[tuple[str, Any, Any]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
-        _check_columns(path, list(reader.fieldnames or ()), column)
         try:
+            _check_columns(path, list(reader.fieldnames or ()), column)
             for row in reader:
                 yield f"line {reader.line_num}", row["datetime"], row[column]
         except (csv.Error, UnicodeDecodeError) as error:
