@@ -53,6 +53,7 @@ class AnnualMean(ConstantSignal):
         self.figure = annual_figure(zone)
         super().__init__(self.figure.value, zone=zone)
         self.source = f"annual mean {self.figure.country} {self.figure.year}"
+        self.note = ""
 
     @override
     def spec(self) -> dict[str, Any] | None:
@@ -63,6 +64,7 @@ class AnnualMean(ConstantSignal):
         return (
             f"annual mean of {self.figure.name} {self.figure.year} ({self.value:g} gCO2e/kWh, codecarbon's data), "
             f"{self.kind}, static: no hour is cleaner than another, so nothing waits"
+            + (f" (auto: {self.note})" if self.note else "")
         )
 
 

@@ -31,6 +31,7 @@ class Series:
     ) -> None:
         pairs = [(time.timestamp(), float(value)) for time, value in points]
         self.starts: list[float] = [start for start, _ in pairs]
+        self.times: list[datetime] = [utc(start) for start in self.starts]
         self.values: list[float] = [value for _, value in pairs]
         if step is not None:
             last = step.total_seconds()
@@ -45,13 +46,18 @@ class Series:
 
     def index(self, at: float) -> int | None:
         """Return the index of the value that holds at ``at`` (seconds since the epoch), or None."""
+        position = self.before(at)
+        return position if position is not None and at < self.ends[position] else None
+
+    def before(self, at: float) -> int | None:
+        """Return the index of the newest value at or before ``at`` (seconds since the epoch), or None."""
         position = bisect_right(self.starts, at) - 1
-        return position if position >= 0 and at < self.ends[position] else None
+        return position if position >= 0 else None
 
     def at(self, at: datetime) -> tuple[datetime, float] | None:
         """Return the start and the value of the interval that ``at`` lies in, or None."""
         position = self.index(at.timestamp())
-        return None if position is None else (utc(self.starts[position]), self.values[position])
+        return None if position is None else (self.times[position], self.values[position])
 
     def mean(self, start: datetime, end: datetime) -> float | None:
         """Return the exact time-weighted mean from ``start`` to ``end``; None where a part of it is unknown."""
@@ -72,9 +78,9 @@ class Series:
         """Return the starts and values of the intervals that touch ``start`` to ``end``."""
         low = max(0, bisect_right(self.starts, start.timestamp()) - 1)
         if low < len(self.starts) and self.ends[low] <= start.timestamp():
-            low += 1
+            low += 1  # the newest value before the start does not reach it
         high = max(low, bisect_left(self.starts, end.timestamp()))
-        return [utc(value) for value in self.starts[low:high]], np.array(self.values[low:high], dtype=np.float64)
+        return self.times[low:high], np.array(self.values[low:high], dtype=np.float64)
 
     def forecast(self, now: datetime, horizon: timedelta, kind: str, issued_at: datetime | None) -> Forecast | None:
         """Return the intervals from ``now`` to ``now + horizon`` with the :data:`HISTORY` before them, or None."""

@@ -128,6 +128,13 @@ class GridSignal(ABC):
         """
         return None
 
+    def news(self) -> list[str]:
+        """Return what happened since the last call, a sentence each: a source failed, another took over, it recovered.
+
+        Whoever asks writes them to the log and the ledger; each is told once.
+        """
+        return []
+
     def start(self) -> None:  # noqa: B027  (a hook)
         """Begin to poll, where the signal needs that."""
 
