@@ -43,6 +43,8 @@ class ExactState:
         self._pending: dict[str, Any] | None = None
         self._active = False
         self._deferring = False
+        self._validation: list[CountingLoader] = []
+        self._validation_created: list[bool] = []
         self._undo: list[Callable[[], None]] = []
 
     def attach(self, load: Callable[[], tuple[str, dict[str, Any]] | None], resuming: bool) -> None:
@@ -60,6 +62,7 @@ class ExactState:
             loaded = load()
             if loaded is not None:
                 self._pending = loaded[1].get(STATE_KEY)
+                self._validation_created = list((self._pending or {}).get("validation_created", ()))
             return loaded
 
         if resuming:
@@ -89,12 +92,18 @@ class ExactState:
             "world_size": trainer.world_size,
             "random": capture_random_states(),
             "loaders": [loader.position() for loader in self._loaders()],
+            "validation_created": [loader.created for loader in self._validation],
         }
         return checkpoint
 
     def _count(self, loader: Any) -> Any:
         training = _lightning.stage_is_training(self._trainer)
-        return count_batches(loader, self._trainer.global_rank, deferred=self._deferring and training)
+        counted = count_batches(loader, self._trainer.global_rank, deferred=self._deferring and training)
+        if not training and isinstance(counted, CountingLoader):
+            if len(self._validation) < len(self._validation_created):
+                counted.created = self._validation_created[len(self._validation)]
+            self._validation.append(counted)
+        return counted
 
     def _loaders(self) -> list[CountingLoader]:
         combined = _lightning.train_loaders(self._trainer)

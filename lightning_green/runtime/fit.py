@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -23,11 +22,10 @@ from lightning_green.runtime.checkpoints import final_path, load_checkpoint, loa
 from lightning_green.runtime.exact import ExactState, Point, fingerprint, refuse_differences
 from lightning_green.runtime.launchers import RunPausedExit, paused_exit_code
 from lightning_green.runtime.run import Run, RunOptions, open_run
-from lightning_green.runtime.run_folder import RUN_DIR_VARIABLE, command_line, run_name
+from lightning_green.runtime.run_folder import FORCE_VARIABLE, RUN_DIR_VARIABLE, command_line, run_name
 
 log = logging.getLogger(__name__)
 
-FORCE_VARIABLE = "LIGHTNING_GREEN_FORCE"
 SECOND_SIGNAL_SECONDS = 1.0
 
 _current: Run | None = None
@@ -339,8 +337,3 @@ def close_current_run() -> None:
     if _current is not None:
         _current.close()
     _current, _fits_in_process = None, 0
-
-
-def tell(line: str) -> None:
-    """Say one line to the user."""
-    print(line, file=sys.stdout, flush=True)

@@ -205,10 +205,12 @@ class CountingLoader(DataLoader[Any]):
         start = self._counting_sampler.resume_from
         first = self.persistent_workers and self._iterator is None
         if first and self.created:
-            # The run that never stopped made this iterator long ago; that draw must not shift the model's stream now.
-            now = capture_random_states(with_cuda=False)
-            iterator = super().__iter__()
-            restore_random_states(now)
+            # The run that never stopped made this iterator, and drew its workers' seed, long ago.
+            own, self.generator = self.generator, torch.Generator()
+            try:
+                iterator = super().__iter__()
+            finally:
+                self.generator = own
         else:
             iterator = super().__iter__()
         self.created = True

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 RUN_DIR_VARIABLE = "LIGHTNING_GREEN_RUN_DIR"
 RESUME_VARIABLE = "LIGHTNING_GREEN_RESUME"
+FORCE_VARIABLE = "LIGHTNING_GREEN_FORCE"
 SUPERVISED_VARIABLE = "LIGHTNING_GREEN_SUPERVISED"
 SCHEMA_VERSION = 1
 HEARTBEAT_SECONDS = 10.0
@@ -154,6 +155,16 @@ class RunFolder:
         if other is None or other.get("host") == socket.gethostname():
             return False
         return bool(time.time() - other["at"] < HEARTBEAT_STALE_SECONDS)
+
+    def refuse_if_alive(self, role: str) -> None:
+        """Raise where another process is in this folder.
+
+        Raises:
+            RunIsAliveError: If there is one.
+
+        """
+        if self.is_alive(role):
+            raise RunIsAliveError(self._who(role))
 
     def _heartbeat(self, role: str) -> dict[str, Any] | None:
         try:
