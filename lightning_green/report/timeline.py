@@ -10,12 +10,12 @@ from lightning_green.report.spans import Span, spans
 from lightning_green.runtime.accounting import Totals
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from lightning_green.grid.signal import GridSignal
 
 Records = Sequence[dict[str, Any]]
+Axes = Any  # matplotlib plots datetimes; its annotations do not know
 
 COLOURS = {
     "running": "#2a9d6f",
@@ -48,7 +48,7 @@ def timeline(
     Args:
         records: Events of the run, as :func:`~lightning_green.runtime.ledger.read_ledger` returns them.
         reference: Events of another run to compare with, such as the same training started at once.
-        grid: Signal that knows the intensity of the times at which the run was out; without it the curve has gaps there.
+        grid: Signal that knows the intensity of the times at which the run was out; without it the curve has gaps.
         title: Title of the figure; by default it says what the run emitted.
 
     Raises:
@@ -185,7 +185,7 @@ def _plain(axes: Axes) -> None:
 
 
 def _steps(records: Records, start: datetime, end: datetime, grid: GridSignal | None) -> list[Step]:
-    """Return the intensities from ``start`` to ``end``: of the grid where it is given, else what the ledger recorded."""
+    """Return the intensities from ``start`` to ``end``: the grid's where it is given, else those on record."""
     if grid is not None:
         length = grid.resolution()
         at = start - timedelta(seconds=start.timestamp() % length.total_seconds())
@@ -196,7 +196,7 @@ def _steps(records: Records, start: datetime, end: datetime, grid: GridSignal | 
                 steps.append(Step(max(at, start), min(at + length, end), reading.value))
             at += length
         return steps
-    steps, before = [], {}
+    steps, before = [], dict[tuple[Any, Any], datetime]()
     for record in records:
         at, key = _time(record), (record.get("node"), record.get("attempt"))
         intensity = record.get("intensity")
