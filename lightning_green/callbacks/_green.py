@@ -17,7 +17,7 @@ from lightning_green.runtime.run import Run, RunOptions
 class GreenCallback(pl.Callback):
     """Base of the callbacks that share the one run of a process. Their order in the list does not matter."""
 
-    log = _lightning.BeforeExperiment()  # type: ignore[assignment]
+    log = _lightning.BeforeExperiment()
 
     wants_exact = False
     """Whether this callback needs the training state to be saved exactly."""
@@ -33,7 +33,7 @@ class GreenCallback(pl.Callback):
 
     def on_attach(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Called by Lightning's binding of ``log``, before the loggers' experiments exist."""
-        if trainer.state.fn != TrainerFn.FITTING or trainer.fast_dev_run:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._fit = None
             return
 

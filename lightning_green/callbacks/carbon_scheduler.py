@@ -8,7 +8,6 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from typing_extensions import override
 
@@ -25,6 +24,7 @@ from lightning_green.runtime.clock import Clock
 from lightning_green.runtime.exact import Point
 from lightning_green.runtime.launchers import who_restarts
 from lightning_green.runtime.progress import StepTimer, WorkLeft, work_left
+from lightning_green.runtime.random_states import synchronize_cuda
 from lightning_green.runtime.run import RunOptions
 
 Pause = Literal["auto", "hold", "exit"]
@@ -44,8 +44,8 @@ class CarbonScheduler(GreenCallback):
     be started again by ``lightning-green run``. The planner knows what holding and restarting cost; "do not pause" is
     an answer. A run that was paused ends with the weights of the run that never was.
 
-    Without a deadline there is no waiting, and without a grid nothing to wait for; both are said at start. Nothing about
-    carbon stops a training: where the intensity or the work left is not known, it runs now.
+    Without a deadline there is no waiting, and without a grid nothing to wait for; both are said at start. Nothing
+    about carbon stops a training: where the intensity or the work left is not known, it runs now.
 
     Args:
         grid: Carbon intensity; see :class:`~lightning_green.callbacks.EmissionsTracker`.
@@ -243,7 +243,8 @@ class CarbonScheduler(GreenCallback):
         return answer
 
     def _job(self, left: WorkLeft, state: State, deadline: datetime) -> Job:
-        assert self._fit is not None and left.seconds is not None
+        assert self._fit is not None
+        assert left.seconds is not None
         pauses, _ = self._pauses(self._fit.trainer)
         return Job(
             work_hours=left.seconds / 3600.0,
@@ -294,8 +295,7 @@ class CarbonScheduler(GreenCallback):
         assert fit is not None
         run, trainer = fit.run, fit.trainer
         real, held_from = time.monotonic(), run.clock.monotonic()
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            torch.cuda.synchronize()
+        synchronize_cuda()
         run.meter.set_load(self._hold_power())
         run.enter(state="held", phase="held", reason=decided.reason, until=decided.until.isoformat())
         self._log(trainer)

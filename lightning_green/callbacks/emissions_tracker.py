@@ -21,8 +21,8 @@ from lightning_green.runtime.run import RunOptions
 class EmissionsTracker(GreenCallback):
     r"""Measure the energy of a training and price it by the carbon intensity at that time.
 
-    Emissions are the sum over time of energy x PUE x carbon intensity, idle and restart energy included, cumulative over
-    every restart of the run. They go to every logger of the Trainer at its ``log_every_n_steps``:
+    Emissions are the sum over time of energy x PUE x carbon intensity, idle and restart energy included, cumulative
+    over every restart of the run. They go to every logger of the Trainer at its ``log_every_n_steps``:
 
     ========================= =========== ==============================================================
     metric                    unit        meaning
@@ -40,8 +40,8 @@ class EmissionsTracker(GreenCallback):
     ``_marginal``. The totals stand in the run's ledger, in :meth:`summary` and in W&B's summary.
 
     Args:
-        meter: ``"auto"`` (codecarbon), ``"codecarbon"``, ``"carbontracker"``, a number of watts, None for no meter, or a
-            :class:`~lightning_green.energy.meter.Meter`. CPU and RAM power are modelled where no sensor can be read;
+        meter: ``"auto"`` (codecarbon), ``"codecarbon"``, ``"carbontracker"``, a number of watts, None for no meter, or
+            a :class:`~lightning_green.energy.meter.Meter`. CPU and RAM power are modelled where no sensor can be read;
             the start-up lines and :meth:`summary` say which.
         grid: Carbon intensity: a number in gCO2e/kWh, the path of a trace, ``"typical:DE"``, a callable, or a
             :class:`~lightning_green.grid.signal.GridSignal`.

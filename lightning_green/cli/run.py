@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -76,6 +76,6 @@ def _say(line: str) -> None:
     typer.echo(f"lightning-green: {line}", err=True)
 
 
-def _fail(line: str, code: int) -> None:
+def _fail(line: str, code: int) -> NoReturn:
     _say(line)
     raise typer.Exit(code)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint, ThroughputMonitor, Timer
+from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.trainer.states import RunningStage
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.migration import utils as migration
@@ -101,7 +102,8 @@ def is_last_batch(trainer: pl.Trainer) -> bool:
 def batch_position(trainer: pl.Trainer) -> tuple[int, int]:
     """Return (epochs that are done, batches of the current epoch that are done)."""
     fit_loop = trainer.fit_loop
-    return fit_loop.epoch_progress.current.processed, fit_loop.epoch_loop.batch_progress.current.ready
+    epochs = cast(_ProcessedTracker, fit_loop.epoch_progress.current)
+    return epochs.processed, fit_loop.epoch_loop.batch_progress.current.ready
 
 
 def logging_step(trainer: pl.Trainer) -> int:
@@ -138,7 +140,7 @@ def stage_is_training(trainer: pl.Trainer) -> bool:
 
 def shift_wall_clocks(trainer: pl.Trainer, seconds: float) -> None:
     """Take ``seconds`` of a pause out of every limit that Lightning measures by the wall clock."""
-    trainer._last_val_time += seconds
+    trainer._last_val_time += seconds  # type: ignore[attr-defined]
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Timer):
             for stage, start in callback._start_time.items():

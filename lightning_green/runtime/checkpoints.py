@@ -27,10 +27,11 @@ class StoredCheckpoint(NamedTuple):
 
 def list_checkpoints(folder: Path, fit: int) -> list[StoredCheckpoint]:
     """Return the checkpoints of one fit of a run, oldest first."""
-    found = []
-    for path in (folder / "checkpoints").glob(f"fit{fit}-step*.ckpt"):
-        if match := _NAME.fullmatch(path.name):
-            found.append(StoredCheckpoint(int(match[1]), int(match[2]), int(match[3]), path))
+    found = [
+        StoredCheckpoint(int(match[1]), int(match[2]), int(match[3]), path)
+        for path in (folder / "checkpoints").glob(f"fit{fit}-step*.ckpt")
+        if (match := _NAME.fullmatch(path.name))
+    ]
     return sorted(found, key=lambda stored: stored.number)
 
 
@@ -115,7 +116,7 @@ def load_latest(folder: Path, fit: int) -> tuple[StoredCheckpoint, dict[str, Any
     for stored in reversed(list_checkpoints(folder, fit)):
         try:
             return stored, load_checkpoint(stored.path), problems
-        except RuntimeError as error:
+        except RuntimeError as error:  # noqa: PERF203 - there are two of them at most
             problems.append(str(error))
             log.warning("%s. Trying the one before it.", error)
     if problems:

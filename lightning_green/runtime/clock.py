@@ -37,10 +37,10 @@ class Clock(ABC):
     def sleep(self, seconds: float, wake: threading.Event | None = None) -> None:
         """Wait ``seconds``, or less once ``wake`` is set."""
 
-    def advance(self, work: Work) -> None:
+    def advance(self, work: Work) -> None:  # noqa: B027 - real time passes by itself
         """Let the time pass that one batch, checkpoint or restart takes; real time passes by itself."""
 
-    def bind(self, folder: Path) -> None:
+    def bind(self, folder: Path) -> None:  # noqa: B027 - the system keeps its own position
         """Keep the position in ``folder``, and continue from the one that is there."""
 
     def spec(self) -> str:

@@ -173,9 +173,11 @@ def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
         if then == now:
             continue
         if isinstance(then, dict) and isinstance(now, dict):
-            for name in sorted(set(then) | set(now)):
-                if then.get(name) != now.get(name):
-                    found.append(f"{key}.{name}: {then.get(name, 'absent')} then, {now.get(name, 'absent')} now")
+            found += [
+                f"{key}.{name}: {then.get(name, 'absent')} then, {now.get(name, 'absent')} now"
+                for name in sorted(set(then) | set(now))
+                if then.get(name) != now.get(name)
+            ]
         else:
             found.append(f"{key}: {then} then, {now} now")
     return found

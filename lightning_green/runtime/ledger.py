@@ -148,7 +148,4 @@ def read_ledger(folder: Path) -> list[dict[str, Any]]:
 
 def last_state_event(records: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Return the last event that says how the run stands, or None for a run that never started."""
-    for record in reversed(records):
-        if record.get("event") in STATE_EVENTS:
-            return record
-    return None
+    return next((record for record in reversed(records) if record.get("event") in STATE_EVENTS), None)

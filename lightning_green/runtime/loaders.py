@@ -1,9 +1,9 @@
 """The position in a data loader, by counting.
 
-A plain ``DataLoader`` forgets where it is. What its order follows from is known, though: the random states at the moment
-at which its sampler began. So that moment is kept, with the number of batches that the training has taken since; a
-resume sets those states, lets the sampler yield that many index lists without loading a sample, and goes on from there.
-The order is the one that the plain loader has, so a run that is never stopped is the run without us.
+A plain ``DataLoader`` forgets where it is. What its order follows from is known, though: the random states at the
+moment at which its sampler began. So that moment is kept, with the number of batches that the training has taken since;
+a resume sets those states, lets the sampler yield that many index lists without loading a sample, and goes on from
+there. The order is the one that the plain loader has, so a run that is never stopped is the run without us.
 
 Random augmentation inside worker processes depends on which worker gets which batch, which a skip would change. There
 each batch is fetched under a seed of its own, made from the sampler's random states and the batch's position.
@@ -63,7 +63,9 @@ class _SeedEachBatch:
     def __call__(self, worker_id: int) -> None:
         # Only in this worker process: the data set and `collate_fn` stay the user's own objects.
         original = fetch._MapDatasetFetcher.fetch
-        fetch._MapDatasetFetcher.fetch = lambda fetcher, item: _fetch_seeded(original, fetcher, item)
+        fetch._MapDatasetFetcher.fetch = (  # type: ignore[method-assign]
+            lambda fetcher, item: _fetch_seeded(original, fetcher, item)
+        )
         if self.inner is not None:
             self.inner(worker_id)
 
@@ -120,7 +122,7 @@ class _CountingSampler:
         return _isolated(self.inner, began["random"])
 
     def _draw_once(self, began: dict[str, Any], resumed: bool) -> Iterator[Any]:
-        indices = iter(self.inner)
+        indices: Iterator[Any] = iter(self.inner)
         if resumed:
             now = capture_random_states(with_cuda=False)
             restore_random_states(began["random"])
@@ -128,7 +130,7 @@ class _CountingSampler:
                 first = list(itertools.islice(indices, 1))
             finally:
                 restore_random_states(now)
-            indices = itertools.chain(first, indices)
+            return itertools.chain(first, indices)
         return indices
 
 
@@ -226,7 +228,7 @@ class CountingLoader(DataLoader[Any]):
         }
 
     def resume(self, position: dict[str, Any], at_start: bool) -> None:
-        """Have the next ``iter`` go on at ``position``; ``at_start``: where a new pass begins, only note the workers."""
+        """Have the next ``iter`` go on at ``position``; where a new pass begins (``at_start``), from its start."""
         self.deferred = False
         self.created = bool(position["created"])
         for generator, state in zip(self._own_generators(), position["generators"], strict=True):
@@ -266,7 +268,7 @@ def count_batches(loader: Any, rank: int, deferred: bool) -> Any:
     attributes.update(taken=0, created=False, deferred=deferred, _iterator=None)
     if loader.num_workers > 0:
         attributes["worker_init_fn"] = _SeedEachBatch(loader.worker_init_fn)
-    kind = type(type(loader).__name__, (CountingLoader, type(loader)), {})
+    kind: Any = type(type(loader).__name__, (CountingLoader, type(loader)), {})
     copy = kind.__new__(kind)
     copy.__dict__.update(attributes)
     return copy

@@ -71,7 +71,7 @@ def _keep_rows(logger: CSVLogger) -> None:
         writer.metrics_keys = rows.splitlines()[0].split(",")
 
 
-def log_to_all(trainer: pl.Trainer, metrics: Mapping[str, float], step: int) -> None:
+def log_to_all(trainer: pl.Trainer, metrics: dict[str, float], step: int) -> None:
     """Send metrics to every logger of the trainer, as Python floats (``self.log`` would make them float32)."""
     for logger in trainer.loggers:
         logger.log_metrics(metrics, step=step)

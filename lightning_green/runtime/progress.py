@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Timer
 
+from lightning_green.runtime import _lightning
+
 WARM_UP_BATCHES = 2  # compilation, caches, the first allocation
 ENOUGH_BATCHES = 3
 WINDOW = 32
@@ -111,7 +113,7 @@ def _batches_left(trainer: pl.Trainer) -> tuple[float | None, str]:
             if not found:
                 return None, "the training loader has no length, so `max_epochs` does not tell how much work is left"
         else:
-            done = trainer.fit_loop.epoch_progress.current.processed * epoch_batches
+            done = _lightning.batch_position(trainer)[0] * epoch_batches
             in_epoch = trainer.fit_loop.epoch_loop.batch_progress.current.completed
             in_epoch = 0 if in_epoch >= epoch_batches else in_epoch
             found.append((max(0.0, trainer.max_epochs * epoch_batches - done - in_epoch), "`max_epochs`"))

@@ -25,6 +25,16 @@ def _from_plain(value: Any) -> Any:
     return value
 
 
+def _cuda_in_use() -> bool:
+    return torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+def synchronize_cuda() -> None:
+    """Wait until the CUDA device has done what it was given, where CUDA is in use."""
+    if _cuda_in_use():
+        torch.cuda.synchronize()
+
+
 def capture_random_states(with_cuda: bool = True) -> dict[str, Any]:
     """Return the states of torch's, NumPy's and Python's global generators.
 
@@ -38,7 +48,7 @@ def capture_random_states(with_cuda: bool = True) -> dict[str, Any]:
         "numpy": _to_plain(np.random.get_state(legacy=False)),
         "python": [version, torch.tensor(numbers, dtype=torch.int64), gauss],
     }
-    if with_cuda and torch.cuda.is_available() and torch.cuda.is_initialized():
+    if with_cuda and _cuda_in_use():
         states["cuda"] = torch.cuda.get_rng_state_all()
     return states
 

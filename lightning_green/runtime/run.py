@@ -14,7 +14,6 @@ from typing import Any
 from lightning_green.energy.build import build_meter
 from lightning_green.energy.meter import Meter
 from lightning_green.grid.build import GridLike, build_grid
-from lightning_green.grid.signal import GridSignal
 from lightning_green.runtime.accounting import JOULES_PER_KWH, Totals, counterfactual_gco2e, saving_percent
 from lightning_green.runtime.clock import Clock, SystemClock, clock_from_environment
 from lightning_green.runtime.ledger import Ledger, last_state_event, read_ledger
@@ -183,7 +182,7 @@ class Run:
         """Write one event, with the energy and the intensity up to now."""
         with self._lock:
             now = self.clock.time()
-            joules = {
+            joules: dict[str, dict[str, Any]] = {
                 name: {"value": round(e.joules, 3), "quality": e.quality} for name, e in self.meter.read().items()
             }
             body: dict[str, Any] = {
@@ -213,7 +212,7 @@ class Run:
                     **body,
                 }
             self.totals.add(written)
-            self._energy_at_last = sum(item["value"] for item in joules.values())
+            self._energy_at_last = sum(float(item["value"]) for item in joules.values())
             self._last_time = now
 
     def _mean_intensity(self, start: float, end: float) -> dict[str, Any] | None:

@@ -36,7 +36,7 @@ def run_name(arguments: Sequence[str], directory: str | None = None) -> str:
 
     Example::
 
-        >>> run_name(["python", "train.py", "--lr", "0.1"], "/home/me") == run_name(["train.py", "--lr", "0.1"], "/home/me")
+        >>> run_name(["python", "train.py", "--lr", "1"], "/home/me") == run_name(["train.py", "--lr", "1"], "/home/me")
         True
 
     """
