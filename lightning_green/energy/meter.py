@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 Component = Literal["cpu", "gpu", "ram", "other"]
@@ -51,7 +52,27 @@ class Meter(ABC):
     def close(self) -> None:
         """Stop counting and let go of threads and files; :meth:`read` keeps answering with the last values."""
 
-    def set_load(self, fraction: float) -> None:
+    def sample(self) -> None:  # noqa: B027  (a hook)
+        """Take a sample now; blocks for as long as one sample takes.
+
+        :meth:`read` answers from the last sample. Where the state of the run changes and at its end, a fresh one puts
+        the energy on the right side of the change. Does nothing for a meter that needs no samples.
+        """
+
+    def bind_clock(self, time_source: Callable[[], float]) -> None:  # noqa: B027  (a hook)
+        """Take the time from ``time_source`` (monotonic seconds) from now on.
+
+        Only a meter that computes energy from time needs it, to run on the simulated clock; one that measures lives in
+        real time and ignores it.
+        """
+
+    def bind_gpus(self, gpus: Sequence[str]) -> None:  # noqa: B027  (a hook)
+        """Say which GPUs of this node the job uses, as NVML indices or UUIDs, before :meth:`start`.
+
+        A meter that would count every GPU of the node counts these alone; others ignore it.
+        """
+
+    def set_load(self, fraction: float) -> None:  # noqa: B027  (a hook)
         """Say what fraction of full power the job draws from now on.
 
         Only a meter that models a constant power needs to be told; one that measures ignores it.

@@ -121,10 +121,24 @@ class GridSignal(ABC):
         """Return how often the values change; an hour unless a signal knows better."""
         return timedelta(hours=1)
 
-    def start(self) -> None:
+    def covers_until(self) -> datetime | None:
+        """Return the time at which the signal's values end for good; None where they never do.
+
+        Only recorded values end: a deadline after this time cannot be planned for.
+        """
+        return None
+
+    def news(self) -> list[str]:
+        """Return what happened since the last call, a sentence each: a source failed, another took over, it recovered.
+
+        Whoever asks writes them to the log and the ledger; each is told once.
+        """
+        return []
+
+    def start(self) -> None:  # noqa: B027  (a hook)
         """Begin to poll, where the signal needs that."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (a hook)
         """Stop polling and let go of what was opened."""
 
     def spec(self) -> dict[str, Any] | None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lightning_green.planning._check import check_aware, check_series, check_times
+
+KINDS = ("average/lifecycle", "average/direct", "marginal/lifecycle", "marginal/direct")
 
 
 @dataclass(frozen=True)
@@ -16,16 +20,23 @@ class Forecast:
 
     Args:
         times: Start of each interval, aware, ascending, shape ``(n,)``. A value holds until the next time; the last one
-            for as long as the interval before it.
+            for as long as the interval before it, or an hour where there is only one.
         values: Carbon intensity in gCO2e/kWh, shape ``(n,)``.
         spread: Standard deviation of each value in gCO2e/kWh, shape ``(n,)``, or None where the source gives none.
         kind: What the numbers mean, ``"average/lifecycle"`` for example. Two kinds are never mixed.
         issued_at: When the forecast was made; None where the source does not say.
-        history_times: Start of each past interval, aware, ascending, shape ``(m,)``.
-        history_values: Past carbon intensity in gCO2e/kWh, shape ``(m,)``.
+        history_times: Start of each past interval, aware, ascending, shape ``(m,)``. It may have gaps.
+        history_values: Past carbon intensity in gCO2e/kWh, shape ``(m,)``, of the same kind.
 
     Raises:
-        ValueError: If the lengths differ, a time is naive or out of order, or a value is negative or not finite.
+        ValueError: If the lengths differ, a time is naive or out of order, a value is negative or not finite, the
+            forecast has a gap, or the kind is unknown.
+
+    Example::
+
+        >>> start = datetime(2024, 5, 1, tzinfo=timezone.utc)
+        >>> Forecast([start.replace(hour=hour) for hour in range(3)], [310.0, 280.0, 295.0]).end.hour
+        3
 
     """
 
@@ -36,3 +47,44 @@ class Forecast:
     issued_at: datetime | None = None
     history_times: Sequence[datetime] = ()
     history_values: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        seconds = check_times("times", self.times)
+        object.__setattr__(self, "values", check_series("values", self.values, len(seconds), "times"))
+        if self.spread is not None:
+            object.__setattr__(self, "spread", check_series("spread", self.spread, len(seconds), "times"))
+        if self.kind not in KINDS:
+            raise ValueError(f"`kind` should be one of {', '.join(KINDS)}, got {self.kind!r}.")
+        if self.issued_at is not None:
+            check_aware("issued_at", self.issued_at)
+        past = check_times("history_times", self.history_times)
+        history = () if self.history_values is None else self.history_values
+        checked = check_series("history_values", np.asarray(history, dtype=np.float64), len(past), "history_times")
+        object.__setattr__(self, "history_values", checked)
+        steps = np.diff(seconds)
+        # An hour is the coarsest slot there is, so a value may stand for one; longer only where that is the usual step.
+        if steps.size and steps.max() > max(3600.0, 1.5 * float(np.median(steps))) + 1e-6:
+            at = int(np.argmax(steps))
+            raise ValueError(
+                f"`times` should have no gap, got {steps[at] / 3600:g} h between {self.times[at].isoformat()} and "
+                f"{self.times[at + 1].isoformat()}, where {np.median(steps) / 3600:g} h are usual."
+            )
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """Start of each interval in POSIX seconds, shape ``(n,)``."""
+        return np.array([time.timestamp() for time in self.times], dtype=np.float64)
+
+    @property
+    def history_seconds(self) -> NDArray[np.float64]:
+        """Start of each past interval in POSIX seconds, shape ``(m,)``."""
+        return np.array([time.timestamp() for time in self.history_times], dtype=np.float64)
+
+    @property
+    def end(self) -> datetime | None:
+        """When the last value ceases to hold; None for an empty forecast."""
+        if not self.times:
+            return None
+        last = self.times[-1].timestamp()
+        step = last - self.times[-2].timestamp() if len(self.times) > 1 else 3600.0
+        return datetime.fromtimestamp(last + step, timezone.utc)

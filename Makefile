@@ -1,0 +1,72 @@
+# Needs python3 (3.10 to 3.13), its venv module, and make. Everything else goes into .venv.
+#
+#   make demo    the main job on two simulated days; writes runs/demo/
+#   make test    all tests             make test ARGS="-x tests/planning"
+#   make lint    ruff and mypy
+#   make docs    the documentation, warnings as errors
+#
+# TORCH_INDEX=URL installs PyTorch from that index, for example one that holds its CPU builds.
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+
+.PHONY: help demo test lint docs constraints clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(VENV)/.demo
+	$(PY) examples/demo.py $(ARGS)
+
+test: $(VENV)/.dev
+	$(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+docs: $(VENV)/.dev
+	$(VENV)/bin/mkdocs build --strict
+
+# PyTorch first and apart: the index of its CPU builds holds it in the pinned version, but not the rest.
+$(VENV)/.torch: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' \
+	  || { echo "Python 3.10 to 3.13 is needed; name one with PYTHON=python3.12, for example."; exit 1; }
+	@if [ -n "$(TORCH_INDEX)" ]; then echo "Downloading $(TORCH) from $(TORCH_INDEX), then up to 300 MB of other packages."; \
+	elif [ "$$(uname -s)" = Linux ]; then \
+	  echo "Downloading $(TORCH) and up to 300 MB of other packages into $(VENV). On Linux, PyTorch comes as its CUDA"; \
+	  echo "build, 2.7 GB; for its CPU build, 0.2 GB: make demo TORCH_INDEX=<URL of PyTorch's index of CPU builds>"; \
+	else echo "Downloading $(TORCH) and up to 300 MB of other packages into $(VENV)."; fi
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(PIP) install --no-deps --index-url $(TORCH_INDEX) $(TORCH))
+	$(PIP) install -c constraints.txt $(TORCH)
+	$(PIP) install -q -c constraints.txt hatchling editables
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(PIP) install -q --no-build-isolation -c constraints.txt -e '.[demo,wandb]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	$(PIP) install -q --no-build-isolation -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# Pins everything again, for every Python that the project supports; run it after a change of the dependencies.
+constraints: $(VENV)/.torch
+	$(PIP) install -q uv
+	printf '%s\n' hatchling editables '$(TORCH)' > $(VENV)/also.in
+	{ echo "# What \`make demo\` and \`make test\` install, for Python 3.10 to 3.13; written by \`make constraints\`."; \
+	  $(VENV)/bin/uv pip compile -q --universal --python-version 3.10 --all-extras --no-annotate --no-header \
+	  pyproject.toml $(VENV)/also.in; } > $(VENV)/constraints.txt
+	mv $(VENV)/constraints.txt constraints.txt
+
+clean:
+	rm -rf $(VENV) site runs/demo

@@ -1,0 +1,32 @@
+"""Carbon-aware training for PyTorch Lightning."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_green.callbacks import CarbonScheduler, EmissionsTracker, ExactResume
+    from lightning_green.runtime.clock import SimulatedClock, SystemClock
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "CarbonScheduler": "lightning_green.callbacks",
+    "EmissionsTracker": "lightning_green.callbacks",
+    "ExactResume": "lightning_green.callbacks",
+    "SimulatedClock": "lightning_green.runtime.clock",
+    "SystemClock": "lightning_green.runtime.clock",
+}
+
+__all__ = ["CarbonScheduler", "EmissionsTracker", "ExactResume", "SimulatedClock", "SystemClock"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:  # imported when asked for: `import lightning_green` stays cheap
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,120 @@
+"""What every green callback does: it finds the run, and one of them leads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
+from typing_extensions import override
+
+from lightning_green.runtime import _lightning
+from lightning_green.runtime.fit import Fit, join_fit
+from lightning_green.runtime.run import Run, RunOptions
+
+
+class GreenCallback(pl.Callback):
+    """Base of the callbacks that share the one run of a process. Their order in the list does not matter."""
+
+    log = _lightning.BeforeExperiment()
+
+    wants_exact = False
+    """Whether this callback needs the training state to be saved exactly."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+        self._fit: Fit | None = None
+
+    @property
+    def green_run(self) -> Run | None:
+        """The run of this process, from the start of ``fit`` on."""
+        return None if self._fit is None else self._fit.run
+
+    def on_attach(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Called by Lightning's binding of ``log``, before the loggers' experiments exist."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._fit = None
+            return
+
+        def options() -> RunOptions:
+            merged = RunOptions()
+            for member in _members(trainer):
+                merged = merged.join(member._options)
+            return merged
+
+        self._fit = join_fit(trainer, self, options)
+
+    def _leads(self) -> bool:
+        return self._fit is not None and self._fit.members[0] is self
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit" and self._fit is not None and self._leads():
+            # `enable_checkpointing=False` says that no file is wanted
+            wanted = any(member.wants_exact for member in _members(trainer)) and bool(trainer.checkpoint_callbacks)
+            self._fit.setup(wants_exact=wanted)
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._fit is not None and self._leads():
+            self._fit.check_optimizers()
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._fit is not None and self._leads():
+            self._fit.begin()
+            lines: dict[str, str] = {}
+            for member in _members(trainer):
+                lines.update(member.startup_lines(trainer))
+            shown = [f"  {name:<9} {text}" for name, text in lines.items()]
+            rank_zero_info("\n".join(["Lightning Green", *shown, *(f"  {line}" for line in self._fit.told)]))
+
+    def startup_lines(self, trainer: pl.Trainer) -> dict[str, str]:
+        """Return what to say at start: a name and a line each."""
+        assert self._fit is not None
+        run = self._fit.run
+        grid = "none, so there is energy and no gCO2e; give `grid`, for example grid='typical:DE'"
+        if self._fit.run.folder is None:
+            folder = "none"
+        elif run.attempt == 1:
+            folder = f"{self._fit.run.folder.path}, new"
+        else:
+            went_on = f"continued from {self._fit.restored}" if self._fit.restored else "from the beginning"
+            folder = f"{self._fit.run.folder.path}, attempt {run.attempt}, {went_on}"
+        return {
+            "Meter": run.meter.describe(),
+            "Grid": grid if run.grid is None else run.grid.describe(),
+            "Folder": folder,
+        }
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._fit is not None and self._leads():
+            self._fit.run.clock.advance("batch")
+
+    @override
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._fit is not None and self._leads() and self._fit.run.announced:
+            self._fit.run.enter(phase="validation")
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._fit is not None and self._leads() and self._fit.run.announced:
+            self._fit.run.enter(phase="training")
+
+    @override
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._fit is not None and self._leads():
+            self._fit.finish()
+
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if self._fit is not None and self._leads():
+            self._fit.fail(exception)
+
+
+def _members(trainer: pl.Trainer) -> list[GreenCallback]:
+    return [callback for callback in trainer.callbacks if isinstance(callback, GreenCallback)]  # type: ignore[attr-defined]

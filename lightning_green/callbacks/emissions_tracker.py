@@ -1,0 +1,128 @@
+"""Energy and emissions of a training, on record and in every logger."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_info
+from typing_extensions import override
+
+from lightning_green.callbacks._green import GreenCallback
+from lightning_green.energy.meter import Meter
+from lightning_green.grid.build import GridLike
+from lightning_green.report.block import totals_block
+from lightning_green.runtime import _lightning, loggers
+from lightning_green.runtime.clock import Clock
+from lightning_green.runtime.run import RunOptions
+
+
+class EmissionsTracker(GreenCallback):
+    r"""Measure the energy of a training and price it by the carbon intensity at that time.
+
+    Emissions are the sum over time of energy x PUE x carbon intensity, idle and restart energy included, cumulative
+    over every restart of the run. They go to every logger of the Trainer at its ``log_every_n_steps``:
+
+    ========================= =========== ==============================================================
+    metric                    unit        meaning
+    ========================= =========== ==============================================================
+    ``energy/kwh``            kWh         all components, since the run's first start
+    ``energy/cpu_kwh`` ...    kWh         one component: ``cpu``, ``gpu``, ``ram``
+    ``energy/power_w``        W           mean power since the last point
+    ``carbon/intensity``      gCO2e/kWh   of the grid, now
+    ``carbon/gco2e``          gCO2e       location-based emissions since the run's first start
+    ``carbon/state``                      0 running, 1 throttled, 2 held, 3 out
+    ``carbon/elapsed_hours``  h           since the run's first start, pauses included
+    ========================= =========== ==============================================================
+
+    Without a ``grid`` there is energy and no gCO2e: a zone is never guessed. With a marginal signal the names end in
+    ``_marginal``. The totals stand in the run's ledger, in :meth:`summary` and in W&B's summary.
+
+    Args:
+        meter: ``"auto"`` (codecarbon), ``"codecarbon"``, ``"carbontracker"``, a number of watts, None for no meter, or
+            a :class:`~lightning_green.energy.meter.Meter`. CPU and RAM power are modelled where no sensor can be read;
+            the start-up lines and :meth:`summary` say which.
+        grid: Carbon intensity: a number in gCO2e/kWh, the path of a trace, ``"typical:DE"``, a callable, or a
+            :class:`~lightning_green.grid.signal.GridSignal`.
+        zone: Grid zone, for a ``grid`` that does not say it.
+        pue: Power usage effectiveness of the data centre, at least 1: energy of the facility per energy of the devices.
+        clock: Where the time comes from; the system's clock by default.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+        TypeError: If an argument is of a wrong type.
+        ModuleNotFoundError: If the meter needs a package that is not installed.
+
+    Example::
+
+        from lightning_green import EmissionsTracker
+        tracker = EmissionsTracker(grid="typical:DE")
+        Trainer(callbacks=[tracker])
+
+    """
+
+    def __init__(
+        self,
+        meter: Meter | str | float | None = "auto",
+        grid: GridLike = None,
+        zone: str | None = None,
+        pue: float = 1.0,
+        clock: Clock | None = None,
+    ) -> None:
+        if isinstance(pue, bool) or not isinstance(pue, (int, float)) or not math.isfinite(pue) or pue < 1.0:
+            raise ValueError(f"`pue` should be a number of 1 or more, got {pue!r}.")
+        check_options(grid, zone, meter)
+        super().__init__(RunOptions(grid=grid, zone=zone, meter=meter, pue=None if pue == 1.0 else pue, clock=clock))
+        self._summary: dict[str, Any] | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Return the totals over the whole run: energy by component, emissions, what run-now would have emitted.
+
+        Keys are the metrics' names; numbers that are not known are None, ``energy/quality`` tells measured from
+        modelled, and ``carbon/saving_pct`` may be negative.
+
+        Raises:
+            RuntimeError: If no ``fit`` has been started.
+
+        """
+        if self._summary is None:
+            if self.green_run is None:
+                raise RuntimeError("`summary()` should be called after `trainer.fit` has started.")
+            return self.green_run.summary()
+        return self._summary
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self._fit is not None and trainer.loggers and _lightning.should_log(trainer):
+            loggers.log_to_all(trainer, self._fit.run.metrics(), _lightning.logging_step(trainer))
+
+    @override
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._fit is not None:
+            self._summary = self._fit.run.summary()
+            loggers.log_to_all(trainer, self._fit.run.metrics(), _lightning.logging_step(trainer))
+            loggers.summarise(trainer, self._summary)
+
+    @override
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_fit_end(trainer, pl_module)
+        if self._fit is not None and self._summary is not None:
+            folder = self._fit.run.folder
+            record = {} if folder is None else folder.record
+            rank_zero_info(totals_block(self._summary, None if folder is None else folder.path, record))
+
+
+def check_options(grid: GridLike, zone: str | None, meter: Meter | str | float | None) -> None:
+    """Raise at construction where ``grid``, ``zone`` or ``meter`` mean nothing.
+
+    Both are built again when the run begins, so that a callback stays small, picklable and YAML-serialisable.
+    """
+    from lightning_green.energy.build import build_meter
+    from lightning_green.grid.build import build_grid
+
+    build_grid(grid, zone=zone)
+    build_meter(meter)

@@ -1,0 +1,44 @@
+"""Exact resume, and nothing else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import lightning.pytorch as pl
+from typing_extensions import override
+
+from lightning_green.callbacks._green import GreenCallback
+from lightning_green.durations import parse_duration
+from lightning_green.runtime.run import RunOptions
+
+
+class ExactResume(GreenCallback):
+    r"""Continue a stopped training with the weights of the training that never stopped.
+
+    Args:
+        every: Save the exact state this often, so that a kill costs no more than that; None for never.
+
+    Raises:
+        ValueError: If ``every`` cannot be read as a duration.
+
+    Example::
+
+        from lightning_green import ExactResume
+        Trainer(callbacks=[ExactResume(every="15m")])
+        # lightning-green run -- python train.py
+
+    """
+
+    wants_exact = True
+
+    def __init__(self, every: str | timedelta | None = "15m") -> None:
+        super().__init__(RunOptions(meter="auto"))
+        self.every = None if every is None else parse_duration(every, "every")
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit" and self._fit is not None:
+            known = self._fit.checkpoint_every
+            both = [duration for duration in (known, self.every) if duration is not None]
+            self._fit.checkpoint_every = min(both) if both else None
+        super().setup(trainer, pl_module, stage)

@@ -1,0 +1,17 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import typer
+
+from lightning_green.cli.run import run, status
+
+app = typer.Typer(
+    name="lightning-green",
+    help="Carbon-aware training for PyTorch Lightning.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(run)
+app.command()(status)

@@ -1,0 +1,1 @@
+"""Energy of the job: the meters."""

@@ -1,0 +1,120 @@
+"""A run of intensities over time: lookup, exact integral and slices, with nothing else around it."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_green.planning.forecast import Forecast
+
+HISTORY = timedelta(days=8)
+"""How much of the past a forecast carries: a week for the mean of the same hour, and a day of slack."""
+
+
+class Series:
+    """Piecewise constant carbon intensity.
+
+    Args:
+        points: ``(start, gCO2e/kWh)``, aware, strictly ascending.
+        step: How long the last value holds; None for as long as the interval before it, or an hour.
+        gap: The longest interval that one value may cover; beyond it nothing is known. None for no limit.
+
+    """
+
+    def __init__(
+        self, points: Iterable[tuple[datetime, float]], step: timedelta | None = None, gap: timedelta | None = None
+    ) -> None:
+        pairs = [(time.timestamp(), float(value)) for time, value in points]
+        self.starts: list[float] = [start for start, _ in pairs]
+        self.times: list[datetime] = [utc(start) for start in self.starts]
+        self.values: list[float] = [value for _, value in pairs]
+        if step is not None:
+            last = step.total_seconds()
+        else:
+            last = self.starts[-1] - self.starts[-2] if len(pairs) > 1 else 3600.0
+        ends = [*self.starts[1:], self.starts[-1] + last] if pairs else []
+        limit = math.inf if gap is None else gap.total_seconds()
+        self.ends: list[float] = [min(end, start + limit) for start, end in zip(self.starts, ends, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def index(self, at: float) -> int | None:
+        """Return the index of the value that holds at ``at`` (seconds since the epoch), or None."""
+        position = self.before(at)
+        return position if position is not None and at < self.ends[position] else None
+
+    def before(self, at: float) -> int | None:
+        """Return the index of the newest value at or before ``at`` (seconds since the epoch), or None."""
+        position = bisect_right(self.starts, at) - 1
+        return position if position >= 0 else None
+
+    def at(self, at: datetime) -> tuple[datetime, float] | None:
+        """Return the start and the value of the interval that ``at`` lies in, or None."""
+        position = self.index(at.timestamp())
+        return None if position is None else (self.times[position], self.values[position])
+
+    def mean(self, start: datetime, end: datetime) -> float | None:
+        """Return the exact time-weighted mean from ``start`` to ``end``; None where a part of it is unknown."""
+        first, last = start.timestamp(), end.timestamp()
+        position = self.index(first)
+        if position is None or last <= first:
+            return None if position is None else self.values[position]
+        parts, at = [], first
+        while at < last:
+            if position >= len(self.starts) or not self.starts[position] <= at < self.ends[position]:
+                return None
+            until = min(last, self.ends[position])
+            parts.append(self.values[position] * (until - at))
+            at, position = until, position + 1
+        return math.fsum(parts) / (last - first)
+
+    def slice(self, start: datetime, end: datetime) -> tuple[list[datetime], NDArray[np.float64]]:
+        """Return the starts and values of the intervals that touch ``start`` to ``end``."""
+        low = max(0, bisect_right(self.starts, start.timestamp()) - 1)
+        if low < len(self.starts) and self.ends[low] <= start.timestamp():
+            low += 1  # the newest value before the start does not reach it
+        high = max(low, bisect_left(self.starts, end.timestamp()))
+        return self.times[low:high], np.array(self.values[low:high], dtype=np.float64)
+
+    def forecast(self, now: datetime, horizon: timedelta, kind: str, issued_at: datetime | None) -> Forecast | None:
+        """Return the intervals from ``now`` to ``now + horizon`` with the :data:`HISTORY` before them, or None."""
+        if self.index(now.timestamp()) is None:
+            return None
+        times, values = self.slice(now, now + max(horizon, timedelta(seconds=1)))
+        past_times, past_values = self.slice(now - HISTORY, times[0])
+        return Forecast(
+            times=times,
+            values=values,
+            kind=kind,
+            issued_at=issued_at,
+            history_times=past_times,
+            history_values=past_values if past_times else None,
+        )
+
+    def covers_until(self) -> datetime | None:
+        """Return when the last value stops to hold; None for an empty series."""
+        return utc(self.ends[-1]) if self.ends else None
+
+    def step(self) -> timedelta:
+        """Return the shortest interval between two values; an hour where there is but one."""
+        steps = [after - before for before, after in zip(self.starts, self.starts[1:], strict=False)]
+        return timedelta(seconds=min(steps)) if steps else timedelta(hours=1)
+
+
+def utc(timestamp: float) -> datetime:
+    """Return ``timestamp`` (seconds since the epoch) as an aware datetime in UTC."""
+    return datetime.fromtimestamp(timestamp, timezone.utc)
+
+
+def grid_times(now: datetime, horizon: timedelta, step: timedelta) -> Sequence[datetime]:
+    """Return the starts of the intervals of ``step``, aligned to it, that touch ``now`` to ``now + horizon``."""
+    width = step.total_seconds()
+    first = math.floor(now.timestamp() / width)
+    last = math.ceil((now.timestamp() + max(horizon.total_seconds(), 1.0)) / width)
+    return [utc(index * width) for index in range(first, last)]

@@ -1,0 +1,137 @@
+"""From the cost to go to a sequence of actions, and what that sequence draws from the grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_green.planning.dynamic_programme import EPSILON, HELD, OUT, RUNNING, Costs, Values
+from lightning_green.planning.plan import Action
+
+Array = NDArray[np.float64]
+
+MEMORY_HOURS = 12.0
+"""Forecast errors fade into each other over about half a day; only used for the uncertainty of a saving."""
+TIE = 1e-9
+STATES: dict[Action, int] = {"run": RUNNING, "throttle": RUNNING, "hold": HELD, "exit": OUT}
+
+
+@dataclass(frozen=True)
+class Path:
+    """Actions slot by slot until the work is done or the slots are at an end.
+
+    Args:
+        actions: One per slot.
+        levels: Index of the operating point of each slot; -1 for a pause.
+        hours: Length that each slot is in use, in hours: shorter than the slot only where the work gets done in it.
+        energy: Expected energy of each slot in hours at full power, switches included.
+        undone: Work left after the last slot, in hours at full speed.
+
+    """
+
+    actions: tuple[Action, ...]
+    levels: tuple[int, ...]
+    hours: tuple[float, ...]
+    energy: Array
+    undone: float
+
+    def paused(self) -> bool:
+        """Return whether there is a pause in it."""
+        return -1 in self.levels
+
+
+def follow(
+    values: Values,
+    hours: Array,
+    intensity: Array,
+    costs: Costs,
+    state: int,
+    first: Collection[Action] = ("run", "throttle", "hold", "exit"),
+) -> Path:
+    """Return the cheapest path from ``state`` whose first action is one of ``first``."""
+    left, slot = values.work, 0
+    actions: list[Action] = []
+    levels, used, energy = [], [], []
+    lengths, prices = hours.tolist(), intensity.tolist()
+    while left > EPSILON and slot < len(lengths):
+        length, price = lengths[slot], prices[slot]
+        alive = math.exp(-costs.stop_rate * (values.work - left)) if costs.stop_rate else 1.0
+        best = math.inf
+        chosen: tuple[Action, int, float, float, float] | None = None
+        for action, level, took, drawn, rest in _options(costs, state, left, length):
+            if slot == 0 and action not in first:
+                continue
+            total = alive * (drawn * price + costs.hour * took)
+            total += values.at(slot + 1, STATES[action], rest)
+            if total < best - TIE * abs(best) if math.isfinite(best) else total < best:
+                best, chosen = total, (action, level, took, drawn, rest)
+        if chosen is None:
+            # Nothing meets the deadline any more: what is left to do is to lose no time.
+            chosen = next(option for option in _options(costs, state, left, length) if option[0] == "run")
+        action, level, took, drawn, left = chosen
+        actions.append(action)
+        levels.append(level)
+        used.append(took)
+        energy.append(alive * drawn)
+        state = STATES[action]
+        slot += 1
+    drawn_all = np.zeros(len(lengths))
+    drawn_all[: len(energy)] = energy
+    return Path(tuple(actions), tuple(levels), tuple(used), drawn_all, left if left > EPSILON else 0.0)
+
+
+def _options(costs: Costs, state: int, left: float, length: float) -> list[tuple[Action, int, float, float, float]]:
+    """Return (action, level, hours in use, energy, work left after it) of all that can be done in a slot; run first."""
+    start = (0.0, costs.back_from_hold, costs.back_from_exit)[state]
+    options: list[tuple[Action, int, float, float, float]] = []
+    for index, level in enumerate(costs.levels):
+        took = min(length, left / level.speed)
+        done = max(0.0, left - took * level.speed)
+        options.append(("throttle" if index else "run", index, took, start + level.power * took, done))
+    if state != OUT and costs.hold_power is not None:
+        enter = costs.hold if state == RUNNING else 0.0
+        options.append(("hold", -1, length, enter + costs.hold_power * length, left))
+    if state == OUT:
+        options.append(("exit", -1, length, 0.0, left))
+    elif costs.may_exit:
+        options.append(("exit", -1, length, costs.exit, left))
+    return options
+
+
+def run_now(hours: Array, costs: Costs, state: int, work: float) -> Path:
+    """Return the path that runs at full power until the work is done."""
+    before = np.concatenate(([0.0], np.cumsum(hours)))
+    used = np.clip(work - before[:-1], 0.0, hours)
+    slots = int((used > EPSILON).sum())
+    alive = np.exp(-costs.stop_rate * np.minimum(before[:-1], work))
+    energy = used * alive
+    energy[0] += (0.0, costs.back_from_hold, costs.back_from_exit)[state]
+    actions: tuple[Action, ...] = ("run",) * slots
+    return Path(actions, (0,) * slots, tuple(used[:slots].tolist()), energy, max(0.0, work - before[-1]))
+
+
+def deviation(difference: Array, spread: Array, edges: Array) -> float:
+    """Return the standard deviation of the emissions that two paths differ by.
+
+    Errors of the slots are correlated as ``exp(-distance / 12 h)``, so a bias that all slots share mostly cancels.
+
+    Args:
+        difference: Energy of one path less that of the other, per slot, in hours at full power.
+        spread: Standard deviation of the intensity of each slot.
+        edges: Slot borders in hours.
+
+    """
+    if not len(difference):
+        return 0.0
+    middle = (edges[1:] + edges[:-1]) / 2
+    decay = np.exp(-np.diff(middle, prepend=middle[0]) / MEMORY_HOURS).tolist()
+    variance, carried = 0.0, 0.0
+    for part, fade in zip((difference * spread).tolist(), decay, strict=True):
+        carried *= fade
+        variance += part * (part + 2 * carried)
+        carried += part
+    return math.sqrt(max(0.0, variance))

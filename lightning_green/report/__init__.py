@@ -1,0 +1,1 @@
+"""The ledger as text, figures and tables."""

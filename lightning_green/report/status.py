@@ -1,0 +1,63 @@
+"""What a run is doing now, for people."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from lightning_green.durations import format_duration
+from lightning_green.runtime.accounting import JOULES_PER_KWH, total
+from lightning_green.runtime.clock import SystemClock, clock_from_spec
+from lightning_green.runtime.ledger import last_state_event, read_ledger
+from lightning_green.runtime.run_folder import RunFolder
+
+
+def status_text(folder: RunFolder) -> str:
+    """Return the state of the run in ``folder``, when it will go on, and its totals."""
+    records = read_ledger(folder.path)
+    totals = total(records)
+    lines = [f"Run       {folder.path}", f"State     {_state(folder, records)}"]
+    decision = next((record for record in reversed(records) if record["event"] == "decision"), None)
+    if decision is not None:
+        lines.append(f"Decision  {decision['reason']}")
+    if deadline := next((r["deadline"] for r in reversed(records) if r.get("deadline")), None):
+        lines.append(f"Deadline  {datetime.fromisoformat(deadline):%Y-%m-%d %H:%M} UTC")
+    parts = [
+        f"{name} {joules / JOULES_PER_KWH:.4f} kWh ({totals.quality.get(name, 'unavailable')})"
+        for name, joules in totals.joules.items()
+    ]
+    lines.append(f"Energy    {totals.kwh:.4f} kWh" + (f": {', '.join(parts)}" if parts else ""))
+    for kind, grams in totals.gco2e.items():
+        lines.append(f"Emitted   {grams:.1f} gCO2e ({kind})")
+    lines.append(
+        f"Time      {format_duration(totals.elapsed_hours * 3600)} since the first start, "
+        f"{format_duration(totals.hours_waited * 3600)} of it waiting, {totals.exits} planned exits, "
+        f"{totals.attempts} starts"
+    )
+    return "\n".join(lines)
+
+
+def _state(folder: RunFolder, records: list[dict[str, Any]]) -> str:
+    last = last_state_event(records)
+    if last is None:
+        return "not started yet"
+    step, event = last.get("global_step", 0), last["event"]
+    newest = max((int(record.get("global_step", 0)) for record in records), default=0)
+    if event == "started":
+        if not folder.is_alive("run"):
+            return f"killed at about step {newest}; start it again to continue"
+        state = next((record["state"] for record in reversed(records) if "state" in record), "running")
+        held = next((r for r in reversed(records) if r.get("state") == "held" and r.get("until")), None)
+        if state == "held" and held is not None:
+            return f"held in process at step {newest} until {datetime.fromisoformat(held['until']):%Y-%m-%d %H:%M} UTC"
+        return f"{state}, at step {newest}"
+    if event == "paused":
+        spec = folder.record.get("clock")
+        clock = SystemClock() if spec is None else clock_from_spec(spec)
+        clock.bind(folder.path)
+        planned = next((r["until"] for r in reversed(records) if r.get("until")), last["until"])
+        until = datetime.fromisoformat(planned)
+        left = format_duration((until - clock.now()).total_seconds())
+        who = "" if folder.is_alive("supervisor") else "; no supervisor is waiting, so start it again by hand"
+        return f"out at step {step} until {until:%Y-%m-%d %H:%M} UTC, in {left}{who}"
+    return f"{event} at step {step}" + (f": {last['reason']}" if last.get("reason") else "")

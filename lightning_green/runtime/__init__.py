@@ -1,0 +1,1 @@
+"""Exact training state, the run ledger, the supervisor and the launchers."""

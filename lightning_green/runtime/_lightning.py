@@ -1,0 +1,225 @@
+"""Every private attribute of Lightning that this project touches, in one place.
+
+Written against Lightning 2.6.6; ``tests/runtime/test_lightning.py`` asserts that each still exists. What each is for
+stands beside its use, because none of it is documented upstream.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint, ThroughputMonitor, Timer
+from lightning.pytorch.loops.progress import _ProcessedTracker
+from lightning.pytorch.trainer.states import RunningStage
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.migration import utils as migration
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loops.loop import _Loop
+    from lightning.pytorch.utilities.combined_loader import CombinedLoader
+
+
+class BeforeExperiment:
+    """A descriptor for a callback's ``log``: runs ``on_attach(trainer)`` when Lightning binds it.
+
+    Loggers create their experiments before any callback's ``setup``. The one thing that Lightning does to a callback
+    earlier in ``fit`` is to bind ``callback.log = lightning_module.log``, so this is where a run id can still be set.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._key = f"_bound_{name}"
+
+    def __get__(self, callback: Any, owner: type | None = None) -> Any:
+        if callback is None:
+            return self
+        return callback.__dict__.get(self._key)
+
+    def __set__(self, callback: Any, log: Any) -> None:
+        callback.__dict__[self._key] = log
+        module = getattr(log, "__self__", None)
+        if isinstance(module, pl.LightningModule):
+            callback.on_attach(module.trainer, module)
+
+
+def _loops(trainer: pl.Trainer) -> list[_Loop]:
+    fit_loop = trainer.fit_loop
+    return [fit_loop, fit_loop.epoch_loop, fit_loop.epoch_loop.val_loop]
+
+
+def forget_restart(trainer: pl.Trainer) -> None:
+    """Have the loops go on as if they had never been restored.
+
+    A state that was saved between two batches needs none of the repairs that Lightning makes to checkpoints that were
+    saved inside a hook: they would skip a validation, count a step twice, or not step a plateau scheduler.
+    """
+    for loop in _loops(trainer):
+        loop._restarting = False
+        loop._loaded_from_state_dict = False
+        loop._resuming_from_checkpoint = False
+        loop.reset_restart_stage()
+
+
+def inject_checkpoint(trainer: pl.Trainer, load: Callable[[], tuple[str, dict[str, Any]] | None]) -> None:
+    """Have the next restore of this fit take the checkpoint that ``load`` returns; None leaves the user's own.
+
+    ``setup`` is the last hook before the restore, and by then ``fit`` has passed ``ckpt_path`` on as a local variable.
+    """
+    connector = trainer._checkpoint_connector
+    original = connector.resume_start
+
+    def resume_start(checkpoint_path: Any = None, weights_only: bool | None = None) -> None:
+        del connector.resume_start
+        loaded = load()
+        if loaded is None:
+            original(checkpoint_path, weights_only)
+        else:
+            path, checkpoint = loaded
+            connector._ckpt_path = path
+            connector._loaded_checkpoint = migration._pl_migrate_checkpoint(checkpoint, path)
+
+    connector.resume_start = resume_start  # type: ignore[method-assign]
+
+
+def dump_checkpoint(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return everything that Lightning itself would save."""
+    checkpoint: dict[str, Any] = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    return checkpoint
+
+
+def should_accumulate(trainer: pl.Trainer) -> bool:
+    """Return whether the gradients of the last batch still wait for their optimizer step."""
+    return trainer.fit_loop._should_accumulate()
+
+
+def is_last_batch(trainer: pl.Trainer) -> bool:
+    """Return whether the batch that just ended was the last one of its epoch."""
+    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+
+
+def batch_position(trainer: pl.Trainer) -> tuple[int, int]:
+    """Return (epochs that are done, batches of the current epoch that are done)."""
+    fit_loop = trainer.fit_loop
+    epochs = cast(_ProcessedTracker, fit_loop.epoch_progress.current)
+    return epochs.processed, fit_loop.epoch_loop.batch_progress.current.ready
+
+
+def logging_step(trainer: pl.Trainer) -> int:
+    """Return the step that Lightning's own metrics are logged at."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
+
+
+def command() -> list[str]:
+    """Return the words that start this script again."""
+    return ["python", *sys.argv]
+
+
+def should_log(trainer: pl.Trainer) -> bool:
+    """Return whether ``log_every_n_steps`` is due."""
+    return bool(trainer._logger_connector.should_update_logs)
+
+
+def train_loaders(trainer: pl.Trainer) -> CombinedLoader | None:
+    """Return the training loaders as the loop reads them."""
+    return trainer.fit_loop._combined_loader
+
+
+def rebuild_train_iterator(trainer: pl.Trainer) -> None:
+    """Make the iterators of the training loaders anew."""
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    iter(fetcher)
+
+
+def stage_is_training(trainer: pl.Trainer) -> bool:
+    """Return whether loaders that are processed now are training loaders."""
+    return bool(trainer.state.stage == RunningStage.TRAINING)
+
+
+def shift_wall_clocks(trainer: pl.Trainer, seconds: float) -> None:
+    """Take ``seconds`` of a pause out of every limit that Lightning measures by the wall clock."""
+    trainer._last_val_time += seconds  # type: ignore[attr-defined]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Timer):
+            for stage, start in callback._start_time.items():
+                if start is not None and callback._end_time.get(stage) is None:
+                    callback._start_time[stage] = start + seconds
+        elif isinstance(callback, ModelCheckpoint) and callback._last_time_checked is not None:
+            callback._last_time_checked += seconds
+        elif isinstance(callback, ThroughputMonitor):
+            for stage in callback._t0s:
+                callback._t0s[stage] += seconds
+
+
+def wrap_loops(
+    trainer: pl.Trainer,
+    before_epoch: Callable[[], None],
+    before_batches: Callable[[], None],
+    after_batch: Callable[[], None],
+    after_run: Callable[[], None],
+) -> Callable[[], None]:
+    """Call back between epochs and between batches, where no hook is under way; return what undoes it.
+
+    Args:
+        trainer: The trainer whose fit loop is wrapped.
+        before_epoch: Called before ``on_train_epoch_start``, once everything of the previous epoch is done.
+        before_batches: Called in an epoch's loop once its counters are restored, before its first batch.
+        after_batch: Called once everything about a batch is done: its hooks, a validation that was due, its logging.
+        after_run: Called after every ``on_train_end``.
+
+    """
+    fit_loop, epoch_loop = trainer.fit_loop, trainer.fit_loop.epoch_loop
+    advance_start, run_start = fit_loop.on_advance_start, epoch_loop.on_run_start
+    advance_end, epoch_end, run_end = epoch_loop.on_advance_end, fit_loop.on_advance_end, fit_loop.on_run_end
+
+    def on_advance_start() -> None:
+        before_epoch()
+        advance_start()
+
+    def on_run_start(data_fetcher: Any) -> None:
+        before_batches()
+        run_start(data_fetcher)
+        if epoch_loop.restarting:
+            forget_restart(trainer)
+
+    def on_advance_end(data_fetcher: Any) -> None:
+        try:
+            advance_end(data_fetcher)
+        except SIGTERMException:  # raised as the last thing, with everything about the batch done
+            after_batch()
+            if not should_accumulate(trainer):
+                raise
+        else:
+            after_batch()
+
+    def on_epoch_end() -> None:
+        try:
+            epoch_end()
+        except SIGTERMException:
+            if not fit_loop.done:  # a run that has just ended may as well end well
+                before_epoch()
+                raise
+
+    def on_run_end() -> None:
+        run_end()
+        after_run()
+
+    fit_loop.on_advance_start = on_advance_start  # type: ignore[method-assign]
+    epoch_loop.on_run_start = on_run_start  # type: ignore[method-assign]
+    epoch_loop.on_advance_end = on_advance_end  # type: ignore[method-assign]
+    fit_loop.on_advance_end = on_epoch_end  # type: ignore[method-assign]
+    fit_loop.on_run_end = on_run_end  # type: ignore[method-assign]
+
+    def undo() -> None:
+        for loop, name in (
+            (fit_loop, "on_advance_start"),
+            (epoch_loop, "on_run_start"),
+            (epoch_loop, "on_advance_end"),
+            (fit_loop, "on_advance_end"),
+            (fit_loop, "on_run_end"),
+        ):
+            loop.__dict__.pop(name, None)
+
+    return undo

@@ -1,0 +1,127 @@
+"""Checkpoints of a run on disk: written beside, flushed, then renamed, so that the last good one is always there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"fit(\d+)-step(\d+)-(\d+)\.ckpt")
+
+
+class StoredCheckpoint(NamedTuple):
+    """A checkpoint in a run's folder."""
+
+    fit: int
+    global_step: int
+    number: int
+    path: Path
+
+
+def list_checkpoints(folder: Path, fit: int) -> list[StoredCheckpoint]:
+    """Return the checkpoints of one fit of a run, oldest first."""
+    found = [
+        StoredCheckpoint(int(match[1]), int(match[2]), int(match[3]), path)
+        for path in (folder / "checkpoints").glob(f"fit{fit}-step*.ckpt")
+        if (match := _NAME.fullmatch(path.name))
+    ]
+    return sorted(found, key=lambda stored: stored.number)
+
+
+def final_path(folder: Path, fit: int) -> Path:
+    """Return where the final state of a finished fit is kept."""
+    return folder / "checkpoints" / f"fit{fit}-final.ckpt"
+
+
+def write_durably(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint so that a kill or a full disk at any moment leaves either the whole file or none.
+
+    Raises:
+        OSError: If the disk is full or cannot be written; what was there before is untouched.
+
+    """
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(beside, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except (OSError, RuntimeError) as error:  # torch's writer turns a short write into a RuntimeError
+        beside.unlink(missing_ok=True)
+        raise error if isinstance(error, OSError) else OSError(f"{path} could not be written: {error}") from error
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def store_checkpoint(folder: Path, fit: int, global_step: int, checkpoint: dict[str, Any]) -> StoredCheckpoint:
+    """Write a checkpoint of a running fit and remove all but the one before it.
+
+    Raises:
+        OSError: If it cannot be written; the one before is still there.
+
+    """
+    earlier = list_checkpoints(folder, fit)
+    number = earlier[-1].number + 1 if earlier else 0
+    path = folder / "checkpoints" / f"fit{fit}-step{global_step:09d}-{number}.ckpt"
+    write_durably(checkpoint, path)
+    for stored in earlier[:-1]:
+        stored.path.unlink(missing_ok=True)
+    return StoredCheckpoint(fit, global_step, number, path)
+
+
+def store_final(folder: Path, fit: int, checkpoint: dict[str, Any]) -> Path:
+    """Write the final state of a fit and remove what it was continued from."""
+    path = final_path(folder, fit)
+    write_durably(checkpoint, path)
+    for stored in list_checkpoints(folder, fit):
+        stored.path.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint with ``weights_only=True``, on the CPU.
+
+    Raises:
+        RuntimeError: If the file is cut off or damaged, naming it.
+
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        raise RuntimeError(f"The checkpoint {path} is damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise RuntimeError(f"The checkpoint {path} is damaged: it does not hold a training state.")
+    return checkpoint
+
+
+def load_latest(folder: Path, fit: int) -> tuple[StoredCheckpoint, dict[str, Any], list[str]] | None:
+    """Return the newest good checkpoint of a fit, its content, and what was wrong with newer ones; None without one.
+
+    Raises:
+        RuntimeError: If there are checkpoints and not one of them can be read.
+
+    """
+    problems: list[str] = []
+    for stored in reversed(list_checkpoints(folder, fit)):
+        try:
+            return stored, load_checkpoint(stored.path), problems
+        except RuntimeError as error:  # noqa: PERF203 - there are two of them at most
+            problems.append(str(error))
+            log.warning("%s. Trying the one before it.", error)
+    if problems:
+        raise RuntimeError(
+            f"No checkpoint of the run in {folder} can be read: {problems[0]}. Start anew with `lightning-green run "
+            "--fresh -- ...`; the folder is kept under another name."
+        )
+    return None

@@ -1,0 +1,203 @@
+"""Time as a parameter: the system's clock, and one that runs two days in seconds."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from abc import ABC, abstractmethod
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Literal
+
+CLOCK_VARIABLE = "LIGHTNING_GREEN_CLOCK"
+
+Work = Literal["batch", "checkpoint", "restart"]
+
+
+class Clock(ABC):
+    """What everything that waits or reads the time takes.
+
+    Attributes:
+        is_simulated: Whether time passes only when somebody says so.
+
+    """
+
+    is_simulated: bool
+
+    @abstractmethod
+    def time(self) -> float:
+        """Return seconds since the epoch, UTC."""
+
+    @abstractmethod
+    def monotonic(self) -> float:
+        """Return seconds that never go backwards, for durations."""
+
+    @abstractmethod
+    def sleep(self, seconds: float, wake: threading.Event | None = None) -> None:
+        """Wait ``seconds``, or less once ``wake`` is set."""
+
+    def advance(self, work: Work) -> None:  # noqa: B027 - real time passes by itself
+        """Let the time pass that one batch, checkpoint or restart takes; real time passes by itself."""
+
+    def bind(self, folder: Path) -> None:  # noqa: B027 - the system keeps its own position
+        """Keep the position in ``folder``, and continue from the one that is there."""
+
+    def spec(self) -> str:
+        """Return the text from which :func:`clock_from_spec` makes the same clock."""
+        return "system"
+
+    def now(self) -> datetime:
+        """Return the time as an aware ``datetime`` in UTC."""
+        return datetime.fromtimestamp(self.time(), timezone.utc)
+
+
+class SystemClock(Clock):
+    """The machine's clock."""
+
+    is_simulated = False
+
+    def time(self) -> float:
+        """Return seconds since the epoch, UTC."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return seconds since some fixed point."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float, wake: threading.Event | None = None) -> None:
+        """Wait ``seconds``, or less once ``wake`` is set."""
+        if wake is None:
+            time.sleep(max(0.0, seconds))
+        else:
+            wake.wait(max(0.0, seconds))
+
+
+class SimulatedClock(Clock):
+    """A clock that moves a fixed time for each batch, checkpoint and restart, and jumps over sleeps.
+
+    Its position lives in the run's folder, so a run that is left and started again goes on at the simulated time at
+    which it left, and a demo or a test takes the same decisions on any machine.
+
+    Args:
+        start: Simulated time at which the run begins: an aware ``datetime`` or ISO 8601 with an offset.
+        seconds_per_batch: Simulated seconds that one training batch takes.
+        seconds_per_checkpoint: Simulated seconds that saving the training state takes.
+        seconds_per_restart: Simulated seconds from starting a process to its first batch.
+
+    Raises:
+        ValueError: If ``start`` has no time zone, or a number of seconds is negative or not finite.
+
+    Example::
+
+        >>> clock = SimulatedClock("2024-05-01T00:00:00+00:00", seconds_per_batch=60)
+        >>> clock.advance("batch"); clock.sleep(3600); clock.now().isoformat()
+        '2024-05-01T01:01:00+00:00'
+
+    """
+
+    is_simulated = True
+
+    def __init__(
+        self,
+        start: str | datetime,
+        seconds_per_batch: float = 60.0,
+        seconds_per_checkpoint: float = 0.0,
+        seconds_per_restart: float = 0.0,
+    ) -> None:
+        at = datetime.fromisoformat(start.replace("Z", "+00:00")) if isinstance(start, str) else start
+        if at.tzinfo is None:
+            raise ValueError(f"`start` should have a time zone, such as 2024-05-01T00:00:00+00:00, got {start!r}.")
+        self._seconds: dict[Work, float] = {
+            "batch": float(seconds_per_batch),
+            "checkpoint": float(seconds_per_checkpoint),
+            "restart": float(seconds_per_restart),
+        }
+        for work, seconds in self._seconds.items():
+            if not 0.0 <= seconds < float("inf"):
+                raise ValueError(f"`seconds_per_{work}` should be 0 or more, got {seconds!r}.")
+        self._start = at.astimezone(timezone.utc)
+        self._position = self._start.timestamp()
+        self._file: int | None = None
+        self._lock = threading.Lock()
+
+    def time(self) -> float:
+        """Return the simulated seconds since the epoch, UTC."""
+        return self._position
+
+    def monotonic(self) -> float:
+        """Return the same as :meth:`time`: simulated time never goes back."""
+        return self._position
+
+    def sleep(self, seconds: float, wake: threading.Event | None = None) -> None:
+        """Jump ``seconds`` ahead."""
+        if wake is None or not wake.is_set():
+            self._move(max(0.0, seconds))
+
+    def advance(self, work: Work) -> None:
+        """Move ahead by what one ``work`` takes."""
+        self._move(self._seconds[work])
+
+    def bind(self, folder: Path) -> None:
+        """Keep the position in ``folder/clock``, and continue from the one that is there."""
+        path = folder / "clock"
+        if path.exists() and (text := path.read_text(encoding="ascii").strip()):
+            self._position = float(text)
+        if self._file is not None:
+            os.close(self._file)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._move(0.0)
+
+    def spec(self) -> str:
+        """Return ``simulated:start=...,batch=...,checkpoint=...,restart=...``."""
+        seconds = ",".join(f"{work}={value:g}" for work, value in self._seconds.items())
+        return f"simulated:start={self._start.isoformat()},{seconds}"
+
+    def _move(self, seconds: float) -> None:
+        with self._lock:
+            self._position += seconds
+            if self._file is not None:  # one small write in place: it survives a kill and costs two microseconds
+                os.pwrite(self._file, b"%020.6f\n" % self._position, 0)
+
+
+def clock_from_spec(text: str) -> Clock:
+    """Return the clock that ``Clock.spec()`` described.
+
+    Raises:
+        ValueError: If the text is neither ``system`` nor a description of a simulated clock.
+
+    Example::
+
+        >>> clock_from_spec("simulated:start=2024-05-01T00:00:00Z,batch=60").now().isoformat()
+        '2024-05-01T00:00:00+00:00'
+
+    """
+    kind, _, rest = text.partition(":")
+    if kind == "system" and not rest:
+        return SystemClock()
+    fields = dict(part.partition("=")[::2] for part in rest.split(","))
+    unknown = set(fields) - {"start", "batch", "checkpoint", "restart"}
+    if kind != "simulated" or "start" not in fields or unknown:
+        raise ValueError(
+            f'The clock should be "system" or "simulated:start=TIME,batch=S,checkpoint=S,restart=S", got {text!r}.'
+        )
+    seconds = {f"seconds_per_{work}": float(value) for work, value in fields.items() if work != "start"}
+    return SimulatedClock(fields["start"], **seconds)
+
+
+def clock_from_environment() -> Clock | None:
+    """Return the clock that the supervisor hands to its child, or None."""
+    text = os.environ.get(CLOCK_VARIABLE)
+    return clock_from_spec(text) if text else None
+
+
+def utc_iso(seconds: float) -> str:
+    """Return seconds since the epoch as ISO 8601 in UTC.
+
+    Example::
+
+        >>> utc_iso(0.0)
+        '1970-01-01T00:00:00+00:00'
+
+    """
+    return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=seconds)).isoformat()

@@ -1,0 +1,200 @@
+"""Exact training state: where to save it, what is in it, how to go on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+
+from lightning_green.runtime import _lightning
+from lightning_green.runtime.loaders import CountingLoader, count_batches, wrap_loaders
+from lightning_green.runtime.random_states import capture_random_states, restore_random_states
+
+STATE_KEY = "lightning_green"
+STATE_VERSION = 1
+
+Point = Literal["epoch", "batch"]
+
+
+class InexactStateError(RuntimeError):
+    """A checkpoint does not belong to this model, data or code."""
+
+
+class ExactState:
+    """Saves and restores one fit so that it ends with the weights of the fit that never stopped.
+
+    The state is saved between two batches or between two epochs, outside every hook, where nothing is half done. It is
+    what Lightning saves, plus the random states and the positions in the training loaders.
+
+    Args:
+        trainer: The trainer, during ``setup``.
+        on_boundary: Called between batches (``"batch"``) and before each epoch (``"epoch"``), where a state may be
+            saved; not inside an accumulation window.
+        on_end: Called when the fit has ended, after every ``on_train_end``.
+
+    """
+
+    def __init__(self, trainer: pl.Trainer, on_boundary: Callable[[Point], None], on_end: Callable[[], None]) -> None:
+        self._trainer = trainer
+        self._on_boundary = on_boundary
+        self._on_end = on_end
+        self._pending: dict[str, Any] | None = None
+        self._active = False
+        self._deferring = False
+        self._validation: list[CountingLoader] = []
+        self._validation_created: list[bool] = []
+        self._undo: list[Callable[[], None]] = []
+
+    def attach(self, load: Callable[[], tuple[str, dict[str, Any]] | None], resuming: bool) -> None:
+        """Prepare a fit.
+
+        Args:
+            load: Returns the checkpoint to go on from (its path and content) when Lightning restores, or None.
+            resuming: Whether ``load`` is going to return one.
+
+        """
+        trainer = self._trainer
+        self._deferring = resuming
+
+        def load_and_keep() -> tuple[str, dict[str, Any]] | None:
+            loaded = load()
+            if loaded is not None:
+                self._pending = loaded[1].get(STATE_KEY)
+                self._validation_created = list((self._pending or {}).get("validation_created", ()))
+            return loaded
+
+        if resuming:
+            _lightning.inject_checkpoint(trainer, load_and_keep)
+        self._undo = [
+            wrap_loaders(trainer.strategy, lambda loader: self._count(loader)),
+            _lightning.wrap_loops(trainer, self._before_epoch, self._before_batches, self._after_batch, self._on_end),
+        ]
+
+    def detach(self) -> None:
+        """Take back what :meth:`attach` put in."""
+        for undo in self._undo:
+            undo()
+        self._undo = []
+
+    def activate(self) -> None:
+        """Begin to call ``on_boundary``; before ``on_train_start`` a tuner may be using the same loops."""
+        self._active = True
+
+    def dump(self, point: Point) -> dict[str, Any]:
+        """Return the whole state. To be called at a boundary, on every rank."""
+        trainer = self._trainer
+        checkpoint = _lightning.dump_checkpoint(trainer)
+        checkpoint[STATE_KEY] = {
+            "version": STATE_VERSION,
+            "point": point,
+            "world_size": trainer.world_size,
+            "random": capture_random_states(),
+            "loaders": [loader.position() for loader in self._loaders()],
+            "validation_created": [loader.created for loader in self._validation],
+        }
+        return checkpoint
+
+    def _count(self, loader: Any) -> Any:
+        training = _lightning.stage_is_training(self._trainer)
+        counted = count_batches(loader, self._trainer.global_rank, deferred=self._deferring and training)
+        if not training and isinstance(counted, CountingLoader):
+            if len(self._validation) < len(self._validation_created):
+                counted.created = self._validation_created[len(self._validation)]
+            self._validation.append(counted)
+        return counted
+
+    def _loaders(self) -> list[CountingLoader]:
+        combined = _lightning.train_loaders(self._trainer)
+        found = [] if combined is None else combined.flattened
+        return [loader for loader in found if isinstance(loader, CountingLoader)]
+
+    def _place_loaders(self, at_start: bool) -> None:
+        assert self._pending is not None
+        self._deferring = False
+        loaders, positions = self._loaders(), self._pending["loaders"]
+        if len(loaders) != len(positions):
+            raise InexactStateError(
+                f"The checkpoint was saved with {len(positions)} training loader(s) and there are {len(loaders)} now. "
+                "Start the run with the data it was saved with, or anew with `--fresh`."
+            )
+        for loader, position in zip(loaders, positions, strict=True):
+            loader.resume(position, at_start)
+
+    def _before_epoch(self) -> None:
+        if not self._active:
+            return
+        if self._pending is not None and self._pending["point"] == "epoch":
+            first = self._trainer.current_epoch == 0
+            self._place_loaders(at_start=not first)
+            if first:  # Lightning makes the iterators of the first epoch before the first hook, not at its start
+                _lightning.rebuild_train_iterator(self._trainer)
+            _lightning.forget_restart(self._trainer)
+            restore_random_states(self._pending["random"])
+            self._pending = None
+        elif self._pending is None:
+            self._on_boundary("epoch")
+
+    def _before_batches(self) -> None:
+        if self._active and self._pending is not None:
+            self._place_loaders(at_start=False)
+            _lightning.rebuild_train_iterator(self._trainer)
+            restore_random_states(self._pending["random"])
+            self._pending = None
+
+    def _after_batch(self) -> None:
+        # The end of an epoch is a boundary of its own, once the hooks of the epoch's end have run.
+        trainer = self._trainer
+        if self._active and not _lightning.is_last_batch(trainer) and not _lightning.should_accumulate(trainer):
+            self._on_boundary("batch")
+
+
+def fingerprint(pl_module: pl.LightningModule) -> dict[str, Any]:
+    """Return what tells one model from another: names and shapes of parameters, and the hyperparameters."""
+    return {
+        "parameters": {name: list(parameter.shape) for name, parameter in pl_module.named_parameters()},
+        "hparams": {str(key): repr(value) for key, value in sorted(dict(pl_module.hparams).items())},
+    }
+
+
+def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """Return the fields in which two fingerprints differ, for people.
+
+    Example::
+
+        >>> differences({"optimizers": ["Adam"], "batches": 10}, {"optimizers": ["SGD"], "batches": 10})
+        ["optimizers: ['Adam'] then, ['SGD'] now"]
+
+    """
+    found = []
+    for key in sorted(set(saved) & set(current)):
+        then, now = saved[key], current[key]
+        if then == now:
+            continue
+        if isinstance(then, dict) and isinstance(now, dict):
+            found += [
+                f"{key}.{name}: {then.get(name, 'absent')} then, {now.get(name, 'absent')} now"
+                for name in sorted(set(then) | set(now))
+                if then.get(name) != now.get(name)
+            ]
+        else:
+            found.append(f"{key}: {then} then, {now} now")
+    return found
+
+
+def refuse_differences(folder: Path, saved: dict[str, Any], current: dict[str, Any]) -> None:
+    """Raise where a run would be continued with another model, optimizer or data.
+
+    Raises:
+        InexactStateError: Naming the fields that differ and what to do.
+
+    """
+    found = differences(saved, current)
+    if found:
+        shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+        raise InexactStateError(
+            f"The run in {folder} was started with another script: {shown}. Start anew with "
+            "`lightning-green run --fresh -- ...` (the folder is kept under another name), or continue all the same "
+            "with `--force`."
+        )

@@ -1,0 +1,70 @@
+"""The random states of a process, as plain Python and tensors."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _to_plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):  # `torch.load(weights_only=True)` refuses NumPy arrays
+        return {"dtype": str(value.dtype), "values": torch.from_numpy(value.astype(np.int64))}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _from_plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"dtype", "values"}:
+            return value["values"].numpy().astype(value["dtype"])
+        return {key: _from_plain(item) for key, item in value.items()}
+    return value
+
+
+def _cuda_in_use() -> bool:
+    return torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+def synchronize_cuda() -> None:
+    """Wait until the CUDA device has done what it was given, where CUDA is in use."""
+    if _cuda_in_use():
+        torch.cuda.synchronize()
+
+
+def capture_random_states(with_cuda: bool = True) -> dict[str, Any]:
+    """Return the states of torch's, NumPy's and Python's global generators.
+
+    Args:
+        with_cuda: Whether to include the generators of the CUDA devices, where CUDA is in use.
+
+    """
+    version, numbers, gauss = random.getstate()
+    states: dict[str, Any] = {
+        "torch": torch.default_generator.get_state(),
+        "numpy": _to_plain(np.random.get_state(legacy=False)),
+        "python": [version, torch.tensor(numbers, dtype=torch.int64), gauss],
+    }
+    if with_cuda and _cuda_in_use():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Set the global generators to what :func:`capture_random_states` returned."""
+    torch.default_generator.set_state(states["torch"])
+    np.random.set_state(_from_plain(states["numpy"]))
+    version, numbers, gauss = states["python"]
+    random.setstate((version, tuple(numbers.tolist()), gauss))
+    if "cuda" in states:
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def seed_random_states(seed: int) -> None:
+    """Seed the three global generators of the CPU."""
+    torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would reseed CUDA's as well
+    np.random.seed(seed & 0xFFFFFFFF)
+    random.seed(seed)

@@ -1,0 +1,377 @@
+"""One run in this process: its folder, ledger, clock, meter and grid."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from lightning_green.energy.build import build_meter
+from lightning_green.energy.meter import Meter
+from lightning_green.grid.build import GridLike, build_grid
+from lightning_green.runtime.accounting import JOULES_PER_KWH, Totals, counterfactual_gco2e, saving_percent
+from lightning_green.runtime.clock import Clock, SystemClock, clock_from_environment
+from lightning_green.runtime.ledger import Ledger, last_state_event, read_ledger
+from lightning_green.runtime.run_folder import (
+    RESUME_VARIABLE,
+    SUPERVISED_VARIABLE,
+    RunFolder,
+    RunIsAliveError,
+    set_aside,
+)
+
+log = logging.getLogger(__name__)
+
+SAMPLE_SECONDS = 15.0
+SIMULATED_SAMPLE_SECONDS = 900.0
+STATE_NUMBERS = {"running": 0, "throttled": 1, "held": 2, "out": 3}
+
+
+@dataclass
+class RunOptions:
+    """What the green callbacks of a Trainer ask of their common run; the defaults are those who do not care."""
+
+    grid: GridLike = None
+    zone: str | None = None
+    meter: Meter | str | float | None = "auto"
+    pue: float | None = None
+    clock: Clock | None = None
+
+    def join(self, other: RunOptions) -> RunOptions:
+        """Return both together.
+
+        Raises:
+            ValueError: If they contradict each other.
+
+        """
+        merged = RunOptions()
+        for field in fields(RunOptions):
+            name, indifferent = field.name, field.default
+            mine, others = getattr(self, name), getattr(other, name)
+            if mine != indifferent and others != indifferent and mine != others:
+                raise ValueError(
+                    f"Two callbacks of this Trainer were given different `{name}`: {mine!r} and {others!r}. Give it to "
+                    "one of them, or the same to both."
+                )
+            setattr(merged, name, others if mine == indifferent else mine)
+        return merged
+
+
+class Run:
+    """The one run of this process. Rank 0 of each node has one that measures; it is what the callbacks share.
+
+    Args:
+        folder: The run's folder, locked; None where there is nowhere to write, and then everything is in memory.
+        options: What the callbacks ask for.
+        clock: Where the time comes from.
+        attempt: Which start of the run this is, from 1.
+        continuing: Whether this process goes on with what earlier ones did.
+        past: Events of the ledger so far.
+
+    Attributes:
+        totals: Energy, emissions and time over all restarts, up to the last event.
+        global_step: Optimizer steps done; kept up to date by the fit.
+        state: ``"running"``, ``"throttled"`` or ``"held"``.
+        phase: ``"startup"``, ``"restart"``, ``"training"``, ``"validation"``, ``"checkpoint"`` or ``"held"``.
+
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder | None,
+        options: RunOptions,
+        clock: Clock,
+        attempt: int,
+        continuing: bool,
+        past: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        self.folder, self.options, self.clock = folder, options, clock
+        self.attempt, self.continuing = attempt, continuing
+        self.meter = build_meter(options.meter)
+        self.grid = build_grid(options.grid, zone=options.zone)
+        self.pue = 1.0 if options.pue is None else options.pue
+        self.totals = Totals()
+        for record in past:
+            self.totals.add(record)
+        self.past = list(past)
+        self.ledger = None if folder is None else Ledger(folder.path, clock, attempt)
+        self.global_step = 0
+        self.fit = 0
+        self.state, self.phase = "running", "restart" if continuing and attempt > 1 else "startup"
+        self.level: tuple[float, float] = (1.0, 1.0)
+        self.began: float | None = None
+        self._joules: dict[str, float] = {}
+        self._energy_at_last = 0.0
+        self._last_time = clock.time()
+        self._power_from = (clock.monotonic(), 0.0)
+        self._announced = False
+        self._seq = 0
+        self._lock = threading.RLock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def record_on_disk(self) -> dict[str, Any]:
+        """Content of ``run.json``; a dict in memory where there is no folder."""
+        return {} if self.folder is None else self.folder.record
+
+    def start(self) -> None:
+        """Start the meter and the grid; called before anything of the training happens."""
+        if self.began is not None:
+            return
+        self.meter.bind_clock(self.clock.monotonic)
+        self.meter.start()
+        if self.grid is not None:
+            self.grid.start()
+        self.began = self._last_time = self.clock.time()
+        self._power_from = (self.clock.monotonic(), 0.0)
+
+    def announce(self, **fields: Any) -> None:
+        """Write the ``started`` event: from now on this process is part of the run's history."""
+        assert self.began is not None
+        if self.attempt > 1:
+            self.clock.advance("restart")
+        self.phase = "training"
+        startup = 0.0 if self._announced else self.clock.time() - self.began
+        self._announced = True
+        if self.folder is not None:
+            self.folder.record.setdefault("first_start", datetime.fromtimestamp(self.began, timezone.utc).isoformat())
+            self.folder.record["clock"] = self.clock.spec()
+            self.folder.save()
+        self.record("started", startup_s=startup, meter=self.meter.describe(), **fields)
+        if not self.clock.is_simulated and self._thread is None:
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._beat, name="lightning-green-heartbeat", daemon=True)
+            self._thread.start()
+
+    @property
+    def announced(self) -> bool:
+        """Whether the ``started`` event has been written."""
+        return self._announced
+
+    def _beat(self) -> None:
+        while not self._stop.wait(SAMPLE_SECONDS):
+            self.sample()
+
+    def sample(self) -> None:
+        """Write the energy so far; called every few seconds by a thread of its own."""
+        if self._announced:
+            self.record("sample")
+            if self.folder is not None:
+                self.folder.beat()
+
+    def sample_if_due(self) -> None:
+        """Write the energy so far where simulated time has moved on; real time has its thread."""
+        if self.clock.is_simulated and self.clock.time() - self._last_time >= SIMULATED_SAMPLE_SECONDS:
+            self.sample()
+
+    def enter(self, state: str | None = None, phase: str | None = None, reason: str = "", **fields: Any) -> None:
+        """Go into another state or phase; what was used so far is on record under the old one."""
+        with self._lock:
+            self.meter.sample()
+            changed = state is not None and state != self.state
+            self.state, self.phase = state or self.state, phase or self.phase
+            self.record("state" if changed else "phase", reason=reason, **fields)
+
+    def record(self, event: str, reason: str = "", **fields: Any) -> None:
+        """Write one event, with the energy and the intensity up to now."""
+        with self._lock:
+            now = self.clock.time()
+            joules: dict[str, dict[str, Any]] = {
+                name: {"value": round(e.joules, 3), "quality": e.quality} for name, e in self.meter.read().items()
+            }
+            body: dict[str, Any] = {
+                "phase": self.phase,
+                "state": self.state,
+                "power": self.level[0],
+                "speed": self.level[1],
+                "joules": joules,
+                "intensity": self._mean_intensity(self._last_time, now),
+                "pue": self.pue,
+                "global_step": self.global_step,
+                "fit": self.fit,
+                "reason": reason,
+                **fields,
+            }
+            if self.ledger is not None:
+                written = self.ledger.append(event, **body)
+            else:
+                self._seq += 1
+                at = datetime.fromtimestamp(now, timezone.utc).isoformat()
+                written = {
+                    "seq": self._seq,
+                    "time_utc": at,
+                    "node": "",
+                    "attempt": self.attempt,
+                    "event": event,
+                    **body,
+                }
+            self.totals.add(written)
+            self._energy_at_last = sum(float(item["value"]) for item in joules.values())
+            self._last_time = now
+
+    def _mean_intensity(self, start: float, end: float) -> dict[str, Any] | None:
+        if self.grid is None:
+            return None
+        reading = self.grid.intensity(datetime.fromtimestamp(end, timezone.utc))
+        mean = self.grid.mean(_utc(start), _utc(end))
+        if mean is None:
+            return None
+        return {
+            "value": round(mean, 6),
+            "now": None if reading is None else reading.value,
+            "kind": str(self.grid.kind),
+            "source": self.grid.source,
+            "zone": self.grid.zone,
+            "measured_at": None if reading is None else reading.measured_at.isoformat(),
+            "quality": None if reading is None else reading.quality,
+        }
+
+    def metrics(self) -> dict[str, float]:
+        """Return what goes to the loggers, up to this moment, as Python floats; writes nothing."""
+        with self._lock:
+            now, monotonic = self.clock.time(), self.clock.monotonic()
+            energies = self.meter.read()
+            here = sum(energy.joules for energy in energies.values())
+            since_last = max(0.0, here - self._energy_at_last)
+            metrics = {"energy/kwh": (sum(self.totals.joules.values()) + since_last) / JOULES_PER_KWH}
+            for component in ("cpu", "gpu", "ram"):
+                if component in self.totals.joules:
+                    metrics[f"energy/{component}_kwh"] = self.totals.joules[component] / JOULES_PER_KWH
+            before, joules_before = self._power_from
+            if monotonic - before > 1e-6:
+                metrics["energy/power_w"] = max(0.0, here - joules_before) / (monotonic - before)
+            if monotonic - before > 1.0:
+                self._power_from = (monotonic, here)
+            if self.grid is not None:
+                suffix = "_marginal" if self.grid.kind.method == "marginal" else ""
+                mean = self.grid.mean(_utc(self._last_time), _utc(now))
+                reading = self.grid.intensity(_utc(now))
+                if reading is not None:
+                    metrics[f"carbon/intensity{suffix}"] = float(reading.value)
+                grams = self.totals.grams()
+                if mean is not None and (grams is not None or not self.totals.gco2e):
+                    added = since_last * self.pue / JOULES_PER_KWH * mean
+                    metrics[f"carbon/gco2e{suffix}"] = (grams or 0.0) + added
+            metrics["carbon/state"] = float(STATE_NUMBERS[self.state])
+            first = self.totals.first_start if self.totals.first_start is not None else now
+            metrics["carbon/elapsed_hours"] = (now - first) / 3600.0
+            return metrics
+
+    def summary(self) -> dict[str, Any]:
+        """Return the totals of the whole run so far, with the run-now counterfactual.
+
+        Keys are those of the loggers, plus qualities; ``None`` where a number is not known.
+        """
+        with self._lock:
+            self.meter.sample()
+            self.record("sample")
+            totals, grid = self.totals, self.grid
+            suffix = "_marginal" if grid is not None and grid.kind.method == "marginal" else ""
+            run_now = None if grid is None else counterfactual_gco2e(totals, lambda a, b: grid.mean(_utc(a), _utc(b)))
+            grams = totals.grams()
+            saving = None if grams is None or run_now is None else saving_percent(grams, run_now)
+            return {
+                "energy/kwh": totals.kwh,
+                **{f"energy/{name}_kwh": joules / JOULES_PER_KWH for name, joules in totals.joules.items()},
+                "energy/quality": dict(totals.quality),
+                f"carbon/gco2e{suffix}": grams,
+                f"carbon/counterfactual_gco2e{suffix}": run_now,
+                "carbon/saving_pct": saving,
+                "carbon/unpriced_kwh": totals.unpriced_joules / JOULES_PER_KWH,
+                "carbon/exits": totals.exits,
+                "carbon/hours_waited": totals.hours_waited,
+                "carbon/elapsed_hours": totals.elapsed_hours,
+            }
+
+    def pause_metering(self) -> None:
+        """Stop the heartbeat between two fits of a process."""
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=5.0)
+        self._thread = None
+
+    def close(self) -> None:
+        """End this process's part of the run: close the meter, the grid, the ledger and the lock."""
+        self.pause_metering()
+        self.meter.close()
+        if self.grid is not None:
+            self.grid.close()
+        if self.ledger is not None:
+            self.ledger.close()
+        if self.folder is not None:
+            self.folder.unlock()
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)
+
+
+def open_run(path: Path, options: RunOptions) -> tuple[Run, list[str]]:
+    """Open the run in ``path``: go on with it or begin anew, as its ledger and the environment say.
+
+    Args:
+        path: The run's folder.
+        options: What the callbacks ask for.
+
+    Returns:
+        The run, and lines to tell the user.
+
+    Raises:
+        RunIsAliveError: If another process is in it.
+
+    """
+    clock = clock_from_environment() or options.clock or SystemClock()
+    told: list[str] = []
+    try:
+        folder = RunFolder(path)
+        folder.lock("run")
+        continuing, aside = _decide(path, told)
+        if aside:
+            folder.unlock()
+            kept = set_aside(path)
+            told[-1] += f" It is kept in {kept}."
+            folder = RunFolder(path)
+            folder.lock("run")
+        clock.bind(path)
+        past = read_ledger(path)
+        attempt = max((int(record.get("attempt", 0)) for record in past), default=0) + 1
+        if attempt == 1 and "script" not in folder.record:
+            folder.save()
+        return Run(folder, options, clock, attempt, continuing, past), told
+    except RunIsAliveError:
+        raise
+    except OSError as error:
+        log.warning(
+            "The run folder %s cannot be used (%s). Training goes on without a ledger and without pausing; make the "
+            "folder writable or name another one with LIGHTNING_GREEN_RUN_DIR.",
+            path,
+            error.strerror or error,
+        )
+        return Run(None, options, clock, 1, continuing=False), told
+
+
+def _decide(path: Path, told: list[str]) -> tuple[bool, bool]:
+    """Return (whether to go on with the run, whether to put its folder aside first)."""
+    records = read_ledger(path)
+    last = last_state_event(records)
+    if last is None:
+        return bool(records), False
+    event, where = last["event"], f"step {last.get('global_step', 0)}"
+    supervised = SUPERVISED_VARIABLE in os.environ
+    if event == "paused" or supervised or (event != "finished" and os.environ.get(RESUME_VARIABLE) == "1"):
+        return True, False
+    if event == "finished":
+        told.append(f"The run in {path} had finished; this is a fresh one.")
+    else:
+        was = "was interrupted" if event == "interrupted" else "failed" if event == "failed" else "was killed"
+        told.append(
+            f"The run in {path} {was} at {where}; this is a fresh one. To continue the old one instead, start it with "
+            f"`LIGHTNING_GREEN_RESUME=1 LIGHTNING_GREEN_RUN_DIR=<its folder>` or under `lightning-green run`."
+        )
+    return False, True

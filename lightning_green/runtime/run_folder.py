@@ -1,0 +1,191 @@
+"""A run is a folder: its name, its record, and the lock that keeps a second process out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+RUN_DIR_VARIABLE = "LIGHTNING_GREEN_RUN_DIR"
+RESUME_VARIABLE = "LIGHTNING_GREEN_RESUME"
+FORCE_VARIABLE = "LIGHTNING_GREEN_FORCE"
+SUPERVISED_VARIABLE = "LIGHTNING_GREEN_SUPERVISED"
+SCHEMA_VERSION = 1
+HEARTBEAT_SECONDS = 10.0
+HEARTBEAT_STALE_SECONDS = 90.0
+
+
+class RunIsAliveError(RuntimeError):
+    """Another process is in this run's folder."""
+
+
+def run_name(arguments: Sequence[str], directory: str | None = None) -> str:
+    """Return ``<script>-<8 hex>`` for a command line and the directory that it is started in.
+
+    The interpreter in front is left out, so ``python train.py`` under the supervisor and ``train.py`` in ``sys.argv``
+    name the same run.
+
+    Example::
+
+        >>> run_name(["python", "train.py", "--lr", "1"], "/home/me") == run_name(["train.py", "--lr", "1"], "/home/me")
+        True
+
+    """
+    words = list(arguments)
+    if words and Path(words[0]).name.startswith("python"):
+        words = words[1:]
+        while words and words[0].startswith("-") and words[0] not in ("-m", "-c"):
+            words = words[1:]
+        if words[:1] == ["-m"]:
+            words = words[1:]
+    words[:1] = [Path(words[0]).name] if words else ["interactive"]
+    digest = hashlib.sha256(json.dumps([directory or os.getcwd(), words]).encode()).hexdigest()[:8]
+    script = Path(words[0]).stem or "run"
+    return f"{script}-{digest}"
+
+
+def command_line() -> list[str]:
+    """Return this process's script and its arguments."""
+    return list(sys.argv) if sys.argv and sys.argv[0] not in ("", "-c") else ["interactive"]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON beside ``path`` and move it there, so that a reader never sees half of it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(beside, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        path: The folder; made if it is not there.
+
+    Attributes:
+        path: The folder.
+        record: Content of ``run.json``: schema version, run id, first start, deadline, arguments, fingerprints, ids of
+            the loggers' runs.
+
+    Raises:
+        OSError: If the folder cannot be made or written.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "checkpoints").mkdir(exist_ok=True)
+        self.record: dict[str, Any] = self._read()
+        self._lock: FileLock | None = None
+        self._next_heartbeat = 0.0
+
+    def _read(self) -> dict[str, Any]:
+        file = self.path / "run.json"
+        if file.exists():
+            record = json.loads(file.read_text(encoding="utf-8"))
+            if isinstance(record, dict) and record.get("schema") == SCHEMA_VERSION:
+                return record
+            raise RuntimeError(
+                f"{file} was written by another version of Lightning Green. Move the folder away, or use another one "
+                "with `--run-dir`."
+            )
+        return {"schema": SCHEMA_VERSION, "run_id": uuid.uuid4().hex[:12]}
+
+    def save(self) -> None:
+        """Write ``run.json``."""
+        write_json(self.path / "run.json", self.record)
+
+    def lock(self, role: str) -> None:
+        """Keep every other ``role`` (``"run"`` or ``"supervisor"``) out of this folder until this process ends.
+
+        Raises:
+            RunIsAliveError: If another process is in it.
+
+        """
+        lock = FileLock(str(self.path / f"{role}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunIsAliveError(self._who(role)) from None
+        other = self._heartbeat(role)
+        if other and other.get("host") != socket.gethostname() and time.time() - other["at"] < HEARTBEAT_STALE_SECONDS:
+            lock.release()  # a lock does not always reach over a network file system; the heartbeat does
+            raise RunIsAliveError(self._who(role))
+        self._lock = lock
+        self._role = role
+        self.beat(force=True)
+
+    def unlock(self) -> None:
+        """Let others in."""
+        if self._lock is not None:
+            (self.path / f"{self._role}.heartbeat").unlink(missing_ok=True)
+            self._lock.release()
+            self._lock = None
+
+    def beat(self, force: bool = False) -> None:
+        """Say that this process is alive; called often, writes every ten seconds."""
+        at = time.monotonic()
+        if self._lock is not None and (force or at >= self._next_heartbeat):
+            self._next_heartbeat = at + HEARTBEAT_SECONDS
+            beat = {"host": socket.gethostname(), "pid": os.getpid(), "at": time.time()}
+            write_json(self.path / f"{self._role}.heartbeat", beat)
+
+    def is_alive(self, role: str = "run") -> bool:
+        """Return whether another process is in this folder now."""
+        lock = FileLock(str(self.path / f"{role}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        other = self._heartbeat(role)
+        if other is None or other.get("host") == socket.gethostname():
+            return False
+        return bool(time.time() - other["at"] < HEARTBEAT_STALE_SECONDS)
+
+    def refuse_if_alive(self, role: str) -> None:
+        """Raise where another process is in this folder.
+
+        Raises:
+            RunIsAliveError: If there is one.
+
+        """
+        if self.is_alive(role):
+            raise RunIsAliveError(self._who(role))
+
+    def _heartbeat(self, role: str) -> dict[str, Any] | None:
+        try:
+            beat = json.loads((self.path / f"{role}.heartbeat").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return beat if isinstance(beat, dict) and isinstance(beat.get("at"), float) else None
+
+    def _who(self, role: str) -> str:
+        other = self._heartbeat(role)
+        who = f"process {other['pid']} on {other['host']}" if other else "another process"
+        return (
+            f"The run in {self.path} is alive: {who} is in it. Wait for it, stop it, or give this one a folder of its "
+            "own with `lightning-green run --run-dir DIR` (or LIGHTNING_GREEN_RUN_DIR=DIR)."
+        )
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a run's folder to the first free ``<name>.<n>`` and return that."""
+    number = 1
+    while (kept := path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
+    path.rename(kept)
+    return kept

@@ -1,0 +1,325 @@
+"""Starts a training, believes its ledger about how it ended, waits, and starts it again."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from lightning_green.durations import format_duration
+from lightning_green.grid.build import grid_from_spec
+from lightning_green.grid.signal import GridSignal
+from lightning_green.planning import Job, plan
+from lightning_green.runtime.clock import CLOCK_VARIABLE, Clock, SystemClock, clock_from_spec
+from lightning_green.runtime.ledger import Ledger, last_state_event, read_ledger
+from lightning_green.runtime.run_folder import (
+    FORCE_VARIABLE,
+    RESUME_VARIABLE,
+    RUN_DIR_VARIABLE,
+    SUPERVISED_VARIABLE,
+    RunFolder,
+    set_aside,
+)
+
+FINISHED, FAILED = 0, 1
+LONGEST_BACK_OFF_SECONDS = 300.0
+POLL_SECONDS = 0.1
+HOPELESS = re.compile(r"^(ImportError|ModuleNotFoundError|SyntaxError|IndentationError)\b", re.MULTILINE)
+
+
+class Supervisor:
+    """Runs one command until its training is finished.
+
+    Args:
+        command: The command line to start, such as ``["python", "train.py"]``.
+        folder: The run's folder.
+        max_restarts: Crashes in a row, without a new optimizer step between them, after which it gives up.
+        force: Continue although the model, the optimizer or the data have changed.
+        clock: Clock that is handed to the child; None for the one that the run recorded, or the system's.
+        say: Receives what the user should know, a line at a time.
+
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: RunFolder,
+        max_restarts: int = 3,
+        force: bool = False,
+        clock: str | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.command, self.folder = list(command), folder
+        self.max_restarts, self.force, self.clock_spec, self.say = max_restarts, force, clock, say
+        self._child: subprocess.Popen[bytes] | None = None
+        self._signal: int | None = None
+        self._wake = threading.Event()
+
+    def run(self) -> int:
+        """Start, wait and start again until the run is finished; return the exit code.
+
+        0: finished. The child's own code: the training finished and the script failed after it. 1: given up. 130 or
+        143: stopped by SIGINT or SIGTERM, and the same line continues.
+        """
+        old = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return self._run()
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+    def _run(self) -> int:
+        self._wait_for_survivor()
+        failures, best, last_trace = 0, self._most_steps(), ""
+        while True:
+            state = last_state_event(read_ledger(self.folder.path))
+            if self._signal is None and state is not None and state["event"] == "paused":
+                self._wait(state)
+            if self._signal is not None:
+                return self._stopped()
+            attempt = self._attempts()
+            code, trace = self._start()
+            records = read_ledger(self.folder.path)
+            state = last_state_event(records)
+            began = self._attempts() > attempt
+            event = state["event"] if began and state is not None else "died before the training began"
+            if event == "finished":
+                if code:
+                    self.say(f"The training finished; the script then ended with exit code {code}.")
+                return code
+            if self._signal is not None:
+                return self._stopped()
+            if event == "paused":
+                failures, best = 0, max(best, self._most_steps())
+                continue
+            steps = self._most_steps()
+            progress, best = steps > best, max(best, steps)
+            failures = 1 if progress else failures + 1
+            why = state["reason"] if began and state is not None and event in ("failed", "interrupted") else event
+            if event == "started":
+                why = f"the process was killed or died ({_describe(code)})"
+            if code == 0 and not began:
+                self.say(
+                    "The command ended without training under a Lightning Green callback. Add EmissionsTracker() or "
+                    "CarbonScheduler() to the Trainer's callbacks, or start it without `lightning-green run`."
+                )
+                return FINISHED
+            if HOPELESS.search(trace):
+                line = HOPELESS.search(trace)
+                self.say(f"The command cannot start: {_line_of(trace, line)}. Mend that and start it again.")
+                return FAILED
+            if not progress and trace and trace == last_trace:
+                self.say(f"The same error came twice without a new step: {_last_line(trace)}. It is not tried again.")
+                return FAILED
+            last_trace = "" if progress else trace
+            if failures > self.max_restarts:
+                self.say(f"Given up after {failures} failures in a row without a new step: {why}.")
+                return FAILED
+            delay = min(LONGEST_BACK_OFF_SECONDS, 2.0 ** (failures - 1))
+            self.say(f"Attempt {self._attempts()} ended: {why}. Starting again in {format_duration(delay)}.")
+            self._clock().sleep(delay, self._wake)
+
+    # -- one attempt --------------------------------------------------------------------------------------------------
+
+    def _start(self) -> tuple[int, str]:
+        """Run the command once; return its exit code and the end of its last traceback."""
+        environment = {
+            **os.environ,
+            RUN_DIR_VARIABLE: str(self.folder.path),
+            SUPERVISED_VARIABLE: str(os.getpid()),
+            RESUME_VARIABLE: "1",
+        }
+        if self.force:
+            environment[FORCE_VARIABLE] = "1"
+        if self.clock_spec:
+            environment[CLOCK_VARIABLE] = self.clock_spec
+        early = [name for name in self.folder.record.get("wandb_early", []) if name]
+        if early:
+            environment["WANDB_RUN_ID"] = early[0]
+        # Errors go to a file that is shown as it grows, not through a pipe: a pipe would break with its reader, and a
+        # training must not notice that its supervisor was killed.
+        path = self.folder.path / "stderr.log"
+        with open(path, "ab") as errors:
+            start = errors.tell()
+            try:
+                self._child = subprocess.Popen(self.command, env=environment, stderr=errors)
+            except OSError as error:
+                self.say(f"`{self.command[0]}` cannot be started: {error.strerror}. Check the command after `--`.")
+                return 127, f"ImportError: {error}"
+        with open(path, "rb") as shown:
+            shown.seek(start)
+            while True:
+                ended = self._poll()
+                self._show(shown.read())
+                self.folder.beat()
+                if ended:
+                    break
+        code = self._child.returncode
+        self._child = None
+        self.folder.record = RunFolder(self.folder.path).record
+        with open(path, "rb") as errors_again:
+            errors_again.seek(max(start, errors_again.seek(0, os.SEEK_END) - 65536))
+            text = errors_again.read().decode(errors="replace")
+        return code, text[text.rfind("Traceback (most recent call last)") :] if "Traceback (most" in text else ""
+
+    def _poll(self) -> bool:
+        assert self._child is not None
+        try:
+            self._child.wait(POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    @staticmethod
+    def _show(data: bytes) -> None:
+        if data:
+            sys.stderr.buffer.write(data)
+            sys.stderr.buffer.flush()
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self._signal = number
+        self._wake.set()
+        if self._child is not None and self._child.poll() is None:
+            self._child.send_signal(number)
+
+    def _wait_for_survivor(self) -> None:
+        """Wait for a training that outlived its supervisor."""
+        told = False
+        while self.folder.is_alive("run") and self._signal is None:
+            if not told:
+                self.say(f"The training in {self.folder.path} is still running without its supervisor; waiting for it.")
+                told = True
+            self.folder.beat()
+            self._wake.wait(POLL_SECONDS)
+
+    # -- waiting ------------------------------------------------------------------------------------------------------
+
+    def _clock(self) -> Clock:
+        spec = self.clock_spec or self.folder.record.get("clock")
+        clock = SystemClock() if spec is None else clock_from_spec(spec)
+        clock.bind(self.folder.path)
+        return clock
+
+    def _wait(self, paused: dict[str, Any]) -> None:
+        """Sleep until the planned time; plan again whenever a slot ends."""
+        clock = self._clock()
+        until = datetime.fromisoformat(paused["until"])
+        grid = _grid(paused)
+        if grid is not None:
+            grid.start()
+        self.say(f"Out until {until:%Y-%m-%d %H:%M} UTC: {paused['reason']}")
+        try:
+            while self._signal is None and clock.now() < until:
+                seconds = (until - clock.now()).total_seconds()
+                next_slot = 3600.0 - clock.time() % 3600.0
+                clock.sleep(min(seconds, next_slot, 3600.0 if clock.is_simulated else 60.0), self._wake)
+                self.folder.beat()
+                if grid is not None and clock.now() < until and clock.time() % 3600.0 < 60.0:
+                    until = self._plan_again(paused, grid, clock, until)
+        finally:
+            if grid is not None:
+                grid.close()
+
+    def _plan_again(self, paused: dict[str, Any], grid: GridSignal, clock: Clock, until: datetime) -> datetime:
+        now = clock.now()
+        job = paused["job"]
+        deadline = datetime.fromisoformat(job["deadline"])
+        forecast = grid.forecast(now, max(deadline - now, timedelta(hours=1)))
+        answer = plan(
+            Job(
+                work_hours=job["work_hours"],
+                deadline=deadline,
+                hold_power=job["hold_power"],
+                resume_cost=job["resume_cost"],
+                pauses=frozenset(job["pauses"]),
+                state="out",
+                min_saving=job["min_saving"],
+            ),
+            forecast,
+            now,
+        )
+        waits = answer.slots[0].action in ("exit", "hold")
+        again = answer.until if waits else now
+        if abs((again - until).total_seconds()) >= 60.0:
+            ledger = Ledger(self.folder.path, clock, self._attempts())
+            ledger.append(
+                "decision",
+                reason=answer.reason,
+                action="exit" if waits else "run",
+                until=again.isoformat(),
+                state="out",
+            )
+            ledger.close()
+            self.say(f"Planned again: out until {again:%Y-%m-%d %H:%M} UTC. {answer.reason}")
+        return again
+
+    # -- what the ledger says -----------------------------------------------------------------------------------------
+
+    def _attempts(self) -> int:
+        return max((int(record.get("attempt", 0)) for record in read_ledger(self.folder.path)), default=0)
+
+    def _most_steps(self) -> int:
+        return max((int(record.get("global_step", 0)) for record in read_ledger(self.folder.path)), default=0)
+
+    def _stopped(self) -> int:
+        assert self._signal is not None
+        state = last_state_event(read_ledger(self.folder.path))
+        step = 0 if state is None else state.get("global_step", 0)
+        line = f"lightning-green run --run-dir {self.folder.path} -- {' '.join(self.command)}"
+        self.say(
+            f"Stopped at step {step} by {signal.Signals(self._signal).name}.\n  To continue:    {line}\n"
+            f"  To start anew:  {line.replace(' -- ', ' --fresh -- ', 1)}"
+        )
+        return 128 + self._signal
+
+
+def open_folder(path: Path, fresh: bool, say: Callable[[str], None] = print) -> RunFolder:
+    """Return the run's folder, locked for this supervisor; one that is finished, or not wanted, is put aside first.
+
+    Raises:
+        OSError: If the folder cannot be made or written.
+        RunIsAliveError: If another supervisor, or a training that is not to be waited for, is in it.
+
+    """
+    folder = RunFolder(path)
+    folder.lock("supervisor")
+    state = last_state_event(read_ledger(path))
+    finished = state is not None and state["event"] == "finished" and not folder.is_alive("run")
+    if state is not None and (fresh or finished):
+        if fresh:
+            folder.refuse_if_alive("run")
+        folder.unlock()
+        kept = set_aside(path)
+        say(f"The {'finished' if finished else 'earlier'} run is kept in {kept}; this is a fresh one.")
+        folder = RunFolder(path)
+        folder.lock("supervisor")
+    return folder
+
+
+def _grid(paused: dict[str, Any]) -> GridSignal | None:
+    spec = paused.get("grid")
+    if spec is None or not paused.get("job", {}).get("deadline"):
+        return None
+    return grid_from_spec(spec)
+
+
+def _describe(code: int) -> str:
+    if code < 0:
+        return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def _last_line(trace: str) -> str:
+    lines = [line for line in trace.strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "no message"
+
+
+def _line_of(trace: str, found: re.Match[str] | None) -> str:
+    return trace[found.start() :].splitlines()[0].strip().rstrip(".") if found else _last_line(trace)

@@ -1,0 +1,264 @@
+"""The planner's answers: worked examples, brute force, deadlines, padding, reasons."""
+
+import itertools
+import math
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+
+from lightning_green.planning import Forecast, Job, Level, plan
+
+START = datetime(2024, 5, 1, tzinfo=timezone.utc)
+
+
+def hourly(values, start=START, **kwargs):
+    return Forecast([start + timedelta(hours=h) for h in range(len(values))], values, **kwargs)
+
+
+def job(work, window, **kwargs):
+    return Job(work, deadline=START + timedelta(hours=window), **{"safety": 0.0, **kwargs})
+
+
+def actions(answer):
+    return "".join({"run": "R", "throttle": "T", "hold": "H", "exit": "X"}[slot.action] for slot in answer.slots)
+
+
+def cost_of(sequence, values, work, task):
+    """Emissions of one action a slot, written apart from the planner; None where the work is not done in time."""
+    left, state, total = work, "on", 0.0
+    for action, value in zip(sequence, values, strict=True):
+        if left <= 1e-9:
+            break
+        if action == "hold":
+            if state == "out":
+                return None
+            total += value * (task.hold_power + (task.hold_cost if state == "on" else 0.0))
+            state = "held"
+        elif action == "exit":
+            total += value * task.exit_cost if state != "out" else 0.0
+            state = "out"
+        else:
+            level = task.levels[action]
+            took = min(1.0, left / level.speed)
+            back = {"on": 0.0, "held": task.hold_resume_cost, "out": task.resume_cost}[state]
+            total += value * (back + level.power * took)
+            left -= took * level.speed
+            state = "on"
+    return total if left <= 1e-9 else None
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_nothing_beats_the_plan(seed):
+    """Every sequence of actions in six slots, priced by other code, costs at least what the plan does."""
+    rng = np.random.default_rng(seed)
+    values = rng.uniform(20, 600, 6)
+    levels = (Level(1, 1), Level(0.78, 0.9)) if seed % 2 else (Level(1, 1),)
+    task = job(
+        float(rng.integers(10, 45) / 10),
+        6,
+        levels=levels,
+        hold_power=float(rng.choice([0.0, 0.1, 0.3])),
+        resume_cost=float(rng.choice([0.0, 0.1, 0.5])),
+        exit_cost=float(rng.choice([0.0, 0.2])),
+        hold_cost=float(rng.choice([0.0, 0.05])),
+        hold_resume_cost=float(rng.choice([0.0, 0.05])),
+    )
+    choices = [*range(len(levels)), "hold", "exit"]
+    costs = (cost_of(way, values, task.work_hours, task) for way in itertools.product(choices, repeat=6))
+    least = min(cost for cost in costs if cost is not None)
+    answer = plan(task, hourly(values), START)
+    assert answer.gco2e_per_kw == pytest.approx(least, rel=1e-9)
+    taken = [task.levels.index(slot.level) if slot.level else slot.action for slot in answer.slots]
+    taken += [0] * (6 - len(taken))
+    assert cost_of(taken, values, task.work_hours, task) == pytest.approx(least, rel=1e-9)
+
+
+def test_long_pause_is_an_exit_and_short_one_a_hold():
+    short = plan(job(4, 6, hold_power=0.2, resume_cost=1.5), hourly([100, 500, 100, 100, 100, 500]), START)
+    assert actions(short) == "RHRRR"
+    long = plan(job(4, 12, hold_power=0.2, resume_cost=1.5), hourly([100] + [500] * 6 + [100] * 5), START)
+    assert actions(long) == "RXXXXXXRRR"
+
+
+def test_what_is_not_possible_is_not_planned():
+    values = [500] * 4 + [50] * 4
+    assert "X" not in actions(plan(job(4, 8, pauses=frozenset({"hold"}), hold_power=0.0), hourly(values), START))
+    assert "H" not in actions(plan(job(4, 8, pauses=frozenset({"exit"})), hourly(values), START))
+    assert actions(plan(job(4, 8, pauses=frozenset()), hourly(values), START)) == "RRRR"
+
+
+def test_out_may_stay_out_but_never_holds():
+    answer = plan(job(2, 6, state="out"), hourly([500, 500, 500, 100, 100, 500]), START)
+    assert actions(answer) == "XXXRR"
+    assert answer.run_now_gco2e_per_kw == pytest.approx(0.1 * 500 + 1000)
+    assert answer.gco2e_per_kw == pytest.approx(0.1 * 100 + 200)
+
+
+def test_flat_grid_runs_now():
+    answer = plan(job(4, 24), hourly([300] * 24), START)
+    assert actions(answer) == "RRRR"
+    assert answer.saving == 0
+    assert "no pause" in answer.reason
+
+
+def test_without_a_deadline_there_is_no_waiting():
+    answer = plan(Job(4, levels=(Level(1, 1), Level(0.5, 0.9))), hourly([500, 500, 1, 1] * 6), START)
+    assert actions(answer) == "RRRR"
+    assert "without a deadline" in answer.reason
+
+
+def test_nothing_known_runs_now():
+    for forecast in (None, Forecast([], [])):
+        answer = plan(job(4, 24), forecast, START)
+        assert actions(answer) == "R"
+        assert answer.end == START + timedelta(hours=4)
+        assert answer.saving == 0
+        assert math.isnan(answer.gco2e_per_kw)
+        assert "nothing is known" in answer.reason
+
+
+def test_deadline_shorter_than_the_work_says_by_how_much():
+    answer = plan(job(10, 7.5), hourly([100] * 24), START)
+    assert actions(answer) == "R" * 10
+    assert answer.late_hours == pytest.approx(2.5)
+    assert "2.5 h late" in answer.reason
+
+
+def test_safety_margin_is_kept():
+    values = [500, 100, 100, 100, 100, 100]
+    assert actions(plan(job(5, 6, safety=0.0), hourly(values), START)) == "XRRRRR"
+    guarded = plan(job(5, 6, safety=0.25), hourly(values), START)
+    assert actions(guarded) == "RRRRR"
+    assert "safety margin" in guarded.reason
+
+
+def test_short_forecast_is_filled_from_the_same_hour_of_recent_days():
+    past = [START - timedelta(hours=h) for h in range(72, 0, -1)]
+    history = [100 if 12 <= time.hour < 16 else 400 for time in past]
+    forecast = hourly([400, 400, 400], history_times=past, history_values=history)
+    answer = plan(job(4, 20), forecast, START)
+    assert actions(answer) == "X" * 12 + "RRRR"
+    assert any("recent days" in note for note in answer.notes)
+
+
+def test_short_forecast_without_history_repeats_its_last_day():
+    values = [400] * 24
+    values[12:16] = [100] * 4
+    late = START + timedelta(hours=16)
+    forecast = hourly(values)
+    answer = plan(Job(4, deadline=START + timedelta(hours=44), safety=0.0), forecast, late)
+    assert answer.slots[0].action == "exit"
+    assert [slot.start for slot in answer.slots if slot.action == "run"] == [
+        START + timedelta(hours=h) for h in range(36, 40)
+    ]
+    assert any("last day" in note for note in answer.notes)
+
+
+def test_past_forecast_with_history_plans_from_history():
+    past = [START - timedelta(hours=h) for h in range(48, 0, -1)]
+    forecast = Forecast([], [], history_times=past, history_values=[100 if t.hour == 5 else 400 for t in past])
+    answer = plan(job(1, 12), forecast, START)
+    assert actions(answer) == "XXXXXR"
+
+
+def test_planning_in_the_middle_of_an_hour():
+    now = START + timedelta(minutes=20)
+    answer = plan(job(2, 6), hourly([500, 100, 100, 400, 400, 400]), now)
+    assert answer.slots[0].start == now
+    assert answer.slots[0].end == START + timedelta(hours=1)
+    assert [slot.action for slot in answer.slots] == ["exit", "run", "run"]
+    assert answer.end == START + timedelta(hours=3)
+    assert answer.until == START + timedelta(hours=1)
+
+
+def test_slots_follow_one_another():
+    values = np.random.default_rng(1).uniform(50, 500, 48)
+    answer = plan(job(20.3, 47.1, levels=(Level(1, 1), Level(0.7, 0.85))), hourly(values), START)
+    assert answer.slots[0].start == START
+    assert all(a.end == b.start for a, b in itertools.pairwise(answer.slots))
+    assert answer.end == answer.slots[-1].end <= START + timedelta(hours=47.1)
+    done = sum((slot.end - slot.start) / timedelta(hours=1) * slot.level.speed for slot in answer.slots if slot.level)
+    assert done == pytest.approx(20.3)
+    assert sum(slot.gco2e_per_kw for slot in answer.slots) == pytest.approx(answer.gco2e_per_kw)
+
+
+def test_dominated_level_is_dropped_with_a_note():
+    levels = (Level(1, 1), Level(0.9, 0.8), Level(0.8, 0.9))
+    answer = plan(job(4, 12, levels=levels), hourly([100] * 12), START)
+    assert not any(slot.level == levels[1] for slot in answer.slots)
+    assert answer.notes == ("Throttle level 0.9:0.8 is dropped: 0.8:0.9 is at least as fast and draws no more.",)
+
+
+def test_min_saving_stops_a_pause_that_saves_less():
+    values = [110, 100, 100, 100, 100, 100]
+    assert "X" in actions(plan(job(4, 6, resume_cost=0.0), hourly(values), START))
+    answer = plan(job(4, 6, resume_cost=0.0, min_saving=0.05), hourly(values), START)
+    assert actions(answer) == "RRRR"
+    assert "less than the 5.0%" in answer.reason
+
+
+def test_caution_asks_for_more_than_noise():
+    values, spread = [150, 100, 100, 100, 100, 100], [60.0] * 6
+    careless = plan(job(4, 6), hourly(values, spread=spread), START)
+    assert careless.slots[0].action == "exit"
+    assert careless.saving_std > 0
+    careful = plan(job(4, 6, caution=2.0), hourly(values, spread=spread), START)
+    assert careful.slots[0].action == "run"
+    assert "uncertainty" in careful.reason
+    certain = plan(job(4, 6, caution=2.0), hourly(values, spread=[1.0] * 6), START)
+    assert certain.slots[0].action == "exit"
+
+
+def test_forecast_from_the_future_is_refused():
+    forecast = hourly([100] * 4, issued_at=START + timedelta(hours=1))
+    with pytest.raises(ValueError, match="future"):
+        plan(job(1, 4), forecast, START)
+
+
+def test_naive_now_is_refused():
+    with pytest.raises(ValueError, match="`now` should have a time zone"):
+        plan(job(1, 4), hourly([100] * 4), START.replace(tzinfo=None))
+
+
+def test_work_beyond_the_longest_horizon():
+    answer = plan(job(400, 500), hourly(np.tile([100.0, 300.0] * 12, 5)), START)
+    assert answer.end <= START + timedelta(hours=500)
+    assert answer.slots[0].action == "run"
+
+
+def test_price_on_time_bounds_the_wait():
+    values = [500] * 6 + [100] * 6 + [500] * 12
+    cheap = plan(Job(4, delay_price=10.0), hourly(values), START)
+    assert cheap.slots[0].action == "exit"
+    dear = plan(Job(4, delay_price=1000.0), hourly(values), START)
+    assert actions(dear) == "RRRR"
+
+
+def test_price_on_time_makes_throttling_follow_the_intensity():
+    levels = (Level(1, 1), Level(0.6, 0.8))
+    answer = plan(Job(6, levels=levels, delay_price=300.0, pauses=frozenset()), hourly([50, 900] * 12), START)
+    chosen = {slot.intensity: slot.action for slot in answer.slots}
+    assert chosen == {50: "run", 900: "throttle"}
+
+
+def test_budget_slows_down_then_stops():
+    levels = (Level(1, 1), Level(0.5, 0.8))
+    slower = plan(Job(4, levels=levels, budget=350.0), hourly([100] * 12), START)
+    assert slower.gco2e_per_kw <= 350
+    assert slower.undone_hours == 0
+    stops = plan(Job(4, levels=levels, budget=100.0), hourly([100] * 12), START)
+    assert stops.gco2e_per_kw <= 100 + 1e-6
+    assert stops.undone_hours == pytest.approx(4 - 1.6, abs=0.01)
+    assert "budget" in stops.reason
+    ample = plan(Job(4, levels=levels, budget=1000.0), hourly([100] * 12), START)
+    assert actions(ample) == "RRRR"
+
+
+def test_job_that_may_stop_early_waits_less_for_its_end():
+    """Work that is likely never done is not worth a costly wait now."""
+    values = [200] * 4 + [100] * 20
+    sure = plan(job(10, 24, hold_power=0.5, pauses=frozenset({"hold"})), hourly(values), START)
+    unsure = plan(job(10, 24, hold_power=0.5, pauses=frozenset({"hold"}), stop_rate=0.9), hourly(values), START)
+    assert unsure.run_now_gco2e_per_kw < sure.run_now_gco2e_per_kw
+    assert unsure.gco2e_per_kw <= unsure.run_now_gco2e_per_kw
