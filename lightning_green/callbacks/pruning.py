@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,16 +36,14 @@ class Pruning(Callback):
         trainer = Trainer(callbacks=[Pruning(granularity="2:4", begin=0.5)])         # for sparse tensor cores
         trainer = Trainer(callbacks=[Pruning(0.5, granularity="channels", round_to=8)])  # half of the parameters gone
 
-    Masks live in this callback: the model keeps its parameters and names, its checkpoints load into the plain
-        model, and a resumed
-    training continues with the masks that it had. They are applied right after every optimizer step, to the weights
-    and to their momentum. A masked model is as large and as fast as a dense one on most hardware; only removed
-    channels make the rest of the training, and the model, cheaper. :func:`~lightning_green.compression.load_pruned`
-    reads a checkpoint with removed channels.
+    Masks live in this callback: the model keeps its parameters and names, its checkpoints load into the plain model,
+    and a resumed training continues with the masks that it had. They are applied right after every optimizer step, to
+    the weights and to their momentum. A masked model is as large and as fast as a dense one on most hardware; only
+    removed channels make the rest of the training, and the model, cheaper.
+    :func:`~lightning_green.compression.load_pruned` reads a checkpoint with removed channels.
 
-    Logged when masks change and at the end of each epoch: ``pruning/sparsity`` and
-        ``pruning/sparsity/<parameter>``, truly counted
-    (channels: the fraction of the original parameters that is gone).
+    Logged when masks change and at the end of each epoch: ``pruning/sparsity`` and ``pruning/sparsity/<parameter>``,
+    truly counted (channels: the fraction of the original parameters that is gone).
 
     Args:
         target: Sparsity at the end, a fraction in [0, 1); or fractions by pattern (``{"encoder.*": 0.9}``; a
@@ -118,10 +117,11 @@ class Pruning(Callback):
         self.every_n_steps, self.total_steps = every_n_steps, total_steps
         self.include, self.exclude, self.model, self.seed = tuple(include), tuple(exclude), model, seed
         self.masks: MaskPruner | None = None
-        self.channels: ChannelPruner | None = None
-        if channels:
-            self.channels = ChannelPruner(self.target, criterion, schedule, self.exclude, round_to, seed)
+        self.round_to = round_to
+        self.channels: ChannelPruner | None = self._channel_pruner() if channels else None
         self.span: Span | None = None
+        self._module: weakref.ref[pl.LightningModule] | None = None
+        self._sizes: dict[str, Any] = {}
         self._last_step = -1
         self._inputs: list[TensorSpec] | None = None
         self._recorder: InputRecorder | None = None
@@ -175,7 +175,8 @@ class Pruning(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         step = _step(trainer)
-        if self.channels is not None and self._is_due(step):
+        between_windows = batch_idx % trainer.accumulate_grad_batches == 0  # else gradients would be lost
+        if self.channels is not None and between_windows and self._is_due(step):
             self._remove_channels(trainer, pl_module, self.channels, step)
 
     @override
@@ -190,9 +191,7 @@ class Pruning(Callback):
             self.masks.accumulate_movement(optimizer)
         if self._is_due(step):
             lost = self.masks.update(self.span.progress(step))
-            if (
-                trainer.world_size > 1
-            ):  # equal anyway as long as weights and gradients are; now they are by construction
+            if trainer.world_size > 1:  # equal anyway as long as weights and gradients are; now by construction
                 self.masks.masked.masks = trainer.strategy.broadcast(self.masks.masked.masks)
             if lost:
                 rank_zero_warn(f"Pruning took all weights of {', '.join(lost)}; use `scope='layer'` or `exclude`.")
@@ -229,7 +228,7 @@ class Pruning(Callback):
     @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if self._recorder is not None:
-            self._inputs = self._recorder.spec or self._inputs
+            self._seen_inputs()
             self._recorder.close()
             self._recorder = None
         for handle in self._handles:
@@ -279,16 +278,23 @@ class Pruning(Callback):
             raise ValueError(
                 "`granularity` 'channels' should not go with WeightAveraging: its copy keeps all channels."
             )
-        network = find_network(pl_module, self.model)
-        self._recorder = InputRecorder(network)
-        sizes = {name: p.shape for name, p in pl_module.named_parameters()}
+        if self._module is None or self._module() is not pl_module:  # not a second stage of the same training
+            self._module = weakref.ref(pl_module)
+            self._sizes = {name: p.shape for name, p in pl_module.named_parameters()}
+            self.channels, self._inputs, self._last_step = self._channel_pruner(), None, -1
+        self._recorder = InputRecorder(find_network(pl_module, self.model))
 
         def before_load(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-            if _is_smaller(state, sizes, prefix):  # else it is another model's checkpoint, and fails to load as usual
+            if _is_smaller(
+                state, self._sizes, prefix
+            ):  # else it is another model's checkpoint, and fails to load as usual
                 resize_to(module, state, prefix)
 
         hook = pl_module.register_load_state_dict_pre_hook(before_load)  # type: ignore[no-untyped-call]
         self._handles.append(hook)
+
+    def _channel_pruner(self) -> ChannelPruner:
+        return ChannelPruner(self.target, self.criterion, self.schedule, self.exclude, self.round_to, self.seed)
 
     def _span(self, trainer: pl.Trainer) -> Span:
         per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
@@ -308,7 +314,9 @@ class Pruning(Callback):
         return self.span.latest(step) > self._last_step
 
     def _seen_inputs(self) -> list[TensorSpec] | None:
-        return self._recorder.spec if self._recorder is not None and self._recorder.spec else self._inputs
+        if self._inputs is None and self._recorder is not None:
+            self._inputs = self._recorder.spec
+        return self._inputs
 
     def _remove_channels(self, trainer: pl.Trainer, pl_module: nn.Module, pruner: ChannelPruner, step: int) -> None:
         assert self.span is not None

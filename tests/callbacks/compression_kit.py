@@ -84,7 +84,8 @@ class SaveAt(Callback):
         self.folder, self.steps = folder, steps
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if trainer.global_step in self.steps:
+        just_stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if just_stepped and trainer.global_step in self.steps:
             trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
 
 

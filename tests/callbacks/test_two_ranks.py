@@ -1,0 +1,37 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from compression_kit import assert_equal
+
+SCRIPT = Path(__file__).with_name("two_ranks.py")
+
+
+def fit(names, processes, folder):
+    command = [sys.executable, str(SCRIPT), ",".join(names), str(processes), str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def load(name, processes, rank, folder):
+    return torch.load(folder / f"{name}-{processes}-{rank}.pt", weights_only=True)
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_two_ranks_have_the_masks_of_one(tmp_path):
+    names = ["magnitude", "random", "rigl", "2:4"]
+    for processes in (1, 2):
+        fit(names, processes, tmp_path)
+    for name in names:
+        alone, first, second = (load(name, *which, tmp_path) for which in ((1, 0), (2, 0), (2, 1)))
+        assert_equal(first, second, name)
+        masks = first["callback"]["pruner"]["masks"]
+        assert_equal(masks, alone["callback"]["pruner"]["masks"], name)
+        for key, mask in masks.items():
+            assert (first["weights"][key][~mask] == 0).all()
+            assert not mask.all()

@@ -1,0 +1,68 @@
+"""Fits callbacks on one process or on two, on the same data, and saves what each rank ends with.
+
+``python two_ranks.py CALLBACK,... PROCESSES FOLDER``
+"""
+
+import sys
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+from lightning_green.callbacks.pruning import Pruning
+
+
+class Lit(pl.LightningModule):
+    """Without batch norm, whose statistics are each rank's own: half batches then have the whole batch's gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4))
+
+    def training_step(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def train_dataloader(self):
+        x = torch.randn(96, 12, generator=torch.Generator().manual_seed(1))
+        data, ranks = TensorDataset(x, x[:, :4].argmax(1)), self.trainer.world_size
+        # Not shuffled: the sixteen samples of a step are the same, with two ranks every other one on each.
+        return DataLoader(data, 16 // ranks, sampler=DistributedSampler(data, ranks, self.trainer.global_rank, False))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.05, momentum=0.9)
+
+
+CALLBACKS = {
+    "magnitude": lambda: Pruning(0.7),
+    "random": lambda: Pruning(0.7, criterion="random"),
+    "rigl": lambda: Pruning(0.7, criterion="rigl", every_n_steps=3),
+    "2:4": lambda: Pruning(granularity="2:4", criterion="gradient"),
+}
+
+
+def main(name, processes, folder):
+    torch.manual_seed(0)
+    module, callback = Lit(), CALLBACKS[name]()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        strategy="ddp" if processes > 1 else "auto",
+        devices=processes,
+        max_epochs=2,
+        callbacks=[callback],
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    trainer.fit(module)
+    end = {"weights": module.state_dict(), "callback": callback.state_dict()}
+    torch.save(end, Path(folder) / f"{name}-{processes}-{trainer.global_rank}.pt")
+
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1].split(","):
+        main(chosen, int(sys.argv[2]), sys.argv[3])
