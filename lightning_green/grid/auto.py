@@ -24,9 +24,9 @@ ZONE_VARIABLE = "LIGHTNING_GREEN_ZONE"
 def auto_grid(zone: str | None = None, environ: Mapping[str, str] | None = None) -> GridSignal | None:
     """Return the best source for ``zone``.
 
-    In this order: Electricity Maps where its token is in the environment; WattTime where its log-in is and the zone is
-    one of its regions or coordinates; what the zone offers without a key (NESO, Energi Data Service, energy-charts); the
-    country's annual mean, with which nothing waits. Sources of the same kind stand in for each other.
+    In this order: Electricity Maps where its token is in the environment; WattTime where its log-in is and the zone
+    is one of its regions or coordinates; what the zone offers without a key (NESO, Energi Data Service, energy-charts);
+    the country's annual mean, with which nothing waits. Sources of the same kind stand in for each other.
 
     Args:
         zone: Electricity Maps zone, ISO country, WattTime region or ``"52.5,13.4"``; None for the environment variable

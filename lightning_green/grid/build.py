@@ -26,9 +26,9 @@ SOURCES = {
 """Sources that need no more than a zone, and the class of each within this package."""
 
 _CHOICES = (
-    'a GridSignal, a number of gCO2e/kWh, the path of a .csv or .parquet trace, "typical:DE", "auto", '
-    'a source and its zone ("electricity-maps:DE"; {sources}), a callable from a datetime to gCO2e/kWh, a list of these '
-    "(the first, and what stands in for it), a dict with class_path and init_args, or None for energy alone"
+    'a GridSignal, a number of gCO2e/kWh, the path of a .csv or .parquet trace, "typical:DE", "auto:DE", '
+    'a source and its zone ("electricity-maps:DE"; {sources}), a callable from a datetime to gCO2e/kWh, a list of '
+    "these (the first, and what stands in for it), a dict with class_path and init_args, or None for energy alone"
 )
 
 

@@ -21,6 +21,7 @@ FOLDER_VARIABLE = "LIGHTNING_GREEN_CACHE_DIR"
 _VERSION = 1
 _LOCK_SECONDS = 45.0
 _LONGEST_PAUSE = timedelta(minutes=30)
+_LATEST = 7258118400.0  # the year 2200; what is no time at all would never fall due
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ def _entry(data: Any) -> Entry | None:
         return None
     try:
         entry = Entry(**data)
-        float(entry.not_before), float(entry.fetched_at or 0.0), dict(entry.validators), int(entry.failures)
-    except (TypeError, ValueError):
+        times = float(entry.not_before), float(entry.fetched_at or 0.0)
+        dict(entry.validators), int(entry.failures), str(entry.error)
+    except (TypeError, ValueError, OverflowError):
         return None
-    return entry
+    return entry if all(0.0 <= at < _LATEST for at in times) else None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from typing_extensions import override
 
-from lightning_green.grid.live import LiveSignal
+from lightning_green.grid.live import FIRST_ANSWER_SECONDS, LiveSignal
 from lightning_green.grid.signal import GridSignal, Reading
 from lightning_green.planning.forecast import Forecast
 
@@ -109,9 +111,21 @@ class ChainSignal(GridSignal):
         return found
 
     @override
+    def bind_clock(self, now: Callable[[], datetime]) -> None:
+        for signal in self.signals:
+            signal.bind_clock(now)
+
+    @override
     def start(self) -> None:
         for signal in self.signals:
-            signal.start()
+            if isinstance(signal, LiveSignal):
+                signal.begin()  # side by side: a source that is silent does not keep the others waiting
+        deadline = time.monotonic() + FIRST_ANSWER_SECONDS
+        for signal in self.signals:
+            if isinstance(signal, LiveSignal):
+                signal.wait_for_first_answer(deadline - time.monotonic())
+            else:
+                signal.start()
 
     @override
     def close(self) -> None:

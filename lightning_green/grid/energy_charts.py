@@ -16,48 +16,10 @@ from lightning_green.grid.zones import parse_place
 
 _QUARTER = timedelta(minutes=15)
 
-COUNTRIES = frozenset(
-    # fmt: off
-    (
-        "AL",
-        "AT",
-        "BA",
-        "BE",
-        "BG",
-        "CH",
-        "CY",
-        "CZ",
-        "DE",
-        "DK",
-        "EE",
-        "ES",
-        "FI",
-        "FR",
-        "GE",
-        "GR",
-        "HR",
-        "HU",
-        "IE",
-        "IT",
-        "LT",
-        "LU",
-        "LV",
-        "MD",
-        "ME",
-        "MK",
-        "NL",
-        "NO",
-        "PL",
-        "PT",
-        "RO",
-        "RS",
-        "SE",
-        "SI",
-        "SK",
-        "XK",
-    )
-    # fmt: on
-)
+_CODES = """
+AL AT BA BE BG CH CY CZ DE DK EE ES FI FR GE GR HR HU IE IT LT LU LV MD ME MK NL NO PL PT RO RS SE SI SK XK
+"""
+COUNTRIES = frozenset(_CODES.split())
 """Countries that the service answers for; any other is asked for all the same and may be refused by it."""
 
 

@@ -24,6 +24,8 @@ from lightning_green.grid.transport import Limits, Transport
 from lightning_green.planning.forecast import Forecast
 
 MAX_AGE = "4h"
+FIRST_ANSWER_SECONDS = 5.0
+"""How long :meth:`LiveSignal.start`, before the training, waits for a first answer."""
 _SHORTEST_WAIT, _LONGEST_WAIT = 5.0, 900.0
 _SKEW = timedelta(minutes=10)
 
@@ -76,6 +78,7 @@ class LiveSignal(GridSignal):
         self._news: deque[str] = deque(maxlen=100)
         self._told: set[str] = set()
         self._stop = threading.Event()
+        self._answered = threading.Event()
         self._thread: threading.Thread | None = None
         self._transport: Transport | None = None
         self._refreshing = threading.Lock()
@@ -125,12 +128,24 @@ class LiveSignal(GridSignal):
 
     @override
     def start(self) -> None:
-        """Read what the cache holds and begin to poll."""
+        """Begin to poll; what the cache or the source says is waited for up to :data:`FIRST_ANSWER_SECONDS`.
+
+        This is before the training, which would otherwise begin with nothing known.
+        """
+        self.begin()
+        self.wait_for_first_answer(FIRST_ANSWER_SECONDS)
+
+    def begin(self) -> None:
+        """Read the cache and begin to poll, on a thread of its own, and wait for nothing."""
         if self._thread is None:
             self._stop.clear()
-            self.recall(self._clock())
+            self._answered.clear()
             self._thread = threading.Thread(target=self._poll, name=f"lightning-green {self.source}", daemon=True)
             self._thread.start()
+
+    def wait_for_first_answer(self, seconds: float) -> None:
+        """Wait until the cache or the source has said what holds now, or everything was asked, or time is over."""
+        self._answered.wait(max(0.0, seconds))
 
     @override
     def close(self) -> None:
@@ -138,10 +153,12 @@ class LiveSignal(GridSignal):
         self._stop.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=1.0)
+        elif self._thread is None:
+            self._let_go()
         self._thread = None
 
+    @override
     def bind_clock(self, now: Callable[[], datetime]) -> None:
-        """Take the time from ``now`` instead of the machine's clock."""
         self._clock = now
 
     def recall(self, now: datetime) -> None:
@@ -215,7 +232,8 @@ class LiveSignal(GridSignal):
             for renew in (False, True):
                 try:
                     headers = self.headers(self._transport, renew=renew)
-                    validators = entry.validators if entry.body is not None else None
+                    # what the server compares with is the copy of this very address
+                    validators = entry.validators if entry.body is not None and not query.identity else None
                     response = self._transport.get(query.url, query.params, headers, validators)
                     break
                 except (RefusedError, NotAllowedError):
@@ -283,10 +301,30 @@ class LiveSignal(GridSignal):
         self._news.append(sentence)
 
     def _poll(self) -> None:
+        self._guarded(self.recall)
+        found = self._snapshot.find(self._clock(), self.max_age)
+        if found is not None and found.age <= self.max_age:
+            self._answered.set()
         while not self._stop.is_set():
-            now = self._clock()
-            self.refresh(now)
-            self._stop.wait(self._seconds_to_next(now))
+            wait = self._guarded(self.refresh)
+            self._answered.set()
+            self._stop.wait(wait)
+        self._let_go()
+
+    def _guarded(self, ask: Callable[[datetime], object]) -> float:
+        """Ask, and return the seconds until there is something to ask again; whatever happens, the thread lives on."""
+        now = self._clock()
+        try:
+            ask(now)
+            return self._seconds_to_next(now)
+        except Exception as error:  # noqa: BLE001  (a mistake of ours would end the polling for good, in silence)
+            self.problem = f"an unexpected {type(error).__name__}"
+            if self.problem not in self._told:
+                self._told.add(self.problem)
+                self._tell(f"{self.source}: {self.problem} while asking; {self._bridge(now)}.")
+            return _LONGEST_WAIT
+
+    def _let_go(self) -> None:
         with self._refreshing:
             if self._transport is not None:
                 self._transport.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
@@ -134,6 +135,9 @@ class GridSignal(ABC):
         Whoever asks writes them to the log and the ledger; each is told once.
         """
         return []
+
+    def bind_clock(self, now: Callable[[], datetime]) -> None:  # noqa: B027  (a hook)
+        """Take the time from ``now`` instead of the machine's clock, where the signal reads one; before ``start``."""
 
     def start(self) -> None:  # noqa: B027  (a hook)
         """Begin to poll, where the signal needs that."""

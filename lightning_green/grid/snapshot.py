@@ -16,7 +16,7 @@ from lightning_green.planning.forecast import Forecast
 
 _HOUR = timedelta(hours=1)
 WARN_AGE = timedelta(hours=2)
-"""A value older than this gives way to a forecast in hand; sources lag 30 to 120 minutes by nature."""
+"""A value older than this gives way to any forecast in hand; sources lag 30 to 120 minutes by nature."""
 EARLY = timedelta(minutes=5)
 """How far ahead of our clock a measured value may be before one of the two clocks must be wrong."""
 
@@ -49,6 +49,7 @@ class Snapshot:
         ahead: Predicted values; those of earlier issues for times before the newest.
         past_issued_at: When the newest measured value was published, or None.
         issued_at: When the newest forecast was made, or None.
+        issue_from: The first time that the newest forecast speaks of, or None.
         fetched_at: When the newest answer was read, or None.
 
     """
@@ -58,6 +59,7 @@ class Snapshot:
     ahead: tuple[Point, ...] = ()
     past_issued_at: datetime | None = None
     issued_at: datetime | None = None
+    issue_from: datetime | None = None
     fetched_at: datetime | None = None
     _past: Series = field(init=False, repr=False, compare=False)
     _ahead: Series = field(init=False, repr=False, compare=False)
@@ -73,6 +75,7 @@ class Snapshot:
         """Return the snapshot with what ``answers`` (each with the time it was fetched at) bring."""
         past, ahead = list(self.past), list(self.ahead)
         past_issued, issued, fetched = self.past_issued_at, self.issued_at, self.fetched_at
+        begins = self.issue_from
         for answer, at in answers:
             past += [point for point in answer.past if point.time <= now + EARLY]
             if answer.past:
@@ -80,7 +83,9 @@ class Snapshot:
             if answer.forecast:
                 # a new issue replaces the older one from its own first hour on
                 ahead = [point for point in ahead if point.time < answer.forecast[0].time] + list(answer.forecast)
-                issued = answer.issued_at or at
+                begins = answer.forecast[0].time
+                # a server whose clock is ahead of ours has not made it in the future
+                issued = min(answer.issued_at or at, max(at, now))
             fetched = at if fetched is None else max(fetched, at)
         begin = now - HISTORY - _HOUR
         return Snapshot(
@@ -89,22 +94,34 @@ class Snapshot:
             tuple(point for point in ordered(ahead) if point.time >= begin),
             past_issued,
             issued,
+            begins,
             fetched,
         )
 
     def find(self, at: datetime, max_age: timedelta) -> Found | None:
         """Return the best value for ``at``.
 
-        In this order: a value of that very time; the newest before it, up to :data:`WARN_AGE` old; a forecast; the
-        newest before it, up to ``max_age`` old; the same hour of one of the seven days before; nothing.
+        In this order: a value of that very time; a forecast, moved by what the same forecast was off by for the newest
+        value, up to ``max_age`` old; the newest forecast as it is; the newest value, up to :data:`WARN_AGE` old; an
+        older forecast; the newest value, up to ``max_age`` old; the same hour of one of the seven days before; nothing.
+
+        That a moved forecast beats both the forecast and the last value is measured by ``benchmarks/grid_bridge.py``.
         """
         newest = self._newest(at)
-        if newest is not None and newest.age <= min(WARN_AGE, max_age):
+        if newest is not None and not newest.age:
             return newest
         predicted = self._ahead.at(at)
+        if newest is not None and newest.age > max_age:
+            newest = None
         if predicted is not None:
-            return Found(predicted[0], predicted[1], "forecast", timedelta(0))
-        if newest is not None and newest.age <= max_age:
+            base = None if newest is None else self._ahead.at(newest.time)
+            is_new = self.issue_from is None or predicted[0] >= self.issue_from
+            if newest is not None and base is not None and is_new == (base[0] >= (self.issue_from or base[0])):
+                moved = max(0.0, newest.value + predicted[1] - base[1])
+                return Found(predicted[0], moved, "forecast", timedelta(0))
+            if is_new or newest is None or newest.age > WARN_AGE:
+                return Found(predicted[0], predicted[1], "forecast", timedelta(0))
+        if newest is not None:
             return newest
         for days in range(1, 8):
             earlier = self._history.at(at - timedelta(days=days))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
@@ -38,7 +40,8 @@ class Limits:
         read: Seconds between two pieces of the answer.
         total: Seconds for the whole answer; a server that drips is cut off.
         attempts: Tries for one request.
-        wait: Seconds before the second try; doubled for each further one, with as much jitter.
+        wait: Longest wait in seconds before the second try, of which a random part is waited; doubled for each further
+            one.
         patience: The longest ``Retry-After`` in seconds that is waited for on the spot.
         size: Largest answer in bytes.
 
@@ -84,6 +87,7 @@ class Transport:
         self.limits = limits or Limits()
         self._stop = stop or threading.Event()
         self._client: httpx.Client | None = None
+        self._stream: Any = None
 
     def get(
         self,
@@ -140,17 +144,18 @@ class Transport:
     def _once(
         self, url: str, params: dict[str, str], headers: dict[str, str], auth: tuple[str, str] | None
     ) -> Response:
-        if self._client is None:
-            timeout = httpx.Timeout(self.limits.read, connect=self.limits.connect)
-            # redirects are followed by hand: httpx would carry a header of ours to any host
-            self._client = httpx.Client(
-                timeout=timeout, follow_redirects=False, headers={"User-Agent": "lightning-green"}
-            )
         deadline = time.monotonic() + self.limits.total
+        late = threading.Event()
+        cut = threading.Timer(self.limits.total, self._cut, (late,))
+        cut.daemon = True
+        cut.start()
         try:
+            self._client = self._client or self._new_client()
             target = httpx.URL(url).copy_merge_params(params)
             for _ in range(_HOPS + 1):
-                request = self._client.build_request("GET", target, headers=headers)
+                request = self._client.build_request(
+                    "GET", target, headers=headers, extensions={"trace": self._note_connection}
+                )
                 basic = httpx.BasicAuth(*auth) if auth else None
                 reply = self._client.send(request, stream=True, auth=basic)
                 try:
@@ -159,12 +164,36 @@ class Transport:
                     target = _same_host(target, reply)
                 finally:
                     reply.close()
-        except httpx.TimeoutException as error:
-            raise UnreachableError(f"{_host(url)} did not answer in time ({type(error).__name__})") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:
+            if late.is_set():
+                raise UnreachableError(_too_slow(_host(url), self.limits)) from None
+            what = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
             # the library's own message may hold the address with all of its query
-            raise UnreachableError(f"{_host(url)} cannot be reached ({type(error).__name__})") from None
+            raise UnreachableError(f"{_host(url)} {what} ({type(error).__name__})") from None
+        except (OSError, ValueError) as error:  # certificates or a proxy of the environment that cannot be used
+            raise UnreachableError(
+                f"{_host(url)} cannot be reached: check the proxy and certificate settings ({type(error).__name__})"
+            ) from None
+        finally:
+            cut.cancel()
         raise UnreadableError(f"{_host(url)} redirects in a circle")
+
+    def _new_client(self) -> httpx.Client:
+        timeout = httpx.Timeout(self.limits.read, connect=self.limits.connect)
+        # redirects are followed by hand: httpx would carry a header of ours to any host
+        return httpx.Client(timeout=timeout, follow_redirects=False, headers={"User-Agent": "lightning-green"})
+
+    def _note_connection(self, event: str, info: Mapping[str, Any]) -> None:
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._stream = info["return_value"]
+
+    def _cut(self, late: threading.Event) -> None:
+        """Break the connection: a read's own limit starts anew with each byte, so a server could drip for days."""
+        late.set()
+        wire = None if self._stream is None else self._stream.get_extra_info("socket")
+        if isinstance(wire, socket.socket):
+            with suppress(OSError):
+                socket.socket.shutdown(wire, socket.SHUT_RDWR)
 
     def _read(self, reply: httpx.Response, deadline: float) -> Response:
         host = str(reply.url.host)
@@ -178,12 +207,12 @@ class Transport:
         if reply.status_code == 304:
             return Response(None, True, validators, server_time)
         data = bytearray()
-        for piece in reply.iter_bytes(chunk_size=65536):
+        for piece in reply.iter_bytes():  # as they come: collected ones would hide a server that drips
             data += piece
             if len(data) > self.limits.size:
                 raise UnreadableError(f"{host} answers with more than {self.limits.size / 1e6:g} MB")
             if time.monotonic() > deadline:
-                raise UnreachableError(f"{host} took more than {self.limits.total:g} s for its answer")
+                raise UnreachableError(_too_slow(host, self.limits))
         try:
             body = json.loads(bytes(data))
         except (ValueError, RecursionError):
@@ -196,7 +225,7 @@ class _Wait(tenacity.wait.wait_base):
     """What the server asks for, else exponential with jitter."""
 
     def __init__(self, limits: Limits) -> None:
-        self._jitter = tenacity.wait_exponential_jitter(initial=limits.wait, max=20.0, jitter=limits.wait)
+        self._jitter = tenacity.wait_random_exponential(multiplier=limits.wait, max=20.0)
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         error = retry_state.outcome.exception() if retry_state.outcome else None
@@ -261,6 +290,10 @@ def _http_date(raw: str | None) -> datetime | None:
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
     return date.replace(tzinfo=timezone.utc) if date.tzinfo is None else date
+
+
+def _too_slow(host: str, limits: Limits) -> str:
+    return f"{host} took more than {limits.total:g} s for its answer"
 
 
 def _host(url: str) -> str:

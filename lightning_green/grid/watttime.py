@@ -78,7 +78,7 @@ class WattTimeSignal(LiveSignal):
         self.region: str | None = zone.strip().upper() if self.place is None else None
         self.url = url.rstrip("/")
         self.password_file = password_file
-        self._token: tuple[str, float] | None = None
+        self._token: tuple[Secret, float] | None = None
         self._token_lock = threading.Lock()
         arguments = {"zone": zone, "password_file": password_file, "url": url, "max_age": max_age}
         super().__init__("watttime", self.region or zone, SignalKind("marginal", "direct"), _STEP, arguments, max_age)
@@ -122,8 +122,8 @@ class WattTimeSignal(LiveSignal):
                 user = read_secret(USER_VARIABLE).reveal()
                 password = read_secret(PASSWORD_VARIABLE, self.password_file).reveal()
                 reply = transport.get(f"{self.url}/login", auth=(user, password))
-                self._token = (parse_login(reply.body), now)
-            return {"Authorization": f"Bearer {self._token[0]}"}
+                self._token = (Secret(parse_login(reply.body)), now)
+            return {"Authorization": f"Bearer {self._token[0].reveal()}"}
 
     @override
     def same_zone(self, answered: str) -> bool:

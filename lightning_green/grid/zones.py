@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pycountry
 
 _COORDINATES = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*")
-_CODE = re.compile(r"[A-Z]{2,3}(-[A-Z0-9]+)*")
+_CODE = re.compile(r"[A-Z]{2,3}[0-9]?(-[A-Z0-9]+)*")
 
 
 @dataclass(frozen=True)

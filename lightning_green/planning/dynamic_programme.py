@@ -71,7 +71,9 @@ class Values:
     """Least cost to go, from every slot, state and amount of work left.
 
     Args:
-        table: Cost in gCO2e per kW of full power, shape ``(slots + 1, 3, cells + 1)``; infinite where there is no way.
+        table: Cost in gCO2e per kW of full power, shape ``(slots + 1, states, cells + 1)``; infinite where there is no
+            way. The states are running, out and held; the last is left out where holding costs no switch and is the
+            same as running.
         unit: Hours of work between two cells.
         work: Work left at the start in hours; that of the last cell.
 
@@ -86,24 +88,20 @@ class Values:
         """Index of the last cell."""
         return int(self.table.shape[2]) - 1
 
+    @property
+    def rows(self) -> tuple[int, int, int]:
+        """Where running, held and out are found in the table."""
+        return _rows(int(self.table.shape[1]))
+
     def left(self) -> Array:
         """Return the work left of each cell in hours, shape ``(cells + 1,)``; the first is 0."""
-        left: Array = self.work - (self.cells - np.arange(self.cells + 1)) * self.unit
-        return np.maximum(0.0, left)
+        left: Array = np.maximum(0.0, self.work - (self.cells - np.arange(self.cells + 1.0)) * self.unit)
+        return left
 
-    def at(self, slot: int, state: int, left: float) -> float:
-        """Return the cost to go with ``left`` hours of work, between two cells the line through them."""
-        if left <= EPSILON:
-            return 0.0
-        place = self.cells - (self.work - left) / self.unit
-        below = math.floor(place + 1e-6)
-        part = place - below
-        row = self.table[slot, state]
-        if part < 1e-6 and below > 0:
-            return float(row[below])
-        if below < 1:
-            return float(row[1]) * left / (self.work - (self.cells - 1) * self.unit)
-        return float((1 - part) * row[below] + part * row[below + 1])
+
+def _rows(states: int) -> tuple[int, int, int]:
+    """Return the rows of running, held and out in a table of so many states."""
+    return (0, 2, 1) if states == 3 else (0, 0, 1)
 
 
 def work_unit(hours: Array, levels: tuple[Level, ...], work: float) -> float:
@@ -113,17 +111,15 @@ def work_unit(hours: Array, levels: tuple[Level, ...], work: float) -> float:
     the programme is exact. The first and the last slot may be cut short; where that makes the divisor tiny they are
     left out of it. Beyond that the unit follows from the size of the table, and values between cells are interpolated.
     """
-    for part in (hours, hours[1:-1]):
-        if not len(part):
-            continue
+    for part, finest in ((hours, TICKS), (hours[1:-1], FINEST)):
         lengths = np.unique(np.round(part * TICKS).astype(np.int64))
-        done = {round(int(length) * level.speed) for length in lengths[:400] for level in levels}
-        divisor = math.gcd(*done)
-        if divisor <= 0:
+        if not len(lengths) or len(lengths) > 400:
             continue
-        unit = divisor / math.ceil(divisor / FINEST) / TICKS
-        if len(hours) * work / unit <= MANY_CELLS and len(lengths) <= 400:
-            return unit
+        divisor = math.gcd(*{round(int(length) * level.speed) for length in lengths for level in levels})
+        if divisor > 0:
+            unit = divisor / math.ceil(divisor / finest) / TICKS
+            if len(hours) * work / unit <= MANY_CELLS:
+                return unit
     typical = float(np.median(hours))
     unit = work * len(hours) / MANY_CELLS
     return typical / max(1, math.floor(typical / unit)) if unit < typical else unit
@@ -142,22 +138,27 @@ def solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail)
     """
     unit = work_unit(hours, costs.levels, work)
     cells = max(1, math.ceil(work / unit - 1e-6))
-    table = np.full((len(hours) + 1, 3, cells + 1), np.inf)
+    switches = costs.hold > 0 or costs.back_from_hold > 0
+    back = np.array([0.0, costs.back_from_exit, costs.back_from_hold][: 3 if switches else 2])
+    table = np.full((len(hours) + 1, len(back), cells + 1), np.inf)
     values = Values(table, unit, work)
     left = values.left()
     beyond = np.where(left <= tail.capacity + EPSILON, left * tail.price, np.inf)
-    table[-1] = beyond + tail.price * np.array([[0.0], [costs.back_from_hold], [costs.back_from_exit]])
+    table[-1] = beyond + tail.price * back[:, np.newaxis]
     table[:, :, 0] = 0.0
     weight = np.exp(-costs.stop_rate * (work - left)) if costs.stop_rate else None
     # No amount of work outside these bounds can be left when a slot begins: only they are worth computing.
     most = np.concatenate(([0.0], np.cumsum(hours)))
-    lowest = np.maximum(1, cells - np.floor(most / unit + 1e-6).astype(int) - 1)
-    highest = np.minimum(cells, np.floor((most[-1] - most + tail.capacity) / unit + 1e-6).astype(int) + 1)
-    shifts = {float(length): _shifts(float(length), costs.levels, left, unit) for length in np.unique(hours)}
+    lowest = np.maximum(1, cells - np.floor(most / unit + 1e-6).astype(int) - 1).tolist()
+    highest = np.minimum(cells, np.floor((most[-1] - most + tail.capacity) / unit + 1e-6).astype(int) + 1).tolist()
+    lengths, prices = hours.tolist(), intensity.tolist()
+    shifts = {length: _shifts(length, costs.levels, left, unit) for length in set(lengths)}
     for slot in range(len(hours) - 1, -1, -1):
-        low, high = int(lowest[slot]), int(highest[slot])
+        low, high = lowest[slot], highest[slot]
         if low <= high:
-            _step(table, slot, low, high, float(hours[slot]), float(intensity[slot]), costs, shifts, left, weight)
+            now, later = table[slot, :, low : high + 1], table[slot + 1]
+            _run(now[0], later[0], low, high, lengths[slot], prices[slot], costs, shifts[lengths[slot]], left, weight)
+            _pause(now, later[:, low : high + 1], low, high, lengths[slot], prices[slot], costs, weight)
     return values
 
 
@@ -173,62 +174,73 @@ def _shifts(length: float, levels: tuple[Level, ...], left: Array, unit: float) 
     return shifts
 
 
-def _step(
-    table: Array,
-    slot: int,
+def _run(
+    run: Array,
+    later: Array,
     low: int,
     high: int,
     length: float,
     intensity: float,
     costs: Costs,
-    shifts: dict[float, list[tuple[Level, int, float, int]]],
+    shifts: list[tuple[Level, int, float, int]],
     left: Array,
     weight: Array | None,
 ) -> None:
-    """Fill in one slot of the table for the cells ``low`` to ``high``."""
-    later, cells = table[slot + 1], slice(low, high + 1)
-    price = intensity if weight is None else intensity * weight[cells]
-    hour = costs.hour if weight is None else costs.hour * weight[cells]
-    run = table[slot, RUNNING, cells]
-    for level, whole, part, finish in shifts[length]:
+    """Write into ``run`` the cost of working in this slot, at the best level, for the cells ``low`` to ``high``."""
+    best: Array | None = None
+    for level, whole, part, finish in shifts:
         first = max(low, finish)
-        if first > low:
-            done = left[low : min(first, high + 1)] / level.speed
-            np.minimum(
-                run[: len(done)],
-                done * (level.power * _head(price, len(done)) + _head(hour, len(done))),
-                out=run[: len(done)],
-            )
-        if first > high:
+        hour = level.power * intensity + costs.hour
+        if best is None and first == low and not part and weight is None:
+            best = np.add(later[low - whole : high + 1 - whole], length * hour, out=run)
             continue
-        next_cost = later[RUNNING, first - whole : high + 1 - whole]
-        if part:
-            next_cost = (1 - part) * next_cost + part * later[RUNNING, first - whole - 1 : high - whole]
-            if first - whole - 1 == 0:
-                # The lowest cell is not a whole unit: its value is on the line to nothing left, nothing to pay.
-                rest = left[first] - length * level.speed
-                next_cost[0] = later[RUNNING, 1] * rest / left[1]
-        now = length * (level.power * price + hour)
-        if isinstance(now, np.ndarray):
-            now = now[first - low :]
-        np.minimum(run[first - low :], next_cost + now, out=run[first - low :])
-    wait = length * hour
-    hold = None if costs.hold_power is None else later[HELD, cells] + (costs.hold_power * length * price + wait)
-    out = later[OUT, cells] + wait
-    table[slot, OUT, cells] = np.minimum(run + costs.back_from_exit * price, out)
-    gone = out + costs.exit * price if costs.may_exit else None
-    held = run + costs.back_from_hold * price
-    if hold is not None:
-        np.minimum(held, hold, out=held)
-    if gone is not None:
-        np.minimum(held, gone, out=held)
-    table[slot, HELD, cells] = held
-    if hold is not None:
-        np.minimum(run, hold + costs.hold * price, out=run)
-    if gone is not None:
+        if first > low:
+            stop = min(first, high + 1)
+            done = left[low:stop] * (hour / level.speed)
+            if weight is not None:
+                done *= weight[low:stop]
+            np.minimum(run[: stop - low], done, out=run[: stop - low])
+        if first <= high:
+            rest = later[first - whole : high + 1 - whole]
+            if part:
+                rest = (1 - part) * rest + part * later[first - whole - 1 : high - whole]
+                if first - whole - 1 == 0:
+                    # The lowest cell is not a whole unit: its value is on the line to nothing left, nothing to pay.
+                    rest[0] = later[1] * (left[first] - length * level.speed) / left[1]
+            spent = length * hour if weight is None else length * hour * weight[first : high + 1]
+            np.minimum(run[first - low :], rest + spent, out=run[first - low :])
+        best = run
+
+
+def _pause(
+    now: Array,
+    later: Array,
+    low: int,
+    high: int,
+    length: float,
+    intensity: float,
+    costs: Costs,
+    weight: Array | None,
+) -> None:
+    """Compare the cost of working, in the first row of ``now``, with that of a pause, and fill in the other rows."""
+    _, held, out = _rows(len(now))
+    price: float | Array = intensity if weight is None else intensity * weight[low : high + 1]
+    run, wait = now[0], later[out]
+    if costs.hour:
+        wait = wait + (costs.hour * length if weight is None else costs.hour * length * weight[low : high + 1])
+    np.add(run, costs.back_from_exit * price, out=now[out])
+    np.minimum(now[out], wait, out=now[out])
+    if held:
+        np.add(run, costs.back_from_hold * price, out=now[held])
+    if costs.hold_power is not None:
+        alive: float | Array = 1.0 if weight is None else weight[low : high + 1]
+        hold = later[held] + length * (costs.hold_power * price + costs.hour * alive)
+        if held:
+            np.minimum(now[held], hold, out=now[held])
+            hold += costs.hold * price
+        np.minimum(run, hold, out=run)
+    if costs.may_exit:
+        gone = wait + costs.exit * price if costs.exit else wait
         np.minimum(run, gone, out=run)
-
-
-def _head(value: float | Array, length: int) -> float | Array:
-    """Return the first ``length`` entries, of a number the number."""
-    return value[:length] if isinstance(value, np.ndarray) else value
+        if held:
+            np.minimum(now[held], gone, out=now[held])

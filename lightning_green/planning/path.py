@@ -53,35 +53,46 @@ def follow(
     first: Collection[Action] = ("run", "throttle", "hold", "exit"),
 ) -> Path:
     """Return the cheapest path from ``state`` whose first action is one of ``first``."""
-    left, slot = values.work, 0
+    left, work = values.work, values.work
     actions: list[Action] = []
     levels, used, energy = [], [], []
-    lengths, prices = hours.tolist(), intensity.tolist()
-    while left > EPSILON and slot < len(lengths):
-        length, price = lengths[slot], prices[slot]
-        alive = math.exp(-costs.stop_rate * (values.work - left)) if costs.stop_rate else 1.0
-        best = math.inf
-        chosen: tuple[Action, int, float, float, float] | None = None
-        for action, level, took, drawn, rest in _options(costs, state, left, length):
+    for slot, (length, price) in enumerate(zip(hours.tolist(), intensity.tolist(), strict=True)):
+        if left <= EPSILON:
+            break
+        alive = math.exp(-costs.stop_rate * (work - left)) if costs.stop_rate else 1.0
+        options = _options(costs, state, left, length)
+        # Where nothing meets the deadline any more, what is left to do is to lose no time: the first option.
+        best, chosen = math.inf, options[0]
+        for option in options:
+            action, _, took, drawn, rest = option
             if slot == 0 and action not in first:
                 continue
             total = alive * (drawn * price + costs.hour * took)
-            total += values.at(slot + 1, STATES[action], rest)
-            if total < best - TIE * abs(best) if math.isfinite(best) else total < best:
-                best, chosen = total, (action, level, took, drawn, rest)
-        if chosen is None:
-            # Nothing meets the deadline any more: what is left to do is to lose no time.
-            chosen = next(option for option in _options(costs, state, left, length) if option[0] == "run")
+            if rest > EPSILON:
+                total += _cost_to_go(values, slot + 1, STATES[action], rest)
+            if total < best * (1 - TIE) or best == math.inf > total:
+                best, chosen = total, option
         action, level, took, drawn, left = chosen
         actions.append(action)
         levels.append(level)
         used.append(took)
         energy.append(alive * drawn)
         state = STATES[action]
-        slot += 1
-    drawn_all = np.zeros(len(lengths))
+    drawn_all = np.zeros(len(hours))
     drawn_all[: len(energy)] = energy
     return Path(tuple(actions), tuple(levels), tuple(used), drawn_all, left if left > EPSILON else 0.0)
+
+
+def _cost_to_go(values: Values, slot: int, state: int, left: float) -> float:
+    """Return the cost to go with ``left`` hours of work; between two cells it is on the line through them."""
+    place = values.cells - (values.work - left) / values.unit
+    below = math.floor(place + 1e-6)
+    part, row, item = place - below, values.rows[state], values.table.item
+    if part < 1e-6 and below > 0:
+        return item(slot, row, below)
+    if below < 1:
+        return item(slot, row, 1) * left / (values.work - (values.cells - 1) * values.unit)
+    return (1 - part) * item(slot, row, below) + part * item(slot, row, below + 1)
 
 
 def _options(costs: Costs, state: int, left: float, length: float) -> list[tuple[Action, int, float, float, float]]:
@@ -110,8 +121,8 @@ def run_now(hours: Array, costs: Costs, state: int, work: float) -> Path:
     alive = np.exp(-costs.stop_rate * np.minimum(before[:-1], work))
     energy = used * alive
     energy[0] += (0.0, costs.back_from_hold, costs.back_from_exit)[state]
-    actions: tuple[Action, ...] = ("run",) * slots
-    return Path(actions, (0,) * slots, tuple(used[:slots].tolist()), energy, max(0.0, work - before[-1]))
+    run: Action = "run"
+    return Path((run,) * slots, (0,) * slots, tuple(used[:slots].tolist()), energy, max(0.0, work - before[-1]))
 
 
 def deviation(difference: Array, spread: Array, edges: Array) -> float:

@@ -1,0 +1,68 @@
+"""Every example runs as a user would start it: in a process of its own, in a folder of its own."""
+
+import re
+import sys
+
+import pytest
+
+from lightning_green.runtime.accounting import total
+from lightning_green.runtime.ledger import read_ledger
+
+from .helpers import EXAMPLES, read_wandb, start
+
+CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=600,checkpoint=20,restart=300"
+SUPERVISED = ("-m", "lightning_green", "run", "--run-dir", "run", "--clock", CLOCK, "--", sys.executable)
+
+
+def only_run(folder):
+    """Return the ledger of the one run below ``folder``."""
+    (ledger,) = folder.rglob("ledger.*.jsonl")
+    return read_ledger(ledger.parent)
+
+
+@pytest.mark.slow
+def test_minimal(tmp_path):
+    told = start(tmp_path, EXAMPLES / "minimal.py")
+    assert "y = 1.99 x + 1.00" in told
+    records = only_run(tmp_path)
+    (finished,) = [record for record in records if record["event"] == "finished"]
+    assert finished["reason"] == "80 steps done"
+    assert total(records).grams() > 0
+
+
+@pytest.mark.slow
+def test_minimal_leaves_and_comes_back_under_the_supervisor(tmp_path):
+    told = start(tmp_path, *SUPERVISED, EXAMPLES / "minimal.py")
+    assert "y = 1.99 x + 1.00" in told
+    totals = total(read_ledger(tmp_path / "run"))
+    assert totals.exits >= 1
+    assert totals.attempts == totals.exits + 1
+    assert totals.hours_waited > 1.0
+    assert totals.elapsed_hours < 36.0
+
+
+@pytest.mark.slow
+def test_cli(tmp_path):
+    start(tmp_path, EXAMPLES / "cli.py", "fit", "--config", EXAMPLES / "cli.yaml")
+    records = only_run(tmp_path)
+    assert {record["pue"] for record in records} == {1.2}
+    deadlines = {record["deadline"] for record in records if record["event"] == "decision"}
+    assert len(deadlines) == 1
+    assert [record["reason"] for record in records if record["event"] == "finished"] == ["80 steps done"]
+
+
+@pytest.mark.slow
+def test_wandb_offline_is_one_run_over_its_restarts(tmp_path):
+    told = start(tmp_path, *SUPERVISED, EXAMPLES / "wandb_offline.py", "--out", "out", "--epochs", "5")
+    exits = total(read_ledger(tmp_path / "run")).exits
+    assert exits >= 1
+    parts = sorted((tmp_path / "out" / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(parts) == exits + 1
+    ids, steps = set(), []
+    for part in parts:
+        found, logged = read_wandb(part)
+        ids |= found
+        steps += [row["trainer/global_step"] for row in logged if "train/loss" in row]
+    assert len(ids) == 1
+    assert steps == list(range(3, 80, 4))  # every fourth of 80 steps once, over all processes
+    assert re.search(rf"wandb sync --yes --id {ids.pop()} \S+(?: \S+){{{exits}}}", told)

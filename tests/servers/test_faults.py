@@ -1,0 +1,185 @@
+"""Provider x fault -> what the run does.
+
+``fresh`` is a run that starts while the fault lasts and has nothing in its cache; ``later`` one that had good answers
+three hours ago. What the run then goes by:
+
+    value     the right value of this hour
+    forecast  the forecast in hand
+    old       the last value, three hours old
+    nothing   None: the run does not wait
+    unknown   None for this hour, with a forecast of the next ones: it may wait for one of them
+"""
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from lightning_green.planning.job import Job
+from lightning_green.planning.planner import plan
+from tests.servers.conftest import NOW, PROVIDERS
+from tests.servers.fake_grid import PASSWORD, STEPS, TOKEN, solar_day
+
+# fault -> (fresh, later)
+NO_ANSWER = dict.fromkeys(
+    [
+        "401_empty",
+        "401_html",
+        "403",
+        "404",
+        "429_retry_after",
+        "429",
+        "500",
+        "502_html",
+        "truncated",
+        "slow_drip",
+        "drip_headers",
+        "silent",
+        "reset",
+        "redirect_away",
+        "not_json",
+        "html_200",
+        "empty",
+        "too_large",
+        "deep",
+        "null",
+        "wrong_zone",
+    ],
+    ("nothing", "forecast"),
+)
+GOOD_ANSWER = dict.fromkeys(
+    [None, "duplicates", "unordered", "null_newest", "short_forecast", "local_times"], ("value", "value")
+)
+TABLE = {(provider, fault): what for provider in PROVIDERS for fault, what in (NO_ANSWER | GOOD_ANSWER).items()}
+for fault in NO_ANSWER:
+    TABLE["prometheus", fault] = ("nothing", "old")  # it knows no forecast
+for provider in ("charts", "prometheus"):
+    del TABLE[provider, "wrong_zone"]  # their answers name no zone
+TABLE["charts", "unequal"] = ("nothing", "forecast")
+TABLE["em", "sandbox"] = ("nothing", "forecast")
+TABLE["em", "estimated"] = ("value", "value")
+TABLE["em", "no_forecast_in_plan"] = ("value", "value")
+TABLE["watttime", "percentile"] = ("nothing", "forecast")
+TABLE["watttime", "expired_token"] = ("value", "value")
+# with the newest value missing: the one before it, or what an earlier forecast said for this very time
+for provider in PROVIDERS:
+    TABLE[provider, "null_newest"] = ("old", "forecast")
+TABLE["json", "null_newest"] = ("unknown", "forecast")  # one address, one value, and its forecast begins later
+TABLE["prometheus", "null_newest"] = ("old", "old")
+
+
+def outcome(signal, at):
+    reading = signal.intensity(at)
+    if reading is None:
+        return "nothing"
+    if reading.quality == "forecast":
+        assert reading.value == pytest.approx(solar_day(reading.measured_at))
+        return "forecast"
+    step = timedelta(minutes=STEPS[NAMES[signal.source]])
+    assert reading.value == pytest.approx(solar_day(reading.measured_at))
+    if reading.measured_at <= at < reading.measured_at + step:
+        return "value"
+    return "old" if at - reading.measured_at < timedelta(hours=12) else "earlier day"
+
+
+NAMES = {
+    "electricity-maps": "em",
+    "watttime": "watttime",
+    "neso": "neso",
+    "energy-charts": "charts",
+    "energi-data-service": "eds",
+    "carbon-aware-sdk": "sdk",
+    "http": "json",
+    "prometheus": "prometheus",
+}
+
+
+def plans(signal, now):
+    job = Job(work_hours=6.0, deadline=now + timedelta(hours=24))
+    return plan(job, signal.forecast(now, timedelta(hours=24)), now)
+
+
+@pytest.mark.parametrize(("provider", "fault"), TABLE, ids=lambda value: str(value))
+def test_table(grid, build, provider, fault):
+    fresh, later = TABLE[provider, fault]
+
+    grid.faults = {None: fault}
+    signal = build(provider)
+    signal.refresh(NOW)
+    assert outcome(signal, NOW) == ("nothing" if fresh == "unknown" else fresh)
+    made = plans(signal, NOW)  # whatever is known, there is a plan; with nothing known it is to run
+    if fresh == "nothing":
+        assert {slot.action for slot in made.slots} == {"run"}
+        assert signal.problem
+        assert len(signal.news()) >= 1
+        asked = len(grid.requests)
+        signal.refresh(NOW + timedelta(seconds=1))
+        assert len(grid.requests) == asked, "a source that failed was asked again at once"
+        assert signal.news() == [], "the same failure was told twice"
+
+    grid.faults, grid.requests = {}, []
+    signal = build(provider)
+    signal.cache.folder = signal.cache.folder / "later"
+    signal.refresh(NOW)
+    assert signal.problem is None
+    signal.news()
+    grid.now = then = NOW + timedelta(hours=3)
+    grid.faults, grid.valid_token = {None: fault}, ""
+    signal.refresh(then)
+    assert outcome(signal, then) == later
+    told = " ".join(signal.news())
+    assert TOKEN not in told + repr(signal.__dict__)
+    assert PASSWORD not in told + repr(signal.__dict__)
+    plans(signal, then)
+
+    grid.faults = {}
+    grid.now = then = NOW + timedelta(hours=6)
+    signal.refresh(then, force=True)
+    assert outcome(signal, then) == "value"
+    assert signal.problem is None
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_what_is_kept_holds_no_secret(grid, build, provider, tmp_path):
+    for fault in (None, "401_html"):
+        grid.faults = {None: fault}
+        build(provider).refresh(NOW, force=True)
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file())
+    assert kept
+    for secret in (TOKEN, PASSWORD, "Bearer", "token-1"):
+        assert secret.encode() not in kept
+
+
+CHANGES = {
+    "to summer time": datetime(2026, 3, 29, 1, 10, tzinfo=timezone.utc),
+    "to winter time": datetime(2026, 10, 25, 1, 10, tzinfo=timezone.utc),
+    "of the year": datetime(2025, 12, 31, 23, 50, tzinfo=timezone.utc),
+    "of a leap day": datetime(2028, 2, 29, 0, 10, tzinfo=timezone.utc),
+}
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("change", CHANGES)
+def test_changes_of_the_calendar(grid, build, provider, change):
+    grid.now = now = CHANGES[change]
+    grid.faults = {None: "local_times"}
+    signal = build(provider)
+    assert signal.refresh(now) == []
+    for hours in range(-20, 1):
+        at = now + timedelta(hours=hours)
+        if provider != "json" or hours == 0:
+            assert signal.intensity(at).value == pytest.approx(solar_day(signal.intensity(at).measured_at))
+            assert outcome(signal, at) == "value"
+    forecast = signal.forecast(now, timedelta(hours=24))
+    for at, value in zip(forecast.times, forecast.values, strict=True):
+        assert value == pytest.approx(solar_day(at))
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_clock_two_hours_off_is_said(grid, build, provider):
+    grid.faults = {None: "clock_skew"}
+    signal = build(provider)
+    signal.refresh(NOW)
+    told = [sentence for sentence in signal.news() if "clock is 2 h behind" in sentence]
+    assert len(told) == 1
+    reading = signal.intensity(NOW)
+    assert reading is None or reading.measured_at <= NOW + timedelta(minutes=5)
