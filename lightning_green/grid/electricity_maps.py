@@ -9,7 +9,18 @@ from typing import Any, Literal
 
 from typing_extensions import override
 
-from lightning_green.grid.answer import Answer, Point, Query, items, mapping, ordered, read_time, read_value, whole
+from lightning_green.grid.answer import (
+    Answer,
+    Point,
+    Query,
+    items,
+    mapping,
+    ordered,
+    read_time,
+    read_value,
+    shown,
+    whole,
+)
 from lightning_green.grid.errors import InventedDataError, WrongUnitError
 from lightning_green.grid.live import MAX_AGE, LiveSignal
 from lightning_green.grid.secret import Secret, read_secret
@@ -135,7 +146,7 @@ def _point(row: Mapping[str, Any], scope: str) -> Point | None:
     factors = row.get("emissionFactorType")
     if isinstance(factors, str) and factors.casefold() != scope:
         raise WrongUnitError(
-            f"Electricity Maps answers with {factors[:20]} emission factors, {scope} ones were asked for"
+            f"Electricity Maps answers with {shown(factors)} emission factors, {scope} ones were asked for"
         )
     time, value = read_time(row.get("datetime")), read_value(row.get("carbonIntensity"))
     if time is None or value is None:

@@ -20,6 +20,7 @@ from lightning_green.grid.answer import (
     ordered,
     read_time,
     read_value,
+    shown,
     whole,
 )
 from lightning_green.grid.errors import NoDataError, WrongZoneError
@@ -78,7 +79,7 @@ def parse_records(body: Any, area: str, quality: Quality) -> Answer:
     points, others = [], set()
     for row in items(body, "records"):
         if row.get("PriceArea") != area:
-            others.add(str(row.get("PriceArea"))[:10])
+            others.add(shown(row.get("PriceArea")))
             continue
         time, value = read_time(row.get("Minutes5UTC")), read_value(row.get("CO2Emission"))
         if time is not None and value is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_green.durations import format_duration, parse_duration
-from lightning_green.grid.answer import Answer, Query
+from lightning_green.grid.answer import Answer, Query, shown
 from lightning_green.grid.cache import Cache, Entry, cache_key
 from lightning_green.grid.errors import GridError, NotAllowedError, RefusedError, WrongZoneError
 from lightning_green.grid.secret import Secret
@@ -253,7 +253,7 @@ class LiveSignal(GridSignal):
     def _parse(self, query: Query, body: Any) -> Answer:
         answer = query.parse(body)
         if answer.zone is not None and self.zone is not None and not self.same_zone(answer.zone):
-            raise WrongZoneError(f"{self.source} was asked for zone {self.zone} and answers for {answer.zone[:40]}")
+            raise WrongZoneError(f"{self.source} was asked for zone {self.zone} and answers for {shown(answer.zone)}")
         return answer
 
     def same_zone(self, answered: str) -> bool:

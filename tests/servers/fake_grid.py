@@ -129,6 +129,8 @@ class FakeGrid:
     def _answer(
         self, service: str, path: str, query: dict[str, str], headers: dict[str, str]
     ) -> tuple[int, Any, dict[str, str]]:
+        if service == "to":  # where to send somebody: the address is the rest of the path
+            return 302, b"", {"Location": f"http:/{path}"}
         routes = {
             "em": electricity_maps,
             "watttime": watttime,
@@ -174,6 +176,13 @@ class FakeGrid:
         if fault == "drip_headers":
             self._drip(handler, b"HTTP/1.1 200 OK\r\nX-Padding: " + b"x" * 100_000)
             return
+        if fault == "redirect_here" and "moved=1" not in handler.path:
+            status, data = 307, b""
+            more = {"Location": handler.path + ("&" if "?" in handler.path else "?") + "moved=1"}
+        if fault == "busy_once" and len(self.requests) == 1:
+            status, data, more = 429, b"", {"Retry-After": "1"}
+        if fault == "slow":
+            time.sleep(0.4)
         skew = SKEW if fault == "clock_skew" else timedelta(0)
         handler.send_response_only(status)
         handler.send_header("Date", format_datetime(datetime.now(timezone.utc) + skew, usegmt=True))
