@@ -27,8 +27,6 @@ from lightning_green.grid.errors import NoDataError, WrongZoneError
 from lightning_green.grid.live import MAX_AGE, LiveSignal
 from lightning_green.grid.signal import SignalKind
 
-URL_VARIABLE = "CARBON_AWARE_SDK_URL"
-
 
 class CarbonAwareSdkSignal(LiveSignal):
     """Whatever source a self-hosted Carbon Aware SDK stands in front of, in gCO2/kWh.

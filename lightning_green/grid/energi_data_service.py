@@ -28,7 +28,8 @@ from lightning_green.grid.live import MAX_AGE, LiveSignal
 from lightning_green.grid.signal import Quality, SignalKind
 
 _STEP = timedelta(minutes=5)
-_AREAS = {"DK1": "DK1", "DK2": "DK2", "DK-DK1": "DK1", "DK-DK2": "DK2"}
+AREAS = {"DK1": "DK1", "DK2": "DK2", "DK-DK1": "DK1", "DK-DK2": "DK2"}
+"""The two price areas, by each of their names."""
 
 
 class EnergiDataServiceSignal(LiveSignal):
@@ -49,7 +50,7 @@ class EnergiDataServiceSignal(LiveSignal):
     """
 
     def __init__(self, zone: str, url: str = "https://api.energidataservice.dk", max_age: str = MAX_AGE) -> None:
-        area = _AREAS.get(zone.strip().upper()) if isinstance(zone, str) else None
+        area = AREAS.get(zone.strip().upper()) if isinstance(zone, str) else None
         if area is None:
             raise ValueError(f'`zone` should be "DK1" (west) or "DK2" (east), got {zone!r}.')
         self.url = url.rstrip("/")
