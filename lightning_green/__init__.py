@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_green.callbacks import CarbonScheduler, EmissionsTracker, ExactResume
     from lightning_green.callbacks.pruning import Pruning
+    from lightning_green.precision import GreenFSDPPrecision, GreenMixedPrecision
     from lightning_green.runtime.clock import SimulatedClock, SystemClock
 
 __version__ = "0.1.0"
@@ -16,12 +17,23 @@ _WHERE = {
     "CarbonScheduler": "lightning_green.callbacks",
     "EmissionsTracker": "lightning_green.callbacks",
     "ExactResume": "lightning_green.callbacks",
+    "GreenFSDPPrecision": "lightning_green.precision.fsdp",
+    "GreenMixedPrecision": "lightning_green.precision.mixed",
     "Pruning": "lightning_green.callbacks.pruning",
     "SimulatedClock": "lightning_green.runtime.clock",
     "SystemClock": "lightning_green.runtime.clock",
 }
 
-__all__ = ["CarbonScheduler", "EmissionsTracker", "ExactResume", "Pruning", "SimulatedClock", "SystemClock"]
+__all__ = [
+    "CarbonScheduler",
+    "EmissionsTracker",
+    "ExactResume",
+    "GreenFSDPPrecision",
+    "GreenMixedPrecision",
+    "Pruning",
+    "SimulatedClock",
+    "SystemClock",
+]
 
 
 def __getattr__(name: str) -> Any:

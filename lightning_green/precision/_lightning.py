@@ -1,0 +1,72 @@
+"""Every private attribute of Lightning that the precision plugins touch beside ``runtime/_lightning.py``.
+
+Written against Lightning 2.6.6; ``tests/precision/test_lightning.py`` asserts that each still exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch.optim import Optimizer
+
+
+def handles_unscaling(optimizer: Optimizer) -> bool:
+    """Return whether the optimizer is fused: its kernel unscales gradients and can skip a step by itself."""
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
+def raw_optimizer(optimizer: Any) -> Optimizer:
+    """Return the torch optimizer inside Lightning's wrapper."""
+    raw: Optimizer = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+    return raw
+
+
+def somebody_looks_at_gradients(trainer: pl.Trainer, module: pl.LightningModule) -> bool:
+    """Return whether a hook between backward and step, or a clipping of the user's own, sees the gradients."""
+
+    def own(thing: Any, base: type, name: str) -> bool:
+        return name in thing.__dict__ or getattr(type(thing), name) is not getattr(base, name)
+
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return (
+        own(module, pl.LightningModule, "on_before_optimizer_step")
+        or own(module, pl.LightningModule, "configure_gradient_clipping")
+        or any(own(callback, pl.Callback, "on_before_optimizer_step") for callback in callbacks)
+    )
+
+
+def hold_schedulers(trainer: pl.Trainer, held: Callable[[int, int], bool]) -> Callable[[], None]:
+    """Ask ``held(index, frequency)`` before a scheduler is advanced by a step; return what undoes it."""
+    epoch_loop, strategy = trainer.fit_loop.epoch_loop, trainer.strategy
+    original = epoch_loop.update_lr_schedulers
+
+    def update_lr_schedulers(interval: str, update_plateau_schedulers: bool) -> None:
+        if interval != "step" or update_plateau_schedulers or epoch_loop._should_accumulate():
+            original(interval, update_plateau_schedulers)
+            return
+        configs = strategy.lr_scheduler_configs
+        due = [
+            c.interval == "step" and not c.reduce_on_plateau and (epoch_loop.batch_idx + 1) % c.frequency == 0
+            for c in configs
+        ]
+        strategy.lr_scheduler_configs = [c for i, c in enumerate(configs) if not (due[i] and held(i, int(c.frequency)))]
+        try:
+            original(interval, update_plateau_schedulers)
+        finally:
+            strategy.lr_scheduler_configs = configs
+
+    epoch_loop.update_lr_schedulers = update_lr_schedulers  # type: ignore[method-assign]
+
+    def undo() -> None:
+        epoch_loop.__dict__.pop("update_lr_schedulers", None)
+
+    return undo
+
+
+def takes_batch_idx(module: pl.LightningModule) -> bool:
+    """Return whether ``training_step`` has the argument ``batch_idx``, asked as the training loop asks."""
+    return is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)

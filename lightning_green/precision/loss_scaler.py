@@ -1,0 +1,115 @@
+"""A loss scaler that unscales and clips in one pass, and says whether a step was skipped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+from torch.amp.grad_scaler import OptState
+from torch.optim import Optimizer
+
+
+def plain_gradients(optimizer: Optimizer) -> list[Tensor] | None:
+    """Return an optimizer's gradients, or None where they are not dense float32 tensors on one device."""
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    first = gradients[0].device if gradients else None
+    plain = all(type(g) is Tensor and not g.is_sparse and g.dtype is torch.float32 for g in gradients)
+    return gradients if gradients and plain and all(g.device == first for g in gradients) else None
+
+
+def clip_factor(norm: Tensor, max_norm: float) -> Tensor:
+    """Return what gradients of this norm are multiplied by: ``min(1, max_norm / (norm + 1e-6))`` as torch has it."""
+    return torch.clamp(max_norm / (norm + 1e-6), max=1.0)
+
+
+@torch.no_grad()
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """Return the 2-norm of all gradients together, on their device."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
+
+
+class ScalerRounds:
+    """What our scalers add to torch's: several optimizers and several steps of one in a round, outcomes, clipping.
+
+    A round is everything between two calls of ``update``.
+    """
+
+    _per_optimizer_states: Any
+    _scale: Tensor | None
+    outcome: Tensor | None = None
+    """After ``update``: above zero on a round with a step that was skipped. On the device, not read."""
+
+    _found: list[Tensor]
+
+    def is_unscaled(self, optimizer: Optimizer) -> bool:
+        """Return whether this optimizer's gradients of this round are unscaled already."""
+        return bool(self._per_optimizer_states[id(optimizer)]["stage"] is OptState.UNSCALED)
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether a step was taken since the last ``update``."""
+        return bool(self.__dict__.get("_found"))
+
+    def unscale_(self, optimizer: Optimizer) -> None:
+        """Unscale, also where the optimizer has stepped in this round, and where it has no gradients."""
+        if self._per_optimizer_states[id(optimizer)]["stage"] is OptState.STEPPED:
+            del self._per_optimizer_states[id(optimizer)]  # its finding is kept in `_found`
+        super().unscale_(optimizer)  # type: ignore[misc]
+        found = self._per_optimizer_states[id(optimizer)]["found_inf_per_device"]
+        if not found:  # torch asserts here; an optimizer without gradients has nothing that could overflow
+            assert self._scale is not None
+            found[self._scale.device] = torch.zeros((), device=self._scale.device)
+
+    @torch.no_grad()
+    def unscale_and_clip_(self, optimizer: Optimizer, max_norm: float) -> bool:
+        """Unscale and clip by norm: one pass that reads, one that writes. False where the gradients are not plain.
+
+        A norm that is not finite is an overflow. Where the optimizer is fused, its kernel does the multiplication.
+        """
+        gradients = plain_gradients(optimizer)
+        if gradients is None or self._scale is None or self.is_unscaled(optimizer):
+            return False
+        state = self._per_optimizer_states[id(optimizer)]
+        inverse = self._scale.double().reciprocal().float().to(gradients[0].device)
+        norm = total_norm(gradients)
+        factor = inverse * clip_factor(norm * inverse, max_norm)
+        state["found_inf_per_device"] = {norm.device: (~torch.isfinite(norm)).float()}
+        state["stage"] = OptState.UNSCALED
+        if getattr(optimizer, "_step_supports_amp_scaling", False):
+            optimizer.grad_scale = factor.reciprocal()  # type: ignore[attr-defined]
+        else:
+            torch._foreach_mul_(gradients, factor)
+        return True
+
+    def step(self, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        """Step where nothing overflowed, and keep the finding for ``update``."""
+        if self._per_optimizer_states[id(optimizer)]["stage"] is OptState.STEPPED:
+            self.unscale_(optimizer)
+        if self._scale is None:
+            raise RuntimeError(
+                "The optimizer steps before any loss was scaled; with manual optimization call "
+                "`self.manual_backward(loss)`, not `loss.backward()`."
+            )
+        result = super().step(optimizer, *args, **kwargs)  # type: ignore[misc]
+        found = torch.zeros((), device=self._scale.device)
+        for value in self._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values():
+            found += value.reshape(()).to(found.device)
+        self.__dict__.setdefault("_found", []).append(found)
+        return result
+
+    def update(self, new_scale: Any = None) -> None:
+        """End the round: change the scale once, whatever the number of optimizers and steps."""
+        found = self.__dict__.pop("_found", [])
+        if found:
+            self.outcome = torch.stack(found).sum()
+            for state in self._per_optimizer_states.values():
+                state["found_inf_per_device"] = {}
+            key = next(iter(self._per_optimizer_states))
+            self._per_optimizer_states[key]["found_inf_per_device"] = {self.outcome.device: self.outcome.clone()}
+        super().update(new_scale)  # type: ignore[misc]
+
+
+class LossScaler(ScalerRounds, GradScaler):
+    """``torch.amp.GradScaler`` with rounds."""

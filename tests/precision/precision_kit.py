@@ -1,0 +1,85 @@
+"""A small model with data of its own, and a trainer that writes nothing it is not asked for."""
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+OPTIMIZERS = {
+    "adamw": lambda p: torch.optim.AdamW(p, 0.01),
+    "adamw-fused": lambda p: torch.optim.AdamW(p, 0.01, fused=True),
+    "sgd": lambda p: torch.optim.SGD(p, 0.05, momentum=0.9),
+    "sgd-fused": lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, fused=True),
+}
+
+
+class Lit(pl.LightningModule):
+    """``overflow`` are the batches whose loss is multiplied by 1e38: finite itself, with gradients that are not."""
+
+    def __init__(self, optimizer="adamw", overflow=(), schedule=False, frequency=1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.ReLU())
+        self.head = nn.Linear(16, 4)
+        self.chosen, self.overflow, self.schedule, self.frequency = optimizer, set(overflow), schedule, frequency
+        self.rates = []
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+    def loss(self, batch):
+        return nn.functional.cross_entropy(self(batch[0]).float(), batch[1])
+
+    def training_step(self, batch, batch_idx):
+        loss = self.loss(batch)
+        return loss * 1e38 if batch_idx in self.overflow else loss
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        self.rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def test_step(self, batch, batch_idx):
+        self.log("loss", self.loss(batch))
+
+    def predict_step(self, batch, batch_idx):
+        return self(batch[0])
+
+    def train_dataloader(self, length=96):
+        x = torch.randn(length, 8, generator=torch.Generator().manual_seed(1))
+        return DataLoader(TensorDataset(x, x[:, :4].argmax(1)), 8)
+
+    test_dataloader = predict_dataloader = train_dataloader
+
+    def configure_optimizers(self):
+        optimizer = OPTIMIZERS[self.chosen](self.parameters())
+        if not self.schedule:
+            return optimizer
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step", "frequency": self.frequency},
+        }
+
+
+def trainer(plugin=None, **kwargs):
+    defaults = {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "plugins": [] if plugin is None else [plugin],
+    }
+    return pl.Trainer(**{**defaults, **kwargs})
+
+
+def fit(plugin, module=None, ckpt_path=None, **kwargs):
+    module = Lit() if module is None else module
+    made = trainer(plugin, **kwargs)
+    made.fit(module, ckpt_path=ckpt_path)
+    return module, made
+
+
+def distance(a, b):
+    """Return the greatest difference of two models' weights."""
+    return max((x.double() - y.double()).abs().max().item() for x, y in zip(a.parameters(), b.parameters(), strict=True))
