@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.plugins.precision import FSDPPrecision
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
@@ -36,19 +36,16 @@ class GreenFSDPPrecision(GreenSteps, FSDPPrecision):
 
     Args:
         precision: ``"auto"``, ``"bf16"``, ``"fp16"`` or ``"fp32"``.
-        keep_fp32: Modules that compute in float32. With any, FSDP gathers and reduces everything in float32 and autocast
-            lowers the rest, which doubles the traffic of the weights.
-        fallback: As for :class:`GreenMixedPrecision`; only ``"none"`` here, because FSDP has taken its formats when the model
-            was wrapped.
+        keep_fp32: Modules that compute in float32. With any, FSDP gathers and reduces everything in float32 and
+            autocast lowers the rest, which doubles the traffic of the weights.
         max_consecutive_skips: So many skipped steps in a row are too many; they raise.
         min_scale: A loss scale under this is too small; it raises.
-        find_nonfinite: As for :class:`GreenMixedPrecision`; only False here, because running a batch again on one rank alone
-            would wait for the others for ever.
         init_scale: Where the loss scale begins.
         growth_interval: So many good steps double it.
 
     Raises:
-        ValueError: If an argument makes no sense, a pattern matches nothing, or the device cannot do what was asked for.
+        ValueError: If an argument makes no sense, a pattern matches nothing, or the device cannot do what was asked.
+        RuntimeError: In a run that only overflows: FSDP takes its formats when it wraps the model, so none can follow.
 
     """
 
@@ -68,7 +65,8 @@ class GreenFSDPPrecision(GreenSteps, FSDPPrecision):
         self._configure(precision, keep_fp32, "none", max_consecutive_skips, min_scale, False, scaling)
         super().__init__(NAMES.get(precision, "32-true"))
         self.scaler = None
-        self._device_type, self._root = "cuda", None
+        self._device_type = "cuda"
+        self._root: FullyShardedDataParallel | None = None
 
     @override
     def _use(self, name: LightningName, device_type: str) -> None:
@@ -79,7 +77,7 @@ class GreenFSDPPrecision(GreenSteps, FSDPPrecision):
     def connect(
         self, model: nn.Module, optimizers: list[Optimizer], lr_schedulers: list[Any]
     ) -> tuple[nn.Module, list[Optimizer], list[Any]]:
-        self._root: FullyShardedDataParallel | None = model if isinstance(model, FullyShardedDataParallel) else None
+        self._root = model if isinstance(model, FullyShardedDataParallel) else None
         return super().connect(model, optimizers, lr_schedulers)
 
     @property
@@ -108,11 +106,11 @@ class GreenFSDPPrecision(GreenSteps, FSDPPrecision):
         self._end_manual_round()
 
     @override
-    def clip_grad_by_norm(self, optimizer: Optimizer, clip_val: int | float) -> None:  # type: ignore[override]
+    def clip_grad_by_norm(self, optimizer: Optimizer, clip_val: int | float) -> None:
         if self._root is None:
             raise MisconfigurationException(
-                "Clipping by norm needs the whole model wrapped by FSDP; do not wrap parts of it in `configure_model`, or "
-                "use gradient_clip_algorithm='value'."
+                "Clipping by norm needs the whole model wrapped by FSDP; do not wrap parts of it in `configure_model`, "
+                "or use gradient_clip_algorithm='value'."
             )
         self._root.clip_grad_norm_(float(clip_val))  # the norm over all ranks' shards
 
@@ -121,6 +119,6 @@ class GreenFSDPPrecision(GreenSteps, FSDPPrecision):
         scale = float(self.scaler.get_scale())
         if self.consecutive_skips >= self.max_consecutive_skips or scale < self.min_scale:
             raise RuntimeError(
-                f"{self.consecutive_skips} steps in a row overflowed in fp16 (loss scale {scale:g}), and FSDP cannot change "
-                "its format in a run: start again from the last checkpoint with GreenFSDPPrecision('bf16') or 'fp32'."
+                f"{self.consecutive_skips} steps in a row overflowed in fp16 (loss scale {scale:g}), and FSDP cannot "
+                "change its format in a run: start again from the last checkpoint with GreenFSDPPrecision('bf16')."
             )

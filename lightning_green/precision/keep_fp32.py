@@ -48,8 +48,8 @@ def _to_float32(value: Any) -> Any:
 def keep_in_float32(modules: Sequence[nn.Module], device_type: str) -> list[RemovableHandle]:
     """Have ``modules`` compute in float32 under autocast; return what removes it.
 
-    Hooks, so that no ``forward`` is replaced: torch.compile traces them and a recomputation under gradient checkpointing
-    runs them again.
+    Hooks, so that no ``forward`` is replaced: torch.compile traces them and a recomputation under gradient
+    checkpointing runs them again.
     """
     handles = []
     for module in modules:

@@ -27,7 +27,8 @@ def clip_factor(norm: Tensor, max_norm: float) -> Tensor:
 @torch.no_grad()
 def total_norm(gradients: list[Tensor]) -> Tensor:
     """Return the 2-norm of all gradients together, on their device."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
+    return norm
 
 
 class ScalerRounds:

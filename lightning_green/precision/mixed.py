@@ -36,23 +36,23 @@ def cache_knows_no_grad() -> bool:
 class GreenMixedPrecision(GreenSteps, MixedPrecision):
     r"""Mixed precision that takes the best format of the device, and never loses a step silently.
 
-    ``Trainer(plugins=[GreenMixedPrecision()])`` takes bfloat16 where the device has it in hardware, else float16 with loss
-    scaling where that is fast, else float32. An fp16 step that overflows is skipped, counted and logged
-    (``precision/loss_scale``, ``precision/skipped_steps``), and a learning-rate scheduler that advances by steps does not
-    advance for it; ``trainer.global_step`` does, as with Lightning's own plugin: it counts attempts. With a fused optimizer
-    on CUDA the scheduler is held one step later, so that the host need not wait for the device.
+    ``Trainer(plugins=[GreenMixedPrecision()])`` takes bfloat16 where the device has it in hardware, else float16 with
+    loss scaling where that is fast, else float32. An fp16 step that overflows is skipped, counted and logged
+    (``precision/loss_scale``, ``precision/skipped_steps``), and a learning-rate scheduler that advances by steps does
+    not advance for it; ``trainer.global_step`` does, as with Lightning's own plugin: it counts attempts. With a fused
+    optimizer on CUDA the scheduler is held one step later, so that the host need not wait for the device.
 
     Args:
         precision: ``"auto"``, ``"bf16"``, ``"fp16"`` or ``"fp32"``.
         keep_fp32: Modules that compute in float32, by shell patterns of their names or by types.
         cache: Keep the low-precision copies of the weights from one use to the next, and over the batches of an
             accumulation window. Off where the installed torch mixes up copies made under ``no_grad``.
-        fallback: Where a run goes that only overflows: ``"auto"`` (bf16 where it is in hardware, else fp32), ``"bf16"``,
-            ``"fp32"`` or ``"none"``.
+        fallback: Where a run goes that only overflows: ``"auto"`` (bf16 where it is in hardware, else fp32),
+            ``"bf16"``, ``"fp32"`` or ``"none"``.
         max_consecutive_skips: So many skipped steps in a row are too many.
         min_scale: A loss scale under this is too small.
-        find_nonfinite: When a loss is not finite, run the batch again and name the first module whose output was not. The
-            check reads the loss at each step, which on a GPU makes the host wait.
+        find_nonfinite: When a loss is not finite, run the batch again and name the first module whose output was not.
+            The check reads the loss at each step, which on a GPU makes the host wait.
         init_scale: Where the loss scale begins.
         growth_interval: So many good steps double it.
 
@@ -61,7 +61,7 @@ class GreenMixedPrecision(GreenSteps, MixedPrecision):
         fell_back_from: Lightning's name of the precision that was left, or None.
 
     Raises:
-        ValueError: If an argument makes no sense, a pattern matches nothing, or the device cannot do what was asked for.
+        ValueError: If an argument makes no sense, a pattern matches nothing, or the device cannot do what was asked.
 
     Example::
 
@@ -91,13 +91,13 @@ class GreenMixedPrecision(GreenSteps, MixedPrecision):
         self._holds_cache = False
         self._weights: int | None = None
         # the device is not known before `convert_module`; until then Lightning shows this
-        self.precision = NAMES.get(precision, "32-true")  # type: ignore[assignment]
+        self.precision = NAMES.get(precision, "32-true")
         self.device, self.scaler = "cpu", None
 
     @override
     def _use(self, name: LightningName, device_type: str) -> None:
         self._release_cache()
-        self.precision, self.device = name, device_type  # type: ignore[assignment]
+        self.precision, self.device = name, device_type
         self.scaler = LossScaler(device_type, **self._scaling) if name == "16-mixed" else None
 
     @override
@@ -108,7 +108,7 @@ class GreenMixedPrecision(GreenSteps, MixedPrecision):
     @override
     @contextmanager
     def forward_context(self) -> Generator[None, None, None]:
-        with nullcontext() if self.precision == "32-true" else self.autocast_context_manager():  # type: ignore[comparison-overlap]
+        with nullcontext() if self.precision == "32-true" else self.autocast_context_manager():
             yield
 
     @override
@@ -128,12 +128,12 @@ class GreenMixedPrecision(GreenSteps, MixedPrecision):
             yield
 
     def _hold_cache(self) -> None:
-        """Keep the casts of an accumulation window's first batch for the others: the weights stay the same until its end.
+        """Keep the casts of an accumulation window's first batch for the others: the weights are the same.
 
         Autocast empties its cache when its outermost context ends; one more level of nesting keeps it.
         """
         trainer = self._trainer
-        if not self.cache or self.precision == "32-true" or trainer is None:  # type: ignore[comparison-overlap]
+        if not self.cache or self.precision == "32-true" or trainer is None:
             return
         module = trainer.lightning_module
         if trainer.accumulate_grad_batches < 2 or not module.automatic_optimization:
@@ -152,11 +152,14 @@ class GreenMixedPrecision(GreenSteps, MixedPrecision):
             self._holds_cache = False
 
     @override
-    def optimizer_step(self, optimizer: Any, model: Any, closure: Any, **kwargs: Any) -> Any:
+    def optimizer_step(  # type: ignore[override]
+        self, optimizer: Any, model: Any, closure: Any, **kwargs: Any
+    ) -> Any:
         try:
             return super().optimizer_step(optimizer, model, closure, **kwargs)
         finally:
             self._release_cache()
+            torch.clear_autocast_cache()  # a manual step changes the weights in the middle of a `training_step`
 
     @override
     def teardown(self) -> None:

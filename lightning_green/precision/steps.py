@@ -63,7 +63,8 @@ class GreenSteps(Precision):
             raise ValueError(f"`max_consecutive_skips` should be 1 or more, got {max_consecutive_skips!r}.")
         if not scaling["init_scale"] >= min_scale > 0:
             raise ValueError(
-                f"`min_scale` should be above 0 and at most `init_scale` ({scaling['init_scale']!r}), got {min_scale!r}."
+                f"`min_scale` should be above 0 and at most `init_scale` ({scaling['init_scale']!r}), got "
+                f"{min_scale!r}."
             )
         self.requested, self.keep_fp32, self.fallback = precision, list(keep_fp32), fallback
         self.max_consecutive_skips, self.min_scale = max_consecutive_skips, min_scale
@@ -139,6 +140,14 @@ class GreenSteps(Precision):
             self._locate(module)
         return super().pre_backward(tensor, module)
 
+    @override
+    def backward(  # type: ignore[override]
+        self, tensor: Tensor, model: pl.LightningModule, optimizer: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        # manual optimization runs backward inside `training_step`, and autocast would lower float32 modules' gradients
+        with torch.autocast(model.device.type, enabled=False):
+            super().backward(tensor, model, optimizer, *args, **kwargs)
+
     def _locate(self, module: pl.LightningModule) -> None:
         trainer, batch = module.trainer, self._batch
         batch = trainer.strategy.batch_to_device(module.on_before_batch_transfer(batch, dataloader_idx=0))
@@ -192,9 +201,9 @@ class GreenSteps(Precision):
         clip, algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
         if plain and not clip and _lightning.handles_unscaling(optimizer):
             return  # the fused kernel unscales
-        if plain and clip and algorithm in (None, GradClipAlgorithmType.NORM) and self._clips_alone:
-            if scaler.unscale_and_clip_(optimizer, float(clip)):
-                return
+        by_norm = clip and algorithm in (None, GradClipAlgorithmType.NORM)
+        if plain and by_norm and self._clips_alone and scaler.unscale_and_clip_(optimizer, float(clip or 0.0)):
+            return
         if not scaler.is_unscaled(optimizer):
             scaler.unscale_(optimizer)
         self._after_closure(model, optimizer)
@@ -240,15 +249,15 @@ class GreenSteps(Precision):
     def _end_round(self, late: bool = False) -> None:
         """Change the scale, and note or read whether the step was skipped.
 
-        A fused optimizer on CUDA skips on the device. Reading that now would make the host wait for the device, so it is
-        read when the next step begins; the scheduler is then held one step later, at the same steps in every run.
+        A fused optimizer on CUDA skips on the device. Reading that now would make the host wait for the device, so it
+        is read when the next step begins; the scheduler is then held one step later, at the same steps in every run.
         """
         self.scaler.update()
         outcome = self.scaler.outcome
         if late and outcome.device.type == "cuda":
             host = torch.empty((), dtype=outcome.dtype, pin_memory=True)
             host.copy_(outcome, non_blocking=True)
-            event = torch.cuda.Event()
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
             self._unread.append((host, event))
         else:

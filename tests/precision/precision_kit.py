@@ -45,7 +45,7 @@ class Lit(pl.LightningModule):
 
     def train_dataloader(self, length=96):
         x = torch.randn(length, 8, generator=torch.Generator().manual_seed(1))
-        return DataLoader(TensorDataset(x, x[:, :4].argmax(1)), 8)
+        return DataLoader(TensorDataset(x, x[:, :4].argmax(1)), batch_size=8)
 
     test_dataloader = predict_dataloader = train_dataloader
 
@@ -82,4 +82,6 @@ def fit(plugin, module=None, ckpt_path=None, **kwargs):
 
 def distance(a, b):
     """Return the greatest difference of two models' weights."""
-    return max((x.double() - y.double()).abs().max().item() for x, y in zip(a.parameters(), b.parameters(), strict=True))
+    return max(
+        (x.double() - y.double()).abs().max().item() for x, y in zip(a.parameters(), b.parameters(), strict=True)
+    )

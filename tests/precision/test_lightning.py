@@ -19,7 +19,12 @@ def test_each_private_attribute_exists():
     trainer.strategy.lr_scheduler_configs = ["x"]
     assert trainer.lr_scheduler_configs == ["x"]
     assert isinstance(inspect.getattr_static(LightningOptimizer, "optimizer"), property)
-    assert list(inspect.signature(is_param_in_hook_signature).parameters) == ["hook_fx", "param", "explicit", "min_args"]
+    assert list(inspect.signature(is_param_in_hook_signature).parameters) == [
+        "hook_fx",
+        "param",
+        "explicit",
+        "min_args",
+    ]
 
 
 def test_fused_optimizers_say_so():

@@ -1,0 +1,57 @@
+"""Fits on two ranks over gloo: ``python sharded.py ddp|fsdp PRECISION FOLDER``; saves what rank 0 ends with."""
+
+import sys
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.strategies import FSDPStrategy
+from precision_kit import Lit
+from torch.utils.data import DataLoader, DistributedSampler
+
+from lightning_green import GreenFSDPPrecision, GreenMixedPrecision
+
+
+class CPUShards(FSDPStrategy):
+    """A type of its own, because Lightning refuses `FSDPStrategy` itself on CPU."""
+
+
+class Shared(Lit):
+    def train_dataloader(self):
+        data = super().train_dataloader().dataset
+        return DataLoader(data, batch_size=4, sampler=DistributedSampler(data, 2, self.trainer.global_rank, False))
+
+    def training_step(self, batch, batch_idx):
+        loss = self.loss(batch)  # only rank 1 overflows
+        return loss * 1e38 if batch_idx in self.overflow and self.trainer.global_rank == 1 else loss
+
+
+def main(kind, precision, folder):
+    green = GreenFSDPPrecision if kind == "fsdp" else GreenMixedPrecision
+    module, plugin = Shared("sgd", {3} if precision == "fp16" else (), schedule=True), green(precision)
+    made = pl.Trainer(
+        accelerator="cpu",
+        strategy=CPUShards() if kind == "fsdp" else "ddp",
+        devices=2,
+        max_epochs=1,
+        plugins=[plugin],
+        gradient_clip_val=0.05,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        default_root_dir=folder,
+    )
+    made.fit(module)
+    made.save_checkpoint(Path(folder) / f"{kind}-{precision}.ckpt")
+    end = {
+        "skipped": plugin.skipped_steps,
+        "rates": module.rates,
+        "weights": dict(made.strategy.lightning_module_state_dict()),
+    }
+    torch.save(end, Path(folder) / f"{kind}-{precision}-{made.global_rank}.pt")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,34 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from precision_kit import Lit, fit
+
+from lightning_green import GreenMixedPrecision
+
+SCRIPT = Path(__file__).with_name("sharded.py")
+
+
+def run(kind, precision, folder):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, str(SCRIPT), kind, precision, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(folder / f"{kind}-{precision}-{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "precision"), [("ddp", "fp16"), ("fsdp", "fp32"), ("fsdp", "bf16"), ("fsdp", "fp16")])
+def test_two_ranks_do_what_one_does(kind, precision, tmp_path):
+    """Also that an overflow on one rank skips the step of both, and that the norm is that of all shards."""
+    first, second = run(kind, precision, tmp_path)
+    overflow = {3} if precision == "fp16" else set()
+    alone, _ = fit(GreenMixedPrecision(precision), Lit("sgd", overflow, schedule=True), gradient_clip_val=0.05)
+    assert first["skipped"] == second["skipped"] == len(overflow)
+    assert first["rates"] == second["rates"] == alone.rates
+    for name, weight in first["weights"].items():
+        torch.testing.assert_close(weight.float(), alone.state_dict()[name], atol=0.003, rtol=0)
