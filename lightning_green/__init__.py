@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_green.callbacks import CarbonScheduler, EmissionsTracker, ExactResume
     from lightning_green.callbacks.pruning import Pruning
+    from lightning_green.callbacks.quantization import QuantizationAwareTraining
     from lightning_green.runtime.clock import SimulatedClock, SystemClock
 
 __version__ = "0.1.0"
@@ -17,11 +18,20 @@ _WHERE = {
     "EmissionsTracker": "lightning_green.callbacks",
     "ExactResume": "lightning_green.callbacks",
     "Pruning": "lightning_green.callbacks.pruning",
+    "QuantizationAwareTraining": "lightning_green.callbacks.quantization",
     "SimulatedClock": "lightning_green.runtime.clock",
     "SystemClock": "lightning_green.runtime.clock",
 }
 
-__all__ = ["CarbonScheduler", "EmissionsTracker", "ExactResume", "Pruning", "SimulatedClock", "SystemClock"]
+__all__ = [
+    "CarbonScheduler",
+    "EmissionsTracker",
+    "ExactResume",
+    "Pruning",
+    "QuantizationAwareTraining",
+    "SimulatedClock",
+    "SystemClock",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,7 +26,7 @@ from lightning_green.compression._arguments import check_choice, check_positive_
 from lightning_green.compression.agreement import Agreement, agreement
 from lightning_green.compression.fake_quantize import ACTIVATIONS
 from lightning_green.compression.network import InputRecorder, TensorSpec, example_inputs, find_network, uncompiled
-from lightning_green.compression.quantized_forward import quantized_forward
+from lightning_green.compression.quantized_forward import plain_forward, quantized_forward
 from lightning_green.compression.quantized_network import QuantizedNetwork
 from lightning_green.compression.schedules import Moment
 
@@ -158,7 +158,7 @@ class QuantizationAwareTraining(Callback):
         if self._recorder is not None:
             self._recorder.close()
             self._recorder = None
-        find_network(pl_module, self.model).__dict__.pop("forward", None)
+        plain_forward(find_network(pl_module, self.model))
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -225,7 +225,7 @@ class QuantizationAwareTraining(Callback):
         if state is not None:
             self._inputs = state["inputs"] or self._inputs
             self.quantized = None
-            find_network(pl_module, self.model).__dict__.pop("forward", None)
+            plain_forward(find_network(pl_module, self.model))
             if state["ranges"] is not None:
                 self._prepare(pl_module)
                 assert self.quantized is not None

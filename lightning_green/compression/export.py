@@ -86,6 +86,8 @@ def export(
         batches = [_remembered_inputs(model)]
     if not batches:
         raise ValueError("`inputs` should hold at least one batch of what the model is called with, got none.")
+    if format == "torch" and Path(path).suffix != ".pt2":
+        raise ValueError(f"`path` should end in .pt2 with format 'torch', got {str(path)!r}.")
     _require(format)
     if not is_int8 and int8:
         activation = "int8" if format == "executorch" else "uint8"

@@ -97,6 +97,7 @@ class ActivationFakeQuantize(nn.Module):
         )
         return rounded.to(value.dtype)
 
+    @torch.inference_mode(False)  # what a test computes is used by training again
     @torch.no_grad()
     def observe(self, value: Tensor) -> None:
         """Take a batch into the range; one with infinite or undefined values (an overflow in fp16) is left out."""
@@ -116,6 +117,7 @@ class ActivationFakeQuantize(nn.Module):
         self._range = torch.where(torch.isfinite(new).all(), averaged, old)
         self._parameters_now = None
 
+    @torch.inference_mode(False)
     def quantization_parameters(self, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
         """Return scale (float32) and zero point (int32).
 
@@ -136,6 +138,7 @@ class ActivationFakeQuantize(nn.Module):
         """Return what was observed, for a checkpoint."""
         return {"count": self.count, "range": None if self._range is None else self._range.clone()}
 
+    @torch.inference_mode(False)
     def restore(self, observed: dict[str, Any]) -> None:
         """Continue from what another one observed."""
         self.count = observed["count"]

@@ -50,10 +50,13 @@ class QuantizedNetwork:
         activation: str = "uint8",
     ) -> None:
         check_choice("activation", activation, ACTIVATIONS)
-        self.network, self.inputs = network, tuple(tensor.detach().clone() for tensor in inputs)
+        self.network = network
+        with torch.inference_mode(False):
+            self.inputs = tuple(tensor.detach().clone() for tensor in inputs)
         self.keep_float, self.activation = tuple(keep_float), activation
         self.observing = True
-        self._graphs = {mode: export_graph(network, self.inputs, training=mode) for mode in (True, False)}
+        with torch.inference_mode(False), torch.enable_grad():
+            self._graphs = {mode: export_graph(network, self.inputs, training=mode) for mode in (True, False)}
         points = [find_rounding_points(graph, self.keep_float) for graph in self._graphs.values()]
         first, second = ([(key, str(node.target)) for key, node in p.values.items()] for p in points)
         if first != second or points[0].weights.keys() != points[1].weights.keys():
