@@ -13,7 +13,7 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_green.durations import format_duration, parse_duration
-from lightning_green.grid.answer import Answer, Query, shown
+from lightning_green.grid.answer import Answer, Point, Query, shown
 from lightning_green.grid.cache import Cache, Entry, cache_key
 from lightning_green.grid.errors import GridError, NotAllowedError, RefusedError, WrongZoneError
 from lightning_green.grid.secret import Secret
@@ -106,6 +106,11 @@ class LiveSignal(GridSignal):
     @override
     def forecast(self, now: datetime, horizon: timedelta) -> Forecast | None:
         return self._snapshot.forecast(now, horizon, self.max_age, str(self.kind))
+
+    def known(self) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
+        """Return all values in hand: measured and estimated ones, and predictions."""
+        snapshot = self._snapshot
+        return snapshot.past, snapshot.ahead
 
     @override
     def resolution(self) -> timedelta:

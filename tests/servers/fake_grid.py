@@ -243,6 +243,11 @@ def electricity_maps(
             "estimationMethod": "SANDBOX_MODE_DATA" if sandbox else None,
         }
 
+    if path.endswith("/zones"):
+        routes = ["carbon-intensity/latest", "carbon-intensity/history"]
+        if grid.fault("em") != "no_forecast_in_plan":
+            routes.append("carbon-intensity/forecast")
+        return 200, {"DE": {"zoneName": "Germany", "access": routes}, "FR": {"zoneName": "France", "access": ["*"]}}, {}
     if path.endswith("/latest"):
         etag = f'"{grid.now.timestamp():.0f}"'
         if headers.get("if-none-match") == etag:
