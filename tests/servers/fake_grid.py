@@ -390,3 +390,29 @@ def prometheus(
     newest = next(sample for sample in reversed(values) if sample[0] == newest[0])
     result = [{"metric": {}, "value": newest}]
     return 200, {"status": "success", "data": {"resultType": "vector", "result": result}}, {}
+
+
+FAULTS = (
+    *STATUS,
+    "truncated",
+    "slow_drip",
+    "drip_headers",
+    "silent",
+    "reset",
+    "redirect_away",
+    "not_json",
+    "html_200",
+    "empty",
+    "too_large",
+    "deep",
+    "null",
+    "null_newest",
+    "wrong_zone",
+    "sandbox",
+    "duplicates",
+    "unordered",
+    "clock_skew",
+    "local_times",
+    "short_forecast",
+)
+"""Every fault that more than one service may have."""
