@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from lightning_green.cli.backtest import backtest
+from lightning_green.cli.grid import grid_app
 from lightning_green.cli.run import run, status
 
 app = typer.Typer(
@@ -15,3 +17,5 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(status)
+app.command()(backtest)
+app.add_typer(grid_app)

@@ -43,12 +43,14 @@ def run(
         try:
             clock_from_spec(clock)
         except ValueError as error:
-            _fail(str(error), BAD_USAGE)
+            _fail(f"`--clock {clock}` cannot be used: {error}", BAD_USAGE)
     path = (run_dir or Path("lightning_green_runs") / run_name(command)).absolute()
     try:
         folder = open_folder(path, fresh, say=_say)
     except RunIsAliveError as error:
         _fail(str(error), ALIVE)
+    except (RuntimeError, ValueError) as error:
+        _fail(_unreadable(path, error), BAD_USAGE)
     except OSError as error:
         _fail(
             f"The run folder {path} cannot be written ({error.strerror}). Name another one with --run-dir.", BAD_USAGE
@@ -69,7 +71,17 @@ def status(run_dir: Annotated[Path, typer.Argument(help="Folder of the run.")]) 
     """Tell what a run is doing, when it will go on, and what it has used."""
     if not (run_dir / "run.json").exists():
         _fail(f"{run_dir} is not a run's folder: it has no run.json. Runs are in lightning_green_runs/.", BAD_USAGE)
-    typer.echo(status_text(RunFolder(run_dir.absolute())))
+    try:
+        folder = RunFolder(run_dir.absolute())
+    except (RuntimeError, ValueError) as error:
+        _fail(_unreadable(run_dir, error), BAD_USAGE)
+    typer.echo(status_text(folder))
+
+
+def _unreadable(path: Path, error: RuntimeError | ValueError) -> str:
+    if isinstance(error, RuntimeError):  # written by another version, which it says itself
+        return str(error)
+    return f"{path / 'run.json'} is damaged ({error}). Move the folder away, or name another one with --run-dir."
 
 
 def _say(line: str) -> None:

@@ -12,6 +12,7 @@ import pycountry
 from typing_extensions import override
 
 from lightning_green.grid.constant import ConstantSignal
+from lightning_green.grid.zones import parse_place
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,10 @@ def annual_figure(zone: str) -> AnnualFigure:
 
 def country_code(zone: str) -> str | None:
     """Return the ISO code of three letters of the country that ``zone`` lies in, or None."""
-    part = zone.strip().upper().split("-")[0]
+    try:
+        part = parse_place(zone).country or ""
+    except ValueError:
+        return None
     if len(part) == 3:
         found = pycountry.countries.get(alpha_3=part)
     else:

@@ -150,6 +150,12 @@ def whole(answer: Answer) -> Answer:
     return answer
 
 
+def shown(raw: Any) -> str:
+    """Return a server's own word as an error message may carry it: short, plain ASCII, and no more than one line."""
+    text = raw if isinstance(raw, str) else str(raw) if isinstance(raw, (int, float)) else _kind(raw)
+    return "".join(character for character in text[:30] if character.isascii() and character.isprintable())
+
+
 def floor_time(time: datetime, step: timedelta) -> datetime:
     """Return the start of the interval of ``step`` that ``time`` lies in."""
     width = step.total_seconds()
@@ -162,4 +168,5 @@ def minutes(time: datetime) -> str:
 
 
 def _kind(body: Any) -> str:
-    return {list: "a list", str: "a string", type(None): "null"}.get(type(body), "a number")
+    kinds = {list: "a list", dict: "an object", str: "a string", type(None): "null"}
+    return kinds.get(type(body), "a number")

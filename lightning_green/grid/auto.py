@@ -10,13 +10,13 @@ from lightning_green.grid import electricity_maps, watttime
 from lightning_green.grid.annual import AnnualMean, country_code
 from lightning_green.grid.chain import ChainSignal
 from lightning_green.grid.electricity_maps import ElectricityMapsSignal
-from lightning_green.grid.energi_data_service import EnergiDataServiceSignal
+from lightning_green.grid.energi_data_service import AREAS, EnergiDataServiceSignal
 from lightning_green.grid.energy_charts import COUNTRIES, EnergyChartsSignal
 from lightning_green.grid.live import LiveSignal
 from lightning_green.grid.neso import NesoSignal
 from lightning_green.grid.signal import GridSignal
 from lightning_green.grid.watttime import WattTimeSignal
-from lightning_green.grid.zones import parse_place
+from lightning_green.grid.zones import Place, parse_place
 
 ZONE_VARIABLE = "LIGHTNING_GREEN_ZONE"
 
@@ -50,39 +50,47 @@ def auto_grid(zone: str | None = None, environ: Mapping[str, str] | None = None)
             stacklevel=3,
         )
         return None
+    token = environ.get(electricity_maps.TOKEN_VARIABLE, "").strip()
     has_watttime = bool(environ.get(watttime.USER_VARIABLE) and environ.get(watttime.PASSWORD_VARIABLE))
     if "_" in zone:  # only WattTime's regions are written so
-        return _because(WattTimeSignal(zone), f"{zone} is a region of WattTime")
+        return _because(WattTimeSignal(zone), f"{zone} is a region of WattTime; a marginal signal, which plans")
     place = parse_place(zone)
-    if environ.get(electricity_maps.TOKEN_VARIABLE):
-        first = ElectricityMapsSignal(zone)
-        return _chain(_because(first, f"{electricity_maps.TOKEN_VARIABLE} is set"), [_charts(zone), _mean(zone)])
+    if token:
+        first = _because(ElectricityMapsSignal(zone), f"{electricity_maps.TOKEN_VARIABLE} is set")
+        return _chain(first, [_charts(place), _mean(zone)])
     if has_watttime and place.code is None:
         return _because(WattTimeSignal(zone), f"{watttime.USER_VARIABLE} is set; a marginal signal, which plans")
     without = f"{electricity_maps.TOKEN_VARIABLE} is not set"
-    if place.country == "GB":
+    if has_watttime:
+        without += ", WattTime takes its own regions and coordinates alone"
+    return _without_key(zone, place, without)
+
+
+def _without_key(zone: str, place: Place, without: str) -> GridSignal:
+    if place.code == "GB":  # Northern Ireland and the islands are zones of their own
         return _because(NesoSignal(), f"{without}, and NESO serves Great Britain without a key")
-    if place.code in ("DK-DK1", "DK-DK2", "DK1", "DK2"):
+    if place.code in AREAS:
         reason = f"{without}, and Energi Data Service serves Denmark without a key"
-        return _because(EnergiDataServiceSignal(str(place.code)), reason)
-    charts = _charts(zone)
+        return _because(EnergiDataServiceSignal(place.code), reason)
+    charts = _charts(place)
     if charts is not None:
         reason = f"{without}, and energy-charts serves {charts.zone} without a key"
         return _chain(_because(charts, reason), [_mean(zone)])
     mean = _mean(zone)
     if mean is None:
+        instead = "a country such as" if place.code else "the country that they lie in, such as"
         raise ValueError(
-            f"`grid` as auto finds no source for the zone {zone!r}: set {electricity_maps.TOKEN_VARIABLE}, or pass a "
-            'country such as "DE" or a signal of your own.'
+            f"`grid` as auto finds no source for {zone!r} without a key: set {electricity_maps.TOKEN_VARIABLE}"
+            f"{'' if place.code else f' or {watttime.USER_VARIABLE} and {watttime.PASSWORD_VARIABLE}'}, or pass "
+            f'{instead} "DE", or a signal of your own.'
         )
     mean.note = f"{without}, and no service answers for {zone} without a key"
     return mean
 
 
-def _charts(zone: str) -> LiveSignal | None:
-    country = parse_place(zone).country
+def _charts(place: Place) -> LiveSignal | None:
     # a country's figure does not stand for one of its zones, but for the one zone that most countries are
-    return EnergyChartsSignal(country) if country in COUNTRIES and parse_place(zone).code == country else None
+    return EnergyChartsSignal(place.code) if place.code in COUNTRIES else None
 
 
 def _mean(zone: str) -> AnnualMean | None:

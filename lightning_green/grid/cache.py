@@ -160,12 +160,20 @@ def cache_key(identity: str, credential: str = "") -> str:
 
 
 def _entry(data: Any) -> Entry | None:
-    if not isinstance(data, dict) or data.pop("version", None) != _VERSION:
+    """Return what a file holds, None where it cannot be what :meth:`Cache.write` wrote."""
+    if not isinstance(data, dict) or data.get("version") != _VERSION:
         return None
     try:
-        entry = Entry(**data)
-        times = float(entry.not_before), float(entry.fetched_at or 0.0)
-        dict(entry.validators), int(entry.failures), str(entry.error)
+        fetched = data.get("fetched_at")
+        entry = Entry(
+            body=data.get("body"),
+            fetched_at=None if fetched is None else float(fetched),
+            not_before=float(data.get("not_before", 0.0)),
+            error=str(data.get("error", "")),
+            failures=int(data.get("failures", 0)),
+            validators={str(name): str(value) for name, value in dict(data.get("validators", {})).items()},
+        )
     except (TypeError, ValueError, OverflowError):
         return None
-    return entry if all(0.0 <= at < _LATEST for at in times) else None
+    times = (entry.not_before, entry.fetched_at or 0.0)
+    return entry if all(0.0 <= at < _LATEST for at in times) and entry.failures >= 0 else None

@@ -10,13 +10,22 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_green.durations import parse_duration
-from lightning_green.grid.answer import Answer, Point, Query, floor_time, items, minutes, ordered, read_time, read_value
-from lightning_green.grid.answer import whole as _whole
+from lightning_green.grid.answer import (
+    Answer,
+    Point,
+    Query,
+    floor_time,
+    items,
+    minutes,
+    ordered,
+    read_time,
+    read_value,
+    shown,
+    whole,
+)
 from lightning_green.grid.errors import NoDataError, WrongZoneError
 from lightning_green.grid.live import MAX_AGE, LiveSignal
 from lightning_green.grid.signal import SignalKind
-
-URL_VARIABLE = "CARBON_AWARE_SDK_URL"
 
 
 class CarbonAwareSdkSignal(LiveSignal):
@@ -85,7 +94,7 @@ def parse_emissions(body: Any, location: str) -> Answer:
         time, value = read_time(row.get("time")), read_value(row.get("rating"))
         if time is not None and value is not None:
             points.append(Point(time, value))
-    return _whole(Answer(past=ordered(points)))
+    return whole(Answer(past=ordered(points)))
 
 
 def parse_forecast(body: Any, location: str) -> Answer:
@@ -100,9 +109,9 @@ def parse_forecast(body: Any, location: str) -> Answer:
         time, value = read_time(row.get("timestamp")), read_value(row.get("value"))
         if time is not None and value is not None:
             points.append(Point(time, value, "forecast"))
-    return _whole(Answer(forecast=ordered(points), issued_at=read_time(forecast.get("generatedAt"))))
+    return whole(Answer(forecast=ordered(points), issued_at=read_time(forecast.get("generatedAt"))))
 
 
 def _check(answered: Any, asked: str) -> None:
     if isinstance(answered, str) and answered.casefold() != asked.casefold():
-        raise WrongZoneError(f"the Carbon Aware SDK was asked for {asked} and answers for {answered[:40]}")
+        raise WrongZoneError(f"the Carbon Aware SDK was asked for {asked} and answers for {shown(answered)}")

@@ -9,8 +9,19 @@ from typing import Any, Literal
 
 from typing_extensions import override
 
-from lightning_green.grid.answer import Answer, Point, Query, items, mapping, ordered, read_time, read_value, whole
-from lightning_green.grid.errors import InventedDataError, WrongUnitError
+from lightning_green.grid.answer import (
+    Answer,
+    Point,
+    Query,
+    items,
+    mapping,
+    ordered,
+    read_time,
+    read_value,
+    shown,
+    whole,
+)
+from lightning_green.grid.errors import InventedDataError, RejectedError, WrongUnitError
 from lightning_green.grid.live import MAX_AGE, LiveSignal
 from lightning_green.grid.secret import Secret, read_secret
 from lightning_green.grid.signal import SignalKind
@@ -91,10 +102,43 @@ class ElectricityMapsSignal(LiveSignal):
     def headers(self, transport: Transport, *, renew: bool) -> dict[str, str]:
         return {"auth-token": read_secret(TOKEN_VARIABLE, self.token_file).reveal()}
 
+    def access(self) -> frozenset[str] | None:
+        """Ask, on the calling thread, what the token's plan may ask about the zone; see :func:`parse_access`.
+
+        Raises:
+            GridError: If there is no usable answer.
+
+        """
+        if self.place.code is None:
+            return None
+        transport = Transport(self.limits)
+        try:
+            headers = self.headers(transport, renew=False)
+            return parse_access(transport.get(f"{self.url}/v3/zones", headers=headers).body, self.place.code)
+        finally:
+            transport.close()
+
     @override
     def same_zone(self, answered: str) -> bool:
         # coordinates have no code to compare with; the service itself finds their zone
         return self.place.code is None or super().same_zone(answered)
+
+
+def parse_access(body: Any, zone: str) -> frozenset[str] | None:
+    """Read from the answer of ``/v3/zones``, asked with a token, what the token's plan may ask about ``zone``.
+
+    Returns:
+        Routes such as ``"carbon-intensity/latest"`` (``"*"`` for all); None where the service does not say.
+
+    Raises:
+        RejectedError: If there is no such zone, or the token does not include it.
+
+    """
+    found = mapping(body).get(zone)
+    if not isinstance(found, Mapping):
+        raise RejectedError(f"Electricity Maps does not know the zone {zone}, or the token does not include it")
+    access = found.get("access")
+    return frozenset(str(route) for route in access) if isinstance(access, list) else None
 
 
 def parse_latest(body: Any, scope: str = "lifecycle") -> Answer:
@@ -135,7 +179,7 @@ def _point(row: Mapping[str, Any], scope: str) -> Point | None:
     factors = row.get("emissionFactorType")
     if isinstance(factors, str) and factors.casefold() != scope:
         raise WrongUnitError(
-            f"Electricity Maps answers with {factors[:20]} emission factors, {scope} ones were asked for"
+            f"Electricity Maps answers with {shown(factors)} emission factors, {scope} ones were asked for"
         )
     time, value = read_time(row.get("datetime")), read_value(row.get("carbonIntensity"))
     if time is None or value is None:

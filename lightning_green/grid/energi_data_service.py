@@ -20,6 +20,7 @@ from lightning_green.grid.answer import (
     ordered,
     read_time,
     read_value,
+    shown,
     whole,
 )
 from lightning_green.grid.errors import NoDataError, WrongZoneError
@@ -27,7 +28,8 @@ from lightning_green.grid.live import MAX_AGE, LiveSignal
 from lightning_green.grid.signal import Quality, SignalKind
 
 _STEP = timedelta(minutes=5)
-_AREAS = {"DK1": "DK1", "DK2": "DK2", "DK-DK1": "DK1", "DK-DK2": "DK2"}
+AREAS = {"DK1": "DK1", "DK2": "DK2", "DK-DK1": "DK1", "DK-DK2": "DK2"}
+"""The two price areas, by each of their names."""
 
 
 class EnergiDataServiceSignal(LiveSignal):
@@ -48,7 +50,7 @@ class EnergiDataServiceSignal(LiveSignal):
     """
 
     def __init__(self, zone: str, url: str = "https://api.energidataservice.dk", max_age: str = MAX_AGE) -> None:
-        area = _AREAS.get(zone.strip().upper()) if isinstance(zone, str) else None
+        area = AREAS.get(zone.strip().upper()) if isinstance(zone, str) else None
         if area is None:
             raise ValueError(f'`zone` should be "DK1" (west) or "DK2" (east), got {zone!r}.')
         self.url = url.rstrip("/")
@@ -78,7 +80,7 @@ def parse_records(body: Any, area: str, quality: Quality) -> Answer:
     points, others = [], set()
     for row in items(body, "records"):
         if row.get("PriceArea") != area:
-            others.add(str(row.get("PriceArea"))[:10])
+            others.add(shown(row.get("PriceArea")))
             continue
         time, value = read_time(row.get("Minutes5UTC")), read_value(row.get("CO2Emission"))
         if time is not None and value is not None:

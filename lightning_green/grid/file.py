@@ -13,7 +13,7 @@ from typing import cast
 from typing_extensions import override
 
 from lightning_green.durations import parse_duration
-from lightning_green.grid.answer import Answer, Point, Query, ordered, read_time, read_value, whole
+from lightning_green.grid.answer import Answer, Point, Query, ordered, read_time, read_value, shown, whole
 from lightning_green.grid.errors import GridError, UnreachableError, UnreadableError, WrongZoneError
 from lightning_green.grid.live import MAX_AGE, LiveSignal
 from lightning_green.grid.series import utc
@@ -132,9 +132,9 @@ def parse_rows(data: bytes, zone: str | None, kind: str, written_at: datetime) -
             raise UnreadableError("the file has no columns `datetime` and `carbon_intensity`")
         for row in reader:
             if zone is not None and row.get("zone") and str(row["zone"]).casefold() != zone.casefold():
-                raise WrongZoneError(f"the file is about zone {str(row['zone'])[:40]}, {zone} was asked for")
+                raise WrongZoneError(f"the file is about zone {shown(row['zone'])}, {zone} was asked for")
             if row.get("kind") and row["kind"] != kind:
-                raise WrongZoneError(f"the file's values are {str(row['kind'])[:40]}, {kind} was asked for")
+                raise WrongZoneError(f"the file's values are {shown(row['kind'])}, {kind} was asked for")
             time, value = read_time(row["datetime"]), read_value(_number(row["carbon_intensity"]))
             quality = row.get("quality") or "measured"
             if time is None or value is None or quality not in _QUALITIES:

@@ -20,6 +20,7 @@ from lightning_green.grid.answer import (
     ordered,
     read_time,
     read_value,
+    shown,
     whole,
 )
 from lightning_green.grid.errors import UnreadableError, WrongZoneError
@@ -119,7 +120,7 @@ def _rows(body: Any, region: int | None) -> list[tuple[datetime, float | None, f
     if isinstance(data, Mapping):
         answered = data.get("regionid")
         if region is not None and answered is not None and answered != region:
-            raise WrongZoneError(f"NESO was asked for region {region} and answers for {str(answered)[:20]}")
+            raise WrongZoneError(f"NESO was asked for region {region} and answers for {shown(answered)}")
         data = data.get("data")
     if not isinstance(data, list):
         raise UnreadableError("NESO answers without a list `data`")

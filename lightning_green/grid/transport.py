@@ -213,12 +213,7 @@ class Transport:
                 raise UnreadableError(f"{host} answers with more than {self.limits.size / 1e6:g} MB")
             if time.monotonic() > deadline:
                 raise UnreachableError(_too_slow(host, self.limits))
-        try:
-            body = json.loads(bytes(data))
-        except (ValueError, RecursionError):
-            kind = "HTML" if data.lstrip()[:1] == b"<" else "something"
-            raise UnreadableError(f"{host} answers with {kind} that is not JSON") from None
-        return Response(body, False, validators, server_time)
+        return Response(read_json(bytes(data), host), False, validators, server_time)
 
 
 class _Wait(tenacity.wait.wait_base):
@@ -259,6 +254,20 @@ def _same_host(target: httpx.URL, reply: httpx.Response) -> httpx.URL:
         if not upgrade:
             raise UnreadableError(f"{target.host} redirects to another host, which is not followed")
     return where
+
+
+def read_json(data: bytes, host: str = "the source") -> Any:
+    """Return what ``data`` says in JSON.
+
+    Raises:
+        UnreadableError: If it is not JSON.
+
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        kind = "HTML" if data.lstrip()[:1] == b"<" else "something"
+        raise UnreadableError(f"{host} answers with {kind} that is not JSON") from None
 
 
 def retry_after(raw: str | None, now: datetime) -> timedelta | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from lightning_green.grid.answer import (
     ordered,
     read_time,
     read_value,
+    shown,
     whole,
 )
 from lightning_green.grid.errors import RefusedError, UnreadableError, WrongUnitError
@@ -36,6 +38,7 @@ G_PER_KWH = 0.45359237
 """Grams per kWh in one pound per MWh (the international pound is 453.59237 g)."""
 _SIGNAL = "co2_moer"
 _STEP = timedelta(minutes=5)
+_REGION = re.compile(r"[A-Z0-9_-]{2,40}")
 _TOKEN_SECONDS = 25 * 60.0  # a token lives for 30 minutes
 
 
@@ -145,7 +148,7 @@ def parse_login(body: Any) -> str:
 def parse_region(body: Any) -> str:
     """Read the region that ``/v3/region-from-loc`` answers with."""
     region = mapping(body).get("region")
-    if not isinstance(region, str) or not region:
+    if not isinstance(region, str) or not _REGION.fullmatch(region):
         raise RefusedError("WattTime has no region at these coordinates")
     return region
 
@@ -185,7 +188,7 @@ def _meta(body: Any) -> Mapping[str, Any]:
     if unit == "percentile":
         raise WrongUnitError("WattTime answers with a percentile, which is no carbon intensity")
     if unit != "lbs_co2_per_mwh":
-        raise WrongUnitError(f"WattTime answers in {str(unit)[:30]}, lbs_co2_per_mwh was expected")
+        raise WrongUnitError(f"WattTime answers in {shown(unit)}, lbs_co2_per_mwh was expected")
     return meta
 
 

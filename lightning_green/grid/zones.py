@@ -11,6 +11,10 @@ _COORDINATES = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*,\s*(-?\d+(?:\.\d+)?)\s*")
 _CODE = re.compile(r"[A-Z]{2,3}[0-9]?(-[A-Z0-9]+)*")
 
 
+_ALIASES = {"UK": "GB", "EL": "GR", "DK1": "DK-DK1", "DK2": "DK-DK2"}
+"""Names in wide use that neither ISO 3166 nor Electricity Maps has."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where the electricity comes from.
@@ -39,7 +43,7 @@ def parse_place(zone: str, argument: str = "zone") -> Place:
     """Return the place that ``zone`` names.
 
     Args:
-        zone: ``"DE"``, ``"DEU"``, ``"US-CAL-CISO"`` or ``"52.5,13.4"``.
+        zone: ``"DE"``, ``"DEU"``, ``"UK"``, ``"US-CAL-CISO"`` or ``"52.5,13.4"``.
         argument: Name of the argument, for the error message.
 
     Raises:
@@ -69,4 +73,4 @@ def parse_place(zone: str, argument: str = "zone") -> Place:
     if len(code) == 3:
         country = pycountry.countries.get(alpha_3=code)
         code = code if country is None else str(country.alpha_2)
-    return Place(code=code)
+    return Place(code=_ALIASES.get(code, code))

@@ -64,6 +64,7 @@ def timeline(
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "The timeline needs matplotlib: pip install 'lightning-green[demo]'.", name=error.name
@@ -74,8 +75,8 @@ def timeline(
         raise ValueError("`records` should hold a run's events, such as read_ledger(run_dir), got none of a start.")
     compared = [] if reference is None else spans(reference)
     end = max(_deadline(records) or own[-1].end, own[-1].end)
-    figure = Figure(figsize=(11.0, 6.6), facecolor="white", layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.04, w_pad=0.1, hspace=0.02)
+    layout = ConstrainedLayoutEngine(h_pad=0.04, w_pad=0.1, hspace=0.02)
+    figure = Figure(figsize=(11.0, 6.6), facecolor="white", layout=layout)
     heights = [3.2, 0.42 if not compared else 0.72, 1.7]
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=heights)
     _draw_intensity(top, _steps(records, own[0].start, end, grid), own)

@@ -129,6 +129,8 @@ class FakeGrid:
     def _answer(
         self, service: str, path: str, query: dict[str, str], headers: dict[str, str]
     ) -> tuple[int, Any, dict[str, str]]:
+        if service == "to":  # where to send somebody: the address is the rest of the path
+            return 302, b"", {"Location": f"http:/{path}"}
         routes = {
             "em": electricity_maps,
             "watttime": watttime,
@@ -174,6 +176,13 @@ class FakeGrid:
         if fault == "drip_headers":
             self._drip(handler, b"HTTP/1.1 200 OK\r\nX-Padding: " + b"x" * 100_000)
             return
+        if fault == "redirect_here" and "moved=1" not in handler.path:
+            status, data = 307, b""
+            more = {"Location": handler.path + ("&" if "?" in handler.path else "?") + "moved=1"}
+        if fault == "busy_once" and len(self.requests) == 1:
+            status, data, more = 429, b"", {"Retry-After": "1"}
+        if fault == "slow":
+            time.sleep(0.4)
         skew = SKEW if fault == "clock_skew" else timedelta(0)
         handler.send_response_only(status)
         handler.send_header("Date", format_datetime(datetime.now(timezone.utc) + skew, usegmt=True))
@@ -234,6 +243,11 @@ def electricity_maps(
             "estimationMethod": "SANDBOX_MODE_DATA" if sandbox else None,
         }
 
+    if path.endswith("/zones"):
+        routes = ["carbon-intensity/latest", "carbon-intensity/history"]
+        if grid.fault("em") != "no_forecast_in_plan":
+            routes.append("carbon-intensity/forecast")
+        return 200, {"DE": {"zoneName": "Germany", "access": routes}, "FR": {"zoneName": "France", "access": ["*"]}}, {}
     if path.endswith("/latest"):
         etag = f'"{grid.now.timestamp():.0f}"'
         if headers.get("if-none-match") == etag:
@@ -376,3 +390,29 @@ def prometheus(
     newest = next(sample for sample in reversed(values) if sample[0] == newest[0])
     result = [{"metric": {}, "value": newest}]
     return 200, {"status": "success", "data": {"resultType": "vector", "result": result}}, {}
+
+
+FAULTS = (
+    *STATUS,
+    "truncated",
+    "slow_drip",
+    "drip_headers",
+    "silent",
+    "reset",
+    "redirect_away",
+    "not_json",
+    "html_200",
+    "empty",
+    "too_large",
+    "deep",
+    "null",
+    "null_newest",
+    "wrong_zone",
+    "sandbox",
+    "duplicates",
+    "unordered",
+    "clock_skew",
+    "local_times",
+    "short_forecast",
+)
+"""Every fault that more than one service may have."""

@@ -1,0 +1,54 @@
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from lightning_green.grid.chain import ChainSignal
+from lightning_green.grid.constant import ConstantSignal
+from lightning_green.grid.function import FunctionSignal
+from lightning_green.grid.neso import NesoSignal
+from lightning_green.grid.watttime import WattTimeSignal
+
+AT = datetime(2026, 1, 15, 10, 20, tzinfo=timezone.utc)
+
+
+def test_kinds_are_never_mixed():
+    for mixed in (NesoSignal(), WattTimeSignal("CAISO_NORTH"), ConstantSignal(1.0, kind="marginal/direct")):
+        with pytest.raises(ValueError, match=r"average and marginal, direct and lifecycle are never mixed"):
+            ChainSignal(ConstantSignal(300.0), fallback=[mixed])
+    with pytest.raises(ValueError, match="at least one source"):
+        ChainSignal(ConstantSignal(300.0), fallback=[])
+    with pytest.raises(ValueError, match="None"):
+        ChainSignal(ConstantSignal(300.0), fallback=[None])
+
+
+def test_takes_the_first_that_knows_and_tells_each_change_once():
+    known = {"first": True}
+
+    def first(at):
+        return 100.0 if known["first"] else float("nan")
+
+    signal = ChainSignal(FunctionSignal(first, zone="DE"), fallback=[ConstantSignal(381.0)])
+    assert signal.intensity(AT).value == 100.0
+    assert signal.news() == []
+    known["first"] = False
+    for _ in range(3):
+        assert signal.intensity(AT).value == 381.0
+    assert signal.news() == ["The grid source changes from function first to constant."]
+    assert signal.source == "constant"
+    assert "finite number" in signal.problem
+    known["first"] = True
+    assert signal.intensity(AT).value == 100.0
+    assert signal.news() == ["The grid source changes from constant to function first."]
+    assert signal.zone == "DE"
+
+
+def test_the_forecast_is_of_the_first_that_reaches_ahead():
+    def nothing(at):
+        return float("nan")
+
+    signal = ChainSignal(FunctionSignal(nothing), fallback=[ConstantSignal(381.0)])
+    forecast = signal.forecast(AT, timedelta(hours=24))
+    assert set(forecast.values) == {381.0}
+    assert ChainSignal(FunctionSignal(nothing), [FunctionSignal(nothing)]).forecast(AT, timedelta(hours=2)) is None
+    assert ChainSignal(FunctionSignal(nothing), [FunctionSignal(nothing)]).intensity(AT) is None
+    assert signal.mean(AT, AT + timedelta(hours=3)) == 381.0

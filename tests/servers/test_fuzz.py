@@ -1,0 +1,238 @@
+"""Any bytes in: an answer or a named error out, and whatever the answer, a reading, a forecast and a plan."""
+
+import copy
+import json
+from datetime import datetime, timedelta, timezone
+from functools import partial
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lightning_green.grid import (
+    carbon_aware_sdk,
+    electricity_maps,
+    energi_data_service,
+    energy_charts,
+    file,
+    http_json,
+    neso,
+    prometheus,
+    watttime,
+)
+from lightning_green.grid.answer import Answer
+from lightning_green.grid.cache import Cache
+from lightning_green.grid.errors import GridError
+from lightning_green.grid.signal import SignalKind
+from lightning_green.grid.snapshot import Snapshot
+from lightning_green.grid.transport import read_json, retry_after
+from lightning_green.planning.job import Job
+from lightning_green.planning.planner import plan
+from tests.servers import fake_grid
+from tests.servers.conftest import NOW
+
+KIND = SignalKind()
+FIELDS = http_json.Fields("now.g", "now.t", "next", "g", "t", "zone", 1.0)
+SERVICES = fake_grid.FakeGrid(NOW)
+SERVICES.horizon = timedelta(hours=6)
+SERVICES.valid_token = "t"
+BEARER = {"authorization": "Bearer t", "auth-token": fake_grid.TOKEN}
+
+
+def body(route, path, **query):
+    status, answer, _ = route(SERVICES, path, query, BEARER)
+    assert status == 200
+    return answer
+
+
+AREA = {"filter": '{"PriceArea": ["DK1"]}', "limit": "400"}
+# parser -> (how to read, a good body)
+PARSERS = {
+    "em latest": (electricity_maps.parse_latest, body(fake_grid.electricity_maps, "/latest", zone="DE")),
+    "em history": (electricity_maps.parse_history, body(fake_grid.electricity_maps, "/history", zone="DE")),
+    "em forecast": (electricity_maps.parse_forecast, body(fake_grid.electricity_maps, "/forecast", zone="DE")),
+    "watttime forecast": (watttime.parse_forecast, body(fake_grid.watttime, "/v3/forecast", region="PSCO")),
+    "watttime historical": (watttime.parse_historical, body(fake_grid.watttime, "/v3/historical", region="PSCO")),
+    "watttime region": (watttime.parse_region, {"region": "PSCO"}),
+    "watttime login": (watttime.parse_login, {"token": "t"}),
+    "neso forecast": (partial(neso.parse_forecast, region=13), body(fake_grid.neso, "/x/fw48h/regionid/13")),
+    "neso past": (neso.parse_past, body(fake_grid.neso, "/intensity/a/b")),
+    "energy-charts": (energy_charts.parse_co2eq, body(fake_grid.energy_charts, "/co2eq", country="de")),
+    "eds": (
+        partial(energi_data_service.parse_records, area="DK1", quality="measured"),
+        body(fake_grid.energi_data_service, "/dataset/CO2Emis", **AREA),
+    ),
+    "sdk now": (
+        partial(carbon_aware_sdk.parse_emissions, location="x"),
+        body(fake_grid.carbon_aware_sdk, "/emissions/bylocations", location="x"),
+    ),
+    "sdk forecast": (
+        partial(carbon_aware_sdk.parse_forecast, location="x"),
+        body(fake_grid.carbon_aware_sdk, "/emissions/forecasts/current", location="x"),
+    ),
+    "json": (partial(http_json.parse_body, fields=FIELDS, now=NOW), body(fake_grid.plain_json, "/co2")),
+    "prometheus": (prometheus.parse_result, body(fake_grid.prometheus, "/api/v1/query_range")),
+}
+
+odd = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.just(10**400),
+    st.sampled_from(
+        [
+            "2026-01-15T10:00Z",
+            "2026-01-15T10:00:00.1234567+02:00",
+            "0001-01-01T00:00:00+14:00",
+            "9999-12-31T23:59:59-14:00",
+            "2026-02-30T00:00Z",
+            "\ud800",
+            "NaN",
+            -1,
+            1e300,
+            float("nan"),
+            float("inf"),
+        ]
+    ),
+)
+any_json = st.recursive(
+    odd, lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4))
+)
+
+
+def places(node, at=()):
+    """Every place within a body, the first rows of each list standing for all."""
+    found = [at]
+    if isinstance(node, dict):
+        for key in node:
+            found += places(node[key], (*at, key))
+    elif isinstance(node, list):
+        for index in range(min(3, len(node))):
+            found += places(node[index], (*at, index))
+    return found
+
+
+def planted(good, place, value):
+    if not place:
+        return value
+    bad = copy.deepcopy(good)
+    node = bad
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = value
+    return bad
+
+
+def use(read):
+    """Read, and use what was read as a run does."""
+    try:
+        answer = read()
+    except GridError as error:
+        message = str(error)
+    else:
+        message = ""
+    assert len(message.encode("utf-8")) < 300
+    if message:
+        return
+    if not isinstance(answer, Answer):
+        assert isinstance(answer, str)
+        return
+    snapshot = Snapshot(timedelta(hours=1)).merged([(answer, NOW)], NOW)
+    for at in (NOW, NOW + timedelta(hours=5), NOW - timedelta(days=3)):
+        reading = snapshot.reading(at, timedelta(hours=4), KIND, "fuzz", "DE")
+        assert reading is None or 0 <= reading.value <= 200_000
+    forecast = snapshot.forecast(NOW, timedelta(hours=24), timedelta(hours=4), "average/lifecycle")
+    plan(Job(work_hours=3.0, deadline=NOW + timedelta(hours=24)), forecast, NOW)
+
+
+some = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_a_good_body_is_read(name):
+    parse, good = PARSERS[name]
+    assert parse(json.loads(json.dumps(good)))
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@some
+@given(data=st.data())
+def test_a_body_with_an_odd_value_somewhere(name, data):
+    parse, good = PARSERS[name]
+    place = data.draw(st.sampled_from(places(good)))
+    bad = planted(good, place, data.draw(any_json))
+    use(lambda: parse(bad))
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@some
+@given(bad=any_json)
+def test_any_json(name, bad):
+    use(lambda: PARSERS[name][0](bad))
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@some
+@given(data=st.data())
+def test_any_bytes(name, data):
+    parse, good = PARSERS[name]
+    raw = bytearray(json.dumps(good).encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(raw)))
+        raw[start : start + data.draw(st.integers(0, 20))] = data.draw(st.binary(max_size=20))
+    use(lambda: parse(read_json(bytes(raw))))
+
+
+@some
+@given(raw=st.binary(max_size=300))
+def test_any_bytes_in_a_file(raw):
+    good = b"datetime,carbon_intensity,quality,zone,kind\n2026-01-15T10:00Z,300,measured,DE,average/lifecycle\n"
+    for content in (raw, good + raw, good[:40] + raw + good[40:]):
+        use(lambda content=content: file.parse_rows(content, "DE", "average/lifecycle", NOW))
+
+
+@settings(max_examples=300, deadline=None)
+@given(raw=st.text())
+def test_any_retry_after(raw):
+    wait = retry_after(raw, datetime(2026, 1, 1, tzinfo=timezone.utc))
+    assert wait is None or timedelta(0) <= wait <= timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("raw", "seconds"),
+    [
+        ("120", 120),
+        (" 7 ", 7),
+        ("999999999999999999999", 86400),
+        ("Thu, 01 Jan 2026 00:02:00 GMT", 120),
+        ("Wed, 31 Dec 2025 00:00:00 GMT", 0),
+        ("-5", None),
+        ("soon", None),
+        ("", None),
+        ("٣", None),
+    ],
+)
+def test_retry_after(raw, seconds):
+    wait = retry_after(raw, datetime(2026, 1, 1, tzinfo=timezone.utc))
+    assert wait == (None if seconds is None else timedelta(seconds=seconds))
+
+
+@some
+@given(content=st.one_of(st.binary(max_size=200), any_json.map(lambda body: json.dumps(body).encode())))
+def test_any_cache_file(content, tmp_path_factory):
+    cache = Cache(tmp_path_factory.mktemp("cache"))
+    (cache.folder / "k.json").write_bytes(content)
+    entry = cache.read("k")
+    entry.due(NOW.timestamp(), 86400.0)
+    assert entry.body is None
+    entry = {"version": 1, "body": [], "fetched_at": 1.0, "not_before": 2.0, "error": "", "failures": 0}
+    for name in entry:
+        for value in (None, "x", [], float("nan"), float("inf"), -1, 10**400, {}):
+            (cache.folder / "k.json").write_text(json.dumps({**entry, name: value}))
+            found = cache.read("k")
+            assert found.due(NOW.timestamp(), 86400.0) in (True, False)
+            found.failed(GridError("x"), NOW.timestamp())
+            if found.fetched_at is not None:
+                datetime.fromtimestamp(found.fetched_at, timezone.utc)
