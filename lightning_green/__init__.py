@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_green.callbacks import CarbonScheduler, EmissionsTracker, ExactResume
+    from lightning_green.callbacks.distillation import KnowledgeDistillation
     from lightning_green.callbacks.pruning import Pruning
     from lightning_green.callbacks.quantization import QuantizationAwareTraining
     from lightning_green.runtime.clock import SimulatedClock, SystemClock
@@ -17,6 +18,7 @@ _WHERE = {
     "CarbonScheduler": "lightning_green.callbacks",
     "EmissionsTracker": "lightning_green.callbacks",
     "ExactResume": "lightning_green.callbacks",
+    "KnowledgeDistillation": "lightning_green.callbacks.distillation",
     "Pruning": "lightning_green.callbacks.pruning",
     "QuantizationAwareTraining": "lightning_green.callbacks.quantization",
     "SimulatedClock": "lightning_green.runtime.clock",
@@ -27,6 +29,7 @@ __all__ = [
     "CarbonScheduler",
     "EmissionsTracker",
     "ExactResume",
+    "KnowledgeDistillation",
     "Pruning",
     "QuantizationAwareTraining",
     "SimulatedClock",

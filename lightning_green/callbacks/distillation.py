@@ -136,7 +136,6 @@ class KnowledgeDistillation(Callback):
         self._handles: list[RemovableHandle] = []
         self._steps = 0
         self._seconds, self._asked = 0.0, 0
-        self._restored: dict[str, Any] = {}
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -253,7 +252,8 @@ class KnowledgeDistillation(Callback):
         if not isinstance(loss, Tensor):
             raise ValueError(
                 f"`training_step` of {type(pl_module).__name__} should return a loss to be distilled, got "
-                f"{type(result).__name__}; manual optimisation has to add the losses of lightning_green.compression itself."
+                f"{type(result).__name__}; with manual optimisation, add the losses of "
+                "lightning_green.compression.distillation_losses there."
             )
         if self._inputs is None:
             raise ValueError(
@@ -300,9 +300,9 @@ class KnowledgeDistillation(Callback):
             return self._forward(*inputs).clone()
         if len(inputs) != 1:
             raise ValueError(f"`cache` needs a network with one input, got {len(inputs)}; set it to None.")
-        before = self.cache.hits
         output = self.cache.get(inputs[0], self._forward)
-        if trainer.current_epoch >= 1 and self.cache.misses >= 1000 + 2 * _samples(trainer) and before == 0:
+        last = min(10, int(trainer.num_training_batches)) - 1
+        if trainer.current_epoch >= 1 and trainer.fit_loop.epoch_loop.batch_idx >= last and self.cache.hits == 0:
             raise ValueError(_RANDOM)
         return output
 
@@ -328,14 +328,14 @@ _RANDOM = (
 def _refuse_random_views(trainer: pl.Trainer) -> None:
     """Raise where the data set gives another tensor for the same index; no random generator is left changed."""
     dataset = getattr(trainer.train_dataloader, "dataset", None)
-    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")) or not len(dataset):
-        return
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    if dataset is None or not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")) or not len(dataset):
+        return  # a stream shows it in the second epoch
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
-        first, second = ([leaf for leaf in _tensors(dataset[0])] for _ in range(2))
+        first, second = (_tensors(dataset[0]) for _ in range(2))
     finally:
         random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
+        np.random.set_state(states[1])
         torch.set_rng_state(states[2])
     if any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(first, second, strict=True)):
         raise ValueError(_RANDOM)
@@ -344,11 +344,6 @@ def _refuse_random_views(trainer: pl.Trainer) -> None:
 def _tensors(item: Any) -> list[Tensor]:
     leaves = torch.utils._pytree.tree_leaves(item)
     return [torch.as_tensor(leaf) for leaf in leaves if isinstance(leaf, (Tensor, np.ndarray))]
-
-
-def _samples(trainer: pl.Trainer) -> int:
-    dataset = getattr(trainer.train_dataloader, "dataset", None)
-    return len(dataset) if hasattr(dataset, "__len__") else 0
 
 
 def _identity_of(teacher: Any) -> str:

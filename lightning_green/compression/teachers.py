@@ -38,15 +38,21 @@ def load_teacher(
         raise ValueError(f"`teacher_model` should be the network that {str(teacher)!r} is loaded into, got None.")
     checkpoint = torch.load(teacher, map_location="cpu", weights_only=True)
     state = checkpoint.get("state_dict", checkpoint)
-    keys = list(architecture.state_dict())
+    shapes = {key: value.shape for key, value in architecture.state_dict().items()}
+    keys = list(shapes)
     prefixes = [key.removesuffix(keys[0]) for key in state if key.endswith(keys[0])]
     for prefix in sorted(prefixes, key=len):
-        if all(prefix + key in state for key in keys):
+        if all(prefix + key in state and _fits(state[prefix + key].shape, shapes[key]) for key in keys):
             own = {key: state[prefix + key] for key in keys}
             resize_to(architecture, own)
             architecture.load_state_dict(own)
             return architecture
     raise ValueError(
-        f"`teacher_model` should be the network of {str(teacher)!r}, but that has no tensor for "
-        f"{next((k for k in keys if not any(name.endswith(k) for name in state)), keys[0])!r}."
+        f"`teacher_model` should be the network of {str(teacher)!r}, but that holds other tensors than "
+        f"{type(architecture).__name__} has ({', '.join(keys[:3])}, ...)."
     )
+
+
+def _fits(stored: torch.Size, wanted: torch.Size) -> bool:
+    """Return whether a tensor is one of the architecture's, perhaps with channels removed."""
+    return len(stored) == len(wanted) and all(a <= b for a, b in zip(stored, wanted, strict=True))
