@@ -11,14 +11,15 @@ Figures of ``--json``:
     optimal_of_1000           random small jobs on which SciPy's mixed-integer solver finds nothing better
     n                         plans behind each median
 
-With ``--data DIR`` (or LIGHTNING_GREEN_DATA) also ``backtest``: mean saving, share of the optimum and the worst zone for
-three jobs of 24 h in 48 h on every zone of DIR/carbon that has forecasts. ``--table`` prints all of that as Markdown
-instead; it is the table of docs/planner.md.
+With ``--data DIR`` (or LIGHTNING_GREEN_DATA) also ``backtest``: mean saving, share of the optimum and the worst zone
+for three jobs of 24 h in 48 h on every zone of DIR/carbon that has forecasts; about ten minutes. ``--table`` prints all
+of that as Markdown instead; it is the table of docs/planner.md. Everything runs on one core.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -29,8 +30,6 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[name] = "1"
 
 import numpy as np
 
@@ -100,8 +99,8 @@ def growth(n: int) -> dict[str, list[float]]:
     slots = [plan_ms(hours, 60, LEVELS[:1], n) for hours in (24, 48, 96, 192)]
     levels = [plan_ms(96, 60, LEVELS[:count], n) for count in (1, 2, 4)]
     return {
-        "slots_24_48_96_192": [round(after / before, 2) for before, after in zip(slots, slots[1:], strict=False)],
-        "levels_1_2_4": [round(after / before, 2) for before, after in zip(levels, levels[1:], strict=False)],
+        "slots_24_48_96_192": [round(after / before, 2) for before, after in itertools.pairwise(slots)],
+        "levels_1_2_4": [round(after / before, 2) for before, after in itertools.pairwise(levels)],
     }
 
 

@@ -217,7 +217,7 @@ def test_a_hold_asks_for_twice_the_margin_of_an_exit():
     for caution, pauses in ((0.5, "X"), (0.9, "X"), (0.9, "H"), (0.5, "H"), (1.9, "X")):
         allowed = frozenset({"exit" if pauses == "X" else "hold"})
         answer = plan(job(4, 6, caution=caution, pauses=allowed, **free), hourly(values, spread=spread), START)
-        pays = 50 > caution * (0.5 if pauses == "X" else 1.0) * answer_noise(spread)
+        pays = caution * (0.5 if pauses == "X" else 1.0) * answer_noise(spread) < 50
         assert (actions(answer)[0] == pauses) == pays, (caution, pauses)
 
 
