@@ -29,6 +29,7 @@ FIRST_ANSWER_SECONDS = 8.0
 """How long :meth:`LiveSignal.start`, before the training, waits for a first answer."""
 _SHORTEST_WAIT, _LONGEST_WAIT = 5.0, 900.0
 _SKEW = timedelta(minutes=10)
+_DICE = random.SystemRandom()  # never Python's common generator: a training's samples come from that one
 
 
 class LiveSignal(GridSignal):
@@ -255,7 +256,7 @@ class LiveSignal(GridSignal):
         self._compare_clocks(response.server_time)
         every = query.every.total_seconds()
         # at the next change of the data, and not all machines of a site in the same second
-        due = (now.timestamp() // every + 1) * every + random.uniform(0.0, min(30.0, every / 10))  # noqa: S311
+        due = (now.timestamp() // every + 1) * every + _DICE.uniform(0.0, min(30.0, every / 10))
         validators = response.validators or entry.validators
         return entry.succeeded(body, now.timestamp(), due, validators), None
 

@@ -152,7 +152,7 @@ class Snapshot:
         value, up to ``max_age`` old; the newest forecast as it is; the newest value, up to :data:`WARN_AGE` old; an
         older forecast; the newest value, up to ``max_age`` old; the same hour of one of the seven days before; nothing.
 
-        That a moved forecast beats both the forecast and the last value is measured by ``benchmarks/grid_bridge.py``.
+        That a moved forecast errs less than either is measured by ``benchmarks/grid_bridge.py``.
         """
         newest = self._newest(at)
         if newest is not None and not newest.age:

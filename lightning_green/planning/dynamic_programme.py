@@ -22,6 +22,8 @@ TICKS = 36000
 FINEST = TICKS // 12
 MANY_CELLS = 1_000_000
 EPSILON = 1e-9
+Shift = tuple[Level, int, float, int]
+"""A level, the whole cells it does in a slot, the rest of a cell, and how many cells it finishes within the slot."""
 
 
 @dataclass(frozen=True)
@@ -153,16 +155,79 @@ def solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail)
     highest = np.minimum(cells, np.floor((most[-1] - most + tail.capacity) / unit + 1e-6).astype(int) + 1).tolist()
     lengths, prices = hours.tolist(), intensity.tolist()
     shifts = {length: _shifts(length, costs.levels, left, unit) for length in set(lengths)}
-    for slot in range(len(hours) - 1, -1, -1):
-        low, high = lowest[slot], highest[slot]
-        if low <= high:
-            now, later = table[slot, :, low : high + 1], table[slot + 1]
-            _run(now[0], later[0], low, high, lengths[slot], prices[slot], costs, shifts[lengths[slot]], left, weight)
-            _pause(now, later[:, low : high + 1], low, high, lengths[slot], prices[slot], costs, weight)
+    plain = weight is None and not switches and not costs.hour and not costs.exit
+    sweep = _sweep_plain if plain else _sweep
+    sweep(table, lowest, highest, lengths, prices, costs, shifts, left, weight)
     return values
 
 
-def _shifts(length: float, levels: tuple[Level, ...], left: Array, unit: float) -> list[tuple[Level, int, float, int]]:
+def _sweep(
+    table: Array,
+    lowest: list[int],
+    highest: list[int],
+    lengths: list[float],
+    prices: list[float],
+    costs: Costs,
+    shifts: dict[float, list[Shift]],
+    left: Array,
+    weight: Array | None,
+) -> None:
+    """Fill the table from the last slot to the first."""
+    for slot in range(len(lengths) - 1, -1, -1):
+        low, high, length, price = lowest[slot], highest[slot], lengths[slot], prices[slot]
+        if low <= high:
+            now, later = table[slot, :, low : high + 1], table[slot + 1]
+            _run(now[0], later[0], low, high, length, price, costs, shifts[length], left, weight)
+            _pause(now, later[:, low : high + 1], low, high, length, price, costs, weight)
+
+
+def _sweep_plain(
+    table: Array,
+    lowest: list[int],
+    highest: list[int],
+    lengths: list[float],
+    prices: list[float],
+    costs: Costs,
+    shifts: dict[float, list[Shift]],
+    left: Array,
+    weight: Array | None,
+) -> None:
+    """Do what :func:`_sweep` does where only running, holding and coming back from an exit cost anything.
+
+    That is most plans. Their tables are small, so that the number of calls is what takes the time.
+    """
+    on, out = table[:, 0], table[:, 1]
+    back, hold, may_exit = costs.back_from_exit, costs.hold_power, costs.may_exit
+    add, minimum = np.add, np.minimum
+    for slot in range(len(lengths) - 1, -1, -1):
+        low, stop, length, price = lowest[slot], highest[slot] + 1, lengths[slot], prices[slot]
+        if low >= stop:
+            continue
+        run, later = on[slot, low:stop], on[slot + 1]
+        ways = shifts[length]
+        level, whole, part, finish = ways[0]
+        if len(ways) == 1 and not part:
+            first = max(low, finish)
+            if first > low:
+                last = min(first, stop)
+                np.multiply(left[low:last], level.power / level.speed * price, out=run[: last - low])
+            if first < stop:
+                add(later[first - whole : stop - whole], length * level.power * price, out=run[first - low :])
+        else:
+            _run(run, later, low, stop - 1, length, price, costs, ways, left, weight)
+        away, wait = out[slot, low:stop], out[slot + 1, low:stop]
+        if back:
+            add(run, back * price, out=away)
+            minimum(away, wait, out=away)
+        else:
+            minimum(run, wait, out=away)
+        if hold is not None:
+            minimum(run, later[low:stop] + length * hold * price, out=run)
+        if may_exit:
+            minimum(run, wait, out=run)
+
+
+def _shifts(length: float, levels: tuple[Level, ...], left: Array, unit: float) -> list[Shift]:
     """Return for each level: whole cells done in a slot, the rest of a cell, how many cells finish within the slot."""
     shifts = []
     for level in levels:
@@ -182,7 +247,7 @@ def _run(
     length: float,
     intensity: float,
     costs: Costs,
-    shifts: list[tuple[Level, int, float, int]],
+    shifts: list[Shift],
     left: Array,
     weight: Array | None,
 ) -> None:
@@ -225,11 +290,14 @@ def _pause(
     """Compare the cost of working, in the first row of ``now``, with that of a pause, and fill in the other rows."""
     _, held, out = _rows(len(now))
     price: float | Array = intensity if weight is None else intensity * weight[low : high + 1]
-    run, wait = now[0], later[out]
+    run, left, wait = now[0], now[out], later[out]
     if costs.hour:
         wait = wait + (costs.hour * length if weight is None else costs.hour * length * weight[low : high + 1])
-    np.add(run, costs.back_from_exit * price, out=now[out])
-    np.minimum(now[out], wait, out=now[out])
+    if costs.back_from_exit:
+        np.add(run, costs.back_from_exit * price, out=left)
+        np.minimum(left, wait, out=left)
+    else:
+        np.minimum(run, wait, out=left)
     if held:
         np.add(run, costs.back_from_hold * price, out=now[held])
     if costs.hold_power is not None:

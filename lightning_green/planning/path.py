@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,7 +53,7 @@ def follow(
     first: Collection[Action] = ("run", "throttle", "hold", "exit"),
 ) -> Path:
     """Return the cheapest path from ``state`` whose first action is one of ``first``."""
-    left, work = values.work, values.work
+    left, work, to_go = values.work, values.work, _cost_to_go(values)
     actions: list[Action] = []
     levels, used, energy = [], [], []
     for slot, (length, price) in enumerate(zip(hours.tolist(), intensity.tolist(), strict=True)):
@@ -69,7 +69,7 @@ def follow(
                 continue
             total = alive * (drawn * price + costs.hour * took)
             if rest > EPSILON:
-                total += _cost_to_go(values, slot + 1, STATES[action], rest)
+                total += to_go(slot + 1, STATES[action], rest)
             if total < best * (1 - TIE) or best == math.inf > total:
                 best, chosen = total, option
         action, level, took, drawn, left = chosen
@@ -83,16 +83,22 @@ def follow(
     return Path(tuple(actions), tuple(levels), tuple(used), drawn_all, left if left > EPSILON else 0.0)
 
 
-def _cost_to_go(values: Values, slot: int, state: int, left: float) -> float:
-    """Return the cost to go with ``left`` hours of work; between two cells it is on the line through them."""
-    place = values.cells - (values.work - left) / values.unit
-    below = math.floor(place + 1e-6)
-    part, row, item = place - below, values.rows[state], values.table.item
-    if part < 1e-6 and below > 0:
-        return item(slot, row, below)
-    if below < 1:
-        return item(slot, row, 1) * left / (values.work - (values.cells - 1) * values.unit)
-    return (1 - part) * item(slot, row, below) + part * item(slot, row, below + 1)
+def _cost_to_go(values: Values) -> Callable[[int, int, float], float]:
+    """Return a function of slot, state and hours of work left; between two cells it is on the line through them."""
+    cells, unit, work, rows, item = values.cells, values.unit, values.work, values.rows, values.table.item
+    lowest = work - (cells - 1) * unit
+
+    def to_go(slot: int, state: int, left: float) -> float:
+        place = cells - (work - left) / unit
+        below = math.floor(place + 1e-6)
+        part, row = place - below, rows[state]
+        if part < 1e-6 and below > 0:
+            return item(slot, row, below)
+        if below < 1:
+            return item(slot, row, 1) * left / lowest
+        return (1 - part) * item(slot, row, below) + part * item(slot, row, below + 1)
+
+    return to_go
 
 
 def _options(costs: Costs, state: int, left: float, length: float) -> list[tuple[Action, int, float, float, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ LONGEST_HOURS = 14 * 24.0
 """How far a plan looks; work beyond is priced at the mean of the cheapest hours that it needs."""
 CLOCKS_DIFFER = timedelta(minutes=5)
 WAIT_WITHOUT_DEADLINE = 96.0
+EXIT_CAUTION = 0.5
+"""An exit that was wrong costs a restart, a hold that was wrong costs all of its energy: it needs half the margin."""
 STATES = {"running": RUNNING, "throttled": RUNNING, "held": HELD, "out": OUT}
 WORK: tuple[Action, ...] = ("run", "throttle")
 PAUSE: tuple[Action, ...] = ("hold", "exit")
@@ -147,7 +150,7 @@ class _Task:
     def state(self) -> int:
         return STATES[self.job.state]
 
-    @property
+    @cached_property
     def costs(self) -> Costs:
         job = self.job
         waiting = self.to_deadline is not None or job.delay_price > 0
@@ -163,7 +166,7 @@ class _Task:
             stop_rate=job.stop_rate,
         )
 
-    @property
+    @cached_property
     def tail(self) -> Tail:
         """What can be done after the last slot, and at what price: that of the cheapest hours that it takes."""
         if self.to_deadline is None:
@@ -175,7 +178,7 @@ class _Task:
         cheapest = ordered[: max(1, math.ceil(min(1.0, share) * len(ordered)))]
         return Tail(float(cheapest.mean()) + self.job.delay_price, min(spare, self.job.work_hours))
 
-    @property
+    @cached_property
     def baseline(self) -> Path:
         return run_now(self.slots.hours, self.costs, self.state, self.job.work_hours)
 
@@ -216,7 +219,8 @@ class _Task:
         if job.caution and path.actions[0] in PAUSE:
             on = follow(values, slots.hours, slots.values, costs, self.state, first=WORK)
             gain, noise = self.price(on) - self.price(path), self.spread(on, path)
-            if noise is not None and gain < job.caution * noise:
+            asked = job.caution * (1.0 if path.actions[0] == "hold" else EXIT_CAUTION)
+            if noise is not None and gain < asked * noise:
                 scale = max(self.emissions(baseline), EPSILON)
                 return on, (
                     f"Go on: a pause now would save {gain / scale:.1%} of running now, which is within the "

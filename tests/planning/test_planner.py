@@ -200,14 +200,30 @@ def test_min_saving_stops_a_pause_that_saves_less():
 
 def test_caution_asks_for_more_than_noise():
     values, spread = [150, 100, 100, 100, 100, 100], [60.0] * 6
-    careless = plan(job(4, 6), hourly(values, spread=spread), START)
+    careless = plan(job(4, 6, caution=0.0), hourly(values, spread=spread), START)
     assert careless.slots[0].action == "exit"
     assert careless.saving_std > 0
     careful = plan(job(4, 6, caution=2.0), hourly(values, spread=spread), START)
     assert careful.slots[0].action == "run"
     assert "uncertainty" in careful.reason
+    assert plan(job(4, 6), hourly(values, spread=spread), START).slots[0].action == "exit"
     certain = plan(job(4, 6, caution=2.0), hourly(values, spread=[1.0] * 6), START)
     assert certain.slots[0].action == "exit"
+
+
+def test_a_hold_asks_for_twice_the_margin_of_an_exit():
+    values, spread = [150, 100, 100, 100, 100, 100], [60.0] * 6
+    free = {"hold_power": 0.0, "resume_cost": 0.0}
+    for caution, pauses in ((0.5, "X"), (0.9, "X"), (0.9, "H"), (0.5, "H"), (1.9, "X")):
+        allowed = frozenset({"exit" if pauses == "X" else "hold"})
+        answer = plan(job(4, 6, caution=caution, pauses=allowed, **free), hourly(values, spread=spread), START)
+        pays = caution * (0.5 if pauses == "X" else 1.0) * answer_noise(spread) < 50
+        assert (actions(answer)[0] == pauses) == pays, (caution, pauses)
+
+
+def answer_noise(spread):
+    """Standard deviation of an hour moved from now to the fifth hour, by hand: errors fade over 12 hours."""
+    return math.sqrt(2 * spread[0] ** 2 * (1 - math.exp(-4 / 12)))
 
 
 def test_forecast_from_the_future_is_refused():

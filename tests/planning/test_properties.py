@@ -5,13 +5,14 @@ from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from lightning_green.planning import Forecast, Job, Level, plan
 
 START = datetime(2024, 5, 1, tzinfo=timezone.utc)
 LEVELS = (Level(1, 1), Level(0.78, 0.9), Level(0.5, 0.65), Level(0.4, 0.6))
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 COSTS = st.sampled_from([0.0, 0.05, 0.1, 0.5])
 
 
@@ -47,6 +48,7 @@ def problems(draw, feasible=True):
 
 
 @given(problems())
+@PATIENT
 def test_never_worse_than_running_now_by_its_own_forecast(problem):
     answer = plan(*problem, START)
     assert answer.gco2e_per_kw <= answer.run_now_gco2e_per_kw * (1 + 1e-9) + 1e-9
@@ -54,6 +56,7 @@ def test_never_worse_than_running_now_by_its_own_forecast(problem):
 
 
 @given(problems())
+@PATIENT
 def test_never_past_a_deadline_that_can_be_met(problem):
     job, _ = problem
     answer = plan(*problem, START)
@@ -62,6 +65,7 @@ def test_never_past_a_deadline_that_can_be_met(problem):
 
 
 @given(problems(feasible=False))
+@PATIENT
 def test_slots_are_gapless_and_do_the_work_exactly(problem):
     job, _ = problem
     answer = plan(*problem, START)
@@ -72,6 +76,7 @@ def test_slots_are_gapless_and_do_the_work_exactly(problem):
 
 
 @given(problems(), st.floats(0.1, 0.99))
+@PATIENT
 def test_too_little_time_runs_now_and_says_how_late(problem, short):
     job, forecast = problem
     hours = job.work_hours * short
@@ -82,6 +87,7 @@ def test_too_little_time_runs_now_and_says_how_late(problem, short):
 
 
 @given(problems(), st.sampled_from([1e-3, 0.45359237, 1000.0]))
+@PATIENT
 def test_unit_of_the_intensity_does_not_matter(problem, factor):
     job, forecast = problem
     spread = None if forecast.spread is None else forecast.spread * factor
@@ -92,6 +98,7 @@ def test_unit_of_the_intensity_does_not_matter(problem, factor):
 
 
 @given(problems(), st.data())
+@PATIENT
 def test_a_slot_split_in_two_changes_nothing(problem, data):
     job, forecast = problem
     at = data.draw(st.integers(0, len(forecast.times) - 1))
@@ -107,7 +114,7 @@ def test_a_slot_split_in_two_changes_nothing(problem, data):
 
 
 @given(problems(), st.floats(0, 1))
-@settings(max_examples=50)
+@settings(PATIENT, max_examples=50)
 def test_more_freedom_never_costs_more(problem, share):
     """A pause, a level or an hour more to choose from cannot make the best plan worse."""
     job, forecast = problem

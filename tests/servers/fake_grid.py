@@ -42,7 +42,7 @@ class FakeGrid:
 
     """
 
-    def __init__(self, now: datetime, truth: Callable[[datetime], float] = solar_day) -> None:
+    def __init__(self, now: datetime, truth: Callable[[datetime], float] = solar_day, port: int = 0) -> None:
         self.now, self.truth = now, truth
         self.lag, self.horizon = timedelta(0), timedelta(hours=48)
         self.faults: dict[str | None, str | None] = {}
@@ -50,7 +50,7 @@ class FakeGrid:
         self.drip_seconds, self.drip_until = 0.05, time.monotonic() + 60.0
         self.tokens = 0
         self.valid_token = ""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
@@ -63,7 +63,12 @@ class FakeGrid:
         self._server.server_close()
 
     def url(self, service: str, host: str = "127.0.0.1") -> str:
-        return f"http://{host}:{self._server.server_address[1]}/{service}"
+        return f"http://{host}:{self.port}/{service}"
+
+    @property
+    def port(self) -> int:
+        """Where it listens; the same again makes the same addresses."""
+        return int(self._server.server_address[1])
 
     def fault(self, service: str) -> str | None:
         return self.faults.get(service, self.faults.get(None))

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import random
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ import threading
 import time
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from lightning_green.grid import live
@@ -133,6 +135,16 @@ def test_named_errors(grid, fault, error, message):
     assert TOKEN not in told
     assert "in-the-query" not in told
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_asking_leaves_the_random_numbers_of_a_training_alone(grid, build):
+    random.seed(1)
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    for name in PROVIDERS:
+        for fault in (None, "500", "reset"):
+            grid.faults = {None: fault}
+            build(name).refresh(NOW, force=True)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
 
 
 def test_tries_again_with_a_wait_only_where_that_may_help(grid):
