@@ -6,6 +6,7 @@ import functools
 import hashlib
 import random
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -143,13 +144,13 @@ class KnowledgeDistillation(Callback):
             return
         put_in_order(trainer)
         network = find_network(pl_module, self.model)
-        self._handles = [network.register_forward_hook(self._remember, with_kwargs=True)]
+        self._handles = [network.register_forward_hook(self._remember(network), with_kwargs=True)]
         for ours, theirs in self.layers.items():
             assert isinstance(self.teacher, nn.Module)
             watched = find_network(uncompiled(network), ours, "layers")
-            self._handles.append(watched.register_forward_hook(self._keep(f"student:{ours}")))
+            self._handles.append(watched.register_forward_hook(self._keep(watched, f"student:{ours}")))
             taught = find_network(self.teacher, theirs, "layers")
-            self._handles.append(taught.register_forward_hook(self._keep(f"teacher:{theirs}")))
+            self._handles.append(taught.register_forward_hook(self._keep(taught, f"teacher:{theirs}")))
         if self._cache_at is not None and self.cache is None:
             folder = None if self._cache_at == "memory" else Path(self._cache_at) / f"rank-{trainer.global_rank}"
             self.cache = TeacherCache(folder, _identity_of(self.teacher))
@@ -235,12 +236,23 @@ class KnowledgeDistillation(Callback):
             return 0.0
         return self._seconds / self._asked * self.cache.hits
 
-    def _remember(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        self._inputs, self._output = positional(uncompiled(module), args, kwargs), output
+    # Hooks are functions, not methods: a deep copy of the network keeps them without copying this callback and its
+    # teacher. The copy's calls are none of the student's.
+    def _remember(self, network: nn.Module) -> Callable[..., None]:
+        watched = weakref.ref(network)
 
-    def _keep(self, key: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            if module is watched():
+                self._inputs, self._output = positional(uncompiled(module), args, kwargs), output
+
+        return hook
+
+    def _keep(self, layer: nn.Module, key: str) -> Callable[..., None]:
+        watched = weakref.ref(layer)
+
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self._features[key] = output
+            if module is watched():
+                self._features[key] = output
 
         return hook
 

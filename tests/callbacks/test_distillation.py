@@ -220,6 +220,19 @@ def test_distillation_sees_hints_of_a_quantised_network(tmp_path):
     assert (integers[module.net.block.conv1.weight == 0] == 0).all()
 
 
+def test_removed_channels_with_a_teacher_and_int8(tmp_path):
+    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+    net = teacher()
+    callbacks = [
+        QuantizationAwareTraining(begin=0.6),
+        KnowledgeDistillation(net, {"standardised": 1.0, "hint": 1.0}, layers={"block": "block"}),
+        Pruning(0.5, "channels", begin=0.2, end=0.5),
+    ]
+    module, _ = fit(tmp_path, *callbacks)
+    assert callbacks[0].convert(module).state_dict()["conv2d_weight"].shape[0] == module.net.stem.out_channels < 8
+    assert callbacks[1].adapters.layers["block"].shape == (16, module.net.block.conv2.out_channels)
+
+
 def everything():
     return [
         KnowledgeDistillation(teacher(), cache="memory"),

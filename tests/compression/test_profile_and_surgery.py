@@ -58,7 +58,7 @@ def test_compound_scaling_is_efficientnets():
     assert scaling.channels(32) == 40
     assert compound_scale(-1.0).side(224, 32) == 192
     assert compound_scale(0.0).channels(24) == 24
-    with pytest.raises(ValueError, match="should be about 2, got 3.84"):
+    with pytest.raises(ValueError, match="should be about 2"):
         compound_scale(1.0, alpha=2.4)
     with pytest.raises(ValueError, match="`beta` should be at least 1"):
         compound_scale(1.0, beta=0.5)
