@@ -69,8 +69,8 @@ class Job:
         pauses: The pauses that are possible: ``"hold"``, ``"exit"``, both or none.
         state: What the job is doing now.
         min_saving: Fraction of run-now gCO2e below which a pause is not worth it.
-        caution: How many standard deviations of its own uncertainty a hold has to save, and an exit half of it. Without
-            a spread of the forecast there is no such margin.
+        caution: How many standard deviations of its own uncertainty a hold has to save, and an exit a quarter of it.
+            Without a spread of the forecast there is no such margin.
         safety: Fraction of the work left that is kept free before the deadline, against a speed measured too high.
         exit_cost: Energy of leaving (a checkpoint), in hours at full power, where it is not part of ``resume_cost``.
         hold_cost: Energy of going into a hold, in hours at full power.

@@ -25,8 +25,8 @@ LONGEST_HOURS = 14 * 24.0
 """How far a plan looks; work beyond is priced at the mean of the cheapest hours that it needs."""
 CLOCKS_DIFFER = timedelta(minutes=5)
 WAIT_WITHOUT_DEADLINE = 96.0
-EXIT_CAUTION = 0.5
-"""An exit that was wrong costs a restart, a hold that was wrong costs all of its energy: it needs half the margin."""
+EXIT_CAUTION = 0.25
+"""An exit that was wrong costs a restart, a hold that was wrong all of its energy: an exit needs less of a margin."""
 STATES = {"running": RUNNING, "throttled": RUNNING, "held": HELD, "out": OUT}
 WORK: tuple[Action, ...] = ("run", "throttle")
 PAUSE: tuple[Action, ...] = ("hold", "exit")

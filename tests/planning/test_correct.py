@@ -34,7 +34,7 @@ def live(zone, day, hour=9, days=8):
 
 def error(forecast, zone, now, hours=40):
     """Root mean square error over the coming hours."""
-    there = {time: value for time, value in zip(forecast.times, forecast.values, strict=True)}
+    there = dict(zip(forecast.times, forecast.values, strict=True))
     wrong = []
     for lead in range(hours):
         time = now + timedelta(hours=lead)
@@ -67,7 +67,7 @@ def test_spread_is_about_as_wide_as_the_errors():
 
 
 def test_error_of_the_last_hours_is_carried_on_and_fades():
-    """The newest forecast is 50 too low since it was issued: the next hours are raised by most of it, later ones less."""
+    """The newest forecast is 50 too low since it was issued: the next hours are raised, later ones less."""
     zone = archive(days=30, bias=0.0, wind=1.0)
     forecasts = zone.forecasts.copy()
     forecasts[20] = np.clip(forecasts[20] - 50, 0, None)

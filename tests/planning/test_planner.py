@@ -203,21 +203,21 @@ def test_caution_asks_for_more_than_noise():
     careless = plan(job(4, 6, caution=0.0), hourly(values, spread=spread), START)
     assert careless.slots[0].action == "exit"
     assert careless.saving_std > 0
-    careful = plan(job(4, 6, caution=2.0), hourly(values, spread=spread), START)
+    careful = plan(job(4, 6, caution=4.0), hourly(values, spread=spread), START)
     assert careful.slots[0].action == "run"
     assert "uncertainty" in careful.reason
     assert plan(job(4, 6), hourly(values, spread=spread), START).slots[0].action == "exit"
-    certain = plan(job(4, 6, caution=2.0), hourly(values, spread=[1.0] * 6), START)
+    certain = plan(job(4, 6, caution=4.0), hourly(values, spread=[1.0] * 6), START)
     assert certain.slots[0].action == "exit"
 
 
-def test_a_hold_asks_for_twice_the_margin_of_an_exit():
+def test_a_hold_asks_for_four_times_the_margin_of_an_exit():
     values, spread = [150, 100, 100, 100, 100, 100], [60.0] * 6
     free = {"hold_power": 0.0, "resume_cost": 0.0}
-    for caution, pauses in ((0.5, "X"), (0.9, "X"), (0.9, "H"), (0.5, "H"), (1.9, "X")):
+    for caution, pauses in ((0.5, "X"), (0.9, "H"), (0.5, "H"), (1.0, "H"), (3.0, "X"), (6.0, "X")):
         allowed = frozenset({"exit" if pauses == "X" else "hold"})
         answer = plan(job(4, 6, caution=caution, pauses=allowed, **free), hourly(values, spread=spread), START)
-        pays = caution * (0.5 if pauses == "X" else 1.0) * answer_noise(spread) < 50
+        pays = caution * (0.25 if pauses == "X" else 1.0) * answer_noise(spread) < 50
         assert (actions(answer)[0] == pauses) == pays, (caution, pauses)
 
 
