@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lightning_green.planning import Forecast, Job, plan
-from lightning_green.planning.correct import correct
+from lightning_green.planning.correct import correct, remember
 from lightning_green.planning.correction import LONGEST_LEAD, clues, learn
 from lightning_green.planning.past import Past, hourly
 from tests.planning.archives import archive
@@ -99,12 +99,21 @@ def test_a_source_that_is_never_wrong_is_left_alone():
     assert correct(newest, earlier, now) is newest
 
 
-def test_without_earlier_issues_the_values_are_kept():
-    newest, _, now = live(archive(days=30), 20)
-    better = correct(newest, [], now)
-    assert np.array_equal(better.values[: len(newest.values)], newest.values)
-    assert better.times[: len(newest.times)] == newest.times
-    assert (better.spread[9:] > 0).all()
+def test_without_earlier_issues_the_forecast_is_left_alone():
+    newest, earlier, now = live(archive(days=30), 20)
+    assert correct(newest, [], now) is newest
+    assert correct(newest, [newest], now) is newest
+    assert correct(newest, earlier[-1:], now) is not newest
+
+
+def test_issues_are_remembered_once_an_hour_and_for_28_days():
+    zone, kept = archive(days=40), []
+    for number in range(35):
+        newest = issue(zone, number)
+        kept = remember(remember(kept, newest), newest)
+    assert [kept[0].issued_at, kept[-1].issued_at] == [issue(zone, 6).issued_at, issue(zone, 34).issued_at]
+    assert len(kept) == 29
+    assert remember(kept, None) == remember(kept, replace(newest, issued_at=None)) == kept
 
 
 @pytest.mark.parametrize("gone", ["all", "recent"])
