@@ -333,10 +333,7 @@ class LiveSignal(GridSignal):
         """Take over what the polling process found."""
         self._snapshot, self.problem, self.zone = message.snapshot, message.problem, message.zone
         self._news.extend(message.news)
-        if message.asked:
-            self._answered.set()
-        else:
-            self._answered_if_known()
+        self._answered.set() if message.asked else self._answered_if_known()
 
     def _answered_if_known(self) -> None:
         found = self._snapshot.find(self._clock(), self.max_age)

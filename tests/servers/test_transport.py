@@ -220,6 +220,7 @@ def test_the_circuit_breaker_leaves_a_dead_source_alone(grid, build):
     assert any("answers again" in sentence for sentence in signal.news())
 
 
+@pytest.mark.slow
 def test_polls_no_more_often_than_the_data_changes(grid, build):
     signals = {name: build(name) for name in PROVIDERS}
     for minute in range(180):
