@@ -40,6 +40,7 @@ class Costs:
         back_from_hold: Energy of coming back from a hold.
         hour: gCO2e per kW for every hour until the end, whatever is done in it (the price on time).
         stop_rate: Chance per hour of work that the job ends early.
+        taken: gCO2e per kW for every hour that the device is taken, running or held (embodied emissions).
 
     """
 
@@ -52,6 +53,7 @@ class Costs:
     back_from_hold: float = 0.0
     hour: float = 0.0
     stop_rate: float = 0.0
+    taken: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail)
     highest = np.minimum(cells, np.floor((most[-1] - most + tail.capacity) / unit + 1e-6).astype(int) + 1).tolist()
     lengths, prices = hours.tolist(), intensity.tolist()
     shifts = {length: _shifts(length, costs.levels, left, unit) for length in set(lengths)}
-    plain = weight is None and not switches and not costs.hour and not costs.exit
+    plain = weight is None and not switches and not costs.hour and not costs.exit and not costs.taken
     sweep = _sweep_plain if plain else _sweep
     sweep(table, lowest, highest, lengths, prices, costs, shifts, left, weight)
     return values
@@ -255,7 +257,7 @@ def _run(
     best: Array | None = None
     for level, whole, part, finish in shifts:
         first = max(low, finish)
-        hour = level.power * intensity + costs.hour
+        hour = level.power * intensity + costs.hour + costs.taken
         if best is None and first == low and not part and weight is None:
             best = np.add(later[low - whole : high + 1 - whole], length * hour, out=run)
             continue
@@ -302,7 +304,7 @@ def _pause(
         np.add(run, costs.back_from_hold * price, out=now[held])
     if costs.hold_power is not None:
         alive: float | Array = 1.0 if weight is None else weight[low : high + 1]
-        hold = later[held] + length * (costs.hold_power * price + costs.hour * alive)
+        hold = later[held] + length * (costs.hold_power * price + (costs.hour + costs.taken) * alive)
         if held:
             np.minimum(now[held], hold, out=now[held])
             hold += costs.hold * price

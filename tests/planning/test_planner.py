@@ -278,3 +278,33 @@ def test_job_that_may_stop_early_waits_less_for_its_end():
     unsure = plan(job(10, 24, hold_power=0.5, pauses=frozenset({"hold"}), stop_rate=0.9), hourly(values), START)
     assert unsure.run_now_gco2e_per_kw < sure.run_now_gco2e_per_kw
     assert unsure.gco2e_per_kw <= unsure.run_now_gco2e_per_kw
+
+
+def test_incremental_account_counts_only_what_is_drawn_above_idle():
+    """An owned machine idles anyway: what a hold draws above that is little, so it may pay where it did not."""
+    values = [500] * 4 + [300] * 8
+    holds = {"pauses": frozenset({"hold"}), "hold_power": 0.45}
+    attributed = plan(job(6, 12, **holds), hourly(values), START)
+    incremental = plan(job(6, 12, idle_power=0.25, **holds), hourly(values), START)
+    assert actions(attributed) == "R" * 6
+    assert actions(incremental) == "HHHH" + "R" * 6
+    assert incremental.gco2e_per_kw == pytest.approx(0.2 * 2000 + 0.75 * 1800)
+    assert incremental.run_now_gco2e_per_kw == pytest.approx(0.75 * (2000 + 600))
+
+
+def test_embodied_rate_is_paid_while_the_device_is_taken():
+    """In a clean grid the hours of a hold cost more than the electricity that they save."""
+    values = [30] * 2 + [20] * 8
+    holds = {"pauses": frozenset({"hold"}), "hold_power": 0.1}
+    assert actions(plan(job(6, 10, **holds), hourly(values), START)) == "HH" + "R" * 6
+    taken = plan(job(6, 10, embodied_rate=8.0, **holds), hourly(values), START)
+    assert actions(taken) == "R" * 6
+    assert taken.gco2e_per_kw == pytest.approx(60 + 80 + 6 * 8)
+    assert sum(slot.gco2e_per_kw for slot in taken.slots) == pytest.approx(taken.gco2e_per_kw)
+    left = plan(job(6, 10, embodied_rate=8.0, resume_cost=0.0), hourly(values), START)
+    assert actions(left) == "XX" + "R" * 6
+
+
+def test_idle_power_above_a_level_is_refused():
+    with pytest.raises(ValueError, match="`idle_power` should be below the power of every level"):
+        Job(4, levels=(Level(1, 1), Level(0.5, 0.7)), idle_power=0.5)
