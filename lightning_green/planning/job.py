@@ -78,10 +78,10 @@ class Job:
         delay_price: What an hour more until the end is worth, in gCO2e per hour and kW of full power. With it, a job
             without a deadline may wait or slow down for as long as that pays.
         budget: Emissions that the work left may cause, in gCO2e per kW of full power; None for no limit.
-        idle_power: Fraction of full power that the device draws without any job. With it only what is drawn above counts
-            (the incremental account); with 0 all that is drawn while the device is taken (the attributed one).
-        embodied_rate: Embodied emissions of the device in gCO2e per hour and kW of full power, for every hour that it is
-            taken, running or held.
+        idle_power: Fraction of full power that the device draws without any job. With it, only what is drawn above
+            counts (the incremental account); with 0, all that is drawn while the device is taken (the attributed one).
+        embodied_rate: Embodied emissions of the device in gCO2e per hour and kW of full power, for every hour that it
+            is taken, running or held.
         stop_rate: Chance per hour of work that the job ends early (early stopping), at most 1. ``work_hours`` is then
             the most that there can be.
 
