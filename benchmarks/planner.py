@@ -13,8 +13,8 @@ Figures of ``--json``:
 
 With ``--data DIR`` (or LIGHTNING_GREEN_DATA) also ``backtest``: mean saving, share of the optimum and the worst zone
 for three jobs of 24 h in 48 h on every zone of DIR/carbon that has forecasts; about ten minutes. ``--table`` prints all
-of that as Markdown instead; it is the table of docs/planner.md. ``--choices`` tries other constants of the correction and
-other margins on the same zones, a run every sixth day. Everything runs on one core.
+of that as Markdown instead; it is the table of docs/planner.md. ``--choices`` tries other constants of the
+correction and other margins on the same zones, a run every sixth day. Everything runs on one core.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ JOBS = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--choices", action="store_true", help="print what other constants would have saved")
     parser.add_argument("--table", action="store_true", help="print the backtest as Markdown")
     parser.add_argument(
         "--data", type=Path, default=os.environ.get("LIGHTNING_GREEN_DATA"), help="folder of the traces"
