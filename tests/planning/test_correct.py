@@ -70,13 +70,27 @@ def test_error_of_the_last_hours_is_carried_on_and_fades():
     """The newest forecast is 50 too low since it was issued: the next hours are raised, later ones less."""
     zone = archive(days=30, bias=0.0, wind=1.0)
     forecasts = zone.forecasts.copy()
-    forecasts[20] = np.clip(forecasts[20] - 50, 0, None)
-    newest, earlier, now = live(replace(zone, forecasts=forecasts), 20)
+    forecasts[5] = np.clip(forecasts[5] - 50, 0, None)
+    newest, earlier, now = live(replace(zone, forecasts=forecasts), 5, days=4)
     better = correct(newest, earlier, now)
     change = {time: better.values[i] - newest.values[i] for i, time in enumerate(newest.times)}
     soon, late = change[now + timedelta(hours=1)], change[now + timedelta(hours=47)]
     assert 20 < soon < 60
     assert late < 0.7 * soon
+
+
+def test_a_useless_forecast_gives_way_to_history():
+    """Where the sun is all there is and the forecasts are noise, what history alone says is taken instead."""
+    zone = archive(days=40, bias=0.0, wind=3.0)
+    noise = np.random.default_rng(5).uniform(50, 500, zone.forecasts.shape)
+    before, after, alone = [], [], []
+    for day in range(25, 35, 3):
+        newest, earlier, now = live(replace(zone, forecasts=noise), day, days=20)
+        before.append(error(newest, zone, now))
+        after.append(error(correct(newest, earlier, now), zone, now))
+        alone.append(error(correct(replace(newest, times=[], values=[], issued_at=None), [], now), zone, now))
+    assert np.mean(after) < 0.45 * np.mean(before)
+    assert np.mean(after) < np.mean(alone) + 0.3 * (np.mean(before) - np.mean(alone))
 
 
 def test_history_alone_is_better_than_yesterday():
