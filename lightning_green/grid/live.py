@@ -146,9 +146,11 @@ class LiveSignal(GridSignal):
     def begin(self) -> None:
         """Begin to poll, and wait for nothing."""
         if self._thread is None:
-            self._stop.clear()
+            self._stop = threading.Event()  # a new one: the thread of an earlier start may still be about to end
             self._answered.clear()
-            self._thread = threading.Thread(target=self._poll, name=f"lightning-green {self.source}", daemon=True)
+            self._thread = threading.Thread(
+                target=self._poll, args=(self._stop,), name=f"lightning-green {self.source}", daemon=True
+            )
             self._thread.start()
 
     def wait_for_first_answer(self, seconds: float) -> None:
@@ -274,17 +276,17 @@ class LiveSignal(GridSignal):
         for name, (optional, error) in failures.items():
             if self._failing.get(name) != type(error).__name__ and str(error) not in self._told:
                 instead = "there is no forecast of its own" if optional else self._bridge(now)
-                self._tell(f"{self.source}: {error}; {instead}.")
+                self._news.append(f"{self.source}: {error}; {instead}.")
                 self._told.add(str(error))
         for name in set(self._failing) - set(failures):
-            self._tell(f"{self.source} answers again ({name}).")
+            self._news.append(f"{self.source} answers again ({name}).")
             self._told.clear()
         self._failing = {name: type(error).__name__ for name, (_, error) in failures.items()}
         needed = [error for optional, error in failures.values() if not optional]
         self.problem = str(needed[0]) if needed else None
         if self.cache.problem is not None and "cache" not in self._told:
             self._told.add("cache")
-            self._tell(self.cache.problem)
+            self._news.append(self.cache.problem)
 
     def _bridge(self, now: datetime) -> str:
         found = self._snapshot.find(now, self.max_age)
@@ -305,37 +307,33 @@ class LiveSignal(GridSignal):
             self._told.add("clock")
             ahead = "ahead of" if skew > timedelta(0) else "behind"
             amount = format_duration(abs(skew.total_seconds()))
-            self._tell(f"This machine's clock is {amount} {ahead} {self.source}'s; check the time of both.")
+            self._news.append(f"This machine's clock is {amount} {ahead} {self.source}'s; check the time of both.")
 
-    def _tell(self, sentence: str) -> None:
-        self._news.append(sentence)
-
-    def _poll(self) -> None:
+    def _poll(self, stop: threading.Event) -> None:
         # Asking (TLS, JSON, tables) holds the interpreter's lock for milliseconds at a time, for which a step of the
         # training would wait: it is done in a process of its own, and what comes back is arrays.
         apart = abs(self._clock() - datetime.now(timezone.utc)) < timedelta(minutes=1)
         asker = start_poller(self) if apart else None
         if asker is not None:
             self._asker = asker
-            asker.follow(self._take, self._stop)
-            self._asker = None
-        if not self._stop.is_set():  # there is no such process, or it died
+            asker.follow(self._take, stop)
+            if self._asker is asker:
+                self._asker = None
+        if not stop.is_set():  # there is no such process, or it died
             self.remember()
             self._answered_if_known()
-        while not self._stop.is_set():
+        while not stop.is_set():
             wait = self._guarded(self.refresh)
             self._answered.set()
-            self._stop.wait(wait)
-        self._let_go()
+            stop.wait(wait)
+        if stop is self._stop:
+            self._let_go()
 
     def _take(self, message: Message) -> None:
         """Take over what the polling process found."""
         self._snapshot, self.problem, self.zone = message.snapshot, message.problem, message.zone
         self._news.extend(message.news)
-        if message.asked:
-            self._answered.set()
-        else:
-            self._answered_if_known()
+        self._answered.set() if message.asked else self._answered_if_known()
 
     def _answered_if_known(self) -> None:
         found = self._snapshot.find(self._clock(), self.max_age)
@@ -369,7 +367,7 @@ class LiveSignal(GridSignal):
             self.problem = f"an unexpected {type(error).__name__}"
             if self.problem not in self._told:
                 self._told.add(self.problem)
-                self._tell(f"{self.source}: {self.problem} while asking; {self._bridge(now)}.")
+                self._news.append(f"{self.source}: {self.problem} while asking; {self._bridge(now)}.")
             return _LONGEST_WAIT
 
     def _let_go(self) -> None:

@@ -210,7 +210,7 @@ class Snapshot:
             times=[time for time, _ in contiguous],
             values=np.array([value for _, value in contiguous], dtype=np.float64),
             kind=kind,
-            issued_at=self.issue.ahead,
+            issued_at=None if self.issue.ahead is None else min(self.issue.ahead, now),  # our clock may go back
             history_times=past_times,
             history_values=past_values if past_times else None,
         )

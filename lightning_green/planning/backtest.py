@@ -94,7 +94,7 @@ class Backtest:
                 raise ValueError(f"`{name}` should be a whole number from {low} to {high}, got {value!r}.")
         if self.account not in ("attributed", "incremental"):
             raise ValueError(f'`account` should be "attributed" or "incremental", got {self.account!r}.')
-        Job(self.work_hours, levels=self.levels, pauses=self.pauses)
+        Job(self.work_hours, levels=self.levels, pauses=self.pauses, idle_power=self._sunk)
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -105,6 +105,11 @@ class Backtest:
     def names(self) -> tuple[str, ...]:
         """Names of the policies that come into question."""
         return tuple(name for name in (*POLICIES, OPTIMAL) if self.throttle or name != "static_throttle")
+
+    @property
+    def _sunk(self) -> float:
+        """Fraction of full power that does not count."""
+        return self.idle_power if self.account == "incremental" else 0.0
 
     def starts(self, archive: Archive) -> list[int]:
         """Return the hours in which a run begins.
@@ -202,6 +207,8 @@ class Backtest:
             hold_power=self.hold_power,
             resume_cost=self.resume_hours,
             levels=self.levels,
+            idle_power=self._sunk,
+            embodied_rate=self.embodied_rate,
             first=first,
         )
 
@@ -217,6 +224,8 @@ class Backtest:
             hold_power=self.hold_power,
             resume_cost=self.resume_hours,
             pauses=self.pauses,
+            idle_power=self._sunk,
+            embodied_rate=self.embodied_rate,
             safety=0.0,
         )
         slots = plan(job, Forecast([now + timedelta(hours=hour) for hour in range(hours)], values), now).slots

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_green.planning._check import check_aware
-from lightning_green.planning.correction import DAY, clues, learn
+from lightning_green.planning.correction import BIAS_DAYS, DAY, clues, learn
 from lightning_green.planning.forecast import Forecast
 from lightning_green.planning.past import HOUR, Past, hourly, past_of
 
@@ -28,9 +28,10 @@ def correct(forecast: Forecast, issues: Sequence[Forecast], now: datetime) -> Fo
     The bias of the earlier issues is taken off, the error of the last hours is carried on, and what history alone would
     say is blended in, with weights for each lead that are learned where at least seven issues are past and come from a
     prior before; see :mod:`lightning_green.planning.correction`. Hours of the next four days that the forecast does not
-    reach are filled from the history alone. Without a history, or where the last two days of it are missing, the
-    forecast is returned as it is; without earlier issues its own values are kept, and so are those of a source whose
-    issues were never wrong (a recorded trace).
+    reach are filled from the history, and an empty one is made from the history alone.
+
+    The forecast is returned as it is where there is nothing to learn from: no history, or one whose last two days are
+    missing; no earlier issue; issues that were never wrong (a recorded trace).
 
     Args:
         forecast: The newest forecast with the history of the same kind; empty for the history alone.
@@ -42,8 +43,9 @@ def correct(forecast: Forecast, issues: Sequence[Forecast], now: datetime) -> Fo
 
     Example::
 
-        kept.append(signal.forecast(now, horizon))
-        answer = plan(job, correct(kept[-1], kept[:-1], now), now)
+        newest = signal.forecast(now, horizon)
+        answer = plan(job, correct(newest, issues, now), now)
+        issues = remember(issues, newest)
 
     """
     hour = int(check_aware("now", now).timestamp() // HOUR)
@@ -51,15 +53,31 @@ def correct(forecast: Forecast, issues: Sequence[Forecast], now: datetime) -> Fo
     lag = hour - past.known_until + 1
     if not np.isfinite(past.actual).any() or lag > STALE_HOURS:
         return forecast
-    earlier = len(past.issued) > 1 or (len(past.issued) == 1 and not forecast.times)
-    if earlier and _exact(past):
+    earlier = len(past.issued) > 1
+    if forecast.times and (not earlier or _exact(past)):
         return forecast
     end = hour + HORIZON if forecast.end is None else max(hour + HORIZON, math.ceil(forecast.end.timestamp() / HOUR))
     values, spread = learn(past, lag).predict(clues(past, np.array([hour]), end - hour, lag))
     ahead = [datetime.fromtimestamp((hour + index) * HOUR, timezone.utc) for index in range(end - hour)]
     if not forecast.times:
         return replace(forecast, times=ahead, values=values[0], spread=spread[0])
-    return _onto(forecast, hour, ahead, values[0], spread[0], change=earlier)
+    return _onto(forecast, hour, ahead, values[0], spread[0])
+
+
+def remember(issues: Sequence[Forecast], forecast: Forecast | None) -> list[Forecast]:
+    """Return ``issues`` with ``forecast`` added: one for each hour of issue, of the last 28 days.
+
+    What has no values or no time of issue is not kept; its history is left out, since the next forecast brings it.
+    """
+    if forecast is None or forecast.issued_at is None or not forecast.times:
+        return list(issues)
+    oldest, hour = forecast.issued_at - timedelta(days=BIAS_DAYS), forecast.issued_at.timestamp() // HOUR
+    kept = [
+        issue
+        for issue in issues
+        if issue.issued_at is not None and issue.issued_at >= oldest and issue.issued_at.timestamp() // HOUR != hour
+    ]
+    return [*kept, replace(forecast, history_times=(), history_values=None)]
 
 
 def _exact(past: Past) -> bool:
@@ -70,14 +88,12 @@ def _exact(past: Past) -> bool:
     return bool(seen.any()) and float(error[seen].max()) <= EXACT * float(np.nanmean(past.actual))
 
 
-def _onto(
-    forecast: Forecast, hour: int, ahead: list[datetime], values: Array, spread: Array, *, change: bool
-) -> Forecast:
+def _onto(forecast: Forecast, hour: int, ahead: list[datetime], values: Array, spread: Array) -> Forecast:
     """Return ``forecast`` moved by the hourly corrections, and hourly ``values`` where it does not reach."""
     first, own = hourly(forecast.seconds, forecast.values, full=False)
     place = (forecast.seconds // HOUR).astype(int)
     lead = np.clip(place - hour, 0, len(values) - 1)
-    moved = values[lead] - own[place - first] if change else np.zeros(len(place))
+    moved = values[lead] - own[place - first]
     moved[place < hour] = 0.0
     error = np.where(place < hour, 0.0, spread[lead]) if forecast.spread is None else np.array(forecast.spread)
     end = forecast.end

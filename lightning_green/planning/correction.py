@@ -41,6 +41,8 @@ LEARN_DAYS, LEARN_HALF_LIFE = 60, 45.0
 LEARN_EVERY = 3
 PRIOR_DAYS = 30.0
 """How many days of experience the prior counts for."""
+MIX_DAYS = 10.0
+"""The same for the share of history alone, which is one number and so needs less."""
 FEWEST_ISSUES = 7
 FEWEST_DAYS = 7
 
@@ -170,6 +172,7 @@ class Correction:
         alone: Weights of :attr:`Clues.alone`, shape ``(leads, 2)``.
         parts_error: Root mean square error with a forecast, as a fraction of the mean intensity, shape ``(leads,)``.
         alone_error: The same without a forecast.
+        mix: Share of what history alone says, where there is a forecast, shape ``(leads,)``.
 
     """
 
@@ -177,6 +180,7 @@ class Correction:
     alone: Array
     parts_error: Array
     alone_error: Array
+    mix: Array
 
     def predict(self, clues: Clues) -> tuple[Array, Array]:
         """Return the intensity of each hour and its standard deviation, both of the shape ``(t, k)``; NaN for none."""
@@ -184,7 +188,7 @@ class Correction:
         own = clues.own + np.einsum("tkp,kp->tk", clues.parts, self.parts[lead])
         alone = clues.usual + np.einsum("tkp,kp->tk", clues.alone, self.alone[lead])
         given = np.isfinite(own)
-        value = np.where(given, own, alone)
+        value = np.where(given, own + self.mix[lead] * (alone - own), alone)
         error = np.where(given, self.parts_error[lead], self.alone_error[lead]) * clues.scale
         known = np.isfinite(clues.known)
         return np.maximum(0.0, np.where(known, clues.known, value)), np.where(known, 0.0, error)
@@ -204,20 +208,39 @@ def learn(past: Past, lag: int) -> Correction:
     last = end // DAY * DAY
     hours = np.arange(max(past.first + DAY, last - LEARN_DAYS * DAY), last, LEARN_EVERY)
     if not len(hours):
-        return Correction(with_forecast, without, _usual_error(lead, 0.04), _usual_error(lead, 0.1))
+        return Correction(with_forecast, without, _usual_error(lead, 0.04), _usual_error(lead, 0.1), np.zeros(LONGEST_LEAD))
     seen = clues(past, hours, LONGEST_LEAD, lag)
     ahead = hours[:, np.newaxis] + lead
     target = np.where(np.isfinite(seen.known), np.nan, past.at(ahead)) / seen.scale
     fade = 0.5 ** ((last - hours) / DAY / LEARN_HALF_LIFE)
     issues = int((past.issued <= end - DAY).sum())
-    learned = [
-        _fit(weights, parts / seen.scale[..., np.newaxis], target - base / seen.scale, fade, usual, enough)
-        for weights, parts, base, usual, enough in (
-            (with_forecast, seen.parts, seen.own, 0.04, issues >= FEWEST_ISSUES),
-            (without, seen.alone, seen.usual, 0.1, (last - past.first) // DAY >= FEWEST_DAYS + 1),
-        )
-    ]
-    return Correction(learned[0][0], learned[1][0], learned[0][1], learned[1][1])
+    enough = issues >= FEWEST_ISSUES
+    parts, parts_error, own = _fit(with_forecast, seen.parts, target, seen.own, seen.scale, fade, 0.04, enough)
+    days = (last - past.first) // DAY
+    alone, alone_error, usual = _fit(without, seen.alone, target, seen.usual, seen.scale, fade, 0.1, days > FEWEST_DAYS)
+    mix = np.zeros(LONGEST_LEAD)
+    if enough:
+        mix, parts_error = _mix(target - own, usual - own, fade, parts_error)
+    return Correction(parts, alone, parts_error, alone_error, mix)
+
+
+def _mix(rest: Array, other: Array, fade: Array, error: Array) -> tuple[Array, Array]:
+    """Return how much of ``other`` explains ``rest`` at each lead, from 0 to 1, and the error that is left."""
+    there = np.isfinite(rest) & np.isfinite(other)
+    rest, other = np.where(there, rest, 0.0), np.where(there, other, 0.0)
+    weight = fade[:, np.newaxis]
+    mix, left = np.zeros(len(error)), error.copy()
+    for low, high in itertools.pairwise(BANDS):
+        now, missed = other[:, low:high], rest[:, low:high]
+        days = float((there[:, low:high] * weight).sum()) / (DAY / LEARN_EVERY) / (high - low)
+        square, product = float((weight * now**2).sum()), float((weight * now * missed).sum())
+        if days < 1 or square <= 0:
+            continue
+        share = min(1.0, max(0.0, product / (square * (1.0 + MIX_DAYS / days))))
+        before, after = float((weight * missed**2).sum()), float((weight * (missed - share * now) ** 2).sum())
+        mix[low:high] = share
+        left[low:high] *= np.sqrt(after / before) if before > 0 else 1.0
+    return mix, left
 
 
 def _usual_error(lead: Hours, most: float) -> Array:
@@ -225,19 +248,30 @@ def _usual_error(lead: Hours, most: float) -> Array:
     return most * (0.5 + 0.5 * np.minimum(lead, 24) / 24)
 
 
-def _fit(weights: Array, x: Array, y: Array, fade: Array, usual: float, enough: bool) -> tuple[Array, Array]:
-    """Return weights and error of each lead, from ``(t, k, p)`` clues and ``(t, k)`` targets."""
+def _fit(
+    weights: Array,
+    clue: Array,
+    target: Array,
+    base: Array,
+    scale: Array,
+    fade: Array,
+    usual: float,
+    enough: bool,
+) -> tuple[Array, Array, Array]:
+    """Return weights and error of each lead, and what they say about the ``(t, k)`` targets, all relative to scale."""
     learned, error = weights.copy(), _usual_error(np.arange(len(weights)), usual)
+    base = base / scale
+    x, y = clue / scale[..., np.newaxis], target - base
     there = np.isfinite(y) & np.isfinite(x).all(axis=-1)
     x, y = np.where(there[..., np.newaxis], x, 0.0), np.where(there, y, 0.0)
     count = there * fade[:, np.newaxis]
     for low, high in itertools.pairwise(BANDS):
-        now, target, share = x[:, low:high], y[:, low:high], count[:, low:high]
+        now, wanted, share = x[:, low:high], y[:, low:high], count[:, low:high]
         total = float(share.sum())
         days = total / (DAY / LEARN_EVERY) / (high - low)
         if days < 1:
             continue
-        rest = target - np.einsum("tkp,kp->tk", now, weights[low:high])
+        rest = wanted - np.einsum("tkp,kp->tk", now, weights[low:high])
         if enough:
             flat = now.reshape(-1, x.shape[-1])
             weighted = flat * share.reshape(-1, 1)
@@ -250,4 +284,4 @@ def _fit(weights: Array, x: Array, y: Array, fade: Array, usual: float, enough: 
         square = float((share * rest**2).sum())
         # What is assumed counts as two days, so that a lucky day does not make a forecast certain.
         error[low:high] = np.sqrt((square / total * days + 2.0 * error[low:high] ** 2) / (days + 2.0))
-    return learned, error
+    return learned, error, base + np.einsum("tkp,kp->tk", x, learned)

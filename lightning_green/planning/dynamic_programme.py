@@ -40,6 +40,7 @@ class Costs:
         back_from_hold: Energy of coming back from a hold.
         hour: gCO2e per kW for every hour until the end, whatever is done in it (the price on time).
         stop_rate: Chance per hour of work that the job ends early.
+        taken: gCO2e per kW for every hour that the device is taken, running or held (embodied emissions).
 
     """
 
@@ -52,6 +53,7 @@ class Costs:
     back_from_hold: float = 0.0
     hour: float = 0.0
     stop_rate: float = 0.0
+    taken: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail)
     highest = np.minimum(cells, np.floor((most[-1] - most + tail.capacity) / unit + 1e-6).astype(int) + 1).tolist()
     lengths, prices = hours.tolist(), intensity.tolist()
     shifts = {length: _shifts(length, costs.levels, left, unit) for length in set(lengths)}
-    plain = weight is None and not switches and not costs.hour and not costs.exit
+    plain = weight is None and not switches and not costs.hour and not costs.exit and not costs.taken
     sweep = _sweep_plain if plain else _sweep
     sweep(table, lowest, highest, lengths, prices, costs, shifts, left, weight)
     return values
@@ -196,35 +198,36 @@ def _sweep_plain(
 
     That is most plans. Their tables are small, so that the number of calls is what takes the time.
     """
-    on, out = table[:, 0], table[:, 1]
+    on, out = list(table[:, 0]), list(table[:, 1])
     back, hold, may_exit = costs.back_from_exit, costs.hold_power, costs.may_exit
-    add, minimum = np.add, np.minimum
+    simple = len(costs.levels) == 1
+    power, speed = costs.levels[0].power, costs.levels[0].speed
+    add, minimum, multiply = np.add, np.minimum, np.multiply
+    later, gone = on[-1], out[-1]
     for slot in range(len(lengths) - 1, -1, -1):
         low, stop, length, price = lowest[slot], highest[slot] + 1, lengths[slot], prices[slot]
-        if low >= stop:
-            continue
-        run, later = on[slot, low:stop], on[slot + 1]
-        ways = shifts[length]
-        level, whole, part, finish = ways[0]
-        if len(ways) == 1 and not part:
-            first = max(low, finish)
-            if first > low:
-                last = min(first, stop)
-                np.multiply(left[low:last], level.power / level.speed * price, out=run[: last - low])
-            if first < stop:
-                add(later[first - whole : stop - whole], length * level.power * price, out=run[first - low :])
-        else:
-            _run(run, later, low, stop - 1, length, price, costs, ways, left, weight)
-        away, wait = out[slot, low:stop], out[slot + 1, low:stop]
-        if back:
-            add(run, back * price, out=away)
-            minimum(away, wait, out=away)
-        else:
-            minimum(run, wait, out=away)
-        if hold is not None:
-            minimum(run, later[low:stop] + length * hold * price, out=run)
-        if may_exit:
-            minimum(run, wait, out=run)
+        now, away = on[slot], out[slot]
+        if low < stop:
+            run, wait = now[low:stop], gone[low:stop]
+            _, whole, part, finish = shifts[length][0]
+            if simple and not part:
+                first = finish if finish > low else low
+                if first > low:
+                    last = first if first < stop else stop
+                    multiply(left[low:last], power / speed * price, out=run[: last - low])
+                if first < stop:
+                    add(later[first - whole : stop - whole], length * power * price, out=now[first:stop])
+            else:
+                _run(run, later, low, stop - 1, length, price, costs, shifts[length], left, weight)
+            if back:
+                minimum(run + back * price, wait, out=away[low:stop])
+            else:
+                minimum(run, wait, out=away[low:stop])
+            if hold is not None:
+                minimum(run, later[low:stop] + length * hold * price, out=run)
+            if may_exit:
+                minimum(run, wait, out=run)
+        later, gone = now, away
 
 
 def _shifts(length: float, levels: tuple[Level, ...], left: Array, unit: float) -> list[Shift]:
@@ -255,7 +258,7 @@ def _run(
     best: Array | None = None
     for level, whole, part, finish in shifts:
         first = max(low, finish)
-        hour = level.power * intensity + costs.hour
+        hour = level.power * intensity + costs.hour + costs.taken
         if best is None and first == low and not part and weight is None:
             best = np.add(later[low - whole : high + 1 - whole], length * hour, out=run)
             continue
@@ -302,7 +305,7 @@ def _pause(
         np.add(run, costs.back_from_hold * price, out=now[held])
     if costs.hold_power is not None:
         alive: float | Array = 1.0 if weight is None else weight[low : high + 1]
-        hold = later[held] + length * (costs.hold_power * price + costs.hour * alive)
+        hold = later[held] + length * (costs.hold_power * price + (costs.hour + costs.taken) * alive)
         if held:
             np.minimum(now[held], hold, out=now[held])
             hold += costs.hold * price

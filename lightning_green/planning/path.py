@@ -29,6 +29,7 @@ class Path:
         levels: Index of the operating point of each slot; -1 for a pause.
         hours: Length that each slot is in use, in hours: shorter than the slot only where the work gets done in it.
         energy: Expected energy of each slot in hours at full power, switches included.
+        taken: Expected hours of each slot in which the device is taken, running or held.
         undone: Work left after the last slot, in hours at full speed.
 
     """
@@ -37,6 +38,7 @@ class Path:
     levels: tuple[int, ...]
     hours: tuple[float, ...]
     energy: Array
+    taken: Array
     undone: float
 
     def paused(self) -> bool:
@@ -55,7 +57,7 @@ def follow(
     """Return the cheapest path from ``state`` whose first action is one of ``first``."""
     left, work, to_go = values.work, values.work, _cost_to_go(values)
     actions: list[Action] = []
-    levels, used, energy = [], [], []
+    levels, used, energy, taken = [], [], [], []
     for slot, (length, price) in enumerate(zip(hours.tolist(), intensity.tolist(), strict=True)):
         if left <= EPSILON:
             break
@@ -67,7 +69,7 @@ def follow(
             action, _, took, drawn, rest = option
             if slot == 0 and action not in first:
                 continue
-            total = alive * (drawn * price + costs.hour * took)
+            total = alive * (drawn * price + (costs.hour + (action != "exit") * costs.taken) * took)
             if rest > EPSILON:
                 total += to_go(slot + 1, STATES[action], rest)
             if total < best * (1 - TIE) or best == math.inf > total:
@@ -77,10 +79,11 @@ def follow(
         levels.append(level)
         used.append(took)
         energy.append(alive * drawn)
+        taken.append(0.0 if action == "exit" else alive * took)
         state = STATES[action]
-    drawn_all = np.zeros(len(hours))
-    drawn_all[: len(energy)] = energy
-    return Path(tuple(actions), tuple(levels), tuple(used), drawn_all, left if left > EPSILON else 0.0)
+    spent = np.zeros((2, len(hours)))
+    spent[:, : len(energy)] = energy, taken
+    return Path(tuple(actions), tuple(levels), tuple(used), spent[0], spent[1], left if left > EPSILON else 0.0)
 
 
 def _cost_to_go(values: Values) -> Callable[[int, int, float], float]:
@@ -125,10 +128,11 @@ def run_now(hours: Array, costs: Costs, state: int, work: float) -> Path:
     used = np.clip(work - before[:-1], 0.0, hours)
     slots = int((used > EPSILON).sum())
     alive = np.exp(-costs.stop_rate * np.minimum(before[:-1], work))
-    energy = used * alive
+    taken = used * alive
+    energy = taken * costs.levels[0].power
     energy[0] += (0.0, costs.back_from_hold, costs.back_from_exit)[state]
     run: Action = "run"
-    return Path((run,) * slots, (0,) * slots, tuple(used[:slots].tolist()), energy, max(0.0, work - before[-1]))
+    return Path((run,) * slots, (0,) * slots, tuple(used[:slots].tolist()), energy, taken, max(0.0, work - before[-1]))
 
 
 def deviation(difference: Array, spread: Array, edges: Array) -> float:

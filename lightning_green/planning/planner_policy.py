@@ -52,6 +52,8 @@ class PlannerPolicy:
             resume_cost=view.resume_cost,
             pauses=view.pauses,
             state=STATES[view.state],
+            idle_power=view.idle_power,
+            embodied_rate=view.embodied_rate,
             safety=0.0,
             **({} if self.caution is None else {"caution": self.caution}),
         )

@@ -34,6 +34,8 @@ class View:
         hold_power: Fraction of full power drawn while held.
         resume_cost: Energy of an exit and return in hours at full power.
         levels: Operating points; the first is full.
+        idle_power: Fraction of full power that does not count, since the device draws it without any job.
+        embodied_rate: Embodied emissions in gCO2e per hour and kW of full power while the device is taken.
         first: The view at the beginning of the run; None where this is it.
 
     """
@@ -50,6 +52,8 @@ class View:
     hold_power: float
     resume_cost: float
     levels: tuple[Level, ...]
+    idle_power: float = 0.0
+    embodied_rate: float = 0.0
     first: View | None = None
 
     @property

@@ -151,6 +151,15 @@ def test_incremental_account_and_embodied_rate_change_the_reckoning():
     assert sunk > plain > built
 
 
+@pytest.mark.parametrize("account", [{"account": "incremental", "idle_power": 0.2}, {"embodied_rate": 30.0}])
+def test_nothing_beats_the_optimum_of_another_account(account):
+    test = replace(THROTTLED, start_hour=3, **account)
+    result = test.run(archive(days=30, wind=120.0))
+    best = result[OPTIMAL]["saving_pct"]
+    assert all(row["saving_pct"] <= best + 1e-9 for row in result.values())
+    assert result["planner"]["saving_pct"] > 0.7 * best
+
+
 @pytest.mark.parametrize(
     ("kwargs", "name"),
     [({"work_hours": 0}, "work_hours"), ({"window_hours": -1}, "window_hours"), ({"hold_power": 1.1}, "hold_power"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lightning_green.planning import Forecast, Job, plan
-from lightning_green.planning.correct import correct
+from lightning_green.planning.correct import correct, remember
 from lightning_green.planning.correction import LONGEST_LEAD, clues, learn
 from lightning_green.planning.past import Past, hourly
 from tests.planning.archives import archive
@@ -34,7 +34,7 @@ def live(zone, day, hour=9, days=8):
 
 def error(forecast, zone, now, hours=40):
     """Root mean square error over the coming hours."""
-    there = {time: value for time, value in zip(forecast.times, forecast.values, strict=True)}
+    there = dict(zip(forecast.times, forecast.values, strict=True))
     wrong = []
     for lead in range(hours):
         time = now + timedelta(hours=lead)
@@ -67,16 +67,30 @@ def test_spread_is_about_as_wide_as_the_errors():
 
 
 def test_error_of_the_last_hours_is_carried_on_and_fades():
-    """The newest forecast is 50 too low since it was issued: the next hours are raised by most of it, later ones less."""
+    """The newest forecast is 50 too low since it was issued: the next hours are raised, later ones less."""
     zone = archive(days=30, bias=0.0, wind=1.0)
     forecasts = zone.forecasts.copy()
-    forecasts[20] = np.clip(forecasts[20] - 50, 0, None)
-    newest, earlier, now = live(replace(zone, forecasts=forecasts), 20)
+    forecasts[5] = np.clip(forecasts[5] - 50, 0, None)
+    newest, earlier, now = live(replace(zone, forecasts=forecasts), 5, days=4)
     better = correct(newest, earlier, now)
     change = {time: better.values[i] - newest.values[i] for i, time in enumerate(newest.times)}
     soon, late = change[now + timedelta(hours=1)], change[now + timedelta(hours=47)]
     assert 20 < soon < 60
     assert late < 0.7 * soon
+
+
+def test_a_useless_forecast_gives_way_to_history():
+    """Where the sun is all there is and the forecasts are noise, what history alone says is taken instead."""
+    zone = archive(days=40, bias=0.0, wind=3.0)
+    noise = np.random.default_rng(5).uniform(50, 500, zone.forecasts.shape)
+    before, after, alone = [], [], []
+    for day in range(25, 35, 3):
+        newest, earlier, now = live(replace(zone, forecasts=noise), day, days=20)
+        before.append(error(newest, zone, now))
+        after.append(error(correct(newest, earlier, now), zone, now))
+        alone.append(error(correct(replace(newest, times=[], values=[], issued_at=None), [], now), zone, now))
+    assert np.mean(after) < 0.45 * np.mean(before)
+    assert np.mean(after) < np.mean(alone) + 0.3 * (np.mean(before) - np.mean(alone))
 
 
 def test_history_alone_is_better_than_yesterday():
@@ -99,12 +113,21 @@ def test_a_source_that_is_never_wrong_is_left_alone():
     assert correct(newest, earlier, now) is newest
 
 
-def test_without_earlier_issues_the_values_are_kept():
-    newest, _, now = live(archive(days=30), 20)
-    better = correct(newest, [], now)
-    assert np.array_equal(better.values[: len(newest.values)], newest.values)
-    assert better.times[: len(newest.times)] == newest.times
-    assert (better.spread[9:] > 0).all()
+def test_without_earlier_issues_the_forecast_is_left_alone():
+    newest, earlier, now = live(archive(days=30), 20)
+    assert correct(newest, [], now) is newest
+    assert correct(newest, [newest], now) is newest
+    assert correct(newest, earlier[-1:], now) is not newest
+
+
+def test_issues_are_remembered_once_an_hour_and_for_28_days():
+    zone, kept = archive(days=40), []
+    for number in range(35):
+        newest = issue(zone, number)
+        kept = remember(remember(kept, newest), newest)
+    assert [kept[0].issued_at, kept[-1].issued_at] == [issue(zone, 6).issued_at, issue(zone, 34).issued_at]
+    assert len(kept) == 29
+    assert remember(kept, None) == remember(kept, replace(newest, issued_at=None)) == kept
 
 
 @pytest.mark.parametrize("gone", ["all", "recent"])

@@ -13,6 +13,8 @@ from lightning_green.runtime.ledger import last_state_event, read_ledger
 from tests.servers.day_of_faults import HOLD_POWER, START, WATTS, truth
 from tests.servers.fake_grid import TOKEN
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 48
 

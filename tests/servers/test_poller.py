@@ -5,6 +5,7 @@ import signal as signals
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -123,6 +124,20 @@ def test_does_not_outlive_a_training_that_is_killed(grid, how):
 
     wait_for(gone)
     parent.stdout.close()
+
+
+def test_may_be_closed_and_started_again_at_once(grid, build):
+    signal = build("charts")
+    for _ in range(3):
+        signal.start()
+        assert signal.intensity(now()) is not None
+        first = child_of(signal)
+        signal.close()
+        signal.close()
+        first.wait(timeout=10)
+    signal.start()
+    wait_for(lambda: sum("lightning-green energy-charts" in t.name for t in threading.enumerate()) == 1)
+    assert child_of(signal).poll() is None
 
 
 def test_a_chain_starts_its_sources_side_by_side(grid, build):
