@@ -40,11 +40,11 @@ docs: $(VENV)/.dev
 $(VENV)/.torch: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' \
 	  || { echo "Python 3.10 to 3.13 is needed; name one with PYTHON=python3.12, for example."; exit 1; }
-	@if [ -n "$(TORCH_INDEX)" ]; then echo "Downloading $(TORCH) from $(TORCH_INDEX), then up to 300 MB of other packages."; \
+	@if [ -n "$(TORCH_INDEX)" ]; then echo "Downloading $(TORCH) from $(TORCH_INDEX), then up to 400 MB of other packages."; \
 	elif [ "$$(uname -s)" = Linux ]; then \
-	  echo "Downloading $(TORCH) and up to 300 MB of other packages into $(VENV). On Linux, PyTorch comes as its CUDA"; \
+	  echo "Downloading $(TORCH) and up to 400 MB of other packages into $(VENV). On Linux, PyTorch comes as its CUDA"; \
 	  echo "build, 2.7 GB; for its CPU build, 0.2 GB: make demo TORCH_INDEX=<URL of PyTorch's index of CPU builds>"; \
-	else echo "Downloading $(TORCH) and up to 300 MB of other packages into $(VENV)."; fi
+	else echo "Downloading $(TORCH) and up to 400 MB of other packages into $(VENV)."; fi
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(PIP) install --no-deps --index-url $(TORCH_INDEX) $(TORCH))
 	$(PIP) install -c constraints.txt $(TORCH)

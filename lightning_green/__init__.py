@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_green.callbacks import CarbonScheduler, EmissionsTracker, ExactResume
+    from lightning_green.callbacks.distillation import KnowledgeDistillation
     from lightning_green.callbacks.pruning import Pruning
+    from lightning_green.callbacks.quantization import QuantizationAwareTraining
     from lightning_green.precision import GreenFSDPPrecision, GreenMixedPrecision
     from lightning_green.runtime.clock import SimulatedClock, SystemClock
 
@@ -19,7 +21,9 @@ _WHERE = {
     "ExactResume": "lightning_green.callbacks",
     "GreenFSDPPrecision": "lightning_green.precision.fsdp",
     "GreenMixedPrecision": "lightning_green.precision.mixed",
+    "KnowledgeDistillation": "lightning_green.callbacks.distillation",
     "Pruning": "lightning_green.callbacks.pruning",
+    "QuantizationAwareTraining": "lightning_green.callbacks.quantization",
     "SimulatedClock": "lightning_green.runtime.clock",
     "SystemClock": "lightning_green.runtime.clock",
 }
@@ -30,7 +34,9 @@ __all__ = [
     "ExactResume",
     "GreenFSDPPrecision",
     "GreenMixedPrecision",
+    "KnowledgeDistillation",
     "Pruning",
+    "QuantizationAwareTraining",
     "SimulatedClock",
     "SystemClock",
 ]

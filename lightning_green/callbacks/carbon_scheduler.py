@@ -16,7 +16,7 @@ from lightning_green.callbacks.emissions_tracker import check_options
 from lightning_green.durations import format_duration, parse_duration
 from lightning_green.energy.meter import Meter
 from lightning_green.grid.build import GridLike
-from lightning_green.planning import Job, Plan, plan
+from lightning_green.planning import Forecast, Job, Plan, correct, plan, remember
 from lightning_green.planning.job import State
 from lightning_green.runtime import _lightning, loggers
 from lightning_green.runtime.accounting import measured_hold_power, measured_resume_hours
@@ -107,6 +107,7 @@ class CarbonScheduler(GreenCallback):
             None if checkpoint_every is None else parse_duration(checkpoint_every, "checkpoint_every")
         )
         self.plan: Plan | None = None
+        self._issues: list[Forecast] = []
         self._timer = StepTimer()
         self._batches = 0
         self._next_decision = 0.0
@@ -221,7 +222,8 @@ class CarbonScheduler(GreenCallback):
             self._next_decision = math.inf
             return None
         forecast = run.grid.forecast(now, max(deadline - now, timedelta(hours=1)))
-        answer = plan(job, forecast, now)
+        answer = plan(job, None if forecast is None else correct(forecast, self._issues, now), now)
+        self._issues = remember(self._issues, forecast)
         changed = self.plan is None or self.plan.slots[0].action != answer.slots[0].action
         self.plan = answer
         run.record(

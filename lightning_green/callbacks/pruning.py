@@ -8,14 +8,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, WeightAveraging
-from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
+from lightning_green.callbacks._compression import (
+    TrainingLength,
+    averages_weights,
+    callbacks_of,
+    optimizer_steps,
+    put_in_order,
+    refuse_sharded,
+)
 from lightning_green.compression._arguments import check_choice, check_fraction, check_positive_int
 from lightning_green.compression.channel_pruner import ChannelPruner
 from lightning_green.compression.channels import CHANNEL_CRITERIA
@@ -80,6 +88,8 @@ class Pruning(Callback):
 
     """
 
+    compression_order = 0
+
     def __init__(
         self,
         target: float | dict[str, float] | None = None,
@@ -135,8 +145,8 @@ class Pruning(Callback):
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if isinstance(trainer.strategy, (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)):
-            raise ValueError(f"`Pruning` needs whole parameters, but {type(trainer.strategy).__name__} shards them.")
+        refuse_sharded(trainer, type(self).__name__)
+        put_in_order(trainer)
         if self.channels is not None:
             self._setup_channels(trainer, pl_module)
         elif self.masks is None or not _holds(pl_module, self.masks):
@@ -174,7 +184,7 @@ class Pruning(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        step = _step(trainer)
+        step = optimizer_steps(trainer)
         between_windows = batch_idx % trainer.accumulate_grad_batches == 0  # else gradients would be lost
         if self.channels is not None and between_windows and self._is_due(step):
             self._remove_channels(trainer, pl_module, self.channels, step)
@@ -186,7 +196,7 @@ class Pruning(Callback):
         if self.masks is None:
             return
         assert self.span is not None
-        step = _step(trainer)
+        step = optimizer_steps(trainer)
         if self.criterion == "movement" and step <= self.span.end:
             self.masks.accumulate_movement(optimizer)
         if self._is_due(step):
@@ -218,7 +228,7 @@ class Pruning(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        if self.masks is None or not _averages(trainer):
+        if self.masks is None or not averages_weights(trainer):
             return
         state = checkpoint["state_dict"]  # of averaged weights, which are not zero where the live ones are
         for name, mask in self.masks.masked.masks.items():
@@ -269,12 +279,12 @@ class Pruning(Callback):
                 "`granularity` 'channels' replaces parameters, which DDP would not notice: it should train on one "
                 f"device, got {type(trainer.strategy).__name__} with {trainer.world_size} processes."
             )
-        if any(isinstance(c, Pruning) and c.channels is None for c in trainer.callbacks):  # type: ignore[attr-defined]
+        if any(isinstance(c, Pruning) and c.channels is None for c in callbacks_of(trainer)):
             raise ValueError(
                 "`granularity` 'channels' should not go with masks in one training: the masks would not fit any more; "
                 "prune channels first, and the smaller model with masks in a second training."
             )
-        if _averages(trainer):
+        if averages_weights(trainer):
             raise ValueError(
                 "`granularity` 'channels' should not go with WeightAveraging: its copy keeps all channels."
             )
@@ -297,15 +307,13 @@ class Pruning(Callback):
         return ChannelPruner(self.target, self.criterion, self.schedule, self.exclude, self.round_to, self.seed)
 
     def _span(self, trainer: pl.Trainer) -> Span:
-        per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
-        total = self.total_steps or trainer.estimated_stepping_batches
-        if not math.isfinite(total) or total < 1:
-            raise ValueError("`total_steps` should be set, because the Trainer does not know how long it trains.")
-        epochs = math.ceil(per_epoch) if math.isfinite(per_epoch) else int(total)
-        begin, end = (moment.step(int(total), epochs) for moment in (self.begin, self.end))
+        length = TrainingLength.of(trainer, self.total_steps)
+        begin, end = length.step(self.begin), length.step(self.end)
         if end < begin:
-            raise ValueError(f"`end` should not come before `begin`: they are steps {end} and {begin} of {int(total)}.")
-        end = max(0, min(end, int(total) - 1))  # a moment after the last step would never come
+            raise ValueError(
+                f"`end` should not come before `begin`: they are steps {end} and {begin} of {length.steps}."
+            )
+        end = max(0, min(end, length.steps - 1))  # a moment after the last step would never come
         every = self.every_n_steps or max(1, math.ceil((end - begin) / (4 if self.channels else 40)))
         return Span(min(begin, end), end, every)
 
@@ -346,15 +354,6 @@ def _check_target(target: float | dict[str, float] | None, granularity: Granular
         pattern = f"{granularity.first}:{granularity.second}"
         raise ValueError(f"`target` should be left out or be {implied:g} with granularity {pattern!r}, got {target!r}.")
     return value
-
-
-def _averages(trainer: pl.Trainer) -> bool:
-    return any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-
-
-def _step(trainer: pl.Trainer) -> int:
-    """Return the number of optimizer steps so far; several optimizers of a batch count once."""
-    return trainer.global_step // max(1, len(trainer.optimizers))
 
 
 def _holds(module: nn.Module, pruner: MaskPruner) -> bool:

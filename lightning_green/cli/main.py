@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from lightning_green.cli.backtest import backtest
+from lightning_green.cli.compress import compress
+from lightning_green.cli.grid import grid_app
 from lightning_green.cli.run import run, status
 
 app = typer.Typer(
@@ -15,3 +18,6 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(status)
+app.command()(backtest)
+app.command()(compress)
+app.add_typer(grid_app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from typing import Any
 
 import torch
@@ -78,9 +79,15 @@ class InputRecorder:
         self.spec: list[TensorSpec] | None = None
         self.problem: str | None = None
         self._network = uncompiled(network)
-        self._handle = network.register_forward_pre_hook(self._record, with_kwargs=True)
+        watched = weakref.ref(network)
 
-    def _record(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if module is watched():  # a deep copy keeps the hook, but its calls are others
+                self._record(args, kwargs)
+
+        self._handle = network.register_forward_pre_hook(hook, with_kwargs=True)
+
+    def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.spec is None and self.problem is None:
             arguments = positional(self._network, args, kwargs)
             if all(isinstance(a, Tensor) for a in arguments):

@@ -6,15 +6,15 @@ from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.energy.meter import Meter
 from lightning_green.energy.none import NoMeter
 
-_CHOICES = 'a Meter, "auto", "codecarbon", "carbontracker", a number of watts, or None for no meter'
+_CHOICES = 'a Meter, "auto", "nvml", "rapl", "codecarbon", "carbontracker", a number of watts, or None for no meter'
 
 
 def build_meter(meter: Meter | str | float | None) -> Meter:
     """Return the meter that ``meter`` stands for.
 
     Args:
-        meter: A meter, ``"auto"`` (codecarbon), ``"codecarbon"``, ``"carbontracker"``, a number of watts for a constant
-            power, or ``"none"`` or None for no meter.
+        meter: A meter, ``"auto"`` (the best source of each component), ``"nvml"``, ``"rapl"``, ``"codecarbon"``,
+            ``"carbontracker"``, a number of watts for a constant power, or ``"none"`` or None for no meter.
 
     Raises:
         TypeError: If ``meter`` is of a type that means nothing here.
@@ -42,7 +42,19 @@ def _from_name(text: str) -> Meter:
     name = text.strip().lower()
     if name == "none":
         return NoMeter()
-    if name in ("auto", "codecarbon"):
+    if name == "auto":
+        from lightning_green.energy.auto import AutoMeter
+
+        return AutoMeter()
+    if name == "nvml":
+        from lightning_green.energy.nvml import NvmlMeter
+
+        return NvmlMeter()
+    if name == "rapl":
+        from lightning_green.energy.rapl import RaplMeter
+
+        return RaplMeter()
+    if name == "codecarbon":
         from lightning_green.energy.codecarbon import CodeCarbonMeter
 
         return CodeCarbonMeter()

@@ -10,17 +10,20 @@ from typing import Any
 
 from typing_extensions import override
 
-from lightning_green.grid.live import FIRST_ANSWER_SECONDS, LiveSignal
+from lightning_green.durations import parse_duration
+from lightning_green.grid.live import FIRST_ANSWER_SECONDS, MAX_AGE, LiveSignal
 from lightning_green.grid.signal import GridSignal, Reading
 from lightning_green.planning.forecast import Forecast
+
+_OLDEST = parse_duration(MAX_AGE)
 
 
 class ChainSignal(GridSignal):
     """A source and what stands in for it, in order. All have to be of one kind.
 
-    Each question goes to the first source that has an answer which is not a stand-in for its own: measured values, an
-    estimate of the source, or a forecast. Only if none has one are stand-ins (the same hour of an earlier day) taken.
-    Each change of source is told once.
+    Each question goes to the first source that has an answer of its own: measured values, an estimate of the source, or
+    a forecast, which a source that has failed for four hours may no longer answer with. Only if none has one, stand-ins
+    (that old forecast, the same hour of an earlier day) are taken. Each change of source is told once.
 
     Args:
         signal: The source that is preferred.
@@ -71,7 +74,7 @@ class ChainSignal(GridSignal):
             reading = signal.intensity(at)
             if reading is None:
                 continue
-            if not is_stand_in(reading, at):
+            if not is_stand_in(reading, at) and not _is_outdated(signal, reading.quality, reading.issued_at, at):
                 self._take(signal)
                 return reading
             stand_in = stand_in or (signal, reading)
@@ -88,7 +91,8 @@ class ChainSignal(GridSignal):
             if found is None:
                 continue
             # one that reaches an hour ahead is a forecast; the rest is the present and a history
-            if found.end is not None and found.end > now + timedelta(hours=1):
+            reaches = found.end is not None and found.end > now + timedelta(hours=1)
+            if reaches and not _is_outdated(signal, "forecast", found.issued_at, now):
                 return found
             best = best or found
         return best
@@ -162,3 +166,10 @@ class ChainSignal(GridSignal):
 def is_stand_in(reading: Reading, at: datetime) -> bool:
     """Return whether a reading is that of an earlier day."""
     return reading.quality == "estimated" and at - reading.measured_at >= timedelta(hours=12)
+
+
+def _is_outdated(signal: GridSignal, quality: str, issued_at: datetime | None, at: datetime) -> bool:
+    """Return whether this is a forecast that a failing source has not renewed for so long that another goes first."""
+    if quality != "forecast" or signal.problem is None or issued_at is None:
+        return False
+    return at - issued_at > _OLDEST

@@ -13,9 +13,10 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_green.durations import format_duration, parse_duration
-from lightning_green.grid.answer import Answer, Query, shown
+from lightning_green.grid.answer import Answer, Point, Query, shown
 from lightning_green.grid.cache import Cache, Entry, cache_key
 from lightning_green.grid.errors import GridError, NotAllowedError, RefusedError, WrongZoneError
+from lightning_green.grid.poller import Message, Poller, start_poller
 from lightning_green.grid.secret import Secret
 from lightning_green.grid.series import utc
 from lightning_green.grid.signal import GridSignal, Reading, SignalKind
@@ -24,16 +25,17 @@ from lightning_green.grid.transport import Limits, Transport
 from lightning_green.planning.forecast import Forecast
 
 MAX_AGE = "4h"
-FIRST_ANSWER_SECONDS = 5.0
+FIRST_ANSWER_SECONDS = 8.0
 """How long :meth:`LiveSignal.start`, before the training, waits for a first answer."""
 _SHORTEST_WAIT, _LONGEST_WAIT = 5.0, 900.0
 _SKEW = timedelta(minutes=10)
+_DICE = random.SystemRandom()  # never Python's common generator: a training's samples come from that one
 
 
 class LiveSignal(GridSignal):
     """Base of the signals that ask somebody else.
 
-    :meth:`start` reads the cache and begins to poll on a thread of its own; :meth:`intensity` and :meth:`forecast`
+    :meth:`start` reads the cache and begins to poll, in a process of its own; :meth:`intensity` and :meth:`forecast`
     answer from memory. Whatever goes wrong, they answer with the best that is in hand, in the order that
     :meth:`lightning_green.grid.snapshot.Snapshot.find` gives, and in the end with None, on which a scheduler runs now.
 
@@ -79,6 +81,7 @@ class LiveSignal(GridSignal):
         self._told: set[str] = set()
         self._stop = threading.Event()
         self._answered = threading.Event()
+        self._asker: Poller | None = None
         self._thread: threading.Thread | None = None
         self._transport: Transport | None = None
         self._refreshing = threading.Lock()
@@ -106,6 +109,11 @@ class LiveSignal(GridSignal):
     @override
     def forecast(self, now: datetime, horizon: timedelta) -> Forecast | None:
         return self._snapshot.forecast(now, horizon, self.max_age, str(self.kind))
+
+    def known(self) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
+        """Return all values in hand: measured and estimated ones, and predictions."""
+        snapshot = self._snapshot
+        return snapshot.past, snapshot.ahead
 
     @override
     def resolution(self) -> timedelta:
@@ -136,11 +144,13 @@ class LiveSignal(GridSignal):
         self.wait_for_first_answer(FIRST_ANSWER_SECONDS)
 
     def begin(self) -> None:
-        """Read the cache and begin to poll, on a thread of its own, and wait for nothing."""
+        """Begin to poll, and wait for nothing."""
         if self._thread is None:
-            self._stop.clear()
+            self._stop = threading.Event()  # a new one: the thread of an earlier start may still be about to end
             self._answered.clear()
-            self._thread = threading.Thread(target=self._poll, name=f"lightning-green {self.source}", daemon=True)
+            self._thread = threading.Thread(
+                target=self._poll, args=(self._stop,), name=f"lightning-green {self.source}", daemon=True
+            )
             self._thread.start()
 
     def wait_for_first_answer(self, seconds: float) -> None:
@@ -151,6 +161,8 @@ class LiveSignal(GridSignal):
     def close(self) -> None:
         """Stop polling; a request under way is given up at its next wait."""
         self._stop.set()
+        if self._asker is not None:
+            self._asker.close()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=1.0)
         elif self._thread is None:
@@ -246,7 +258,7 @@ class LiveSignal(GridSignal):
         self._compare_clocks(response.server_time)
         every = query.every.total_seconds()
         # at the next change of the data, and not all machines of a site in the same second
-        due = (now.timestamp() // every + 1) * every + random.uniform(0.0, min(30.0, every / 10))  # noqa: S311
+        due = (now.timestamp() // every + 1) * every + _DICE.uniform(0.0, min(30.0, every / 10))
         validators = response.validators or entry.validators
         return entry.succeeded(body, now.timestamp(), due, validators), None
 
@@ -264,17 +276,17 @@ class LiveSignal(GridSignal):
         for name, (optional, error) in failures.items():
             if self._failing.get(name) != type(error).__name__ and str(error) not in self._told:
                 instead = "there is no forecast of its own" if optional else self._bridge(now)
-                self._tell(f"{self.source}: {error}; {instead}.")
+                self._news.append(f"{self.source}: {error}; {instead}.")
                 self._told.add(str(error))
         for name in set(self._failing) - set(failures):
-            self._tell(f"{self.source} answers again ({name}).")
+            self._news.append(f"{self.source} answers again ({name}).")
             self._told.clear()
         self._failing = {name: type(error).__name__ for name, (_, error) in failures.items()}
         needed = [error for optional, error in failures.values() if not optional]
         self.problem = str(needed[0]) if needed else None
         if self.cache.problem is not None and "cache" not in self._told:
             self._told.add("cache")
-            self._tell(self.cache.problem)
+            self._news.append(self.cache.problem)
 
     def _bridge(self, now: datetime) -> str:
         found = self._snapshot.find(now, self.max_age)
@@ -295,21 +307,55 @@ class LiveSignal(GridSignal):
             self._told.add("clock")
             ahead = "ahead of" if skew > timedelta(0) else "behind"
             amount = format_duration(abs(skew.total_seconds()))
-            self._tell(f"This machine's clock is {amount} {ahead} {self.source}'s; check the time of both.")
+            self._news.append(f"This machine's clock is {amount} {ahead} {self.source}'s; check the time of both.")
 
-    def _tell(self, sentence: str) -> None:
-        self._news.append(sentence)
+    def _poll(self, stop: threading.Event) -> None:
+        # Asking (TLS, JSON, tables) holds the interpreter's lock for milliseconds at a time, for which a step of the
+        # training would wait: it is done in a process of its own, and what comes back is arrays.
+        apart = abs(self._clock() - datetime.now(timezone.utc)) < timedelta(minutes=1)
+        asker = start_poller(self) if apart else None
+        if asker is not None:
+            self._asker = asker
+            asker.follow(self._take, stop)
+            if self._asker is asker:
+                self._asker = None
+        if not stop.is_set():  # there is no such process, or it died
+            self.remember()
+            self._answered_if_known()
+        while not stop.is_set():
+            wait = self._guarded(self.refresh)
+            self._answered.set()
+            stop.wait(wait)
+        if stop is self._stop:
+            self._let_go()
 
-    def _poll(self) -> None:
-        self._guarded(self.recall)
+    def _take(self, message: Message) -> None:
+        """Take over what the polling process found."""
+        self._snapshot, self.problem, self.zone = message.snapshot, message.problem, message.zone
+        self._news.extend(message.news)
+        self._answered.set() if message.asked else self._answered_if_known()
+
+    def _answered_if_known(self) -> None:
         found = self._snapshot.find(self._clock(), self.max_age)
         if found is not None and found.age <= self.max_age:
             self._answered.set()
-        while not self._stop.is_set():
-            wait = self._guarded(self.refresh)
-            self._answered.set()
-            self._stop.wait(wait)
-        self._let_go()
+
+    def message(self, *, asked: bool) -> Message:
+        """Return what this signal knows and has to tell, for the process that it polls for."""
+        return Message(self._snapshot, self.problem, self.zone, self.news(), asked)
+
+    def ask_now(self) -> None:
+        """Ask at once, due or not, where a process of its own polls."""
+        if self._asker is not None:
+            self._asker.ask()
+
+    def remember(self) -> None:
+        """Take in what the cache holds; never raises."""
+        self._guarded(self.recall)
+
+    def poll_once(self, *, force: bool = False) -> float:
+        """Ask what is due (or everything) and return the seconds until the next time; never raises."""
+        return self._guarded(lambda now: self.refresh(now, force=force))
 
     def _guarded(self, ask: Callable[[datetime], object]) -> float:
         """Ask, and return the seconds until there is something to ask again; whatever happens, the thread lives on."""
@@ -321,7 +367,7 @@ class LiveSignal(GridSignal):
             self.problem = f"an unexpected {type(error).__name__}"
             if self.problem not in self._told:
                 self._told.add(self.problem)
-                self._tell(f"{self.source}: {self.problem} while asking; {self._bridge(now)}.")
+                self._news.append(f"{self.source}: {self.problem} while asking; {self._bridge(now)}.")
             return _LONGEST_WAIT
 
     def _let_go(self) -> None:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from lightning_green.planning.forecast import Forecast
 
+Array = NDArray[np.float64]
+
 HISTORY = timedelta(days=8)
 """How much of the past a forecast carries: a week for the mean of the same hour, and a day of slack."""
 
@@ -30,16 +32,25 @@ class Series:
         self, points: Iterable[tuple[datetime, float]], step: timedelta | None = None, gap: timedelta | None = None
     ) -> None:
         pairs = [(time.timestamp(), float(value)) for time, value in points]
-        self.starts: list[float] = [start for start, _ in pairs]
-        self.times: list[datetime] = [utc(start) for start in self.starts]
-        self.values: list[float] = [value for _, value in pairs]
+        self._fill(np.array([p[0] for p in pairs], np.float64), np.array([p[1] for p in pairs], np.float64), step, gap)
+
+    @classmethod
+    def from_arrays(
+        cls, starts: Array, values: Array, step: timedelta | None = None, gap: timedelta | None = None
+    ) -> Series:
+        """Return the series of ``values`` that begin at ``starts`` (seconds since the epoch, strictly ascending)."""
+        series = cls.__new__(cls)
+        series._fill(starts, values, step, gap)
+        return series
+
+    def _fill(self, starts: Array, values: Array, step: timedelta | None, gap: timedelta | None) -> None:
+        self.starts, self.values = starts, values
         if step is not None:
             last = step.total_seconds()
         else:
-            last = self.starts[-1] - self.starts[-2] if len(pairs) > 1 else 3600.0
-        ends = [*self.starts[1:], self.starts[-1] + last] if pairs else []
-        limit = math.inf if gap is None else gap.total_seconds()
-        self.ends: list[float] = [min(end, start + limit) for start, end in zip(self.starts, ends, strict=True)]
+            last = float(starts[-1] - starts[-2]) if len(starts) > 1 else 3600.0
+        ends = np.append(starts[1:], starts[-1:] + last)
+        self.ends = ends if gap is None else np.minimum(ends, starts + gap.total_seconds())
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -57,20 +68,20 @@ class Series:
     def at(self, at: datetime) -> tuple[datetime, float] | None:
         """Return the start and the value of the interval that ``at`` lies in, or None."""
         position = self.index(at.timestamp())
-        return None if position is None else (self.times[position], self.values[position])
+        return None if position is None else (utc(self.starts[position]), float(self.values[position]))
 
     def mean(self, start: datetime, end: datetime) -> float | None:
         """Return the exact time-weighted mean from ``start`` to ``end``; None where a part of it is unknown."""
         first, last = start.timestamp(), end.timestamp()
         position = self.index(first)
         if position is None or last <= first:
-            return None if position is None else self.values[position]
+            return None if position is None else float(self.values[position])
         parts, at = [], first
         while at < last:
             if position >= len(self.starts) or not self.starts[position] <= at < self.ends[position]:
                 return None
-            until = min(last, self.ends[position])
-            parts.append(self.values[position] * (until - at))
+            until = min(last, float(self.ends[position]))
+            parts.append(float(self.values[position]) * (until - at))
             at, position = until, position + 1
         return math.fsum(parts) / (last - first)
 
@@ -80,7 +91,7 @@ class Series:
         if low < len(self.starts) and self.ends[low] <= start.timestamp():
             low += 1  # the newest value before the start does not reach it
         high = max(low, bisect_left(self.starts, end.timestamp()))
-        return self.times[low:high], np.array(self.values[low:high], dtype=np.float64)
+        return [utc(start) for start in self.starts[low:high].tolist()], self.values[low:high].copy()
 
     def forecast(self, now: datetime, horizon: timedelta, kind: str, issued_at: datetime | None) -> Forecast | None:
         """Return the intervals from ``now`` to ``now + horizon`` with the :data:`HISTORY` before them, or None."""
@@ -99,17 +110,16 @@ class Series:
 
     def covers_until(self) -> datetime | None:
         """Return when the last value stops to hold; None for an empty series."""
-        return utc(self.ends[-1]) if self.ends else None
+        return utc(self.ends[-1]) if len(self.ends) else None
 
     def step(self) -> timedelta:
         """Return the shortest interval between two values; an hour where there is but one."""
-        steps = [after - before for before, after in zip(self.starts, self.starts[1:], strict=False)]
-        return timedelta(seconds=min(steps)) if steps else timedelta(hours=1)
+        return timedelta(seconds=float(np.diff(self.starts).min())) if len(self) > 1 else timedelta(hours=1)
 
 
 def utc(timestamp: float) -> datetime:
     """Return ``timestamp`` (seconds since the epoch) as an aware datetime in UTC."""
-    return datetime.fromtimestamp(timestamp, timezone.utc)
+    return datetime.fromtimestamp(float(timestamp), timezone.utc)
 
 
 def grid_times(now: datetime, horizon: timedelta, step: timedelta) -> Sequence[datetime]:

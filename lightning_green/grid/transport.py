@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import threading
 import time
@@ -28,6 +29,7 @@ from lightning_green.grid.errors import (
 )
 
 _HOPS = 3
+_DICE = random.SystemRandom()
 _LONGEST_RETRY_AFTER = timedelta(days=1)
 
 
@@ -220,13 +222,14 @@ class _Wait(tenacity.wait.wait_base):
     """What the server asks for, else exponential with jitter."""
 
     def __init__(self, limits: Limits) -> None:
-        self._jitter = tenacity.wait_random_exponential(multiplier=limits.wait, max=20.0)
+        self._longest = tenacity.wait_exponential(multiplier=limits.wait, max=20.0)
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         error = retry_state.outcome.exception() if retry_state.outcome else None
         if isinstance(error, GridError) and error.retry_after is not None:
             return error.retry_after.total_seconds()
-        return self._jitter(retry_state)
+        # tenacity's own jitter draws from Python's common generator, which a training's samples come from
+        return _DICE.uniform(0.0, self._longest(retry_state))
 
 
 def _check_status(reply: httpx.Response, host: str) -> None:

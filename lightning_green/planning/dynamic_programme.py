@@ -22,6 +22,8 @@ TICKS = 36000
 FINEST = TICKS // 12
 MANY_CELLS = 1_000_000
 EPSILON = 1e-9
+Shift = tuple[Level, int, float, int]
+"""A level, the whole cells it does in a slot, the rest of a cell, and how many cells it finishes within the slot."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Costs:
         back_from_hold: Energy of coming back from a hold.
         hour: gCO2e per kW for every hour until the end, whatever is done in it (the price on time).
         stop_rate: Chance per hour of work that the job ends early.
+        taken: gCO2e per kW for every hour that the device is taken, running or held (embodied emissions).
 
     """
 
@@ -50,6 +53,7 @@ class Costs:
     back_from_hold: float = 0.0
     hour: float = 0.0
     stop_rate: float = 0.0
+    taken: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -153,16 +157,80 @@ def solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail)
     highest = np.minimum(cells, np.floor((most[-1] - most + tail.capacity) / unit + 1e-6).astype(int) + 1).tolist()
     lengths, prices = hours.tolist(), intensity.tolist()
     shifts = {length: _shifts(length, costs.levels, left, unit) for length in set(lengths)}
-    for slot in range(len(hours) - 1, -1, -1):
-        low, high = lowest[slot], highest[slot]
-        if low <= high:
-            now, later = table[slot, :, low : high + 1], table[slot + 1]
-            _run(now[0], later[0], low, high, lengths[slot], prices[slot], costs, shifts[lengths[slot]], left, weight)
-            _pause(now, later[:, low : high + 1], low, high, lengths[slot], prices[slot], costs, weight)
+    plain = weight is None and not switches and not costs.hour and not costs.exit and not costs.taken
+    sweep = _sweep_plain if plain else _sweep
+    sweep(table, lowest, highest, lengths, prices, costs, shifts, left, weight)
     return values
 
 
-def _shifts(length: float, levels: tuple[Level, ...], left: Array, unit: float) -> list[tuple[Level, int, float, int]]:
+def _sweep(
+    table: Array,
+    lowest: list[int],
+    highest: list[int],
+    lengths: list[float],
+    prices: list[float],
+    costs: Costs,
+    shifts: dict[float, list[Shift]],
+    left: Array,
+    weight: Array | None,
+) -> None:
+    """Fill the table from the last slot to the first."""
+    for slot in range(len(lengths) - 1, -1, -1):
+        low, high, length, price = lowest[slot], highest[slot], lengths[slot], prices[slot]
+        if low <= high:
+            now, later = table[slot, :, low : high + 1], table[slot + 1]
+            _run(now[0], later[0], low, high, length, price, costs, shifts[length], left, weight)
+            _pause(now, later[:, low : high + 1], low, high, length, price, costs, weight)
+
+
+def _sweep_plain(
+    table: Array,
+    lowest: list[int],
+    highest: list[int],
+    lengths: list[float],
+    prices: list[float],
+    costs: Costs,
+    shifts: dict[float, list[Shift]],
+    left: Array,
+    weight: Array | None,
+) -> None:
+    """Do what :func:`_sweep` does where only running, holding and coming back from an exit cost anything.
+
+    That is most plans. Their tables are small, so that the number of calls is what takes the time.
+    """
+    on, out = list(table[:, 0]), list(table[:, 1])
+    back, hold, may_exit = costs.back_from_exit, costs.hold_power, costs.may_exit
+    simple = len(costs.levels) == 1
+    power, speed = costs.levels[0].power, costs.levels[0].speed
+    add, minimum, multiply = np.add, np.minimum, np.multiply
+    later, gone = on[-1], out[-1]
+    for slot in range(len(lengths) - 1, -1, -1):
+        low, stop, length, price = lowest[slot], highest[slot] + 1, lengths[slot], prices[slot]
+        now, away = on[slot], out[slot]
+        if low < stop:
+            run, wait = now[low:stop], gone[low:stop]
+            _, whole, part, finish = shifts[length][0]
+            if simple and not part:
+                first = finish if finish > low else low
+                if first > low:
+                    last = first if first < stop else stop
+                    multiply(left[low:last], power / speed * price, out=run[: last - low])
+                if first < stop:
+                    add(later[first - whole : stop - whole], length * power * price, out=now[first:stop])
+            else:
+                _run(run, later, low, stop - 1, length, price, costs, shifts[length], left, weight)
+            if back:
+                minimum(run + back * price, wait, out=away[low:stop])
+            else:
+                minimum(run, wait, out=away[low:stop])
+            if hold is not None:
+                minimum(run, later[low:stop] + length * hold * price, out=run)
+            if may_exit:
+                minimum(run, wait, out=run)
+        later, gone = now, away
+
+
+def _shifts(length: float, levels: tuple[Level, ...], left: Array, unit: float) -> list[Shift]:
     """Return for each level: whole cells done in a slot, the rest of a cell, how many cells finish within the slot."""
     shifts = []
     for level in levels:
@@ -182,7 +250,7 @@ def _run(
     length: float,
     intensity: float,
     costs: Costs,
-    shifts: list[tuple[Level, int, float, int]],
+    shifts: list[Shift],
     left: Array,
     weight: Array | None,
 ) -> None:
@@ -190,7 +258,7 @@ def _run(
     best: Array | None = None
     for level, whole, part, finish in shifts:
         first = max(low, finish)
-        hour = level.power * intensity + costs.hour
+        hour = level.power * intensity + costs.hour + costs.taken
         if best is None and first == low and not part and weight is None:
             best = np.add(later[low - whole : high + 1 - whole], length * hour, out=run)
             continue
@@ -225,16 +293,19 @@ def _pause(
     """Compare the cost of working, in the first row of ``now``, with that of a pause, and fill in the other rows."""
     _, held, out = _rows(len(now))
     price: float | Array = intensity if weight is None else intensity * weight[low : high + 1]
-    run, wait = now[0], later[out]
+    run, left, wait = now[0], now[out], later[out]
     if costs.hour:
         wait = wait + (costs.hour * length if weight is None else costs.hour * length * weight[low : high + 1])
-    np.add(run, costs.back_from_exit * price, out=now[out])
-    np.minimum(now[out], wait, out=now[out])
+    if costs.back_from_exit:
+        np.add(run, costs.back_from_exit * price, out=left)
+        np.minimum(left, wait, out=left)
+    else:
+        np.minimum(run, wait, out=left)
     if held:
         np.add(run, costs.back_from_hold * price, out=now[held])
     if costs.hold_power is not None:
         alive: float | Array = 1.0 if weight is None else weight[low : high + 1]
-        hold = later[held] + length * (costs.hold_power * price + costs.hour * alive)
+        hold = later[held] + length * (costs.hold_power * price + (costs.hour + costs.taken) * alive)
         if held:
             np.minimum(now[held], hold, out=now[held])
             hold += costs.hold * price

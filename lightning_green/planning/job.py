@@ -69,7 +69,8 @@ class Job:
         pauses: The pauses that are possible: ``"hold"``, ``"exit"``, both or none.
         state: What the job is doing now.
         min_saving: Fraction of run-now gCO2e below which a pause is not worth it.
-        caution: How many standard deviations of its own uncertainty a pause has to save.
+        caution: How many standard deviations of its own uncertainty a hold has to save, and an exit a quarter of it.
+            Without a spread of the forecast there is no such margin.
         safety: Fraction of the work left that is kept free before the deadline, against a speed measured too high.
         exit_cost: Energy of leaving (a checkpoint), in hours at full power, where it is not part of ``resume_cost``.
         hold_cost: Energy of going into a hold, in hours at full power.
@@ -77,6 +78,10 @@ class Job:
         delay_price: What an hour more until the end is worth, in gCO2e per hour and kW of full power. With it, a job
             without a deadline may wait or slow down for as long as that pays.
         budget: Emissions that the work left may cause, in gCO2e per kW of full power; None for no limit.
+        idle_power: Fraction of full power that the device draws without any job. With it, only what is drawn above
+            counts (the incremental account); with 0, all that is drawn while the device is taken (the attributed one).
+        embodied_rate: Embodied emissions of the device in gCO2e per hour and kW of full power, for every hour that it
+            is taken, running or held.
         stop_rate: Chance per hour of work that the job ends early (early stopping), at most 1. ``work_hours`` is then
             the most that there can be.
 
@@ -93,13 +98,15 @@ class Job:
     pauses: frozenset[str] = PAUSES
     state: State = "running"
     min_saving: float = 0.0
-    caution: float = 0.0
+    caution: float = 0.5
     safety: float = 0.02
     exit_cost: float = 0.0
     hold_cost: float = 0.0
     hold_resume_cost: float = 0.0
     delay_price: float = 0.0
     budget: float | None = None
+    idle_power: float = 0.0
+    embodied_rate: float = 0.0
     stop_rate: float = 0.0
 
     def __post_init__(self) -> None:
@@ -113,9 +120,16 @@ class Job:
             check_number(name, getattr(self, name), 0.0, 1.0)
         check_number("caution", self.caution)
         check_number("delay_price", self.delay_price)
+        check_number("idle_power", self.idle_power, 0.0, 1.0)
+        check_number("embodied_rate", self.embodied_rate, unit="gCO2e per hour and kW")
         if self.budget is not None:
             check_number("budget", self.budget)
         object.__setattr__(self, "levels", _check_levels(self.levels))
+        least = min(level.power for level in self.levels)
+        if self.idle_power >= least:
+            raise ValueError(
+                f"`idle_power` should be below the power of every level ({least:g}), got {self.idle_power!r}."
+            )
         object.__setattr__(self, "pauses", _check_pauses(self.pauses))
         if self.state not in get_args(State):
             raise ValueError(f"`state` should be one of {', '.join(get_args(State))}, got {self.state!r}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ class Path:
         levels: Index of the operating point of each slot; -1 for a pause.
         hours: Length that each slot is in use, in hours: shorter than the slot only where the work gets done in it.
         energy: Expected energy of each slot in hours at full power, switches included.
+        taken: Expected hours of each slot in which the device is taken, running or held.
         undone: Work left after the last slot, in hours at full speed.
 
     """
@@ -37,6 +38,7 @@ class Path:
     levels: tuple[int, ...]
     hours: tuple[float, ...]
     energy: Array
+    taken: Array
     undone: float
 
     def paused(self) -> bool:
@@ -53,9 +55,9 @@ def follow(
     first: Collection[Action] = ("run", "throttle", "hold", "exit"),
 ) -> Path:
     """Return the cheapest path from ``state`` whose first action is one of ``first``."""
-    left, work = values.work, values.work
+    left, work, to_go = values.work, values.work, _cost_to_go(values)
     actions: list[Action] = []
-    levels, used, energy = [], [], []
+    levels, used, energy, taken = [], [], [], []
     for slot, (length, price) in enumerate(zip(hours.tolist(), intensity.tolist(), strict=True)):
         if left <= EPSILON:
             break
@@ -67,9 +69,9 @@ def follow(
             action, _, took, drawn, rest = option
             if slot == 0 and action not in first:
                 continue
-            total = alive * (drawn * price + costs.hour * took)
+            total = alive * (drawn * price + (costs.hour + (action != "exit") * costs.taken) * took)
             if rest > EPSILON:
-                total += _cost_to_go(values, slot + 1, STATES[action], rest)
+                total += to_go(slot + 1, STATES[action], rest)
             if total < best * (1 - TIE) or best == math.inf > total:
                 best, chosen = total, option
         action, level, took, drawn, left = chosen
@@ -77,22 +79,29 @@ def follow(
         levels.append(level)
         used.append(took)
         energy.append(alive * drawn)
+        taken.append(0.0 if action == "exit" else alive * took)
         state = STATES[action]
-    drawn_all = np.zeros(len(hours))
-    drawn_all[: len(energy)] = energy
-    return Path(tuple(actions), tuple(levels), tuple(used), drawn_all, left if left > EPSILON else 0.0)
+    spent = np.zeros((2, len(hours)))
+    spent[:, : len(energy)] = energy, taken
+    return Path(tuple(actions), tuple(levels), tuple(used), spent[0], spent[1], left if left > EPSILON else 0.0)
 
 
-def _cost_to_go(values: Values, slot: int, state: int, left: float) -> float:
-    """Return the cost to go with ``left`` hours of work; between two cells it is on the line through them."""
-    place = values.cells - (values.work - left) / values.unit
-    below = math.floor(place + 1e-6)
-    part, row, item = place - below, values.rows[state], values.table.item
-    if part < 1e-6 and below > 0:
-        return item(slot, row, below)
-    if below < 1:
-        return item(slot, row, 1) * left / (values.work - (values.cells - 1) * values.unit)
-    return (1 - part) * item(slot, row, below) + part * item(slot, row, below + 1)
+def _cost_to_go(values: Values) -> Callable[[int, int, float], float]:
+    """Return a function of slot, state and hours of work left; between two cells it is on the line through them."""
+    cells, unit, work, rows, item = values.cells, values.unit, values.work, values.rows, values.table.item
+    lowest = work - (cells - 1) * unit
+
+    def to_go(slot: int, state: int, left: float) -> float:
+        place = cells - (work - left) / unit
+        below = math.floor(place + 1e-6)
+        part, row = place - below, rows[state]
+        if part < 1e-6 and below > 0:
+            return item(slot, row, below)
+        if below < 1:
+            return item(slot, row, 1) * left / lowest
+        return (1 - part) * item(slot, row, below) + part * item(slot, row, below + 1)
+
+    return to_go
 
 
 def _options(costs: Costs, state: int, left: float, length: float) -> list[tuple[Action, int, float, float, float]]:
@@ -119,10 +128,11 @@ def run_now(hours: Array, costs: Costs, state: int, work: float) -> Path:
     used = np.clip(work - before[:-1], 0.0, hours)
     slots = int((used > EPSILON).sum())
     alive = np.exp(-costs.stop_rate * np.minimum(before[:-1], work))
-    energy = used * alive
+    taken = used * alive
+    energy = taken * costs.levels[0].power
     energy[0] += (0.0, costs.back_from_hold, costs.back_from_exit)[state]
     run: Action = "run"
-    return Path((run,) * slots, (0,) * slots, tuple(used[:slots].tolist()), energy, max(0.0, work - before[-1]))
+    return Path((run,) * slots, (0,) * slots, tuple(used[:slots].tolist()), energy, taken, max(0.0, work - before[-1]))
 
 
 def deviation(difference: Array, spread: Array, edges: Array) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ LONGEST_HOURS = 14 * 24.0
 """How far a plan looks; work beyond is priced at the mean of the cheapest hours that it needs."""
 CLOCKS_DIFFER = timedelta(minutes=5)
 WAIT_WITHOUT_DEADLINE = 96.0
+EXIT_CAUTION = 0.25
+"""An exit that was wrong costs a restart, a hold that was wrong all of its energy: an exit needs less of a margin."""
 STATES = {"running": RUNNING, "throttled": RUNNING, "held": HELD, "out": OUT}
 WORK: tuple[Action, ...] = ("run", "throttle")
 PAUSE: tuple[Action, ...] = ("hold", "exit")
@@ -147,13 +150,13 @@ class _Task:
     def state(self) -> int:
         return STATES[self.job.state]
 
-    @property
+    @cached_property
     def costs(self) -> Costs:
         job = self.job
         waiting = self.to_deadline is not None or job.delay_price > 0
         return Costs(
-            levels=self.levels,
-            hold_power=job.hold_power if waiting and "hold" in job.pauses else None,
+            levels=tuple(Level(level.power - job.idle_power, level.speed) for level in self.levels),
+            hold_power=max(0.0, job.hold_power - job.idle_power) if waiting and "hold" in job.pauses else None,
             may_exit=waiting and "exit" in job.pauses,
             exit=job.exit_cost,
             back_from_exit=job.resume_cost,
@@ -161,9 +164,10 @@ class _Task:
             back_from_hold=job.hold_resume_cost,
             hour=job.delay_price,
             stop_rate=job.stop_rate,
+            taken=job.embodied_rate,
         )
 
-    @property
+    @cached_property
     def tail(self) -> Tail:
         """What can be done after the last slot, and at what price: that of the cheapest hours that it takes."""
         if self.to_deadline is None:
@@ -173,16 +177,20 @@ class _Task:
         share = self.job.work_hours / (self.horizon + spare) if math.isfinite(spare) else 1.0
         ordered = np.sort(self.slots.values)
         cheapest = ordered[: max(1, math.ceil(min(1.0, share) * len(ordered)))]
-        return Tail(float(cheapest.mean()) + self.job.delay_price, min(spare, self.job.work_hours))
+        power = self.costs.levels[0].power
+        hour = float(cheapest.mean()) * power + self.job.embodied_rate + self.job.delay_price
+        return Tail(hour, min(spare, self.job.work_hours))
 
-    @property
+    @cached_property
     def baseline(self) -> Path:
         return run_now(self.slots.hours, self.costs, self.state, self.job.work_hours)
 
     def emissions(self, path: Path) -> float:
         """Return the expected emissions of ``path`` in gCO2e per kW of full power."""
-        beyond = path.undone * float(self.slots.values.mean()) if path.undone else 0.0
-        return float(path.energy @ self.slots.values) + beyond
+        rate, beyond = self.job.embodied_rate, 0.0
+        if path.undone:
+            beyond = path.undone * (float(self.slots.values.mean()) * self.costs.levels[0].power + rate)
+        return float(path.energy @ self.slots.values) + rate * float(path.taken.sum()) + beyond
 
     def price(self, path: Path) -> float:
         """Return the emissions and the price of the time of ``path``: what the plan is to make least."""
@@ -216,7 +224,8 @@ class _Task:
         if job.caution and path.actions[0] in PAUSE:
             on = follow(values, slots.hours, slots.values, costs, self.state, first=WORK)
             gain, noise = self.price(on) - self.price(path), self.spread(on, path)
-            if noise is not None and gain < job.caution * noise:
+            asked = job.caution * (1.0 if path.actions[0] == "hold" else EXIT_CAUTION)
+            if noise is not None and gain < asked * noise:
                 scale = max(self.emissions(baseline), EPSILON)
                 return on, (
                     f"Go on: a pause now would save {gain / scale:.1%} of running now, which is within the "
@@ -270,12 +279,14 @@ class _Task:
     def answer(self, path: Path, why: str | None, *, late: float, notes: tuple[str, ...], undone: float = 0.0) -> Plan:
         """Return ``path`` as a plan."""
         now, edges, prices = self.now, self.slots.edges.tolist(), self.slots.values.tolist()
-        energy = path.energy.tolist()
+        energy, taken, rate = path.energy.tolist(), path.taken.tolist(), self.job.embodied_rate
         made, start = [], now
         for index, (action, level, hours) in enumerate(zip(path.actions, path.levels, path.hours, strict=True)):
             stop = now + timedelta(hours=edges[index] + hours)
             point = self.levels[level] if level >= 0 else None
-            made.append(Slot(start, stop, action, point, prices[index], energy[index] * prices[index]))
+            made.append(
+                Slot(start, stop, action, point, prices[index], energy[index] * prices[index] + rate * taken[index])
+            )
             start = stop
         if path.undone:
             start = start + timedelta(hours=path.undone)

@@ -23,10 +23,10 @@ def load(name, processes, rank, folder):
 
 @pytest.mark.distributed
 @pytest.mark.slow
-def test_two_ranks_have_the_masks_of_one(tmp_path):
+def test_two_ranks_have_the_masks_scales_and_adapters_of_one(tmp_path):
     names = ["magnitude", "random", "rigl", "2:4"]
     for processes in (1, 2):
-        fit(names, processes, tmp_path)
+        fit([*names, "quantised", "distilled"], processes, tmp_path)
     for name in names:
         alone, first, second = (load(name, *which, tmp_path) for which in ((1, 0), (2, 0), (2, 1)))
         assert_equal(first, second, name)
@@ -35,3 +35,13 @@ def test_two_ranks_have_the_masks_of_one(tmp_path):
         for key, mask in masks.items():
             assert (first["weights"][key][~mask] == 0).all()
             assert not mask.all()
+    alone, first, second = (load("quantised", *which, tmp_path) for which in ((1, 0), (2, 0), (2, 1)))
+    assert_equal(first, second, "quantised")
+    for key, seen in first["callback"]["ranges"].items():
+        assert seen["count"] == alone["callback"]["ranges"][key]["count"] > 0
+        assert torch.allclose(seen["range"], alone["callback"]["ranges"][key]["range"], rtol=1e-3)
+    alone, first, second = (load("distilled", *which, tmp_path) for which in ((1, 0), (2, 0), (2, 1)))
+    assert_equal(first, second, "distilled")
+    # The ranks' losses are means over their own halves, so one rank's gradient is theirs but for rounding.
+    ours, theirs = (state["callback"]["adapters"]["weights"]["1"] for state in (first, alone))
+    assert torch.allclose(ours, theirs, atol=1e-3)

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
+from lightning_green.callbacks.distillation import KnowledgeDistillation
 from lightning_green.callbacks.pruning import Pruning
+from lightning_green.callbacks.quantization import QuantizationAwareTraining
 
 
 class Lit(pl.LightningModule):
@@ -34,10 +36,17 @@ class Lit(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.05, momentum=0.9)
 
 
+def teacher():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(12, 48), nn.ReLU(), nn.Linear(48, 4))
+
+
 CALLBACKS = {
     "magnitude": lambda: Pruning(0.7),
     "random": lambda: Pruning(0.7, criterion="random"),
     "rigl": lambda: Pruning(0.7, criterion="rigl", every_n_steps=3),
+    "quantised": lambda: QuantizationAwareTraining(begin=0.3, freeze=0.9),
+    "distilled": lambda: KnowledgeDistillation(teacher(), {"hint": 1.0, "standardised": 1.0}, layers={"1": "1"}),
     "2:4": lambda: Pruning(granularity="2:4", criterion="gradient"),
 }
 

@@ -2,11 +2,14 @@ import builtins
 
 import pytest
 
+from lightning_green.energy.auto import AutoMeter
 from lightning_green.energy.build import build_meter
 from lightning_green.energy.carbontracker import CarbonTrackerMeter
 from lightning_green.energy.codecarbon import CodeCarbonMeter
 from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.energy.none import NoMeter
+from lightning_green.energy.nvml import NvmlMeter
+from lightning_green.energy.rapl import RaplMeter
 
 
 def test_every_way_to_name_a_meter():
@@ -14,7 +17,9 @@ def test_every_way_to_name_a_meter():
     assert build_meter(meter) is meter
     assert isinstance(build_meter(None), NoMeter)
     assert isinstance(build_meter("none"), NoMeter)
-    assert isinstance(build_meter("auto"), CodeCarbonMeter)
+    assert isinstance(build_meter("auto"), AutoMeter)
+    assert isinstance(build_meter("nvml"), NvmlMeter)
+    assert isinstance(build_meter("rapl"), RaplMeter)
     assert isinstance(build_meter("codecarbon"), CodeCarbonMeter)
     assert isinstance(build_meter("carbontracker"), CarbonTrackerMeter)
     assert build_meter(250).watts == {"other": 250.0}
@@ -22,7 +27,9 @@ def test_every_way_to_name_a_meter():
 
 
 def test_unknown_meters_list_the_choices():
-    with pytest.raises(ValueError, match='`meter` should be a Meter, "auto", "codecarbon", "carbontracker"'):
+    with pytest.raises(
+        ValueError, match='`meter` should be a Meter, "auto", "nvml", "rapl", "codecarbon", "carbontracker"'
+    ):
         build_meter("wattmeter")
     with pytest.raises(TypeError, match='`meter` should be a Meter, "auto"'):
         build_meter([3.0])

@@ -200,14 +200,30 @@ def test_min_saving_stops_a_pause_that_saves_less():
 
 def test_caution_asks_for_more_than_noise():
     values, spread = [150, 100, 100, 100, 100, 100], [60.0] * 6
-    careless = plan(job(4, 6), hourly(values, spread=spread), START)
+    careless = plan(job(4, 6, caution=0.0), hourly(values, spread=spread), START)
     assert careless.slots[0].action == "exit"
     assert careless.saving_std > 0
-    careful = plan(job(4, 6, caution=2.0), hourly(values, spread=spread), START)
+    careful = plan(job(4, 6, caution=4.0), hourly(values, spread=spread), START)
     assert careful.slots[0].action == "run"
     assert "uncertainty" in careful.reason
-    certain = plan(job(4, 6, caution=2.0), hourly(values, spread=[1.0] * 6), START)
+    assert plan(job(4, 6), hourly(values, spread=spread), START).slots[0].action == "exit"
+    certain = plan(job(4, 6, caution=4.0), hourly(values, spread=[1.0] * 6), START)
     assert certain.slots[0].action == "exit"
+
+
+def test_a_hold_asks_for_four_times_the_margin_of_an_exit():
+    values, spread = [150, 100, 100, 100, 100, 100], [60.0] * 6
+    free = {"hold_power": 0.0, "resume_cost": 0.0}
+    for caution, pauses in ((0.5, "X"), (0.9, "H"), (0.5, "H"), (1.0, "H"), (3.0, "X"), (6.0, "X")):
+        allowed = frozenset({"exit" if pauses == "X" else "hold"})
+        answer = plan(job(4, 6, caution=caution, pauses=allowed, **free), hourly(values, spread=spread), START)
+        pays = caution * (0.25 if pauses == "X" else 1.0) * answer_noise(spread) < 50
+        assert (actions(answer)[0] == pauses) == pays, (caution, pauses)
+
+
+def answer_noise(spread):
+    """Standard deviation of an hour moved from now to the fifth hour, by hand: errors fade over 12 hours."""
+    return math.sqrt(2 * spread[0] ** 2 * (1 - math.exp(-4 / 12)))
 
 
 def test_forecast_from_the_future_is_refused():
@@ -262,3 +278,33 @@ def test_job_that_may_stop_early_waits_less_for_its_end():
     unsure = plan(job(10, 24, hold_power=0.5, pauses=frozenset({"hold"}), stop_rate=0.9), hourly(values), START)
     assert unsure.run_now_gco2e_per_kw < sure.run_now_gco2e_per_kw
     assert unsure.gco2e_per_kw <= unsure.run_now_gco2e_per_kw
+
+
+def test_incremental_account_counts_only_what_is_drawn_above_idle():
+    """An owned machine idles anyway: what a hold draws above that is little, so it may pay where it did not."""
+    values = [500] * 4 + [300] * 8
+    holds = {"pauses": frozenset({"hold"}), "hold_power": 0.45}
+    attributed = plan(job(6, 12, **holds), hourly(values), START)
+    incremental = plan(job(6, 12, idle_power=0.25, **holds), hourly(values), START)
+    assert actions(attributed) == "R" * 6
+    assert actions(incremental) == "HHHH" + "R" * 6
+    assert incremental.gco2e_per_kw == pytest.approx(0.2 * 2000 + 0.75 * 1800)
+    assert incremental.run_now_gco2e_per_kw == pytest.approx(0.75 * (2000 + 600))
+
+
+def test_embodied_rate_is_paid_while_the_device_is_taken():
+    """In a clean grid the hours of a hold cost more than the electricity that they save."""
+    values = [30] * 2 + [20] * 8
+    holds = {"pauses": frozenset({"hold"}), "hold_power": 0.1}
+    assert actions(plan(job(6, 10, **holds), hourly(values), START)) == "HH" + "R" * 6
+    taken = plan(job(6, 10, embodied_rate=8.0, **holds), hourly(values), START)
+    assert actions(taken) == "R" * 6
+    assert taken.gco2e_per_kw == pytest.approx(60 + 80 + 6 * 8)
+    assert sum(slot.gco2e_per_kw for slot in taken.slots) == pytest.approx(taken.gco2e_per_kw)
+    left = plan(job(6, 10, embodied_rate=8.0, resume_cost=0.0), hourly(values), START)
+    assert actions(left) == "XX" + "R" * 6
+
+
+def test_idle_power_above_a_level_is_refused():
+    with pytest.raises(ValueError, match="`idle_power` should be below the power of every level"):
+        Job(4, levels=(Level(1, 1), Level(0.5, 0.7)), idle_power=0.5)

@@ -1,4 +1,7 @@
-"""Fits on two ranks over gloo: ``python sharded.py ddp|fsdp PRECISION FOLDER``; saves what rank 0 ends with."""
+"""Fits on two ranks, DDP on CPU over gloo, FSDP on GPUs, and saves what each rank ends with.
+
+``python sharded.py ddp|fsdp PRECISION FOLDER``
+"""
 
 import sys
 from pathlib import Path
@@ -10,10 +13,6 @@ from precision_kit import Lit
 from torch.utils.data import DataLoader, DistributedSampler
 
 from lightning_green import GreenFSDPPrecision, GreenMixedPrecision
-
-
-class CPUShards(FSDPStrategy):
-    """A type of its own, because Lightning refuses `FSDPStrategy` itself on CPU."""
 
 
 class Shared(Lit):
@@ -30,8 +29,8 @@ def main(kind, precision, folder):
     green = GreenFSDPPrecision if kind == "fsdp" else GreenMixedPrecision
     module, plugin = Shared("sgd", {3} if precision == "fp16" else (), schedule=True), green(precision)
     made = pl.Trainer(
-        accelerator="cpu",
-        strategy=CPUShards() if kind == "fsdp" else "ddp",
+        accelerator="gpu" if kind == "fsdp" else "cpu",
+        strategy=FSDPStrategy() if kind == "fsdp" else "ddp",
         devices=2,
         max_epochs=1,
         plugins=[plugin],

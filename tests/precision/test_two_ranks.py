@@ -9,11 +9,16 @@ from precision_kit import Lit, fit
 
 from lightning_green import GreenMixedPrecision
 
+NEEDS_GPUS = pytest.mark.skipif(
+    torch.cuda.device_count() < 2, reason="torch's FSDP needs devices that are no CPUs: two GPUs"
+)
 SCRIPT = Path(__file__).with_name("sharded.py")
 
 
 def run(kind, precision, folder):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if kind == "ddp":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
     command = [sys.executable, str(SCRIPT), kind, precision, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -22,7 +27,13 @@ def run(kind, precision, folder):
 
 @pytest.mark.distributed
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "precision"), [("ddp", "fp16"), ("fsdp", "fp32"), ("fsdp", "bf16"), ("fsdp", "fp16")])
+@pytest.mark.parametrize(
+    ("kind", "precision"),
+    [
+        ("ddp", "fp16"),
+        *(pytest.param("fsdp", name, marks=[NEEDS_GPUS, pytest.mark.gpu]) for name in ("fp32", "bf16", "fp16")),
+    ],
+)
 def test_two_ranks_do_what_one_does(kind, precision, tmp_path):
     """Also that an overflow on one rank skips the step of both, and that the norm is that of all shards."""
     first, second = run(kind, precision, tmp_path)

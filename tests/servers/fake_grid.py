@@ -42,7 +42,7 @@ class FakeGrid:
 
     """
 
-    def __init__(self, now: datetime, truth: Callable[[datetime], float] = solar_day) -> None:
+    def __init__(self, now: datetime, truth: Callable[[datetime], float] = solar_day, port: int = 0) -> None:
         self.now, self.truth = now, truth
         self.lag, self.horizon = timedelta(0), timedelta(hours=48)
         self.faults: dict[str | None, str | None] = {}
@@ -50,7 +50,7 @@ class FakeGrid:
         self.drip_seconds, self.drip_until = 0.05, time.monotonic() + 60.0
         self.tokens = 0
         self.valid_token = ""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
@@ -63,7 +63,12 @@ class FakeGrid:
         self._server.server_close()
 
     def url(self, service: str, host: str = "127.0.0.1") -> str:
-        return f"http://{host}:{self._server.server_address[1]}/{service}"
+        return f"http://{host}:{self.port}/{service}"
+
+    @property
+    def port(self) -> int:
+        """Where it listens; the same again makes the same addresses."""
+        return int(self._server.server_address[1])
 
     def fault(self, service: str) -> str | None:
         return self.faults.get(service, self.faults.get(None))
@@ -243,6 +248,11 @@ def electricity_maps(
             "estimationMethod": "SANDBOX_MODE_DATA" if sandbox else None,
         }
 
+    if path.endswith("/zones"):
+        routes = ["carbon-intensity/latest", "carbon-intensity/history"]
+        if grid.fault("em") != "no_forecast_in_plan":
+            routes.append("carbon-intensity/forecast")
+        return 200, {"DE": {"zoneName": "Germany", "access": routes}, "FR": {"zoneName": "France", "access": ["*"]}}, {}
     if path.endswith("/latest"):
         etag = f'"{grid.now.timestamp():.0f}"'
         if headers.get("if-none-match") == etag:
@@ -385,3 +395,29 @@ def prometheus(
     newest = next(sample for sample in reversed(values) if sample[0] == newest[0])
     result = [{"metric": {}, "value": newest}]
     return 200, {"status": "success", "data": {"resultType": "vector", "result": result}}, {}
+
+
+FAULTS = (
+    *STATUS,
+    "truncated",
+    "slow_drip",
+    "drip_headers",
+    "silent",
+    "reset",
+    "redirect_away",
+    "not_json",
+    "html_200",
+    "empty",
+    "too_large",
+    "deep",
+    "null",
+    "null_newest",
+    "wrong_zone",
+    "sandbox",
+    "duplicates",
+    "unordered",
+    "clock_skew",
+    "local_times",
+    "short_forecast",
+)
+"""Every fault that more than one service may have."""

@@ -3,6 +3,9 @@
 import json
 import os
 import pickle
+import random
+import shutil
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -10,12 +13,13 @@ import threading
 import time
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from lightning_green.grid import live
 from lightning_green.grid.cache import Cache
 from lightning_green.grid.electricity_maps import ElectricityMapsSignal
-from lightning_green.grid.errors import LimitedError, RefusedError, UnreadableError
+from lightning_green.grid.errors import LimitedError, RefusedError, UnreachableError, UnreadableError
 from lightning_green.grid.http_json import HttpJsonSignal
 from lightning_green.grid.transport import Limits, Transport
 from lightning_green.grid.watttime import WattTimeSignal
@@ -113,6 +117,23 @@ def test_a_redirect_within_the_host_is_followed_and_one_to_another_host_is_not(g
         assert other.requests == []
 
 
+def test_a_certificate_that_nobody_vouches_for_is_refused(grid, tmp_path):
+    files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", *files]
+    if shutil.which("openssl") is None:
+        pytest.skip("making a certificate needs openssl")
+    subprocess.run(made, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with FakeGrid(NOW) as secure:
+        secure._server.socket = context.wrap_socket(secure._server.socket, server_side=True)
+        transport = Transport(Limits(attempts=1))
+        with pytest.raises(UnreachableError, match="cannot be reached"):
+            transport.get(f"https://127.0.0.1:{secure.port}/em/v3/x", headers={"auth-token": TOKEN})
+        transport.close()
+        assert secure.requests == []
+
+
 @pytest.mark.parametrize(
     ("fault", "error", "message"),
     [
@@ -133,6 +154,16 @@ def test_named_errors(grid, fault, error, message):
     assert TOKEN not in told
     assert "in-the-query" not in told
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_asking_leaves_the_random_numbers_of_a_training_alone(grid, build):
+    random.seed(1)
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    for name in PROVIDERS:
+        for fault in (None, "500", "reset"):
+            grid.faults = {None: fault}
+            build(name).refresh(NOW, force=True)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
 
 
 def test_tries_again_with_a_wait_only_where_that_may_help(grid):
@@ -189,6 +220,7 @@ def test_the_circuit_breaker_leaves_a_dead_source_alone(grid, build):
     assert any("answers again" in sentence for sentence in signal.news())
 
 
+@pytest.mark.slow
 def test_polls_no_more_often_than_the_data_changes(grid, build):
     signals = {name: build(name) for name in PROVIDERS}
     for minute in range(180):

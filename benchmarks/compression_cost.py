@@ -1,0 +1,126 @@
+"""What does a training step cost with pruning, distillation and fake quantisation, against the same step without?
+
+    python benchmarks/compression_cost.py --data DIR --json
+
+Real Trainer fits of a small ResNet on Fashion-MNIST; the ways take turns, and each block compares CPU seconds of the
+second of two epochs within the same round, one thread. A block of 24 steps holds one update of the masks (a training
+of 40 updates has longer between them); Lightning's own ModelPruning at the same sparsity stands beside. The channels
+go in the first epoch. Medians over the blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from compression_models import SmallResNet, data_argument, fashion_mnist, interval
+from lightning.pytorch.callbacks import Callback, ModelPruning
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_green import KnowledgeDistillation, Pruning, QuantizationAwareTraining
+
+STEPS = 24
+
+
+class Lit(pl.LightningModule):
+    """A student."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = SmallResNet(width=16, blocks=1, channels=1)
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        """Return the loss."""
+        return nn.functional.cross_entropy(self.network(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return SGD."""
+        return torch.optim.SGD(self.parameters(), 0.05, momentum=0.9)
+
+
+class Stopwatch(Callback):
+    """CPU seconds from the first batch of the second epoch to its last."""
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start after the first batch."""
+        if trainer.current_epoch == 1 and batch_idx == 1:
+            self.start = time.process_time()
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Stop."""
+        self.seconds = time.process_time() - getattr(self, "start", 0.0)
+
+
+def block(callbacks: list[Callback], loader: DataLoader[Any]) -> float:
+    torch.manual_seed(0)
+    watch = Stopwatch()
+    trainer = pl.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        callbacks=[*callbacks, watch],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Lit(), loader)
+    return watch.seconds
+
+
+def ways() -> dict[str, Callable[[], list[Callback]]]:
+    teacher = SmallResNet(width=32, blocks=1, channels=1)
+    every = STEPS // 2
+    return {
+        "plain": list,
+        "pruning": lambda: [Pruning(0.8, begin=0.0, end=1.0, every_n_steps=2 * every)],
+        "lightning_pruning": lambda: [
+            ModelPruning("l1_unstructured", amount=0.8, use_lottery_ticket_hypothesis=False, parameter_names=["weight"])
+        ],
+        "rigl": lambda: [Pruning(0.8, criterion="rigl", begin=0.0, end=1.0, every_n_steps=2 * every)],
+        "cached_distillation": lambda: [KnowledgeDistillation(teacher, cache="memory")],
+        "uncached_distillation": lambda: [KnowledgeDistillation(teacher)],
+        "qat": lambda: [QuantizationAwareTraining(begin=0.0, freeze=1.0)],
+        "pruned_training": lambda: [Pruning(0.5, "channels", begin=0.0, end=0.0)],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    data_argument(parser)
+    parser.add_argument("--blocks", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=32)
+    arguments = parser.parse_args()
+    x, y, _, _ = fashion_mnist(arguments.data)
+    torch.set_num_threads(1)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    count = STEPS * arguments.batch
+    loader = DataLoader(TensorDataset(x[:count], y[:count]), arguments.batch)
+    times: dict[str, list[float]] = {name: [] for name in ways()}
+    for _ in range(arguments.blocks):
+        for name, make in ways().items():
+            times[name].append(block(make(), loader))
+    figures: dict[str, Any] = {"n": arguments.blocks, "steps_per_block": STEPS - 1, "load_average": os.getloadavg()[0]}
+    figures["plain_step_cpu_ms"] = round(1e3 * float(np.median(times["plain"])) / (STEPS - 1), 3)
+    for name, values in times.items():
+        if name != "plain":
+            ratios = [a / b for a, b in zip(values, times["plain"], strict=True)]
+            figures[f"{name}_step_ratio"] = round(float(np.median(ratios)), 4)
+            figures[f"{name}_step_ratio_interval"] = interval(ratios)
+    print(json.dumps(figures) if arguments.json else "\n".join(f"{k}: {v}" for k, v in figures.items()))
+
+
+if __name__ == "__main__":
+    main()

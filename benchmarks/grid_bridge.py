@@ -1,0 +1,75 @@
+"""What should stand in for the carbon intensity of now while the newest measured value is some hours old?
+
+    python benchmarks/grid_bridge.py --data DIR --json
+
+Mean absolute error in gCO2e/kWh, over recorded forecasts (issued daily at 00:00 UTC) and what then came true, of: the
+last value; the forecast of this hour; and the forecast moved by what it was off by for the last value, which is what
+lightning_green.grid.snapshot does. DIR holds `<zone>_2021.csv` and `forecasts/<zone>_2021_96h.csv`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+AGES = (1, 2, 3, 4)
+WAYS = ("last_value", "forecast", "moved_forecast")
+
+
+def errors(folder: Path, zone: str) -> dict[int, np.ndarray]:
+    """Return the absolute errors of each way, shape ``(n, 3)``, for each age of the last value in hours."""
+    with open(folder / f"{zone}_2021.csv", newline="") as file:
+        came = {row["datetime"]: float(row["carbon_intensity"]) for row in csv.DictReader(file)}
+    found: dict[int, list[tuple[float, ...]]] = {age: [] for age in AGES}
+    with open(folder / "forecasts" / f"{zone}_2021_96h.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["kind"] != "lifecycle":
+                continue
+            issued = datetime.fromisoformat(row["issued_at"].replace("Z", "+00:00"))
+            said = [float(row[f"h{hour:02d}"]) for hour in range(28)]
+            true = [came.get(f"{issued + timedelta(hours=hour):%Y-%m-%dT%H:%M:%SZ}") for hour in range(28)]
+            for age in AGES:
+                for hour in range(age, 28):
+                    now, last = true[hour], true[hour - age]
+                    if now is None or last is None:
+                        continue
+                    moved = max(0.0, last + said[hour] - said[hour - age])
+                    found[age].append((abs(last - now), abs(said[hour] - now), abs(moved - now)))
+    return {age: np.array(rows) for age, rows in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, default=os.environ.get("LIGHTNING_GREEN_DATA"))
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    arguments = parser.parse_args()
+    folder = None if arguments.data is None else Path(arguments.data)
+    if folder is not None and (folder / "carbon").is_dir():
+        folder = folder / "carbon"
+    zones = [] if folder is None else sorted(path.name[: -len("_2021_96h.csv")] for path in folder.glob("forecasts/*"))
+    if folder is None or not zones:
+        print("Recorded forecasts are needed: --data DIR or LIGHTNING_GREEN_DATA.", file=sys.stderr)
+        sys.exit(2)
+    figures: dict[str, object] = {"zones": {}, "moved_is_best": 0, "compared": 0, "n": 0}
+    for zone in zones:
+        table = {}
+        for age, rows in errors(folder, zone).items():
+            means = dict(zip(WAYS, rows.mean(axis=0).round(2).tolist(), strict=True))
+            table[f"{age}h"] = means
+            figures["compared"] += 1
+            figures["moved_is_best"] += min(means, key=means.__getitem__) == "moved_forecast"
+            figures["n"] += len(rows)
+        figures["zones"][zone] = table
+        print(zone, table, file=sys.stderr)
+    print(json.dumps(figures) if arguments.json else "")
+
+
+if __name__ == "__main__":
+    main()

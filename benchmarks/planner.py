@@ -1,0 +1,306 @@
+"""How fast the planner is, whether anything beats it, and what it saves on recorded grids.
+
+    python benchmarks/planner.py --json
+    python benchmarks/planner.py --table --data DIR
+
+Figures of ``--json``:
+
+    plan_7d_5min_5levels_ms   median CPU time of a plan: half of seven days of work, slots of 5 minutes, five levels
+    plan_96h_ms               median CPU time of a plan: 48 h of work in 96 hours, one level
+    growth                    time of a plan over that of the one before it, where slots or levels are doubled
+    optimal_of_1000           random small jobs on which SciPy's mixed-integer solver finds nothing better
+    n                         plans behind each median
+
+With ``--json --backtest --data DIR`` (or LIGHTNING_GREEN_DATA) also ``backtest``: mean saving, share of the optimum and
+the worst zone for three jobs of 24 h in 48 h on every zone of DIR/carbon that has forecasts; about ten minutes.
+``--table`` prints all of that as Markdown instead; it is the table of docs/planner.md. ``--choices`` tries other
+constants of the correction and other margins on the same zones, a run every sixth day. Everything runs on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import sys
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from lightning_green.planning import Forecast, Job, Level, correction, plan, policies
+from lightning_green.planning.archive import Archive, read_archive
+from lightning_green.planning.backtest import Backtest
+from lightning_green.planning.planner_policy import PlannerPolicy
+from lightning_green.planning.results import as_markdown, mean_of, zone_table
+
+START = datetime(2024, 5, 1, tzinfo=timezone.utc)
+LEVELS = (Level(1, 1), Level(0.9, 0.96), Level(0.78, 0.9), Level(0.65, 0.8), Level(0.5, 0.65))
+JOBS = {
+    "exit and hold, resume 0.1 h": Backtest(),
+    "hold only at 20 %": Backtest(pauses=frozenset({"hold"}), resume_hours=0.0),
+    "throttle 0.78:0.90, exit and hold, resume 0.1 h": Backtest(throttle=(Level(0.78, 0.9),)),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--choices", action="store_true", help="print what other constants would have saved")
+    parser.add_argument("--backtest", action="store_true", help="add the backtest to the JSON object")
+    parser.add_argument("--table", action="store_true", help="print the backtest as Markdown")
+    parser.add_argument(
+        "--data", type=Path, default=os.environ.get("LIGHTNING_GREEN_DATA"), help="folder of the traces"
+    )
+    parser.add_argument("--jobs", type=int, default=1000, help="random jobs to check against the solver")
+    parser.add_argument("--n", type=int, default=30, help="plans behind each median")
+    options = parser.parse_args()
+    carbon = None if options.data is None else Path(options.data) / "carbon"
+    if (options.table or options.choices or options.backtest) and (carbon is None or not carbon.is_dir()):
+        print("That needs recorded grids: give --data DIR or LIGHTNING_GREEN_DATA.", file=sys.stderr)
+        return 2
+    if options.table or options.choices:
+        (print_choices if options.choices else print_tables)(carbon)
+        return 0
+    figures = {
+        "plan_7d_5min_5levels_ms": round(plan_ms(7 * 24, 5, LEVELS, options.n), 2),
+        "plan_96h_ms": round(plan_ms(96, 60, LEVELS[:1], 5 * options.n), 3),
+        "growth": growth(options.n),
+        f"optimal_of_{options.jobs}": sum(nothing_is_better(seed) for seed in range(options.jobs)),
+        "n": options.n,
+    }
+    if options.backtest:
+        figures["backtest"] = {name: brief(run_zones(test, carbon)) for name, test in JOBS.items()}
+    print(json.dumps(figures) if options.json else json.dumps(figures, indent=2))
+    return 0
+
+
+def plan_ms(hours: int, minutes: int, levels: tuple[Level, ...], n: int) -> float:
+    """Return the median time of a plan in milliseconds of one core, the forecast being at hand."""
+    count = hours * 60 // minutes
+    rng = np.random.default_rng(0)
+    values = 300 + 100 * np.sin(np.arange(count) * minutes / 1440 * 2 * np.pi) + rng.normal(0, 10, count)
+    forecast = Forecast([START + timedelta(minutes=minutes * index) for index in range(count)], values)
+    job = Job(hours / 2, deadline=START + timedelta(hours=hours), levels=levels)
+    times = []
+    for _ in range(n + 2):
+        begin = time.process_time()
+        plan(job, forecast, START)
+        times.append(time.process_time() - begin)
+    return statistics.median(times[2:]) * 1e3
+
+
+def growth(n: int) -> dict[str, list[float]]:
+    """Return how many times longer a plan takes where its slots, or its levels, are about twice as many."""
+    slots = [plan_ms(hours, 60, LEVELS[:1], n) for hours in (24, 48, 96, 192)]
+    levels = [plan_ms(96, 60, LEVELS[:count], n) for count in (1, 2, 4)]
+    return {
+        "slots_24_48_96_192": [round(after / before, 2) for before, after in itertools.pairwise(slots)],
+        "levels_1_2_4": [round(after / before, 2) for before, after in itertools.pairwise(levels)],
+    }
+
+
+def nothing_is_better(seed: int) -> bool:
+    """Return whether a general solver finds no better actions than the planner for a random small job."""
+    rng = np.random.default_rng(seed)
+    slots = int(rng.integers(4, 13))
+    values = rng.uniform(10, 800, slots)
+    levels = (LEVELS[0], *(LEVELS[index] for index in sorted(rng.choice([1, 2, 3, 4], int(rng.integers(0, 3)), False))))
+    job = Job(
+        round(float(rng.uniform(0.3, slots)), 1),
+        deadline=START + timedelta(hours=slots),
+        levels=levels,
+        hold_power=float(rng.choice([0.0, 0.1, 0.2, 0.5])),
+        resume_cost=float(rng.choice([0.0, 0.1, 0.5])),
+        exit_cost=float(rng.choice([0.0, 0.1])),
+        hold_cost=float(rng.choice([0.0, 0.05])),
+        hold_resume_cost=float(rng.choice([0.0, 0.05])),
+        pauses=frozenset(name for name in ("hold", "exit") if rng.random() < 0.8),
+        state=str(rng.choice(["running", "held", "out"])),
+        safety=0.0,
+    )
+    forecast = Forecast([START + timedelta(hours=index) for index in range(slots)], values)
+    planned = plan(job, forecast, START).gco2e_per_kw
+    return planned <= least_by_milp(job, values) * (1 + 1e-6) + 1e-6
+
+
+def least_by_milp(job: Job, values: np.ndarray) -> float:
+    """Return the least emissions of ``job`` in hourly slots, as a mixed-integer programme.
+
+    Binary: ``run[l, t]``, ``hold[t]``, ``exit[t]``, ``over[t]`` (the work is done), one of them a slot, and the four
+    switches. Continuous: the part of a slot that is used, whole but in the slot in which the work gets done.
+    """
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    slots, count = len(values), len(job.levels)
+    kinds = [f"run{index}" for index in range(count)] + ["hold", "exit", "over"]
+    switches = ["leave", "return", "enter", "resume", "last"]
+    names = [*kinds, *switches, *(f"used{index}" for index in range(count))]
+    place = {name: index * slots for index, name in enumerate(names)}
+    size = len(names) * slots
+    cost, rows, low, high = np.zeros(size), [], [], []
+    runs = [f"run{index}" for index in range(count)]
+
+    def at(name: str, slot: int) -> int:
+        return place[name] + slot
+
+    def add(terms: list[tuple[int, float]], least: float, most: float) -> None:
+        row = np.zeros(size)
+        for index, factor in terms:
+            row[index] += factor
+        rows.append(row)
+        low.append(least)
+        high.append(most)
+
+    before = {"running": "run", "throttled": "run", "held": "hold", "out": "exit"}[job.state]
+    for slot, value in enumerate(values.tolist()):
+        for index, level in enumerate(job.levels):
+            cost[at(f"used{index}", slot)] = level.power * value
+            # Used only where it runs; in full unless it is the last slot of work.
+            add([(at(f"used{index}", slot), 1), (at(f"run{index}", slot), -1)], -np.inf, 0)
+            add([(at(f"used{index}", slot), 1), (at(f"run{index}", slot), -1), (at("last", slot), 1)], 0, np.inf)
+        cost[at("hold", slot)] = job.hold_power * value
+        for name, energy in (
+            ("leave", job.exit_cost), ("return", job.resume_cost), ("enter", job.hold_cost),
+            ("resume", job.hold_resume_cost),
+        ):  # fmt: skip
+            cost[at(name, slot)] = energy * value
+        add([(at(name, slot), 1) for name in kinds], 1, 1)
+
+        def was(name: str, slot: int = slot) -> tuple[list[tuple[int, float]], float]:
+            """Return terms and constant of "the slot before was ``name``"."""
+            if slot == 0:
+                return [], float(before == name)
+            group = runs if name == "run" else [name]
+            return [(at(part, slot - 1), 1.0) for part in group], 0.0
+
+        now = {"run": [(at(part, slot), 1.0) for part in runs], "hold": [(at("hold", slot), 1.0)],
+               "exit": [(at("exit", slot), 1.0)]}  # fmt: skip
+        pairs = [("leave", "run", "exit"), ("leave", "hold", "exit"), ("return", "exit", "run"),
+                 ("enter", "run", "hold"), ("resume", "hold", "run")]  # fmt: skip
+        for switch, source, target in pairs:
+            terms, constant = was(source)
+            negative = [(index, -factor) for index, factor in (*terms, *now[target])]
+            add([(at(switch, slot), 1), *negative], constant - 1, np.inf)
+        terms, constant = was("exit")
+        add([*terms, *now["hold"]], -np.inf, 1 - constant)  # out never becomes held
+        if "exit" not in job.pauses:  # a job that is out may stay out, but does not leave again
+            add([*now["exit"], *((index, -factor) for index, factor in terms)], -np.inf, constant)
+        if slot:
+            add([(at("over", slot), 1), (at("over", slot - 1), -1)], 0, np.inf)
+            add([(at("over", slot), 1), (at("over", slot - 1), -1), (at("last", slot - 1), -1)], -np.inf, 0)
+            add([(at("over", slot), 1), (at("last", slot - 1), -1)], 0, np.inf)
+        else:
+            add([(at("over", 0), 1)], 0, 0)
+    speeds = [
+        (at(f"used{index}", slot), level.speed) for index, level in enumerate(job.levels) for slot in range(slots)
+    ]
+    add(speeds, job.work_hours, job.work_hours)
+    whole, top = np.ones(size), np.ones(size)
+    for index in range(count):
+        whole[place[f"used{index}"] : place[f"used{index}"] + slots] = 0
+    if "hold" not in job.pauses:
+        top[place["hold"] : place["hold"] + slots] = 0
+    answer = milp(
+        cost, constraints=LinearConstraint(np.array(rows), low, high), integrality=whole, bounds=Bounds(0, top),
+        options={"mip_rel_gap": 0.0},
+    )  # fmt: skip
+    if answer.x is None:
+        raise RuntimeError(f"The solver finds no way to do {job} in {slots} slots: {answer.message}")
+    return float(answer.fun)
+
+
+def run_zones(test: Backtest, carbon: Path) -> list:
+    """Return the results of every zone that has forecasts."""
+    return [
+        {"zone": name, "runs": len(test.starts(archive)), "policies": test.run(archive)}
+        for name, archive in zones(carbon)
+    ]
+
+
+def zones(carbon: Path) -> list[tuple[str, Archive]]:
+    """Return every zone that has forecasts."""
+    pairs = [
+        (carbon / f"{forecast.name.removesuffix('_96h.csv')}.csv", forecast)
+        for forecast in sorted((carbon / "forecasts").glob("*_96h.csv"))
+    ]
+    return [(archive.zone, archive) for archive in (read_archive(*pair) for pair in pairs)]
+
+
+def brief(results: list) -> dict:
+    """Return the figures that are asked for, of the results of some zones."""
+    mean = mean_of(results)["policies"]
+    rivals = ("run_now", "deferred_start", "lowest_slots", "threshold", "online", "static_throttle",
+              "planner_no_forecast")  # fmt: skip
+    ahead = [
+        max(row["policies"][name]["saving_pct"] for name in rivals if name in row["policies"])
+        - row["policies"]["planner"]["saving_pct"]
+        for row in results
+    ]
+    return {
+        "mean_saving_pct": round(mean["planner"]["saving_pct"], 3),
+        "optimal_pct": round(mean["optimal"]["saving_pct"], 3),
+        "share_of_optimal": round(mean["planner"]["saving_pct"] / mean["optimal"]["saving_pct"], 3),
+        "worst_zone_pct": round(min(row["policies"]["planner"]["saving_pct"] for row in results), 3),
+        "most_another_policy_is_ahead_points": round(max(ahead), 3),
+        "deadline_misses": sum(row["policies"][name]["deadline_misses"] for row in results for name in row["policies"]),
+        "runs": sum(row["runs"] for row in results),
+    }
+
+
+def print_tables(carbon: Path) -> None:
+    """Print a table of savings for each of the three jobs."""
+    for name, test in JOBS.items():
+        results = run_zones(replace(test), carbon)
+        figures = brief(results)
+        print(
+            f"24 h of work in 48 h, {name} ({figures['runs']} runs, {figures['deadline_misses']} deadlines missed):\n"
+        )
+        print(as_markdown(zone_table(results)) + "\n", flush=True)
+
+
+def print_choices(carbon: Path) -> None:
+    """Print saving and harm where a constant or the margin is another one."""
+    archives = [archive for _, archive in zones(carbon)]
+    constants = {"as they are": {}, "bias of 14 days": {"BIAS_DAYS": 14}, "bias in full": {"BIAS_TRUST": 1.0},
+                 "no bias": {"BIAS_TRUST": 0.0}, "prior of 10 days": {"PRIOR_DAYS": 10.0},
+                 "nothing learned": {"PRIOR_DAYS": 1e9}}  # fmt: skip
+    names = [archive.zone for archive in archives]
+    rows = [["exit, saving %", *names, "mean", "harm %"]]
+    for name, changes in constants.items():
+        usual = {key: getattr(correction, key) for key in changes}
+        for key, value in changes.items():
+            setattr(correction, key, value)
+        rows.append([name, *tried(JOBS["exit and hold, resume 0.1 h"], archives, {})])
+        for key, value in usual.items():
+            setattr(correction, key, value)
+    rows.append(["as published", *tried(JOBS["exit and hold, resume 0.1 h"], archives, {"correct": False})])
+    print(as_markdown(rows) + "\n", flush=True)
+    for job in ("exit and hold, resume 0.1 h", "hold only at 20 %"):
+        rows = [[f"{job}, saving %", *names, "mean", "harm %"]]
+        rows += [
+            [f"caution {caution:g}", *tried(JOBS[job], archives, {"caution": caution})] for caution in (0.0, 0.5, 1.0)
+        ]
+        print(as_markdown(rows) + "\n", flush=True)
+
+
+def tried(test: Backtest, archives: list[Archive], options: dict) -> list[str]:
+    """Return the planner's saving in each zone, the mean, and what the runs that did worse lost, of all emissions."""
+    test, savings, harms = replace(test, every_days=6), [], []
+    for archive in archives:
+        policy, starts = PlannerPolicy(**options), test.starts(archive)
+        made = [test.replay(archive, start, policy).attributed for start in starts]
+        base = [test.replay(archive, start, policies.run_now).attributed for start in starts]
+        savings.append(100 * (1 - sum(made) / sum(base)))
+        harms.append(100 * sum(max(0.0, one - other) for one, other in zip(made, base, strict=True)) / sum(base))
+    return [f"{value:.2f}" for value in (*savings, statistics.mean(savings))] + [f"{statistics.mean(harms):.3f}"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

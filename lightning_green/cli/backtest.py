@@ -1,0 +1,114 @@
+"""``lightning-green backtest``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, NoReturn, cast
+
+import typer
+
+from lightning_green.planning.archive import Scope, read_archive
+from lightning_green.planning.backtest import Backtest
+from lightning_green.planning.job import Level
+from lightning_green.planning.results import ZoneResult, as_text, mean_of, policy_table, zone_table
+
+BAD_USAGE = 2
+
+
+def backtest(
+    actual: Annotated[
+        list[Path], typer.Option(help="CSV of hourly intensities: datetime, carbon_intensity. Once for each zone.")
+    ],
+    forecast: Annotated[
+        list[Path] | None,
+        typer.Option(help="CSV of its forecasts: issued_at, kind, h00, h01, ... In the order of --actual."),
+    ] = None,
+    work_hours: Annotated[float, typer.Option(help="Work in hours at full power.")] = 24.0,
+    window_hours: Annotated[float, typer.Option(help="Hours from the start to the deadline.")] = 48.0,
+    hold_power: Annotated[float, typer.Option(help="Fraction of full power drawn while held.")] = 0.2,
+    resume_hours: Annotated[float, typer.Option(help="Energy of an exit and return, in hours at full power.")] = 0.1,
+    throttle: Annotated[
+        list[str] | None, typer.Option(help='Operating point "power:speed", such as 0.78:0.90. May be repeated.')
+    ] = None,
+    start_hour: Annotated[int, typer.Option(help="UTC hour of the day at which every run begins.")] = 9,
+    every_days: Annotated[int, typer.Option(help="Days between two runs.")] = 2,
+    lag_hours: Annotated[
+        int, typer.Option(help="Hours after which an intensity is known; 1 hides that of the hour that runs.")
+    ] = 1,
+    kind: Annotated[str, typer.Option(help="lifecycle or direct.")] = "lifecycle",
+    modes: Annotated[str, typer.Option(help="Pauses that are allowed: exit,hold or one of them.")] = "exit,hold",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Write a figure of the savings (needs matplotlib).")] = None,
+) -> None:
+    """Replay a recorded year: what every carbon policy would have emitted, next to running at once.
+
+    A policy is shown what was known at the time and nothing else. Several --actual (and --forecast) give a table of
+    zones and their mean.
+    """
+    forecasts = forecast or []
+    if forecasts and len(forecasts) != len(actual):
+        _fail(f"Give one --forecast for each --actual, or none: got {len(actual)} and {len(forecasts)}.")
+    results: list[ZoneResult] = []
+    try:
+        test = Backtest(
+            work_hours=work_hours,
+            window_hours=window_hours,
+            hold_power=hold_power,
+            resume_hours=resume_hours,
+            throttle=tuple(Level.parse(text) for text in throttle or ()),
+            start_hour=start_hour,
+            every_days=every_days,
+            lag_hours=lag_hours,
+            pauses=frozenset(name.strip() for name in modes.split(",") if name.strip()),
+        )
+        for index, path in enumerate(actual):
+            archive = read_archive(path, forecasts[index] if forecasts else None, cast(Scope, kind))
+            results.append({"zone": archive.zone, "runs": len(test.starts(archive)), "policies": test.run(archive)})
+    except OSError as error:
+        _fail(f"{error.filename} cannot be read ({error.strerror}).")
+    except ValueError as error:
+        _fail(str(error))
+    if plot is not None:
+        draw(results, plot)
+    if as_json:
+        typer.echo(json.dumps(results[0] if len(results) == 1 else {**mean_of(results), "zones": results}))
+        return
+    for result in results:
+        typer.echo(f"{result['zone']}: {result['runs']} runs of {work_hours:g} h in {window_hours:g} h\n")
+        typer.echo(as_text(policy_table(result)) + "\n")
+    if len(results) > 1:
+        typer.echo(as_text(zone_table(results)))
+
+
+def draw(results: list[ZoneResult], path: Path) -> None:
+    """Write a figure of the savings of every policy in every zone."""
+    try:
+        import matplotlib as mpl
+
+        mpl.use("agg")
+        from matplotlib import pyplot as plt
+    except ModuleNotFoundError:
+        _fail("--plot needs matplotlib: pip install 'lightning-green[demo]'.")
+    shown = [*results, mean_of(results)] if len(results) > 1 else results
+    names = [name for name in shown[0]["policies"] if name != "run_now"]
+    figure, axes = plt.subplots(figsize=(2.5 + 1.6 * len(shown), 4), layout="constrained")
+    width = 0.8 / len(names)
+    for index, name in enumerate(names):
+        places = [zone + (index - (len(names) - 1) / 2) * width for zone in range(len(shown))]
+        axes.bar(places, [result["policies"][name]["saving_pct"] or 0.0 for result in shown], width, label=name)
+    axes.set_xticks(range(len(shown)), [result["zone"] for result in shown])
+    axes.axhline(0.0, color="black", linewidth=0.8)
+    axes.set_ylabel("saving against run now (%)")
+    axes.legend(fontsize="small")
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:
+        _fail(f"The figure cannot be written to {path} ({error}).")
+    finally:
+        plt.close(figure)
+
+
+def _fail(line: str) -> NoReturn:
+    typer.echo(f"lightning-green: {line}", err=True)
+    raise typer.Exit(BAD_USAGE)

@@ -1,0 +1,270 @@
+"""``lightning-green compress``: from a checkpoint to a smaller model, and what that cost and brought."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+BAD_USAGE = 2
+
+
+def compress(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of the trained LightningModule.")],
+    model: Annotated[str, typer.Option(help="The LightningModule: module:Class.")],
+    data: Annotated[str, typer.Option(help="The LightningDataModule: module:Class.")],
+    prune: Annotated[float, typer.Option(help="Fraction of the parameters to remove, by channels; 0 for none.")] = 0.0,
+    int8: Annotated[bool, typer.Option("--int8", help="Train quantised at the end, and convert to 8-bit.")] = False,
+    distill: Annotated[bool, typer.Option("--distill", help="Fine-tune with the original as the teacher.")] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of fine-tuning.")] = 3,
+    out: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("compressed"),
+    network: Annotated[
+        str | None, typer.Option(help="Dotted path of the network in the module. Default: its only child.")
+    ] = None,
+    model_args: Annotated[str, typer.Option(help="JSON with arguments of the model's class.")] = "{}",
+    data_args: Annotated[str, typer.Option(help="JSON with arguments of the data module's class.")] = "{}",
+    round_to: Annotated[int, typer.Option(min=1, help="Keep multiples of this many channels.")] = 8,
+    keep_float: Annotated[list[str] | None, typer.Option(help="Pattern of modules that stay in float.")] = None,
+    grid: Annotated[
+        str | None, typer.Option(help="Carbon intensity: gCO2e/kWh, or as EmissionsTracker's `grid`.")
+    ] = None,
+    zone: Annotated[str | None, typer.Option(help="Zone of the grid.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the latency measurement.")] = 1,
+) -> None:
+    """Remove channels, fine-tune with the original as teacher, train quantised, export to ONNX, and report.
+
+    Exit codes: 0 done; 1 the model cannot be compressed so; 2 wrong usage.
+    """
+    if not (prune or int8):
+        _fail("Say what to do: --prune FRACTION, --int8, or both.")
+    if not 0 <= prune < 1:
+        _fail(f"`--prune` should be a fraction in [0, 1), got {prune}.")
+    if not checkpoint.exists():
+        _fail(f"There is no checkpoint {checkpoint}.")
+    sys.path.insert(0, os.getcwd())  # as `python script.py` would have it
+    module = _load_module(_class("--model", model), checkpoint, _arguments("--model-args", model_args))
+    datamodule = _class("--data", data)(**_arguments("--data-args", data_args))
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        work = _Compression(module, datamodule, network, out, threads)
+        report = work.run(prune, int8, distill, epochs, round_to, tuple(keep_float or ()), grid, zone)
+    except ModuleNotFoundError as error:
+        _fail(str(error))
+    except ValueError as error:
+        _fail(str(error), 1)
+    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    typer.echo(report_text(report))
+
+
+def report_text(report: dict[str, Any]) -> str:
+    """Return the table that the command prints.
+
+    Args:
+        report: What it writes to ``report.json``.
+
+    """
+    before, after = report["before"], report["after"]
+    lines = [f"{'':34}{'before':>14}{'after':>14}{'ratio':>9}"]
+    for key in before:
+        a, b = before[key], after[key]
+        ratio = f"{b / a:9.3f}" if a else f"{'':>9}"
+        lines.append(f"{key:34}{a:>14.6g}{b:>14.6g}{ratio}")
+    cost = report["compression"]
+    grams = "unknown (set --grid or --zone)" if cost["gco2e"] is None else f"{cost['gco2e']:.3g} gCO2e"
+    kwh = "unknown" if cost["kwh"] is None else f"{cost['kwh']:.3g} kWh ({cost['quality']})"
+    lines.append(f"The compression itself: {cost['seconds']:.1f} s, energy {kwh}, emissions {grams}.")
+    if "agreement" in report:
+        lines.append(f"int8 and fake quantisation agree on the class of {report['agreement']:.2%} of the samples.")
+    lines.append(f"Model: {report['path']}")
+    return "\n".join(lines)
+
+
+class _Compression:
+    """One run of the command, step by step."""
+
+    def __init__(self, module: Any, datamodule: Any, network: str | None, out: Path, threads: int) -> None:
+        from lightning_green.compression.network import find_network
+
+        self.module, self.datamodule, self.path, self.out, self.threads = module, datamodule, network, out, threads
+        self.network = find_network(module, network, "--network")
+        self.batches: list[tuple[Any, ...]] = []
+
+    def run(
+        self,
+        prune: float,
+        int8: bool,
+        distill: bool,
+        epochs: int,
+        round_to: int,
+        keep_float: tuple[str, ...],
+        grid: str | None,
+        zone: str | None,
+    ) -> dict[str, Any]:
+        from lightning_green import EmissionsTracker, KnowledgeDistillation, Pruning, QuantizationAwareTraining
+        from lightning_green.compression import export
+
+        metrics = self._test(record=True)
+        float_path = self.out / "original.onnx"
+        written = export(self.network, float_path, self.batches, int8=False)
+        before = self._figures(self.network, float_path, written.weight_bytes, 32) | metrics
+        callbacks: list[Any] = []
+        if prune:
+            callbacks.append(Pruning(prune, "channels", end=0.3, model=self.path, round_to=round_to))
+        qat = QuantizationAwareTraining(0.8, 0.95, self.path, keep_float) if int8 else None
+        callbacks += [] if qat is None else [qat]
+        if distill:
+            callbacks.append(KnowledgeDistillation(copy.deepcopy(self.network), model=self.path))
+        tracker = EmissionsTracker(grid=_number(grid), zone=zone)
+        start = time.monotonic()
+        trainer = self._trainer([*callbacks, tracker], epochs)
+        trainer.fit(self.module, datamodule=self.datamodule)
+        trainer.save_checkpoint(self.out / "compressed.ckpt")
+        converted = self.network if qat is None else qat.convert(self.module)
+        path = self.out / "compressed.onnx"
+        written = export(converted, path, self.batches, int8=int8)
+        seconds = time.monotonic() - start
+        after = self._figures(self.network, path, written.weight_bytes, 8 if int8 else 32) | self._test_onnx(path)
+        totals = tracker.summary()
+        report: dict[str, Any] = {
+            "before": before,
+            "after": after,
+            "compression": {
+                "seconds": round(seconds, 2),
+                "kwh": totals.get("energy/kwh"),
+                "gco2e": totals.get("carbon/gco2e"),
+                "quality": str(totals.get("energy/quality", "unavailable")),
+            },
+            "path": str(path),
+        }
+        if qat is not None:
+            report["agreement"] = qat.agreement(converted, self.module, self.batches[0]).same_class
+        return report
+
+    def _trainer(self, callbacks: list[Any], epochs: int = 1) -> Any:
+        import lightning.pytorch as pl
+
+        return pl.Trainer(
+            default_root_dir=self.out,
+            max_epochs=epochs,
+            accelerator="cpu",
+            devices=1,
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stderr.isatty(),
+        )
+
+    def _test(self, record: bool = False) -> dict[str, float]:
+        """Return the module's own metrics on the test data, or on the validation data where it has no test."""
+        from lightning.pytorch.utilities.model_helpers import is_overridden
+
+        handle = None
+        if record:
+
+            def remember(network: Any, inputs: tuple[Any, ...]) -> None:
+                if len(self.batches) < 4 and len(inputs[0]) > 1:
+                    self.batches.append(tuple(tensor.detach().clone() for tensor in inputs))
+
+            handle = self.network.register_forward_pre_hook(remember)
+        try:
+            trainer = self._trainer([])
+            tests = is_overridden("test_step", self.module) and is_overridden("test_dataloader", self.datamodule)
+            evaluate = trainer.test if tests else trainer.validate
+            found = evaluate(self.module, datamodule=self.datamodule, verbose=False)
+        finally:
+            if handle is not None:
+                handle.remove()
+        if record and not self.batches:
+            raise ValueError("The test data should call the network with batches of two samples or more.")
+        return {key: float(value) for metrics in found for key, value in metrics.items()}
+
+    def _test_onnx(self, path: Path) -> dict[str, float]:
+        """Return the same metrics of the exported file: calls of the network are answered by ONNX Runtime."""
+        import torch
+
+        from lightning_green.compression import onnx_session
+
+        session = onnx_session(path, self.threads)
+        names = [value.name for value in session.get_inputs()]
+
+        def answer(*inputs: Any) -> Any:
+            fed = {name: tensor.cpu().numpy() for name, tensor in zip(names, inputs, strict=True)}
+            return torch.from_numpy(session.run(None, fed)[0])
+
+        self.network.forward = answer
+        try:
+            return self._test()
+        finally:
+            del self.network.forward
+
+    def _figures(self, network: Any, path: Path, weight_bytes: int, bits: int) -> dict[str, float]:
+        from lightning_green.compression import onnx_session, profile
+
+        one = tuple(tensor[:1] for tensor in self.batches[0])
+        costs = profile(network, one)
+        session = onnx_session(path, self.threads)
+        fed = {value.name: tensor.numpy() for value, tensor in zip(session.get_inputs(), one, strict=True)}
+        times = []
+        for _ in range(30):
+            start = time.perf_counter()
+            session.run(None, fed)
+            times.append(time.perf_counter() - start)
+        return {
+            "parameters": costs.parameters,
+            "macs": costs.macs,
+            "weight_mb": weight_bytes / 1e6,
+            "latency_ms": 1e3 * min(times),
+            "joules_per_answer_modelled": costs.predicted_joules(bits),
+        }
+
+
+def _load_module(kind: Any, checkpoint: Path, arguments: dict[str, Any]) -> Any:
+    try:
+        return kind.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True, **arguments)
+    except (TypeError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0]
+        _fail(f"{checkpoint} cannot be loaded into {kind.__name__}: {first} Give its arguments with --model-args.")
+
+
+def _class(option: str, name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        _fail(f"`{option}` should be module:Class, got {name!r}.")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        _fail(f"`{option} {name}` cannot be imported: {error}.")
+    if not inspect.isclass(found):
+        _fail(f"`{option}` should name a class, got {name!r}.")
+    return found
+
+
+def _arguments(option: str, text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        _fail(f"`{option}` should be a JSON object, got {text!r} ({error}).")
+    if not isinstance(found, dict):
+        _fail(f"`{option}` should be a JSON object, got {text!r}.")
+    return found
+
+
+def _number(text: str | None) -> str | float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def _fail(line: str, code: int = BAD_USAGE) -> NoReturn:
+    typer.echo(f"lightning-green: {line}", err=True)
+    raise typer.Exit(code)

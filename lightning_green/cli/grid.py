@@ -1,0 +1,324 @@
+"""``lightning-green grid``: look at a carbon-intensity source, plan with it, check it, record it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from lightning_green.durations import parse_duration
+from lightning_green.grid.auto import ZONE_VARIABLE
+from lightning_green.grid.build import build_grid
+from lightning_green.grid.chain import ChainSignal
+from lightning_green.grid.chart import chart, hourly_values
+from lightning_green.grid.doctor import age, candidates, check
+from lightning_green.grid.errors import GridError
+from lightning_green.grid.live import LiveSignal
+from lightning_green.grid.recording import record as record_to
+from lightning_green.grid.signal import GridSignal, Reading
+from lightning_green.planning import Job, Plan
+from lightning_green.planning import plan as make_plan
+from lightning_green.planning.forecast import Forecast
+
+NOTHING_KNOWN, BAD_USAGE = 1, 2
+
+grid_app = typer.Typer(
+    name="grid", help="Look at a carbon-intensity source, plan with it, check it, record it.", no_args_is_help=True
+)
+
+Zone = Annotated[
+    str | None, typer.Option(help=f'Zone such as DE, US-CAL-CISO or "52.5,13.4". Default: {ZONE_VARIABLE}.')
+]
+Source = Annotated[
+    str, typer.Option(help="What a callback takes as `grid`: auto, a source's name, a .csv, a number, a JSON spec.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+
+
+@grid_app.command()
+def show(
+    zone: Zone = None,
+    source: Source = "auto",
+    hours: Annotated[int, typer.Option(min=1, max=168, help="Hours to show.")] = 48,
+    as_json: AsJson = False,
+) -> None:
+    """Print the carbon intensity now, how old it is and what it means, and its forecast as a chart.
+
+    Exit codes: 0; 1 nothing is known; 2 wrong usage.
+    """
+    signal, now = _signal(source, zone), _now()
+    with _asked(signal, now):
+        reading, forecast = signal.intensity(now), signal.forecast(now, timedelta(hours=hours))
+        if as_json:
+            typer.echo(json.dumps(_as_json(signal, reading, forecast, now, hours)))
+        else:
+            for line in _shown(signal, reading, forecast, now, hours):
+                typer.echo(line)
+    if reading is None and forecast is None:
+        raise typer.Exit(NOTHING_KNOWN)
+
+
+@grid_app.command()
+def plan(
+    work: Annotated[str, typer.Option(help="Work left at full power, such as 24h.")],
+    deadline: Annotated[str, typer.Option(help="Time until it has to be done, such as 48h.")],
+    zone: Zone = None,
+    source: Source = "auto",
+    hold_power: Annotated[
+        float, typer.Option(min=0, max=1, help="Fraction of full power drawn while held in process.")
+    ] = 0.25,
+    resume_cost: Annotated[
+        float, typer.Option(min=0, help="Energy of one exit and return, in hours at full power.")
+    ] = 0.1,
+    pause: Annotated[
+        list[str] | None, typer.Option(help="Pause that is possible: hold or exit; may be given twice. Default: both.")
+    ] = None,
+    min_saving: Annotated[
+        float, typer.Option(min=0, max=1, help="Fraction below which a pause is not worth it.")
+    ] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Print what a training with this much work should do from now on, and what that saves.
+
+    Exit codes: 0; 2 wrong usage. With nothing known the plan is to run now, and that is exit code 0 too.
+    """
+    signal, now = _signal(source, zone), _now()
+    try:
+        job = Job(
+            work_hours=parse_duration(work, "work").total_seconds() / 3600,
+            deadline=now + parse_duration(deadline, "deadline"),
+            hold_power=hold_power,
+            resume_cost=resume_cost,
+            pauses=frozenset(pause if pause is not None else ("hold", "exit")),
+            min_saving=min_saving,
+        )
+    except ValueError as error:
+        _fail(str(error), BAD_USAGE)
+    with _asked(signal, now):
+        answer = make_plan(job, signal.forecast(now, parse_duration(deadline)), now)
+    if as_json:
+        typer.echo(json.dumps(_plan_as_json(answer)))
+        return
+    typer.echo(f"{signal.describe()}\n{answer.reason}")
+    for line in _plan_lines(answer):
+        typer.echo(line)
+
+
+@grid_app.command()
+def doctor(zone: Zone = None, source: Annotated[str | None, typer.Option(help="Check this one alone.")] = None) -> None:
+    """Ask each source that can be had here, and say in one line each what it gives or what is wrong.
+
+    Exit codes: 0 all that are configured answer; 1 one of them does not; 2 wrong usage.
+    """
+    zone, broken, now = zone or os.environ.get(ZONE_VARIABLE, "").strip() or None, False, _now()
+    try:
+        chosen = None if source is None else _signal(source, zone)
+        found = [*candidates(zone)] if chosen is None else [(chosen.source, chosen)]
+    except ValueError as error:
+        _fail(str(error), BAD_USAGE)
+    for name, signal in found:
+        if isinstance(signal, str):
+            typer.echo(f"  --  {name:<20} {signal}")
+            continue
+        good, line = check(signal, now)
+        broken = broken or not good
+        typer.echo(f"  {'ok' if good else '!!'}  {name:<20} {line}")
+    if broken:
+        raise typer.Exit(NOTHING_KNOWN)
+
+
+@grid_app.command()
+def record(
+    out: Annotated[Path, typer.Option(help="The .csv file; what it holds is kept.")],
+    zone: Zone = None,
+    source: Source = "auto",
+    every: Annotated[str, typer.Option(help="Time between two looks.")] = "15m",
+    duration: Annotated[str | None, typer.Option("--for", help="Stop after this time. Default: never.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Look once, for a cron job.")] = False,
+    forecast: Annotated[bool, typer.Option(help="Write the predictions too, as a job without internet needs.")] = True,
+) -> None:
+    """Collect a source's values in a file, which a job without internet reads with grid="file:PATH".
+
+    Exit codes: 0; 1 nothing was known at the last look; 2 wrong usage, or the file cannot be written.
+    """
+    signal = _signal(source, zone)
+    try:
+        step = parse_duration(every, "every").total_seconds()
+        end = math.inf if duration is None else time.monotonic() + parse_duration(duration, "for").total_seconds()
+    except (ValueError, TypeError) as error:
+        _fail(str(error), BAD_USAGE)
+    if step < 10:
+        _fail(f"--every should be ten seconds or more, got {every}.", BAD_USAGE)
+    known = False
+    while True:
+        now = _now()
+        with _asked(signal, now, force=once):
+            known = signal.intensity(now) is not None
+            try:
+                rows = record_to(signal, out, now, with_forecast=forecast)
+            except (OSError, GridError) as error:
+                _fail(f"{out} cannot be written: {error}", BAD_USAGE)
+        typer.echo(f"{now:%Y-%m-%d %H:%M} UTC  {rows} rows in {out}")
+        if once or time.monotonic() + step > end:
+            break
+        time.sleep(step)
+    if not known:
+        raise typer.Exit(NOTHING_KNOWN)
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+
+
+def _signal(source: str, zone: str | None) -> GridSignal:
+    """Return the signal that the options name, or end with what to say instead."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            text = source.strip()
+            # the zone of the environment is for every source that takes one
+            zone = zone or os.environ.get(ZONE_VARIABLE, "").strip() or None
+            signal = build_grid(json.loads(text) if text.startswith("{") else text, zone=zone)
+        except (ValueError, TypeError, FileNotFoundError) as error:
+            _fail(str(error), BAD_USAGE)
+    if signal is None:
+        why = str(told[0].message) if told else ""
+        _fail(why if source != "auto" else f"Name a zone: --zone DE, or set {ZONE_VARIABLE}.", BAD_USAGE)
+    return signal
+
+
+class _asked:  # noqa: N801  (it is used like a function)
+    """Ask a live source now, on this thread; say what went wrong; let go of it at the end."""
+
+    def __init__(self, signal: GridSignal, now: datetime, *, force: bool = False) -> None:
+        self.signal, self.now, self.force = signal, now, force
+
+    def __enter__(self) -> None:
+        if isinstance(self.signal, (LiveSignal, ChainSignal)):
+            self.signal.refresh(self.now, force=self.force)
+            for sentence in self.signal.news():
+                _say(sentence)
+
+    def __exit__(self, *args: object) -> None:
+        for sentence in self.signal.news():
+            _say(sentence)
+        self.signal.close()
+
+
+# -- what is printed --------------------------------------------------------------------------------------------------
+
+
+def _shown(
+    signal: GridSignal, reading: Reading | None, forecast: Forecast | None, now: datetime, hours: int
+) -> Iterator[str]:
+    yield signal.describe()
+    if reading is None:
+        yield f"Now       nothing is known{f': {signal.problem}' if signal.problem else ''}; a run would not wait"
+    else:
+        yield f"Now       {reading.value:.0f} gCO2e/kWh, {reading.quality}, {age(reading, now)}, from {reading.source}"
+    begin = now.replace(minute=0, second=0, microsecond=0)
+    values = [] if forecast is None else hourly_values(forecast, begin, hours)
+    if forecast is None or not values:
+        yield "Forecast  none"
+        return
+    known = 0 if forecast.end is None else max(0, min(hours, round((forecast.end - begin).total_seconds() / 3600)))
+    low, high = min(range(hours), key=values.__getitem__), max(range(hours), key=values.__getitem__)
+    issued = "" if forecast.issued_at is None else f", issued {forecast.issued_at:%H:%M} UTC"
+    rest = "" if known >= hours else ", then the same hours of recent days" if len(forecast.history_times) else ""
+    span = (
+        f"lowest {values[low]:.0f} at {begin + timedelta(hours=low):%a %H:%M}, "
+        f"highest {values[high]:.0f} at {begin + timedelta(hours=high):%a %H:%M} (UTC)"
+    )
+    if values[high] - values[low] < 0.5:
+        span = f"{values[0]:.0f} in every hour"
+    yield f"Forecast  {known} h{issued}{rest}; {span}"
+    yield ""
+    yield from chart(values, begin, known)
+
+
+def _plan_lines(answer: Plan) -> Iterator[str]:
+    for slots in _joined(answer):
+        first, last = slots[0], slots[-1]
+        hours = (last.end - first.start).total_seconds() / 3600
+        spent = sum(slot.gco2e_per_kw or 0.0 for slot in slots)
+        known = [slot for slot in slots if slot.intensity is not None]
+        weight = sum((slot.end - slot.start).total_seconds() for slot in known)
+        mean = sum((slot.intensity or 0.0) * (slot.end - slot.start).total_seconds() for slot in known)
+        price = f"at {mean / weight:4.0f} gCO2e/kWh  {spent:7.0f} gCO2e per kW" if weight else "intensity not known"
+        yield f"  {first.start:%a %H:%M} to {last.end:%a %H:%M}  {first.action:<4} {hours:5.1f} h  {price}"
+    if math.isfinite(answer.gco2e_per_kw):
+        yield (
+            f"Emits {answer.gco2e_per_kw:.0f} gCO2e per kW of full power, "
+            f"running now {answer.run_now_gco2e_per_kw:.0f}: a saving of "
+            f"{answer.saving:.1%}. Done at {answer.end:%a %H:%M} UTC."
+        )
+    yield from answer.notes
+
+
+def _joined(answer: Plan) -> list[list[Any]]:
+    groups: list[list[Any]] = []
+    for slot in answer.slots:
+        if groups and groups[-1][-1].action == slot.action:
+            groups[-1].append(slot)
+        else:
+            groups.append([slot])
+    return groups
+
+
+def _as_json(
+    signal: GridSignal, reading: Reading | None, forecast: Forecast | None, now: datetime, hours: int
+) -> dict[str, Any]:
+    value = None
+    if reading is not None:
+        value = {
+            "gco2e_per_kwh": reading.value,
+            "measured_at": reading.measured_at.isoformat(),
+            "age_s": (now - reading.measured_at).total_seconds(),
+            "quality": reading.quality,
+            "source": reading.source,
+        }
+    ahead = [] if forecast is None else zip(forecast.times, forecast.values.tolist(), strict=True)
+    return {
+        "zone": signal.zone,
+        "kind": str(signal.kind),
+        "now": value,
+        "forecast": [{"time": at.isoformat(), "gco2e_per_kwh": known} for at, known in ahead],
+        "problem": signal.problem,
+        "hours": hours,
+    }
+
+
+def _plan_as_json(answer: Plan) -> dict[str, Any]:
+    known = math.isfinite(answer.gco2e_per_kw)
+    return {
+        "reason": answer.reason,
+        "slots": [
+            {"start": s[0].start.isoformat(), "end": s[-1].end.isoformat(), "action": s[0].action}
+            for s in _joined(answer)
+        ],
+        "gco2e_per_kw": answer.gco2e_per_kw if known else None,
+        "run_now_gco2e_per_kw": answer.run_now_gco2e_per_kw if known else None,
+        "saving": answer.saving,
+        "end": answer.end.isoformat(),
+        "late_hours": answer.late_hours,
+    }
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def _say(line: str) -> None:
+    typer.echo(f"lightning-green: {line}", err=True)
+
+
+def _fail(line: str, code: int) -> NoReturn:
+    _say(line)
+    raise typer.Exit(code)

@@ -1,0 +1,217 @@
+"""Files that other runtimes execute: ONNX, ``torch.export`` programs and ExecuTorch."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule
+from torch.utils._pytree import tree_leaves
+
+from lightning_green.compression._arguments import check_choice
+from lightning_green.compression.agreement import Agreement, agreement
+from lightning_green.compression.quantized_network import quantize
+
+FORMATS = ("onnx", "torch", "executorch")
+_OPSET = 21
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written and checked.
+
+    Args:
+        path: The file.
+        weight_bytes: Bytes of the numbers in it.
+        agreement: How far the file, run by its own runtime, agrees with the model.
+
+    """
+
+    path: Path
+    weight_bytes: int
+    agreement: Agreement
+
+
+def export(
+    model: nn.Module,
+    path: str | Path,
+    inputs: Sequence[Tensor | tuple[Tensor, ...]] = (),
+    *,
+    format: str = "onnx",  # noqa: A002 - what everybody calls it
+    int8: bool = True,
+    keep_float: Sequence[str] = (),
+    tolerance: float = 0.1,
+) -> Exported:
+    """Write a model into a file, run the file, and compare its answers with the model's.
+
+    ::
+
+        export(callback.convert(module), "model.onnx")          # after quantisation-aware training
+        export(network, "model.onnx", [images])                 # quantised now, with the ranges of these images
+        export(network, "model.onnx", [images], int8=False)     # in float
+
+    Args:
+        model: A model in int8 (from ``callback.convert`` or :func:`~lightning_green.compression.quantize`), which is
+            written as it is, or any other network.
+        path: The file to write.
+        inputs: Batches of inputs, of at least two samples each. They are what is compared, and what a network that is
+            not in int8 yet is calibrated with. May be left out for a model in int8, which remembers one.
+        format: ``"onnx"``, ``"torch"`` (``torch.export.load`` reads it), or ``"executorch"``.
+        int8: Whether a model that is not in int8 is quantised first.
+        keep_float: Patterns of modules to leave in float, where a network is quantised here.
+        tolerance: Largest accepted difference between the file's outputs and the model's, as a fraction of the
+            outputs' standard deviation. Runtimes round halves differently, so it is not zero.
+
+    Raises:
+        ModuleNotFoundError: Without the packages of the format.
+        TypeError: If an int8 model is wanted in float.
+        ValueError: If an argument is wrong, the model cannot be exported, or the file does not agree with it.
+
+    """
+    check_choice("format", format, FORMATS)
+    batches = [(batch,) if isinstance(batch, Tensor) else tuple(batch) for batch in inputs]
+    is_int8 = isinstance(model, GraphModule) and "inputs" in model.meta
+    if is_int8 and not int8:
+        raise TypeError("`int8` should be True for a model that is in int8 already; export the float network instead.")
+    if is_int8 and not batches:
+        batches = [_remembered_inputs(model)]
+    if not batches:
+        raise ValueError("`inputs` should hold at least one batch of what the model is called with, got none.")
+    if format == "torch" and Path(path).suffix != ".pt2":
+        raise ValueError(f"`path` should end in .pt2 with format 'torch', got {str(path)!r}.")
+    _require(format)
+    if not is_int8 and int8:
+        activation = "int8" if format == "executorch" else "uint8"
+        model = quantize(model, batches, keep_float, activation)
+    modes = {module: module.training for module in model.modules()}
+    if not is_int8 and not int8:
+        model.eval()
+    try:
+        with torch.no_grad():
+            reference = [_tensor(model(*batch)) for batch in batches]
+        path = Path(path)
+        write = {"onnx": _write_onnx, "torch": _write_torch, "executorch": _write_executorch}[format]
+        outputs = write(model, path, batches)
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    result = agreement(outputs, reference)
+    result.require(tolerance, f"{path.name}", "the model that it was made from")
+    return Exported(path, weight_bytes(path) if format == "onnx" else _bytes(model), result)
+
+
+def _remembered_inputs(model: nn.Module) -> tuple[Tensor, ...]:
+    assert isinstance(model, GraphModule)
+    inputs: tuple[Tensor, ...] = model.meta["inputs"]
+    return inputs
+
+
+def weight_bytes(path: str | Path) -> int:
+    """Return the bytes of the numbers that an ONNX file holds."""
+    onnx = importlib.import_module("onnx")
+    total = 0
+    for tensor in onnx.load(str(path)).graph.initializer:
+        total += onnx.numpy_helper.to_array(tensor).nbytes
+    return total
+
+
+def onnx_session(path: str | Path, threads: int = 1) -> Any:
+    """Return an ONNX Runtime session on the CPU.
+
+    Args:
+        path: An ONNX file.
+        threads: Threads of one operation.
+
+    """
+    runtime = importlib.import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _require(name: str) -> None:
+    packages = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch": (), "executorch": ("executorch",)}[name]
+    try:
+        for package in packages:
+            importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        hint = "pip install executorch" if name == "executorch" else "pip install 'lightning-green[compression]'"
+        raise ModuleNotFoundError(f"`format` {name!r} needs the package {error.name}: {hint}.") from error
+
+
+def _write_onnx(model: nn.Module, path: Path, batches: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    size = batches[0][0].shape[0]
+    shapes = tuple({0: "batch"} if i.dim() and i.shape[0] == size else {} for i in batches[0])
+    with _quiet():
+        program = torch.onnx.export(
+            model, batches[0], dynamo=True, opset_version=_OPSET, verbose=False, dynamic_shapes=shapes
+        )
+    assert program is not None
+    program.save(str(path), external_data=False)
+    session = onnx_session(path)
+    names = [value.name for value in session.get_inputs()]
+    outputs = []
+    for batch in batches:
+        fed = {name: tensor.numpy() for name, tensor in zip(names, batch, strict=True)}
+        outputs.append(torch.from_numpy(session.run(None, fed)[0]))
+    return outputs
+
+
+def _write_torch(model: nn.Module, path: Path, batches: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    example = tuple(tensor.clone() for tensor in batches[0])  # a view would bring its whole storage into the file
+    torch.export.save(_program(model, example), str(path))
+    loaded = torch.export.load(str(path)).module(check_guards=False)
+    return [_tensor(loaded(*batch)) for batch in batches]
+
+
+def _write_executorch(model: nn.Module, path: Path, batches: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    partition = importlib.import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
+    exir = importlib.import_module("executorch.exir")
+    runtime = importlib.import_module("executorch.runtime")
+    lowered = exir.to_edge_transform_and_lower(
+        torch.export.export(model, batches[0]), partitioner=[partition.XnnpackPartitioner()]
+    )
+    path.write_bytes(lowered.to_executorch().buffer)
+    method = runtime.Runtime.get().load_program(path).load_method("forward")
+    same = [batch for batch in batches if batch[0].shape == batches[0][0].shape]  # the program's shapes are fixed
+    return [method.execute(batch)[0] for batch in same]
+
+
+def _program(model: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+    size = inputs[0].shape[0]
+    batch = torch.export.Dim("batch", min=2)
+    shapes = tuple({0: batch} if i.dim() and i.shape[0] == size else {} for i in inputs)
+    return torch.export.export(model, inputs, dynamic_shapes=shapes)
+
+
+def _tensor(output: Any) -> Tensor:
+    tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    assert tensors
+    return tensors[0]
+
+
+def _bytes(model: nn.Module) -> int:
+    return sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the exporter prints about itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

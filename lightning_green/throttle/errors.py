@@ -1,0 +1,5 @@
+"""How throttling fails."""
+
+
+class ThrottleError(Exception):
+    """A device cannot be throttled: why, and what would help."""

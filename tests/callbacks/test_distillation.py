@@ -1,0 +1,298 @@
+import copy
+
+import pytest
+import torch
+from compression_kit import Lit, Net, SaveAt, assert_equal, assert_resumes_exactly, loader, trainer
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_green.callbacks.distillation import KnowledgeDistillation
+from lightning_green.callbacks.pruning import Pruning
+from lightning_green.callbacks.quantization import QuantizationAwareTraining
+from lightning_green.compression import Ramp
+from lightning_green.compression import distillation_losses as losses_of
+
+
+class Counted(Net):
+    def __init__(self, width=16):
+        super().__init__(width)
+        self.samples = 0
+
+    def forward(self, x):
+        self.samples += len(x)
+        return super().forward(x)
+
+
+def teacher(width=16):
+    torch.manual_seed(7)
+    net = Counted(width)
+    with torch.no_grad():
+        for _ in range(20):
+            net(torch.randn(32, 3, 8, 8))  # running statistics
+    net.samples = 0
+    return net
+
+
+def fit(folder, callback, *others, module=None, data=None, **kwargs):
+    torch.manual_seed(0)
+    module = module or Lit()
+    t = trainer(folder, [callback, *others], **kwargs)
+    t.fit(module, data or loader())
+    return module, t
+
+
+def test_the_student_comes_closer_and_the_teacher_stays_outside(tmp_path):
+    net = teacher()
+    before = copy.deepcopy(net.state_dict())
+    x = next(iter(loader(48, 48)))[0]
+
+    def distance(module):
+        with torch.no_grad():
+            return losses_of.soft_targets(module.eval().net(x), net(x), 4.0).item()
+
+    alone, _ = fit(tmp_path, Callback(), epochs=6)
+    callback = KnowledgeDistillation(net, {"soft_targets": 4.0})
+    module, t = fit(tmp_path, callback, epochs=6)
+    assert distance(module) < 0.5 * distance(alone)
+    assert t.callback_metrics["distillation/soft_targets"] > 0
+    assert_equal(dict(net.state_dict()), dict(before))
+    assert module.state_dict().keys() == Lit().state_dict().keys()
+    assert "training_step" not in module.__dict__
+    parameters = {id(p) for g in t.optimizers[0].param_groups for p in g["params"]}
+    assert not parameters & {id(p) for p in net.parameters()}
+
+
+def test_the_loss_is_the_weighted_sum(tmp_path):
+    seen = {}
+
+    class Watch(Callback):
+        def on_before_backward(self, trainer, pl_module, loss):
+            if trainer.global_step == 2:
+                seen["total"] = loss.item()
+
+    class Plain(Lit):
+        def training_step(self, batch, batch_idx):
+            output = self.net(batch[0])
+            task = functional.cross_entropy(output, batch[1])
+            with torch.no_grad():
+                logits = net(batch[0])
+            if self.global_step == 2:
+                seen["parts"] = (
+                    task.item(),
+                    losses_of.soft_targets(output, logits, 3.0).item(),
+                    losses_of.decoupled(output, logits, batch[1], 3.0).item(),
+                )
+            return {"loss": task, "output": output.detach()}
+
+    net = teacher().eval()
+    weights = {"soft_targets": 2.0, "decoupled": Ramp(1.0, 0.0)}
+    callback = KnowledgeDistillation(net, weights, temperature=3.0, task_weight=0.5)
+    fit(tmp_path, callback, Watch(), module=Plain(), epochs=2)
+    task, soft, decoupled = seen["parts"]
+    assert seen["total"] == pytest.approx(0.5 * task + 2 * soft + (1 - 2 / 12) * decoupled, rel=1e-5)
+
+
+@pytest.mark.parametrize("where", ["memory", "folder"])
+def test_the_teacher_is_asked_once_per_image(tmp_path, where):
+    net = teacher()
+    cache = "memory" if where == "memory" else tmp_path / "cache"
+    callback = KnowledgeDistillation(net, cache=cache)
+    module, t = fit(tmp_path, callback)
+    assert net.samples == 48
+    assert t.callback_metrics["distillation/cache_hits"] == pytest.approx(2 / 3)
+    assert t.callback_metrics["distillation/saved_teacher_seconds"] > 0
+    uncached, _ = fit(tmp_path, KnowledgeDistillation(teacher()))
+    for key, value in module.state_dict().items():
+        assert torch.allclose(value.float(), uncached.state_dict()[key].float(), atol=1e-2), key
+    if where == "folder":
+        again = teacher()
+        fit(tmp_path, KnowledgeDistillation(again, cache=cache))
+        assert again.samples == 0
+        with pytest.raises(ValueError, match="holds another teacher's outputs"):
+            fit(tmp_path, KnowledgeDistillation(Counted(), cache=cache))
+
+
+class Views(Dataset):
+    """Noisy images: from a generator of the sample's own, or from the global one."""
+
+    def __init__(self, seeded):
+        self.seeded = seeded
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index) if self.seeded else None
+        return torch.randn(3, 8, 8, generator=generator), index % 4
+
+
+class NoisyStep(Lit):
+    def training_step(self, batch, batch_idx):
+        return functional.cross_entropy(self.net(batch[0] + 0.1 * torch.randn_like(batch[0])), batch[1])
+
+
+def test_random_views_are_refused_with_the_reason(tmp_path):
+    state = torch.get_rng_state()
+    with pytest.raises(ValueError, match="`cache` should be None, because the views are random and not seeded"):
+        fit(tmp_path, KnowledgeDistillation(teacher(), cache="memory"), data=DataLoader(Views(False), 8))
+    torch.set_rng_state(state)
+    net = teacher()
+    fit(tmp_path, KnowledgeDistillation(net, cache="memory"), data=DataLoader(Views(True), 8))
+    assert net.samples == 24
+    with pytest.raises(ValueError, match="random and not seeded"):
+        fit(tmp_path, KnowledgeDistillation(teacher(), cache="memory"), module=NoisyStep())
+    fit(tmp_path, KnowledgeDistillation(teacher(), cache="memory"), module=NoisyStep(), epochs=1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: KnowledgeDistillation(teacher(), {"standardised": Ramp(4.0, 1.0), "relational": 0.1}),
+        lambda: KnowledgeDistillation(teacher(), cache="memory"),
+        lambda: KnowledgeDistillation(teacher(), {"hint": 1.0, "attention": 10.0}, layers={"block": "block"}),
+    ],
+)
+def test_resumes_exactly(tmp_path, make):
+    _, state = assert_resumes_exactly(tmp_path, lambda: [make()], steps=(1, 6, 8, 13))
+    assert not any("teacher" in key or "adapter" in key for key in state["state_dict"])
+
+
+def test_hints_train_an_adapter(tmp_path):
+    callback = KnowledgeDistillation(teacher(), {"hint": 1.0}, layers={"block": "block"})
+    fit(tmp_path, callback, epochs=8)
+    assert callback.adapters.layers["block"].shape == (16, 8)
+    first = torch.randn(16, 8, generator=torch.Generator().manual_seed(0)) / 8**0.5
+    assert not torch.allclose(callback.adapters.layers["block"], first)
+
+
+@pytest.mark.parametrize("inner", [True, False])
+def test_a_checkpoint_as_teacher(tmp_path, inner):
+    big = Lit(width=16)
+    fit(tmp_path, SaveAt(tmp_path, (3,)), module=big, epochs=1)
+    if not inner:
+        state = torch.load(tmp_path / "3.ckpt", weights_only=True)["state_dict"]
+        torch.save({k.removeprefix("net."): v for k, v in state.items() if "net." in k}, tmp_path / "3.ckpt")
+    callback = KnowledgeDistillation(tmp_path / "3.ckpt", teacher_model=Net(16))
+    fit(tmp_path, callback, epochs=1)
+    with pytest.raises(ValueError, match="`teacher_model` should be the network of"):
+        KnowledgeDistillation(tmp_path / "3.ckpt", teacher_model=nn.Linear(3, 3))
+
+
+def test_a_callable_and_half_precision(tmp_path):
+    net = teacher().eval()
+    fit(tmp_path, KnowledgeDistillation(lambda x: net(x)), epochs=1)
+    fit(tmp_path, KnowledgeDistillation(teacher(), precision="bf16"), epochs=1, precision="bf16-mixed")
+
+
+class Segments(Lit):
+    """A dense prediction in a dictionary, trained by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Conv2d(3, 4, 1)
+
+    def training_step(self, batch):
+        return functional.cross_entropy(self.net(input=batch[0]), batch[1][:, None, None].expand(-1, 8, 8))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def test_other_tasks_by_a_selector(tmp_path):
+    big = nn.Conv2d(3, 4, 3, padding=1)
+    fit(tmp_path, KnowledgeDistillation(lambda x: {"logits": big(x)}, teacher_output=lambda o: o["logits"]),
+        module=Segments(), epochs=1)  # fmt: skip
+
+
+def test_distillation_sees_hints_of_a_quantised_network(tmp_path):
+    callbacks = [
+        KnowledgeDistillation(teacher(), {"hint": 1.0, "standardised": 1.0}, layers={"block": "block"}),
+        QuantizationAwareTraining(begin=0.5),
+        Pruning(0.5, end=0.5),
+    ]
+    module, t = fit(tmp_path, *callbacks)
+    order = [type(c) for c in t.callbacks if hasattr(c, "compression_order")]
+    assert order == [Pruning, QuantizationAwareTraining, KnowledgeDistillation]
+    assert t.callback_metrics["distillation/hint"] > 0
+    integers = callbacks[1].convert(module).state_dict()["conv2d_1_weight"]
+    assert (integers[module.net.block.conv1.weight == 0] == 0).all()
+
+
+def test_removed_channels_with_a_teacher_and_int8(tmp_path):
+    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+    net = teacher()
+    callbacks = [
+        QuantizationAwareTraining(begin=0.6),
+        KnowledgeDistillation(net, {"standardised": 1.0, "hint": 1.0}, layers={"block": "block"}),
+        Pruning(0.5, "channels", begin=0.2, end=0.5),
+    ]
+    module, _ = fit(tmp_path, *callbacks)
+    assert callbacks[0].convert(module).state_dict()["conv2d_weight"].shape[0] == module.net.stem.out_channels < 8
+    assert callbacks[1].adapters.layers["block"].shape == (16, module.net.block.conv2.out_channels)
+
+
+def everything():
+    return [
+        KnowledgeDistillation(teacher(), cache="memory"),
+        QuantizationAwareTraining(begin=0.6, freeze=0.9),
+        Pruning(0.6, begin=0.1, end=0.5, every_n_steps=2),
+    ]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_everything_together_resumes_exactly(tmp_path, precision):
+    module, state = assert_resumes_exactly(
+        tmp_path, everything, steps=(1, 4, 9, 11, 14, 17), precision=precision, make_module=lambda: Lit("adam")
+    )
+    assert len(state["callbacks"]) >= 3
+    assert (module.net.block.conv1.weight == 0).float().mean() > 0.4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"teacher": 3}, TypeError, "`teacher` should be a module, a callable or the path"),
+        ({"teacher": "x.ckpt"}, ValueError, "`teacher_model` should be the network that 'x.ckpt'"),
+        ({"losses": "crd"}, ValueError, "`losses` should be one of 'standardised'"),
+        ({"losses": {}}, ValueError, "`losses` should name at least one"),
+        ({"losses": {"soft_targets": -1.0}}, ValueError, r"`losses\['soft_targets'\]` should be a weight"),
+        ({"losses": "hint"}, ValueError, "`layers` should say whose features hint compares"),
+        ({"layers": {"a": "b"}}, ValueError, "`layers` are for the losses 'hint' and 'attention'"),
+        ({"temperature": 0.0}, ValueError, "`temperature` should be above 0"),
+        ({"precision": "fp8"}, ValueError, "`precision` should be one of '32', 'bf16', '16'"),
+        (
+            {"losses": "hint", "layers": {"a": "b"}, "cache": "memory"},
+            ValueError,
+            "`cache` keeps outputs, not features",
+        ),
+    ],
+)
+def test_a_wrong_argument_raises_at_construction(arguments, error, message):
+    with pytest.raises(error, match=message):
+        KnowledgeDistillation(**{"teacher": Net(), **arguments})
+
+
+class Manual(Lit):
+    def training_step(self, batch, batch_idx):
+        return "no loss"
+
+
+class Elsewhere(Lit):
+    def training_step(self, batch, batch_idx):
+        return self.net.fc.weight.sum()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "message"),
+    [
+        ({"teacher": nn.Sequential(nn.Flatten(), nn.Linear(192, 7))}, Lit, r"student's outputs \(8, 4\), got \(8, 7\)"),
+        ({}, Manual, "`training_step` of Manual should return a loss to be distilled, got str"),
+        ({}, Elsewhere, "`model` should be the network that training_step calls"),
+        ({"losses": "hint", "layers": {"block9": "block"}}, Lit, "`layers` should be the dotted path of a submodule"),
+    ],
+)
+def test_what_only_training_tells(tmp_path, arguments, module, message):
+    with pytest.raises(ValueError, match=message):
+        fit(tmp_path, KnowledgeDistillation(**{"teacher": Net(), **arguments}), module=module())

@@ -1,0 +1,91 @@
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from networks import SmallResNet
+from trained_digits import Data, Model
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(
+    any(
+        importlib.util.find_spec(n) is None
+        for n in ("onnx", "onnxscript", "onnxruntime", "torch_pruning", "codecarbon")
+    ),
+    reason="needs the extra `compression`: torch-pruning, onnx, onnxscript, onnxruntime",
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    torch.manual_seed(0)
+    trainer = pl.Trainer(
+        max_epochs=10, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    module = Model()
+    trainer.fit(module, datamodule=Data())
+    assert trainer.test(module, datamodule=Data(), verbose=False)[0]["accuracy"] > 0.9
+    trainer.save_checkpoint(folder / "trained.ckpt")
+    return folder / "trained.ckpt"
+
+
+def compress(*arguments):
+    command = [sys.executable, "-m", "lightning_green", "compress", *map(str, arguments)]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{HERE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
+
+
+CLASSES = ("--model", "trained_digits:Model", "--data", "trained_digits:Data")
+
+
+@pytest.mark.slow
+def test_one_command_prunes_distils_quantises_and_reports(checkpoint, tmp_path):
+    done = compress(
+        checkpoint, *CLASSES, "--network", "network", "--prune", 0.5, "--int8", "--distill", "--epochs", 4,
+        "--out", tmp_path / "out", "--round-to", 2, "--grid", 100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    before, after = report["before"], report["after"]
+    assert after["parameters"] <= 0.5 * before["parameters"]
+    assert after["macs"] < 0.7 * before["macs"]
+    assert after["weight_mb"] < 0.25 * before["weight_mb"]
+    assert after["joules_per_answer_modelled"] < 0.3 * before["joules_per_answer_modelled"]
+    assert before["accuracy"] > 0.9
+    assert after["accuracy"] > 0.8
+    assert report["agreement"] > 0.95
+    assert report["compression"]["gco2e"] == pytest.approx(100 * report["compression"]["kwh"])
+    assert "int8 and fake quantisation agree" in done.stdout
+    assert str(tmp_path / "out" / "compressed.onnx") in done.stdout
+    state = torch.load(tmp_path / "out" / "compressed.ckpt", weights_only=True)["state_dict"]
+    assert sum(v.numel() for k, v in state.items() if k in dict(Model().named_parameters())) == after["parameters"]
+    assert state.keys() == {f"network.{key}" for key in SmallResNet(16).state_dict()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ((*CLASSES,), 2, "Say what to do: --prune FRACTION, --int8, or both."),
+        ((*CLASSES, "--prune", 1.2), 2, r"`--prune` should be a fraction in [0, 1), got 1.2."),
+        (("--model", "trained_digits", "--data", "x:Y", "--int8"), 2, "`--model` should be module:Class"),
+        (("--model", "trained_digits:Nothing", "--data", "x:Y", "--int8"), 2, "cannot be imported"),
+        ((*CLASSES, "--int8", "--model-args", "[1]"), 2, "`--model-args` should be a JSON object"),
+        ((*CLASSES, "--int8", "--model-args", '{"width": 3}'), 2, "Give its arguments with --model-args."),
+    ],
+)
+def test_wrong_usage_is_one_sentence(checkpoint, tmp_path, arguments, code, message):
+    done = compress(checkpoint, *arguments, "--out", tmp_path)
+    assert done.returncode == code, done.stderr[-1500:]
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

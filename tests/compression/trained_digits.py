@@ -1,0 +1,49 @@
+"""A module and its data in a file of its own, as a user of ``lightning-green compress`` has them."""
+
+import lightning.pytorch as pl
+import torch
+from networks import SmallResNet
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Data(pl.LightningDataModule):
+    """Images whose class is the quarter that is bright."""
+
+    def __init__(self, size=256):
+        super().__init__()
+        self.size = size
+
+    def _loader(self, seed):
+        generator = torch.Generator().manual_seed(seed)
+        y = torch.randint(0, 4, (self.size,), generator=generator)
+        x = 0.5 * torch.randn(self.size, 3, 16, 16, generator=generator)
+        for i, quarter in enumerate(y.tolist()):
+            row, column = 8 * (quarter // 2), 8 * (quarter % 2)
+            x[i, :, row : row + 8, column : column + 8] += 0.5
+        return DataLoader(TensorDataset(x, y), 32)
+
+    def train_dataloader(self):
+        return self._loader(1)
+
+    def test_dataloader(self):
+        return self._loader(2)
+
+    val_dataloader = test_dataloader
+
+
+class Model(pl.LightningModule):
+    def __init__(self, width=16):
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = SmallResNet(width)
+        self.head = nn.Flatten()
+
+    def training_step(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self.network(batch[0]), batch[1])
+
+    def test_step(self, batch, batch_idx):
+        self.log("accuracy", (self.network(batch[0]).argmax(1) == batch[1]).float().mean())
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), 1e-2)

@@ -1,0 +1,106 @@
+"""The command line of the backtest, as a process of its own."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.planning.archives import archive, write
+
+KEYS = {
+    "saving_pct", "worse_than_run_now_pct", "mean_delay_hours", "deadline_misses", "exits_per_run", "share_of_optimal",
+}  # fmt: skip
+POLICIES = [
+    "run_now", "deferred_start", "lowest_slots", "threshold", "online", "static_throttle", "planner",
+    "planner_no_forecast", "optimal",
+]  # fmt: skip
+SMALL = ["--work-hours", "4", "--window-hours", "12", "--every-days", "4"]
+
+
+def call(*arguments):
+    line = [sys.executable, "-m", "lightning_green", "backtest", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return write(archive(days=20), tmp_path_factory.mktemp("zone"))
+
+
+def test_json_of_one_zone(files):
+    done = call("--actual", files[0], "--forecast", files[1], "--throttle", "0.78:0.90", *SMALL, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert set(result) == {"zone", "runs", "policies"}
+    assert (result["zone"], result["runs"]) == ("ZZ", 5)
+    assert list(result["policies"]) == POLICIES
+    assert all(set(row) == KEYS for row in result["policies"].values())
+
+
+def test_without_a_throttle_there_is_no_static_throttle(files):
+    done = call("--actual", files[0], *SMALL, "--json", "--modes", "hold", "--kind", "direct", "--resume-hours", "0")
+    result = json.loads(done.stdout)
+    assert list(result["policies"]) == [name for name in POLICIES if name != "static_throttle"]
+    assert all(row["exits_per_run"] == 0 for row in result["policies"].values())
+
+
+def test_several_zones_give_a_table_and_a_mean_and_a_figure(files, tmp_path):
+    pytest.importorskip("matplotlib", reason="the figure needs matplotlib")
+    other = write(archive(days=20, seed=1), tmp_path, "YY")
+    pairs = ["--actual", files[0], "--forecast", files[1], "--actual", other[0], "--forecast", other[1]]
+    done = call(*pairs, *SMALL, "--plot", tmp_path / "figure.png")
+    assert done.returncode == 0, done.stderr
+    assert "saving %" in done.stdout
+    assert "mean" in done.stdout
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    result = json.loads(call(*pairs, *SMALL, "--json").stdout)
+    assert result["zone"] == "mean"
+    assert [zone["zone"] for zone in result["zones"]] == ["ZZ", "YY"]
+    both = [zone["policies"]["planner"]["saving_pct"] for zone in result["zones"]]
+    assert result["policies"]["planner"]["saving_pct"] == pytest.approx(sum(both) / 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("2023-03-02T05:00:00Z", "2023-03-02T05:00:00", "line 31: `datetime` should have a time zone"),
+        ("2023-03-02T05:00:00Z", "2023-03-02T06:00:00Z", "line 31: `datetime` should be an hour after"),
+        ("2023-03-02T05:00:00Z", "yesterday", "line 31: `datetime` should be like"),
+        (
+            "2023-03-02T05:00:00Z,",
+            "2023-03-02T05:00:00Z,-",
+            "line 31: `carbon_intensity` should be a number, 0 or more",
+        ),
+        ("2023-03-02T05:00:00Z,", "2023-03-02T05:00:00Z,nan,", "line 31: the row should have 3 fields"),
+        ("carbon_intensity,", "co2,", "has no column `carbon_intensity`"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_line(files, tmp_path, old, new, message):
+    bad = tmp_path / "bad.csv"
+    text = files[0].read_text()
+    assert old in text
+    bad.write_text(text.replace(old, new))
+    done = call("--actual", bad, *SMALL)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--work-hours", "0"], "`work_hours` should be a number above 0"),
+        (["--hold-power", "1.2"], "`hold_power` should be"),
+        (["--modes", "sleep"], "`pauses` should hold"),
+        (["--kind", "marginal"], "`kind` should be"),
+        (["--throttle", "0.9"], "A level should be"),
+        (["--forecast", "a.csv", "--forecast", "b.csv"], "Give one --forecast for each --actual"),
+        (["--forecast", "missing.csv"], "missing.csv cannot be read"),
+        (["--window-hours", "1000"], "too few for a run"),
+    ],
+)
+def test_bad_usage_says_what_to_pass(files, arguments, message):
+    done = call("--actual", files[0], *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.replace("\n", " ")

@@ -1,0 +1,124 @@
+"""What holds for every job and every forecast."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from lightning_green.planning import Forecast, Job, Level, plan
+
+START = datetime(2024, 5, 1, tzinfo=timezone.utc)
+LEVELS = (Level(1, 1), Level(0.78, 0.9), Level(0.5, 0.65), Level(0.4, 0.6))
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+COSTS = st.sampled_from([0.0, 0.05, 0.1, 0.5])
+
+
+def over(values, step=60, **kwargs):
+    return Forecast([START + timedelta(minutes=step * index) for index in range(len(values))], values, **kwargs)
+
+
+@st.composite
+def problems(draw, feasible=True):
+    values = draw(st.lists(st.integers(0, 15000), min_size=1, max_size=30))
+    values = [value / 10 for value in values]
+    step = draw(st.sampled_from([60, 30, 15, 5]))
+    horizon = len(values) * step / 60
+    work = draw(st.floats(0.02, 1.0)) * horizon
+    slack = draw(st.floats(0.0 if feasible else -0.9, 2.0)) * work
+    job = Job(
+        work,
+        deadline=START + timedelta(hours=work + slack),
+        levels=LEVELS[: draw(st.integers(1, 4))],
+        hold_power=draw(st.floats(0, 1)),
+        resume_cost=draw(COSTS),
+        exit_cost=draw(COSTS),
+        hold_cost=draw(COSTS),
+        hold_resume_cost=draw(COSTS),
+        pauses=frozenset(draw(st.sets(st.sampled_from(["hold", "exit"])))),
+        state=draw(st.sampled_from(["running", "throttled", "held", "out"])),
+        safety=draw(st.sampled_from([0.0, 0.02, 0.2])),
+        min_saving=draw(st.sampled_from([0.0, 0.05])),
+        caution=draw(st.sampled_from([0.0, 1.0])),
+    )
+    spread = draw(st.none() | st.just([30.0] * len(values)))
+    return job, over(values, step, spread=spread)
+
+
+@given(problems())
+@PATIENT
+def test_never_worse_than_running_now_by_its_own_forecast(problem):
+    answer = plan(*problem, START)
+    assert answer.gco2e_per_kw <= answer.run_now_gco2e_per_kw * (1 + 1e-9) + 1e-9
+    assert answer.saving >= -1e-9
+
+
+@given(problems())
+@PATIENT
+def test_never_past_a_deadline_that_can_be_met(problem):
+    job, _ = problem
+    answer = plan(*problem, START)
+    assert answer.late_hours == pytest.approx(0, abs=1e-6)
+    assert answer.end <= job.deadline + timedelta(seconds=1)
+
+
+@given(problems(feasible=False))
+@PATIENT
+def test_slots_are_gapless_and_do_the_work_exactly(problem):
+    job, _ = problem
+    answer = plan(*problem, START)
+    assert answer.slots[0].start == START
+    assert all(slot.end == after.start for slot, after in zip(answer.slots, answer.slots[1:], strict=False))
+    done = sum((slot.end - slot.start) / timedelta(hours=1) * slot.level.speed for slot in answer.slots if slot.level)
+    assert done == pytest.approx(job.work_hours, rel=1e-6, abs=1e-6) or answer.end > answer.slots[-1].end
+
+
+@given(problems(), st.floats(0.1, 0.99))
+@PATIENT
+def test_too_little_time_runs_now_and_says_how_late(problem, short):
+    job, forecast = problem
+    hours = job.work_hours * short
+    job = replace(job, deadline=START + timedelta(hours=hours))
+    answer = plan(job, forecast, START)
+    assert {slot.action for slot in answer.slots} == {"run"}
+    assert answer.late_hours == pytest.approx(job.work_hours - hours, abs=1e-6)
+
+
+@given(problems(), st.sampled_from([1e-3, 0.45359237, 1000.0]))
+@PATIENT
+def test_unit_of_the_intensity_does_not_matter(problem, factor):
+    job, forecast = problem
+    spread = None if forecast.spread is None else forecast.spread * factor
+    scaled = replace(forecast, values=forecast.values * factor, spread=spread)
+    one, other = plan(job, forecast, START), plan(job, scaled, START)
+    assert other.gco2e_per_kw == pytest.approx(one.gco2e_per_kw * factor, rel=1e-6, abs=1e-9)
+    assert other.saving == pytest.approx(one.saving, abs=1e-6)
+
+
+@given(problems(), st.data())
+@PATIENT
+def test_a_slot_split_in_two_changes_nothing(problem, data):
+    job, forecast = problem
+    at = data.draw(st.integers(0, len(forecast.times) - 1))
+    assume(len(forecast.times) > 1)
+    step = forecast.times[1] - forecast.times[0]
+    # The last value holds as long as the interval before it: where that is split, so is the last one.
+    cut = [at, at + 1] if at == len(forecast.times) - 2 else [at]
+    times = sorted([*forecast.times, *(forecast.times[index] + step / 2 for index in cut)])
+    values = np.insert(forecast.values, cut, forecast.values[cut])
+    spread = None if forecast.spread is None else np.insert(forecast.spread, cut, forecast.spread[cut])
+    split = Forecast(times, values, spread)
+    assert plan(job, split, START).gco2e_per_kw == pytest.approx(plan(job, forecast, START).gco2e_per_kw, rel=1e-9)
+
+
+@given(problems(), st.floats(0, 1))
+@settings(PATIENT, max_examples=50)
+def test_more_freedom_never_costs_more(problem, share):
+    """A pause, a level or an hour more to choose from cannot make the best plan worse."""
+    job, forecast = problem
+    job = replace(job, min_saving=0.0, caution=0.0, safety=0.0)
+    free = replace(job, pauses=frozenset({"hold", "exit"}), levels=LEVELS)
+    least = plan(free, forecast, START).gco2e_per_kw
+    assert least <= plan(job, forecast, START).gco2e_per_kw * (1 + 1e-3) + 1e-9

@@ -1,0 +1,442 @@
+"""A small training with everything random in it, that can be stopped anywhere and compared with one that was not.
+
+As a script it trains once: ``python -m tests.resume.kit FOLDER '{"workers": 2}' term@batch:5``.
+"""
+
+import hashlib
+import json
+import math
+import os
+import random
+import signal
+import sys
+import warnings
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+import torchmetrics
+from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.utilities import CombinedLoader
+from torch import nn
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+
+from lightning_green import EmissionsTracker, ExactResume
+from lightning_green.runtime.fit import close_current_run
+
+CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=60,checkpoint=0,restart=0"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell: what is trained. Twelve batches of four samples in two epochs, where nothing else is said."""
+
+    epochs: int = 2
+    samples: int = 24
+    workers: int = 0
+    persistent: bool = False
+    validate_every: float | int = 1.0
+    accumulate: int = 1
+    precision: str = "32-true"
+    average: str = ""
+    schedule: str = "one cycle"
+    data: str = "plain"
+    manual: bool = False
+    sanity: int = 0
+    save_every: str | None = None
+    trainer: dict = field(default_factory=dict, hash=False)
+
+
+class Samples(Dataset):
+    """Samples with a random augmentation out of all three generators."""
+
+    def __init__(self, count, offset=0):
+        generator = torch.Generator().manual_seed(offset + 1)
+        self.x, self.offset = torch.randn(count, 4, generator=generator), offset
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        noise = 0.1 * torch.randn(4) + 0.1 * float(np.random.rand()) + 0.1 * random.random()
+        return index + self.offset, self.x[index] + noise, int(self.x[index].sum() > 0)
+
+
+class Stream(IterableDataset):
+    """The same samples as a stream, shuffled anew each time, and split over worker processes."""
+
+    def __init__(self, count, sized=True):
+        self.inner, self.count = Samples(count), count
+        if sized:
+            self.__class__ = SizedStream
+
+    def __iter__(self):
+        info = get_worker_info()
+        own = torch.arange(self.count)
+        if info is not None:
+            own = own[info.id :: info.num_workers]
+        for index in own[torch.randperm(len(own))].tolist():
+            yield self.inner[index]
+
+
+class SizedStream(Stream):
+    def __len__(self):
+        return self.count
+
+
+class StatefulLoader:
+    """A loader with a state of its own: deterministic order, counted by itself."""
+
+    def __init__(self, samples, batch):
+        self.samples, self.batch, self.passes, self.at = samples, batch, 0, 0
+
+    def __len__(self):
+        return math.ceil(len(self.samples) / self.batch)
+
+    def __iter__(self):
+        order = torch.randperm(len(self.samples), generator=torch.Generator().manual_seed(self.passes)).tolist()
+        while self.at < len(self):
+            chosen = order[self.at * self.batch : (self.at + 1) * self.batch]
+            self.at += 1
+            yield torch.utils.data.default_collate([self.samples[index] for index in chosen])
+        self.at, self.passes = 0, self.passes + 1
+
+    def state_dict(self):
+        return {"passes": self.passes, "at": self.at}
+
+    def load_state_dict(self, state):
+        self.passes, self.at = state["passes"], state["at"]
+
+
+class Drawing(Sampler):
+    """A user's sampler that draws from all generators while it is iterated over."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        for _ in range(self.count):
+            yield (
+                int(torch.randint(self.count, (1,))) + random.randrange(self.count) + np.random.randint(9)
+            ) % self.count
+
+
+def loaders(case):
+    """Return the training data of a case."""
+    kind, batch = case.data, 4
+    common = {"num_workers": case.workers, "persistent_workers": case.persistent}
+    samples = Samples(case.samples)
+    if kind == "plain":
+        return DataLoader(samples, batch_size=batch, shuffle=True, **common)
+    if kind == "generator":
+        generator = torch.Generator().manual_seed(7)
+        return DataLoader(samples, batch_size=batch, shuffle=True, generator=generator, **common)
+    if kind == "sampler":
+        return DataLoader(samples, batch_size=batch, sampler=Drawing(case.samples), **common)
+    if kind == "batch sampler":
+        return DataLoader(samples, batch_sampler=BatchSampler(Drawing(case.samples), batch, drop_last=False), **common)
+    if kind in ("max_size_cycle", "min_size", "max_size", "sequential"):
+        short = DataLoader(Samples(12, offset=100), batch_size=batch, shuffle=True, **common)
+        return CombinedLoader({"long": DataLoader(samples, batch, shuffle=True, **common), "short": short}, mode=kind)
+    if kind == "stream":
+        return DataLoader(Stream(case.samples), batch_size=batch, **common)
+    if kind == "length-less":
+        return DataLoader(Stream(case.samples, sized=False), batch_size=batch, **common)
+    if kind == "stateful":
+        return StatefulLoader(samples, batch)
+    raise AssertionError(kind)
+
+
+class Data(pl.LightningDataModule):
+    """Data that is built by hooks and counts how often."""
+
+    def __init__(self, case):
+        super().__init__()
+        self.case = case
+
+    def train_dataloader(self):
+        return loaders(Case(**{**asdict(self.case), "data": "plain"}))
+
+    def val_dataloader(self):
+        return validation(self.case)
+
+
+def validation(case):
+    return DataLoader(Samples(8, offset=50), batch_size=4, num_workers=case.workers)
+
+
+class Net(pl.LightningModule):
+    def __init__(self, case, record):
+        super().__init__()
+        self.case, self.record = case, record
+        self.automatic_optimization = not case.manual
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2))
+        self.accuracy = torchmetrics.classification.MulticlassAccuracy(2, average="micro")
+        self.val_accuracy = torchmetrics.classification.MulticlassAccuracy(2, average="micro")
+
+    def step(self, batch, metric):
+        parts = list(batch.values()) if isinstance(batch, dict) else [batch]
+        parts = [part for part in parts if part is not None]
+        x, y = torch.cat([part[1] for part in parts]), torch.cat([part[2] for part in parts])
+        scores = self.net(x)
+        metric(scores, y)
+        indices = [index for part in parts for index in part[0].tolist()]
+        return nn.functional.cross_entropy(scores, y), indices
+
+    def training_step(self, batch, batch_idx):
+        if self.case.data == "sequential":
+            batch = batch[0] if isinstance(batch, tuple) and not torch.is_tensor(batch[0]) else batch
+        loss, indices = self.step(batch, self.accuracy)
+        self.record("train", [self.current_epoch, batch_idx], indices=indices, loss=float(loss.detach()).hex())
+        self.log("loss", loss, on_step=True, on_epoch=True)
+        self.log("accuracy", self.accuracy, on_step=False, on_epoch=True)
+        if self.case.manual:
+            optimizer = self.optimizers()
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+            self.lr_schedulers().step()
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        loss, indices = self.step(batch, self.val_accuracy)
+        if not self.trainer.sanity_checking:
+            at = [self.global_step, batch_idx]
+            self.record("validation", at, indices=indices, loss=float(loss).hex())
+        self.log("val_loss", loss)
+        self.log("val_accuracy", self.val_accuracy)
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), 1e-2)
+        if self.case.schedule == "one cycle":
+            total = self.trainer.estimated_stepping_batches
+            total = 40 if total == float("inf") or total < 0 else int(total)
+            scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=total + 20)
+            return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.2)
+        monitor = {"plateau": "val_loss", "train plateau": "loss_epoch"}[self.case.schedule]
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
+
+
+class Series(Logger):
+    """A logger that writes what it is given into the record."""
+
+    name, version = "series", 0
+
+    def __init__(self, record):
+        super().__init__()
+        self.record = record
+
+    def log_metrics(self, metrics, step=None):
+        mine = {key: float(value).hex() for key, value in metrics.items() if not key.startswith(("energy/", "carbon/"))}
+        if mine.keys() - {"epoch"}:
+            self.record("log", [step, *sorted(mine)], **mine)
+
+    def log_hyperparams(self, *args, **kwargs):
+        pass
+
+
+class Stop(pl.Callback):
+    """Stops the process that it is in, at one point: ``how@where:when``, for example ``term@batch:5``."""
+
+    def __init__(self, where):
+        self.how, _, where = (where or "").partition("@")
+        self.where, _, when = where.partition(":")
+        self.when, self.count = int(when or 0), -1
+
+    def _at(self, where, count=None):
+        if where != self.where:
+            return
+        self.count = self.count + 1 if count is None else count
+        if self.count != self.when:
+            return
+        self.where = ""
+        if self.how == "error":
+            raise RuntimeError("the user's own code")
+        os.kill(os.getpid(), {"term": signal.SIGTERM, "int": signal.SIGINT, "kill": signal.SIGKILL}[self.how])
+
+    def on_sanity_check_start(self, trainer, pl_module):
+        self._at("sanity")
+
+    def on_train_start(self, trainer, pl_module):
+        self._at("train start")
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self._at("epoch start", trainer.current_epoch)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self._at("batch start", trainer.fit_loop.epoch_loop.total_batch_idx + 1)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self._at("batch", trainer.fit_loop.epoch_loop.total_batch_idx)
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        if not trainer.sanity_checking:
+            self._at("validation")
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self._at("epoch end", trainer.current_epoch)
+
+
+def train(folder, case, stop=None):
+    """Train once, or until it is stopped; write the record, and the digest of the final state if it got there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["LIGHTNING_GREEN_RUN_DIR"] = str(folder / "run")
+    os.environ["LIGHTNING_GREEN_RESUME"] = "1"
+    os.environ["LIGHTNING_GREEN_CLOCK"] = CLOCK
+
+    def record(kind, at, **fields):
+        with open(folder / "record.jsonl", "a") as file:
+            file.write(json.dumps({"kind": kind, "at": at, **fields}) + "\n")
+
+    torch.set_num_threads(1)
+    pl.seed_everything(3, verbose=False)
+    averages = {
+        "": [],
+        "ema": [EMAWeightAveraging(decay=0.8)],
+        "mean": [WeightAveraging()],
+        "swa": [StochasticWeightAveraging(swa_lrs=1e-2, swa_epoch_start=1, annealing_epochs=1)],
+    }
+    precision = {"precision": case.precision}
+    if case.precision == "16-mixed":  # named by itself, Lightning turns it into bf16 on a CPU
+        precision = {
+            "plugins": [
+                MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**7, growth_interval=5))
+            ]
+        }
+    trainer = pl.Trainer(
+        **{
+            "max_epochs": case.epochs,
+            "accelerator": "cpu",
+            "devices": 1,
+            "logger": Series(record),
+            "log_every_n_steps": 1,
+            "val_check_interval": case.validate_every,
+            "check_val_every_n_epoch": None if isinstance(case.validate_every, int) else 1,
+            "accumulate_grad_batches": case.accumulate,
+            "num_sanity_val_steps": case.sanity,
+            "callbacks": [
+                ExactResume(every=case.save_every), EmissionsTracker(meter=10.0), *averages[case.average], Stop(stop)
+            ],
+            "default_root_dir": folder,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            **precision,
+            **case.trainer,
+        }
+    )  # fmt: skip
+    model = Net(case, record)
+    if case.data == "module":
+        trainer.fit(model, datamodule=Data(case))
+    else:
+        trainer.fit(model, loaders(case), validation(case))
+    trainer.save_checkpoint(folder / f"final{trainer.global_rank}.ckpt")
+    state = torch.load(folder / f"final{trainer.global_rank}.ckpt", weights_only=True)
+    kept = {key: state[key] for key in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step")}
+    kept["scaler"] = [value for key, value in state.items() if "Precision" in key]
+    kept["average"] = {key: value for key, value in state["callbacks"].items() if "Averaging" in key}
+    kept["average_weights"] = state.get("averaging_state"), state.get("current_model_state")
+    kept["random"] = torch.get_rng_state(), float(np.random.rand()), random.random()
+    (folder / f"digest{trainer.global_rank}.json").write_text(
+        json.dumps({key: digest(value) for key, value in kept.items()})
+    )
+
+
+def digest(value):
+    """Return the SHA-256 of nested containers, numbers and tensors."""
+    hashed = hashlib.sha256()
+
+    def walk(item):
+        hashed.update(type(item).__name__.encode())
+        if torch.is_tensor(item):
+            hashed.update(str((item.dtype, tuple(item.shape))).encode())
+            hashed.update(item.detach().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
+        elif isinstance(item, dict):
+            for key in sorted(item, key=str):
+                walk(str(key)), walk(item[key])
+        elif isinstance(item, (list, tuple)):
+            for part in item:
+                walk(part)
+        else:
+            hashed.update(repr(item).encode())
+
+    walk(value)
+    return hashed.hexdigest()
+
+
+@contextmanager
+def quiet():
+    """Put back what a training changes in its process."""
+    environment, handlers = dict(os.environ), {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        close_current_run()
+        os.environ.clear()
+        os.environ.update(environment)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def attempt(folder, case, stop=None):
+    """Train in this process; return what stopped it, or None."""
+    with quiet():
+        try:
+            train(folder, case, stop)
+        except (SystemExit, KeyboardInterrupt) as error:
+            return error
+        except RuntimeError as error:
+            if str(error) != "the user's own code":
+                raise
+            return error
+    return None
+
+
+def outcome(folder):
+    """Return what a run, in however many parts, came to: the digests, and every record, the last of each place."""
+    records = {}
+    for line in (folder / "record.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        records[json.dumps([entry.pop("kind"), entry.pop("at")])] = entry
+    digests = {path.name: json.loads(path.read_text()) for path in sorted(folder.glob("digest*.json"))}
+    assert digests, "the training did not come to its end"
+    return {"digests": digests, "records": records}
+
+
+def repeated(folder):
+    """Return how many training batches were trained more than once."""
+    lines = [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
+    at = [tuple(line["at"]) for line in lines if line["kind"] == "train"]
+    return len(at) - len(set(at))
+
+
+MEANS = ("loss_epoch", "accuracy")
+
+
+def differences(reference, other, means=True):
+    """Return in words where two outcomes differ, the first few; ``means``: also in the means over a training epoch."""
+    found = []
+    for name, digests in reference["digests"].items():
+        theirs = other["digests"].get(name, {})
+        found += [f"{name}: {key}" for key in digests if digests[key] != theirs.get(key)]
+    mine, theirs = reference["records"], other["records"]
+    for key in [*mine, *(key for key in theirs if key not in mine)]:
+        if not means and key.startswith('["log"') and any(name in mine.get(key, theirs.get(key)) for name in MEANS):
+            continue
+        if mine.get(key) != theirs.get(key):
+            found.append(f"{key}: {mine.get(key)} uninterrupted, {theirs.get(key)} resumed")
+    return found[:8]
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), Case(**json.loads(sys.argv[2])), sys.argv[3] if len(sys.argv) > 3 else None)

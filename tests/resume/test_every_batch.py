@@ -1,0 +1,104 @@
+"""Stopped after any batch, a training ends with the weights of the one that was not: see the cells of ``CASES``."""
+
+from functools import cache
+
+import pytest
+
+from lightning_green.runtime.checkpoints import list_checkpoints, load_checkpoint
+
+from .kit import Case, attempt, differences, outcome, repeated
+
+BATCHES = range(12)
+CASES = {
+    "plain": (Case(), BATCHES),
+    "validation 4 times an epoch": (Case(samples=32, validate_every=0.25), range(16)),
+    "validation twice an epoch": (Case(validate_every=0.5), BATCHES),
+    "validation every 4 batches": (Case(validate_every=4), BATCHES),
+    "accumulation": (Case(accumulate=3), BATCHES),
+    "bf16": (Case(precision="bf16-mixed"), (2, 5, 8)),
+    "fp16": (Case(precision="16-mixed"), (2, 5, 8)),
+    "sampler that draws": (Case(data="sampler"), (2, 5, 8)),
+    "batch sampler that draws": (Case(data="batch sampler"), (2, 5, 8)),
+    "generator of the user's": (Case(data="generator"), (2, 5, 8)),
+    "data module": (Case(data="module"), (2, 5, 8)),
+    "two loaders, the short one cycled": (Case(data="max_size_cycle"), (1, 2, 4, 5, 8)),
+    "two loaders, the longer one cut": (Case(data="min_size"), (1, 2, 4)),
+    "two loaders, the shorter one missing": (Case(data="max_size"), (1, 2, 4, 5, 8)),
+    "moving average": (Case(average="ema"), (2, 5, 8)),
+    "mean of the weights": (Case(average="mean"), (2, 5, 8)),
+    "plateau of a validation": (Case(schedule="plateau", epochs=3), (2, 5, 8, 11)),
+    "manual optimisation": (Case(manual=True), (2, 5, 8)),
+    "sanity check": (Case(sanity=2), (2, 5)),
+    "workers": (Case(workers=2), (2, 5, 8)),
+    "persistent workers": (Case(workers=2, persistent=True), (2, 5, 8)),
+}
+SLOW = {name for name, (case, _) in CASES.items() if case.workers}
+CELLS = [
+    pytest.param(name, batch, id=f"{name}-{batch}", marks=[pytest.mark.slow] if name in SLOW else [])
+    for name, (_, batches) in CASES.items()
+    for batch in batches
+]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Return the outcome of a case that is never stopped; each is trained once."""
+
+    @cache
+    def of(name):
+        folder = tmp_path_factory.mktemp("uninterrupted")
+        assert attempt(folder, CASES[name][0]) is None
+        return outcome(folder)
+
+    return of
+
+
+@pytest.mark.parametrize(("name", "batch"), CELLS)
+def test_stopped_after_a_batch(name, batch, uninterrupted, tmp_path):
+    case, batches = CASES[name]
+    stopped = attempt(tmp_path, case, f"int@batch:{batch}")
+    if stopped is None:  # in the last optimizer step the training ends before it can be stopped
+        assert batch > max(batches) - case.accumulate
+    else:
+        (stored,) = list_checkpoints(tmp_path / "run", 0)
+        assert load_checkpoint(stored.path)["global_step"] == stored.global_step  # loads with weights_only=True
+        assert attempt(tmp_path, case) is None
+    assert differences(uninterrupted(name), outcome(tmp_path), means=False) == []
+    assert repeated(tmp_path) == 0
+
+
+@pytest.mark.parametrize("batch", [0, 3, 8])
+def test_stopped_by_sigterm(batch, uninterrupted, tmp_path):
+    case = CASES["plain"][0]
+    assert isinstance(attempt(tmp_path, case, f"term@batch:{batch}"), SystemExit)
+    assert attempt(tmp_path, case) is None
+    assert differences(uninterrupted("plain"), outcome(tmp_path), means=False) == []
+    assert repeated(tmp_path) == 0
+
+
+@pytest.mark.parametrize("where", ["train start:0", "epoch start:1", "batch start:7", "validation:1", "epoch end:0"])
+def test_stopped_elsewhere(where, uninterrupted, tmp_path):
+    case = CASES["plain"][0]
+    assert attempt(tmp_path, case, f"int@{where}") is not None
+    assert attempt(tmp_path, case) is None
+    assert differences(uninterrupted("plain"), outcome(tmp_path), means=False) == []
+    assert repeated(tmp_path) == 0
+
+
+@pytest.mark.parametrize("where", ["batch:1", "batch:6", "batch start:7", "validation:1", "epoch end:0"])
+def test_an_error_costs_what_came_after_the_last_periodic_checkpoint(where, tmp_path):
+    case = Case(save_every="2m")  # of the simulated clock, on which a batch takes a minute
+    assert attempt(tmp_path / "whole", case) is None
+    assert isinstance(attempt(tmp_path / "parts", case, f"error@{where}"), RuntimeError)
+    assert attempt(tmp_path / "parts", case) is None
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "parts"), means=False) == []
+    assert repeated(tmp_path / "parts") <= 2
+
+
+def test_stopped_again_and_again(uninterrupted, tmp_path):
+    case = CASES["plain"][0]
+    for batch in range(11):
+        assert attempt(tmp_path, case, f"int@batch:{batch}") is not None
+    assert attempt(tmp_path, case) is None
+    assert differences(uninterrupted("plain"), outcome(tmp_path), means=False) == []
+    assert repeated(tmp_path) == 0

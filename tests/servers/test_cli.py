@@ -1,0 +1,227 @@
+"""``lightning-green grid`` against real servers."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from typer.testing import CliRunner
+
+from lightning_green.cli.main import app
+from lightning_green.grid.doctor import candidates
+from lightning_green.grid.file import FileSignal
+from lightning_green.grid.trace import TraceSignal
+from tests.servers.conftest import PROVIDERS
+from tests.servers.fake_grid import PASSWORD, TOKEN, FakeGrid, solar_day
+
+
+@pytest.fixture
+def live(monkeypatch):
+    monkeypatch.delenv("LIGHTNING_GREEN_ZONE", raising=False)
+    with FakeGrid(datetime.now(timezone.utc)) as server:
+        yield server
+
+
+def spec(name, grid):
+    return json.dumps(PROVIDERS[name](grid).spec())
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["grid", *arguments])
+
+
+def test_show_prints_now_kind_source_age_and_a_chart(live):
+    result = run("show", "--source", spec("em", live), "--hours", "24")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    hour = live.now.replace(minute=0, second=0, microsecond=0)
+    assert lines[0] == "electricity-maps, average/lifecycle, zone DE"
+    assert f"{solar_day(hour):.0f} gCO2e/kWh, measured, of {hour:%H:%M} UTC" in lines[1]
+    assert lines[1].endswith("from electricity-maps")
+    values = [solar_day(hour + timedelta(hours=ahead)) for ahead in range(24)]
+    assert f"lowest {min(values):.0f}" in lines[2]
+    assert f"highest {max(values):.0f}" in lines[2]
+    bars = [line.split("┤")[1] for line in lines[4:11]]
+    assert len(bars) == 7
+    assert len(bars[-1]) == 24
+    top = bars[0]
+    assert top[values.index(max(values))] == "█"
+    assert "░" not in "".join(bars)
+
+
+def test_show_draws_what_the_history_fills_in_lighter(live):
+    live.faults = {"em": "short_forecast"}
+    result = run("show", "--source", spec("em", live), "--hours", "12")
+    assert "then the same hours of recent days" in result.stdout
+    assert "░" in result.stdout
+
+
+def test_show_as_json(live):
+    said = json.loads(run("show", "--source", spec("charts", live), "--json").stdout)
+    assert said["zone"] == "DE"
+    assert said["kind"] == "average/lifecycle"
+    assert said["problem"] is None
+    assert said["now"]["gco2e_per_kwh"] == solar_day(live.now)
+    assert 0 <= said["now"]["age_s"] <= 900
+    assert len(said["forecast"]) >= 47 * 4
+
+
+@pytest.mark.parametrize("command", ["show", "plan"])
+def test_a_source_that_fails_is_one_line_and_no_traceback(live, command):
+    live.faults = {None: "401_html"}
+    more = ["--work", "2h", "--deadline", "10h"] if command == "plan" else []
+    result = run(command, "--source", spec("em", live), *more)
+    assert "does not accept the credential (401)" in result.stderr
+    assert "Traceback" not in result.output
+    assert TOKEN not in result.output
+    if command == "show":
+        assert result.exit_code == 1
+        assert "nothing is known" in result.stdout
+    else:
+        assert result.exit_code == 0
+        assert "Run now: nothing is known about the carbon intensity." in result.stdout
+
+
+def test_plan(live):
+    result = run("plan", "--work", "3h", "--deadline", "30h", "--source", spec("charts", live), "--json")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert {slot["action"] for slot in said["slots"]} <= {"run", "exit", "hold"}
+    ran = [slot for slot in said["slots"] if slot["action"] == "run"]
+    hours = sum(
+        (datetime.fromisoformat(slot["end"]) - datetime.fromisoformat(slot["start"])).total_seconds() / 3600
+        for slot in ran
+    )
+    assert hours == pytest.approx(3.0, abs=1e-3)
+    shown = run("plan", "--work", "3h", "--deadline", "30h", "--source", spec("charts", live), "--pause", "hold")
+    assert f"running now {said['run_now_gco2e_per_kw']:.0f}" in shown.stdout
+    assert " exit " not in shown.stdout
+
+
+def test_doctor_says_of_each_source_what_it_gives_or_what_is_wrong(live):
+    for name in PROVIDERS:
+        result = run("doctor", "--source", spec(name, live))
+        assert result.exit_code == 0, result.output
+        assert result.stdout.count("\n") == 1
+        assert result.stdout.startswith("  ok  ")
+        assert "gCO2e/kWh" in result.stdout
+    assert "no forecast" not in run("doctor", "--source", spec("em", live)).stdout
+    live.faults = {None: "404"}
+    result = run("doctor", "--source", spec("em", live))
+    assert result.exit_code == 1
+    assert result.stdout.startswith("  !!  ")
+    assert "does not know what was asked for, most often the zone (404)" in result.stdout
+    live.faults = {"em": "no_forecast_in_plan"}
+    result = run("doctor", "--source", spec("em", live))
+    assert result.exit_code == 0
+    assert "the token's plan has no forecast" in result.stdout
+    live.faults = {None: "clock_skew"}
+    result = run("doctor", "--source", spec("charts", live))
+    assert result.exit_code == 1
+    assert "clock" in result.stdout
+
+
+def test_doctor_asks_nobody_who_is_not_configured(monkeypatch):
+    monkeypatch.delenv("ELECTRICITYMAPS_API_TOKEN")
+    monkeypatch.delenv("WATTTIME_PASSWORD")
+    result = run("doctor", "--zone", "JP")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith("  --  ") for line in lines)
+    assert "ELECTRICITYMAPS_API_TOKEN not set" in lines[0]
+    assert "not configured: WATTTIME_PASSWORD not set" in lines[1]
+
+
+def test_candidates():
+    both = {"ELECTRICITYMAPS_API_TOKEN": "t", "WATTTIME_USERNAME": "u", "WATTTIME_PASSWORD": "p"}
+
+    def asked(zone, environ):
+        return [name for name, signal in candidates(zone, environ) if not isinstance(signal, str)]
+
+    assert asked("DE", both) == ["electricity-maps", "energy-charts"]
+    assert asked("38.5,-121.5", both) == ["electricity-maps", "watttime"]
+    assert asked("CAISO_NORTH", both) == ["watttime"]
+    assert asked("GB", {}) == ["neso"]
+    assert asked("GB-NIR", {}) == []
+    assert asked("DK2", {}) == ["energi-data-service"]
+    assert asked(None, both) == []
+
+
+def test_record_writes_what_a_job_without_internet_reads(live, tmp_path):
+    out = tmp_path / "shared" / "de.csv"
+    result = run("record", "--source", spec("charts", live), "--out", str(out), "--once")
+    assert result.exit_code == 0, result.output
+    now = datetime.now(timezone.utc)
+    reader = FileSignal(str(out), zone="DE", resolution="15m")
+    assert reader.refresh(now) == []
+    assert reader.intensity(now).value == pytest.approx(solar_day(live.now), rel=1e-5)
+    forecast = reader.forecast(now, timedelta(hours=24))
+    assert forecast.end > now + timedelta(hours=23)
+    for at, value in zip(forecast.times, forecast.values, strict=True):
+        assert value == pytest.approx(solar_day(at), rel=1e-5)
+    assert FileSignal(str(out), zone="FR").refresh(now) == ["the file is about zone DE, FR was asked for"]
+    assert FileSignal(str(out), "DE", "average/direct").refresh(now)
+
+    # later: what was measured stays, also what the service itself no longer tells
+    header, first, *rest = out.read_text().splitlines()
+    older = datetime.fromisoformat(first.split(",")[0].replace("Z", "+00:00")) - timedelta(minutes=15)
+    kept = f"{older:%Y-%m-%dT%H:%M:%SZ},123.4,measured,DE,average/lifecycle"
+    out.write_text("\n".join([header, kept, first, *rest, "2026-01-15T10:00:00Z,12"]))  # and a torn last line
+    again = run("record", "--source", spec("charts", live), "--out", str(out), "--once", "--no-forecast")
+    assert again.exit_code == 0, again.output
+    rows = out.read_text().splitlines()
+    assert rows[:3] == [header, kept, first]
+    assert not any("forecast" in row for row in rows)
+    assert rows[1:] == sorted(set(rows[1:]))
+    assert TraceSignal(str(out), zone="DE").series.values[0] == 123.4
+    assert [path.name for path in out.parent.iterdir()] == ["de.csv"]
+
+
+def test_record_keeps_looking_while_the_source_fails_and_refuses_another_zone(live, tmp_path):
+    out = tmp_path / "de.csv"
+    assert run("record", "--source", spec("charts", live), "--out", str(out), "--once").exit_code == 0
+    before = out.read_text()
+    live.faults = {None: "502_html"}
+    result = run("record", "--source", spec("charts", live), "--out", str(out), "--once")
+    assert "has a problem of its own (502)" in result.stderr
+    measured = [row for row in before.splitlines() if "measured" in row]
+    assert [row for row in out.read_text().splitlines() if "measured" in row] == measured
+    other = run("record", "--source", "typical:FR", "--out", str(out), "--once")
+    assert other.exit_code == 2
+    assert "the file is about zone DE" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show"], "Name a zone: --zone DE"),
+        (["show", "--zone", "ZZ"], "finds no source for 'ZZ'"),
+        (["show", "--source", "green"], "`grid` should be"),
+        (["show", "--source", "{}"], "class_path"),
+        (["show", "--source", "{"], "Expecting"),
+        (["plan", "--source", "typical:DE", "--work", "soon", "--deadline", "2h"], "`work` should be a duration"),
+        (["plan", "--source", "typical:DE", "--work", "1h", "--deadline", "2h", "--pause", "sleep"], "`pauses`"),
+        (["record", "--source", "typical:DE", "--out", "x.csv", "--every", "1s"], "ten seconds or more"),
+        (["record", "--source", "typical:DE", "--out", "/proc/no/x.csv", "--once"], "cannot be written"),
+        (["doctor", "--zone", "Germany!"], "should be an Electricity Maps zone"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments, message, monkeypatch):
+    monkeypatch.delenv("LIGHTNING_GREEN_ZONE", raising=False)
+    monkeypatch.delenv("ELECTRICITYMAPS_API_TOKEN", raising=False)
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_as_a_user_types_it(live):
+    environment = {**os.environ, "LIGHTNING_GREEN_ZONE": "DE"}
+    command = [sys.executable, "-m", "lightning_green", "grid", "show", "--source", spec("watttime", live)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "watttime, marginal/direct, zone CAISO_NORTH" in result.stdout
+    assert PASSWORD not in result.stdout + result.stderr
