@@ -215,7 +215,7 @@ def outcome(folder: Path) -> dict[str, object] | None:
     records = {}
     for line in map(json.loads, _lines(folder / "record.jsonl")):
         if line["kind"] in ("train", "validation"):
-            records[line["kind"], *line["at"]] = (line["indices"], line["loss"])
+            records[line["kind"], tuple(line["at"])] = (line["indices"], line["loss"])
     return {"digests": json.loads((folder / "digest0.json").read_text()), "records": records}
 
 
