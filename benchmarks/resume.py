@@ -105,7 +105,7 @@ def fit(trainer: pl.Trainer, model: pl.LightningModule, **kwargs) -> None:
 
 
 def leaving(parameters: int, folder: Path, pairs: int) -> tuple[list[float], list[float], list[float], Path]:
-    """Return seconds of our saves, of Lightning's, of fsyncs alone, and a checkpoint of Lightning's to continue from."""
+    """Return seconds of our saves, of Lightning's, of fsyncs alone, and a checkpoint to continue from."""
     ours, theirs, syncs = [], [], []
     plain = folder / "plain.ckpt"
     exact = ExactResume(every=None)
