@@ -2,8 +2,8 @@
 
     python benchmarks/chaos.py --kills 12 --seed 0 --json
 
-Each of N runs is a small training under the real supervisor (``lightning-green run``), in real processes. A killer waits a
-random time after each start and then picks a method:
+Each of N runs is a small training under the real supervisor (``lightning-green run``), in real processes. A killer
+waits a random time after each start and then picks a method:
 
     sigterm, sigint           to the training process; the supervisor starts it again
     sigkill                   the training process
@@ -11,7 +11,7 @@ random time after each start and then picks a method:
     everything                SIGKILL of both, then the same command line
     exception                 the training's own code raises
     kill while writing        SIGKILL at the moment at which the temporary file of a checkpoint appears
-    full disk while writing   a limit on the size of files strikes in the middle of a checkpoint (SIGXFSZ ignored: EFBIG)
+    full disk while writing   a limit on the size of files strikes in the middle of a checkpoint (EFBIG)
 
 Figures:
 
@@ -91,6 +91,7 @@ class Killed:
         folder.mkdir()
 
     def start(self) -> subprocess.Popen:
+        """Start the supervisor, as a user would."""
         command = [sys.executable, "-m", "lightning_green", "run", "--run-dir", str(self.folder / "run"), "--"]
         command += [sys.executable, __file__, "--child", str(self.folder)]
         environment = {
@@ -114,6 +115,7 @@ class Killed:
         return at[-1][0] * (CASE["samples"] // 4) + at[-1][1] + 1 if at else 0
 
     def pid(self) -> int | None:
+        """Return the process that trains, or None between two."""
         try:
             return int(json.loads((self.folder / "run" / "run.heartbeat").read_text())["pid"])
         except (OSError, ValueError, KeyError):
@@ -179,6 +181,7 @@ class Killed:
             return method == "everything"
 
     def gone(self, pid: int) -> bool:
+        """Wait for a process to end; return whether it did."""
         until = time.monotonic() + 20.0
         while time.monotonic() < until:
             try:
@@ -197,7 +200,7 @@ class Killed:
         for path in (self.folder / "run" / "checkpoints").glob("*.ckpt"):
             try:
                 load_checkpoint(path)
-            except RuntimeError:
+            except RuntimeError:  # noqa: PERF203 - two files
                 self.corrupt += path.exists()  # an older one may be removed while it is read
 
 
@@ -215,7 +218,7 @@ def outcome(folder: Path) -> dict[str, object] | None:
     records = {}
     for line in map(json.loads, _lines(folder / "record.jsonl")):
         if line["kind"] in ("train", "validation"):
-            records[line["kind"], *line["at"]] = (line["indices"], line["loss"])
+            records[line["kind"], tuple(line["at"])] = (line["indices"], line["loss"])
     return {"digests": json.loads((folder / "digest0.json").read_text()), "records": records}
 
 

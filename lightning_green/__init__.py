@@ -10,34 +10,43 @@ if TYPE_CHECKING:
     from lightning_green.callbacks.distillation import KnowledgeDistillation
     from lightning_green.callbacks.pruning import Pruning
     from lightning_green.callbacks.quantization import QuantizationAwareTraining
+    from lightning_green.metrics import CarbonEmitted, EnergyConsumed, SamplesPerJoule, SoftwareCarbonIntensity
     from lightning_green.precision import GreenFSDPPrecision, GreenMixedPrecision
     from lightning_green.runtime.clock import SimulatedClock, SystemClock
 
 __version__ = "0.1.0"
 
 _WHERE = {
+    "CarbonEmitted": "lightning_green.metrics",
     "CarbonScheduler": "lightning_green.callbacks",
     "EmissionsTracker": "lightning_green.callbacks",
+    "EnergyConsumed": "lightning_green.metrics",
     "ExactResume": "lightning_green.callbacks",
     "GreenFSDPPrecision": "lightning_green.precision.fsdp",
     "GreenMixedPrecision": "lightning_green.precision.mixed",
     "KnowledgeDistillation": "lightning_green.callbacks.distillation",
     "Pruning": "lightning_green.callbacks.pruning",
     "QuantizationAwareTraining": "lightning_green.callbacks.quantization",
+    "SamplesPerJoule": "lightning_green.metrics",
     "SimulatedClock": "lightning_green.runtime.clock",
+    "SoftwareCarbonIntensity": "lightning_green.metrics",
     "SystemClock": "lightning_green.runtime.clock",
 }
 
 __all__ = [
+    "CarbonEmitted",
     "CarbonScheduler",
     "EmissionsTracker",
+    "EnergyConsumed",
     "ExactResume",
     "GreenFSDPPrecision",
     "GreenMixedPrecision",
     "KnowledgeDistillation",
     "Pruning",
     "QuantizationAwareTraining",
+    "SamplesPerJoule",
     "SimulatedClock",
+    "SoftwareCarbonIntensity",
     "SystemClock",
 ]
 

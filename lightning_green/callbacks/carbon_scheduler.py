@@ -17,7 +17,7 @@ from lightning_green.durations import format_duration, parse_duration
 from lightning_green.energy.meter import Meter
 from lightning_green.grid.build import GridLike
 from lightning_green.planning import Forecast, Job, Plan, correct, plan, remember
-from lightning_green.planning.job import State
+from lightning_green.planning.job import Level, State
 from lightning_green.runtime import _lightning, loggers
 from lightning_green.runtime.accounting import measured_hold_power, measured_resume_hours
 from lightning_green.runtime.clock import Clock
@@ -26,6 +26,8 @@ from lightning_green.runtime.launchers import who_restarts
 from lightning_green.runtime.progress import StepTimer, WorkLeft, work_left
 from lightning_green.runtime.random_states import synchronize_cuda
 from lightning_green.runtime.run import RunOptions
+from lightning_green.throttle.control import ThrottleLike
+from lightning_green.throttle.scheduler import SchedulerThrottle, throttle_control
 
 Pause = Literal["auto", "hold", "exit"]
 
@@ -59,6 +61,10 @@ class CarbonScheduler(GreenCallback):
         min_saving: Fraction of run-now emissions below which a pause is not worth it.
         every_n_steps: Consider a decision every so many training batches.
         checkpoint_every: Save the exact state this often, so that a kill costs no more than that; None for never.
+        throttle: Lower the power while running where that saves: ``"auto"`` for what this machine lets us set, an
+            :class:`~lightning_green.throttle.actuator.Actuator` or several; None for never. Levels are measured in the
+            first steps; see ``docs/throttling.md``.
+        max_slowdown: How many times longer a step may take at a throttle level.
         meter: See :class:`~lightning_green.callbacks.EmissionsTracker`.
         zone: Grid zone, for a ``grid`` that does not say it.
         clock: Where the time comes from; the system's clock by default.
@@ -87,6 +93,8 @@ class CarbonScheduler(GreenCallback):
         min_saving: float = 0.0,
         every_n_steps: int = 1,
         checkpoint_every: str | timedelta | None = "30m",
+        throttle: ThrottleLike = None,
+        max_slowdown: float = 1.1,
         meter: Meter | str | float | None = "auto",
         zone: str | None = None,
         clock: Clock | None = None,
@@ -106,6 +114,9 @@ class CarbonScheduler(GreenCallback):
         self.checkpoint_every = (
             None if checkpoint_every is None else parse_duration(checkpoint_every, "checkpoint_every")
         )
+        self.throttle, self.max_slowdown = throttle, max_slowdown
+        throttle_control(self)  # raises for a wrong argument
+        self._throttle: SchedulerThrottle | None = None
         self.plan: Plan | None = None
         self._issues: list[Forecast] = []
         self._timer = StepTimer()
@@ -125,6 +136,8 @@ class CarbonScheduler(GreenCallback):
             self._fit.on_boundary.append(self._at_boundary)
             self._timer = StepTimer(*self._measured_before())
             self._next_decision, self._batches = 0.0, 0
+            control = throttle_control(self)
+            self._throttle = None if control is None else SchedulerThrottle(control, self._fit, self._timer)
         super().setup(trainer, pl_module, stage)
 
     @override
@@ -134,7 +147,29 @@ class CarbonScheduler(GreenCallback):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self._fit is not None:
             self._batches += 1
+            if self._throttle is not None and self._throttle.batch_ended():
+                self._next_decision = 0.0  # the levels are known: decide with them
             self._timer.batch(self._fit.run.clock.monotonic())
+
+    @override
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        if self._throttle is not None:
+            self._throttle.batch_began()
+
+    @override
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self._throttle is not None:
+            self._throttle.restore()
+        super().teardown(trainer, pl_module, stage)
+
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if self._throttle is not None:
+            self._throttle.restore()
+        super().on_exception(trainer, pl_module, exception)
 
     @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -160,6 +195,8 @@ class CarbonScheduler(GreenCallback):
             lines["Deadline"] = f"{deadline:%Y-%m-%d %H:%M} UTC, in {left}"
         pauses, why = self._pauses(trainer)
         lines["Pauses"] = (" and ".join(sorted(pauses)) or "none") + (f" ({why})" if why else "")
+        if self._throttle is not None:
+            lines["Pauses"] += f"; throttling: {self._throttle.describe()}"
         if run.grid is None:
             lines["Next"] = (
                 'run on: without `grid` there is nothing to wait for; give one, for example grid="typical:DE"'
@@ -192,6 +229,8 @@ class CarbonScheduler(GreenCallback):
         fit = self._fit
         assert fit is not None
         decided = self._make_plan("running")
+        if self._throttle is not None:
+            self._throttle.follow(decided)
         if decided is None:
             return
         action = decided.slots[0].action
@@ -256,6 +295,7 @@ class CarbonScheduler(GreenCallback):
             pauses=frozenset(pauses),
             state=state,
             min_saving=self.min_saving,
+            levels=(Level(1.0, 1.0),) if self._throttle is None else self._throttle.levels(),
         )
 
     def _exit(self, point: Point, decided: Plan) -> None:

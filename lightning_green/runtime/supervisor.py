@@ -27,6 +27,7 @@ from lightning_green.runtime.run_folder import (
     RunFolder,
     set_aside,
 )
+from lightning_green.throttle.journal import restore_left_over
 
 FINISHED, FAILED = 0, 1
 LONGEST_BACK_OFF_SECONDS = 300.0
@@ -86,6 +87,8 @@ class Supervisor:
                 return self._stopped()
             attempt = self._attempts()
             code, trace = self._start()
+            for line in restore_left_over(self.folder.path):  # a child that was killed could not do it itself
+                self.say(line)
             records = read_ledger(self.folder.path)
             state = last_state_event(records)
             began = self._attempts() > attempt

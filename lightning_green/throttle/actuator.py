@@ -47,6 +47,7 @@ class Actuator(ABC):
         kind: Its name in the journal.
         survives: Whether what it sets outlives the process.
         problem: One sentence about the last failure, or None.
+        quiet: Whether a missing permission is no warning, because something else may do.
 
     """
 
@@ -55,6 +56,7 @@ class Actuator(ABC):
 
     def __init__(self) -> None:
         self.problem: str | None = None
+        self.quiet = False
         self._found: dict[str, Any] | None = None
         self._journal: Journal | None = None
         self._offered: tuple[Setting, ...] | None = None
@@ -104,7 +106,7 @@ class Actuator(ABC):
             except (ThrottleError, OSError) as error:
                 offered = ()
                 self.problem = f"{self.kind} is not used for throttling: {error}"
-                log.warning("%s", self.problem)
+                log.log(logging.INFO if self.quiet else logging.WARNING, "%s", self.problem)
             self._offered = offered
         return self._offered
 

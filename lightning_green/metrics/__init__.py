@@ -1,0 +1,8 @@
+"""Energy and emissions as torchmetrics."""
+
+from lightning_green.metrics.carbon_emitted import CarbonEmitted
+from lightning_green.metrics.energy_consumed import EnergyConsumed
+from lightning_green.metrics.samples_per_joule import SamplesPerJoule
+from lightning_green.metrics.software_carbon_intensity import SoftwareCarbonIntensity
+
+__all__ = ["CarbonEmitted", "EnergyConsumed", "SamplesPerJoule", "SoftwareCarbonIntensity"]

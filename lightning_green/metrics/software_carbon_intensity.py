@@ -1,0 +1,83 @@
+"""Software Carbon Intensity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lightning_green.metrics.energy_consumed import JOULES_PER_KWH, check_amount, counts_here
+
+
+class SoftwareCarbonIntensity(Metric):
+    """SCI in gCO2e per functional unit: ((E x I) + M) per R (ISO/IEC 21031:2024).
+
+    E is energy in kWh, I the location-based carbon intensity in gCO2e/kWh, M embodied emissions and R the number of
+    functional units. M is what the hardware emitted when it was made, shared out over its life: TE x TS x RS.
+
+    Args:
+        embodied_g: TE: emissions of making the hardware of one node, in gCO2e.
+        lifetime_hours: Its expected life, in hours.
+        share: RS: fraction of the hardware that the job has reserved, in [0, 1].
+        local_rank: See :class:`~lightning_green.metrics.EnergyConsumed`.
+        kwargs: See ``torchmetrics.Metric``.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example::
+
+        >>> metric = SoftwareCarbonIntensity(embodied_g=150_000, lifetime_hours=35_000)
+        >>> metric.update(units=1000, joules=3.6e6, intensity=300.0, seconds=3600.0)
+        >>> round(float(metric.compute()), 4)
+        0.3043
+
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+
+    grams: Tensor
+    units: Tensor
+
+    def __init__(
+        self,
+        embodied_g: float = 0.0,
+        lifetime_hours: float = 4 * 365.25 * 24,
+        share: float = 1.0,
+        local_rank: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.embodied_g = check_amount("embodied_g", embodied_g)
+        if not 0.0 < lifetime_hours < float("inf"):
+            raise ValueError(f"`lifetime_hours` should be above 0, got {lifetime_hours!r}.")
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"`share` should lie in [0, 1], got {share!r}.")
+        self.lifetime_hours, self.share, self.counts = float(lifetime_hours), float(share), counts_here(local_rank)
+        for name in ("grams", "units"):
+            self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.set_dtype(torch.float64)
+
+    def update(self, units: float, joules: float, intensity: float, seconds: float) -> None:
+        """Add what was done since the last update.
+
+        Args:
+            units: Functional units of this rank, such as samples.
+            joules: Energy of this node in J.
+            intensity: Its mean carbon intensity in gCO2e/kWh.
+            seconds: Time for which the hardware was reserved.
+
+        """
+        self.units += check_amount("units", units)
+        if self.counts:
+            operational = check_amount("joules", joules) / JOULES_PER_KWH * check_amount("intensity", intensity)
+            hours = check_amount("seconds", seconds) / 3600.0
+            self.grams += operational + self.embodied_g * hours / self.lifetime_hours * self.share
+
+    def compute(self) -> Tensor:
+        """Return gCO2e per functional unit; NaN before there is any."""
+        return torch.where(self.units > 0, self.grams / self.units, torch.nan)

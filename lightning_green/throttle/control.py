@@ -1,0 +1,198 @@
+"""The throttle of a run: its actuators, its profile, and the level that it is at."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_green.energy.meter import Meter
+from lightning_green.planning.job import Level
+from lightning_green.runtime.run_folder import write_json
+from lightning_green.throttle.actuator import Actuator, Setting
+from lightning_green.throttle.profile import ThrottleProfile, least_energy
+
+log = logging.getLogger(__name__)
+
+ThrottleLike = str | Actuator | Sequence[Actuator] | None
+
+
+class ThrottleControl:
+    """Measures the levels of the actuators, offers them to the planner, and sets the one that was chosen.
+
+    Args:
+        throttle: ``"auto"``, an actuator or several; see :class:`~lightning_green.callbacks.CarbonScheduler`.
+        max_slowdown: How many times longer a step may take, at least 1.
+
+    Raises:
+        TypeError: If ``throttle`` is of another type.
+        ValueError: If an argument is out of its range.
+
+    """
+
+    def __init__(self, throttle: ThrottleLike, max_slowdown: float = 1.1) -> None:
+        if isinstance(max_slowdown, bool) or not isinstance(max_slowdown, (int, float)) or not max_slowdown >= 1.0:
+            raise ValueError(f"`max_slowdown` should be a number of 1 or more, got {max_slowdown!r}.")
+        self.auto = throttle == "auto"
+        given = [throttle] if isinstance(throttle, (Actuator, str)) else list(throttle or ())
+        if not self.auto and (not given or not all(isinstance(actuator, Actuator) for actuator in given)):
+            raise TypeError(f'`throttle` should be None, "auto", an Actuator or a list of them, got {throttle!r}.')
+        self.max_slowdown = float(max_slowdown)
+        self.actuators: list[Actuator] = [actuator for actuator in given if isinstance(actuator, Actuator)]
+        self.profile: ThrottleProfile | None = None
+        self.level = Level(1.0, 1.0)
+        self.why_not: str | None = None
+        self._settings: dict[str, tuple[Actuator, Setting]] = {}
+        self._cache: Path | None = None
+        self._meter: Meter | None = None
+
+    def start(self, run_dir: Path | None, meter: Meter, model: str, on_gpu: bool) -> None:
+        """Find out which levels this process may set.
+
+        Args:
+            run_dir: The run's folder.
+            meter: What sees the energy.
+            model: What identifies the model and its data, for the cache.
+            on_gpu: Whether the training runs on a GPU.
+
+        """
+        self._meter = meter
+        if self.auto:
+            self.actuators = _first_that_works(on_gpu)
+        for actuator in self.actuators:
+            actuator.bind(run_dir)
+            for setting in actuator.levels()[1:]:
+                self._settings[setting.name] = (actuator, setting)
+        if not self._settings:
+            self.why_not = "no device lets this process set anything"
+            if self.auto:
+                log.warning(
+                    "There is no throttling: %s. The documentation says which permission each needs.", self.why_not
+                )
+        device = "+".join(sorted(actuator.kind for actuator in self.actuators)) + platform.node()
+        key = json.dumps([device, model, sorted(self._settings)])
+        self._cache = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
+
+    def plan_for(self, run_seconds: float) -> None:
+        """Begin to measure, or take what an earlier run measured; once the length of the run is known."""
+        if self.profile is not None or not self._settings:
+            return
+        self.profile = ThrottleProfile(["full", *self._settings], run_seconds)
+        try:
+            assert self._cache is not None
+            self.profile.load(json.loads(self._cache.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return  # nothing there, or nothing to be read: it is measured
+
+    def on_step(self, seconds: float) -> bool:
+        """A training batch took ``seconds``. Return whether the levels have just become known."""
+        if self.profile is None:
+            return False
+        before = self.profile.measuring
+        wanted = self.profile.on_step(seconds, self._joules)
+        if wanted is not None:
+            self._go_to(wanted)
+        done = before is not None and self.profile.measuring is None
+        if done:
+            self._keep()
+        return done
+
+    @property
+    def measuring(self) -> bool:
+        """Whether levels are being measured, so that none is to be chosen."""
+        return self.profile is not None and self.profile.measuring is not None
+
+    def levels(self) -> tuple[Level, ...]:
+        """Return the levels for the planner: full first, and those within ``max_slowdown``."""
+        known = {} if self.profile is None else self.profile.levels()
+        slower = [level for level in known.values() if level.speed * self.max_slowdown >= 1.0 - 1e-9]
+        return (Level(1.0, 1.0), *(level for level in dict.fromkeys(slower) if level != Level(1.0, 1.0)))
+
+    def choose(self, level: Level | None = None) -> Level:
+        """Set the level that the planner chose, or the one of least energy per step; return the one that is set."""
+        if self.profile is None or self.measuring:
+            return self.level
+        known = self.profile.levels()
+        if level is None:
+            name = least_energy(known, self.max_slowdown)
+        else:
+            name = next((name for name, point in known.items() if point == level), "full")
+        self.level = known[name] if self._go_to(name) else Level(1.0, 1.0)
+        self.profile.at(name if self.level == known[name] else "full")
+        return self.level
+
+    def restore(self) -> None:
+        """Bring every device back to the state in which it was found."""
+        for actuator in self.actuators:
+            actuator.restore()
+        self.level = Level(1.0, 1.0)
+        if self.profile is not None and not self.measuring:
+            self.profile.at("full")
+
+    def _go_to(self, name: str) -> bool:
+        chosen = self._settings.get(name)
+        for actuator in self.actuators:
+            if chosen is None or actuator is not chosen[0]:
+                actuator.restore()
+        return True if chosen is None else chosen[0].set(chosen[1])
+
+    def _joules(self) -> float | None:
+        assert self._meter is not None
+        self._meter.sample()
+        energies = self._meter.read().values()
+        if not energies or any(energy.quality != "measured" for energy in energies):
+            return None
+        return sum(energy.joules for energy in energies)
+
+    def _keep(self) -> None:
+        assert self.profile is not None
+        if len(self.profile.levels()) == 1 and self.levels() == (Level(1.0, 1.0),):
+            known = [point for point in self.profile.points.values() if point.watts is not None]
+            self.why_not = (
+                "no level saves energy" if len(known) > 1 else "the power of the levels could not be measured"
+            )
+        if self._cache is not None and self.profile.points:
+            try:
+                self._cache.parent.mkdir(parents=True, exist_ok=True)
+                write_json(self._cache, self.profile.state())
+            except OSError as error:
+                log.warning("The measured throttle levels could not be kept (%s); the next run measures again.", error)
+
+
+def cache_folder() -> Path:
+    """Return where measured levels are kept: ``LIGHTNING_GREEN_CACHE_DIR``, or the user's cache."""
+    given = os.environ.get("LIGHTNING_GREEN_CACHE_DIR")
+    base = (
+        Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lightning-green"
+    )
+    return base / "throttle"
+
+
+def _first_that_works(on_gpu: bool) -> list[Actuator]:
+    """Return the actuator that lowers the energy of a step best, of those that this process may use."""
+    from lightning_green.throttle.cpu_governor import CpuGovernor
+    from lightning_green.throttle.nvml_locked_clocks import NvmlLockedClocks
+    from lightning_green.throttle.nvml_power_limit import NvmlPowerLimit
+    from lightning_green.throttle.rapl_power_limit import RaplPowerLimit
+    from lightning_green.throttle.zeusd_power_limit import ZeusdPowerLimit
+
+    candidates: list[Any] = (
+        [NvmlPowerLimit, ZeusdPowerLimit, NvmlLockedClocks] if on_gpu else [RaplPowerLimit, CpuGovernor]
+    )
+    for make in candidates:
+        actuator: Actuator = make()
+        actuator.quiet = True
+        if len(actuator.levels()) > 1:
+            return [actuator]
+    return []
+
+
+def describe_model(module: Any) -> str:
+    """Return what tells one model from another for the cache: its class and its parameters' shapes."""
+    shapes = [(name, list(parameter.shape)) for name, parameter in module.named_parameters()]
+    return f"{type(module).__qualname__} {hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]}"

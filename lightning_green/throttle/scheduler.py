@@ -1,0 +1,119 @@
+"""The throttle as the scheduler uses it: between two batches of one fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from lightning_green.planning import Plan
+from lightning_green.planning.job import Level
+from lightning_green.runtime.fit import Fit
+from lightning_green.runtime.progress import StepTimer, work_left
+from lightning_green.throttle.control import ThrottleControl, describe_model
+
+
+def throttle_control(scheduler: Any) -> ThrottleControl | None:
+    """Return the control of a scheduler's ``throttle`` and ``max_slowdown``, None where there is none.
+
+    Raises:
+        TypeError: If ``throttle`` is of a wrong type.
+        ValueError: If ``max_slowdown`` is below 1.
+
+    """
+    if scheduler.throttle is None:
+        return None
+    return ThrottleControl(scheduler.throttle, scheduler.max_slowdown)
+
+
+class SchedulerThrottle:
+    """Feeds the steps of a fit to its throttle, and sets the level that the plan or the energy asks for.
+
+    Args:
+        control: The throttle.
+        fit: The fit.
+        timer: Times of the steps; those at a throttle level are counted as what they would have taken at full speed.
+
+    """
+
+    def __init__(self, control: ThrottleControl, fit: Fit, timer: StepTimer) -> None:
+        self._control, self._fit, self._timer = control, fit, timer
+        self._began: float | None = None
+        self._started = False
+        self._used = True
+
+    def batch_began(self) -> None:
+        """A training batch begins; the first one finds out what may be set."""
+        if not self._started:
+            self._started = True
+            self._start()
+        self._began = self._fit.run.clock.monotonic()
+
+    def batch_ended(self) -> bool:
+        """A training batch has ended. Return whether the levels have just become known."""
+        control, now = self._control, self._fit.run.clock.monotonic()
+        if self._began is None or not self._used:
+            return False
+        for actuator in control.actuators:
+            actuator.on_step(now - self._began)
+        seconds = self._fit.run.clock.monotonic() - self._began  # with what a duty cycle slept
+        self._timer.leave_out(seconds * (1.0 - control.level.speed))
+        if control.profile is None:
+            left = work_left(self._fit.trainer, self._timer).seconds
+            if left is not None:
+                control.plan_for(left)
+                return not control.measuring
+            return False
+        return control.on_step(seconds)
+
+    def levels(self) -> tuple[Level, ...]:
+        """Return the levels for the planner, full power first."""
+        return self._control.levels()
+
+    def follow(self, plan: Plan | None) -> None:
+        """Set the level of a plan's first action; without a plan, the one of least energy per step."""
+        if not self._used or self._control.profile is None or self._control.measuring:
+            return
+        if plan is None:
+            self._enter(self._control.choose(), "the least energy per step")
+        elif plan.slots[0].level is not None:
+            self._enter(self._control.choose(plan.slots[0].level), plan.reason)
+        else:
+            self.restore()
+
+    def restore(self) -> None:
+        """Bring every device back to the state in which it was found."""
+        self._control.restore()
+        if self._fit.run.level != (1.0, 1.0) and not self._fit.closed:
+            self._enter(Level(1.0, 1.0), "full power again")
+
+    def describe(self) -> str:
+        """Return what the throttle may do, for the start-up lines."""
+        if self._fit.trainer.world_size > 1:
+            return "no, with several ranks"
+        kinds = "automatic" if self._control.auto else ", ".join(a.kind for a in self._control.actuators)
+        return f"{kinds}, at most {self._control.max_slowdown:g} times slower"
+
+    def _start(self) -> None:
+        run, trainer = self._fit.run, self._fit.trainer
+        if trainer.world_size > 1:
+            self._used = False  # the ranks would have to change level at the same batch
+            return
+        if run.clock.is_simulated:
+            self._used = False  # no device's power follows a simulated clock
+            return
+        folder = None if run.folder is None else run.folder.path
+        on_gpu = trainer.strategy.root_device.type == "cuda"
+        self._control.start(folder, run.meter, describe_model(trainer.lightning_module), on_gpu)
+
+    def _enter(self, level: Level, reason: str) -> None:
+        run, wanted = self._fit.run, (level.power, level.speed)
+        if wanted == run.level:
+            return
+        run.meter.sample()
+        run.record("sample")  # what was used so far belongs to the level before
+        run.level = wanted
+        run.meter.set_load(level.power)
+        state = "running" if wanted == (1.0, 1.0) else "throttled"
+        run.enter(state=state, reason=reason, level=str(level))
+        rank_zero_info(f"Lightning Green, step {self._fit.trainer.global_step}: {state} at {level} (power:speed)")

@@ -1,0 +1,128 @@
+"""A checkpoint that does not belong to the script, or is damaged, is refused by name, and the run is left as it was."""
+
+import json
+import os
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_green.runtime.checkpoints import list_checkpoints, load_checkpoint
+from lightning_green.runtime.exact import InexactStateError
+
+from . import kit
+from .kit import Case, attempt, differences, outcome
+
+CASE = Case(save_every="2m")
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """Return the folder of a run with two checkpoints that failed at batch 8."""
+    folder = tmp_path / "stopped"
+    assert attempt(folder, CASE, "error@batch:8") is not None
+    assert len(list_checkpoints(folder / "run", 0)) == 2
+    return folder
+
+
+def content(folder):
+    """Return the checkpoints and the record of a run; the ledger and the lock may grow."""
+    files = [*(folder / "run" / "checkpoints").iterdir(), folder / "run" / "run.json"]
+    return {path.name: path.read_bytes() for path in files}
+
+
+class Wider(kit.Net):
+    def __init__(self, case, record):
+        super().__init__(case, record)
+        self.net[4] = nn.Linear(8, 3)
+
+
+class Other(kit.Net):
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 1e-2)
+
+
+@pytest.mark.parametrize(("model", "field"), [(Wider, r"net\.4\.weight: \[2, 8\] then, \[3, 8\] now"), (Other, "Adam")])
+def test_another_model_or_optimizer(model, field, stopped, monkeypatch):
+    before = content(stopped)
+    monkeypatch.setattr(kit, "Net", model)
+    with pytest.raises(InexactStateError, match=field) as refused:
+        attempt(stopped, CASE)
+    assert "--fresh" in str(refused.value)
+    assert content(stopped) == before
+    monkeypatch.undo()
+    assert attempt(stopped, CASE) is None  # and the right script still goes on
+
+
+def test_data_of_another_length(stopped):
+    before = content(stopped)
+    with pytest.raises(InexactStateError, match="training_batches: 6 then, 10 now"):
+        attempt(stopped, Case(save_every="2m", samples=40))
+    assert content(stopped) == before
+
+
+def test_data_of_another_length_where_the_user_insists(stopped, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_GREEN_FORCE", "1")
+    assert attempt(stopped, Case(save_every="2m", samples=40)) is None
+
+
+def test_another_number_of_processes(stopped):
+    file = stopped / "run" / "run.json"
+    record = json.loads(file.read_text())
+    record["fits"]["0"]["world_size"] = 2
+    file.write_text(json.dumps(record))
+    before = content(stopped)
+    with pytest.raises(InexactStateError, match="world_size: 2 then, 1 now"):
+        attempt(stopped, CASE)
+    assert content(stopped) == before
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[:64] = bytes(byte ^ 0xFF for byte in data[:64])
+    path.write_bytes(data)
+
+
+def something_else(path):
+    torch.save({"weights": torch.zeros(3)}, path)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, something_else])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(damage, stopped, tmp_path):
+    _, newer = list_checkpoints(stopped / "run", 0)
+    damage(newer.path)
+    with pytest.raises(RuntimeError, match=f"{re.escape(newer.path.name)} is damaged"):
+        load_checkpoint(newer.path)
+    assert attempt(stopped, CASE) is None
+    assert attempt(tmp_path / "whole", CASE) is None
+    assert differences(outcome(tmp_path / "whole"), outcome(stopped), means=False) == []
+
+
+def test_nothing_left_to_read(stopped):
+    for stored in list_checkpoints(stopped / "run", 0):
+        cut(stored.path)
+    before = content(stopped)
+    with pytest.raises(RuntimeError, match=r"No checkpoint of the run in .* can be read") as refused:
+        attempt(stopped, CASE)
+    assert "--fresh" in str(refused.value)
+    assert content(stopped) == before
+
+
+def test_every_checkpoint_loads_with_weights_only(stopped):
+    for stored in list_checkpoints(stopped / "run", 0):
+        assert torch.load(stored.path, weights_only=True)["global_step"] == stored.global_step
+    assert attempt(stopped, CASE) is None
+    (final,) = (stopped / "run" / "checkpoints").iterdir()
+    assert torch.load(final, weights_only=True)["global_step"] == 12
+
+
+def test_a_half_written_checkpoint_is_not_one(stopped, tmp_path):
+    (stopped / "run" / "checkpoints" / ".fit0-step000000009-9.ckpt.tmp").write_bytes(b"PK half")
+    assert attempt(stopped, CASE) is None
+    assert attempt(tmp_path / "whole", CASE) is None
+    assert differences(outcome(tmp_path / "whole"), outcome(stopped), means=False) == []

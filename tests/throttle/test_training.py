@@ -1,0 +1,86 @@
+"""Real trainings in processes of their own that measure, throttle and end in every way."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_green.runtime.ledger import read_ledger
+from lightning_green.throttle import restore_left_over
+
+ROOT = Path(__file__).parents[2]
+
+
+def tree(folder):
+    zone = folder / "intel-rapl:0"
+    zone.mkdir(parents=True)
+    for name, text in [
+        ("name", "package-0"),
+        ("energy_uj", "0"),
+        ("max_energy_range_uj", "262143328850"),
+        ("constraint_0_name", "long_term"),
+        ("constraint_0_power_limit_uw", "200000000"),
+    ]:
+        (zone / name).write_text(text + "\n")
+    return zone / "constraint_0_power_limit_uw"
+
+
+def start(tmp_path, *ending, supervised=False):
+    script = [
+        sys.executable,
+        str(ROOT / "tests" / "throttle" / "throttled_training.py"),
+        str(tmp_path / "tree"),
+        *ending,
+    ]
+    supervisor = [sys.executable, "-m", "lightning_green", "run", "--run-dir", str(tmp_path / "run"), "--"]
+    return subprocess.Popen(
+        [*(supervisor if supervised else []), *script],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "LIGHTNING_GREEN_RUN_DIR": str(tmp_path / "run"),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+    )
+
+
+@pytest.mark.slow
+def test_a_training_measures_its_levels_and_takes_the_one_of_least_energy(tmp_path):
+    limit = tree(tmp_path / "tree")
+    child = start(tmp_path, "finish")
+    told, _ = child.communicate(timeout=200)
+    assert child.returncode == 0, told
+    records = read_ledger(tmp_path / "run")
+    (throttled,) = [record for record in records if record.get("state") == "throttled" and record["event"] == "state"]
+    assert throttled["reason"] == "the least energy per step"
+    assert throttled["power"] < 0.95
+    assert throttled["speed"] > 0.8
+    assert limit.read_text() == "200000000\n"
+    assert list((tmp_path / "run").glob("throttle.*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ending", "number"), [("raise", None), ("", signal.SIGTERM), ("wait", signal.SIGKILL)])
+def test_every_end_of_a_throttled_training_restores(tmp_path, ending, number):
+    limit = tree(tmp_path / "tree")
+    child = start(tmp_path, ending or "run")
+    for line in child.stdout:
+        if line == "throttled\n":
+            break
+    else:
+        pytest.fail("it was never throttled")
+    if number is not None:
+        assert limit.read_text() == "150000000\n"
+        child.send_signal(number)
+    child.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert limit.read_text() == "150000000\n"
+        assert len(restore_left_over(tmp_path / "run")) == 1
+    assert limit.read_text() == "200000000\n"
