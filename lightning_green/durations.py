@@ -38,7 +38,10 @@ def parse_duration(value: str | timedelta, argument: str = "duration") -> timede
     parts = _PART.findall(text)
     if not parts or _PART.sub("", text).strip():
         raise ValueError(f'`{argument}` should be a duration such as "36h", "90m" or "1d12h", got {value!r}.')
-    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+    try:
+        return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+    except OverflowError:
+        raise ValueError(f"`{argument}` should be shorter than {timedelta.max.days} days, got {value!r}.") from None
 
 
 def format_duration(seconds: float) -> str:

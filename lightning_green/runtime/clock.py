@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -10,6 +11,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Literal
 
+log = logging.getLogger(__name__)
+
+LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc).timestamp()
 CLOCK_VARIABLE = "LIGHTNING_GREEN_CLOCK"
 
 Work = Literal["batch", "checkpoint", "restart"]
@@ -141,8 +145,15 @@ class SimulatedClock(Clock):
     def bind(self, folder: Path) -> None:
         """Keep the position in ``folder/clock``, and continue from the one that is there."""
         path = folder / "clock"
-        if path.exists() and (text := path.read_text(encoding="ascii").strip()):
-            self._position = float(text)
+        content = path.read_bytes().strip() if path.exists() else b""
+        if content:
+            position = _position(content, self._start.timestamp())
+            if position is None:
+                log.warning(
+                    "%s does not hold a simulated time (%r); the clock goes on at %s.", path, content, self.now()
+                )
+            else:
+                self._position = position
         if self._file is not None:
             os.close(self._file)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -150,7 +161,7 @@ class SimulatedClock(Clock):
 
     def spec(self) -> str:
         """Return ``simulated:start=...,batch=...,checkpoint=...,restart=...``."""
-        seconds = ",".join(f"{work}={value:g}" for work, value in self._seconds.items())
+        seconds = ",".join(f"{work}={repr(value).removesuffix('.0')}" for work, value in self._seconds.items())
         return f"simulated:start={self._start.isoformat()},{seconds}"
 
     def _move(self, seconds: float) -> None:
@@ -158,6 +169,14 @@ class SimulatedClock(Clock):
             self._position += seconds
             if self._file is not None:  # one small write in place: it survives a kill and costs two microseconds
                 os.pwrite(self._file, b"%020.6f\n" % self._position, 0)
+
+
+def _position(content: bytes, earliest: float) -> float | None:
+    try:
+        position = float(content)
+    except ValueError:
+        return None
+    return position if earliest <= position < LATEST else None
 
 
 def clock_from_spec(text: str) -> Clock:
@@ -181,7 +200,12 @@ def clock_from_spec(text: str) -> Clock:
         raise ValueError(
             f'The clock should be "system" or "simulated:start=TIME,batch=S,checkpoint=S,restart=S", got {text!r}.'
         )
-    seconds = {f"seconds_per_{work}": float(value) for work, value in fields.items() if work != "start"}
+    seconds: dict[str, float] = {}
+    for work in set(fields) - {"start"}:
+        try:
+            seconds[f"seconds_per_{work}"] = float(fields[work])
+        except ValueError:
+            raise ValueError(f"`{work}` should be a number of seconds, got {fields[work]!r}.") from None
     return SimulatedClock(fields["start"], **seconds)
 
 

@@ -75,12 +75,19 @@ class Ledger:
         """Have the operating system bring the lines to the disk, before a planned exit."""
         with self._lock:
             self._write_waiting()
-            os.fsync(self._file)
+            try:
+                os.fsync(self._file)
+            except OSError as error:  # a full disk; what is written is in the system's memory still
+                self._report(error)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; lines that waited for room on the disk are tried once more."""
         with self._lock:
             if self._file >= 0:
+                if self._waiting:
+                    self._write_waiting()
+                if self._waiting:
+                    log.warning("%d lines of the ledger %s are lost: the disk is full.", len(self._waiting), self.path)
                 os.close(self._file)
                 self._file = -1
 

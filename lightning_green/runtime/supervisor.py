@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -32,6 +33,7 @@ from lightning_green.throttle.journal import restore_left_over
 FINISHED, FAILED = 0, 1
 LONGEST_BACK_OFF_SECONDS = 300.0
 POLL_SECONDS = 0.1
+CHILD_LOCK = "child.lock"
 HOPELESS = re.compile(r"^(ImportError|ModuleNotFoundError|SyntaxError|IndentationError)\b", re.MULTILINE)
 
 
@@ -77,7 +79,11 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _run(self) -> int:
-        self._wait_for_survivor()
+        if self._wait_for_survivor() and self._signal is None:
+            state = last_state_event(read_ledger(self.folder.path))
+            if state is not None and state["event"] == "finished":
+                self.say("That training has finished.")
+                return FINISHED
         failures, best, last_trace = 0, self._most_steps(), ""
         while True:
             state = last_state_event(read_ledger(self.folder.path))
@@ -114,9 +120,8 @@ class Supervisor:
                     "CarbonScheduler() to the Trainer's callbacks, or start it without `lightning-green run`."
                 )
                 return FINISHED
-            if HOPELESS.search(trace):
-                line = HOPELESS.search(trace)
-                self.say(f"The command cannot start: {_line_of(trace, line)}. Mend that and start it again.")
+            if found := HOPELESS.search(trace):
+                self.say(f"The command cannot start: {_line_of(trace, found)}. Mend that and start it again.")
                 return FAILED
             if not progress and trace and trace == last_trace:
                 self.say(f"The same error came twice without a new step: {_last_line(trace)}. It is not tried again.")
@@ -151,11 +156,17 @@ class Supervisor:
         path = self.folder.path / "stderr.log"
         with open(path, "ab") as errors:
             start = errors.tell()
-            try:
-                self._child = subprocess.Popen(self.command, env=environment, stderr=errors)
-            except OSError as error:
-                self.say(f"`{self.command[0]}` cannot be started: {error.strerror}. Check the command after `--`.")
-                return 127, f"ImportError: {error}"
+            # The child inherits this lock and has it as long as it lives, also before it opens the run's folder:
+            # another supervisor sees that it is there.
+            with open(self.folder.path / CHILD_LOCK, "ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                try:
+                    self._child = subprocess.Popen(
+                        self.command, env=environment, stderr=errors, pass_fds=(lock.fileno(),)
+                    )
+                except OSError as error:
+                    self.say(f"`{self.command[0]}` cannot be started: {error.strerror}. Check the command after `--`.")
+                    return 127, f"ImportError: {error}"
         with open(path, "rb") as shown:
             shown.seek(start)
             while True:
@@ -192,15 +203,24 @@ class Supervisor:
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(number)
 
-    def _wait_for_survivor(self) -> None:
-        """Wait for a training that outlived its supervisor."""
+    def _wait_for_survivor(self) -> bool:
+        """Wait for a training that outlived its supervisor; return whether there was one."""
         told = False
-        while self.folder.is_alive("run") and self._signal is None:
+        while (self.folder.is_alive("run") or self._child_lives()) and self._signal is None:
             if not told:
                 self.say(f"The training in {self.folder.path} is still running without its supervisor; waiting for it.")
                 told = True
             self.folder.beat()
             self._wake.wait(POLL_SECONDS)
+        return told
+
+    def _child_lives(self) -> bool:
+        with open(self.folder.path / CHILD_LOCK, "ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 
@@ -324,5 +344,5 @@ def _last_line(trace: str) -> str:
     return lines[-1].strip() if lines else "no message"
 
 
-def _line_of(trace: str, found: re.Match[str] | None) -> str:
-    return trace[found.start() :].splitlines()[0].strip().rstrip(".") if found else _last_line(trace)
+def _line_of(trace: str, found: re.Match[str]) -> str:
+    return trace[found.start() :].splitlines()[0].strip().rstrip(".")

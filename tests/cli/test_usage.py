@@ -25,7 +25,7 @@ def test_no_command(arguments):
     [
         ("noon", "should be"),
         ("simulated:start=2024-05-02", "time zone"),
-        ("simulated:start=2024-05-02T00:00:00Z,batch=x", "float"),
+        ("simulated:start=2024-05-02T00:00:00Z,batch=x", "`batch` should be a number of seconds"),
         ("simulated:start=2024-05-02T00:00:00Z,batch=-1", "0 or more"),
         ("simulated:start=2024-05-02T00:00:00Z,lunch=1", "simulated:start=TIME,batch=S"),
     ],

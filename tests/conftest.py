@@ -1,0 +1,28 @@
+"""Every test starts from a clean process: no run of another test, no variable of the caller's, no signal handler."""
+
+import os
+import signal
+import sys
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    """Take out what the caller's environment says about runs and W&B; what a test sets is taken back after it."""
+    for name in list(os.environ):
+        if name.startswith(("LIGHTNING_GREEN_", "WANDB_")) and name != "LIGHTNING_GREEN_DATA":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+@pytest.fixture(autouse=True)
+def clean_process(clean_environment):
+    """End the run of a test in this process, and give the signals back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    fit = sys.modules.get("lightning_green.runtime.fit")  # a test that never trains does not import PyTorch for this
+    if fit is not None:
+        fit.close_current_run()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
