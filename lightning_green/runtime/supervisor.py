@@ -37,6 +37,10 @@ CHILD_LOCK = "child.lock"
 HOPELESS = re.compile(r"^(ImportError|ModuleNotFoundError|SyntaxError|IndentationError)\b", re.MULTILINE)
 
 
+class _CommandError(RuntimeError):
+    """The command is not one."""
+
+
 class Supervisor:
     """Runs one command until its training is finished.
 
@@ -92,7 +96,11 @@ class Supervisor:
             if self._signal is not None:
                 return self._stopped()
             attempt = self._attempts()
-            code, trace = self._start()
+            try:
+                code, trace = self._start()
+            except _CommandError as error:
+                self.say(str(error))
+                return FAILED
             for line in restore_left_over(self.folder.path):  # a child that was killed could not do it itself
                 self.say(line)
             records = read_ledger(self.folder.path)
@@ -165,8 +173,9 @@ class Supervisor:
                         self.command, env=environment, stderr=errors, pass_fds=(lock.fileno(),)
                     )
                 except OSError as error:
-                    self.say(f"`{self.command[0]}` cannot be started: {error.strerror}. Check the command after `--`.")
-                    return 127, f"ImportError: {error}"
+                    raise _CommandError(
+                        f"`{self.command[0]}` cannot be started: {error.strerror}. Check the command after `--`."
+                    ) from error
         with open(path, "rb") as shown:
             shown.seek(start)
             while True:
@@ -234,7 +243,7 @@ class Supervisor:
         """Sleep until the planned time; plan again whenever a slot ends."""
         clock = self._clock()
         until = datetime.fromisoformat(paused["until"])
-        grid = _grid(paused)
+        grid = self._grid(paused, clock)
         if grid is not None:
             grid.start()
         self.say(f"Out until {until:%Y-%m-%d %H:%M} UTC: {paused['reason']}")
@@ -249,6 +258,25 @@ class Supervisor:
         finally:
             if grid is not None:
                 grid.close()
+
+    def _grid(self, paused: dict[str, Any], clock: Clock) -> GridSignal | None:
+        spec = paused.get("grid")
+        if spec is None or not paused.get("job", {}).get("deadline"):
+            return None
+        try:
+            return grid_from_spec(spec)
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            ImportError,
+        ) as error:  # a trace that was moved, a class of the script's
+            line = f"Planning again is not possible while the run is out, so the time that was planned stands: {error}"
+            ledger = Ledger(self.folder.path, clock, self._attempts())
+            ledger.append("warning", reason=line, state="out")
+            ledger.close()
+            self.say(line)
+            return None
 
     def _plan_again(self, paused: dict[str, Any], grid: GridSignal, clock: Clock, until: datetime) -> datetime:
         now = clock.now()
@@ -324,13 +352,6 @@ def open_folder(path: Path, fresh: bool, say: Callable[[str], None] = print) -> 
         folder = RunFolder(path)
         folder.lock("supervisor")
     return folder
-
-
-def _grid(paused: dict[str, Any]) -> GridSignal | None:
-    spec = paused.get("grid")
-    if spec is None or not paused.get("job", {}).get("deadline"):
-        return None
-    return grid_from_spec(spec)
 
 
 def _describe(code: int) -> str:

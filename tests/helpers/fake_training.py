@@ -1,0 +1,75 @@
+"""A training that writes its ledger as a real one does, and starts in a tenth of a second.
+
+python fake_training.py SCRIPT...
+
+One word for each start of the run says what that start does: ``pause``, ``finish``, ``steps:N`` (N new steps, then a
+kill), ``die`` (an exception before the training), ``fail`` (an exception in it), ``kill``, ``import`` (a module that is
+missing), ``nothing`` (a script without our callbacks), ``term`` (waits for SIGTERM and says so), ``slow`` (a second,
+then finish), ``late`` (finishes, then exits with 7). The last word is repeated.
+"""
+
+import os
+import signal
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from lightning_green.runtime.clock import SystemClock, clock_from_environment
+from lightning_green.runtime.ledger import Ledger, read_ledger
+from lightning_green.runtime.run_folder import RunFolder
+
+
+def main(words):
+    path = Path(os.environ["LIGHTNING_GREEN_RUN_DIR"])
+    with open(path / "starts", "a") as starts:
+        starts.write(f"{os.environ.get('WANDB_RUN_ID', '')}\n")
+    number = len((path / "starts").read_text().splitlines())
+    word = words[min(number, len(words)) - 1]
+    if word == "nothing":
+        return 0
+    if word == "import":
+        import a_module_that_is_missing  # noqa: F401
+    if word == "die":
+        raise RuntimeError("no such data set")
+    folder = RunFolder(path)
+    folder.lock("run")
+    clock = clock_from_environment() or SystemClock()
+    clock.bind(path)
+    past = read_ledger(path)
+    attempt = max((record["attempt"] for record in past), default=0) + 1
+    step = max((record.get("global_step", 0) for record in past), default=0)
+    ledger = Ledger(path, clock, attempt)
+    common = {"state": "running", "phase": "training", "joules": {}}
+    ledger.append("started", global_step=step, reason="", **common)
+    clock.advance("batch")
+    if word == "pause":
+        until = (clock.now() + timedelta(hours=5)).isoformat()
+        ledger.append("paused", global_step=step + 3, until=until, reason="dirty now", **common)
+        return 75
+    if word.startswith("steps:"):
+        ledger.append("sample", global_step=step + int(word[6:]), reason="", **common)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word == "fail":
+        ledger.append("failed", global_step=step, reason="RuntimeError: loss is nan", **common)
+        raise RuntimeError("loss is nan")
+    if word == "term":
+        stopped = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, frame: stopped.append(number))
+        (path / "waiting").touch()
+        while not stopped:
+            time.sleep(0.01)
+        ledger.append("interrupted", global_step=step + 2, reason="stopped", **common)
+        return 0
+    if word == "slow":
+        (path / "waiting").touch()
+        time.sleep(1.0)
+    ledger.append("finished", global_step=step + 4, reason=f"{step + 4} steps done", **common)
+    return 7 if word == "late" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
