@@ -256,10 +256,10 @@ class CarbonScheduler(GreenCallback):
             if self._timer.seconds_per_batch is not None:
                 self._say_once(f"Running on without waiting: {left.why}.")
             return None
-        job = self._job(left, state, deadline)
-        if job.work_hours <= 0.0:
+        if left.seconds <= 0.0:  # the last step has been done
             self._next_decision = math.inf
             return None
+        job = self._job(left, state, deadline)
         forecast = run.grid.forecast(now, max(deadline - now, timedelta(hours=1)))
         answer = plan(job, None if forecast is None else correct(forecast, self._issues, now), now)
         self._issues = remember(self._issues, forecast)

@@ -208,7 +208,9 @@ def learn(past: Past, lag: int) -> Correction:
     last = end // DAY * DAY
     hours = np.arange(max(past.first + DAY, last - LEARN_DAYS * DAY), last, LEARN_EVERY)
     if not len(hours):
-        return Correction(with_forecast, without, _usual_error(lead, 0.04), _usual_error(lead, 0.1), np.zeros(LONGEST_LEAD))
+        return Correction(
+            with_forecast, without, _usual_error(lead, 0.04), _usual_error(lead, 0.1), np.zeros(LONGEST_LEAD)
+        )
     seen = clues(past, hours, LONGEST_LEAD, lag)
     ahead = hours[:, np.newaxis] + lead
     target = np.where(np.isfinite(seen.known), np.nan, past.at(ahead)) / seen.scale

@@ -140,7 +140,8 @@ def stage_is_training(trainer: pl.Trainer) -> bool:
 
 def shift_wall_clocks(trainer: pl.Trainer, seconds: float) -> None:
     """Take ``seconds`` of a pause out of every limit that Lightning measures by the wall clock."""
-    trainer._last_val_time += seconds  # type: ignore[attr-defined]
+    if getattr(trainer, "_last_val_time", None) is not None:  # there only with validation
+        trainer._last_val_time += seconds  # type: ignore[attr-defined]
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Timer):
             for stage, start in callback._start_time.items():

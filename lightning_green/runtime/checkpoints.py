@@ -99,7 +99,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise RuntimeError(f"The checkpoint {path} is damaged: {str(error).splitlines()[0]}") from error
+        raise RuntimeError(
+            f"The checkpoint {path} is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}"
+        ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise RuntimeError(f"The checkpoint {path} is damaged: it does not hold a training state.")
     return checkpoint

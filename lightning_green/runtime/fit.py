@@ -237,6 +237,7 @@ class Fit:
         if self.closed or self._ended:
             return
         self._ended = True
+        self.run.global_step = self.trainer.global_step
         if not self.already_finished and self.run.announced:
             self.run.record("finished", reason=f"{self.trainer.global_step} steps done")
         self._close()
