@@ -13,8 +13,9 @@ time, so that both see the same machine. Figures:
     dispatch_us       what those two that do nothing cost: Lightning's own calls of the hooks of two more callbacks
 
 A step is what lies between two calls of `training_step`: loader, hooks, loops and optimizer are in it. A block counts
-by the median of its steps, a figure is the median over `n` pairs of neighbouring blocks, and its interval holds 95 % of
-the medians of 2,000 bootstrap samples of them.
+by the median of its steps but the first, which finds the caches of another training; a figure is the median over `n`
+pairs of neighbouring blocks, and its interval holds 95 % of the medians of 2,000 bootstrap samples of them. Blocks are
+short because a shared machine changes its speed from one second to the next.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Turns:
         if self._last[number]:
             self._steps[number].append(now - self._last[number])
         if len(self._steps[number]) == self.block:
-            self.medians[number].append(statistics.median(self._steps[number]))
+            self.medians[number].append(statistics.median(self._steps[number][1:]))
             self._steps[number] = []
             self._at += 1
             if self._at == len(self._order):
@@ -176,7 +177,7 @@ def interval(values: list[float]) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last thing")
-    parser.add_argument("--pairs", type=int, default=100, help="blocks of each training")
+    parser.add_argument("--pairs", type=int, default=200, help="blocks of each training; 5 times as many when idle")
     parser.add_argument(
         "--block", type=int, default=20, help="steps of a block of the ratio; 5 times as many when idle"
     )
