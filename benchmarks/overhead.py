@@ -8,14 +8,16 @@ with and without them are alive in one process and take turns, a block of steps 
 time, so that both see the same machine. Figures:
 
     step_time_ratio   time of a step of about 5 ms with the two callbacks over one without
-    idle_step_us      microseconds of ours on a step on which nothing is decided and nothing logged: the difference
-                      between the two callbacks and two that do nothing, with a step as small as Lightning's loops allow
-    dispatch_us       what those two that do nothing cost: Lightning's own calls of the hooks of two more callbacks
+    idle_step_us      microseconds in our own code on a step on which nothing is decided and nothing logged, timed where
+                      it is called: the hooks of both callbacks and the boundary after the batch
+    added_us          microseconds that a step as small as Lightning's loops allow takes longer, all in all: ours, and
+                      Lightning's own calls of the hooks of two more callbacks
 
 A step is what lies between two calls of `training_step`: loader, hooks, loops and optimizer are in it. A block counts
-by the median of its steps but the first, which finds the caches of another training; a figure is the median over `n`
-pairs of neighbouring blocks, and its interval holds 95 % of the medians of 2,000 bootstrap samples of them. Blocks are
-short because a shared machine changes its speed from one second to the next.
+by the median of its steps but the first, which finds the caches of another training. Where a training's objects happen
+to lie in memory moves its steps by some per cent, so the trainings are begun anew in every one of `n` sessions; a
+session counts by the median of its pairs of neighbouring blocks, a figure is the median of the sessions, and its
+interval holds 95 % of the medians of 2,000 bootstrap samples of them.
 """
 
 from __future__ import annotations
@@ -42,9 +44,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import CarbonScheduler, EmissionsTracker
+from lightning_green.runtime.exact import ExactState
 from lightning_green.runtime.fit import close_current_run
 
 STEP_SECONDS = 0.005
+BATCH, WIDTH = 16, 16
 NEVER = 10**9
 
 
@@ -91,29 +95,57 @@ class Turns:
 
 
 class Net(pl.LightningModule):
-    """A dense network whose forward pass is gone through ``passes`` times."""
+    """A small network, and ``work`` passes over an array that fits the first cache: time that no neighbour moves."""
 
-    def __init__(self, width: int, passes: int, begins: Callable[[], None]) -> None:
+    def __init__(self, work: int, begins: Callable[[], None]) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
-        self.passes, self.begins = passes, begins
+        self.net = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
+        self.array, self.work, self.begins = torch.zeros(4096), work, begins
 
     def training_step(self, batch, batch_idx):
         self.begins()
-        loss = self.net(batch[0]).square().mean()
-        for _ in range(self.passes - 1):
-            loss = loss + self.net(batch[0]).square().mean()
-        return loss
+        for _ in range(self.work):
+            self.array.sin_()
+        return self.net(batch[0]).square().mean()
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 1e-4)
 
 
-class Nothing(pl.Callback):
-    """Does nothing, in the hooks that ours are in."""
+class InPlace:
+    """Adds up, while it is entered, the seconds that each step spends in our code."""
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        pass
+    OURS = (
+        (EmissionsTracker, "on_train_batch_end"),
+        (CarbonScheduler, "on_train_batch_start"),
+        (CarbonScheduler, "on_train_batch_end"),
+        (ExactState, "_after_batch"),  # last in a step
+    )
+
+    def __init__(self) -> None:
+        self.steps: list[float] = []
+        self._step = 0.0
+
+    def __enter__(self) -> InPlace:
+        self._originals = [(cls, name, cls.__dict__[name]) for cls, name in self.OURS]
+        for cls, name, original in self._originals:
+            setattr(cls, name, self._timed(original, last=name == "_after_batch"))
+        return self
+
+    def __exit__(self, *_) -> None:
+        for cls, name, original in self._originals:
+            setattr(cls, name, original)
+
+    def _timed(self, original: Callable, last: bool) -> Callable:
+        def timed(*args):
+            began = time.perf_counter()
+            original(*args)
+            self._step += time.perf_counter() - began
+            if last:
+                self.steps.append(self._step)
+                self._step = 0.0
+
+        return timed
 
 
 def green(meter: str) -> list[pl.Callback]:
@@ -123,7 +155,7 @@ def green(meter: str) -> list[pl.Callback]:
 
 
 def take_turns(
-    cases: Sequence[Callable[[], list[pl.Callback]]], rounds: int, block: int, width: int, passes: int, log_every: int
+    cases: Sequence[Callable[[], list[pl.Callback]]], rounds: int, block: int, work: int, log_every: int
 ) -> list[list[float]]:
     """Return for each case the median seconds of a step in each of its blocks; the first is left out, as warm-up."""
     turns, errors = Turns(len(cases), rounds + 1, block), []
@@ -141,9 +173,9 @@ def take_turns(
                 enable_progress_bar=False,
                 enable_model_summary=False,
             )
-            samples = torch.randn(16 * ((rounds + 1) * block + 1), width)
-            model = Net(width, passes, lambda: turns.step(number))
-            trainer.fit(model, DataLoader(TensorDataset(samples), batch_size=16, shuffle=True))
+            samples = torch.randn(BATCH * ((rounds + 1) * block + 1), WIDTH)
+            model = Net(work, lambda: turns.step(number))
+            trainer.fit(model, DataLoader(TensorDataset(samples), batch_size=BATCH, shuffle=True))
         except BaseException as error:
             errors.append(error)
             turns.end()
@@ -161,10 +193,10 @@ def take_turns(
     return [medians[1:] for medians in turns.medians]
 
 
-def passes_for(width: int) -> int:
-    """Return how often the network is gone through in a step of about 5 ms."""
-    one, many = (statistics.median(take_turns([list], 3, 30, width, passes, 50)[0]) for passes in (1, 21))
-    return max(1, 1 + round((STEP_SECONDS - one) / max(1e-6, (many - one) / 20)))
+def work_for(seconds: float) -> int:
+    """Return the passes with which a step takes about so long."""
+    none, many = (statistics.median(take_turns([list], 5, 10, work, 50)[0]) for work in (0, 200))
+    return max(0, round(200 * (seconds - none) / max(1e-6, many - none)))
 
 
 def interval(values: list[float]) -> list[float]:
@@ -177,32 +209,38 @@ def interval(values: list[float]) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last thing")
-    parser.add_argument("--pairs", type=int, default=200, help="blocks of each training; 5 times as many when idle")
-    parser.add_argument(
-        "--block", type=int, default=20, help="steps of a block of the ratio; 5 times as many when idle"
-    )
+    parser.add_argument("--sessions", type=int, default=20)
+    parser.add_argument("--pairs", type=int, default=10, help="blocks of a training in a session; 5 times as many idle")
+    parser.add_argument("--block", type=int, default=10, help="steps of a block")
     parser.add_argument("--meter", default="auto")
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    passes = passes_for(128)
-    ours, plain = take_turns([lambda: green(arguments.meter), list], arguments.pairs, arguments.block, 128, passes, 50)
-    ratios = [a / b for a, b in zip(ours, plain, strict=True)]
-    cases = [lambda: green(arguments.meter), lambda: [Nothing(), Nothing()], list]
-    idle, nothing, bare = take_turns(cases, arguments.pairs, 5 * arguments.block, 4, 1, NEVER)
-    added = [(a - b) * 1e6 for a, b in zip(idle, nothing, strict=True)]
-    dispatch = [(a - b) * 1e6 for a, b in zip(nothing, bare, strict=True)]
+    work, cases = work_for(STEP_SECONDS), [lambda: green(arguments.meter), list]
+    ratios, added, ours, plain, bare = [], [], [], [], []
+    for session in range(arguments.sessions):
+        # which of the two is made first, and lies first in memory, goes by turns
+        order = slice(None, None, 1 if session % 2 == 0 else -1)
+        with_, without = take_turns(cases[order], arguments.pairs, arguments.block, work, 50)[order]
+        ratios.append(statistics.median(a / b for a, b in zip(with_, without, strict=True)))
+        plain += without
+        with_, without = take_turns(cases[order], 5 * arguments.pairs, arguments.block, 0, NEVER)[order]
+        added.append(1e6 * statistics.median(a - b for a, b in zip(with_, without, strict=True)))
+        bare += without
+        with InPlace() as in_place:
+            take_turns(cases, 5 * arguments.pairs, arguments.block, 0, NEVER)
+        ours.append(1e6 * statistics.median(in_place.steps))
     result = {
         "step_time_ratio": statistics.median(ratios),
         "step_time_ratio_interval": interval(ratios),
-        "idle_step_us": statistics.median(added),
-        "idle_step_us_interval": interval(added),
-        "dispatch_us": statistics.median(dispatch),
-        "dispatch_us_interval": interval(dispatch),
-        "n": arguments.pairs,
-        "steps": arguments.pairs * arguments.block,
+        "idle_step_us": statistics.median(ours),
+        "idle_step_us_interval": interval(ours),
+        "added_us": statistics.median(added),
+        "added_us_interval": interval(added),
+        "n": arguments.sessions,
+        "steps": arguments.sessions * arguments.pairs * arguments.block,
         "step_ms": statistics.median(plain) * 1e3,
         "smallest_step_us": statistics.median(bare) * 1e6,
     }
