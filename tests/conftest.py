@@ -7,6 +7,13 @@ import sys
 import pytest
 
 
+def pytest_ignore_collect(collection_path):
+    """Leave the scripts that tests start alone: collecting doctests would import, and so run, them."""
+    if collection_path.suffix == ".py" and not collection_path.name.startswith(("test_", "conftest")):
+        return True
+    return None
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
     """Take out what the caller's environment says about runs and W&B; what a test sets is taken back after it."""

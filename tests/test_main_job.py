@@ -8,12 +8,12 @@ import sys
 from contextlib import suppress
 
 import pytest
-from examples.helpers import read_wandb
-from helpers.processes import MAIN_JOB, Process, green, run_to_the_end
-from helpers.traces import CLOCK, two_windows, write_trace
 
 from lightning_green.runtime.accounting import total
 from lightning_green.runtime.ledger import read_ledger
+from tests.examples.helpers import read_wandb
+from tests.helpers.processes import MAIN_JOB, Process, green, run_to_the_end
+from tests.helpers.traces import CLOCK, two_windows, write_trace
 
 STEPS = 48
 NAMES = {

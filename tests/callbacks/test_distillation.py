@@ -2,7 +2,6 @@ import copy
 
 import pytest
 import torch
-from compression_kit import Lit, Net, SaveAt, assert_equal, assert_resumes_exactly, loader, trainer
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.nn import functional
@@ -13,6 +12,7 @@ from lightning_green.callbacks.pruning import Pruning
 from lightning_green.callbacks.quantization import QuantizationAwareTraining
 from lightning_green.compression import Ramp
 from lightning_green.compression import distillation_losses as losses_of
+from tests.callbacks.compression_kit import Lit, Net, SaveAt, assert_equal, assert_resumes_exactly, loader, trainer
 
 
 class Counted(Net):

@@ -3,12 +3,12 @@ import sys
 
 import pytest
 import torch
-from compression_kit import Lit, Net, SaveAt, assert_resumes_exactly, loader, trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import nn
 
 from lightning_green.callbacks.pruning import Pruning
 from lightning_green.compression import load_pruned
+from tests.callbacks.compression_kit import Lit, Net, SaveAt, assert_resumes_exactly, loader, trainer
 
 
 def sparsity_of(module):

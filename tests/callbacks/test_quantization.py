@@ -2,12 +2,12 @@ import copy
 
 import pytest
 import torch
-from compression_kit import Lit, Net, SaveAt, assert_resumes_exactly, loader, trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from torch import nn
 
 from lightning_green.callbacks.pruning import Pruning
 from lightning_green.callbacks.quantization import QuantizationAwareTraining
+from tests.callbacks.compression_kit import Lit, Net, SaveAt, assert_resumes_exactly, loader, trainer
 
 
 def images(count=16):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from compression_kit import assert_equal
+
+from tests.callbacks.compression_kit import assert_equal
 
 SCRIPT = Path(__file__).with_name("two_ranks.py")
 

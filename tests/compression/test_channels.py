@@ -2,11 +2,11 @@ import copy
 
 import pytest
 import torch
-from networks import Mixed, Residual, SmallResNet, count
 from torch import nn
 
 from lightning_green.compression import ChannelPruner, load_pruned, removable_widths, remove_channels, resize_to
 from lightning_green.compression.channels import kept_channels
+from tests.compression.networks import Mixed, Residual, SmallResNet, count
 
 pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
 X = torch.randn(2, 3, 16, 16)

@@ -8,8 +8,9 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
-from networks import SmallResNet
-from trained_digits import Data, Model
+
+from tests.compression.networks import SmallResNet
+from tests.compression.trained_digits import Data, Model
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(

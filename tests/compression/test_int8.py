@@ -2,13 +2,13 @@ import importlib.util
 
 import pytest
 import torch
-from networks import Mixed, Residual, SmallResNet
 from torch import nn
 
 from lightning_green.compression.agreement import agreement
 from lightning_green.compression.export import export, onnx_session, weight_bytes
 from lightning_green.compression.fake_quantize import ActivationFakeQuantize, WeightFakeQuantize, weight_scales
 from lightning_green.compression.quantized_network import QuantizedNetwork, quantize
+from tests.compression.networks import Mixed, Residual, SmallResNet
 
 X = torch.randn(32, 3, 16, 16, generator=torch.Generator().manual_seed(3))
 needs_onnx = pytest.mark.skipif(

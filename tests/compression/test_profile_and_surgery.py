@@ -1,9 +1,9 @@
 import pytest
 import torch
-from networks import Mixed, SmallResNet, count
 from torch import nn
 
 from lightning_green.compression import compound_scale, depthwise_separable, profile
+from tests.compression.networks import Mixed, SmallResNet, count
 
 
 def test_multiply_adds_by_hand():

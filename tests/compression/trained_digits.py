@@ -2,9 +2,10 @@
 
 import lightning.pytorch as pl
 import torch
-from networks import SmallResNet
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+
+from tests.compression.networks import SmallResNet
 
 
 class Data(pl.LightningDataModule):

@@ -9,10 +9,10 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.strategies import FSDPStrategy
-from precision_kit import Lit
 from torch.utils.data import DataLoader, DistributedSampler
 
 from lightning_green import GreenFSDPPrecision, GreenMixedPrecision
+from tests.precision.precision_kit import Lit
 
 
 class Shared(Lit):

@@ -9,7 +9,6 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
-from precision_kit import Lit, distance, fit, trainer
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader
 from lightning_green import EmissionsTracker, GreenMixedPrecision
 from lightning_green.precision.choice import DeviceSupport, choose_precision
 from lightning_green.runtime.ledger import read_ledger
+from tests.precision.precision_kit import Lit, distance, fit, trainer
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from precision_kit import Lit, fit
 
 from lightning_green import GreenMixedPrecision
+from tests.precision.precision_kit import Lit, fit
 
 NEEDS_GPUS = pytest.mark.skipif(
     torch.cuda.device_count() < 2, reason="torch's FSDP needs devices that are no CPUs: two GPUs"

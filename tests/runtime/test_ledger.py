@@ -10,12 +10,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from helpers.processes import environment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_green.runtime.clock import SimulatedClock, SystemClock
 from lightning_green.runtime.ledger import Ledger, last_state_event, node_name, read_ledger
+from tests.helpers.processes import environment
 
 
 def make_ledger(folder, attempt=1, **keywords):

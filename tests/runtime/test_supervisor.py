@@ -7,13 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from helpers.processes import Process, green, run_to_the_end
-from helpers.traces import START, write_trace
 
 from lightning_green.runtime.clock import SimulatedClock
 from lightning_green.runtime.ledger import Ledger, read_ledger
 from lightning_green.runtime.run_folder import RunFolder
 from lightning_green.runtime.supervisor import Supervisor, open_folder
+from tests.helpers.processes import Process, green, run_to_the_end
+from tests.helpers.traces import START, write_trace
 
 FAKE = Path(__file__).parents[1] / "helpers" / "fake_training.py"
 CLOCK = SimulatedClock(START, seconds_per_batch=600, seconds_per_restart=300).spec()  # waits and back-offs are jumps
