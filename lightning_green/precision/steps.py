@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ SCALER_KEYS = (
 )
 
 
-class GreenSteps(Precision):
+class GreenSteps(Precision, ABC):
     """The part of the plugins that does not depend on the strategy; see :class:`GreenMixedPrecision` for arguments."""
 
     scaler: Any
@@ -80,9 +81,9 @@ class GreenSteps(Precision):
 
     # --- what a strategy has to say -----------------------------------------------------------------------------------
 
+    @abstractmethod
     def _use(self, name: LightningName, device_type: str) -> None:
         """Take ``name`` as the precision from here on."""
-        raise NotImplementedError
 
     # --- setting up ---------------------------------------------------------------------------------------------------
 
