@@ -6,15 +6,20 @@ stands beside its use, because none of it is documented upstream.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, ThroughputMonitor, Timer
 from lightning.pytorch.loops.progress import _ProcessedTracker
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric, _Sync
+from lightning.pytorch.trainer.connectors.signal_connector import _HandlersCompose, _SignalConnector
 from lightning.pytorch.trainer.states import RunningStage
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.migration import utils as migration
 
 if TYPE_CHECKING:
@@ -83,10 +88,111 @@ def inject_checkpoint(trainer: pl.Trainer, load: Callable[[], tuple[str, dict[st
     connector.resume_start = resume_start  # type: ignore[method-assign]
 
 
+def early_rank(trainer: pl.Trainer) -> int:
+    """Return the global rank, also where spawned processes have not been told theirs yet."""
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _MultiProcessingLauncher):
+        return trainer.node_rank * trainer.num_devices + trainer.local_rank
+    return trainer.global_rank
+
+
+def take_over_sigterm(trainer: pl.Trainer) -> bool:
+    """Return whether Lightning has already received a SIGTERM, and have it forget that: its loops would raise."""
+    connector = trainer._signal_connector
+    received, connector.received_sigterm = connector.received_sigterm, False
+    return received
+
+
+def gpus_of_job(trainer: pl.Trainer) -> list[str] | None:
+    """Return the GPUs of this node that the Trainer was given, as ``CUDA_VISIBLE_DEVICES`` names them; None without."""
+    if trainer.strategy.root_device.type != "cuda":
+        return None
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return [visible[index] if visible else str(index) for index in trainer.device_ids]
+
+
+def user_handlers(handler: Any) -> list[Callable[[int, Any], Any]]:
+    """Return what the user's script had registered for a signal before Lightning put its own handler around it."""
+    if not isinstance(handler, _HandlersCompose):
+        return [handler] if callable(handler) and handler is not signal.default_int_handler else []
+    own = [one for one in handler.signal_handlers if not isinstance(getattr(one, "__self__", None), _SignalConnector)]
+    return [user for one in own for user in user_handlers(one)]
+
+
 def dump_checkpoint(trainer: pl.Trainer) -> dict[str, Any]:
     """Return everything that Lightning itself would save."""
     checkpoint: dict[str, Any] = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
     return checkpoint
+
+
+# The last two tell the first batch of an epoch, at which means begin anew, from the first one after a resume.
+_LAST = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics", "_first_loop_iter", "_current_fx")
+_META = ("fx", "name", "prog_bar", "logger", "on_step", "on_epoch", "enable_graph", "add_dataloader_idx")
+
+
+def logged_results(trainer: pl.Trainer) -> list[dict[str, Any]]:
+    """Return what ``self.log`` has accumulated in the training epoch, as plain Python and tensors."""
+    saved = []
+    for key, result in trainer.fit_loop.epoch_loop._results.items():
+        meta = result.meta
+        if meta.sync._group is not None:  # a process group cannot be saved
+            continue
+        one: dict[str, Any] = {"key": key, **{name: getattr(meta, name) for name in _META}}
+        one |= {"reduce": meta.reduce_fx.__name__, "dataloader_idx": meta.dataloader_idx}
+        one |= {"metric_attribute": meta.metric_attribute, "is_tensor": result.is_tensor}
+        one |= {"sync": meta.sync._should, "rank_zero_only": meta.sync.rank_zero_only}
+        one |= {"has_reset": result.has_reset, "updates": result._update_count}
+        if result.is_tensor:
+            one["value"] = result.value.detach().cpu().clone()
+            one["batch_size"] = result.cumulated_batch_size if meta.is_mean_reduction else None
+            one["last"] = result._forward_cache
+        saved.append(one)
+    return saved
+
+
+def set_logged_results(trainer: pl.Trainer, saved: list[dict[str, Any]], metrics: dict[str, Any]) -> None:
+    """Set what :func:`logged_results` returned; ``metrics`` are the module's torchmetrics objects by name."""
+    results, device = trainer.fit_loop.epoch_loop._results, trainer.strategy.root_device
+    for one in saved:
+        if not one["is_tensor"] and one["metric_attribute"] not in metrics:
+            continue
+        meta = _Metadata(
+            **{name: one[name] for name in _META},
+            reduce_fx=getattr(torch, one["reduce"]),
+            dataloader_idx=one["dataloader_idx"],
+            metric_attribute=one["metric_attribute"],
+        )
+        reduce = trainer.strategy.reduce
+        meta.sync = _Sync(fn=reduce, _should=one["sync"], rank_zero_only=one["rank_zero_only"])
+        result = _ResultMetric(meta, one["is_tensor"])
+        result.has_reset, result._update_count = one["has_reset"], one["updates"]
+        if one["is_tensor"]:
+            result.value, result._forward_cache = one["value"], one["last"]
+            if one["batch_size"] is not None:
+                result.cumulated_batch_size = one["batch_size"]
+        else:
+            result.value = metrics[one["metric_attribute"]]
+        results[one["key"]] = result.to(device)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value.detach() if isinstance(value, torch.Tensor) else value
+
+
+def last_metrics(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return what callbacks, loggers and the progress bar were last told, and where in the epoch that was."""
+    connector = trainer._logger_connector
+    trainer.callback_metrics  # noqa: B018 - reading it brings the connector's own up to date
+    return {name: _plain(getattr(connector, name)) for name in _LAST}
+
+
+def set_last_metrics(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
+    """Set what :func:`last_metrics` returned."""
+    connector = trainer._logger_connector
+    for name, value in saved.items():
+        setattr(connector, name, value)
 
 
 def should_accumulate(trainer: pl.Trainer) -> bool:
@@ -173,7 +279,7 @@ def wrap_loops(
     """
     fit_loop, epoch_loop = trainer.fit_loop, trainer.fit_loop.epoch_loop
     advance_start, run_start = fit_loop.on_advance_start, epoch_loop.on_run_start
-    advance_end, epoch_end, run_end = epoch_loop.on_advance_end, fit_loop.on_advance_end, fit_loop.on_run_end
+    advance_end, run_end = epoch_loop.on_advance_end, fit_loop.on_run_end
 
     def on_advance_start() -> None:
         before_epoch()
@@ -186,22 +292,8 @@ def wrap_loops(
             forget_restart(trainer)
 
     def on_advance_end(data_fetcher: Any) -> None:
-        try:
-            advance_end(data_fetcher)
-        except SIGTERMException:  # raised as the last thing, with everything about the batch done
-            after_batch()
-            if not should_accumulate(trainer):
-                raise
-        else:
-            after_batch()
-
-    def on_epoch_end() -> None:
-        try:
-            epoch_end()
-        except SIGTERMException:
-            if not fit_loop.done:  # a run that has just ended may as well end well
-                before_epoch()
-                raise
+        advance_end(data_fetcher)
+        after_batch()
 
     def on_run_end() -> None:
         run_end()
@@ -210,7 +302,6 @@ def wrap_loops(
     fit_loop.on_advance_start = on_advance_start  # type: ignore[method-assign]
     epoch_loop.on_run_start = on_run_start  # type: ignore[method-assign]
     epoch_loop.on_advance_end = on_advance_end  # type: ignore[method-assign]
-    fit_loop.on_advance_end = on_epoch_end  # type: ignore[method-assign]
     fit_loop.on_run_end = on_run_end  # type: ignore[method-assign]
 
     def undo() -> None:
@@ -218,7 +309,6 @@ def wrap_loops(
             (fit_loop, "on_advance_start"),
             (epoch_loop, "on_run_start"),
             (epoch_loop, "on_advance_end"),
-            (fit_loop, "on_advance_end"),
             (fit_loop, "on_run_end"),
         ):
             loop.__dict__.pop(name, None)

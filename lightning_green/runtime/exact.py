@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 
 from lightning_green.runtime import _lightning
 from lightning_green.runtime.loaders import CountingLoader, count_batches, wrap_loaders
+from lightning_green.runtime.logged import capture_logged, restore_logged
 from lightning_green.runtime.random_states import capture_random_states, restore_random_states
 
 STATE_KEY = "lightning_green"
@@ -82,6 +83,12 @@ class ExactState:
         """Begin to call ``on_boundary``; before ``on_train_start`` a tuner may be using the same loops."""
         self._active = True
 
+    def settle(self) -> None:
+        """Take on the random states of a fit that had finished: its loops do not run, and what follows goes on."""
+        if self._pending is not None:
+            restore_random_states(self._pending["random"])
+            self._pending = None
+
     def dump(self, point: Point) -> dict[str, Any]:
         """Return the whole state. To be called at a boundary, on every rank."""
         trainer = self._trainer
@@ -91,6 +98,7 @@ class ExactState:
             "point": point,
             "world_size": trainer.world_size,
             "random": capture_random_states(),
+            "logged": capture_logged(trainer),
             "loaders": [loader.position() for loader in self._loaders()],
             "validation_created": [loader.created for loader in self._validation],
         }
@@ -131,8 +139,7 @@ class ExactState:
             if first:  # Lightning makes the iterators of the first epoch before the first hook, not at its start
                 _lightning.rebuild_train_iterator(self._trainer)
             _lightning.forget_restart(self._trainer)
-            restore_random_states(self._pending["random"])
-            self._pending = None
+            self._restore_rest()
         elif self._pending is None:
             self._on_boundary("epoch")
 
@@ -140,8 +147,14 @@ class ExactState:
         if self._active and self._pending is not None:
             self._place_loaders(at_start=False)
             _lightning.rebuild_train_iterator(self._trainer)
-            restore_random_states(self._pending["random"])
-            self._pending = None
+            self._restore_rest()
+
+    def _restore_rest(self) -> None:
+        """Restore what Lightning does not; the random states last, because the rest may draw from them."""
+        assert self._pending is not None
+        restore_logged(self._trainer, self._pending["logged"])
+        restore_random_states(self._pending["random"])
+        self._pending = None
 
     def _after_batch(self) -> None:
         # The end of an epoch is a boundary of its own, once the hooks of the epoch's end have run.

@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import signal
-import threading
-import time
 import traceback
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -21,12 +18,11 @@ from lightning_green.runtime import _lightning, loggers
 from lightning_green.runtime.checkpoints import final_path, load_checkpoint, load_latest, store_checkpoint, store_final
 from lightning_green.runtime.exact import ExactState, Point, fingerprint, refuse_differences
 from lightning_green.runtime.launchers import RunPausedExit, paused_exit_code
-from lightning_green.runtime.run import Run, RunOptions, open_run
+from lightning_green.runtime.run import Run, RunOptions, bystander, open_run
 from lightning_green.runtime.run_folder import FORCE_VARIABLE, RUN_DIR_VARIABLE, command_line, run_name
+from lightning_green.runtime.signals import StopSignals
 
 log = logging.getLogger(__name__)
-
-SECOND_SIGNAL_SECONDS = 1.0
 
 _current: Run | None = None
 _fits_in_process = 0
@@ -54,8 +50,8 @@ class Fit:
         self._next_checkpoint = float("inf")
         self._interrupted_by: str | None = None
         self._ended = False
-        self._sigint_at: float | None = None
-        self._old_sigint: Any = None
+        self._signals = StopSignals()
+        self._saves = False
 
     # -- how it begins ------------------------------------------------------------------------------------------------
 
@@ -68,15 +64,28 @@ class Fit:
             folder.record["loggers"] = identities
             folder.save()
 
-    def setup(self, wants_exact: bool) -> None:
-        """Prepare the fit in Lightning's ``setup``: find what to go on from, and put in the boundaries."""
+    def setup(self, wants_exact: bool, saves: bool) -> None:
+        """Prepare the fit in Lightning's ``setup``: find what to go on from, and put in the boundaries.
+
+        Args:
+            wants_exact: Whether a callback acts at boundaries.
+            saves: Whether files may be written.
+
+        """
+        gpus = _lightning.gpus_of_job(self.trainer)
+        if gpus is not None:
+            self.run.meter.bind_gpus(gpus)
         self.run.start()
         if not wants_exact:
             return
+        if self.trainer.world_size > 1:
+            self.told.append("Several processes: the run is metered; it is neither paused nor saved exactly.")
+            return
+        self._saves = saves
         folder = self.run.folder
         self.exact = ExactState(self.trainer, self._boundary, self._end)
         resuming = False
-        if folder is not None and self.run.continuing:
+        if folder is not None and saves and self.run.continuing:
             self.already_finished = final_path(folder.path, self.number).exists()
             resuming = self.already_finished or bool(list((folder.path / "checkpoints").glob(f"fit{self.number}-*")))
         self.exact.attach(self._load, resuming)
@@ -141,34 +150,37 @@ class Fit:
         if self.exact is not None:
             self.exact.activate()
             self._plan_next_checkpoint()
-            self._take_sigint()
+            if _lightning.take_over_sigterm(self.trainer):  # before our handlers were there
+                self._signals.received = "SIGTERM"
+            self._signals.take()
 
     # -- boundaries ---------------------------------------------------------------------------------------------------
 
     def _boundary(self, point: Point) -> None:
         self.run.global_step = self.trainer.global_step
-        if self._sigint_at is not None or self.trainer.received_sigterm:
-            self._interrupt(point)
+        if self._signals.received is not None:
+            self._interrupt(point, self._signals.received)
         self.run.sample_if_due()
         for act in self.on_boundary:
             act(point)
-        if self.run.clock.monotonic() >= self._next_checkpoint:
+        if self._next_checkpoint != float("inf") and self.run.clock.monotonic() >= self._next_checkpoint:
             self.save(point, "periodic")
 
     def stop_requested(self) -> bool:
         """Return whether a signal asks this process to stop at the next boundary."""
-        return self._sigint_at is not None or self.trainer.received_sigterm
+        return self._signals.received is not None
 
     def can_save(self) -> bool:
         """Return whether a state can be saved at all."""
-        return self.exact is not None and self.run.folder is not None
+        return self._saves and self.run.folder is not None
 
     def save(self, point: Point, reason: str) -> Path | None:
         """Save the exact state at a boundary; None where it could not be written, which is warned of and on record."""
         assert self.exact is not None
-        if self.run.folder is None:
+        if self.run.folder is None or not self._saves:
             return None
-        self.run.enter(phase="checkpoint")
+        # what is saved to leave belongs to the price of leaving and coming back; a periodic one, run-now has as well
+        self.run.enter(phase="checkpoint" if reason == "periodic" else "restart")
         checkpoint = self.exact.dump(point)
         try:
             stored = store_checkpoint(self.run.folder.path, self.number, self.trainer.global_step, checkpoint)
@@ -188,7 +200,7 @@ class Fit:
         return stored.path
 
     def _plan_next_checkpoint(self) -> None:
-        if self.checkpoint_every is not None:
+        if self.checkpoint_every is not None and self.can_save():
             self._next_checkpoint = self.run.clock.monotonic() + self.checkpoint_every.total_seconds()
 
     def leave(self, point: Point, until: datetime, reason: str, **fields: Any) -> None:
@@ -207,10 +219,10 @@ class Fit:
         self._close()
         raise RunPausedExit(code)
 
-    def _interrupt(self, point: Point) -> NoReturn:
-        name = "SIGINT" if self._sigint_at is not None else "SIGTERM"
-        self.save(point, name)
-        self.run.record("interrupted", reason=f"{name}: saved at step {self.trainer.global_step}", signal=name)
+    def _interrupt(self, point: Point, name: str) -> NoReturn:
+        saved = self.save(point, name) is not None
+        how = "saved" if saved else "stopped, with nothing saved,"
+        self.run.record("interrupted", reason=f"{name}: {how} at step {self.trainer.global_step}", signal=name)
         self._interrupted_by = name
         loggers.flush(self.trainer)
         self._close()
@@ -222,8 +234,8 @@ class Fit:
 
     def _end(self) -> None:
         """Keep the final state, after every ``on_train_end``."""
-        self._give_back_sigint()
-        if self.run.folder is None or self.already_finished:
+        self._signals.give_back()
+        if not self.can_save() or self.already_finished or self.run.folder is None:
             return
         assert self.exact is not None
         try:
@@ -238,7 +250,10 @@ class Fit:
             return
         self._ended = True
         self.run.global_step = self.trainer.global_step
-        if not self.already_finished and self.run.announced:
+        if self.already_finished and self.exact is not None:
+            self.exact.settle()
+            self.run.record("finished", reason=f"had finished before, at step {self.trainer.global_step}")
+        elif self.run.announced:
             self.run.record("finished", reason=f"{self.trainer.global_step} steps done")
         self._close()
 
@@ -261,34 +276,12 @@ class Fit:
 
     def _close(self) -> None:
         self.closed = True
-        self._give_back_sigint()
+        self._signals.give_back()
         if self.exact is not None:
             self.exact.detach()
         self.run.pause_metering()
         if self.run.ledger is not None:
             self.run.ledger.sync()
-
-    # -- Ctrl-C -------------------------------------------------------------------------------------------------------
-
-    def _take_sigint(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-            return  # somebody else's handler stays
-        self._old_sigint = signal.signal(signal.SIGINT, self._on_sigint)
-
-    def _on_sigint(self, signum: int, frame: Any) -> None:
-        now = time.monotonic()
-        if self._sigint_at is None:
-            self._sigint_at = now
-            print("\nStopping after this batch, with the training state saved. Ctrl-C again stops at once.", flush=True)
-        elif now - self._sigint_at > SECOND_SIGNAL_SECONDS:  # a terminal and a supervisor may both deliver the first
-            raise KeyboardInterrupt
-
-    def _give_back_sigint(self) -> None:
-        if self._old_sigint is not None:
-            signal.signal(signal.SIGINT, self._old_sigint)
-            self._old_sigint = None
 
 
 def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOptions]) -> Fit:
@@ -308,11 +301,13 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
     wanted = options()
     path = run_path(trainer)
     told: list[str] = []
-    if _current is not None and (_current.folder is None or _current.folder.path != path):
+    if _current is not None and _current.path != path:
         _current.close()
         _current = None
     if _current is None:
-        _current, told = open_run(path, wanted)
+        rank = _lightning.early_rank(trainer)  # one brain: rank 0 alone measures, decides and writes
+        _current, told = open_run(path, wanted) if rank == 0 else (bystander(), [])
+        _current.path = path
         _fits_in_process = 0
     else:
         _current.options = _current.options.join(wanted)

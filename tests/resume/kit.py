@@ -420,19 +420,14 @@ def repeated(folder):
     return len(at) - len(set(at))
 
 
-MEANS = ("loss_epoch", "accuracy")
-
-
-def differences(reference, other, means=True):
-    """Return in words where two outcomes differ, the first few; ``means``: also in the means over a training epoch."""
+def differences(reference, other):
+    """Return in words where two outcomes differ, the first few."""
     found = []
     for name, digests in reference["digests"].items():
         theirs = other["digests"].get(name, {})
         found += [f"{name}: {key}" for key in digests if digests[key] != theirs.get(key)]
     mine, theirs = reference["records"], other["records"]
     for key in [*mine, *(key for key in theirs if key not in mine)]:
-        if not means and key.startswith('["log"') and any(name in mine.get(key, theirs.get(key)) for name in MEANS):
-            continue
         if mine.get(key) != theirs.get(key):
             found.append(f"{key}: {mine.get(key)} uninterrupted, {theirs.get(key)} resumed")
     return found[:8]

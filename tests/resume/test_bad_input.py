@@ -100,7 +100,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(damage, stopped, tm
         load_checkpoint(newer.path)
     assert attempt(stopped, CASE) is None
     assert attempt(tmp_path / "whole", CASE) is None
-    assert differences(outcome(tmp_path / "whole"), outcome(stopped), means=False) == []
+    assert differences(outcome(tmp_path / "whole"), outcome(stopped)) == []
 
 
 def test_nothing_left_to_read(stopped):
@@ -125,4 +125,11 @@ def test_a_half_written_checkpoint_is_not_one(stopped, tmp_path):
     (stopped / "run" / "checkpoints" / ".fit0-step000000009-9.ckpt.tmp").write_bytes(b"PK half")
     assert attempt(stopped, CASE) is None
     assert attempt(tmp_path / "whole", CASE) is None
-    assert differences(outcome(tmp_path / "whole"), outcome(stopped), means=False) == []
+    assert differences(outcome(tmp_path / "whole"), outcome(stopped)) == []
+
+
+def test_an_empty_checkpoint_gives_way(tmp_path):
+    case = Case(save_every="2m")
+    assert attempt(tmp_path, case, "error@batch:8") is not None
+    list_checkpoints(tmp_path / "run", 0)[-1].path.write_bytes(b"")
+    assert attempt(tmp_path, case) is None

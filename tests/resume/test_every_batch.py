@@ -27,6 +27,7 @@ CASES = {
     "moving average": (Case(average="ema"), (2, 5, 8)),
     "mean of the weights": (Case(average="mean"), (2, 5, 8)),
     "plateau of a validation": (Case(schedule="plateau", epochs=3), (2, 5, 8, 11)),
+    "plateau of a training mean": (Case(schedule="train plateau", epochs=3), (2, 5, 8, 11)),
     "manual optimisation": (Case(manual=True), (2, 5, 8)),
     "sanity check": (Case(sanity=2), (2, 5)),
     "workers": (Case(workers=2), (2, 5, 8)),
@@ -63,16 +64,20 @@ def test_stopped_after_a_batch(name, batch, uninterrupted, tmp_path):
         (stored,) = list_checkpoints(tmp_path / "run", 0)
         assert load_checkpoint(stored.path)["global_step"] == stored.global_step  # loads with weights_only=True
         assert attempt(tmp_path, case) is None
-    assert differences(uninterrupted(name), outcome(tmp_path), means=False) == []
+    assert differences(uninterrupted(name), outcome(tmp_path)) == []
     assert repeated(tmp_path) == 0
 
 
-@pytest.mark.parametrize("batch", [0, 3, 8])
-def test_stopped_by_sigterm(batch, uninterrupted, tmp_path):
-    case = CASES["plain"][0]
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [("plain", 0), ("plain", 3), ("plain", 8), ("plain", 5), ("validation twice an epoch", 2), ("accumulation", 3)],
+)
+def test_stopped_by_sigterm(name, batch, uninterrupted, tmp_path):
+    """Also in the last batch of an epoch, where validation is due, and inside an accumulation window."""
+    case = CASES[name][0]
     assert isinstance(attempt(tmp_path, case, f"term@batch:{batch}"), SystemExit)
     assert attempt(tmp_path, case) is None
-    assert differences(uninterrupted("plain"), outcome(tmp_path), means=False) == []
+    assert differences(uninterrupted(name), outcome(tmp_path)) == []
     assert repeated(tmp_path) == 0
 
 
@@ -81,7 +86,7 @@ def test_stopped_elsewhere(where, uninterrupted, tmp_path):
     case = CASES["plain"][0]
     assert attempt(tmp_path, case, f"int@{where}") is not None
     assert attempt(tmp_path, case) is None
-    assert differences(uninterrupted("plain"), outcome(tmp_path), means=False) == []
+    assert differences(uninterrupted("plain"), outcome(tmp_path)) == []
     assert repeated(tmp_path) == 0
 
 
@@ -91,7 +96,7 @@ def test_an_error_costs_what_came_after_the_last_periodic_checkpoint(where, tmp_
     assert attempt(tmp_path / "whole", case) is None
     assert isinstance(attempt(tmp_path / "parts", case, f"error@{where}"), RuntimeError)
     assert attempt(tmp_path / "parts", case) is None
-    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "parts"), means=False) == []
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "parts")) == []
     assert repeated(tmp_path / "parts") <= 2
 
 
@@ -100,5 +105,5 @@ def test_stopped_again_and_again(uninterrupted, tmp_path):
     for batch in range(11):
         assert attempt(tmp_path, case, f"int@batch:{batch}") is not None
     assert attempt(tmp_path, case) is None
-    assert differences(uninterrupted("plain"), outcome(tmp_path), means=False) == []
+    assert differences(uninterrupted("plain"), outcome(tmp_path)) == []
     assert repeated(tmp_path) == 0
