@@ -51,9 +51,9 @@ class GreenCallback(pl.Callback):
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit" and self._fit is not None and self._leads():
+            wanted = any(member.wants_exact for member in _members(trainer))
             # `enable_checkpointing=False` says that no file is wanted
-            wanted = any(member.wants_exact for member in _members(trainer)) and bool(trainer.checkpoint_callbacks)
-            self._fit.setup(wants_exact=wanted)
+            self._fit.setup(wants_exact=wanted, saves=bool(trainer.checkpoint_callbacks))
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

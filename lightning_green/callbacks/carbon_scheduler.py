@@ -238,8 +238,10 @@ class CarbonScheduler(GreenCallback):
             self._hold(point, decided)
         elif action == "exit":
             self._exit(point, decided)
-        else:
+        elif math.isfinite(decided.gco2e_per_kw):
             self._next_decision = decided.slots[0].end.timestamp()
+        else:  # nothing is known yet, or for a while
+            self._next_decision = fit.run.clock.time() + 60.0
 
     def _make_plan(self, state: State) -> Plan | None:
         """Return a plan for the work that is left, on record; None where there is nothing to decide."""
@@ -375,6 +377,8 @@ class CarbonScheduler(GreenCallback):
     def _pauses(self, trainer: pl.Trainer) -> tuple[set[str], str]:
         """Return which pauses are possible, and why not the others."""
         assert self._fit is not None
+        if trainer.world_size > 1:
+            return set(), "not with several processes"
         if self.on_pause == "hold":
             return {"hold"}, "as asked for"
         if not self._fit.can_save():

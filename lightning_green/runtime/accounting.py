@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 JOULES_PER_KWH = 3.6e6
 
 # Phases that the same run would also have gone through had it never waited.
-_WORK_PHASES = ("startup", "training", "validation")
+_WORK_PHASES = ("startup", "training", "validation", "checkpoint")
 
 
 class Segment(NamedTuple):
@@ -151,7 +151,7 @@ def counterfactual_gco2e(totals: Totals, mean: Callable[[float, float], float | 
     """Return what the run would have emitted had it never waited, in gCO2e.
 
     The work that was done is moved, in its order and at full power, to start at the first start and to go on without a
-    pause. Energy of holding, of restarts and of checkpoints for a pause is left out: a run that does not wait has none.
+    pause. Energy of holding, and of leaving and coming back, is left out: a run that does not wait has none.
 
     Args:
         totals: The run's totals.
@@ -197,14 +197,13 @@ def measured_hold_power(totals: Totals) -> float | None:
 def measured_resume_hours(totals: Totals) -> float | None:
     """Return the energy of one exit and return in hours at full power, where a sensor saw at least one.
 
-    It is the energy of the restarts, and of the checkpoints that were saved to leave, per exit.
+    It is the energy of the restarts, with that of the checkpoints that were saved to leave, per exit.
     """
     running = totals.seconds_by_state["running"]
     if not _is_measured(totals) or totals.exits == 0 or totals.attempts < 2 or running < 60.0:
         return None
     power = totals.joules_by_state["running"] / running
-    spent = totals.joules_by_phase["restart"] + totals.joules_by_phase["checkpoint"]
-    return spent / power / 3600.0 / totals.exits if power > 0.0 else None
+    return totals.joules_by_phase["restart"] / power / 3600.0 / totals.exits if power > 0.0 else None
 
 
 def _is_measured(totals: Totals) -> bool:

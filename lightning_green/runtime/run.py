@@ -76,6 +76,7 @@ class Run:
     Attributes:
         totals: Energy, emissions and time over all restarts, up to the last event.
         global_step: Optimizer steps done; kept up to date by the fit.
+        path: Where the run's folder is, or would be.
         state: ``"running"``, ``"throttled"`` or ``"held"``.
         phase: ``"startup"``, ``"restart"``, ``"training"``, ``"validation"``, ``"checkpoint"`` or ``"held"``.
 
@@ -92,6 +93,7 @@ class Run:
     ) -> None:
         self.folder, self.options, self.clock = folder, options, clock
         self.attempt, self.continuing = attempt, continuing
+        self.path: Path | None = None if folder is None else folder.path
         self.meter = build_meter(options.meter)
         self.grid = build_grid(options.grid, zone=options.zone)
         self.pue = 1.0 if options.pue is None else options.pue
@@ -110,6 +112,7 @@ class Run:
         self._last_time = clock.time()
         self._power_from = (clock.monotonic(), 0.0)
         self._announced = False
+        self._problem: str | None = None
         self._seq = 0
         self._lock = threading.RLock()
         self._stop = threading.Event()
@@ -127,6 +130,7 @@ class Run:
         self.meter.bind_clock(self.clock.monotonic)
         self.meter.start()
         if self.grid is not None:
+            self.grid.bind_clock(self.clock.now)
             self.grid.start()
         self.began = self._last_time = self.clock.time()
         self._power_from = (self.clock.monotonic(), 0.0)
@@ -162,8 +166,19 @@ class Run:
         """Write the energy so far; called every few seconds by a thread of its own."""
         if self._announced:
             self.record("sample")
+            self._tell_news()
             if self.folder is not None:
                 self.folder.beat()
+
+    def _tell_news(self) -> None:
+        """Say once, and put on record, what happened to the sources of intensity and energy."""
+        for line in [] if self.grid is None else self.grid.news():
+            log.warning("%s", line)
+            self.record("grid", reason=line)
+        if self.meter.problem is not None and self.meter.problem != self._problem:
+            self._problem = self.meter.problem
+            log.warning("%s", self._problem)
+            self.record("meter", reason=self._problem)
 
     def sample_if_due(self) -> None:
         """Write the energy so far where simulated time has moved on; real time has its thread."""
@@ -271,6 +286,7 @@ class Run:
         with self._lock:
             self.meter.sample()
             self.record("sample")
+            self._tell_news()
             totals, grid = self.totals, self.grid
             suffix = "_marginal" if grid is not None and grid.kind.method == "marginal" else ""
             run_now = None if grid is None else counterfactual_gco2e(totals, lambda a, b: grid.mean(_utc(a), _utc(b)))
@@ -346,14 +362,19 @@ def open_run(path: Path, options: RunOptions) -> tuple[Run, list[str]]:
         return Run(folder, options, clock, attempt, continuing, past), told
     except RunIsAliveError:
         raise
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a `run.json` that is damaged
         log.warning(
             "The run folder %s cannot be used (%s). Training goes on without a ledger and without pausing; make the "
             "folder writable or name another one with LIGHTNING_GREEN_RUN_DIR.",
             path,
-            error.strerror or error,
+            (error.strerror if isinstance(error, OSError) else None) or error,
         )
         return Run(None, options, clock, 1, continuing=False), told
+
+
+def bystander() -> Run:
+    """Return the run of a process that neither measures nor decides nor writes: every rank but the first."""
+    return Run(None, RunOptions(meter=None), SystemClock(), 1, continuing=False)
 
 
 def _decide(path: Path, told: list[str]) -> tuple[bool, bool]:

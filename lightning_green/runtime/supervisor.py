@@ -245,6 +245,7 @@ class Supervisor:
         until = datetime.fromisoformat(paused["until"])
         grid = self._grid(paused, clock)
         if grid is not None:
+            grid.bind_clock(clock.now)
             grid.start()
         self.say(f"Out until {until:%Y-%m-%d %H:%M} UTC: {paused['reason']}")
         try:
