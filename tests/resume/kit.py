@@ -27,7 +27,7 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
 
 from lightning_green import EmissionsTracker, ExactResume
-from lightning_green.runtime.fit import close_current_run
+from lightning_green.runtime.current import close_current_run
 
 CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=60,checkpoint=0,restart=0"
 
