@@ -16,6 +16,7 @@ from lightning_green.energy.meter import Meter
 from lightning_green.grid.build import GridLike, build_grid
 from lightning_green.runtime.accounting import JOULES_PER_KWH, Totals, counterfactual_gco2e, saving_percent
 from lightning_green.runtime.clock import Clock, SystemClock, clock_from_environment
+from lightning_green.runtime.launchers import requeued
 from lightning_green.runtime.ledger import Ledger, last_state_event, read_ledger
 from lightning_green.runtime.run_folder import (
     RESUME_VARIABLE,
@@ -389,7 +390,11 @@ def _decide(path: Path, told: list[str]) -> tuple[bool, bool]:
         return bool(records), False
     event, where = last["event"], f"step {last.get('global_step', 0)}"
     supervised = SUPERVISED_VARIABLE in os.environ
-    if event == "paused" or supervised or (event != "finished" and os.environ.get(RESUME_VARIABLE) == "1"):
+    if (
+        event == "paused"
+        or supervised
+        or (event != "finished" and (os.environ.get(RESUME_VARIABLE) == "1" or requeued()))
+    ):
         return True, False
     if event == "finished":
         told.append(f"The run in {path} had finished; this is a fresh one.")
