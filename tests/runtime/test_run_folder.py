@@ -143,8 +143,9 @@ def test_a_heartbeat_of_another_machine_counts_while_it_is_young(tmp_path, age, 
     write_json(tmp_path / "run.heartbeat", {"host": "another-machine", "pid": 4711, "at": time.time() - age})
     assert folder.is_alive("run") is alive
     if alive:
-        with pytest.raises(RunIsAliveError, match="process 4711 on another-machine"):
+        with pytest.raises(RunIsAliveError, match="process 4711 on another-machine") as refused:
             folder.lock("run")
+        assert refused.tb is not None  # it holds what the refused call held
         os.remove(tmp_path / "run.heartbeat")
     folder.lock("run")  # also: being refused left no lock behind
     folder.unlock()
