@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -86,6 +87,15 @@ def inject_checkpoint(trainer: pl.Trainer, load: Callable[[], tuple[str, dict[st
             connector._loaded_checkpoint = migration._pl_migrate_checkpoint(checkpoint, path)
 
     connector.resume_start = resume_start  # type: ignore[method-assign]
+
+
+def silence_false_warnings() -> None:
+    """Have Lightning not warn of what an exact resume has taken care of: mid-epoch checkpoints, folders in use."""
+    for message in (
+        "You're resuming from a checkpoint that ended before the epoch ended",
+        "Checkpoint directory .* exists and is not empty",
+    ):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def early_rank(trainer: pl.Trainer) -> int:
@@ -200,9 +210,10 @@ def should_accumulate(trainer: pl.Trainer) -> bool:
     return trainer.fit_loop._should_accumulate()
 
 
-def is_last_batch(trainer: pl.Trainer) -> bool:
-    """Return whether the batch that just ended was the last one of its epoch."""
-    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+def between_steps(trainer: pl.Trainer) -> bool:
+    """Return whether no gradients wait for their optimizer step and the epoch goes on after the last batch."""
+    loop = trainer.fit_loop.epoch_loop
+    return loop._accumulated_batches_reached() and not loop._num_ready_batches_reached()
 
 
 def batch_position(trainer: pl.Trainer) -> tuple[int, int]:
@@ -223,8 +234,9 @@ def command() -> list[str]:
 
 
 def should_log(trainer: pl.Trainer) -> bool:
-    """Return whether ``log_every_n_steps`` is due."""
-    return bool(trainer._logger_connector.should_update_logs)
+    """Return whether ``log_every_n_steps`` is due after a training batch; as Lightning decides it, but in one line."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return every > 0 and (trainer.fit_loop.epoch_loop._batches_that_stepped + 1) % every == 0
 
 
 def train_loaders(trainer: pl.Trainer) -> CombinedLoader | None:
