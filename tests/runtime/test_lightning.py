@@ -45,6 +45,7 @@ PLACES = {
     "_current_fx": lambda seen: seen["trainer"]._logger_connector,
     "_should_accumulate": lambda seen: seen["trainer"].fit_loop,
     "_num_ready_batches_reached": lambda seen: seen["trainer"].fit_loop.epoch_loop,
+    "_accumulated_batches_reached": lambda seen: seen["trainer"].fit_loop.epoch_loop,
     "_batches_that_stepped": lambda seen: seen["trainer"].fit_loop.epoch_loop,
     "_combined_loader": lambda seen: seen["trainer"].fit_loop,
     "_data_fetcher": lambda seen: seen["trainer"].fit_loop,
@@ -77,7 +78,6 @@ UNPROMISED = {
     "loops have `reset_restart_stage`": lambda seen: seen["trainer"].fit_loop.epoch_loop.val_loop.reset_restart_stage,
     "the connector has `resume_start`": lambda seen: seen["trainer"]._checkpoint_connector.resume_start,
     "the connector has `dump_checkpoint`": lambda seen: seen["trainer"]._checkpoint_connector.dump_checkpoint,
-    "the connector has `should_update_logs`": lambda seen: seen["trainer"]._logger_connector.should_update_logs,
     "the connector has `received_sigterm`": lambda seen: seen["trainer"]._signal_connector.received_sigterm,
     "composed handlers have `signal_handlers`": lambda seen: (
         importlib.import_module("lightning.pytorch.trainer.connectors.signal_connector")
@@ -233,6 +233,24 @@ def test_lightning_binds_log_before_the_loggers_experiments_exist(tmp_path):
     trainer.fit(Net(), DataLoader(TensorDataset(torch.zeros(4, 2)), batch_size=2))
     assert order[0] == ("attach", None)
     assert order[-1] == ("setup", True)
+
+
+@pytest.mark.parametrize(("every", "accumulate"), [(1, 1), (3, 1), (2, 3), (50, 1)])
+def test_our_short_way_to_ask_whether_to_log_is_lightning_s_own(tmp_path, every, accumulate):
+    asked = []
+
+    class Compare(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            asked.append((_lightning.should_log(trainer), trainer._logger_connector.should_update_logs))
+
+    trainer = pl.Trainer(
+        max_epochs=2, accelerator="cpu", callbacks=[Compare()], logger=CSVLogger(tmp_path), log_every_n_steps=every,
+        accumulate_grad_batches=accumulate, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(Net(), DataLoader(TensorDataset(torch.zeros(14, 2)), batch_size=2))
+    assert len(asked) == 14
+    assert [ours for ours, _ in asked] == [theirs for _, theirs in asked]
 
 
 def test_user_handlers_are_found_below_lightning_s_own():

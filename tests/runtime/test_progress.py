@@ -118,7 +118,7 @@ def answers(tmp_path, model=None, validate=False, stream=False, timer=None, end=
     trainer = pl.Trainer(**{**options, **trainer})
 
     def between_batches():
-        if not _lightning.is_last_batch(trainer) and not _lightning.should_accumulate(trainer):
+        if _lightning.between_steps(trainer):
             found.append(work_left(trainer, timer))
 
     undo = _lightning.wrap_loops(
