@@ -35,13 +35,25 @@ STATE_NUMBERS = {"running": 0, "throttled": 1, "held": 2, "out": 3}
 
 @dataclass
 class RunOptions:
-    """What the green callbacks of a Trainer ask of their common run; the defaults are those who do not care."""
+    """What the green callbacks of a Trainer ask of their common run; the defaults are those who do not care.
+
+    Raises:
+        TypeError: If the clock is not one, or the zone is not a string.
+
+    """
 
     grid: GridLike = None
     zone: str | None = None
     meter: Meter | str | float | None = "auto"
     pue: float | None = None
     clock: Clock | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would fail only once the training has begun."""
+        if self.clock is not None and not isinstance(self.clock, Clock):
+            raise TypeError(f"`clock` should be a SystemClock(), a SimulatedClock(...) or None, got {self.clock!r}.")
+        if self.zone is not None and not (isinstance(self.zone, str) and self.zone.strip()):
+            raise TypeError(f'`zone` should be a string such as "DE", or None, got {self.zone!r}.')
 
     def join(self, other: RunOptions) -> RunOptions:
         """Return both together.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -22,6 +23,13 @@ log = logging.getLogger(__name__)
 ThrottleLike = str | Actuator | Sequence[Actuator] | None
 
 
+def check_slowdown(value: float) -> None:
+    """Raise a ValueError where ``value`` cannot be a ``max_slowdown``."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 1.0 <= value < math.inf:
+        raise ValueError(f"`max_slowdown` should be a number of 1 or more, got {value!r}.")
+
+
 class ThrottleControl:
     """Measures the levels of the actuators, offers them to the planner, and sets the one that was chosen.
 
@@ -36,10 +44,9 @@ class ThrottleControl:
     """
 
     def __init__(self, throttle: ThrottleLike, max_slowdown: float = 1.1) -> None:
-        if isinstance(max_slowdown, bool) or not isinstance(max_slowdown, (int, float)) or not max_slowdown >= 1.0:
-            raise ValueError(f"`max_slowdown` should be a number of 1 or more, got {max_slowdown!r}.")
+        check_slowdown(max_slowdown)
         self.auto = throttle == "auto"
-        given = [throttle] if isinstance(throttle, (Actuator, str)) else list(throttle or ())
+        given = list(throttle) if isinstance(throttle, (list, tuple)) else [throttle]
         if not self.auto and (not given or not all(isinstance(actuator, Actuator) for actuator in given)):
             raise TypeError(f'`throttle` should be None, "auto", an Actuator or a list of them, got {throttle!r}.')
         self.max_slowdown = float(max_slowdown)
