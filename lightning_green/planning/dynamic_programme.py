@@ -114,8 +114,8 @@ def work_unit(hours: Array, levels: tuple[Level, ...], work: float, capacity: fl
     Where the table stays small, the greatest common divisor of what each level does in each slot: no rounding then, and
     the programme is exact. The last slot does not count where nothing can be done beyond it, or everything
     (``capacity``, in hours): the cost beyond is on one line then, also between cells. The first and the last slot may
-    be cut short; where that makes the divisor tiny they are left out of it. Beyond that the unit follows from the size of
-    the table, and values between cells are interpolated.
+    be cut short; where that makes the divisor tiny they are left out of it. Beyond that the unit follows from the size
+    of the table, and values between cells are interpolated.
     """
     straight = capacity <= EPSILON or capacity >= work - EPSILON
     first = hours[:-1] if straight and len(hours) > 1 else hours
