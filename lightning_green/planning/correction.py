@@ -224,16 +224,23 @@ def learn(past: Past, lag: int) -> Correction:
     alone, alone_error, usual = _fit(without, seen.alone, target, seen.usual, seen.scale, fade, 0.1, days > FEWEST_DAYS)
     mix = np.zeros(LONGEST_LEAD)
     if enough:
-        mix, parts_error = _mix(target - own, usual - own, fade, parts_error)
+        mix, parts_error = history_share(target - own, usual - own, fade, parts_error)
     return Correction(parts, alone, parts_error, alone_error, mix)
 
 
-def _mix(rest: Array, other: Array, fade: Array, error: Array) -> tuple[Array, Array]:
-    """Return how much of ``other`` explains ``rest``, from 0 to 1, the same for every lead, and the errors then left.
+def history_share(rest: Array, other: Array, fade: Array, error: Array) -> tuple[Array, Array]:
+    """Return which share of what history alone says to take, the same for every lead, and the errors that are left.
 
-    A plan is made from which hours are lower than others, and an error that all hours share does not change it. So what
-    is explained is the differences between the hours of the next two days, not their level: forecasts know the level
-    of a calm grid better than history does, but not its hours.
+    A plan is made from which hours are lower than others, and an error that all hours share does not change it. So the
+    share, from 0 to 1, is the one that explains best the differences between the hours of the next two days, not their
+    level: forecasts know the level of a calm grid better than history does, but not its hours.
+
+    Args:
+        rest: What the corrected forecasts got wrong, as a fraction of the mean intensity, shape ``(t, leads)``.
+        other: What history alone says less what the corrected forecast does, in the same unit and shape.
+        fade: Weight of each decision hour, shape ``(t,)``.
+        error: Root mean square of ``rest`` at each lead, shape ``(leads,)``.
+
     """
     there = np.isfinite(rest) & np.isfinite(other)
     rest, other = np.where(there, rest, 0.0), np.where(there, other, 0.0)
