@@ -66,19 +66,14 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=30, help="plans behind each median")
     options = parser.parse_args()
     carbon = None if options.data is None else Path(options.data) / "carbon"
-    if (options.table or options.choices or options.starts or options.backtest) and (
-        carbon is None or not carbon.is_dir()
-    ):
+    shows = ((options.table, print_tables), (options.choices, print_choices), (options.starts, print_starts))
+    show = next((show for wanted, show in shows if wanted), None)
+    if (show or options.backtest) and (carbon is None or not carbon.is_dir()):
         print("That needs recorded grids: give --data DIR or LIGHTNING_GREEN_DATA.", file=sys.stderr)
         return 2
-    for wanted, show in (
-        (options.table, print_tables),
-        (options.choices, print_choices),
-        (options.starts, print_starts),
-    ):
-        if wanted:
-            show(carbon)
-            return 0
+    if show:
+        show(carbon)
+        return 0
     figures = {
         "plan_7d_5min_5levels_ms": round(plan_ms(7 * 24, 5, LEVELS, options.n), 2),
         "plan_96h_ms": round(plan_ms(96, 60, LEVELS[:1], 5 * options.n), 3),
