@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from lightning_green.throttle.actuator import Actuator, Setting
+from lightning_green.throttle.actuator import Actuator, Scale, Setting
 from lightning_green.throttle.errors import ThrottleError
 from lightning_green.throttle.nvml_power_limit import check_above_zero, power_settings
 from lightning_green.throttle.zeusd import Zeusd, zeusd_gpus
@@ -31,6 +31,7 @@ class ZeusdPowerLimit(Actuator):
     """
 
     kind: ClassVar[str] = "zeusd power limit"
+    scale: ClassVar[Scale] = "power"
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class ZeusdPowerLimit(Actuator):
     def _offer(self, state: dict[str, Any]) -> Sequence[Setting]:
         limits = self.daemon.call("GET", "/gpu/get_power_limit_constraints", self._ids())
         lowest = max(_milliwatts(limit, "min_power_limit_mw") for limit in limits.values()) / 1000.0
-        return power_settings(min(state.values()) / 1000.0, lowest, self.watts)
+        return power_settings(min(state.values()) / 1000.0, lowest, self.watts, self.fractions)
 
     @override
     def _apply(self, setting: Setting, state: dict[str, Any]) -> None:
