@@ -35,6 +35,8 @@ class PlanMaker:
     Attributes:
         plan: The last plan, or None.
         next_decision: When to decide again, in seconds since the epoch.
+        energy_alone: Whether there is no plan for a reason that lasts, and no price on time, so that the level of least
+            energy is the best one.
         why_no_exit: Why leaving is not possible, where it is not.
         timer: Times of the steps of this fit.
 
@@ -44,6 +46,7 @@ class PlanMaker:
         self._asked, self._fit, self._levels = arguments, fit, levels
         self.plan: Plan | None = None
         self.next_decision = 0.0
+        self.energy_alone = False
         self.why_no_exit = "the run folder cannot be written" if fit.run.folder is None else None
         self.timer = StepTimer(*self._measured_before())
         self._issues: list[Forecast] = []
@@ -57,12 +60,14 @@ class PlanMaker:
         now, deadline, price = run.clock.now(), self.deadline(), self._delay_price()
         if run.grid is None or (deadline is None and not self._asked.delay_price):
             self.next_decision = math.inf
+            self.energy_alone = not self._asked.delay_price
             return None
         left = work_left(fit.trainer, self.timer)
         if left.seconds is None or (deadline is None and price is None):
             knows_speed = self.timer.seconds_per_batch is not None
             self.next_decision = run.clock.time() + (ASK_AGAIN_SECONDS if knows_speed else 0.0)
             if left.seconds is None and knows_speed:
+                self.energy_alone = not self._asked.delay_price
                 self.say_once(f"Running on without waiting: {left.why}.")
             return None
         if left.seconds <= 0.0:  # the last step has been done

@@ -197,7 +197,7 @@ class CarbonScheduler(GreenCallback):
     def _decide(self, point: Point, maker: PlanMaker) -> None:
         """Plan, and act on the first action of the plan."""
         decided = maker.make("running")
-        if self._throttle is not None:
+        if self._throttle is not None and (decided is not None or maker.energy_alone):
             self._throttle.follow(decided)
         if decided is None:
             return
@@ -252,7 +252,7 @@ class CarbonScheduler(GreenCallback):
         maker.timer.leave_out(run.clock.monotonic() - held_from)
         _lightning.shift_wall_clocks(trainer, time.monotonic() - real)
         run.enter(state="running", phase="training", reason="going on")
-        if self._throttle is not None:
+        if self._throttle is not None and again is not None:
             self._throttle.follow(again)
         self._log(trainer)
 
