@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import platform
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -97,6 +98,10 @@ class Actuator(ABC):
     def arguments(self) -> dict[str, Any]:
         """Return what another process needs to build this actuator again, as JSON."""
         return {}
+
+    def device(self) -> str:
+        """Return what is throttled, so that what was measured on one device is not taken for another."""
+        return platform.node()
 
     # -- the contract -----------------------------------------------------------------------------------------------
 

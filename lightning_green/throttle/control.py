@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +81,9 @@ class ThrottleControl:
                 log.warning(
                     "There is no throttling: %s. The documentation says which permission each needs.", self.why_not
                 )
-        device = "+".join(sorted(actuator.kind for actuator in self.actuators)) + platform.node()
-        key = json.dumps([device, model, sorted(self._settings)])
+        used = {id(actuator): actuator for actuator, _ in self._settings.values()}.values()
+        devices = sorted(f"{actuator.kind}: {actuator.device()}" for actuator in used)
+        key = json.dumps([devices, model, sorted(self._settings)])
         self._cache = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
 
     def _offer_stated(self, modelled: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from lightning_green.throttle.actuator import Actuator, Scale, Setting, steps_below
-from lightning_green.throttle.nvml_cards import cards
+from lightning_green.throttle.nvml_cards import card_models, cards
 from lightning_green.throttle.nvml_power_limit import check_above_zero
 
 
@@ -48,6 +48,10 @@ class NvmlLockedClocks(Actuator):
     @override
     def arguments(self) -> dict[str, Any]:
         return {"gpu_ids": self.gpu_ids, "previous": self.previous}
+
+    @override
+    def device(self) -> str:
+        return card_models(self.gpu_ids)
 
     @override
     def _read(self) -> dict[str, Any]:

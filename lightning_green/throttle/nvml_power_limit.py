@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from lightning_green.throttle.actuator import Actuator, Scale, Setting, steps_below
-from lightning_green.throttle.nvml_cards import cards
+from lightning_green.throttle.nvml_cards import card_models, cards
 
 
 class NvmlPowerLimit(Actuator):
@@ -38,6 +38,10 @@ class NvmlPowerLimit(Actuator):
     @override
     def arguments(self) -> dict[str, Any]:
         return {"gpu_ids": self.gpu_ids}
+
+    @override
+    def device(self) -> str:
+        return card_models(self.gpu_ids)
 
     @override
     def _read(self) -> dict[str, Any]:

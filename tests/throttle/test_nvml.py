@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lightning_green.throttle import Setting
+from lightning_green.throttle.control import ThrottleControl
 from lightning_green.throttle.nvml_locked_clocks import NvmlLockedClocks
 from lightning_green.throttle.nvml_power_limit import NvmlPowerLimit
 from tests.energy.fake_nvml import Card, FakeDriver
@@ -80,3 +81,15 @@ def test_a_card_that_refuses_later_is_brought_back_and_training_goes_on(driver):
     assert not cap.set(level)
     assert [card.limit for card in driver.cards] == [500_000, 650_000]
     assert "could not be set" in cap.problem
+
+
+def test_what_was_measured_on_one_model_of_card_is_not_taken_for_another(driver, tmp_path, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_GREEN_CACHE_DIR", str(tmp_path / "cache"))
+    names = set()
+    for model in ("NVIDIA H100 80GB HBM3", "NVIDIA L40S", "NVIDIA L40S"):
+        for card in driver.cards:
+            card.model = model
+        control = ThrottleControl(NvmlPowerLimit())
+        control.start(None, None, "model", on_gpu=True)
+        names.add(control._cache.name)
+    assert len(names) == 2
