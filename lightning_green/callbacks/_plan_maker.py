@@ -147,8 +147,8 @@ class PlanMaker:
     def pauses(self) -> tuple[set[str], str]:
         """Return which pauses are possible, and why not the others."""
         on_pause = self._asked.on_pause
-        if self._fit.trainer.world_size > 1:
-            return set(), "not with several processes"
+        if self._fit.why_not_exact is not None:
+            return set(), self._fit.why_not_exact
         if on_pause == "hold":
             return {"hold"}, "as asked for"
         if not self._fit.can_save():

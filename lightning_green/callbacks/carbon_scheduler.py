@@ -250,7 +250,7 @@ class CarbonScheduler(GreenCallback):
             run.clock.sleep(max(0.0, min(tick, next_plan - now)))
         run.meter.set_load(1.0)
         maker.timer.leave_out(run.clock.monotonic() - held_from)
-        _lightning.shift_wall_clocks(trainer, time.monotonic() - real)
+        fit.held_for(time.monotonic() - real)
         run.enter(state="running", phase="training", reason="going on")
         if self._throttle is not None and again is not None:
             self._throttle.follow(again)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
@@ -75,7 +75,8 @@ class Run:
 
     Attributes:
         totals: Energy, emissions and time over all restarts, up to the last event.
-        global_step: Optimizer steps done; kept up to date by the fit.
+        global_step: Optimizer steps done, up to the last event.
+        read_step: Returns the optimizer steps done by now, while a fit is under way.
         path: Where the run's folder is, or would be.
         state: ``"running"``, ``"throttled"`` or ``"held"``.
         phase: ``"startup"``, ``"restart"``, ``"training"``, ``"validation"``, ``"checkpoint"`` or ``"held"``.
@@ -104,6 +105,7 @@ class Run:
         self.past = list(past)
         self.ledger = None if folder is None else Ledger(folder.path, clock, attempt)
         self.global_step = 0
+        self.read_step: Callable[[], int] | None = None
         self.fit = 0
         self.state, self.phase = "running", "restart" if continuing and attempt > 1 else "startup"
         self.level: tuple[float, float] = (1.0, 1.0)
@@ -199,6 +201,8 @@ class Run:
         """Write one event, with the energy and the intensity up to now."""
         with self._lock:
             now = self.clock.time()
+            if self.read_step is not None:
+                self.global_step = self.read_step()
             joules: dict[str, dict[str, Any]] = {
                 name: {"value": round(e.joules, 3), "quality": e.quality} for name, e in self.meter.read().items()
             }
