@@ -207,6 +207,8 @@ class PlanMaker:
     def _check_deadline_ahead(self) -> None:
         """Refuse a deadline that lies in the past, where a run begins; one that is late already just runs on."""
         asked, run = self._asked.deadline, self._fit.run
+        if self._fit.trainer.global_rank > 0:  # rank 0 alone knows the time
+            return
         if isinstance(asked, datetime) and not run.continuing and asked <= run.clock.now():
             raise ValueError(
                 f"`deadline` should lie in the future, got {asked.isoformat()} and it is "

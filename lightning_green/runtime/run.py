@@ -110,9 +110,7 @@ class Run:
         self.state, self.phase = "running", "restart" if continuing and attempt > 1 else "startup"
         self.level: tuple[float, float] = (1.0, 1.0)
         self.began: float | None = None
-        self.data_wait_seconds = 0.0
-        self._joules: dict[str, float] = {}
-        self._energy_at_last = 0.0
+        self.data_wait_seconds = self._energy_at_last = 0.0
         self._last_time = clock.time()
         self._power_from = (clock.monotonic(), 0.0)
         self._announced = False

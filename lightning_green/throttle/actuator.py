@@ -112,6 +112,9 @@ class Actuator(ABC):
             for line in self._journal.restore():
                 log.warning("%s", line)
 
+    def bind_gpus(self, gpus: Sequence[str]) -> None:  # noqa: B027  (a hook)
+        """Say which GPUs of this node the job uses, before :meth:`levels`; for an actuator of GPUs that names none."""
+
     def levels(self) -> tuple[Setting, ...]:
         """Return the present setting and those that may be set, from more power to less; empty where none may."""
         if self._offered is None:

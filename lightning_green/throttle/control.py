@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,16 @@ class ThrottleControl:
         self._cache: Path | None = None
         self._meter: Meter | None = None
 
-    def start(self, run_dir: Path | None, meter: Meter, model: str, on_gpu: bool, modelled: bool = False) -> None:
+    def start(
+        self,
+        run_dir: Path | None,
+        meter: Meter,
+        model: str,
+        on_gpu: bool,
+        modelled: bool = False,
+        gpus: Sequence[str] | None = None,
+        ranks: int = 1,
+    ) -> None:
         """Find out which levels this process may set.
 
         Args:
@@ -59,14 +69,21 @@ class ThrottleControl:
             model: What identifies the model and its data, for the cache.
             on_gpu: Whether the training runs on a GPU.
             modelled: Whether time and power are computed, so that stated levels hold without a device.
+            gpus: The GPUs of this node that the job uses.
+            ranks: How many processes train; with several, what changes this one alone is left out.
 
         """
         self._meter = meter
         fractions = {"power": [level.power for level in self.stated], "speed": [level.speed for level in self.stated]}
         if self.auto and not modelled:
-            self.actuators = _first_that_works(on_gpu, fractions if self.stated else None)
+            self.actuators = _first_that_works(on_gpu, gpus, fractions if self.stated else None)
+        for actuator in [one for one in self.actuators if ranks > 1 and not one.survives]:
+            self.actuators.remove(actuator)
+            log.warning("The %s is not used: it would change one of several ranks alone.", actuator.kind)
         for actuator in self.actuators:
             actuator.bind(run_dir)
+            if gpus is not None:
+                actuator.bind_gpus(gpus)
             if self.stated and actuator.scale is not None:
                 actuator.fractions = fractions[actuator.scale]
         if self.stated:
@@ -215,11 +232,14 @@ def cache_folder() -> Path:
     return base / "throttle"
 
 
-def _first_that_works(on_gpu: bool, fractions: dict[str, list[float]] | None = None) -> list[Actuator]:
+def _first_that_works(
+    on_gpu: bool, gpus: Sequence[str] | None, fractions: dict[str, list[float]] | None
+) -> list[Actuator]:
     """Return the actuator that lowers the energy of a step best, of those that this process may use.
 
     Args:
         on_gpu: Whether the training runs on a GPU.
+        gpus: The GPUs of this node that the job uses.
         fractions: Fractions of full power and of full speed that it has to offer; None for any.
 
     """
@@ -235,6 +255,8 @@ def _first_that_works(on_gpu: bool, fractions: dict[str, list[float]] | None = N
     for make in candidates:
         actuator: Actuator = make()
         actuator.quiet = True
+        if gpus is not None:
+            actuator.bind_gpus(gpus)
         if fractions is not None:
             if actuator.scale is None:
                 continue

@@ -40,6 +40,11 @@ class NvmlPowerLimit(Actuator):
         return {"gpu_ids": self.gpu_ids}
 
     @override
+    def bind_gpus(self, gpus: Sequence[str]) -> None:
+        if self.gpu_ids is None:
+            self.gpu_ids = list(gpus)
+
+    @override
     def device(self) -> str:
         return card_models(self.gpu_ids)
 

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_green.planning import Plan
 from lightning_green.planning.job import Level
+from lightning_green.runtime import _lightning
 from lightning_green.runtime.fit import Fit
 from lightning_green.runtime.progress import StepTimer, work_left
 from lightning_green.throttle.actuator import Actuator
@@ -102,24 +103,37 @@ class SchedulerThrottle:
 
     def describe(self) -> str:
         """Return what the throttle may do, for the start-up lines."""
-        if self._fit.trainer.world_size > 1:
-            return "no, with several ranks"
+        if (why := self._why_not()) is not None:
+            return f"no, {why}"
         kinds = "" if self._control.auto else ", ".join(actuator.kind for actuator in self._control.actuators)
         if self._control.stated:
             levels = ", ".join(str(level) for level in self._control.stated)
             return f"{levels} (power:speed, stated)" + (f" by {kinds}" if kinds else "")
         return f"{kinds or 'automatic'}, at most {self._control.max_slowdown:g} times slower"
 
+    def _why_not(self) -> str | None:
+        """Return why this training is never throttled, or None."""
+        if self._fit.why_not_exact is not None:
+            return f"because there are no decisions: {self._fit.why_not_exact}"
+        if self._fit.trainer.num_nodes > 1:
+            return "with several nodes"
+        if self._fit.run.clock.is_simulated and not self._control.stated:
+            return "because no device follows a simulated clock; state a level"
+        return None
+
     def _start(self) -> None:
         run, trainer = self._fit.run, self._fit.trainer
-        # several ranks would have to change level at the same batch; no device's power follows a simulated clock
         self._modelled = run.clock.is_simulated
-        self._used = trainer.world_size == 1 and (not self._modelled or bool(self._control.stated))
+        # rank 0 sets the devices of its node while the others wait for its decision, so all change at the same batch,
+        # and as they wait for each other in every step, its steps take as long as those of the slowest
+        self._used = trainer.global_rank == 0 and self._why_not() is None
         if not self._used:
             return  # nothing happens at a step from here on
         folder = None if run.folder is None else run.folder.path
         on_gpu = trainer.strategy.root_device.type == "cuda"
-        self._control.start(folder, run.meter, describe_model(trainer.lightning_module), on_gpu, self._modelled)
+        gpus, ranks = _lightning.gpus_of_job(trainer), trainer.world_size
+        model = describe_model(trainer.lightning_module)
+        self._control.start(folder, run.meter, model, on_gpu, self._modelled, gpus, ranks)
         self._used = self._control.can_set
         if not self._modelled:
             self._sleepers = [one for one in self._control.actuators if type(one).on_step is not Actuator.on_step]

@@ -24,6 +24,11 @@ class ZeusdActuator(Actuator):
         super().__init__()
         self.gpu_ids = None if gpu_ids is None else [int(gpu) for gpu in gpu_ids]
         self.daemon = Zeusd(socket)
+        self._names: list[str] | None = None
+
+    @override
+    def bind_gpus(self, gpus: Sequence[str]) -> None:
+        self._names = list(gpus)
 
     @override
     def arguments(self) -> dict[str, Any]:
@@ -37,7 +42,7 @@ class ZeusdActuator(Actuator):
 
         """
         self.daemon.check()
-        return [str(gpu) for gpu in zeusd_gpus(self.gpu_ids)]
+        return [str(gpu) for gpu in zeusd_gpus(self.gpu_ids, self._names)]
 
     def _post(self, route: str, cards: Sequence[str], **query: int) -> None:
         """Have zeusd set the cards, and wait until it has."""
