@@ -51,6 +51,8 @@ class Fit:
         self._ended = False
         self._signals = StopSignals()
         self._saves = False
+        self._fetch_from = 0.0
+        self._undo_watch: Callable[[], None] | None = None
         self._ranks = Ranks()
         self.why_not_exact: str | None = None
 
@@ -77,6 +79,7 @@ class Fit:
         if gpus is not None:
             self.run.meter.bind_gpus(gpus)
         self.run.start()
+        self._undo_watch = _lightning.watch_fetches(self.trainer, self._fetch_began, self._fetch_ended)
         if not wants_exact:
             return
         self.why_not_exact = why_not_exact(self.trainer)
@@ -97,6 +100,12 @@ class Fit:
             self.trainer.num_sanity_val_steps = 0  # the run has been through it
         if self.already_finished:
             self.trainer.should_stop = True
+
+    def _fetch_began(self) -> None:
+        self._fetch_from = self.run.clock.monotonic()
+
+    def _fetch_ended(self) -> None:
+        self.run.data_wait_seconds += self.run.clock.monotonic() - self._fetch_from
 
     def _load(self) -> tuple[str, dict[str, Any]] | None:
         """Return what to go on from: rank 0 chooses, and each rank reads it."""
@@ -337,6 +346,8 @@ class Fit:
     def _close(self) -> None:
         self.closed = True
         self._signals.give_back()
+        if self._undo_watch is not None:
+            self._undo_watch()
         if self.exact is not None:
             self.exact.detach()
         self.run.pause_metering()
