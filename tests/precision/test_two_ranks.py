@@ -10,14 +10,14 @@ from lightning_green import GreenMixedPrecision
 from tests.precision.precision_kit import Lit, fit
 
 NEEDS_GPUS = pytest.mark.skipif(
-    torch.cuda.device_count() < 2, reason="torch's FSDP needs devices that are no CPUs: two GPUs"
+    torch.cuda.device_count() < 2, reason="needs two NVIDIA GPUs: sharding over NCCL"
 )
 SCRIPT = Path(__file__).with_name("sharded.py")
 
 
 def run(kind, precision, folder):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if kind == "ddp":
+    if kind != "fsdp":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     command = [sys.executable, str(SCRIPT), kind, precision, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
@@ -31,6 +31,7 @@ def run(kind, precision, folder):
     ("kind", "precision"),
     [
         ("ddp", "fp16"),
+        *(("fsdp-cpu", name) for name in ("fp32", "bf16", "fp16")),
         *(pytest.param("fsdp", name, marks=[NEEDS_GPUS, pytest.mark.gpu]) for name in ("fp32", "bf16", "fp16")),
     ],
 )
