@@ -9,9 +9,7 @@ import torch
 from lightning_green import GreenMixedPrecision
 from tests.precision.precision_kit import Lit, fit
 
-NEEDS_GPUS = pytest.mark.skipif(
-    torch.cuda.device_count() < 2, reason="needs two NVIDIA GPUs: sharding over NCCL"
-)
+NEEDS_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two NVIDIA GPUs: sharding over NCCL")
 SCRIPT = Path(__file__).with_name("sharded.py")
 
 
