@@ -1,6 +1,6 @@
 """Fits on two ranks and saves what each rank ends with.
 
-``python sharded.py ddp|fsdp-cpu|fsdp PRECISION FOLDER``: DDP and FSDP on CPU over gloo, FSDP on GPUs over NCCL.
+``python sharded.py ddp|fsdp-cpu|fsdp PRECISION FOLDER [SKIPS]``: DDP and FSDP on CPU over gloo, FSDP on GPUs over NCCL.
 """
 
 import sys
@@ -38,9 +38,12 @@ class Shared(Lit):
         return loss * 1e38 if batch_idx in self.overflow and self.trainer.global_rank == 1 else loss
 
 
-def main(kind, precision, folder):
+def main(kind, precision, folder, skips=16):
     green = GreenMixedPrecision if kind == "ddp" else GreenFSDPPrecision
-    module, plugin = Shared("sgd", {3} if precision == "fp16" else (), schedule=True), green(precision)
+    module, plugin = (
+        Shared("sgd", {3} if precision == "fp16" else (), schedule=True),
+        green(precision, max_consecutive_skips=int(skips)),
+    )
     made = pl.Trainer(
         accelerator="gpu" if kind == "fsdp" else "cpu",
         strategy=STRATEGIES[kind](),

@@ -13,12 +13,16 @@ NEEDS_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two
 SCRIPT = Path(__file__).with_name("sharded.py")
 
 
-def run(kind, precision, folder):
+def start(*arguments):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if kind != "fsdp":
+    if arguments[0] != "fsdp":
         environment["CUDA_VISIBLE_DEVICES"] = ""
-    command = [sys.executable, str(SCRIPT), kind, precision, str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+def run(kind, precision, folder):
+    done = start(kind, precision, folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(folder / f"{kind}-{precision}-{rank}.pt", weights_only=True) for rank in (0, 1)]
 
@@ -42,3 +46,12 @@ def test_two_ranks_do_what_one_does(kind, precision, tmp_path):
     assert first["rates"] == second["rates"] == alone.rates
     for name, weight in first["weights"].items():
         torch.testing.assert_close(weight.float(), alone.state_dict()[name], atol=0.003, rtol=0)
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_a_sharded_run_that_only_overflows_says_how_to_go_on(tmp_path):
+    done = start("fsdp-cpu", "fp16", tmp_path, 1)
+    assert done.returncode != 0
+    assert "1 steps in a row overflowed in fp16 (loss scale 32768)" in done.stderr
+    assert "start again from the last checkpoint with GreenFSDPPrecision('bf16')" in done.stderr
