@@ -363,7 +363,7 @@ class CarbonScheduler(GreenCallback):
             run.clock.sleep(max(0.0, min(tick, next_plan - now)))
         run.meter.set_load(1.0)
         self._timer.leave_out(run.clock.monotonic() - held_from)
-        _lightning.shift_wall_clocks(trainer, time.monotonic() - real)
+        fit.held_for(time.monotonic() - real)
         run.enter(state="running", phase="training", reason="going on")
         self._log(trainer)
         self._next_decision = run.clock.time() + 1.0 if self.plan is None else self.plan.slots[0].end.timestamp()
@@ -377,8 +377,8 @@ class CarbonScheduler(GreenCallback):
     def _pauses(self, trainer: pl.Trainer) -> tuple[set[str], str]:
         """Return which pauses are possible, and why not the others."""
         assert self._fit is not None
-        if trainer.world_size > 1:
-            return set(), "not with several processes"
+        if self._fit.why_not_exact is not None:
+            return set(), self._fit.why_not_exact
         if self.on_pause == "hold":
             return {"hold"}, "as asked for"
         if not self._fit.can_save():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +16,7 @@ from lightning_green.energy.meter import Meter
 from lightning_green.grid.build import GridLike, build_grid
 from lightning_green.runtime.accounting import JOULES_PER_KWH, Totals, counterfactual_gco2e, saving_percent
 from lightning_green.runtime.clock import Clock, SystemClock, clock_from_environment
+from lightning_green.runtime.launchers import requeued
 from lightning_green.runtime.ledger import Ledger, last_state_event, read_ledger
 from lightning_green.runtime.run_folder import (
     RESUME_VARIABLE,
@@ -75,7 +76,8 @@ class Run:
 
     Attributes:
         totals: Energy, emissions and time over all restarts, up to the last event.
-        global_step: Optimizer steps done; kept up to date by the fit.
+        global_step: Optimizer steps done, up to the last event.
+        read_step: Returns the optimizer steps done by now, while a fit is under way.
         path: Where the run's folder is, or would be.
         state: ``"running"``, ``"throttled"`` or ``"held"``.
         phase: ``"startup"``, ``"restart"``, ``"training"``, ``"validation"``, ``"checkpoint"`` or ``"held"``.
@@ -103,6 +105,7 @@ class Run:
         self.past = list(past)
         self.ledger = None if folder is None else Ledger(folder.path, clock, attempt)
         self.global_step = 0
+        self.read_step: Callable[[], int] | None = None
         self.fit = 0
         self.state, self.phase = "running", "restart" if continuing and attempt > 1 else "startup"
         self.level: tuple[float, float] = (1.0, 1.0)
@@ -197,6 +200,8 @@ class Run:
         """Write one event, with the energy and the intensity up to now."""
         with self._lock:
             now = self.clock.time()
+            if self.read_step is not None:
+                self.global_step = self.read_step()
             joules: dict[str, dict[str, Any]] = {
                 name: {"value": round(e.joules, 3), "quality": e.quality} for name, e in self.meter.read().items()
             }
@@ -385,7 +390,11 @@ def _decide(path: Path, told: list[str]) -> tuple[bool, bool]:
         return bool(records), False
     event, where = last["event"], f"step {last.get('global_step', 0)}"
     supervised = SUPERVISED_VARIABLE in os.environ
-    if event == "paused" or supervised or (event != "finished" and os.environ.get(RESUME_VARIABLE) == "1"):
+    if (
+        event == "paused"
+        or supervised
+        or (event != "finished" and (os.environ.get(RESUME_VARIABLE) == "1" or requeued()))
+    ):
         return True, False
     if event == "finished":
         told.append(f"The run in {path} had finished; this is a fresh one.")
