@@ -20,6 +20,7 @@ import logging
 import math
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
 import warnings
@@ -69,7 +70,8 @@ class Lit(pl.LightningModule):
 
     def __init__(self, width: int, rate: float = 0.2) -> None:
         super().__init__()
-        self.network, self.rate = SmallResNet(width, blocks=1, channels=1), rate
+        self.network = SmallResNet(width, blocks=1, channels=1).to(memory_format=torch.channels_last)  # faster on CPUs
+        self.rate = rate
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss."""
@@ -197,6 +199,9 @@ def one_seed(seed: int, data_folder: Path, images: int, epochs: int, width: int)
     found["distilled_cpu_ratio"] = share = seconds / alone_seconds
     longer, _ = run([], wide=narrow, share=max(share, 1.001))
     found["train_more_control_points"] = accuracy(longer) - student
+    print(
+        json.dumps({"seed": seed} | {key: round(value, 4) for key, value in found.items()}), file=sys.stderr, flush=True
+    )
     return found
 
 
