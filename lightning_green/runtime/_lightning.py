@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 import torch
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, ThroughputMonitor, Timer
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
