@@ -54,7 +54,7 @@ def _state(folder: RunFolder, records: list[dict[str, Any]]) -> str:
     if event == "paused":
         spec = folder.record.get("clock")
         clock = SystemClock() if spec is None else clock_from_spec(spec)
-        clock.bind(folder.path)
+        clock.look(folder.path)
         planned = next((r["until"] for r in reversed(records) if r.get("until")), last["until"])
         until = datetime.fromisoformat(planned)
         left = format_duration((until - clock.now()).total_seconds())

@@ -47,7 +47,7 @@ WRONG = [
     *[({"min_saving": v}, r"`min_saving` should be a number in \[0, 1\], got")
       for v in (-0.1, 1.1, math.nan, "measured", None)],
     *[({"every_n_steps": v}, "`every_n_steps` should be an integer of 1 or more, got") for v in (0, 1.5, "1", True)],
-    *[({"checkpoint_every": v}, "`checkpoint_every` should (be a|not be negative)") for v in ("soon", 30, timedelta(-1), True)],
+    *[({"checkpoint_every": v}, "`checkpoint_every` should (be a|not be)") for v in ("soon", 30, timedelta(-1), True)],
     *[({"throttle": v}, '`throttle` should be None, "auto", an Actuator or a list of them, got')
       for v in ("fast", 3, True, [], [3])],
     *[({"max_slowdown": v}, "`max_slowdown` should be a number of 1 or more, got")
