@@ -105,6 +105,15 @@ def test_where_a_wandb_id_comes_from(monkeypatch):
     assert wandb_id(saved=fresh, id="mine") == "mine"
 
 
+def whole(file):
+    """Return the records of a W&B file once its own process has written the last one."""
+    limit = time.monotonic() + 60
+    while not of_kind(records := wandb_records(file.read_bytes()), "exit"):
+        assert time.monotonic() < limit, "W&B has not written the end of its file"
+        time.sleep(0.05)
+    return records
+
+
 @pytest.fixture(scope="module")
 def wandb_parts(tmp_path_factory):
     """Return the records of an offline W&B run that was left and continued, and the folder that we named."""
@@ -121,7 +130,7 @@ def wandb_parts(tmp_path_factory):
         named += loggers.wandb_folders(trainer)
         loggers.leave_experiments(trainer, 75)
         (file,) = set(folder.glob("wandb/offline-run-*/*.wandb")) - {path for path, _ in parts}
-        parts.append((file, wandb_records(file.read_bytes())))
+        parts.append((file, whole(file)))
     return saved["0.0.WandbLogger"], parts, named
 
 
