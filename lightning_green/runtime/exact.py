@@ -8,13 +8,22 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_green.runtime import _lightning
-from lightning_green.runtime.differing import differing, digests, set_buffers, unsaved_buffers
 from lightning_green.runtime.loaders import CountingLoader, count_batches, wrap_loaders
 from lightning_green.runtime.logged import capture_logged, restore_logged
+from lightning_green.runtime.module_state import (
+    differing,
+    digests,
+    set_buffers,
+    set_gradients,
+    unsaved_buffers,
+    waiting_gradients,
+)
 from lightning_green.runtime.random_states import capture_random_states, restore_random_states
 from lightning_green.runtime.ranks import Ranks
+from lightning_green.runtime.replayed import ReplayedLoader, why_not_replayed
 
 STATE_KEY = "lightning_green"
 STATE_VERSION = 1
@@ -125,8 +134,11 @@ class ExactState:
         own: dict[str, Any] = {
             "random": capture_random_states(),
             "logged": capture_logged(trainer),
-            "loaders": [loader.position() for loader in self._loaders()],
+            "loaders": [loader.position(_lightning.batches_ahead(trainer)) for loader in self._loaders()],
+            "consumed": _lightning.consumed_loaders(trainer),
             "validation_created": [loader.created for loader in self._validation],
+            "elapsed": _lightning.elapsed_clocks(trainer),
+            "gradients": waiting_gradients(module),
             "buffers": unsaved_buffers(module, self._buffers_before),
             "callbacks": {},
         }
@@ -141,17 +153,23 @@ class ExactState:
 
     def _count(self, loader: Any) -> Any:
         training = _lightning.stage_is_training(self._trainer)
-        counted = count_batches(loader, self._trainer.global_rank, deferred=self._deferring and training)
+        deferred = self._deferring and training
+        counted = count_batches(loader, self._trainer.global_rank, deferred)
+        if training and counted is loader:
+            why_not = why_not_replayed(loader)
+            if why_not is None:
+                return ReplayedLoader(loader, deferred)
+            rank_zero_warn(f"A resume cannot continue the training data exactly: {why_not}.")
         if not training and isinstance(counted, CountingLoader):
             if len(self._validation) < len(self._validation_created):
                 counted.created = self._validation_created[len(self._validation)]
             self._validation.append(counted)
         return counted
 
-    def _loaders(self) -> list[CountingLoader]:
+    def _loaders(self) -> list[CountingLoader | ReplayedLoader]:
         combined = _lightning.train_loaders(self._trainer)
         found = [] if combined is None else combined.flattened
-        return [loader for loader in found if isinstance(loader, CountingLoader)]
+        return [loader for loader in found if isinstance(loader, (CountingLoader, ReplayedLoader))]
 
     def _place_loaders(self, at_start: bool) -> None:
         assert self._pending is not None
@@ -182,11 +200,15 @@ class ExactState:
         if self._active and self._pending is not None:
             self._place_loaders(at_start=False)
             _lightning.rebuild_train_iterator(self._trainer)
+            _lightning.set_consumed_loaders(self._trainer, self._pending["consumed"])
             self._restore_rest()
 
     def _restore_rest(self) -> None:
         """Restore what Lightning does not; the random states last, because the rest may draw from them."""
         assert self._pending is not None
+        _lightning.go_on_averaging(self._trainer)
+        _lightning.set_elapsed_clocks(self._trainer, self._pending["elapsed"])
+        set_gradients(self._trainer.lightning_module, self._pending["gradients"])
         set_buffers(self._trainer.lightning_module, self._pending["buffers"])
         restore_logged(self._trainer, self._pending["logged"])
         restore_random_states(self._pending["random"])

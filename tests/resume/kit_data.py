@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.utilities import CombinedLoader
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, Sampler, get_worker_info
 
 
 class Samples(Dataset):
@@ -58,18 +58,46 @@ class StatefulLoader:
         return math.ceil(len(self.samples) / self.batch)
 
     def __iter__(self):
+        if self.at == len(self):  # Lightning does not ask a loader of known length whether it has more
+            self.at, self.passes = 0, self.passes + 1
         order = torch.randperm(len(self.samples), generator=torch.Generator().manual_seed(self.passes)).tolist()
         while self.at < len(self):
             chosen = order[self.at * self.batch : (self.at + 1) * self.batch]
             self.at += 1
             yield torch.utils.data.default_collate([self.samples[index] for index in chosen])
-        self.at, self.passes = 0, self.passes + 1
 
     def state_dict(self):
         return {"passes": self.passes, "at": self.at}
 
     def load_state_dict(self, state):
         self.passes, self.at = state["passes"], state["at"]
+
+
+class Batches:
+    """An object that is neither a loader nor a data set, and yields batches in random order."""
+
+    def __init__(self, samples, batch):
+        self.samples, self.batch = samples, batch
+
+    def __iter__(self):
+        order = torch.randperm(len(self.samples)).tolist()
+        for at in range(0, len(order), self.batch):
+            yield torch.utils.data.default_collate([self.samples[index] for index in order[at : at + self.batch]])
+
+
+class Unsized:
+    """The same without a length."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __iter__(self):
+        return iter(self.inner)
+
+    def __getattr__(self, name):
+        if name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
 
 
 class Drawing(Sampler):
@@ -107,10 +135,17 @@ def loaders(case):
         return CombinedLoader({"long": DataLoader(samples, batch, shuffle=True, **common), "short": short}, mode=kind)
     if kind == "stream":
         return DataLoader(Stream(case.samples), batch_size=batch, **common)
-    if kind == "length-less":
+    if kind == "length-less stream":
         return DataLoader(Stream(case.samples, sized=False), batch_size=batch, **common)
+    if kind == "length-less sampler":
+        unsized = Unsized(BatchSampler(RandomSampler(samples), batch, drop_last=False))
+        return DataLoader(samples, batch_sampler=unsized, **common)
     if kind == "stateful":
         return StatefulLoader(samples, batch)
+    if kind == "length-less stateful":
+        return Unsized(StatefulLoader(samples, batch))
+    if kind == "iterable":
+        return Batches(samples, batch)
     raise AssertionError(kind)
 
 

@@ -138,9 +138,8 @@ class Stop(pl.Callback):
 def main():
     pl.seed_everything(7, workers=True)
     launched = "TORCHELASTIC_RUN_ID" in os.environ
-    # with `broadcast_buffers=False` batch norm's statistics drift apart
     strategy = DDPStrategy(
-        broadcast_buffers=False,
+        broadcast_buffers=False,  # batch norm's statistics drift apart
         start_method="popen" if launched or STRATEGY == "ddp" else "spawn",
         timeout=timedelta(seconds=float(os.environ.get("TIMEOUT", "120"))),
     )
