@@ -378,8 +378,8 @@ def open_run(path: Path, options: RunOptions) -> tuple[Run, list[str]]:
         raise
     except (OSError, ValueError) as error:  # ValueError: a `run.json` that is damaged
         log.warning(
-            "The run folder %s cannot be used (%s). Training goes on without a ledger and without pausing; make the "
-            "folder writable or name another one with LIGHTNING_GREEN_RUN_DIR.",
+            "The run folder %s cannot be used (%s). Training goes on without a ledger, and without leaving while it "
+            "waits; make the folder writable or name another one with LIGHTNING_GREEN_RUN_DIR.",
             path,
             (error.strerror if isinstance(error, OSError) else None) or error,
         )

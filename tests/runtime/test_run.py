@@ -10,7 +10,7 @@ import pytest
 from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.grid.function import FunctionSignal
 from lightning_green.runtime import run as run_module
-from lightning_green.runtime.accounting import total
+from lightning_green.runtime.accounting import PHASES, total
 from lightning_green.runtime.clock import SimulatedClock, SystemClock
 from lightning_green.runtime.ledger import Ledger, read_ledger
 from lightning_green.runtime.run import RunOptions, open_run
@@ -243,14 +243,14 @@ def test_what_has_no_price_is_kept_apart(opened):
 
 # -- what it says -----------------------------------------------------------------------------------------------------
 
-ALWAYS = {"energy/kwh", "carbon/state", "carbon/elapsed_hours"}
+ALWAYS = {"energy/kwh", "carbon/state", "carbon/elapsed_hours", *(f"energy/{phase}_kwh" for phase in PHASES)}
 
 
 @pytest.mark.parametrize(
     ("given", "names"),
     [
         ({"meter": None}, ALWAYS | {"energy/power_w"}),
-        ({}, ALWAYS | {"energy/power_w"}),
+        ({}, ALWAYS | {"energy/power_w", "energy/other_kwh"}),
         (
             {"meter": ConstantPowerMeter({"cpu": 100.0, "gpu": 200.0, "ram": 10.0}), "grid": 100.0},
             ALWAYS
@@ -259,7 +259,7 @@ ALWAYS = {"energy/kwh", "carbon/state", "carbon/elapsed_hours"}
         ),
         (
             {"grid": FunctionSignal(lambda at: 100.0, kind="marginal/direct")},
-            ALWAYS | {"energy/power_w", "carbon/intensity_marginal", "carbon/gco2e_marginal"},
+            ALWAYS | {"energy/power_w", "energy/other_kwh", "carbon/intensity_marginal", "carbon/gco2e_marginal"},
         ),
     ],
     ids=["no meter", "no grid", "components", "marginal"],
