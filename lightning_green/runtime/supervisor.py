@@ -156,9 +156,11 @@ class Supervisor:
             environment[FORCE_VARIABLE] = "1"
         if self.clock_spec:
             environment[CLOCK_VARIABLE] = self.clock_spec
-        early = [name for name in self.folder.record.get("wandb_early", []) if name]
-        if early:
-            environment["WANDB_RUN_ID"] = early[0]
+        # for a script that makes its W&B run before `fit`, where a logger can still be given its id
+        known = self.folder.record.get("loggers", {})
+        runs = [identity for key, identity in known.items() if key.endswith(".WandbLogger")]
+        if runs:
+            environment = {"WANDB_RUN_ID": runs[0], "WANDB_RESUME": "allow", **environment}
         # Errors go to a file that is shown as it grows, not through a pipe: a pipe would break with its reader, and a
         # training must not notice that its supervisor was killed.
         path = self.folder.path / "stderr.log"
