@@ -216,7 +216,7 @@ def _sweep_plain(
         low, stop, length, price = lowest[slot], highest[slot] + 1, lengths[slot], prices[slot]
         run, away, wait, same = on[slot], out[slot], gone, later
         _, whole, part, finish = shifts[length][0]
-        if simple and not part:  # all amounts at once: cutting out the few that are possible would take longer
+        if simple and whole and not part:  # all amounts at once: cutting out those that are possible takes longer
             add(later[:-whole], length * power * price, out=run[whole:])
             if finish > 1:
                 multiply(left[1:finish], power / speed * price, out=run[1:finish])

@@ -243,6 +243,16 @@ def test_forecast_from_the_future_is_refused():
         plan(job(1, 4), forecast, START)
 
 
+@pytest.mark.parametrize("over", [1e-5, 1e-4, 1e-3, 0.01, 1.0])
+def test_last_slot_of_next_to_nothing(over):
+    """A deadline a moment after the hour leaves a slot in which nothing can be done."""
+    values = [500, 500, 100, 100, 500, 500]
+    task = Job(2, deadline=START + timedelta(hours=5, seconds=over), safety=0.0)
+    assert actions(plan(task, hourly(values), START)) == "XXRR"
+    full = Job(5, deadline=START + timedelta(hours=5, seconds=over), safety=0.0)
+    assert actions(plan(full, hourly(values), START)) == "RRRRR"
+
+
 def test_naive_now_is_refused():
     with pytest.raises(ValueError, match="`now` should have a time zone"):
         plan(job(1, 4), hourly([100] * 4), START.replace(tzinfo=None))
