@@ -199,7 +199,7 @@ class Pruning(Callback):
         step = optimizer_steps(trainer)
         if self.criterion == "movement" and step <= self.span.end:
             self.masks.accumulate_movement(optimizer)
-        if self._is_due(step):
+        if self._is_due(step) and self.masks.can_update():  # else it is made up for at the next step
             lost = self.masks.update(self.span.progress(step))
             if trainer.world_size > 1:  # equal anyway as long as weights and gradients are; now by construction
                 self.masks.masked.masks = trainer.strategy.broadcast(self.masks.masked.masks)

@@ -11,9 +11,14 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from typing_extensions import override
 
-from lightning_green.compression._arguments import check_choice
+from lightning_green.compression._arguments import check_choice, check_weight_bits
 from lightning_green.compression.exported import export_graph, is_inside
-from lightning_green.compression.fake_quantize import ACTIVATIONS, ActivationFakeQuantize, WeightFakeQuantize
+from lightning_green.compression.fake_quantize import (
+    ACTIVATIONS,
+    WEIGHT_BITS,
+    ActivationFakeQuantize,
+    WeightFakeQuantize,
+)
 from lightning_green.compression.int8 import Rounding, to_int8
 from lightning_green.compression.rounding_points import RoundingPoints, find_rounding_points
 
@@ -35,6 +40,8 @@ class QuantizedNetwork:
         inputs: What it is called with, at least two samples along dimension 0; their number may vary afterwards.
         keep_float: Patterns of modules that stay in float.
         activation: ``"uint8"`` for ONNX Runtime and Inductor on x86, ``"int8"`` for XNNPACK (ExecuTorch).
+        weight_bits: 7 or 8. None for 7 with ``"uint8"``, which is right on every x86 processor, and 8 with ``"int8"``.
+            Eight are a little finer, but only processors with VNNI compute with them and ``"uint8"`` without overflow.
 
     Raises:
         ValueError: If the network cannot be exported, a pattern matches nothing, or training and evaluation do
@@ -48,8 +55,11 @@ class QuantizedNetwork:
         inputs: tuple[Tensor, ...],
         keep_float: Sequence[str] = (),
         activation: str = "uint8",
+        weight_bits: int | None = None,
     ) -> None:
         check_choice("activation", activation, ACTIVATIONS)
+        check_weight_bits(weight_bits)
+        self.weight_bits = weight_bits or WEIGHT_BITS[activation]
         self.network = network
         with torch.inference_mode(False):
             self.inputs = tuple(tensor.detach().clone() for tensor in inputs)
@@ -66,7 +76,7 @@ class QuantizedNetwork:
             )
         self.roundings = {key: ActivationFakeQuantize(activation) for key in points[0].values}
         for graph, chosen in zip(self._graphs.values(), points, strict=True):
-            _insert(graph, chosen, self.roundings)
+            _insert(graph, chosen, self.roundings, self.weight_bits)
             _call_hooks(graph, network)
 
     def run(self, *inputs: Tensor, training: bool = True, observe: bool | None = None) -> Any:
@@ -110,7 +120,7 @@ class QuantizedNetwork:
         for key, rounding in self.roundings.items():
             scale, zero_point = rounding.quantization_parameters()
             ranges[key] = Rounding(scale.item(), int(zero_point.item()), rounding.quant_min, rounding.quant_max)
-        return to_int8(network, inputs, ranges, self.keep_float)
+        return to_int8(network, inputs, ranges, self.keep_float, self.weight_bits)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the observed ranges."""
@@ -137,6 +147,7 @@ def quantize(
     batches: Iterable[tuple[Tensor, ...] | Tensor],
     keep_float: Sequence[str] = (),
     activation: str = "uint8",
+    weight_bits: int | None = None,
 ) -> GraphModule:
     """Quantise a trained network without training it further.
 
@@ -149,6 +160,7 @@ def quantize(
         batches: What it is called with, of at least two samples each: a few hundred samples tell the ranges.
         keep_float: Patterns of modules that stay in float.
         activation: As in :class:`QuantizedNetwork`.
+        weight_bits: As in :class:`QuantizedNetwork`.
 
     Returns:
         The model in int8, on the CPU.
@@ -161,7 +173,7 @@ def quantize(
     for batch in batches:
         inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)
         if quantized is None:
-            quantized = QuantizedNetwork(network, inputs, keep_float, activation)
+            quantized = QuantizedNetwork(network, inputs, keep_float, activation, weight_bits)
         with torch.no_grad():
             quantized.run(*inputs, training=False, observe=True)
     if quantized is None:
@@ -169,9 +181,11 @@ def quantize(
     return quantized.convert()
 
 
-def _insert(graph_module: GraphModule, points: RoundingPoints, roundings: Mapping[str, nn.Module]) -> None:
+def _insert(
+    graph_module: GraphModule, points: RoundingPoints, roundings: Mapping[str, nn.Module], weight_bits: int
+) -> None:
     graph = graph_module.graph
-    graph_module.add_submodule("round_weight", WeightFakeQuantize())
+    graph_module.add_submodule("round_weight", WeightFakeQuantize(weight_bits))
     for operation in points.weights.values():
         with graph.inserting_before(operation):
             rounded = graph.call_module("round_weight", (operation.args[1],))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, ThroughputMonitor, Timer
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
@@ -333,6 +335,35 @@ def watch_fetches(trainer: pl.Trainer, began: Callable[[], None], ended: Callabl
 def stage_is_training(trainer: pl.Trainer) -> bool:
     """Return whether loaders that are processed now are training loaders."""
     return bool(trainer.state.stage == RunningStage.TRAINING)
+
+
+def elapsed_clocks(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return the seconds since the last validation and checkpoint by wall time, which Lightning does not save."""
+    now, validated = time.monotonic(), getattr(trainer, "_last_val_time", None)
+    found = [callback for callback in trainer.callbacks if isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
+    return {
+        "validation": None if validated is None else now - validated,
+        "checkpoints": [None if one._last_time_checked is None else now - one._last_time_checked for one in found],
+    }
+
+
+def set_elapsed_clocks(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
+    """Set what :func:`elapsed_clocks` returned, so that a pause and a restart do not count."""
+    now = time.monotonic()
+    if saved["validation"] is not None:
+        trainer._last_val_time = now - saved["validation"]  # type: ignore[attr-defined]
+    found = [callback for callback in trainer.callbacks if isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
+    for callback, elapsed in zip(found, saved["checkpoints"], strict=False):
+        if elapsed is not None:
+            callback._last_time_checked = now - elapsed
+
+
+def requeue_signal(trainer: pl.Trainer) -> int | None:
+    """Return the signal by which SLURM asks for a requeue, where Lightning listens to it; None elsewhere."""
+    environment = trainer._accelerator_connector.cluster_environment
+    if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+        return int(environment.requeue_signal or signal.SIGUSR1)
+    return None
 
 
 def shift_wall_clocks(trainer: pl.Trainer, seconds: float) -> None:

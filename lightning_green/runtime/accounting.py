@@ -41,7 +41,8 @@ class Totals:
             that was waited, at the mean power of the training: an upper bound, because a device that waits draws less.
         gco2e: Emissions by kind of signal, in gCO2e.
         unpriced_joules: Energy (after PUE) for which no intensity was known.
-        seconds_by_state: Time by state, in seconds; "out" is the time between a planned exit and the next start.
+        seconds_by_state: Time by state, in seconds; "out" is the time between a planned exit and the next start, and
+            "stopped" that between any other end and the next start, which nobody planned.
         exits: Planned exits.
         attempts: Starts of the run.
         first_start: Seconds since the epoch at which the run first started, or None.
@@ -66,6 +67,7 @@ class Totals:
     last_time: float | None = None
     segments: list[Segment] = field(default_factory=list)
     _last: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _left: bool = False
 
     def add(self, record: dict[str, Any]) -> None:
         """Take in the next event of the ledger."""
@@ -75,6 +77,7 @@ class Totals:
             self._start(record, at)
         elif event == "paused":
             self.exits += 1
+            self._left = True
         if "joules" in record:
             self._interval(record, at, self._last.get(node))
             self._last[node] = record
@@ -85,7 +88,8 @@ class Totals:
         if self.first_start is None:
             self.first_start = began
         elif self.last_time is not None and record["attempt"] > self.attempts:
-            self.seconds_by_state["out"] += max(0.0, began - self.last_time)
+            self.seconds_by_state["out" if self._left else "stopped"] += max(0.0, began - self.last_time)
+        self._left = False
         self.attempts = max(self.attempts, int(record["attempt"]))
 
     def _interval(self, record: dict[str, Any], at: float, previous: dict[str, Any] | None) -> None:

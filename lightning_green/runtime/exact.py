@@ -11,9 +11,16 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_green.runtime import _lightning
-from lightning_green.runtime.differing import differing, digests, set_buffers, unsaved_buffers
 from lightning_green.runtime.loaders import CountingLoader, count_batches, wrap_loaders
 from lightning_green.runtime.logged import capture_logged, restore_logged
+from lightning_green.runtime.module_state import (
+    differing,
+    digests,
+    set_buffers,
+    set_gradients,
+    unsaved_buffers,
+    waiting_gradients,
+)
 from lightning_green.runtime.random_states import capture_random_states, restore_random_states
 from lightning_green.runtime.ranks import Ranks
 from lightning_green.runtime.replayed import ReplayedLoader, why_not_replayed
@@ -130,6 +137,8 @@ class ExactState:
             "loaders": [loader.position(_lightning.batches_ahead(trainer)) for loader in self._loaders()],
             "consumed": _lightning.consumed_loaders(trainer),
             "validation_created": [loader.created for loader in self._validation],
+            "elapsed": _lightning.elapsed_clocks(trainer),
+            "gradients": waiting_gradients(module),
             "buffers": unsaved_buffers(module, self._buffers_before),
             "callbacks": {},
         }
@@ -198,6 +207,8 @@ class ExactState:
         """Restore what Lightning does not; the random states last, because the rest may draw from them."""
         assert self._pending is not None
         _lightning.go_on_averaging(self._trainer)
+        _lightning.set_elapsed_clocks(self._trainer, self._pending["elapsed"])
+        set_gradients(self._trainer.lightning_module, self._pending["gradients"])
         set_buffers(self._trainer.lightning_module, self._pending["buffers"])
         restore_logged(self._trainer, self._pending["logged"])
         restore_random_states(self._pending["random"])

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_green.runtime import _lightning, loggers
 from lightning_green.runtime.checkpoints import final_path, load_checkpoint, load_latest, store_checkpoint, store_final
 from lightning_green.runtime.exact import ExactState, Point, fingerprint, refuse_differences, why_not_exact
-from lightning_green.runtime.launchers import RunPausedExit, paused_exit_code
+from lightning_green.runtime.launchers import RunPausedExit, paused_exit_code, requeue
 from lightning_green.runtime.ranks import Command, Ranks
 from lightning_green.runtime.run import Run
 from lightning_green.runtime.run_folder import FORCE_VARIABLE, command_line
@@ -169,14 +169,15 @@ class Fit:
             folder.record.setdefault("wandb_folders", [])
             new = [path for path in loggers.wandb_folders(self.trainer) if path not in folder.record["wandb_folders"]]
             folder.record["wandb_folders"] += new
+        if self.exact is not None:
+            self._signals.take(_lightning.requeue_signal(self.trainer))
+            if _lightning.take_over_sigterm(self.trainer):  # it came before our handlers were there
+                self._signals.received = "SIGTERM"
         if self._ranks.leads:
             self.run.announce(restored=self.restored, script=command_line())
         if self.exact is not None:
             self.exact.activate()
             self._plan_next_checkpoint()
-            if _lightning.take_over_sigterm(self.trainer):  # before our handlers were there
-                self._signals.received = "SIGTERM"
-            self._signals.take()
 
     # -- boundaries ---------------------------------------------------------------------------------------------------
 
@@ -292,6 +293,8 @@ class Fit:
         loggers.flush(self.trainer)
         self._ranks.tell(Command.INTERRUPT, getattr(signal, name))
         self._close()
+        if getattr(signal, name) == _lightning.requeue_signal(self.trainer):
+            requeue()
         raise_stop(name)
 
     # -- how it ends --------------------------------------------------------------------------------------------------
@@ -355,6 +358,6 @@ class Fit:
 
 def raise_stop(name: str) -> NoReturn:
     """Stop as Lightning does on a signal of that name."""
-    if name == "SIGTERM":
-        raise SIGTERMException
-    raise KeyboardInterrupt
+    if name == "SIGINT":
+        raise KeyboardInterrupt
+    raise SIGTERMException

@@ -16,6 +16,7 @@ from lightning_green.energy.meter import Meter
 from lightning_green.grid.build import GridLike, build_grid
 from lightning_green.runtime.accounting import JOULES_PER_KWH, Totals, counterfactual_gco2e, energy_kwh, saving_percent
 from lightning_green.runtime.clock import Clock, SystemClock, clock_from_environment
+from lightning_green.runtime.launchers import requeued
 from lightning_green.runtime.ledger import Ledger, last_state_event, read_ledger
 from lightning_green.runtime.run_folder import (
     RESUME_VARIABLE,
@@ -34,13 +35,25 @@ STATE_NUMBERS = {"running": 0, "throttled": 1, "held": 2, "out": 3}
 
 @dataclass
 class RunOptions:
-    """What the green callbacks of a Trainer ask of their common run; the defaults are those who do not care."""
+    """What the green callbacks of a Trainer ask of their common run; the defaults are those who do not care.
+
+    Raises:
+        TypeError: If the clock is not one, or the zone is not a string.
+
+    """
 
     grid: GridLike = None
     zone: str | None = None
     meter: Meter | str | float | None = "auto"
     pue: float | None = None
     clock: Clock | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would fail only once the training has begun."""
+        if self.clock is not None and not isinstance(self.clock, Clock):
+            raise TypeError(f"`clock` should be a SystemClock(), a SimulatedClock(...) or None, got {self.clock!r}.")
+        if self.zone is not None and not (isinstance(self.zone, str) and self.zone.strip()):
+            raise TypeError(f'`zone` should be a string such as "DE", or None, got {self.zone!r}.')
 
     def join(self, other: RunOptions) -> RunOptions:
         """Return both together.
@@ -386,7 +399,11 @@ def _decide(path: Path, told: list[str]) -> tuple[bool, bool]:
         return bool(records), False
     event, where = last["event"], f"step {last.get('global_step', 0)}"
     supervised = SUPERVISED_VARIABLE in os.environ
-    if event == "paused" or supervised or (event != "finished" and os.environ.get(RESUME_VARIABLE) == "1"):
+    if (
+        event == "paused"
+        or supervised
+        or (event != "finished" and (os.environ.get(RESUME_VARIABLE) == "1" or requeued()))
+    ):
         return True, False
     if event == "finished":
         told.append(f"The run in {path} had finished; this is a fresh one.")

@@ -21,6 +21,13 @@ from lightning_green.throttle.request import FULL, ThrottleLike, parse_throttle
 log = logging.getLogger(__name__)
 
 
+def check_slowdown(value: float) -> None:
+    """Raise a ValueError where ``value`` cannot be a ``max_slowdown``."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 1.0 <= value < math.inf:
+        raise ValueError(f"`max_slowdown` should be a number of 1 or more, got {value!r}.")
+
+
 class ThrottleControl:
     """Offers levels to the planner, and sets the one that was chosen.
 
@@ -37,8 +44,7 @@ class ThrottleControl:
     """
 
     def __init__(self, throttle: ThrottleLike, max_slowdown: float = 1.1) -> None:
-        if isinstance(max_slowdown, bool) or not isinstance(max_slowdown, (int, float)) or not max_slowdown >= 1.0:
-            raise ValueError(f"`max_slowdown` should be a number of 1 or more, got {max_slowdown!r}.")
+        check_slowdown(max_slowdown)
         request = parse_throttle(throttle)
         self.auto, self.stated = request.auto, request.levels
         self.max_slowdown = float(max_slowdown)

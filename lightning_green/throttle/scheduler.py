@@ -12,7 +12,7 @@ from lightning_green.runtime import _lightning
 from lightning_green.runtime.fit import Fit
 from lightning_green.runtime.progress import StepTimer, work_left
 from lightning_green.throttle.actuator import Actuator
-from lightning_green.throttle.control import ThrottleControl, describe_model
+from lightning_green.throttle.control import ThrottleControl, check_slowdown, describe_model
 from lightning_green.throttle.request import FULL
 
 
@@ -24,6 +24,7 @@ def throttle_control(scheduler: Any) -> ThrottleControl | None:
         ValueError: If ``max_slowdown`` is below 1.
 
     """
+    check_slowdown(scheduler.max_slowdown)
     if scheduler.throttle is None:
         return None
     return ThrottleControl(scheduler.throttle, scheduler.max_slowdown)

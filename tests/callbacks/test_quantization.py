@@ -241,6 +241,7 @@ def test_what_cannot_be_exported_names_the_line(tmp_path):
     [
         ({"begin": 1.5}, ValueError, r"`begin` should be a fraction in \[0, 1\]"),
         ({"begin": 0.9, "freeze": 0.8}, ValueError, "`freeze` should not come before `begin`"),
+        ({"weight_bits": 6}, ValueError, "`weight_bits` should be 7, 8 or None, got 6"),
         ({"activation": "int4"}, ValueError, "`activation` should be one of 'uint8', 'int8'"),
         ({"keep_float": "fc"}, TypeError, "`keep_float` should be a list of patterns"),
         ({"total_steps": 0}, ValueError, "`total_steps` should be an integer"),

@@ -1,4 +1,4 @@
-"""What one rank has and rank 0 does not: buffers and callback states that have drifted apart."""
+"""What a checkpoint of Lightning's leaves out of a module, and what one rank has and rank 0 does not."""
 
 from __future__ import annotations
 
@@ -57,3 +57,19 @@ def set_buffers(pl_module: pl.LightningModule, saved: dict[str, torch.Tensor]) -
         for name, value in saved.items():
             if name in buffers and buffers[name].shape == value.shape:
                 buffers[name].copy_(value)
+
+
+def waiting_gradients(pl_module: pl.LightningModule) -> dict[str, torch.Tensor]:
+    """Return the gradients that a module with manual optimisation may be accumulating."""
+    if pl_module.automatic_optimization:  # its windows are finished before a state is taken
+        return {}
+    named = pl_module.named_parameters()
+    return {name: one.grad.detach().cpu().clone() for name, one in named if one.grad is not None}
+
+
+def set_gradients(pl_module: pl.LightningModule, saved: dict[str, torch.Tensor]) -> None:
+    """Set what :func:`waiting_gradients` returned."""
+    parameters = dict(pl_module.named_parameters())
+    for name, gradient in saved.items():
+        if name in parameters:
+            parameters[name].grad = gradient.to(parameters[name].device)
