@@ -10,7 +10,7 @@ import pytest
 from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.grid.function import FunctionSignal
 from lightning_green.runtime import run as run_module
-from lightning_green.runtime.accounting import total
+from lightning_green.runtime.accounting import PHASES, total
 from lightning_green.runtime.clock import SimulatedClock, SystemClock
 from lightning_green.runtime.ledger import Ledger, read_ledger
 from lightning_green.runtime.run import RunOptions, open_run
@@ -243,7 +243,7 @@ def test_what_has_no_price_is_kept_apart(opened):
 
 # -- what it says -----------------------------------------------------------------------------------------------------
 
-ALWAYS = {"energy/kwh", "carbon/state", "carbon/elapsed_hours"}
+ALWAYS = {"energy/kwh", "carbon/state", "carbon/elapsed_hours"} | {f"energy/{phase}_kwh" for phase in PHASES}
 
 
 @pytest.mark.parametrize(
