@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
+from torch._functorch import config as functorch_config
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
@@ -242,6 +243,18 @@ def test_kept_modules_compute_in_float32_also_compiled_and_checkpointed():
     module.head = torch.compile(module.head, backend="aot_eager")
     fit(GreenMixedPrecision("bf16", keep_fp32=["head"]), module, limit_train_batches=2)
     assert seen["head"] is torch.float32
+
+
+@pytest.mark.parametrize("keep", [[], ["head"]])
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_a_compiled_module_computes_what_it_computes_without(keep, accumulation):
+    options = {"accumulate_grad_batches": accumulation, "limit_train_batches": 8}
+    plain, _ = fit(GreenMixedPrecision("bf16", keep_fp32=keep), **options)
+    module = Lit()
+    torch._dynamo.reset()  # else it takes what it compiled of the same class without the hooks
+    trainer(GreenMixedPrecision("bf16", keep_fp32=keep), **options).fit(torch.compile(module, backend="aot_eager"))
+    assert distance(module, plain) == 0
+    assert functorch_config.backward_pass_autocast == "same_as_forward"  # as it was
 
 
 @pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
