@@ -138,11 +138,23 @@ def test_an_overflow_is_a_skipped_step(optimizer, clip):
     assert distance(module, without) < 2e-4
 
 
-def test_a_late_reading_holds_the_scheduler_one_step_later(monkeypatch):
+def test_a_late_reading_holds_the_scheduler_one_step_later_also_where_a_checkpoint_comes_first(monkeypatch, tmp_path):
+    class Save(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if batch_idx == 3:
+                trainer.save_checkpoint(tmp_path / "a.ckpt")
+
     monkeypatch.setattr(GreenMixedPrecision, "_on_cuda", lambda self: True)
+    expected = pytest.approx([0.01 * 0.5**k for k in (1, 2, 3, 4, 4, 5, 6)])
+    for callbacks in ([], [Save()]):
+        plugin = GreenMixedPrecision("fp16")
+        module, _ = fit(plugin, Lit("adamw-fused", {3}, schedule=True), limit_train_batches=7, callbacks=callbacks)
+        assert module.rates == expected
+        assert plugin.skipped_steps == 1
     plugin = GreenMixedPrecision("fp16")
-    module, _ = fit(plugin, Lit("adamw-fused", {3}, schedule=True), limit_train_batches=7)
-    assert module.rates == pytest.approx([0.01 * 0.5**k for k in (1, 2, 3, 4, 4, 5, 6)])
+    rest = Lit("adamw-fused", {3}, schedule=True)
+    fit(plugin, rest, ckpt_path=tmp_path / "a.ckpt", limit_train_batches=7)
+    assert rest.rates == module.rates[4:]
     assert plugin.skipped_steps == 1
 
 
