@@ -44,8 +44,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import CarbonScheduler, EmissionsTracker
+from lightning_green.runtime.current import close_current_run
 from lightning_green.runtime.exact import ExactState
-from lightning_green.runtime.fit import close_current_run
 
 STEP_SECONDS = 0.005
 BATCH, WIDTH = 16, 16

@@ -39,7 +39,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lightning_green import EmissionsTracker, ExactResume
-from lightning_green.runtime.fit import close_current_run
+from lightning_green.runtime.current import close_current_run
 from lightning_green.runtime.loaders import count_batches
 
 

@@ -10,7 +10,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from lightning_green.runtime import _lightning
-from lightning_green.runtime.fit import Fit, join_fit
+from lightning_green.runtime.current import join_fit
+from lightning_green.runtime.fit import Fit
 from lightning_green.runtime.run import Run, RunOptions
 
 
@@ -25,6 +26,7 @@ class GreenCallback(pl.Callback):
     def __init__(self, options: RunOptions) -> None:
         self._options = options
         self._fit: Fit | None = None
+        self._leads = False  # whether this is the one of its Trainer's green callbacks that acts for all
 
     @property
     def green_run(self) -> Run | None:
@@ -44,25 +46,23 @@ class GreenCallback(pl.Callback):
             return merged
 
         self._fit = join_fit(trainer, self, options)
-
-    def _leads(self) -> bool:
-        return self._fit is not None and self._fit.members[0] is self
+        self._leads = self._fit.members[0] is self
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage == "fit" and self._fit is not None and self._leads():
+        if stage == "fit" and self._fit is not None and self._leads:
             wanted = any(member.wants_exact for member in _members(trainer))
             # `enable_checkpointing=False` says that no file is wanted
             self._fit.setup(wants_exact=wanted, saves=bool(trainer.checkpoint_callbacks))
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._fit is not None and self._leads():
+        if self._fit is not None and self._leads:
             self._fit.check_optimizers()
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._fit is not None and self._leads():
+        if self._fit is not None and self._leads:
             self._fit.begin()
             lines: dict[str, str] = {}
             for member in _members(trainer):
@@ -92,27 +92,27 @@ class GreenCallback(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._fit is not None and self._leads():
+        if self._fit is not None and self._leads:
             self._fit.run.clock.advance("batch")
 
     @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._fit is not None and self._leads() and self._fit.run.announced:
+        if self._fit is not None and self._leads and self._fit.run.announced:
             self._fit.run.enter(phase="validation")
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._fit is not None and self._leads() and self._fit.run.announced:
+        if self._fit is not None and self._leads and self._fit.run.announced:
             self._fit.run.enter(phase="training")
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._fit is not None and self._leads():
+        if self._fit is not None and self._leads:
             self._fit.finish()
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if self._fit is not None and self._leads():
+        if self._fit is not None and self._leads:
             self._fit.fail(exception)
 
 

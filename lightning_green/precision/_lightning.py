@@ -45,10 +45,10 @@ def hold_schedulers(trainer: pl.Trainer, held: Callable[[int, int], bool]) -> Ca
     original = epoch_loop.update_lr_schedulers
 
     def update_lr_schedulers(interval: str, update_plateau_schedulers: bool) -> None:
-        if interval != "step" or update_plateau_schedulers or epoch_loop._should_accumulate():
+        configs = strategy.lr_scheduler_configs
+        if not configs or interval != "step" or update_plateau_schedulers or epoch_loop._should_accumulate():
             original(interval, update_plateau_schedulers)
             return
-        configs = strategy.lr_scheduler_configs
         due = [
             c.interval == "step" and not c.reduce_on_plateau and (epoch_loop.batch_idx + 1) % c.frequency == 0
             for c in configs

@@ -65,7 +65,8 @@ def keep_in_float32(modules: Sequence[nn.Module], device_type: str) -> list[Remo
             return tree_map(_to_float32, args), tree_map(_to_float32, kwargs)
 
         def leave(module: nn.Module, args: Any, kwargs: Any, output: Any, before: list[bool] = before) -> None:
-            torch.set_autocast_enabled(device_type, before.pop())
+            if before:  # none where a graph in the module's place calls the hooks after it, and not those before it
+                torch.set_autocast_enabled(device_type, before.pop())
 
         handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
         handles.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))

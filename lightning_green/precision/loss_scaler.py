@@ -94,16 +94,16 @@ class ScalerRounds:
                 "`self.manual_backward(loss)`, not `loss.backward()`."
             )
         result = super().step(optimizer, *args, **kwargs)  # type: ignore[misc]
-        found = torch.zeros((), device=self._scale.device)
-        for value in self._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values():
-            found += value.reshape(()).to(found.device)
-        self.__dict__.setdefault("_found", []).append(found)
+        values = self._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values()
+        self.__dict__.setdefault("_found", []).extend(value.reshape(()).to(self._scale.device) for value in values)
         return result
 
     def update(self, new_scale: Any = None) -> None:
         """End the round: change the scale once, whatever the number of optimizers and steps."""
         found = self.__dict__.pop("_found", [])
-        if found:
+        if len(found) == 1 and len(self._per_optimizer_states) == 1:
+            self.outcome = found[0]
+        elif found:
             self.outcome = torch.stack(found).sum()
             for state in self._per_optimizer_states.values():
                 state["found_inf_per_device"] = {}

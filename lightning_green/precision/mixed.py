@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -106,10 +106,8 @@ class GreenMixedPrecision(GreenSteps, MixedPrecision):
         return torch.autocast(self.device, dtype=dtype, cache_enabled=self.cache)
 
     @override
-    @contextmanager
-    def forward_context(self) -> Generator[None, None, None]:
-        with nullcontext() if self.precision == "32-true" else self.autocast_context_manager():
-            yield
+    def forward_context(self) -> AbstractContextManager[Any]:  # type: ignore[override]
+        return nullcontext() if self.precision == "32-true" else self.autocast_context_manager()
 
     @override
     @contextmanager

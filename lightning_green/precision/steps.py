@@ -145,6 +145,9 @@ class GreenSteps(Precision, ABC):
     def backward(  # type: ignore[override]
         self, tensor: Tensor, model: pl.LightningModule, optimizer: Any, *args: Any, **kwargs: Any
     ) -> None:
+        if not torch.is_autocast_enabled(model.device.type):
+            super().backward(tensor, model, optimizer, *args, **kwargs)
+            return
         # manual optimization runs backward inside `training_step`, and autocast would lower float32 modules' gradients
         with torch.autocast(model.device.type, enabled=False):
             super().backward(tensor, model, optimizer, *args, **kwargs)

@@ -9,18 +9,24 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, ThroughputMonitor, Timer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, ThroughputMonitor, Timer
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric, _Sync
 from lightning.pytorch.trainer.connectors.signal_connector import _HandlersCompose, _SignalConnector
 from lightning.pytorch.trainer.states import RunningStage
 from lightning.pytorch.utilities.migration import utils as migration
+from lightning.pytorch.utilities.types import LRSchedulerConfig
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import SWALR
 
 if TYPE_CHECKING:
     from lightning.pytorch.loops.loop import _Loop
@@ -86,6 +92,15 @@ def inject_checkpoint(trainer: pl.Trainer, load: Callable[[], tuple[str, dict[st
             connector._loaded_checkpoint = migration._pl_migrate_checkpoint(checkpoint, path)
 
     connector.resume_start = resume_start  # type: ignore[method-assign]
+
+
+def silence_false_warnings() -> None:
+    """Have Lightning not warn of what an exact resume has taken care of: mid-epoch checkpoints, folders in use."""
+    for message in (
+        "You're resuming from a checkpoint that ended before the epoch ended",
+        "Checkpoint directory .* exists and is not empty",
+    ):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def early_rank(trainer: pl.Trainer) -> int:
@@ -195,14 +210,45 @@ def set_last_metrics(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
         setattr(connector, name, value)
 
 
+def go_on_averaging(trainer: pl.Trainer) -> None:
+    """Put a restored ``StochasticWeightAveraging`` back to work, which it leaves to the start of the next epoch.
+
+    Its scheduler takes a first step when it is made, so the optimizer's groups are put back afterwards.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if not isinstance(callback, StochasticWeightAveraging) or callback._scheduler_state is None:
+            continue
+        optimizer, device = trainer.optimizers[0], trainer.lightning_module.device
+        before = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+        if not isinstance(callback._swa_lrs, list):
+            callback._swa_lrs = [callback._swa_lrs] * len(before)
+        scheduler = SWALR(
+            optimizer,
+            swa_lr=callback._swa_lrs,  # type: ignore[arg-type]
+            anneal_epochs=callback._annealing_epochs,
+            anneal_strategy=callback._annealing_strategy,
+            last_epoch=0 if callback._annealing_strategy == "cos" else -1,
+        )
+        scheduler.load_state_dict(callback._scheduler_state)
+        for group, values in zip(optimizer.param_groups, before, strict=True):
+            group.update(values)
+        assert callback._average_model is not None
+        callback._average_model = callback._average_model.to(callback._device or device)
+        callback.n_averaged = torch.tensor(callback._init_n_averaged, dtype=torch.long, device=device)
+        callback._swa_scheduler = cast(LRScheduler, scheduler)
+        callback._initialized, callback._scheduler_state = True, None
+        trainer.strategy.lr_scheduler_configs[:] = [LRSchedulerConfig(callback._swa_scheduler)]
+
+
 def should_accumulate(trainer: pl.Trainer) -> bool:
     """Return whether the gradients of the last batch still wait for their optimizer step."""
     return trainer.fit_loop._should_accumulate()
 
 
-def is_last_batch(trainer: pl.Trainer) -> bool:
-    """Return whether the batch that just ended was the last one of its epoch."""
-    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+def between_steps(trainer: pl.Trainer) -> bool:
+    """Return whether no gradients wait for their optimizer step and the epoch goes on after the last batch."""
+    loop = trainer.fit_loop.epoch_loop
+    return loop._accumulated_batches_reached() and not loop._num_ready_batches_reached()
 
 
 def batch_position(trainer: pl.Trainer) -> tuple[int, int]:
@@ -223,13 +269,34 @@ def command() -> list[str]:
 
 
 def should_log(trainer: pl.Trainer) -> bool:
-    """Return whether ``log_every_n_steps`` is due."""
-    return bool(trainer._logger_connector.should_update_logs)
+    """Return whether ``log_every_n_steps`` is due after a training batch; as Lightning decides it, but in one line."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return every > 0 and (trainer.fit_loop.epoch_loop._batches_that_stepped + 1) % every == 0
 
 
 def train_loaders(trainer: pl.Trainer) -> CombinedLoader | None:
     """Return the training loaders as the loop reads them."""
     return trainer.fit_loop._combined_loader
+
+
+def batches_ahead(trainer: pl.Trainer) -> int:
+    """Return how many batches have been read and not yet trained on: one, where the loaders have no length."""
+    return len(getattr(trainer.fit_loop._data_fetcher, "batches", ()))
+
+
+def _cycling(trainer: pl.Trainer) -> list[bool]:
+    combined = trainer.fit_loop._combined_loader
+    return getattr(None if combined is None else combined._iterator, "_consumed", [])
+
+
+def consumed_loaders(trainer: pl.Trainer) -> list[bool]:
+    """Return which loaders of a ``max_size_cycle`` have been through in this epoch; it ends when all have."""
+    return list(_cycling(trainer))
+
+
+def set_consumed_loaders(trainer: pl.Trainer, consumed: list[bool]) -> None:
+    """Set what :func:`consumed_loaders` returned; the list is made anew with the iterator."""
+    _cycling(trainer)[:] = consumed
 
 
 def rebuild_train_iterator(trainer: pl.Trainer) -> None:
@@ -239,9 +306,64 @@ def rebuild_train_iterator(trainer: pl.Trainer) -> None:
     iter(fetcher)
 
 
+def watch_fetches(trainer: pl.Trainer, began: Callable[[], None], ended: Callable[[], None]) -> Callable[[], None]:
+    """Call back around every fetch of a training batch, in which the loop waits for data; return what undoes it.
+
+    These are the hooks of Lightning's own profiler; the loop hands them to its fetcher when an epoch begins.
+    """
+    epoch_loop = trainer.fit_loop.epoch_loop
+    before, after = epoch_loop._on_before_fetch, epoch_loop._on_after_fetch
+
+    def on_before_fetch() -> None:
+        before()
+        began()
+
+    def on_after_fetch() -> None:
+        ended()
+        after()
+
+    epoch_loop._on_before_fetch = on_before_fetch  # type: ignore[method-assign]
+    epoch_loop._on_after_fetch = on_after_fetch  # type: ignore[method-assign]
+
+    def undo() -> None:
+        for name in ("_on_before_fetch", "_on_after_fetch"):
+            epoch_loop.__dict__.pop(name, None)
+
+    return undo
+
+
 def stage_is_training(trainer: pl.Trainer) -> bool:
     """Return whether loaders that are processed now are training loaders."""
     return bool(trainer.state.stage == RunningStage.TRAINING)
+
+
+def elapsed_clocks(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return the seconds since the last validation and checkpoint by wall time, which Lightning does not save."""
+    now, validated = time.monotonic(), getattr(trainer, "_last_val_time", None)
+    found = [callback for callback in trainer.callbacks if isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
+    return {
+        "validation": None if validated is None else now - validated,
+        "checkpoints": [None if one._last_time_checked is None else now - one._last_time_checked for one in found],
+    }
+
+
+def set_elapsed_clocks(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
+    """Set what :func:`elapsed_clocks` returned, so that a pause and a restart do not count."""
+    now = time.monotonic()
+    if saved["validation"] is not None:
+        trainer._last_val_time = now - saved["validation"]  # type: ignore[attr-defined]
+    found = [callback for callback in trainer.callbacks if isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
+    for callback, elapsed in zip(found, saved["checkpoints"], strict=False):
+        if elapsed is not None:
+            callback._last_time_checked = now - elapsed
+
+
+def requeue_signal(trainer: pl.Trainer) -> int | None:
+    """Return the signal by which SLURM asks for a requeue, where Lightning listens to it; None elsewhere."""
+    environment = trainer._accelerator_connector.cluster_environment
+    if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+        return int(environment.requeue_signal or signal.SIGUSR1)
+    return None
 
 
 def shift_wall_clocks(trainer: pl.Trainer, seconds: float) -> None:

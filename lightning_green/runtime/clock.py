@@ -125,6 +125,14 @@ class SimulatedClock(Clock):
         self._file: int | None = None
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, object]:
+        # a lock and an open file belong to their process; the copy goes on at the same time, in no folder
+        return {**self.__dict__, "_lock": None, "_file": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
     def time(self) -> float:
         """Return the simulated seconds since the epoch, UTC."""
         return self._position

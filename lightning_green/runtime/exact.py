@@ -7,14 +7,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_green.runtime import _lightning
 from lightning_green.runtime.loaders import CountingLoader, count_batches, wrap_loaders
 from lightning_green.runtime.logged import capture_logged, restore_logged
+from lightning_green.runtime.module_state import (
+    differing,
+    digests,
+    set_buffers,
+    set_gradients,
+    unsaved_buffers,
+    waiting_gradients,
+)
 from lightning_green.runtime.random_states import capture_random_states, restore_random_states
+from lightning_green.runtime.ranks import Ranks
+from lightning_green.runtime.replayed import ReplayedLoader, why_not_replayed
 
 STATE_KEY = "lightning_green"
 STATE_VERSION = 1
+_EXACT_STRATEGIES = (SingleDeviceStrategy, DDPStrategy)
 
 Point = Literal["epoch", "batch"]
 
@@ -34,11 +47,20 @@ class ExactState:
         on_boundary: Called between batches (``"batch"``) and before each epoch (``"epoch"``), where a state may be
             saved; not inside an accumulation window.
         on_end: Called when the fit has ended, after every ``on_train_end``.
+        ranks: The processes of the training; every one of them has an exact state of its own.
 
     """
 
-    def __init__(self, trainer: pl.Trainer, on_boundary: Callable[[Point], None], on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        trainer: pl.Trainer,
+        on_boundary: Callable[[Point], None],
+        on_end: Callable[[], None],
+        ranks: Ranks | None = None,
+    ) -> None:
         self._trainer = trainer
+        self._ranks = ranks or Ranks()
+        self._buffers_before = digests(trainer.lightning_module, {})
         self._on_boundary = on_boundary
         self._on_end = on_end
         self._pending: dict[str, Any] | None = None
@@ -62,16 +84,32 @@ class ExactState:
         def load_and_keep() -> tuple[str, dict[str, Any]] | None:
             loaded = load()
             if loaded is not None:
-                self._pending = loaded[1].get(STATE_KEY)
+                self._pending = self._own_part(loaded[1])
                 self._validation_created = list((self._pending or {}).get("validation_created", ()))
             return loaded
 
         if resuming:
+            _lightning.silence_false_warnings()
             _lightning.inject_checkpoint(trainer, load_and_keep)
         self._undo = [
             wrap_loaders(trainer.strategy, lambda loader: self._count(loader)),
             _lightning.wrap_loops(trainer, self._before_epoch, self._before_batches, self._after_batch, self._on_end),
         ]
+
+    def _own_part(self, checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what a checkpoint holds for this rank, and put its own callbacks' states into it."""
+        saved = checkpoint.get(STATE_KEY)
+        if saved is None:
+            return None
+        if len(saved["ranks"]) != self._ranks.size:
+            raise InexactStateError(
+                f"The checkpoint holds the states of {len(saved['ranks'])} process(es), and this training has "
+                f"{self._ranks.size}. Start it with as many as before, or anew with "
+                "`lightning-green run --fresh -- ...`."
+            )
+        own: dict[str, Any] = saved["ranks"][self._ranks.rank]
+        checkpoint.get("callbacks", {}).update(own["callbacks"])
+        return {"point": saved["point"], **own}
 
     def detach(self) -> None:
         """Take back what :meth:`attach` put in."""
@@ -90,33 +128,48 @@ class ExactState:
             self._pending = None
 
     def dump(self, point: Point) -> dict[str, Any]:
-        """Return the whole state. To be called at a boundary, on every rank."""
-        trainer = self._trainer
+        """Return the whole state, complete on rank 0. To be called at a boundary, on every rank."""
+        trainer, module = self._trainer, self._trainer.lightning_module
         checkpoint = _lightning.dump_checkpoint(trainer)
-        checkpoint[STATE_KEY] = {
-            "version": STATE_VERSION,
-            "point": point,
-            "world_size": trainer.world_size,
+        own: dict[str, Any] = {
             "random": capture_random_states(),
             "logged": capture_logged(trainer),
-            "loaders": [loader.position() for loader in self._loaders()],
+            "loaders": [loader.position(_lightning.batches_ahead(trainer)) for loader in self._loaders()],
+            "consumed": _lightning.consumed_loaders(trainer),
             "validation_created": [loader.created for loader in self._validation],
+            "elapsed": _lightning.elapsed_clocks(trainer),
+            "gradients": waiting_gradients(module),
+            "buffers": unsaved_buffers(module, self._buffers_before),
+            "callbacks": {},
         }
+        if self._ranks.size > 1:
+            callbacks = checkpoint.get("callbacks", {})
+            reference = self._ranks.share(digests(module, callbacks) if self._ranks.leads else None)
+            drifted = differing(module, callbacks, reference)
+            own["buffers"] |= drifted["buffers"]
+            own["callbacks"] = drifted["callbacks"]
+        checkpoint[STATE_KEY] = {"version": STATE_VERSION, "point": point, "ranks": self._ranks.gather(own)}
         return checkpoint
 
     def _count(self, loader: Any) -> Any:
         training = _lightning.stage_is_training(self._trainer)
-        counted = count_batches(loader, self._trainer.global_rank, deferred=self._deferring and training)
+        deferred = self._deferring and training
+        counted = count_batches(loader, self._trainer.global_rank, deferred)
+        if training and counted is loader:
+            why_not = why_not_replayed(loader)
+            if why_not is None:
+                return ReplayedLoader(loader, deferred)
+            rank_zero_warn(f"A resume cannot continue the training data exactly: {why_not}.")
         if not training and isinstance(counted, CountingLoader):
             if len(self._validation) < len(self._validation_created):
                 counted.created = self._validation_created[len(self._validation)]
             self._validation.append(counted)
         return counted
 
-    def _loaders(self) -> list[CountingLoader]:
+    def _loaders(self) -> list[CountingLoader | ReplayedLoader]:
         combined = _lightning.train_loaders(self._trainer)
         found = [] if combined is None else combined.flattened
-        return [loader for loader in found if isinstance(loader, CountingLoader)]
+        return [loader for loader in found if isinstance(loader, (CountingLoader, ReplayedLoader))]
 
     def _place_loaders(self, at_start: bool) -> None:
         assert self._pending is not None
@@ -147,20 +200,31 @@ class ExactState:
         if self._active and self._pending is not None:
             self._place_loaders(at_start=False)
             _lightning.rebuild_train_iterator(self._trainer)
+            _lightning.set_consumed_loaders(self._trainer, self._pending["consumed"])
             self._restore_rest()
 
     def _restore_rest(self) -> None:
         """Restore what Lightning does not; the random states last, because the rest may draw from them."""
         assert self._pending is not None
+        _lightning.go_on_averaging(self._trainer)
+        _lightning.set_elapsed_clocks(self._trainer, self._pending["elapsed"])
+        set_gradients(self._trainer.lightning_module, self._pending["gradients"])
+        set_buffers(self._trainer.lightning_module, self._pending["buffers"])
         restore_logged(self._trainer, self._pending["logged"])
         restore_random_states(self._pending["random"])
         self._pending = None
 
     def _after_batch(self) -> None:
         # The end of an epoch is a boundary of its own, once the hooks of the epoch's end have run.
-        trainer = self._trainer
-        if self._active and not _lightning.is_last_batch(trainer) and not _lightning.should_accumulate(trainer):
+        if self._active and _lightning.between_steps(self._trainer):
             self._on_boundary("batch")
+
+
+def why_not_exact(trainer: pl.Trainer) -> str | None:
+    """Return why the state of a training cannot be saved exactly; None where it can."""
+    if isinstance(trainer.strategy, _EXACT_STRATEGIES):
+        return None
+    return f"the states of {type(trainer.strategy).__name__} are not saved exactly; use DDP"
 
 
 def fingerprint(pl_module: pl.LightningModule) -> dict[str, Any]:

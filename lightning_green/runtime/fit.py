@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import signal
 import traceback
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -16,16 +17,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_green.runtime import _lightning, loggers
 from lightning_green.runtime.checkpoints import final_path, load_checkpoint, load_latest, store_checkpoint, store_final
-from lightning_green.runtime.exact import ExactState, Point, fingerprint, refuse_differences
-from lightning_green.runtime.launchers import RunPausedExit, paused_exit_code
-from lightning_green.runtime.run import Run, RunOptions, bystander, open_run
-from lightning_green.runtime.run_folder import FORCE_VARIABLE, RUN_DIR_VARIABLE, command_line, run_name
+from lightning_green.runtime.exact import ExactState, Point, fingerprint, refuse_differences, why_not_exact
+from lightning_green.runtime.launchers import RunPausedExit, paused_exit_code, requeue
+from lightning_green.runtime.ranks import Command, Ranks
+from lightning_green.runtime.run import Run
+from lightning_green.runtime.run_folder import FORCE_VARIABLE, command_line
 from lightning_green.runtime.signals import StopSignals
 
 log = logging.getLogger(__name__)
-
-_current: Run | None = None
-_fits_in_process = 0
 
 
 class Fit:
@@ -52,6 +51,10 @@ class Fit:
         self._ended = False
         self._signals = StopSignals()
         self._saves = False
+        self._fetch_from = 0.0
+        self._undo_watch: Callable[[], None] | None = None
+        self._ranks = Ranks()
+        self.why_not_exact: str | None = None
 
     # -- how it begins ------------------------------------------------------------------------------------------------
 
@@ -76,25 +79,44 @@ class Fit:
         if gpus is not None:
             self.run.meter.bind_gpus(gpus)
         self.run.start()
+        self._undo_watch = _lightning.watch_fetches(self.trainer, self._fetch_began, self._fetch_ended)
         if not wants_exact:
             return
-        if self.trainer.world_size > 1:
-            self.told.append("Several processes: the run is metered; it is neither paused nor saved exactly.")
+        self.why_not_exact = why_not_exact(self.trainer)
+        if self.why_not_exact is not None:
+            self.told.append(f"The run is metered, and neither paused nor saved: {self.why_not_exact}.")
             return
-        self._saves = saves
+        self._ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
         folder = self.run.folder
-        self.exact = ExactState(self.trainer, self._boundary, self._end)
-        resuming = False
+        resuming = finished = False
         if folder is not None and saves and self.run.continuing:
-            self.already_finished = final_path(folder.path, self.number).exists()
-            resuming = self.already_finished or bool(list((folder.path / "checkpoints").glob(f"fit{self.number}-*")))
+            finished = final_path(folder.path, self.number).exists()
+            resuming = finished or bool(list((folder.path / "checkpoints").glob(f"fit{self.number}-*")))
+        saves = saves and folder is not None
+        self._saves, resuming, self.already_finished = self._ranks.share((saves, resuming, finished))
+        self.exact = ExactState(self.trainer, self._boundary, self._end, self._ranks)
         self.exact.attach(self._load, resuming)
         if resuming:
             self.trainer.num_sanity_val_steps = 0  # the run has been through it
         if self.already_finished:
             self.trainer.should_stop = True
 
+    def _fetch_began(self) -> None:
+        self._fetch_from = self.run.clock.monotonic()
+
+    def _fetch_ended(self) -> None:
+        self.run.data_wait_seconds += self.run.clock.monotonic() - self._fetch_from
+
     def _load(self) -> tuple[str, dict[str, Any]] | None:
+        """Return what to go on from: rank 0 chooses, and each rank reads it."""
+        if not self._ranks.leads:
+            path = self._ranks.share()
+            return None if path is None else (path, load_checkpoint(Path(path)))
+        found = self._choose()
+        self._ranks.share(None if found is None else found[0])
+        return found
+
+    def _choose(self) -> tuple[str, dict[str, Any]] | None:
         folder = self.run.folder
         assert folder is not None
         self._check_fingerprint(fingerprint(self.trainer.lightning_module))
@@ -140,39 +162,81 @@ class Fit:
             batches = self.trainer.num_training_batches
             self._check_fingerprint({"training_batches": int(batches) if batches != float("inf") else "unknown"})
         self.run.fit = self.number
+        self.run.read_step = lambda: self.trainer.global_step
         loggers.define_axes(self.trainer)
         folder = self.run.folder
         if folder is not None:
             folder.record.setdefault("wandb_folders", [])
             new = [path for path in loggers.wandb_folders(self.trainer) if path not in folder.record["wandb_folders"]]
             folder.record["wandb_folders"] += new
-        self.run.announce(restored=self.restored, script=command_line())
+        if self.exact is not None:
+            self._signals.take(_lightning.requeue_signal(self.trainer))
+            if _lightning.take_over_sigterm(self.trainer):  # it came before our handlers were there
+                self._signals.received = "SIGTERM"
+        if self._ranks.leads:
+            self.run.announce(restored=self.restored, script=command_line())
         if self.exact is not None:
             self.exact.activate()
             self._plan_next_checkpoint()
-            if _lightning.take_over_sigterm(self.trainer):  # before our handlers were there
-                self._signals.received = "SIGTERM"
-            self._signals.take()
 
     # -- boundaries ---------------------------------------------------------------------------------------------------
 
     def _boundary(self, point: Point) -> None:
-        self.run.global_step = self.trainer.global_step
-        if self._signals.received is not None:
-            self._interrupt(point, self._signals.received)
+        if not self._ranks.look_is_due():
+            return
+        stop = self._agreed_signal()
+        if not self._ranks.leads:
+            self._follow(point)
+            return
+        if stop is not None:
+            self._interrupt(point, stop)
         self.run.sample_if_due()
         for act in self.on_boundary:
             act(point)
         if self._next_checkpoint != float("inf") and self.run.clock.monotonic() >= self._next_checkpoint:
             self.save(point, "periodic")
+        self._ranks.go_on(at_every_boundary=self.run.clock.is_simulated)
+
+    def _agreed_signal(self) -> str | None:
+        """Return the signal that asks any process of this training to stop."""
+        own = self._signals.received
+        number = self._ranks.agree(0 if own is None else int(getattr(signal, own)))
+        return None if number == 0 else signal.Signals(number).name
+
+    def _follow(self, point: Point) -> None:
+        """Do what rank 0 says, until it goes on."""
+        assert self.exact is not None
+        while True:
+            command, value = self._ranks.hear()
+            if command == Command.GO:
+                self._ranks.look_again_after(int(value))
+                return
+            if command == Command.SAVE:
+                self.exact.dump(point)
+            elif command == Command.TICK:
+                self._agreed_signal()
+            elif command == Command.HELD:
+                _lightning.shift_wall_clocks(self.trainer, value)
+            else:
+                self._interrupted_by = "pause" if command == Command.LEAVE else signal.Signals(int(value)).name
+                self._close()
+                if command == Command.LEAVE:
+                    raise RunPausedExit(paused_exit_code(self._ranks.rank))
+                raise_stop(self._interrupted_by)
 
     def stop_requested(self) -> bool:
-        """Return whether a signal asks this process to stop at the next boundary."""
-        return self._signals.received is not None
+        """Return whether a signal asks to stop at the next boundary; while held, this keeps the other ranks waiting."""
+        self._ranks.tell(Command.TICK)
+        return self._agreed_signal() is not None
+
+    def held_for(self, seconds: float) -> None:
+        """End a hold of so many real seconds: it does not count against Lightning's limits of wall time."""
+        _lightning.shift_wall_clocks(self.trainer, seconds)
+        self._ranks.tell(Command.HELD, seconds)
 
     def can_save(self) -> bool:
         """Return whether a state can be saved at all."""
-        return self._saves and self.run.folder is not None
+        return self._saves
 
     def save(self, point: Point, reason: str) -> Path | None:
         """Save the exact state at a boundary; None where it could not be written, which is warned of and on record."""
@@ -181,6 +245,7 @@ class Fit:
             return None
         # what is saved to leave belongs to the price of leaving and coming back; a periodic one, run-now has as well
         self.run.enter(phase="checkpoint" if reason == "periodic" else "restart")
+        self._ranks.tell(Command.SAVE)
         checkpoint = self.exact.dump(point)
         try:
             stored = store_checkpoint(self.run.folder.path, self.number, self.trainer.global_step, checkpoint)
@@ -213,6 +278,7 @@ class Fit:
         loggers.flush(self.trainer)
         self.run.record("paused", reason=reason, until=until.isoformat(), **fields)
         self._interrupted_by = "pause"
+        self._ranks.tell(Command.LEAVE)
         code = paused_exit_code(self.trainer.global_rank)
         loggers.summarise(self.trainer, self.run.summary())
         loggers.leave_experiments(self.trainer, code)
@@ -225,21 +291,25 @@ class Fit:
         self.run.record("interrupted", reason=f"{name}: {how} at step {self.trainer.global_step}", signal=name)
         self._interrupted_by = name
         loggers.flush(self.trainer)
+        self._ranks.tell(Command.INTERRUPT, getattr(signal, name))
         self._close()
-        if name == "SIGTERM":
-            raise SIGTERMException
-        raise KeyboardInterrupt
+        if getattr(signal, name) == _lightning.requeue_signal(self.trainer):
+            requeue()
+        raise_stop(name)
 
     # -- how it ends --------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
         """Keep the final state, after every ``on_train_end``."""
         self._signals.give_back()
-        if not self.can_save() or self.already_finished or self.run.folder is None:
+        if not self.can_save() or self.already_finished:
             return
         assert self.exact is not None
+        state = self.exact.dump("epoch")
+        if self.run.folder is None:  # rank 0 writes
+            return
         try:
-            store_final(self.run.folder.path, self.number, self.exact.dump("epoch"))
+            store_final(self.run.folder.path, self.number, state)
         except OSError as error:
             log.warning("The final state could not be saved (%s).", error)
             self.run.record("checkpoint_failed", reason=str(error))
@@ -249,7 +319,6 @@ class Fit:
         if self.closed or self._ended:
             return
         self._ended = True
-        self.run.global_step = self.trainer.global_step
         if self.already_finished and self.exact is not None:
             self.exact.settle()
             self.run.record("finished", reason=f"had finished before, at step {self.trainer.global_step}")
@@ -277,59 +346,18 @@ class Fit:
     def _close(self) -> None:
         self.closed = True
         self._signals.give_back()
+        if self._undo_watch is not None:
+            self._undo_watch()
         if self.exact is not None:
             self.exact.detach()
         self.run.pause_metering()
+        self.run.read_step = None
         if self.run.ledger is not None:
             self.run.ledger.sync()
 
 
-def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOptions]) -> Fit:
-    """Return the fit that ``callback`` takes part in; the first callback of a Trainer makes it.
-
-    Args:
-        trainer: The trainer, in ``fit``, before ``setup``.
-        callback: The green callback.
-        options: Returns what all green callbacks of this Trainer ask for together.
-
-    """
-    global _current, _fits_in_process
-    fit: Fit | None = getattr(trainer, "_lightning_green_fit", None)
-    if fit is not None and not fit.closed and callback not in fit.members:
-        fit.members.append(callback)
-        return fit
-    wanted = options()
-    path = run_path(trainer)
-    told: list[str] = []
-    if _current is not None and _current.path != path:
-        _current.close()
-        _current = None
-    if _current is None:
-        rank = _lightning.early_rank(trainer)  # one brain: rank 0 alone measures, decides and writes
-        _current, told = open_run(path, wanted) if rank == 0 else (bystander(), [])
-        _current.path = path
-        _fits_in_process = 0
-    else:
-        _current.options = _current.options.join(wanted)
-    fit = Fit(_current, trainer, _fits_in_process, told)
-    _fits_in_process += 1
-    fit.members.append(callback)
-    trainer._lightning_green_fit = fit  # type: ignore[attr-defined]
-    fit.prepare_loggers()
-    return fit
-
-
-def run_path(trainer: pl.Trainer) -> Path:
-    """Return the folder of this process's run."""
-    given = os.environ.get(RUN_DIR_VARIABLE)
-    if given:
-        return Path(given).absolute()
-    return Path(trainer.default_root_dir).absolute() / "lightning_green" / run_name(command_line())
-
-
-def close_current_run() -> None:
-    """End this process's run, so that another one can begin in it (notebooks, tests)."""
-    global _current, _fits_in_process
-    if _current is not None:
-        _current.close()
-    _current, _fits_in_process = None, 0
+def raise_stop(name: str) -> NoReturn:
+    """Stop as Lightning does on a signal of that name."""
+    if name == "SIGINT":
+        raise KeyboardInterrupt
+    raise SIGTERMException

@@ -31,10 +31,12 @@ from torch.utils.data._utils import fetch
 from torch.utils.data.distributed import DistributedSampler
 
 from lightning_green.runtime.random_states import (
+    RandomStream,
     capture_random_states,
     restore_random_states,
     seed_random_states,
 )
+from lightning_green.runtime.replayed import NotYet, has_length
 
 # These read the global random state once, before their first index; any other sampler is given a stream of its own.
 _DRAWS_ONCE = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
@@ -136,33 +138,16 @@ class _CountingSampler:
 
 def _isolated(sampler: Any, began: dict[str, Any]) -> Iterator[Any]:
     """Iterate with a random stream that is not the model's, so that dropout does not depend on the sampler's draws."""
-    own, indices = None, None
+    stream, indices = RandomStream(_seed(began["torch"].numpy().tobytes(), "sampler")), None
     while True:
-        outside = capture_random_states(with_cuda=False)
-        if own is None:
-            seed_random_states(_seed(began["torch"].numpy().tobytes(), "sampler"))
-        else:
-            restore_random_states(own)
         try:
-            if indices is None:
-                indices = iter(sampler)
-            index = next(indices)
+            with stream:
+                if indices is None:
+                    indices = iter(sampler)
+                index = next(indices)
         except StopIteration:
             return
-        finally:
-            own = capture_random_states(with_cuda=False)
-            restore_random_states(outside)
         yield index
-
-
-class _NotYet:
-    """The iterator of a loader whose position is about to be restored: nothing may be read from it."""
-
-    def __iter__(self) -> _NotYet:
-        return self
-
-    def __next__(self) -> Any:
-        raise RuntimeError("The training loader was read before its position was restored.")
 
 
 class _Counted:
@@ -203,7 +188,7 @@ class CountingLoader(DataLoader[Any]):
 
     def __iter__(self) -> Any:
         if self.deferred:
-            return _NotYet()
+            return NotYet(has_length(self))
         start = self._counting_sampler.resume_from
         first = self.persistent_workers and self._iterator is None
         if first and self.created:
@@ -218,11 +203,11 @@ class CountingLoader(DataLoader[Any]):
         self.created = True
         return _Counted(iterator, self, start[1] if start else 0)
 
-    def position(self) -> dict[str, Any]:
-        """Return where the loader is, as plain Python and tensors."""
+    def position(self, ahead: int) -> dict[str, Any]:
+        """Return where the loader is, as plain Python and tensors; ``ahead`` batches were read and not trained on."""
         return {
             "began": self._counting_sampler.began,
-            "taken": self.taken,
+            "taken": self.taken - ahead,
             "created": self.created,
             "generators": [generator.get_state() for generator in self._own_generators()],
         }
@@ -244,7 +229,8 @@ class CountingLoader(DataLoader[Any]):
 def count_batches(loader: Any, rank: int, deferred: bool) -> Any:
     """Return a copy of a map-style ``DataLoader`` whose position can be saved and restored.
 
-    Anything else is returned as it is: iterables, loaders with a ``state_dict`` of their own, other objects.
+    Anything else is returned as it is: iterables, loaders with a ``state_dict`` of their own, other objects, and
+    loaders without a length or workers, which Lightning reads one batch ahead of the model's own draws.
 
     Args:
         loader: The user's loader, after Lightning has put in its samplers.
@@ -257,6 +243,7 @@ def count_batches(loader: Any, rank: int, deferred: bool) -> Any:
         or isinstance(loader, CountingLoader)
         or isinstance(loader.dataset, IterableDataset)
         or hasattr(loader, "state_dict")
+        or (loader.num_workers == 0 and not has_length(loader))
     ):
         return loader
     # The loader forbids to replace its sampler, and calling the constructor of a user's subclass again is what breaks

@@ -68,3 +68,41 @@ def seed_random_states(seed: int) -> None:
     torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would reseed CUDA's as well
     np.random.seed(seed & 0xFFFFFFFF)
     random.seed(seed)
+
+
+class RandomStream:
+    """A stream of the three global generators of the CPU, entered like a context: inside, they are this stream's.
+
+    Args:
+        start: Where the stream begins: a seed, or what :func:`capture_random_states` returned.
+
+    """
+
+    def __init__(self, start: int | dict[str, Any]) -> None:
+        self._start: int | dict[str, Any] | None = start
+        self._own: Any = None
+        self._outside: Any = None
+
+    def __enter__(self) -> None:
+        self._outside = _states()
+        if self._start is None:
+            _set_states(self._own)
+        elif isinstance(self._start, int):
+            seed_random_states(self._start)
+        else:
+            restore_random_states(self._start)
+        self._start = None
+
+    def __exit__(self, *_: object) -> None:
+        self._own = _states()
+        _set_states(self._outside)
+
+
+def _states() -> tuple[torch.Tensor, Any, Any]:
+    return torch.default_generator.get_state(), np.random.get_state(), random.getstate()
+
+
+def _set_states(states: tuple[torch.Tensor, Any, Any]) -> None:
+    torch.default_generator.set_state(states[0])
+    np.random.set_state(states[1])
+    random.setstate(states[2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import Any
 from lightning_green.energy.build import build_meter
 from lightning_green.energy.meter import Meter
 from lightning_green.grid.build import GridLike, build_grid
-from lightning_green.runtime.accounting import JOULES_PER_KWH, Totals, counterfactual_gco2e, saving_percent
+from lightning_green.runtime.accounting import JOULES_PER_KWH, Totals, counterfactual_gco2e, energy_kwh, saving_percent
 from lightning_green.runtime.clock import Clock, SystemClock, clock_from_environment
+from lightning_green.runtime.launchers import requeued
 from lightning_green.runtime.ledger import Ledger, last_state_event, read_ledger
 from lightning_green.runtime.run_folder import (
     RESUME_VARIABLE,
@@ -34,13 +35,25 @@ STATE_NUMBERS = {"running": 0, "throttled": 1, "held": 2, "out": 3}
 
 @dataclass
 class RunOptions:
-    """What the green callbacks of a Trainer ask of their common run; the defaults are those who do not care."""
+    """What the green callbacks of a Trainer ask of their common run; the defaults are those who do not care.
+
+    Raises:
+        TypeError: If the clock is not one, or the zone is not a string.
+
+    """
 
     grid: GridLike = None
     zone: str | None = None
     meter: Meter | str | float | None = "auto"
     pue: float | None = None
     clock: Clock | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would fail only once the training has begun."""
+        if self.clock is not None and not isinstance(self.clock, Clock):
+            raise TypeError(f"`clock` should be a SystemClock(), a SimulatedClock(...) or None, got {self.clock!r}.")
+        if self.zone is not None and not (isinstance(self.zone, str) and self.zone.strip()):
+            raise TypeError(f'`zone` should be a string such as "DE", or None, got {self.zone!r}.')
 
     def join(self, other: RunOptions) -> RunOptions:
         """Return both together.
@@ -75,10 +88,12 @@ class Run:
 
     Attributes:
         totals: Energy, emissions and time over all restarts, up to the last event.
-        global_step: Optimizer steps done; kept up to date by the fit.
+        global_step: Optimizer steps done, up to the last event.
+        read_step: Returns the optimizer steps done by now, while a fit is under way.
         path: Where the run's folder is, or would be.
         state: ``"running"``, ``"throttled"`` or ``"held"``.
         phase: ``"startup"``, ``"restart"``, ``"training"``, ``"validation"``, ``"checkpoint"`` or ``"held"``.
+        data_wait_seconds: How long this process has waited for training batches.
 
     """
 
@@ -103,12 +118,12 @@ class Run:
         self.past = list(past)
         self.ledger = None if folder is None else Ledger(folder.path, clock, attempt)
         self.global_step = 0
+        self.read_step: Callable[[], int] | None = None
         self.fit = 0
         self.state, self.phase = "running", "restart" if continuing and attempt > 1 else "startup"
         self.level: tuple[float, float] = (1.0, 1.0)
         self.began: float | None = None
-        self._joules: dict[str, float] = {}
-        self._energy_at_last = 0.0
+        self.data_wait_seconds = self._energy_at_last = 0.0
         self._last_time = clock.time()
         self._power_from = (clock.monotonic(), 0.0)
         self._announced = False
@@ -197,6 +212,8 @@ class Run:
         """Write one event, with the energy and the intensity up to now."""
         with self._lock:
             now = self.clock.time()
+            if self.read_step is not None:
+                self.global_step = self.read_step()
             joules: dict[str, dict[str, Any]] = {
                 name: {"value": round(e.joules, 3), "quality": e.quality} for name, e in self.meter.read().items()
             }
@@ -208,6 +225,7 @@ class Run:
                 "joules": joules,
                 "intensity": self._mean_intensity(self._last_time, now),
                 "pue": self.pue,
+                "data_wait_s": round(self.data_wait_seconds, 6),
                 "global_step": self.global_step,
                 "fit": self.fit,
                 "reason": reason,
@@ -254,10 +272,7 @@ class Run:
             energies = self.meter.read()
             here = sum(energy.joules for energy in energies.values())
             since_last = max(0.0, here - self._energy_at_last)
-            metrics = {"energy/kwh": (sum(self.totals.joules.values()) + since_last) / JOULES_PER_KWH}
-            for component in ("cpu", "gpu", "ram"):
-                if component in self.totals.joules:
-                    metrics[f"energy/{component}_kwh"] = self.totals.joules[component] / JOULES_PER_KWH
+            metrics = energy_kwh(self.totals, self.phase, since_last)
             before, joules_before = self._power_from
             if monotonic - before > 1e-6:
                 metrics["energy/power_w"] = max(0.0, here - joules_before) / (monotonic - before)
@@ -293,8 +308,7 @@ class Run:
             grams = totals.grams()
             saving = None if grams is None or run_now is None else saving_percent(grams, run_now)
             return {
-                "energy/kwh": totals.kwh,
-                **{f"energy/{name}_kwh": joules / JOULES_PER_KWH for name, joules in totals.joules.items()},
+                **energy_kwh(totals),
                 "energy/quality": dict(totals.quality),
                 f"carbon/gco2e{suffix}": grams,
                 f"carbon/counterfactual_gco2e{suffix}": run_now,
@@ -385,7 +399,11 @@ def _decide(path: Path, told: list[str]) -> tuple[bool, bool]:
         return bool(records), False
     event, where = last["event"], f"step {last.get('global_step', 0)}"
     supervised = SUPERVISED_VARIABLE in os.environ
-    if event == "paused" or supervised or (event != "finished" and os.environ.get(RESUME_VARIABLE) == "1"):
+    if (
+        event == "paused"
+        or supervised
+        or (event != "finished" and (os.environ.get(RESUME_VARIABLE) == "1" or requeued()))
+    ):
         return True, False
     if event == "finished":
         told.append(f"The run in {path} had finished; this is a fresh one.")

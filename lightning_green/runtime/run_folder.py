@@ -47,7 +47,7 @@ def run_name(arguments: Sequence[str], directory: str | None = None) -> str:
             words = words[1:]
         if words[:1] == ["-m"]:
             words = words[1:]
-    words[:1] = [Path(words[0]).name] if words else ["interactive"]
+    words[:1] = ["inline" if words[0] == "-c" else Path(words[0]).name] if words else ["interactive"]
     digest = hashlib.sha256(json.dumps([directory or os.getcwd(), words]).encode()).hexdigest()[:8]
     script = Path(words[0]).stem or "run"
     return f"{script}-{digest}"

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a wish to stop at the next boundary."""
+"""SIGTERM, Ctrl-C and SLURM's signal as a wish to stop at the next boundary."""
 
 from __future__ import annotations
 
@@ -28,11 +28,16 @@ class StopSignals:
         self._at = 0.0
         self._old: dict[int, Any] = {}
 
-    def take(self) -> None:
-        """Put the handlers in; only in the main thread, and not over a Ctrl-C handler of the script."""
+    def take(self, requeue: int | None = None) -> None:
+        """Put the handlers in; only in the main thread, and not over a Ctrl-C handler of the script.
+
+        Args:
+            requeue: Another signal that asks to stop: the one by which SLURM says that the time is nearly over.
+
+        """
         if threading.current_thread() is not threading.main_thread():
             return
-        numbers = [signal.SIGTERM]
+        numbers = [signal.SIGTERM] if requeue is None else [signal.SIGTERM, requeue]
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             numbers.append(signal.SIGINT)
         self._old = {number: signal.signal(number, self._on_signal) for number in numbers}

@@ -10,14 +10,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from lightning_green.durations import format_duration
 from lightning_green.grid.build import grid_from_spec
 from lightning_green.grid.signal import GridSignal
-from lightning_green.planning import Job, plan
+from lightning_green.planning import ISSUES_FILE, Issues, job_from_record, live_plan
 from lightning_green.runtime.clock import CLOCK_VARIABLE, Clock, SystemClock, clock_from_spec
 from lightning_green.runtime.ledger import Ledger, last_state_event, read_ledger
 from lightning_green.runtime.run_folder import (
@@ -156,9 +156,11 @@ class Supervisor:
             environment[FORCE_VARIABLE] = "1"
         if self.clock_spec:
             environment[CLOCK_VARIABLE] = self.clock_spec
-        early = [name for name in self.folder.record.get("wandb_early", []) if name]
-        if early:
-            environment["WANDB_RUN_ID"] = early[0]
+        # for a script that makes its W&B run before `fit`, where a logger can still be given its id
+        known = self.folder.record.get("loggers", {})
+        runs = [identity for key, identity in known.items() if key.endswith(".WandbLogger")]
+        if runs:
+            environment = {"WANDB_RUN_ID": runs[0], "WANDB_RESUME": "allow", **environment}
         # Errors go to a file that is shown as it grows, not through a pipe: a pipe would break with its reader, and a
         # training must not notice that its supervisor was killed.
         path = self.folder.path / "stderr.log"
@@ -247,6 +249,7 @@ class Supervisor:
         if grid is not None:
             grid.bind_clock(clock.now)
             grid.start()
+        issues = Issues(self.folder.path / ISSUES_FILE)  # with what the training was told before it left
         self.say(f"Out until {until:%Y-%m-%d %H:%M} UTC: {paused['reason']}")
         try:
             while self._signal is None and clock.now() < until:
@@ -255,7 +258,7 @@ class Supervisor:
                 clock.sleep(min(seconds, next_slot, 3600.0 if clock.is_simulated else 60.0), self._wake)
                 self.folder.beat()
                 if grid is not None and clock.now() < until and clock.time() % 3600.0 < 60.0:
-                    until = self._plan_again(paused, grid, clock, until)
+                    until = self._plan_again(paused, grid, issues, clock, until)
         finally:
             if grid is not None:
                 grid.close()
@@ -279,24 +282,11 @@ class Supervisor:
             self.say(line)
             return None
 
-    def _plan_again(self, paused: dict[str, Any], grid: GridSignal, clock: Clock, until: datetime) -> datetime:
+    def _plan_again(
+        self, paused: dict[str, Any], grid: GridSignal, issues: Issues, clock: Clock, until: datetime
+    ) -> datetime:
         now = clock.now()
-        job = paused["job"]
-        deadline = datetime.fromisoformat(job["deadline"])
-        forecast = grid.forecast(now, max(deadline - now, timedelta(hours=1)))
-        answer = plan(
-            Job(
-                work_hours=job["work_hours"],
-                deadline=deadline,
-                hold_power=job["hold_power"],
-                resume_cost=job["resume_cost"],
-                pauses=frozenset(job["pauses"]),
-                state="out",
-                min_saving=job["min_saving"],
-            ),
-            forecast,
-            now,
-        )
+        answer = live_plan(grid, job_from_record(paused["job"], "out"), issues, now)
         waits = answer.slots[0].action in ("exit", "hold")
         again = answer.until if waits else now
         if abs((again - until).total_seconds()) >= 60.0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist, fmean, stdev
@@ -87,7 +86,7 @@ class ThrottleProfile:
         self._last_step = 0.0
         self._joules: float | None = None
         self._current = self.names[0]
-        self._recent: deque[float] = deque(maxlen=FEWEST_BLOCKS)
+        self._slower = self._faster = 0
         self._begin_level(self._allowance())
 
     def on_step(self, seconds: float, joules: Callable[[], float | None]) -> str | None:
@@ -121,7 +120,7 @@ class ThrottleProfile:
         """Say at which level the training runs now that all are measured."""
         if name != self._current:
             self._current = name
-            self._recent.clear()
+            self._slower = self._faster = 0
 
     def levels(self) -> dict[str, Level]:
         """Return the operating points as fractions of the first level's, those that no other one dominates.
@@ -203,18 +202,19 @@ class ThrottleProfile:
             return self.measuring
         self.measuring = None
         self.at(self.names[0])
-        self._recent.clear()
+        self._slower = self._faster = 0
         return self.names[0]
 
     def _watch(self, seconds: float) -> str | None:
         known = self.points.get(self._current)
-        self._recent.append(seconds)
-        if known is None or len(self._recent) < FEWEST_BLOCKS:
+        if known is None:
             return None
-        ratios = [step / known.seconds for step in self._recent]
-        if not (min(ratios) > 1.0 + DRIFT or max(ratios) < 1.0 / (1.0 + DRIFT)):
+        ratio = seconds / known.seconds
+        self._slower = self._slower + 1 if ratio > 1.0 + DRIFT else 0
+        self._faster = self._faster + 1 if ratio < 1.0 / (1.0 + DRIFT) else 0
+        if self._slower < FEWEST_BLOCKS and self._faster < FEWEST_BLOCKS:
             return None
-        self._recent.clear()
+        self._slower = self._faster = 0
         needed = (WARM_UP_STEPS + FEWEST_BLOCKS) * seconds * len(self.names)
         if self.spent + needed > self.budget:
             return None

@@ -155,6 +155,17 @@ def test_short_forecast_without_history_repeats_its_last_day():
     assert any("last day" in note for note in answer.notes)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_forecast_that_begins_later_is_led_up_to(known):
+    """Nothing is said about the next four hours: history says that they are clean, and without it the forecast does."""
+    past = [START - timedelta(hours=h) for h in range(48, 0, -1)]
+    history = {"history_times": past, "history_values": [100 if t.hour < 2 else 400 for t in past]} if known else {}
+    values = [400] * 20 + [100] * 4
+    answer = plan(job(2, 28), hourly(values, start=START + timedelta(hours=4), **history), START)
+    assert actions(answer) == "RR"
+    assert any("leaves 4 h open" in note for note in answer.notes)
+
+
 def test_past_forecast_with_history_plans_from_history():
     past = [START - timedelta(hours=h) for h in range(48, 0, -1)]
     forecast = Forecast([], [], history_times=past, history_values=[100 if t.hour == 5 else 400 for t in past])

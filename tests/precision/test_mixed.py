@@ -8,13 +8,14 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
 from lightning_green import EmissionsTracker, GreenMixedPrecision
-from lightning_green.precision.choice import DeviceSupport, choose_precision
+from lightning_green.precision.choice import NAMES, DeviceSupport, choose_precision
 from lightning_green.runtime.ledger import read_ledger
 from tests.precision.precision_kit import Lit, distance, fit, trainer
 
@@ -32,6 +33,23 @@ from tests.precision.precision_kit import Lit, distance, fit, trainer
 )
 def test_auto_takes_what_is_in_hardware(support, expected):
     assert choose_precision("auto", support)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, "bf16-mixed, because the cpu device has bfloat16 in hardware."),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bf16-mixed, because the cpu device has bfloat16 in hardware."),
+        ({"avx2": True}, "32-true, because the cpu device has neither bfloat16 nor fast float16 in hardware."),
+    ],
+)
+def test_auto_says_what_it_took_and_why(capabilities, expected, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    with caplog.at_level("INFO"):
+        _, made = fit(GreenMixedPrecision(), limit_train_batches=1)
+    assert made.precision == expected.partition(",")[0]
+    said = [record.getMessage() for record in caplog.records if "GreenMixedPrecision" in record.getMessage()]
+    assert said == [f"GreenMixedPrecision: {expected}"]
 
 
 def test_bad_arguments_say_what_to_pass():
@@ -181,7 +199,7 @@ def test_a_scale_under_the_floor_moves_the_run():
     assert plugin.precision == "bf16-mixed"
 
 
-def test_a_nan_names_its_module():
+def test_a_nan_names_its_module(tmp_path):
     class Bad(nn.Module):
         def forward(self, x):
             return x / (x * 0)
@@ -190,7 +208,16 @@ def test_a_nan_names_its_module():
     module.body.append(Bad())
     plugin = GreenMixedPrecision("fp32", find_nonfinite=True)
     with pytest.warns(UserWarning, match=r"`body.3` \(Bad; its inputs are finite\)"):
-        fit(plugin, module, limit_train_batches=3)
+        fit(
+            plugin,
+            module,
+            limit_train_batches=3,
+            callbacks=[EmissionsTracker(meter=50.0)],
+            default_root_dir=tmp_path,
+        )
+    (ledger,) = tmp_path.rglob("ledger.*.jsonl")
+    (event,) = [record for record in read_ledger(ledger.parent) if record["event"] == "nonfinite_loss"]
+    assert "`body.3`" in event["reason"]
 
 
 def test_kept_modules_compute_in_float32_also_compiled_and_checkpointed():
@@ -217,12 +244,13 @@ def test_kept_modules_compute_in_float32_also_compiled_and_checkpointed():
     assert seen["head"] is torch.float32
 
 
-def test_the_held_cache_changes_nothing():
-    """Over accumulation windows, with a no_grad forward of the same weights before each forward, and evaluations."""
+@pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])
+def test_the_held_cache_changes_nothing(without):
+    """Over windows, with a forward of the same weights without gradients before each forward, and evaluations."""
 
     class Module(Lit):
         def training_step(self, batch, batch_idx):
-            with torch.no_grad():
+            with without():
                 self(batch[0])
             return super().training_step(batch, batch_idx)
 
@@ -238,6 +266,29 @@ def test_the_held_cache_changes_nothing():
     assert distance(*runs) == 0
     assert torch.autocast_increment_nesting() == 1  # nothing is held after the fit
     torch.autocast_decrement_nesting()
+
+
+def test_the_held_cache_sees_an_average_in_the_place_of_the_weights():
+    class Module(Lit):
+        def validation_step(self, batch, batch_idx):
+            seen.append(self(batch[0]).double().sum().item())
+
+        val_dataloader = Lit.train_dataloader
+
+    runs = []
+    for cache in (True, False):
+        seen = []
+        average = EMAWeightAveraging(decay=0.5)
+        module, _ = fit(
+            GreenMixedPrecision("bf16", cache=cache),
+            Module("sgd"),
+            accumulate_grad_batches=4,
+            val_check_interval=3,
+            callbacks=[average],
+        )
+        runs.append((seen, module))
+    assert runs[0][0] == runs[1][0]
+    assert distance(runs[0][1], runs[1][1]) == 0
 
 
 def test_the_held_cache_sees_weights_that_changed():
@@ -368,8 +419,9 @@ def test_from_a_yaml_of_the_command_line(tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-def test_fused_fp16_on_a_gpu_does_not_wait_for_the_device():
-    plugin = GreenMixedPrecision("fp16")
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_fused_step_on_a_gpu_does_not_wait_for_the_device(precision):
+    plugin = GreenMixedPrecision(precision)
 
     class Watch(pl.Callback):
         def on_train_batch_start(self, *_):
@@ -379,4 +431,4 @@ def test_fused_fp16_on_a_gpu_does_not_wait_for_the_device():
             torch.cuda.set_sync_debug_mode("default")
 
     fit(plugin, Lit("adamw-fused"), accelerator="gpu", devices=1, gradient_clip_val=0.05, callbacks=[Watch()])
-    assert plugin.precision == "16-mixed"
+    assert plugin.precision == NAMES[precision]

@@ -30,7 +30,17 @@ CASES = {
     "plateau of a training mean": (Case(schedule="train plateau", epochs=3), (2, 5, 8, 11)),
     "manual optimisation": (Case(manual=True), (2, 5, 8)),
     "sanity check": (Case(sanity=2), (2, 5)),
+    "stochastic weight averaging": (Case(average="swa", epochs=3), (2, 5, 8, 11, 13)),
+    "loader with a state of its own": (Case(data="stateful"), (2, 5, 8)),
+    "the same without a length": (Case(data="length-less stateful"), (2, 5, 8)),
+    "stream": (Case(data="stream"), (2, 5, 8)),
+    "stream without a length": (Case(data="length-less stream"), (2, 5, 8)),
+    "sampler without a length": (Case(data="length-less sampler"), (2, 5, 8)),
+    "object that yields batches": (Case(data="iterable"), (2, 5, 8)),
     "workers": (Case(workers=2), (2, 5, 8)),
+    "stream, workers": (Case(data="stream", workers=2), (2, 5)),
+    "stream without a length, workers": (Case(data="length-less stream", workers=2), (2, 8)),
+    "sampler without a length, workers": (Case(data="length-less sampler", workers=2), (2, 8)),
     "persistent workers": (Case(workers=2, persistent=True), (2, 5, 8)),
 }
 SLOW = {name for name, (case, _) in CASES.items() if case.workers}

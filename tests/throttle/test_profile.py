@@ -12,8 +12,7 @@ from lightning_green.throttle.control import ThrottleControl
 from lightning_green.throttle.profile import ThrottleProfile, half_width, least_energy
 from lightning_green.throttle.rapl_power_limit import RaplPowerLimit
 from lightning_green.throttle.thread_count import ThreadCount
-
-from .test_actuators import limits, packages
+from tests.throttle.trees import limits, packages
 
 
 class Device:
@@ -194,7 +193,7 @@ def test_modelled_power_gives_no_level(tmp_path):
     assert limits(folder) == [200.0, 150.0]
 
 
-@pytest.mark.parametrize("throttle", ["automatic", [], [3], 5.0])
+@pytest.mark.parametrize("throttle", [[], [3], 5.0])
 def test_wrong_throttles(throttle):
     with pytest.raises(TypeError):
         ThrottleControl(throttle)

@@ -67,6 +67,24 @@ def test_a_training_measures_its_levels_and_takes_the_one_of_least_energy(tmp_pa
 
 
 @pytest.mark.slow
+def test_the_planner_takes_what_was_measured(tmp_path):
+    limit = tree(tmp_path / "tree")
+    child = start(tmp_path, "plan")
+    told, _ = child.communicate(timeout=200)
+    assert child.returncode == 0, told
+    records = read_ledger(tmp_path / "run")
+    decisions = [record for record in records if record["event"] == "decision"]
+    (throttled,) = [record for record in records if record.get("state") == "throttled" and record["event"] == "state"]
+    assert decisions[0]["action"] == "run"  # while the levels were measured
+    (chosen,) = [record for record in decisions if record["action"] == "throttle"]
+    assert throttled["reason"] == chosen["reason"]
+    assert throttled["level"] == chosen["level"] == f"{throttled['power']:g}:{throttled['speed']:g}"
+    assert throttled["power"] < 0.95
+    assert chosen["saving"] == pytest.approx(1.0 - throttled["power"] / throttled["speed"], abs=0.02)
+    assert limit.read_text() == "200000000\n"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "number"), [("raise", None), ("", signal.SIGTERM), ("wait", signal.SIGKILL)])
 def test_every_end_of_a_throttled_training_restores(tmp_path, ending, number):
     limit = tree(tmp_path / "tree")

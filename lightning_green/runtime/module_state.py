@@ -1,0 +1,75 @@
+"""What a checkpoint of Lightning's leaves out of a module, and what one rank has and rank 0 does not."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+
+def _digest(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        plain = value.detach().cpu().contiguous()
+        content = plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+        content += f"{plain.dtype}{tuple(plain.shape)}".encode()
+    else:
+        content = pickle.dumps(value)
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def digests(pl_module: pl.LightningModule, callbacks: dict[str, Any]) -> dict[str, str]:
+    """Return a digest of every buffer and of every callback's state."""
+    found = {f"buffer {name}": _digest(buffer) for name, buffer in pl_module.named_buffers()}
+    return found | {f"callback {key}": _digest(state) for key, state in callbacks.items()}
+
+
+def differing(pl_module: pl.LightningModule, callbacks: dict[str, Any], reference: dict[str, str]) -> dict[str, Any]:
+    """Return the buffers and callback states whose digest is not the one in ``reference``."""
+    own = digests(pl_module, callbacks)
+    changed = {key for key, digest in own.items() if reference.get(key) != digest}
+    return {
+        "buffers": {
+            name: buffer.detach().cpu().clone()
+            for name, buffer in pl_module.named_buffers()
+            if f"buffer {name}" in changed
+        },
+        "callbacks": {key: state for key, state in callbacks.items() if f"callback {key}" in changed},
+    }
+
+
+def unsaved_buffers(pl_module: pl.LightningModule, before: dict[str, str]) -> dict[str, torch.Tensor]:
+    """Return the buffers that are not in the module's ``state_dict`` and have changed since ``before``."""
+    saved = set(pl_module.state_dict())
+    return {
+        name: buffer.detach().cpu().clone()
+        for name, buffer in pl_module.named_buffers()
+        if name not in saved and before.get(f"buffer {name}") != _digest(buffer)
+    }
+
+
+def set_buffers(pl_module: pl.LightningModule, saved: dict[str, torch.Tensor]) -> None:
+    """Set the buffers of those names; one that is not there any more is left out."""
+    buffers = dict(pl_module.named_buffers())
+    with torch.no_grad():
+        for name, value in saved.items():
+            if name in buffers and buffers[name].shape == value.shape:
+                buffers[name].copy_(value)
+
+
+def waiting_gradients(pl_module: pl.LightningModule) -> dict[str, torch.Tensor]:
+    """Return the gradients that a module with manual optimisation may be accumulating."""
+    if pl_module.automatic_optimization:  # its windows are finished before a state is taken
+        return {}
+    named = pl_module.named_parameters()
+    return {name: one.grad.detach().cpu().clone() for name, one in named if one.grad is not None}
+
+
+def set_gradients(pl_module: pl.LightningModule, saved: dict[str, torch.Tensor]) -> None:
+    """Set what :func:`waiting_gradients` returned."""
+    parameters = dict(pl_module.named_parameters())
+    for name, gradient in saved.items():
+        if name in parameters:
+            parameters[name].grad = gradient.to(parameters[name].device)

@@ -1,0 +1,163 @@
+"""A training on two ranks that a test stops, holds or kills.
+
+python ranks_script.py FOLDER STRATEGY
+
+STOP says how and when: ``exit@7``, ``SIGTERM@7:1`` (that signal to rank 1 in its batch 7), ``SIGKILL@7:1``, ``hold@7``
+(for HOLD seconds), ``hold-kill@7:1`` (rank 1 is killed while all are held). What each rank did goes to FOLDER.
+"""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchmetrics import MeanMetric
+
+from lightning_green import ExactResume
+
+FOLDER, STRATEGY = Path(sys.argv[1]), sys.argv[2]
+HOW, _, WHERE = os.environ.get("STOP", "").partition("@")
+AT, _, WHO = WHERE.partition(":")
+
+
+class Data(Dataset):
+    def __len__(self):
+        return 96
+
+    def __getitem__(self, index):
+        return index, torch.full((4,), float(index)) / 96 + 0.1 * torch.rand(4)
+
+
+class Model(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 1))
+        self.mean = MeanMetric()
+        self.register_buffer("seen", torch.zeros(()), persistent=False)
+        self.order = []
+
+    def training_step(self, batch, batch_idx):
+        ids, x = batch
+        self.seen += ids.sum()  # each rank its own
+        self.order.append([self.current_epoch, batch_idx, ids.tolist()])
+        loss = (self.net(x + 0.01 * torch.randn_like(x)).squeeze(1) - x.sum(1)).square().mean()
+        self.mean(loss.detach())
+        self.log("loss", loss, on_step=False, on_epoch=True)
+        self.log("mean", self.mean, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val", self.net(batch[1]).mean(), sync_dist=True)
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), 0.01)
+        total = self.trainer.estimated_stepping_batches
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=int(total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Stop(pl.Callback):
+    """Stop where STOP says, once a folder."""
+
+    def on_train_start(self, trainer, pl_module):
+        seed = 100 + trainer.global_rank  # the ranks' random states shall differ
+        torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
+        self.batches, self.done = 0, (FOLDER / "stopped").exists()
+        if trainer.global_rank == 0 and HOW in ("exit", "hold", "hold-kill") and not self.done:
+            trainer._lightning_green_fit.on_boundary.append(self.at_boundary)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.batches += 1
+        due = self.batches == int(AT or -1) and not self.done
+        if due and HOW.startswith("SIG") and trainer.global_rank == int(WHO):
+            (FOLDER / "stopped").touch()
+            os.kill(os.getpid(), getattr(signal, HOW))
+        if due and HOW == "raise" and trainer.global_rank == int(WHO):
+            (FOLDER / "stopped").touch()
+            raise ValueError("of the user's own")
+        if HOW == "hold-kill" and trainer.global_rank == int(WHO):
+            threading.Thread(target=self.die_when_held, daemon=True).start()
+
+    @staticmethod
+    def die_when_held():
+        while not (FOLDER / "held").exists():
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def at_boundary(self, point):
+        if self.batches < int(AT) or (FOLDER / "stopped").exists():
+            return
+        fit = self.trainer._lightning_green_fit
+        (FOLDER / "stopped").touch()
+        if HOW == "exit":
+            fit.leave(point, fit.run.clock.now() + timedelta(seconds=1), "as the test says")
+        else:
+            (FOLDER / "held").touch()
+            began, seconds = time.monotonic(), float(os.environ.get("HOLD", "5"))
+            while time.monotonic() - began < seconds and not fit.stop_requested():
+                time.sleep(0.2)
+            (FOLDER / "hold-over").touch()
+            fit.held_for(time.monotonic() - began)
+
+    def setup(self, trainer, pl_module, stage):
+        self.trainer = trainer
+
+    def on_train_end(self, trainer, pl_module):
+        digest = hashlib.sha256()
+        for value in [*pl_module.state_dict().values(), pl_module.seen]:
+            digest.update(value.numpy().tobytes())
+        for state in trainer.optimizers[0].state.values():
+            digest.update(state["exp_avg_sq"].numpy().tobytes())
+        FOLDER.joinpath(f"rank{trainer.global_rank}.json").write_text(
+            json.dumps(
+                {
+                    "weights": digest.hexdigest(),
+                    "random": [torch.rand(()).item(), float(np.random.rand()), random.random()],
+                    "logged": {k: v.item() for k, v in sorted(trainer.callback_metrics.items())},
+                    "last": pl_module.order[-3:],
+                    "first": pl_module.order[0],
+                    "batches": len(pl_module.order),
+                }
+            )
+        )
+
+
+def main():
+    pl.seed_everything(7, workers=True)
+    launched = "TORCHELASTIC_RUN_ID" in os.environ
+    strategy = DDPStrategy(
+        broadcast_buffers=False,  # batch norm's statistics drift apart
+        start_method="popen" if launched or STRATEGY == "ddp" else "spawn",
+        timeout=timedelta(seconds=float(os.environ.get("TIMEOUT", "120"))),
+    )
+    trainer = pl.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        devices=2,
+        strategy=strategy,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=FOLDER,
+        val_check_interval=0.5,
+        callbacks=[ExactResume(every=None), Stop()],
+    )
+    train = DataLoader(Data(), batch_size=4, shuffle=True, num_workers=int(os.environ.get("WORKERS", "0")))
+    trainer.fit(Model(), train, DataLoader(Data(), batch_size=32))
+
+
+if __name__ == "__main__":
+    main()

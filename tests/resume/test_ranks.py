@@ -1,0 +1,97 @@
+"""Two ranks, started by Lightning and by torchrun: each ends as the one of the training that never stopped."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_green.runtime.ledger import last_state_event, read_ledger
+from tests.helpers.processes import environment
+
+SCRIPT = Path(__file__).with_name("ranks_script.py")
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def start(folder, launcher="ddp", stop="", **variables):
+    line = [str(SCRIPT), str(folder), "spawn" if launcher == "ddp_spawn" else "ddp"]
+    if launcher == "torchrun":
+        run = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
+        line = run + line
+    variables |= {"LIGHTNING_GREEN_RUN_DIR": str(folder / "run"), "LIGHTNING_GREEN_RESUME": "1", "STOP": stop}
+    done = subprocess.run(
+        [sys.executable, *line],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def ended(folder):
+    ranks = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    return [{key: one[key] for key in ("weights", "random", "logged", "last")} for one in ranks]
+
+
+def ending(folder):
+    return last_state_event(read_ledger(folder / "run"))["event"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    code, output = start(folder)
+    assert code == 0, output
+    first, second = ended(folder)
+    assert first["weights"] != second["weights"]  # each rank has buffers of its own
+    assert first["random"] != second["random"]
+    return ended(folder)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "stop", "code", "last"),
+    [
+        ("ddp", "exit@7", 75, "paused"),
+        ("ddp_spawn", "exit@17", 0, "paused"),  # the code of the process that spawned the ranks
+        ("torchrun", "exit@7", 0, "paused"),
+        ("ddp", "SIGTERM@7:1", 0, "interrupted"),
+        ("ddp", "SIGINT@7:0", 1, "interrupted"),
+    ],
+)
+def test_a_stopped_run_ends_as_the_one_that_never_stopped(launcher, stop, code, last, uninterrupted, tmp_path):
+    assert start(tmp_path, launcher, stop)[0] == code
+    assert ending(tmp_path) == last
+    again, output = start(tmp_path, launcher)
+    assert again == 0, output
+    assert ended(tmp_path) == uninterrupted
+    first = json.loads((tmp_path / "rank1.json").read_text())["first"]
+    assert first[:2] == ([0, 7] if "@7" in stop else [1, 5])
+
+
+@pytest.mark.parametrize("stop", ["SIGKILL@7:1", "raise@7:1"])
+def test_the_loss_of_a_rank_ends_the_job(stop, tmp_path):
+    assert start(tmp_path, "ddp", stop)[0] != 0
+    assert ending(tmp_path) in ("started", "failed")
+
+
+def test_a_hold_longer_than_the_time_out_of_the_process_group(uninterrupted, tmp_path):
+    code, output = start(tmp_path, "ddp", "hold@7", HOLD="25", TIMEOUT="20")
+    assert code == 0, output
+    assert ended(tmp_path) == uninterrupted
+
+
+def test_a_rank_that_dies_while_all_are_held_ends_the_job_within_a_minute(tmp_path):
+    code, _ = start(tmp_path, "ddp", "hold-kill@7:1", HOLD="60")
+    assert code != 0
+    assert (tmp_path / "held").exists()
+    assert not (tmp_path / "hold-over").exists()
