@@ -18,9 +18,9 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_green.runtime import _lightning, loggers
+from lightning_green.runtime import _lightning, _lightning_logged, loggers
 
-FILES = [Path(module.__file__) for module in (_lightning, loggers)]
+FILES = [Path(module.__file__) for module in (_lightning, _lightning_logged, loggers)]
 OURS = {"_key", "_bound_", "_lightning_green_fit"}  # what these files keep for themselves
 
 # attribute -> the object that has it, in the middle of a training
@@ -114,7 +114,7 @@ UNPROMISED = {
     "a logged value has `has_reset`": lambda seen: seen["result"].has_reset,
     **{
         f"what is known about a logged value has `{name}`": lambda seen, name=name: getattr(seen["result"].meta, name)
-        for name in (*_lightning._META, "metric_attribute", "reduce_fx", "is_mean_reduction")
+        for name in (*_lightning_logged._META, "metric_attribute", "reduce_fx", "is_mean_reduction")
     },
 }
 
