@@ -273,6 +273,7 @@ class Run:
             here = sum(energy.joules for energy in energies.values())
             since_last = max(0.0, here - self._energy_at_last)
             metrics = energy_kwh(self.totals, self.phase, since_last)
+            metrics.pop("energy/other_kwh", None)  # a meter of the whole node: it is `energy/kwh` once more
             before, joules_before = self._power_from
             if monotonic - before > 1e-6:
                 metrics["energy/power_w"] = max(0.0, here - joules_before) / (monotonic - before)

@@ -50,6 +50,8 @@ PLACES = {
     "_batches_that_stepped": lambda seen: seen["trainer"].fit_loop.epoch_loop,
     "_combined_loader": lambda seen: seen["trainer"].fit_loop,
     "_data_fetcher": lambda seen: seen["trainer"].fit_loop,
+    "_on_before_fetch": lambda seen: seen["trainer"].fit_loop.epoch_loop,
+    "_on_after_fetch": lambda seen: seen["trainer"].fit_loop.epoch_loop,
     "_last_val_time": lambda seen: seen["trainer"],
     "_start_time": lambda seen: seen[Timer],
     "_end_time": lambda seen: seen[Timer],
