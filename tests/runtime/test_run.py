@@ -250,7 +250,7 @@ ALWAYS = {"energy/kwh", "carbon/state", "carbon/elapsed_hours", *(f"energy/{phas
     ("given", "names"),
     [
         ({"meter": None}, ALWAYS | {"energy/power_w"}),
-        ({}, ALWAYS | {"energy/power_w", "energy/other_kwh"}),
+        ({}, ALWAYS | {"energy/power_w"}),
         (
             {"meter": ConstantPowerMeter({"cpu": 100.0, "gpu": 200.0, "ram": 10.0}), "grid": 100.0},
             ALWAYS
@@ -259,7 +259,7 @@ ALWAYS = {"energy/kwh", "carbon/state", "carbon/elapsed_hours", *(f"energy/{phas
         ),
         (
             {"grid": FunctionSignal(lambda at: 100.0, kind="marginal/direct")},
-            ALWAYS | {"energy/power_w", "energy/other_kwh", "carbon/intensity_marginal", "carbon/gco2e_marginal"},
+            ALWAYS | {"energy/power_w", "carbon/intensity_marginal", "carbon/gco2e_marginal"},
         ),
     ],
     ids=["no meter", "no grid", "components", "marginal"],
