@@ -72,8 +72,6 @@ PLACES = {
         lambda seen: seen[StochasticWeightAveraging],
     ),
     "_accelerator_connector": lambda seen: seen["trainer"],
-    "_on_before_fetch": lambda seen: seen["trainer"].fit_loop.epoch_loop,
-    "_on_after_fetch": lambda seen: seen["trainer"].fit_loop.epoch_loop,
     "_iterator": lambda seen: seen["trainer"].fit_loop._combined_loader,
     "_consumed": lambda seen: iter(CombinedLoader([[1], [1, 2]], "max_size_cycle"))._iterator,
     "_version": lambda seen: seen[CSVLogger],
