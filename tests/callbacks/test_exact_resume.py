@@ -84,9 +84,17 @@ def test_stopped_and_continued_it_ends_with_the_same_weights(tmp_path, monkeypat
         ([ExactResume(every=None)], []),
         ([ExactResume(every="2h"), CarbonScheduler(checkpoint_every="1h")], [6, 12, 18]),
         ([CarbonScheduler(checkpoint_every="2h"), ExactResume(every="1h")], [6, 12, 18]),
+        ([ExactResume(every="1h"), CarbonScheduler(checkpoint_every="2h")], [6, 12, 18]),
         ([CarbonScheduler(checkpoint_every="2h"), ExactResume(every=None)], [12]),
     ],
-    ids=["every hour", "never", "the shorter of two", "the other way round", "the only one of two"],
+    ids=[
+        "every hour",
+        "never",
+        "the shorter of two",
+        "the other way round",
+        "the shorter one first",
+        "the only one of two",
+    ],
 )
 def test_how_often_it_saves(tmp_path, callbacks, steps):
     train(tmp_path, *callbacks)

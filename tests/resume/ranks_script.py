@@ -3,7 +3,8 @@
 python ranks_script.py FOLDER STRATEGY
 
 STOP says how and when: ``exit@7``, ``SIGTERM@7:1`` (that signal to rank 1 in its batch 7), ``SIGKILL@7:1``, ``hold@7``
-(for HOLD seconds), ``hold-kill@7:1`` (rank 1 is killed while all are held). GRID adds the tracker and the scheduler. What each rank did goes to FOLDER.
+(for HOLD seconds), ``hold-kill@7:1`` (rank 1 is killed while all are held).
+GRID adds the tracker and the scheduler. What each rank did goes to FOLDER.
 """
 
 import hashlib

@@ -115,10 +115,9 @@ def test_another_number_of_processes_is_refused_or_approximate(tmp_path):
 
 
 def test_two_ranks_wait_for_clean_electricity_and_come_back_by_themselves(uninterrupted, tmp_path):
-    line = green(
-        "run", "--run-dir", tmp_path / "run", "--clock", HALF_HOURS, "--", sys.executable, SCRIPT, tmp_path, "ddp"
-    )
-    code, told = run_to_the_end(line, tmp_path, GRID=write_trace(tmp_path / "trace.csv", two_windows()))
+    options = ("--run-dir", tmp_path / "run", "--clock", HALF_HOURS)
+    line = green("run", *options, "--", sys.executable, SCRIPT, tmp_path, "ddp")
+    code, told = run_to_the_end(line, tmp_path, 400, GRID=write_trace(tmp_path / "trace.csv", two_windows()))
     assert code == 0, told
     records = read_ledger(tmp_path / "run")
     assert [one["event"] for one in records if one["event"] in ("started", "paused", "finished")] == [
