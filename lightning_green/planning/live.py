@@ -15,7 +15,7 @@ from lightning_green.planning.plan import Plan
 from lightning_green.planning.planner import WAIT_WITHOUT_DEADLINE, plan
 
 SHORTEST = timedelta(hours=1)
-RECORDED = ("hold_power", "resume_cost", "min_saving")
+RECORDED = ("hold_power", "resume_cost", "min_saving", "delay_price")
 
 
 class Source(Protocol):

@@ -151,7 +151,7 @@ def test_before_a_planned_exit_the_device_is_as_it_was_found_and_the_levels_are_
     records = read_ledger(ledger.parent)
     (paused,) = [record for record in records if record["event"] == "paused"]
     assert (paused["power"], paused["state"]) == (1.0, "running")
-    assert paused["job"]["levels"] == ["1:1", f"{POWER:g}:{SPEED:g}"]
+    assert paused["job"]["levels"] == [[1.0, 1.0], [POWER, SPEED]]
     assert list(ledger.parent.glob("throttle.*")) == []
 
 
