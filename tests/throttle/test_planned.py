@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import CarbonScheduler, EmissionsTracker
+from lightning_green.planning import Level
 from lightning_green.runtime.clock import SimulatedClock
 from lightning_green.runtime.ledger import read_ledger
 from lightning_green.throttle.rapl_power_limit import RaplPowerLimit
@@ -151,7 +152,7 @@ def test_before_a_planned_exit_the_device_is_as_it_was_found_and_the_levels_are_
     records = read_ledger(ledger.parent)
     (paused,) = [record for record in records if record["event"] == "paused"]
     assert (paused["power"], paused["state"]) == (1.0, "running")
-    assert paused["job"]["levels"] == ["1:1", f"{POWER:g}:{SPEED:g}"]
+    assert [Level.parse(text) for text in paused["job"]["levels"]] == [Level(1.0, 1.0), Level(POWER, SPEED)]
     assert list(ledger.parent.glob("throttle.*")) == []
 
 
