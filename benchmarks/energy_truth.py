@@ -1,26 +1,52 @@
 """A known power curve through each meter: how far its total is from the truth, and what sampling costs.
 
-python benchmarks/energy_truth.py --json [--seconds 30]
+python benchmarks/energy_truth.py --json [--seconds 60]
 
-The curve is a sine over a base, with a counter that wraps around several times and a sensor that is silent for a while.
-What is measured is the code behind the sensor; the sensors' own errors are not in it. ``sampling_core_pct`` is the
-processor time of a thread that samples every ten seconds, in percent of one core.
+The curve is a sine over a base. It is shown by a driver library behind the real nvidia-ml-py (a card with a counter
+that does not answer for a while, and one without a counter), by a tree like RAPL's whose counter wraps around several
+times and is gone for a while, by a wall meter and by a Prometheus server over HTTP. codecarbon and carbontracker read
+the cards through their own code, where they are installed. What is measured is the code behind the sensor; the
+sensors' own errors are not in it. ``filled_in`` names the meters that label a part of their total as modelled; RAPL's
+counter is gone for longer than it takes to go round. ``sampling_core_pct`` is the processor time of samples that are
+taken every ten seconds, in percent of one core, of the dearest meter.
 """
 
 import argparse
+import contextlib
+import importlib.util
+import io
 import json
 import math
 import os
+import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlparse
 
-from lightning_green.energy.http_json import HttpJsonMeter
-from lightning_green.energy.rapl import RaplMeter
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from lightning_green.energy.carbontracker import CarbonTrackerMeter  # noqa: E402
+from lightning_green.energy.codecarbon import CodeCarbonMeter  # noqa: E402
+from lightning_green.energy.http_json import HttpJsonMeter  # noqa: E402
+from lightning_green.energy.meter import Component, Meter  # noqa: E402
+from lightning_green.energy.nvml import NvmlMeter  # noqa: E402
+from lightning_green.energy.prometheus import PrometheusMeter  # noqa: E402
+from lightning_green.energy.rapl import RaplMeter  # noqa: E402
+from tests.energy.fake_nvml import LOST, OK, Card, FakeDriver  # noqa: E402
 
 BASE, SWING, PERIOD = 200.0, 100.0, 7.0
+EVERY = "0.2s"
+DEFAULT_EVERY_SECONDS = 10.0
+BEGAN = time.monotonic()
+
+
+def now() -> float:
+    return time.monotonic() - BEGAN
 
 
 def power(at: float) -> float:
@@ -31,14 +57,56 @@ def energy(at: float) -> float:
     return BASE * at + SWING * PERIOD / 2 / math.pi * (1 - math.cos(2 * math.pi * at / PERIOD))
 
 
-class Plug(BaseHTTPRequestHandler):
-    """A wall meter."""
+class CurveCard(Card):
+    """A card that draws the curve; its counter goes on while it does not answer, as a real one's does."""
+
+    silent_from, silent_until = math.inf, math.inf
+
+    @property
+    def millijoules(self) -> int:
+        """What the counter shows, in mJ."""
+        return 5_000_000 + round(energy(now()) * 1e3)
+
+    @millijoules.setter
+    def millijoules(self, value: int) -> None:
+        """Leave the curve alone."""
+
+    @property
+    def milliwatts(self) -> int:
+        """The power in mW."""
+        return round(power(now()) * 1e3)
+
+    @milliwatts.setter
+    def milliwatts(self, value: int) -> None:
+        """Leave the curve alone."""
+
+    @property
+    def fault(self) -> int:
+        """What the driver answers with."""
+        return LOST if self.silent_from < now() < self.silent_until else OK
+
+    @fault.setter
+    def fault(self, value: int) -> None:
+        """Leave the outage alone."""
+
+
+class Sources(BaseHTTPRequestHandler):
+    """A wall meter, and a Prometheus server that has just scraped one."""
+
+    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Answer with the power and the energy now."""
-        at = time.monotonic() - self.server.began
-        data = json.dumps({"w": power(at), "j": energy(at)}).encode()
+        """Answer with the power or the energy now."""
+        at, address = now(), urlparse(self.path)
+        if address.path == "/api/v1/query":
+            value = power(at) if parse_qs(address.query)["query"] == ["node_power_watts"] else energy(at)
+            series = {"metric": {"instance": "node"}, "value": [time.time(), repr(value)]}
+            answer = {"status": "success", "data": {"resultType": "vector", "result": [series]}}
+        else:
+            answer = {"w": power(at), "j": energy(at)}
+        data = json.dumps(answer).encode()
         self.send_response(200)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -47,80 +115,133 @@ class Plug(BaseHTTPRequestHandler):
         """Print nothing."""
 
 
-def rapl(folder: Path, seconds: float, wraps_at: float) -> tuple[float, float]:
-    """Return the error in percent and the processor seconds of a sample."""
-    zone = folder / "intel-rapl:0"
-    zone.mkdir(parents=True)
-    (zone / "name").write_text("package-0\n")
-    (zone / "max_energy_range_uj").write_text(f"{round(wraps_at * 1e6)}\n")
-    counter, began = zone / "energy_uj", time.monotonic()
+class RaplTree:
+    """A package whose counter wraps around, and whose file is gone for a while."""
 
-    def show() -> float:
-        at = time.monotonic() - began
-        counter.write_text(f"{round(energy(at) % wraps_at * 1e6)}\n")
-        return at
+    def __init__(self, folder: Path, wraps_at: float, silent: tuple[float, float]) -> None:
+        self.folder, self._wraps_at, self._silent = folder, wraps_at, silent
+        zone = folder / "intel-rapl:0"
+        zone.mkdir(parents=True)
+        (zone / "name").write_text("package-0\n")
+        (zone / "max_energy_range_uj").write_text(f"{round(wraps_at * 1e6)}\n")
+        self._counter, self._next = zone / "energy_uj", zone / "next"
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+        self._put()
+        self._thread.start()
 
-    start = show()
-    meter = RaplMeter("1h", folder)
-    meter.start()
-    busy, samples, at = 0.0, 0, start
-    while at < seconds:
-        time.sleep(0.5)
-        if seconds / 3 < at < seconds / 2:
-            counter.unlink(missing_ok=True)  # silent
-            at = time.monotonic() - began
-        else:
-            at = show()
-        before = time.process_time()
+    def _put(self) -> None:
+        if self._silent[0] < now() < self._silent[1]:
+            self._counter.unlink(missing_ok=True)
+            return
+        self._next.write_text(f"{round(energy(now()) % self._wraps_at * 1e6)}\n")
+        self._next.replace(self._counter)  # a reader sees the old number or the new one
+
+    def _show(self) -> None:
+        while not self._stop.wait(0.005):
+            self._put()
+
+    def close(self) -> None:
+        """Stop counting."""
+        self._stop.set()
+        self._thread.join()
+
+
+@contextlib.contextmanager
+def fake_driver(folder: Path, cards: list[Card]) -> Iterator[None]:
+    """Put the driver where the library is loaded, and a tool in the path by which codecarbon knows a driver."""
+    FakeDriver(cards).install()
+    tool = folder / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nexit 0\n")
+    tool.chmod(0o755)
+    kept = dict(os.environ)
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    os.environ["CUDA_VISIBLE_DEVICES"] = "2"
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+
+
+def meters(url: str, tree: Path) -> dict[str, tuple[Meter, Component]]:
+    found: dict[str, tuple[Meter, Component]] = {
+        "nvml_counter": (NvmlMeter([0], EVERY), "gpu"),
+        "nvml_power": (NvmlMeter([1], EVERY), "gpu"),
+        "rapl": (RaplMeter(EVERY, tree), "cpu"),
+        "http_power": (HttpJsonMeter(url, "w", unit="W", every=EVERY), "other"),
+        "http_counter": (HttpJsonMeter(url, "j", unit="J", every=EVERY), "other"),
+        "prometheus_power": (PrometheusMeter(url, "node_power_watts", every=EVERY), "other"),
+        "prometheus_counter": (PrometheusMeter(url, "node_energy_joules", unit="J", every=EVERY), "other"),
+        "codecarbon": (CodeCarbonMeter(EVERY, gpu_ids=[2]), "gpu"),
+    }
+    if importlib.util.find_spec("carbontracker") is not None:
+        found["carbontracker"] = (CarbonTrackerMeter(EVERY, components="gpu"), "gpu")
+    else:
+        print("carbontracker is not installed and left out", file=sys.stderr)
+    return found
+
+
+def reading(meter: Meter, component: Component) -> tuple[float, float]:
+    """Return the time of a fresh sample and what it holds, in J."""
+    before = now()
+    meter.sample()
+    return (before + now()) / 2, meter.read()[component].joules
+
+
+def core_seconds(meter: Meter) -> float:
+    """Return the processor time of one sample in seconds; the meter's own thread is stopped for that long."""
+    samples = 50
+    before = time.thread_time()
+    for _ in range(samples):
         meter.sample()
-        busy, samples = busy + time.process_time() - before, samples + 1
-    at = show()
-    meter.close()
-    true = energy(at) - energy(start)
-    return 100 * abs(meter.read()["cpu"].joules - true) / true, busy / samples
-
-
-def wall(url: str, began: float, value: str, unit: str, seconds: float) -> float:
-    meter = HttpJsonMeter(url, value, unit=unit, every="0.2s")
-    before = time.monotonic()
-    meter.start()
-    start = (before + time.monotonic()) / 2 - began
-    time.sleep(seconds)
-    before = time.monotonic()
-    meter.close()
-    end = (before + time.monotonic()) / 2 - began
-    true = energy(end) - energy(start)
-    return 100 * abs(meter.read()["other"].joules - true) / true
+        time.sleep(0.06)  # codecarbon takes none within 50 ms of the last
+    return (time.thread_time() - before) / samples
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args()
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        os.environ.pop(name, None)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        ThreadingHTTPServer(("127.0.0.1", 0), Plug) as plug,
-    ):
-        plug.began = time.monotonic()
-        threading.Thread(target=plug.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{plug.server_port}"
-        error, sample = rapl(Path(folder), options.seconds, wraps_at=options.seconds * BASE / 1.5)
-        errors = {
-            "rapl_error_pct": error,
-            "http_power_error_pct": wall(url, plug.began, "w", "W", options.seconds),
-            "http_counter_error_pct": wall(url, plug.began, "j", "J", options.seconds),
-        }
-        plug.shutdown()
+    seconds = options.seconds
+    cards = [CurveCard("GPU-aa"), CurveCard("GPU-bb", has_counter=False), CurveCard("GPU-cc")]
+    with tempfile.TemporaryDirectory() as name, ThreadingHTTPServer(("127.0.0.1", 0), Sources) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        start = now() + 5.0  # codecarbon takes its time to look at the machine
+        silent = (start + seconds / 3, start + seconds / 2)
+        cards[0].silent_from, cards[0].silent_until = silent
+        tree = RaplTree(Path(name) / "powercap", seconds * BASE / 1.5, silent)
+        with fake_driver(Path(name), cards), contextlib.redirect_stdout(io.StringIO()):
+            used = meters(f"http://127.0.0.1:{server.server_port}", tree.folder)
+            for meter, _ in used.values():
+                meter.start()
+            time.sleep(max(0.0, start - now()))
+            first = {key: reading(meter, component) for key, (meter, component) in used.items()}
+            time.sleep(seconds)
+            last = {key: reading(meter, component) for key, (meter, component) in used.items()}
+            guessed = [key for key, (meter, part) in used.items() if meter.read()[part].quality != "measured"]
+            costs = {key: core_seconds(meter) for key, (meter, _) in used.items()}
+            for meter, _ in used.values():
+                meter.close()
+        tree.close()
+        server.shutdown()
+    errors = {}
+    for key in used:
+        (begin, before), (end, after) = first[key], last[key]
+        true = energy(end) - energy(begin)
+        errors[key] = 100 * abs(after - before - true) / true
     found = {
-        **errors,
+        **{f"{key}_error_pct": error for key, error in errors.items()},
         "max_error_pct": max(errors.values()),
-        "sampling_core_pct": 100 * sample / 10.0,
+        **{f"{key}_core_pct": 100 * cost / DEFAULT_EVERY_SECONDS for key, cost in costs.items()},
+        "sampling_core_pct": 100 * max(costs.values()) / DEFAULT_EVERY_SECONDS,
+        "filled_in": guessed,
         "n": len(errors),
     }
-    print(json.dumps(found) if options.json else "\n".join(f"{name}: {value:.4g}" for name, value in found.items()))
+    print(json.dumps(found) if options.json else "\n".join(f"{key}: {value}" for key, value in found.items()))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,8 @@ from lightning_green.grid.live import LiveSignal
 from lightning_green.grid.poller import Message
 from lightning_green.grid.transport import Limits
 from lightning_green.grid.watttime import WattTimeSignal
-from tests.servers.fake_grid import FAULTS, PASSWORD, TOKEN, USER, FakeGrid
+from tests.servers.fake_grid import PASSWORD, TOKEN, USER, FakeGrid
+from tests.servers.faults import FAULTS
 
 # each with another way to show a credential: a header, a log-in, none
 SOURCES = {

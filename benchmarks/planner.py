@@ -12,9 +12,10 @@ Figures of ``--json``:
     n                         plans behind each median
 
 With ``--json --backtest --data DIR`` (or LIGHTNING_GREEN_DATA) also ``backtest``: mean saving, share of the optimum and
-the worst zone for three jobs of 24 h in 48 h on every zone of DIR/carbon that has forecasts; about ten minutes.
+the worst zone for four jobs of 24 h in 48 h on every zone of DIR/carbon that has forecasts; about ten minutes.
 ``--table`` prints all of that as Markdown instead; it is the table of docs/planner.md. ``--choices`` tries other
-constants of the correction and other margins on the same zones, a run every sixth day. Everything runs on one core.
+constants of the correction and other margins on the same zones, a run every tenth day, and ``--starts`` other hours of
+the day, a run every fourth. Everything runs on one core.
 """
 
 from __future__ import annotations
@@ -35,17 +36,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from lightning_green.planning import Forecast, Job, Level, correction, plan, policies
-from lightning_green.planning.archive import Archive, read_archive
+from lightning_green.planning.archive import Archive, Scope, read_archive
 from lightning_green.planning.backtest import Backtest
 from lightning_green.planning.planner_policy import PlannerPolicy
 from lightning_green.planning.results import as_markdown, mean_of, zone_table
 
 START = datetime(2024, 5, 1, tzinfo=timezone.utc)
 LEVELS = (Level(1, 1), Level(0.9, 0.96), Level(0.78, 0.9), Level(0.65, 0.8), Level(0.5, 0.65))
+OTHERS = ("deferred_start", "lowest_slots", "threshold", "online", "planner_no_forecast", "static_throttle")
 JOBS = {
     "exit and hold, resume 0.1 h": Backtest(),
     "hold only at 20 %": Backtest(pauses=frozenset({"hold"}), resume_hours=0.0),
     "throttle 0.78:0.90, exit and hold, resume 0.1 h": Backtest(throttle=(Level(0.78, 0.9),)),
+    "direct intensities, exit and hold, resume 0.1 h": Backtest(),
 }
 
 
@@ -53,6 +56,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--choices", action="store_true", help="print what other constants would have saved")
+    parser.add_argument("--starts", action="store_true", help="print what runs save that begin at other hours")
     parser.add_argument("--backtest", action="store_true", help="add the backtest to the JSON object")
     parser.add_argument("--table", action="store_true", help="print the backtest as Markdown")
     parser.add_argument(
@@ -62,11 +66,13 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=30, help="plans behind each median")
     options = parser.parse_args()
     carbon = None if options.data is None else Path(options.data) / "carbon"
-    if (options.table or options.choices or options.backtest) and (carbon is None or not carbon.is_dir()):
+    shows = ((options.table, print_tables), (options.choices, print_choices), (options.starts, print_starts))
+    show = next((show for wanted, show in shows if wanted), None)
+    if (show or options.backtest) and (carbon is None or not carbon.is_dir()):
         print("That needs recorded grids: give --data DIR or LIGHTNING_GREEN_DATA.", file=sys.stderr)
         return 2
-    if options.table or options.choices:
-        (print_choices if options.choices else print_tables)(carbon)
+    if show:
+        show(carbon)
         return 0
     figures = {
         "plan_7d_5min_5levels_ms": round(plan_ms(7 * 24, 5, LEVELS, options.n), 2),
@@ -76,7 +82,7 @@ def main() -> int:
         "n": options.n,
     }
     if options.backtest:
-        figures["backtest"] = {name: brief(run_zones(test, carbon)) for name, test in JOBS.items()}
+        figures["backtest"] = {name: brief(run_zones(test, carbon, scope_of(name))) for name, test in JOBS.items()}
     print(json.dumps(figures) if options.json else json.dumps(figures, indent=2))
     return 0
 
@@ -216,30 +222,33 @@ def least_by_milp(job: Job, values: np.ndarray) -> float:
     return float(answer.fun)
 
 
-def run_zones(test: Backtest, carbon: Path) -> list:
+def scope_of(name: str) -> Scope:
+    """Return which intensities the job of that name is about."""
+    return "direct" if name.startswith("direct") else "lifecycle"
+
+
+def run_zones(test: Backtest, carbon: Path, scope: Scope = "lifecycle") -> list:
     """Return the results of every zone that has forecasts."""
     return [
         {"zone": name, "runs": len(test.starts(archive)), "policies": test.run(archive)}
-        for name, archive in zones(carbon)
+        for name, archive in zones(carbon, scope)
     ]
 
 
-def zones(carbon: Path) -> list[tuple[str, Archive]]:
+def zones(carbon: Path, scope: Scope = "lifecycle") -> list[tuple[str, Archive]]:
     """Return every zone that has forecasts."""
     pairs = [
         (carbon / f"{forecast.name.removesuffix('_96h.csv')}.csv", forecast)
         for forecast in sorted((carbon / "forecasts").glob("*_96h.csv"))
     ]
-    return [(archive.zone, archive) for archive in (read_archive(*pair) for pair in pairs)]
+    return [(archive.zone, archive) for archive in (read_archive(*pair, scope) for pair in pairs)]
 
 
 def brief(results: list) -> dict:
     """Return the figures that are asked for, of the results of some zones."""
     mean = mean_of(results)["policies"]
-    rivals = ("run_now", "deferred_start", "lowest_slots", "threshold", "online", "static_throttle",
-              "planner_no_forecast")  # fmt: skip
     ahead = [
-        max(row["policies"][name]["saving_pct"] for name in rivals if name in row["policies"])
+        max(row["policies"][name]["saving_pct"] for name in ("run_now", *OTHERS) if name in row["policies"])
         - row["policies"]["planner"]["saving_pct"]
         for row in results
     ]
@@ -255,9 +264,9 @@ def brief(results: list) -> dict:
 
 
 def print_tables(carbon: Path) -> None:
-    """Print a table of savings for each of the three jobs."""
+    """Print a table of savings for each of the jobs."""
     for name, test in JOBS.items():
-        results = run_zones(replace(test), carbon)
+        results = run_zones(test, carbon, scope_of(name))
         figures = brief(results)
         print(
             f"24 h of work in 48 h, {name} ({figures['runs']} runs, {figures['deadline_misses']} deadlines missed):\n"
@@ -270,18 +279,21 @@ def print_choices(carbon: Path) -> None:
     archives = [archive for _, archive in zones(carbon)]
     constants = {"as they are": {}, "bias of 14 days": {"BIAS_DAYS": 14}, "bias in full": {"BIAS_TRUST": 1.0},
                  "no bias": {"BIAS_TRUST": 0.0}, "prior of 10 days": {"PRIOR_DAYS": 10.0},
-                 "nothing learned": {"PRIOR_DAYS": 1e9}}  # fmt: skip
+                 "nothing learned": {"PRIOR_DAYS": 1e9}, "no share of history": {"MIX_DAYS": 1e9}}  # fmt: skip
     names = [archive.zone for archive in archives]
-    rows = [["exit, saving %", *names, "mean", "harm %"]]
-    for name, changes in constants.items():
-        usual = {key: getattr(correction, key) for key in changes}
-        for key, value in changes.items():
-            setattr(correction, key, value)
-        rows.append([name, *tried(JOBS["exit and hold, resume 0.1 h"], archives, {})])
-        for key, value in usual.items():
-            setattr(correction, key, value)
-    rows.append(["as published", *tried(JOBS["exit and hold, resume 0.1 h"], archives, {"correct": False})])
-    print(as_markdown(rows) + "\n", flush=True)
+    exits = JOBS["exit and hold, resume 0.1 h"]
+    for scope in ("lifecycle", "direct"):
+        these = archives if scope == "lifecycle" else [archive for _, archive in zones(carbon, "direct")]
+        rows = [[f"{scope}, exit, saving %", *names, "mean", "harm %"]]
+        for name, changes in constants.items():
+            usual = {key: getattr(correction, key) for key in changes}
+            for key, value in changes.items():
+                setattr(correction, key, value)
+            rows.append([name, *tried(exits, these, {})])
+            for key, value in usual.items():
+                setattr(correction, key, value)
+        rows.append(["as published", *tried(exits, these, {"correct": False})])
+        print(as_markdown(rows) + "\n", flush=True)
     for job in ("exit and hold, resume 0.1 h", "hold only at 20 %"):
         rows = [[f"{job}, saving %", *names, "mean", "harm %"]]
         rows += [
@@ -290,9 +302,23 @@ def print_choices(carbon: Path) -> None:
         print(as_markdown(rows) + "\n", flush=True)
 
 
+def print_starts(carbon: Path) -> None:
+    """Print the planner's saving, and the highest of the others, where runs begin at another hour of the day."""
+    rows = [["saving %: planner / best other", *(name for name, _ in zones(carbon))]]
+    for scope in ("lifecycle", "direct"):
+        for hour in (1, 20):
+            test, cells = Backtest(start_hour=hour, every_days=4), []
+            for _, archive in zones(carbon, scope):
+                found = {name: row["saving_pct"] for name, row in test.run(archive, ("planner", *OTHERS[:-1])).items()}
+                best = max(OTHERS[:-1], key=lambda name: found[name])
+                cells.append(f"{found['planner']:.2f} / {found[best]:.2f} {best}")
+            rows.append([f"{scope}, from {hour:02d}:00 UTC", *cells])
+    print(as_markdown(rows) + "\n", flush=True)
+
+
 def tried(test: Backtest, archives: list[Archive], options: dict) -> list[str]:
     """Return the planner's saving in each zone, the mean, and what the runs that did worse lost, of all emissions."""
-    test, savings, harms = replace(test, every_days=6), [], []
+    test, savings, harms = replace(test, every_days=10), [], []
     for archive in archives:
         policy, starts = PlannerPolicy(**options), test.starts(archive)
         made = [test.replay(archive, start, policy).attributed for start in starts]

@@ -51,7 +51,7 @@ class Pruning(Callback):
     :func:`~lightning_green.compression.load_pruned` reads a checkpoint with removed channels.
 
     Logged when masks change and at the end of each epoch: ``pruning/sparsity`` and ``pruning/sparsity/<parameter>``,
-    truly counted (channels: the fraction of the original parameters that is gone).
+    truly counted (channels: the fraction of the original parameters that is gone, and of each layer's channels).
 
     Args:
         target: Sparsity at the end, a fraction in [0, 1); or fractions by pattern (``{"encoder.*": 0.9}``; a
@@ -199,7 +199,7 @@ class Pruning(Callback):
         step = optimizer_steps(trainer)
         if self.criterion == "movement" and step <= self.span.end:
             self.masks.accumulate_movement(optimizer)
-        if self._is_due(step):
+        if self._is_due(step) and self.masks.can_update():  # else it is made up for at the next step
             lost = self.masks.update(self.span.progress(step))
             if trainer.world_size > 1:  # equal anyway as long as weights and gradients are; now by construction
                 self.masks.masked.masks = trainer.strategy.broadcast(self.masks.masked.masks)

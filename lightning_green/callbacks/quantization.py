@@ -22,7 +22,7 @@ from lightning_green.callbacks._compression import (
     refuse_sharded,
 )
 from lightning_green.callbacks.pruning import Pruning
-from lightning_green.compression._arguments import check_choice, check_positive_int
+from lightning_green.compression._arguments import check_choice, check_positive_int, check_weight_bits
 from lightning_green.compression.agreement import Agreement, agreement
 from lightning_green.compression.fake_quantize import ACTIVATIONS
 from lightning_green.compression.network import InputRecorder, TensorSpec, example_inputs, find_network, uncompiled
@@ -54,6 +54,8 @@ class QuantizationAwareTraining(Callback):
         model: Dotted path of the network. None for the only child with parameters.
         keep_float: Patterns of modules inside the network that stay in float.
         activation: ``"uint8"`` for ONNX Runtime and Inductor on x86, ``"int8"`` for XNNPACK (ExecuTorch).
+        weight_bits: 7 or 8. None for 7 with ``"uint8"``, which is right on every x86 processor, and 8 with ``"int8"``;
+            see :class:`~lightning_green.compression.QuantizedNetwork`.
         total_steps: Optimizer steps of the whole training, where the Trainer cannot tell (``max_epochs=-1``).
 
     Raises:
@@ -73,9 +75,11 @@ class QuantizationAwareTraining(Callback):
         model: str | None = None,
         keep_float: Sequence[str] = (),
         activation: str = "uint8",
+        weight_bits: int | None = None,
         total_steps: int | None = None,
     ) -> None:
         check_choice("activation", activation, ACTIVATIONS)
+        check_weight_bits(weight_bits)
         if total_steps is not None:
             check_positive_int("total_steps", total_steps)
         if isinstance(keep_float, str):
@@ -84,7 +88,7 @@ class QuantizationAwareTraining(Callback):
         if self.begin.in_epochs == self.freeze.in_epochs and self.freeze.value < self.begin.value:
             raise ValueError(f"`freeze` should not come before `begin` ({begin!r}), got {freeze!r}.")
         self.model, self.keep_float, self.activation = model, tuple(keep_float), activation
-        self.total_steps = total_steps
+        self.weight_bits, self.total_steps = weight_bits, total_steps
         self.quantized: QuantizedNetwork | None = None
         self._module: weakref.ref[pl.LightningModule] | None = None
         self._inputs: list[TensorSpec] | None = None
@@ -245,7 +249,7 @@ class QuantizationAwareTraining(Callback):
         assert self._inputs is not None
         device = next(network.parameters()).device
         return QuantizedNetwork(
-            network, example_inputs(self._inputs, device, batch=2), self.keep_float, self.activation
+            network, example_inputs(self._inputs, device, batch=2), self.keep_float, self.activation, self.weight_bits
         )
 
     def _seen_inputs(self) -> list[TensorSpec] | None:

@@ -49,6 +49,9 @@ def backtest(
     forecasts = forecast or []
     if forecasts and len(forecasts) != len(actual):
         _fail(f"Give one --forecast for each --actual, or none: got {len(actual)} and {len(forecasts)}.")
+    pauses = frozenset(name.strip() for name in modes.split(",") if name.strip())
+    if not pauses:
+        _fail(f"--modes should name exit, hold or both, such as exit,hold; got {modes!r}.")
     results: list[ZoneResult] = []
     try:
         test = Backtest(
@@ -60,7 +63,7 @@ def backtest(
             start_hour=start_hour,
             every_days=every_days,
             lag_hours=lag_hours,
-            pauses=frozenset(name.strip() for name in modes.split(",") if name.strip()),
+            pauses=pauses,
         )
         for index, path in enumerate(actual):
             archive = read_archive(path, forecasts[index] if forecasts else None, cast(Scope, kind))

@@ -35,6 +35,12 @@ def check_positive_int(name: str, value: int) -> None:
         raise ValueError(f"`{name}` should be an integer of at least 1, got {value!r}.")
 
 
+def check_weight_bits(value: int | None) -> None:
+    """Raise a ``ValueError`` unless ``value`` is 7, 8 or None."""
+    if value not in (None, 7, 8) or isinstance(value, bool):
+        raise ValueError(f"`weight_bits` should be 7, 8 or None, got {value!r}.")
+
+
 def matching(name: str, patterns: Sequence[str], candidates: Sequence[str]) -> set[str]:
     """Return the candidates that a pattern matches: itself, a module that contains it, or a shell pattern.
 

@@ -13,7 +13,7 @@ from torch.ao.quantization.fx import _decomposed  # noqa: F401 - registers `quan
 from torch.fx import Graph, GraphModule, Node
 
 from lightning_green.compression.exported import export_graph
-from lightning_green.compression.fake_quantize import WEIGHT_MAX, weight_scales
+from lightning_green.compression.fake_quantize import weight_limit, weight_scales
 from lightning_green.compression.rounding_points import LINEAR, find_rounding_points
 
 # ONNX Runtime stores a bias in int32 with the step `input scale * weight scale`; beyond this many steps it overflows.
@@ -45,7 +45,11 @@ class Rounding:
 
 
 def to_int8(
-    network: nn.Module, inputs: tuple[Tensor, ...], roundings: Mapping[str, Rounding], keep_float: Sequence[str] = ()
+    network: nn.Module,
+    inputs: tuple[Tensor, ...],
+    roundings: Mapping[str, Rounding],
+    keep_float: Sequence[str] = (),
+    weight_bits: int = 8,
 ) -> GraphModule:
     """Return the network's evaluation graph with integers between its operations and int8 weights.
 
@@ -58,6 +62,7 @@ def to_int8(
         roundings: The rounding of each value, by the keys of
             :func:`~lightning_green.compression.rounding_points.find_rounding_points`.
         keep_float: Patterns of modules that stay in float; the same as when the roundings were found.
+        weight_bits: Bits of the integers of weights, which are stored in int8.
 
     """
     source = export_graph(network, inputs, training=False)
@@ -67,7 +72,7 @@ def to_int8(
         read = operation.args[0]
         assert isinstance(read, Node)
         norm = points.norms.get(operation)
-        _store_weight(source, operation, norm, roundings[keys[read]])
+        _store_weight(source, operation, norm, roundings[keys[read]], weight_limit(weight_bits))
         if norm is not None:
             norm.replace_all_uses_with(operation)
             if norm in keys:
@@ -102,7 +107,7 @@ class _Constants(nn.Module):
             node.target = names[node.target]
 
 
-def _store_weight(source: GraphModule, operation: Node, norm: Node | None, reading: Rounding) -> None:
+def _store_weight(source: GraphModule, operation: Node, norm: Node | None, reading: Rounding, limit: int) -> None:
     """Replace a float weight, its bias and its batch norm by an int8 weight, a scale per channel and a bias."""
     weight = _value(source, operation.args[1])
     assert weight is not None
@@ -111,7 +116,7 @@ def _store_weight(source: GraphModule, operation: Node, norm: Node | None, readi
     if norm is not None:
         factor, shift = _norm_as_line(source, norm)
     new_bias = shift if bias is None else bias * factor + shift
-    integers, scale = _fold(weight, factor, new_bias.abs() / (reading.scale * _BIAS_STEPS))
+    integers, scale = _fold(weight, factor, new_bias.abs() / (reading.scale * _BIAS_STEPS), limit)
     zero = torch.zeros(len(scale), dtype=torch.int64)
     with source.graph.inserting_before(operation):
         rounded = _stored_per_channel(source, f"{operation.name}_weight", integers.to(torch.int8), scale, zero)
@@ -126,14 +131,14 @@ def _store_weight(source: GraphModule, operation: Node, norm: Node | None, readi
     operation.args = (operation.args[0], rounded, bias_node, *operation.args[3:])
 
 
-def _fold(weight: Tensor, factor: Tensor, smallest: Tensor) -> tuple[Tensor, Tensor]:
+def _fold(weight: Tensor, factor: Tensor, smallest: Tensor, limit: int) -> tuple[Tensor, Tensor]:
     """Return the integers of a weight times a factor per channel, and their scales, none below ``smallest``.
 
     A factor multiplies the scale and leaves the integers as they were in training, but for its sign.
     """
     column = (-1, *[1] * (weight.dim() - 1))
-    scale = weight_scales(weight)
-    integers = torch.round(weight / scale.view(column)).clamp(-WEIGHT_MAX, WEIGHT_MAX) * factor.sign().view(column)
+    scale = weight_scales(weight, limit)
+    integers = torch.round(weight / scale.view(column)).clamp(-limit, limit) * factor.sign().view(column)
     folded = scale * factor.abs()
     wanted = torch.maximum(folded, smallest).clamp(min=_SMALLEST_SCALE)
     coarser = torch.round(integers * (folded / wanted).view(column))
@@ -142,7 +147,7 @@ def _fold(weight: Tensor, factor: Tensor, smallest: Tensor) -> tuple[Tensor, Ten
 
 def _stored_per_channel(source: GraphModule, name: str, integers: Tensor, scale: Tensor, zero: Tensor) -> Node:
     limits = torch.iinfo(integers.dtype)
-    low, high = (-WEIGHT_MAX, WEIGHT_MAX) if integers.dtype is torch.int8 else (limits.min, limits.max)
+    low, high = (-127, 127) if integers.dtype is torch.int8 else (limits.min, limits.max)
     nodes = [
         _constant(source, f"{name}{ending}", tensor)
         for ending, tensor in (("", integers), ("_scale", scale), ("_zero", zero))

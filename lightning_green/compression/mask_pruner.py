@@ -109,8 +109,17 @@ class MaskPruner:
         if optimizer is not None:
             self.masked.apply_to_state(optimizer)
 
+    def can_update(self) -> bool:
+        """Return whether what the criterion reads is there: gradients that an overflow in fp16 has spoilt are not."""
+        if self.criterion not in ("gradient", "rigl"):
+            return True
+        return _finite([p.grad for p in self.masked.parameters.values() if p.grad is not None])
+
     def accumulate_movement(self, optimizer: Optimizer) -> None:
-        """Add one step's movement to the scores of the parameters that ``optimizer`` updates."""
+        """Add one step's movement to the scores of the parameters that ``optimizer`` updates.
+
+        A step whose gradients are not finite (an overflow in fp16, which the loss scaler skips) adds nothing.
+        """
         own = {id(p) for group in optimizer.param_groups for p in group["params"]}
         scores, weights, gradients = [], [], []
         for name, parameter in self.masked.parameters.items():
@@ -122,7 +131,7 @@ class MaskPruner:
                 scores.append(score)
                 weights.append(parameter.detach().float())
                 gradients.append(parameter.grad.detach().float())
-        if scores:
+        if scores and _finite(gradients):
             accumulate_movement_(scores, weights, gradients)
 
     def sparsity(self) -> dict[str, float]:
@@ -185,6 +194,11 @@ def _by_pattern(
             )
         targets.update(dict.fromkeys(hits, value))
     return {name: p for name, p in parameters.items() if name in targets}, targets
+
+
+def _finite(tensors: list[Tensor]) -> bool:
+    """Return whether every number is finite; one look at the device for all of them."""
+    return not tensors or bool(torch.isfinite(torch.stack(torch._foreach_norm(tensors, float("inf")))).all())
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

@@ -8,12 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node
-from typing_extensions import override
+from torch.fx import GraphModule
 
-from lightning_green.compression._arguments import check_choice
-from lightning_green.compression.exported import export_graph, is_inside
-from lightning_green.compression.fake_quantize import ACTIVATIONS, ActivationFakeQuantize, WeightFakeQuantize
+from lightning_green.compression._arguments import check_choice, check_weight_bits
+from lightning_green.compression.exported import export_graph
+from lightning_green.compression.fake_quantize import (
+    ACTIVATIONS,
+    WEIGHT_BITS,
+    ActivationFakeQuantize,
+    WeightFakeQuantize,
+)
+from lightning_green.compression.graph_hooks import call_hooks, replace_uses
 from lightning_green.compression.int8 import Rounding, to_int8
 from lightning_green.compression.rounding_points import RoundingPoints, find_rounding_points
 
@@ -35,6 +40,8 @@ class QuantizedNetwork:
         inputs: What it is called with, at least two samples along dimension 0; their number may vary afterwards.
         keep_float: Patterns of modules that stay in float.
         activation: ``"uint8"`` for ONNX Runtime and Inductor on x86, ``"int8"`` for XNNPACK (ExecuTorch).
+        weight_bits: 7 or 8. None for 7 with ``"uint8"``, which is right on every x86 processor, and 8 with ``"int8"``.
+            Eight are a little finer, but only processors with VNNI compute with them and ``"uint8"`` without overflow.
 
     Raises:
         ValueError: If the network cannot be exported, a pattern matches nothing, or training and evaluation do
@@ -48,8 +55,11 @@ class QuantizedNetwork:
         inputs: tuple[Tensor, ...],
         keep_float: Sequence[str] = (),
         activation: str = "uint8",
+        weight_bits: int | None = None,
     ) -> None:
         check_choice("activation", activation, ACTIVATIONS)
+        check_weight_bits(weight_bits)
+        self.weight_bits = weight_bits or WEIGHT_BITS[activation]
         self.network = network
         with torch.inference_mode(False):
             self.inputs = tuple(tensor.detach().clone() for tensor in inputs)
@@ -66,8 +76,8 @@ class QuantizedNetwork:
             )
         self.roundings = {key: ActivationFakeQuantize(activation) for key in points[0].values}
         for graph, chosen in zip(self._graphs.values(), points, strict=True):
-            _insert(graph, chosen, self.roundings)
-            _call_hooks(graph, network)
+            _insert(graph, chosen, self.roundings, self.weight_bits)
+            call_hooks(graph, network)
 
     def run(self, *inputs: Tensor, training: bool = True, observe: bool | None = None) -> Any:
         """Return the network's output in fake quantisation.
@@ -91,7 +101,7 @@ class QuantizedNetwork:
         """Hold the network's tensors again; after a move to another device its buffers are other objects."""
         for graph in self._graphs.values():
             for path, module in graph.named_modules():
-                if path.startswith(("round_", "hooks_")):
+                if path.startswith(("round_", "hooks_", "before_")):
                     continue
                 for own in (module._parameters, module._buffers):
                     for name in own:
@@ -110,7 +120,7 @@ class QuantizedNetwork:
         for key, rounding in self.roundings.items():
             scale, zero_point = rounding.quantization_parameters()
             ranges[key] = Rounding(scale.item(), int(zero_point.item()), rounding.quant_min, rounding.quant_max)
-        return to_int8(network, inputs, ranges, self.keep_float)
+        return to_int8(network, inputs, ranges, self.keep_float, self.weight_bits)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the observed ranges."""
@@ -137,6 +147,7 @@ def quantize(
     batches: Iterable[tuple[Tensor, ...] | Tensor],
     keep_float: Sequence[str] = (),
     activation: str = "uint8",
+    weight_bits: int | None = None,
 ) -> GraphModule:
     """Quantise a trained network without training it further.
 
@@ -149,6 +160,7 @@ def quantize(
         batches: What it is called with, of at least two samples each: a few hundred samples tell the ranges.
         keep_float: Patterns of modules that stay in float.
         activation: As in :class:`QuantizedNetwork`.
+        weight_bits: As in :class:`QuantizedNetwork`.
 
     Returns:
         The model in int8, on the CPU.
@@ -161,7 +173,7 @@ def quantize(
     for batch in batches:
         inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)
         if quantized is None:
-            quantized = QuantizedNetwork(network, inputs, keep_float, activation)
+            quantized = QuantizedNetwork(network, inputs, keep_float, activation, weight_bits)
         with torch.no_grad():
             quantized.run(*inputs, training=False, observe=True)
     if quantized is None:
@@ -169,9 +181,11 @@ def quantize(
     return quantized.convert()
 
 
-def _insert(graph_module: GraphModule, points: RoundingPoints, roundings: Mapping[str, nn.Module]) -> None:
+def _insert(
+    graph_module: GraphModule, points: RoundingPoints, roundings: Mapping[str, nn.Module], weight_bits: int
+) -> None:
     graph = graph_module.graph
-    graph_module.add_submodule("round_weight", WeightFakeQuantize())
+    graph_module.add_submodule("round_weight", WeightFakeQuantize(weight_bits))
     for operation in points.weights.values():
         with graph.inserting_before(operation):
             rounded = graph.call_module("round_weight", (operation.args[1],))
@@ -180,50 +194,7 @@ def _insert(graph_module: GraphModule, points: RoundingPoints, roundings: Mappin
         graph_module.add_submodule(f"round_{key}", roundings[key])
         with graph.inserting_after(node):
             rounded = graph.call_module(f"round_{key}", (node,))
-        _replace_uses(node, rounded)
-    graph.lint()
-    graph_module.recompile()
-
-
-def _replace_uses(node: Node, by: Node) -> None:
-    node.replace_all_uses_with(by, delete_user_cb=lambda user: user is not by)
-
-
-class _HookCaller(nn.Module):
-    """Calls the forward hooks of a module that the graph has taken apart."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self._of = [module]  # in a list, so that it is no submodule
-
-    @override
-    def forward(self, output: Tensor) -> Tensor:
-        module = self._of[0]
-        for key, hook in module._forward_hooks.items():
-            if key in module._forward_hooks_with_kwargs:
-                hook(module, (), {}, output)
-            else:
-                hook(module, (), output)
-        return output
-
-
-def _call_hooks(graph_module: GraphModule, network: nn.Module) -> None:
-    """Keep the forward hooks of submodules alive: hints for distillation are read through them."""
-    graph = graph_module.graph
-    for number, (path, module) in enumerate(network.named_modules()):
-        if not path or not module._forward_hooks:
-            continue
-        inside = [n for n in graph.nodes if n.op == "call_function" and is_inside(n, path)]
-        if not inside:
-            continue
-        last = inside[-1]
-        user = next(iter(last.users), None)
-        if user is not None and str(user.target).startswith("round_value"):
-            last = user
-        graph_module.add_submodule(f"hooks_{number}", _HookCaller(module))
-        with graph.inserting_after(last):
-            watched = graph.call_module(f"hooks_{number}", (last,))
-        _replace_uses(last, watched)
+        replace_uses(node, rounded)
     graph.lint()
     graph_module.recompile()
 

@@ -12,12 +12,12 @@ from typing import Any, cast
 
 from typing_extensions import override
 
-from lightning_green.durations import parse_duration
-from lightning_green.energy.meter import Component, Energy, Meter, Quality
-from lightning_green.energy.sampler import Sampler
+from lightning_green.energy.counter import PowerIntegral
+from lightning_green.energy.meter import Component, Quality
+from lightning_green.energy.sampled import SampledMeter
 
 
-class CarbonTrackerMeter(Meter):
+class CarbonTrackerMeter(SampledMeter):
     """CPU and GPU energy of this node from carbontracker's power readings (extra ``carbontracker``).
 
     Only carbontracker's components are used: they read power. Its tracker is not: that one looks its place up in the
@@ -61,9 +61,6 @@ class CarbonTrackerMeter(Meter):
         sim_gpu_watts: float | None = None,
         sim_gpu_util: float | None = None,
     ) -> None:
-        self.every = parse_duration(every, "every")
-        if self.every < timedelta(seconds=0.1):
-            raise ValueError(f"`every` should be a tenth of a second or more, got {every!r}.")
         names = components.replace(" ", "").lower().split(",")
         if not set(names) <= {"all", "gpu", "cpu"}:
             raise ValueError(f'`components` should be "all", "gpu", "cpu" or "gpu,cpu", got {components!r}.')
@@ -81,70 +78,34 @@ class CarbonTrackerMeter(Meter):
             "sim_gpu_watts": sim_gpu_watts,
             "sim_gpu_util": sim_gpu_util,
         }
-        self._reset()
-
-    def _reset(self) -> None:
-        self._sources: dict[Component, Any] = {}
-        self._quality: dict[Component, Quality] = {}
-        self._last: dict[Component, tuple[float, float]] = {}
-        self._values: dict[Component, Energy] = {}
-        self._sampler: Sampler | None = None
-        self._closed = False
-        self.problem: str | None = None
+        super().__init__(every)
 
     @override
-    def start(self) -> None:
-        if self._sampler is not None or self._closed:
-            return
-        self._find_components()
-        self._values = {name: Energy(0.0, quality) for name, quality in self._quality.items()}
+    def _reset(self) -> None:
+        super()._reset()
+        self._sources: dict[Component, Any] = {}
+        self._integrals: dict[Component, PowerIntegral] = {}
+
+    @override
+    def _open(self) -> dict[Component, Quality]:
+        found = self._find_components()
         if not self._sources:
             self.problem = self.problem or "carbontracker found no device that it can read, so there is no energy."
-            return
-        self._sampler = Sampler(self._sample, self.every.total_seconds(), "lightning-green carbontracker")
-        self._sampler.now()
-        self._sampler.start()
+        self._advance()
+        return found
 
     @override
-    def read(self) -> dict[Component, Energy]:
-        return dict(self._values)
-
-    @override
-    def sample(self) -> None:
-        if self._sampler is not None:
-            self._sampler.now()
-
-    @override
-    def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        if self._sampler is not None:
-            self._sampler.now()
-            self._sampler.stop()
+    def _shut(self) -> None:
         for source in self._sources.values():
             with contextlib.suppress(*_sensor_errors()):
                 source.shutdown()
         self._sources = {}
 
-    @override
-    def describe(self) -> str:
-        parts = ", ".join(f"{name} {quality}" for name, quality in sorted(self._quality.items()))
-        return f"carbontracker ({parts or 'not started'})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        # sensors and threads belong to their process; a copy of the meter starts afresh
-        return {"every": self.every, "components": self.components, "simulated": self.simulated}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset()
-
-    def _find_components(self) -> None:
-        component = _import_component()
+    def _find_components(self) -> dict[Component, Quality]:
+        component, qualities = _import_component(), dict[Component, Quality]()
         for part in self.components:
             name = cast("Component", part)
-            self._quality[name] = "unavailable"
+            qualities[name] = "unavailable"
             # some of its handlers print on the way; a training's output is not the place
             with contextlib.redirect_stdout(io.StringIO()):
                 try:
@@ -158,26 +119,25 @@ class CarbonTrackerMeter(Meter):
                     continue
             kind = type(found.handler).__name__
             self._sources[name] = found
-            self._quality[name] = "modelled" if kind.startswith(("Generic", "Simulated")) else "measured"
+            qualities[name] = "modelled" if kind.startswith(("Generic", "Simulated")) else "measured"
+        return qualities
 
-    def _sample(self) -> None:
-        values = dict(self._values)
+    @override
+    def _advance(self) -> dict[Component, float]:
+        joules: dict[Component, float] = {}
         for name, source in self._sources.items():
             begin = time.monotonic()
             try:
                 power = math.fsum(float(watts) for watts in source.handler.power_usage())
             except _sensor_errors() as error:
                 self.problem = f"carbontracker cannot read the {name}: {_say(error)}; its energy stays where it is."
-                self._last.pop(name, None)
+                self._integrals.pop(name, None)
                 continue
-            # RAPL's reading is a mean over a second that it sleeps; it holds for the middle of that second
-            at = (begin + time.monotonic()) / 2
-            if name in self._last and math.isfinite(power) and power >= 0:
-                before, power_before = self._last[name]
-                joules = (power + power_before) / 2 * max(0.0, at - before)
-                values[name] = Energy(values[name].joules + joules, self._quality[name])
-            self._last[name] = (at, power)
-        self._values = values  # one assignment: a reader sees the old values or the new ones
+            if math.isfinite(power) and power >= 0.0:
+                # RAPL's reading is a mean over a second that it sleeps; it holds for the middle of that second
+                at = (begin + time.monotonic()) / 2
+                joules[name] = self._integrals.setdefault(name, PowerIntegral(math.inf)).add(at, power).joules
+        return joules
 
 
 class _Quiet:

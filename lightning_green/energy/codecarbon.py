@@ -10,9 +10,8 @@ from typing import Any
 
 from typing_extensions import override
 
-from lightning_green.durations import parse_duration
-from lightning_green.energy.meter import Component, Energy, Meter, Quality
-from lightning_green.energy.sampler import Sampler
+from lightning_green.energy.meter import Component, Quality
+from lightning_green.energy.sampled import SampledMeter
 
 _JOULES_PER_KWH = 3.6e6
 _NEVER = 1e8  # seconds; longer than any run, shorter than the longest wait that a threading.Timer takes
@@ -20,7 +19,7 @@ _NEVER = 1e8  # seconds; longer than any run, shorter than the longest wait that
 _MEASURING_CPUS = ("intel_rapl", "intel_power_gadget", "windows_emi")
 
 
-class CodeCarbonMeter(Meter):
+class CodeCarbonMeter(SampledMeter):
     """CPU, GPU and RAM energy of this node, from codecarbon's offline tracker.
 
     The GPU is measured by its own counter (NVML, AMD SMI), the CPU by RAPL where its files can be read and by
@@ -47,57 +46,15 @@ class CodeCarbonMeter(Meter):
     name = "codecarbon"
 
     def __init__(self, every: str | timedelta = "10s", gpu_ids: list[int] | list[str] | None = None) -> None:
-        self.every = parse_duration(every, "every")
-        if self.every < timedelta(seconds=0.1):
-            raise ValueError(f"`every` should be a tenth of a second or more, got {every!r}.")
         self.gpu_ids = None if gpu_ids is None else [str(gpu) for gpu in gpu_ids]
-        self._reset()
+        super().__init__(every)
 
+    @override
     def _reset(self) -> None:
+        super()._reset()
         self._tracker: Any = None
-        self._sampler: Sampler | None = None
         self._total: Any = None  # what codecarbon last told our handler
-        self._fresh = False
-        self._quality: dict[Component, Quality] = {}
-        self._values: dict[Component, Energy] = {}
-        self._closed = False
-        self.problem: str | None = None
-
-    @override
-    def start(self) -> None:
-        if self._values or self._closed:
-            return
-        self._tracker = self._build_tracker()
-        self._tracker.start()  # it never raises: what went wrong shows in the first sample
-        self._quality = _qualities(self._tracker)
-        self._sampler = Sampler(self._sample, self.every.total_seconds(), "lightning-green codecarbon")
-        self._sampler.now()
-        if self._values:
-            self._sampler.start()
-        else:
-            self._sampler = self._tracker = None
-            self.problem = "codecarbon could not start, so there is no energy; its own logger says why at level DEBUG."
-            self._values = {name: Energy(0.0, "unavailable") for name in ("cpu", "gpu", "ram")}
-
-    @override
-    def read(self) -> dict[Component, Energy]:
-        return dict(self._values)
-
-    @override
-    def sample(self) -> None:
-        if self._sampler is not None:
-            self._sampler.now()
-
-    @override
-    def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        if self._sampler is not None:
-            self._sampler.now()
-            self._sampler.stop()
-            self._tracker.stop()
-        self._sampler = self._tracker = None
+        self._taken: dict[Component, float] = {}
 
     @override
     def bind_gpus(self, gpus: Sequence[str]) -> None:
@@ -105,17 +62,34 @@ class CodeCarbonMeter(Meter):
             self.gpu_ids = [str(gpu) for gpu in gpus]
 
     @override
-    def describe(self) -> str:
-        parts = ", ".join(f"{name} {quality}" for name, quality in sorted(self._quality.items()))
-        return f"codecarbon ({parts or 'not started'})"
+    def _open(self) -> dict[Component, Quality]:
+        self._tracker = self._build_tracker()
+        self._tracker.start()  # it never raises: what went wrong shows in the first sample
+        self._quality = _qualities(self._tracker)
+        self._advance()
+        if self._taken:
+            return self._quality
+        self._tracker = None
+        self.problem = "codecarbon could not start, so there is no energy; its own logger says why at level DEBUG."
+        return dict.fromkeys(("cpu", "gpu", "ram"), "unavailable")
 
-    def __getstate__(self) -> dict[str, Any]:
-        # a tracker holds locks and threads; a copy of the meter starts afresh
-        return {"every": self.every, "gpu_ids": self.gpu_ids}
+    @override
+    def _advance(self) -> dict[Component, float]:
+        self._total = None
+        self._tracker.flush()
+        if self._total is None:
+            if self._taken:
+                self.problem = "codecarbon could not take a sample; its energy stays at the last value."
+            return {}
+        total, before = self._total, self._taken
+        kwh: dict[Component, float] = {"cpu": total.cpu_energy, "gpu": total.gpu_energy, "ram": total.ram_energy}
+        self._taken = {name: max(before.get(name, 0.0), kwh[name] * _JOULES_PER_KWH) for name in self._quality}
+        return {name: joules - before.get(name, 0.0) for name, joules in self._taken.items()}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset()
+    @override
+    def _shut(self) -> None:
+        self._tracker.stop()
+        self._tracker = None
 
     def _build_tracker(self) -> Any:
         # codecarbon logs at INFO from its first line on, before its own log_level is read
@@ -130,7 +104,7 @@ class CodeCarbonMeter(Meter):
             """Keeps the totals that codecarbon hands out on flush and stop."""
 
             def out(self, total: Any, delta: Any) -> None:
-                meter._total, meter._fresh = total, True
+                meter._total = total
 
         return OfflineEmissionsTracker(
             country_iso_code="USA",  # it wants one; nothing of ours depends on it
@@ -148,24 +122,6 @@ class CodeCarbonMeter(Meter):
             wue=0.0,
             log_level="critical",
         )
-
-    def _sample(self) -> None:
-        self._fresh = False
-        self._tracker.flush()
-        self._take()
-
-    def _take(self) -> None:
-        if not self._fresh:
-            if self._values:
-                self.problem = "codecarbon could not take a sample; its energy stays at the last value."
-            return
-        total = self._total
-        kwh: dict[Component, float] = {"cpu": total.cpu_energy, "gpu": total.gpu_energy, "ram": total.ram_energy}
-        values: dict[Component, Energy] = {}
-        for name, quality in self._quality.items():
-            before = self._values[name].joules if name in self._values else 0.0
-            values[name] = Energy(max(before, kwh[name] * _JOULES_PER_KWH), quality)
-        self._values = values  # one assignment: a reader sees the old values or the new ones
 
 
 def _gpus_to_count(gpu_ids: list[str] | None) -> list[str] | None:

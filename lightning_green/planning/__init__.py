@@ -2,8 +2,24 @@
 
 from lightning_green.planning.correct import correct, remember
 from lightning_green.planning.forecast import Forecast
+from lightning_green.planning.issues import ISSUES_FILE, Issues
 from lightning_green.planning.job import Job, Level
+from lightning_green.planning.live import job_from_record, job_record, live_plan
 from lightning_green.planning.plan import Plan, Slot
 from lightning_green.planning.planner import plan
 
-__all__ = ["Forecast", "Job", "Level", "Plan", "Slot", "correct", "plan", "remember"]
+__all__ = [
+    "ISSUES_FILE",
+    "Forecast",
+    "Issues",
+    "Job",
+    "Level",
+    "Plan",
+    "Slot",
+    "correct",
+    "job_from_record",
+    "job_record",
+    "live_plan",
+    "plan",
+    "remember",
+]

@@ -75,6 +75,7 @@ def read_archive(actual: Path, forecast: Path | None = None, scope: Scope = "lif
         raise ValueError(f"{actual} has no rows; it should hold a year of hourly values.")
     issued: list[int] = []
     table: list[list[float]] = []
+    leads: list[str] = []
     for where, row in _rows(forecast, ("issued_at", "kind", "h00")) if forecast is not None else ():
         if row["kind"] != scope:
             if row["kind"] not in COLUMNS:
@@ -83,8 +84,9 @@ def read_archive(actual: Path, forecast: Path | None = None, scope: Scope = "lif
         hour = _hour(where, "issued_at", row["issued_at"])
         if issued and hour <= issued[-1]:
             raise ValueError(f"{where}: `issued_at` should be later than in the row before it of the same kind.")
+        leads = leads or _leads(where, row)
         issued.append(hour)
-        table.append([_value(where, name, text) for name, text in row.items() if re.fullmatch(r"h\d+", name)])
+        table.append([_value(where, name, row[name]) for name in leads])
     if forecast is not None and not issued:
         raise ValueError(f"{forecast} has no forecast of the kind {scope!r}.")
     zone = re.sub(r"_\d{4}$", "", actual.stem)
@@ -109,6 +111,15 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[str, 
                 yield where, row
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8 ({error}).") from error
+
+
+def _leads(where: str, row: dict[str, str]) -> list[str]:
+    """Return the columns of the hours ahead; raises where one is left out, since all later ones would move."""
+    names = [name for name in row if re.fullmatch(r"h\d+", name)]
+    for lead, name in enumerate(names):
+        if int(name[1:]) != lead:
+            raise ValueError(f"{where}: the hours ahead should be h00, h01, ... without a gap, got `{name}` too early.")
+    return names
 
 
 def _hour(where: str, column: str, text: str) -> int:

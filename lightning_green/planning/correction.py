@@ -41,8 +41,10 @@ LEARN_DAYS, LEARN_HALF_LIFE = 60, 45.0
 LEARN_EVERY = 3
 PRIOR_DAYS = 30.0
 """How many days of experience the prior counts for."""
-MIX_DAYS = 10.0
+MIX_DAYS = 5.0
 """The same for the share of history alone, which is one number and so needs less."""
+MIX_HOURS = 48
+"""Hours ahead within which the share has to tell the lower hours from the higher ones."""
 FEWEST_ISSUES = 7
 FEWEST_DAYS = 7
 
@@ -217,32 +219,53 @@ def learn(past: Past, lag: int) -> Correction:
     fade = 0.5 ** ((last - hours) / DAY / LEARN_HALF_LIFE)
     issues = int((past.issued <= end - DAY).sum())
     enough = issues >= FEWEST_ISSUES
-    parts, parts_error, own = _fit(with_forecast, seen.parts, target, seen.own, seen.scale, fade, 0.04, enough)
+    parts, parts_error, own = with_forecast, _usual_error(lead, 0.04), seen.own
+    if len(past.issued):
+        parts, parts_error, own = _fit(parts, seen.parts, target, seen.own, seen.scale, fade, 0.04, enough)
     days = (last - past.first) // DAY
     alone, alone_error, usual = _fit(without, seen.alone, target, seen.usual, seen.scale, fade, 0.1, days > FEWEST_DAYS)
     mix = np.zeros(LONGEST_LEAD)
     if enough:
-        mix, parts_error = _mix(target - own, usual - own, fade, parts_error)
+        mix, parts_error = history_share(target - own, usual - own, fade, parts_error)
     return Correction(parts, alone, parts_error, alone_error, mix)
 
 
-def _mix(rest: Array, other: Array, fade: Array, error: Array) -> tuple[Array, Array]:
-    """Return how much of ``other`` explains ``rest`` at each lead, from 0 to 1, and the error that is left."""
+def history_share(rest: Array, other: Array, fade: Array, error: Array) -> tuple[Array, Array]:
+    """Return which share of what history alone says to take, the same for every lead, and the errors that are left.
+
+    A plan is made from which hours are lower than others, and an error that all hours share does not change it. So the
+    share, from 0 to 1, is the one that explains best the differences between the hours of the next two days, not their
+    level: forecasts know the level of a calm grid better than history does, but not its hours.
+
+    Args:
+        rest: What the corrected forecasts got wrong, as a fraction of the mean intensity, shape ``(t, leads)``.
+        other: What history alone says less what the corrected forecast does, in the same unit and shape.
+        fade: Weight of each decision hour, shape ``(t,)``.
+        error: Root mean square of ``rest`` at each lead, shape ``(leads,)``.
+
+    """
     there = np.isfinite(rest) & np.isfinite(other)
     rest, other = np.where(there, rest, 0.0), np.where(there, other, 0.0)
     weight = fade[:, np.newaxis]
-    mix, left = np.zeros(len(error)), error.copy()
+    near = slice(0, MIX_HOURS)
+    now, missed = (_less_its_mean(series[:, near], there[:, near]) for series in (other, rest))
+    days = float((there[:, near] * weight).sum()) / (DAY / LEARN_EVERY) / MIX_HOURS
+    square, product = float((weight * now**2).sum()), float((weight * now * missed).sum())
+    if days < 1 or square <= 0:
+        return np.zeros(len(error)), error
+    share = min(1.0, max(0.0, product / (square * (1.0 + MIX_DAYS / days))))
+    left = error.copy()
     for low, high in itertools.pairwise(BANDS):
-        now, missed = other[:, low:high], rest[:, low:high]
-        days = float((there[:, low:high] * weight).sum()) / (DAY / LEARN_EVERY) / (high - low)
-        square, product = float((weight * now**2).sum()), float((weight * now * missed).sum())
-        if days < 1 or square <= 0:
-            continue
-        share = min(1.0, max(0.0, product / (square * (1.0 + MIX_DAYS / days))))
-        before, after = float((weight * missed**2).sum()), float((weight * (missed - share * now) ** 2).sum())
-        mix[low:high] = share
+        before = float((weight * rest[:, low:high] ** 2).sum())
+        after = float((weight * (rest - share * other)[:, low:high] ** 2).sum())
         left[low:high] *= np.sqrt(after / before) if before > 0 else 1.0
-    return mix, left
+    return np.full(len(error), share), left
+
+
+def _less_its_mean(values: Array, there: NDArray[np.bool_]) -> Array:
+    """Return ``values`` less the mean of each row; 0 where there is none."""
+    mean = values.sum(axis=1, keepdims=True) / np.maximum(1, there.sum(axis=1, keepdims=True))
+    return np.where(there, values - mean, 0.0)
 
 
 def _usual_error(lead: Hours, most: float) -> Array:

@@ -21,6 +21,7 @@ TICKS = 36000
 """Ticks of 0.1 s in an hour: lengths are compared as whole ticks."""
 FINEST = TICKS // 12
 MANY_CELLS = 1_000_000
+MANY_BRANCHED = 100_000
 EPSILON = 1e-9
 Shift = tuple[Level, int, float, int]
 """A level, the whole cells it does in a slot, the rest of a cell, and how many cells it finishes within the slot."""
@@ -80,12 +81,15 @@ class Values:
             same as running.
         unit: Hours of work between two cells.
         work: Work left at the start in hours; that of the last cell.
+        branches: The same from the second slot on, for each amount that can be left then, where the first slot is no
+            multiple of the others; ``table`` is empty then.
 
     """
 
     table: Array
     unit: float
     work: float
+    branches: tuple[Values, ...] = ()
 
     @property
     def cells(self) -> int:
@@ -96,6 +100,10 @@ class Values:
     def rows(self) -> tuple[int, int, int]:
         """Where running, held and out are found in the table."""
         return _rows(int(self.table.shape[1]))
+
+    def branch(self, left: float) -> Values:
+        """Return the branch for so much work left after the first slot."""
+        return min(self.branches, key=lambda branch: abs(branch.work - left))
 
     def left(self) -> Array:
         """Return the work left of each cell in hours, shape ``(cells + 1,)``; the first is 0."""
@@ -108,14 +116,18 @@ def _rows(states: int) -> tuple[int, int, int]:
     return (0, 2, 1) if states == 3 else (0, 0, 1)
 
 
-def work_unit(hours: Array, levels: tuple[Level, ...], work: float) -> float:
+def work_unit(hours: Array, levels: tuple[Level, ...], work: float, capacity: float = 0.0) -> float:
     """Return the unit of work of the table in hours.
 
     Where the table stays small, the greatest common divisor of what each level does in each slot: no rounding then, and
-    the programme is exact. The first and the last slot may be cut short; where that makes the divisor tiny they are
-    left out of it. Beyond that the unit follows from the size of the table, and values between cells are interpolated.
+    the programme is exact. The last slot does not count where nothing can be done beyond it, or everything
+    (``capacity``, in hours): the cost beyond is on one line then, also between cells. The first and the last slot may
+    be cut short; where that makes the divisor tiny they are left out of it. Beyond that the unit follows from the size
+    of the table, and values between cells are interpolated.
     """
-    for part, finest in ((hours, TICKS), (hours[1:-1], FINEST)):
+    straight = capacity <= EPSILON or capacity >= work - EPSILON
+    first = hours[:-1] if straight and len(hours) > 1 else hours
+    for part, finest in ((first, TICKS), (hours[1:-1], FINEST)):
         lengths = np.unique(np.round(part * TICKS).astype(np.int64))
         if not len(lengths) or len(lengths) > 400:
             continue
@@ -140,7 +152,32 @@ def solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail)
         tail: What lies beyond the last slot.
 
     """
-    unit = work_unit(hours, costs.levels, work)
+    rests = _rests(hours, costs, work, tail)
+    if rests:
+        branches = tuple(_solve(hours[1:], intensity[1:], rest, costs, tail, work) for rest in rests)
+        return Values(np.empty((0, 0, 0)), 0.0, work, branches)
+    return _solve(hours, intensity, work, costs, tail, work)
+
+
+def _rests(hours: Array, costs: Costs, work: float, tail: Tail) -> list[float]:
+    """Return how much work can be left after the first slot, where it is better to go on from each of that apart.
+
+    A first slot that is cut short (most plans are made within an hour) would make the table fine, or its values
+    interpolated.
+    """
+    if len(hours) < 3:
+        return []
+    first, unit = float(hours[0]), work_unit(hours[1:], costs.levels, work, tail.capacity)
+    cells = [first * level.speed / unit for level in costs.levels]
+    rests = {round(work - first * level.speed, 12) for level in costs.levels} | {work}
+    if all(abs(cell - round(cell)) < 1e-6 for cell in cells) or len(rests) * len(hours) * work / unit > MANY_BRANCHED:
+        return []
+    return sorted(rest for rest in rests if rest > EPSILON)
+
+
+def _solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail, begun: float) -> Values:
+    """Do what :func:`solve` does in one table; ``begun`` is the work that a job has of which this is the rest."""
+    unit = work_unit(hours, costs.levels, work, tail.capacity)
     cells = max(1, math.ceil(work / unit - 1e-6))
     switches = costs.hold > 0 or costs.back_from_hold > 0
     back = np.array([0.0, costs.back_from_exit, costs.back_from_hold][: 3 if switches else 2])
@@ -150,7 +187,7 @@ def solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail)
     beyond = np.where(left <= tail.capacity + EPSILON, left * tail.price, np.inf)
     table[-1] = beyond + tail.price * back[:, np.newaxis]
     table[:, :, 0] = 0.0
-    weight = np.exp(-costs.stop_rate * (work - left)) if costs.stop_rate else None
+    weight = np.exp(-costs.stop_rate * (begun - left)) if costs.stop_rate else None
     # No amount of work outside these bounds can be left when a slot begins: only they are worth computing.
     most = np.concatenate(([0.0], np.cumsum(hours)))
     lowest = np.maximum(1, cells - np.floor(most / unit + 1e-6).astype(int) - 1).tolist()
@@ -200,34 +237,37 @@ def _sweep_plain(
     """
     on, out = list(table[:, 0]), list(table[:, 1])
     back, hold, may_exit = costs.back_from_exit, costs.hold_power, costs.may_exit
-    simple = len(costs.levels) == 1
     power, speed = costs.levels[0].power, costs.levels[0].speed
     add, minimum, multiply = np.add, np.minimum, np.multiply
+    simple = len(costs.levels) == 1
+    # Most that being out can cost above running, over all amounts of work left: a hold that costs as much is never
+    # better than an exit, and need not be looked at.
+    ends = table[-1][:, np.isfinite(table[-1, 0])]
+    most = float((ends[1] - ends[0]).max())
     later, gone = on[-1], out[-1]
     for slot in range(len(lengths) - 1, -1, -1):
         low, stop, length, price = lowest[slot], highest[slot] + 1, lengths[slot], prices[slot]
-        now, away = on[slot], out[slot]
-        if low < stop:
-            run, wait = now[low:stop], gone[low:stop]
-            _, whole, part, finish = shifts[length][0]
-            if simple and not part:
-                first = finish if finish > low else low
-                if first > low:
-                    last = first if first < stop else stop
-                    multiply(left[low:last], power / speed * price, out=run[: last - low])
-                if first < stop:
-                    add(later[first - whole : stop - whole], length * power * price, out=now[first:stop])
-            else:
+        run, away, wait, same = on[slot], out[slot], gone, later
+        _, whole, part, finish = shifts[length][0]
+        if simple and whole and not part:  # all amounts at once: cutting out those that are possible takes longer
+            add(later[:-whole], length * power * price, out=run[whole:])
+            if finish > 1:
+                multiply(left[1:finish], power / speed * price, out=run[1:finish])
+        else:
+            run, away, wait, same = run[low:stop], away[low:stop], wait[low:stop], same[low:stop]
+            if low < stop:
                 _run(run, later, low, stop - 1, length, price, costs, shifts[length], left, weight)
-            if back:
-                minimum(run + back * price, wait, out=away[low:stop])
-            else:
-                minimum(run, wait, out=away[low:stop])
-            if hold is not None:
-                minimum(run, later[low:stop] + length * hold * price, out=run)
-            if may_exit:
-                minimum(run, wait, out=run)
-        later, gone = now, away
+        if back:
+            minimum(add(run, back * price, out=away), wait, out=away)
+        else:
+            minimum(run, wait, out=away)
+        waiting = math.inf if hold is None else length * hold * price
+        if hold is not None and (waiting < most or not may_exit):
+            minimum(run, same + waiting, out=run)
+        if may_exit:
+            minimum(run, wait, out=run)
+        most = max(back * price, most - waiting)
+        later, gone = on[slot], out[slot]
 
 
 def _shifts(length: float, levels: tuple[Level, ...], left: Array, unit: float) -> list[Shift]:
@@ -237,8 +277,11 @@ def _shifts(length: float, levels: tuple[Level, ...], left: Array, unit: float) 
         cells = length * level.speed / unit
         whole = math.floor(cells + 1e-6)
         part = cells - whole
-        finish = int(np.searchsorted(left, length * level.speed + EPSILON, side="right"))
-        shifts.append((level, whole, 0.0 if part < 1e-6 else part, finish))
+        part = 0.0 if part < 1e-6 else part
+        # Where it is done just as the slot ends, both ways to count it agree; the other one needs no case of its own.
+        margin = EPSILON if part else -EPSILON
+        finish = int(np.searchsorted(left, length * level.speed + margin, side="right"))
+        shifts.append((level, whole, part, finish))
     return shifts
 
 

@@ -100,7 +100,9 @@ def hourly(seconds: Array, values: Array, *, full: bool) -> tuple[int, Array]:
     """
     if not len(seconds):
         return 0, np.empty(0)
-    step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else HOUR
+    steps = np.diff(seconds)
+    # The last value holds as long as the one before it, but for a gap between them.
+    step = min(float(np.median(steps)), float(steps[-1])) if len(steps) else HOUR
     hour = (seconds // HOUR).astype(np.int64)
     first, count = int(hour[0]), int(hour[-1] - hour[0]) + 1
     number = np.bincount(hour - first, minlength=count)

@@ -17,7 +17,8 @@ Array = NDArray[np.float64]
 MEMORY_HOURS = 12.0
 """Forecast errors fade into each other over about half a day; only used for the uncertainty of a saving."""
 TIE = 1e-9
-STATES: dict[Action, int] = {"run": RUNNING, "throttle": RUNNING, "hold": HELD, "exit": OUT}
+Option = tuple[Action, int, int, float, float, float]
+"""Action, level (-1 for a pause), state after it, energy of the switch, power, speed."""
 
 
 @dataclass(frozen=True)
@@ -56,42 +57,63 @@ def follow(
 ) -> Path:
     """Return the cheapest path from ``state`` whose first action is one of ``first``."""
     left, work, to_go = values.work, values.work, _cost_to_go(values)
+    options_of = _options(costs)
+    hour, worn = costs.hour, costs.hour + costs.taken
+    alive, price_of_time = 1.0, bool(worn)
     actions: list[Action] = []
     levels, used, energy, taken = [], [], [], []
     for slot, (length, price) in enumerate(zip(hours.tolist(), intensity.tolist(), strict=True)):
         if left <= EPSILON:
             break
-        alive = math.exp(-costs.stop_rate * (work - left)) if costs.stop_rate else 1.0
-        options = _options(costs, state, left, length)
-        # Where nothing meets the deadline any more, what is left to do is to lose no time: the first option.
-        best, chosen = math.inf, options[0]
-        for option in options:
-            action, _, took, drawn, rest = option
+        if slot == 1 and values.branches:
+            to_go = _cost_to_go(values.branch(left), 1)
+        if costs.stop_rate:
+            alive = math.exp(-costs.stop_rate * (work - left))
+        # Where nothing meets the deadline any more, what is left to do is to lose no time: the first option, to run.
+        best, chosen = math.inf, None
+        for option in options_of[state]:
+            action, _, after, start, power, speed = option
             if slot == 0 and action not in first:
                 continue
-            total = alive * (drawn * price + (costs.hour + (action != "exit") * costs.taken) * took)
+            took, rest = length, left
+            if speed:
+                took = min(length, left / speed)
+                rest = left - took * speed
+            total = (start + power * took) * price
+            if price_of_time:
+                total += (hour if action == "exit" else worn) * took
+            total *= alive
             if rest > EPSILON:
-                total += to_go(slot + 1, STATES[action], rest)
+                total += to_go(slot + 1, after, rest)
             if total < best * (1 - TIE) or best == math.inf > total:
                 best, chosen = total, option
-        action, level, took, drawn, left = chosen
+        action, level, after, start, power, speed = chosen or options_of[state][0]
+        took = min(length, left / speed) if speed else length
+        left = max(0.0, left - took * speed)
         actions.append(action)
         levels.append(level)
         used.append(took)
-        energy.append(alive * drawn)
+        energy.append(alive * (start + power * took))
         taken.append(0.0 if action == "exit" else alive * took)
-        state = STATES[action]
+        state = after
     spent = np.zeros((2, len(hours)))
     spent[:, : len(energy)] = energy, taken
     return Path(tuple(actions), tuple(levels), tuple(used), spent[0], spent[1], left if left > EPSILON else 0.0)
 
 
-def _cost_to_go(values: Values) -> Callable[[int, int, float], float]:
-    """Return a function of slot, state and hours of work left; between two cells it is on the line through them."""
+def _cost_to_go(values: Values, skipped: int = 0) -> Callable[[int, int, float], float]:
+    """Return a function of slot, state and hours of work left; between two cells it is on the line through them.
+
+    The table has no row for the first ``skipped`` slots. Where the values branch, the second slot alone is asked for.
+    """
+    if values.branches:
+        ways = [(branch.work, _cost_to_go(branch, 1)) for branch in values.branches]
+        return lambda slot, state, left: min(ways, key=lambda way: abs(way[0] - left))[1](slot, state, left)
     cells, unit, work, rows, item = values.cells, values.unit, values.work, values.rows, values.table.item
     lowest = work - (cells - 1) * unit
 
     def to_go(slot: int, state: int, left: float) -> float:
+        slot -= skipped
         place = cells - (work - left) / unit
         below = math.floor(place + 1e-6)
         part, row = place - below, rows[state]
@@ -104,22 +126,20 @@ def _cost_to_go(values: Values) -> Callable[[int, int, float], float]:
     return to_go
 
 
-def _options(costs: Costs, state: int, left: float, length: float) -> list[tuple[Action, int, float, float, float]]:
-    """Return (action, level, hours in use, energy, work left after it) of all that can be done in a slot; run first."""
-    start = (0.0, costs.back_from_hold, costs.back_from_exit)[state]
-    options: list[tuple[Action, int, float, float, float]] = []
-    for index, level in enumerate(costs.levels):
-        took = min(length, left / level.speed)
-        done = max(0.0, left - took * level.speed)
-        options.append(("throttle" if index else "run", index, took, start + level.power * took, done))
-    if state != OUT and costs.hold_power is not None:
-        enter = costs.hold if state == RUNNING else 0.0
-        options.append(("hold", -1, length, enter + costs.hold_power * length, left))
-    if state == OUT:
-        options.append(("exit", -1, length, 0.0, left))
-    elif costs.may_exit:
-        options.append(("exit", -1, length, costs.exit, left))
-    return options
+def _options(costs: Costs) -> tuple[list[Option], ...]:
+    """Return for each state what can be done in a slot; run first."""
+    starts = {RUNNING: 0.0, HELD: costs.back_from_hold, OUT: costs.back_from_exit}
+    options: list[list[Option]] = [[], [], []]
+    for state, start in starts.items():
+        for index, level in enumerate(costs.levels):
+            name: Action = "throttle" if index else "run"
+            options[state].append((name, index, RUNNING, start, level.power, level.speed))
+        if state != OUT and costs.hold_power is not None:
+            enter = costs.hold if state == RUNNING else 0.0
+            options[state].append(("hold", -1, HELD, enter, costs.hold_power, 0.0))
+        if state == OUT or costs.may_exit:
+            options[state].append(("exit", -1, OUT, 0.0 if state == OUT else costs.exit, 0.0, 0.0))
+    return tuple(options)
 
 
 def run_now(hours: Array, costs: Costs, state: int, work: float) -> Path:

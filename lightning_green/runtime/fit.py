@@ -45,12 +45,15 @@ class Fit:
         self.already_finished = False
         self.exact: ExactState | None = None
         self.checkpoint_every: timedelta | None = None
+        self.allow_inexact = False
         self.on_boundary: list[Callable[[Point], None]] = []
         self._next_checkpoint = float("inf")
         self._interrupted_by: str | None = None
         self._ended = False
         self._signals = StopSignals()
         self._saves = False
+        self._fetch_from = 0.0
+        self._undo_watch: Callable[[], None] | None = None
         self._ranks = Ranks()
         self.why_not_exact: str | None = None
 
@@ -77,6 +80,7 @@ class Fit:
         if gpus is not None:
             self.run.meter.bind_gpus(gpus)
         self.run.start()
+        self._undo_watch = _lightning.watch_fetches(self.trainer, self._fetch_began, self._fetch_ended)
         if not wants_exact:
             return
         self.why_not_exact = why_not_exact(self.trainer)
@@ -91,12 +95,18 @@ class Fit:
             resuming = finished or bool(list((folder.path / "checkpoints").glob(f"fit{self.number}-*")))
         saves = saves and folder is not None
         self._saves, resuming, self.already_finished = self._ranks.share((saves, resuming, finished))
-        self.exact = ExactState(self.trainer, self._boundary, self._end, self._ranks)
+        self.exact = ExactState(self.trainer, self._boundary, self._end, self._ranks, self.allow_inexact)
         self.exact.attach(self._load, resuming)
         if resuming:
             self.trainer.num_sanity_val_steps = 0  # the run has been through it
         if self.already_finished:
             self.trainer.should_stop = True
+
+    def _fetch_began(self) -> None:
+        self._fetch_from = self.run.clock.monotonic()
+
+    def _fetch_ended(self) -> None:
+        self.run.data_wait_seconds += self.run.clock.monotonic() - self._fetch_from
 
     def _load(self) -> tuple[str, dict[str, Any]] | None:
         """Return what to go on from: rank 0 chooses, and each rank reads it."""
@@ -133,7 +143,9 @@ class Fit:
         fits = folder.record.setdefault("fits", {})
         saved = fits.setdefault(str(self.number), {})
         if self.run.continuing and os.environ.get(FORCE_VARIABLE) != "1":
-            refuse_differences(folder.path, saved, current)
+            ignored = {"world_size", "training_batches"} if self.allow_inexact else set()
+            compared = {key: value for key, value in current.items() if key not in ignored}
+            refuse_differences(folder.path, saved, compared)
         saved.update(current)
 
     def check_optimizers(self) -> None:
@@ -337,6 +349,8 @@ class Fit:
     def _close(self) -> None:
         self.closed = True
         self._signals.give_back()
+        if self._undo_watch is not None:
+            self._undo_watch()
         if self.exact is not None:
             self.exact.detach()
         self.run.pause_metering()

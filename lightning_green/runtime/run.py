@@ -14,7 +14,7 @@ from typing import Any
 from lightning_green.energy.build import build_meter
 from lightning_green.energy.meter import Meter
 from lightning_green.grid.build import GridLike, build_grid
-from lightning_green.runtime.accounting import JOULES_PER_KWH, Totals, counterfactual_gco2e, saving_percent
+from lightning_green.runtime.accounting import JOULES_PER_KWH, Totals, counterfactual_gco2e, energy_kwh, saving_percent
 from lightning_green.runtime.clock import Clock, SystemClock, clock_from_environment
 from lightning_green.runtime.launchers import requeued
 from lightning_green.runtime.ledger import Ledger, last_state_event, read_ledger
@@ -35,13 +35,25 @@ STATE_NUMBERS = {"running": 0, "throttled": 1, "held": 2, "out": 3}
 
 @dataclass
 class RunOptions:
-    """What the green callbacks of a Trainer ask of their common run; the defaults are those who do not care."""
+    """What the green callbacks of a Trainer ask of their common run; the defaults are those who do not care.
+
+    Raises:
+        TypeError: If the clock is not one, or the zone is not a string.
+
+    """
 
     grid: GridLike = None
     zone: str | None = None
     meter: Meter | str | float | None = "auto"
     pue: float | None = None
     clock: Clock | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would fail only once the training has begun."""
+        if self.clock is not None and not isinstance(self.clock, Clock):
+            raise TypeError(f"`clock` should be a SystemClock(), a SimulatedClock(...) or None, got {self.clock!r}.")
+        if self.zone is not None and not (isinstance(self.zone, str) and self.zone.strip()):
+            raise TypeError(f'`zone` should be a string such as "DE", or None, got {self.zone!r}.')
 
     def join(self, other: RunOptions) -> RunOptions:
         """Return both together.
@@ -81,6 +93,7 @@ class Run:
         path: Where the run's folder is, or would be.
         state: ``"running"``, ``"throttled"`` or ``"held"``.
         phase: ``"startup"``, ``"restart"``, ``"training"``, ``"validation"``, ``"checkpoint"`` or ``"held"``.
+        data_wait_seconds: How long this process has waited for training batches.
 
     """
 
@@ -110,8 +123,7 @@ class Run:
         self.state, self.phase = "running", "restart" if continuing and attempt > 1 else "startup"
         self.level: tuple[float, float] = (1.0, 1.0)
         self.began: float | None = None
-        self._joules: dict[str, float] = {}
-        self._energy_at_last = 0.0
+        self.data_wait_seconds = self._energy_at_last = 0.0
         self._last_time = clock.time()
         self._power_from = (clock.monotonic(), 0.0)
         self._announced = False
@@ -213,6 +225,7 @@ class Run:
                 "joules": joules,
                 "intensity": self._mean_intensity(self._last_time, now),
                 "pue": self.pue,
+                "data_wait_s": round(self.data_wait_seconds, 6),
                 "global_step": self.global_step,
                 "fit": self.fit,
                 "reason": reason,
@@ -259,10 +272,8 @@ class Run:
             energies = self.meter.read()
             here = sum(energy.joules for energy in energies.values())
             since_last = max(0.0, here - self._energy_at_last)
-            metrics = {"energy/kwh": (sum(self.totals.joules.values()) + since_last) / JOULES_PER_KWH}
-            for component in ("cpu", "gpu", "ram"):
-                if component in self.totals.joules:
-                    metrics[f"energy/{component}_kwh"] = self.totals.joules[component] / JOULES_PER_KWH
+            metrics = energy_kwh(self.totals, self.phase, since_last)
+            metrics.pop("energy/other_kwh", None)  # a meter of the whole node: it is `energy/kwh` once more
             before, joules_before = self._power_from
             if monotonic - before > 1e-6:
                 metrics["energy/power_w"] = max(0.0, here - joules_before) / (monotonic - before)
@@ -298,8 +309,7 @@ class Run:
             grams = totals.grams()
             saving = None if grams is None or run_now is None else saving_percent(grams, run_now)
             return {
-                "energy/kwh": totals.kwh,
-                **{f"energy/{name}_kwh": joules / JOULES_PER_KWH for name, joules in totals.joules.items()},
+                **energy_kwh(totals),
                 "energy/quality": dict(totals.quality),
                 f"carbon/gco2e{suffix}": grams,
                 f"carbon/counterfactual_gco2e{suffix}": run_now,
@@ -369,8 +379,8 @@ def open_run(path: Path, options: RunOptions) -> tuple[Run, list[str]]:
         raise
     except (OSError, ValueError) as error:  # ValueError: a `run.json` that is damaged
         log.warning(
-            "The run folder %s cannot be used (%s). Training goes on without a ledger and without pausing; make the "
-            "folder writable or name another one with LIGHTNING_GREEN_RUN_DIR.",
+            "The run folder %s cannot be used (%s). Training goes on without a ledger, and without leaving while it "
+            "waits; make the folder writable or name another one with LIGHTNING_GREEN_RUN_DIR.",
             path,
             (error.strerror if isinstance(error, OSError) else None) or error,
         )

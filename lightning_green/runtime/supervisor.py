@@ -10,14 +10,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from lightning_green.durations import format_duration
 from lightning_green.grid.build import grid_from_spec
 from lightning_green.grid.signal import GridSignal
-from lightning_green.planning import Job, plan
+from lightning_green.planning import ISSUES_FILE, Issues, job_from_record, live_plan
 from lightning_green.runtime.clock import CLOCK_VARIABLE, Clock, SystemClock, clock_from_spec
 from lightning_green.runtime.ledger import Ledger, last_state_event, read_ledger
 from lightning_green.runtime.run_folder import (
@@ -249,6 +249,7 @@ class Supervisor:
         if grid is not None:
             grid.bind_clock(clock.now)
             grid.start()
+        issues = Issues(self.folder.path / ISSUES_FILE)  # with what the training was told before it left
         self.say(f"Out until {until:%Y-%m-%d %H:%M} UTC: {paused['reason']}")
         try:
             while self._signal is None and clock.now() < until:
@@ -257,14 +258,15 @@ class Supervisor:
                 clock.sleep(min(seconds, next_slot, 3600.0 if clock.is_simulated else 60.0), self._wake)
                 self.folder.beat()
                 if grid is not None and clock.now() < until and clock.time() % 3600.0 < 60.0:
-                    until = self._plan_again(paused, grid, clock, until)
+                    until = self._plan_again(paused, grid, issues, clock, until)
         finally:
             if grid is not None:
                 grid.close()
 
     def _grid(self, paused: dict[str, Any], clock: Clock) -> GridSignal | None:
         spec = paused.get("grid")
-        if spec is None or not paused.get("job", {}).get("deadline"):
+        job = paused.get("job", {})
+        if spec is None or not (job.get("deadline") or job.get("delay_price")):
             return None
         try:
             return grid_from_spec(spec)
@@ -281,24 +283,11 @@ class Supervisor:
             self.say(line)
             return None
 
-    def _plan_again(self, paused: dict[str, Any], grid: GridSignal, clock: Clock, until: datetime) -> datetime:
+    def _plan_again(
+        self, paused: dict[str, Any], grid: GridSignal, issues: Issues, clock: Clock, until: datetime
+    ) -> datetime:
         now = clock.now()
-        job = paused["job"]
-        deadline = datetime.fromisoformat(job["deadline"])
-        forecast = grid.forecast(now, max(deadline - now, timedelta(hours=1)))
-        answer = plan(
-            Job(
-                work_hours=job["work_hours"],
-                deadline=deadline,
-                hold_power=job["hold_power"],
-                resume_cost=job["resume_cost"],
-                pauses=frozenset(job["pauses"]),
-                state="out",
-                min_saving=job["min_saving"],
-            ),
-            forecast,
-            now,
-        )
+        answer = live_plan(grid, job_from_record(paused["job"], "out"), issues, now)
         waits = answer.slots[0].action in ("exit", "hold")
         again = answer.until if waits else now
         if abs((again - until).total_seconds()) >= 60.0:

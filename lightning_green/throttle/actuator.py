@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import atexit
 import logging
+import platform
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+from lightning_green.planning.job import Level
 from lightning_green.throttle.errors import ThrottleError
 from lightning_green.throttle.journal import Journal
 
 log = logging.getLogger(__name__)
+
+Scale = Literal["power", "speed"] | None
+FRACTIONS = (0.9, 0.8, 0.7, 0.6, 0.5)
+NEAR = 0.02
+"""How far a setting may lie from what somebody stated, as a fraction of the present one."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,9 @@ class Actuator(ABC):
     Attributes:
         kind: Its name in the journal.
         survives: Whether what it sets outlives the process.
+        scale: What a fraction of the present setting is a fraction of, power or speed; None where a setting is no
+            number.
+        fractions: Fractions of the present setting to offer where no values were asked for.
         problem: One sentence about the last failure, or None.
         quiet: Whether a missing permission is no warning, because something else may do.
 
@@ -53,8 +63,10 @@ class Actuator(ABC):
 
     kind: ClassVar[str]
     survives: ClassVar[bool] = True
+    scale: ClassVar[Scale] = None
 
     def __init__(self) -> None:
+        self.fractions: Sequence[float] = FRACTIONS
         self.problem: str | None = None
         self.quiet = False
         self._found: dict[str, Any] | None = None
@@ -87,6 +99,10 @@ class Actuator(ABC):
         """Return what another process needs to build this actuator again, as JSON."""
         return {}
 
+    def device(self) -> str:
+        """Return what is throttled, so that what was measured on one device is not taken for another."""
+        return platform.node()
+
     # -- the contract -----------------------------------------------------------------------------------------------
 
     def bind(self, run_dir: Path | None) -> None:
@@ -95,6 +111,9 @@ class Actuator(ABC):
             self._journal = Journal(run_dir)
             for line in self._journal.restore():
                 log.warning("%s", line)
+
+    def bind_gpus(self, gpus: Sequence[str]) -> None:  # noqa: B027  (a hook)
+        """Say which GPUs of this node the job uses, before :meth:`levels`; for an actuator of GPUs that names none."""
 
     def levels(self) -> tuple[Setting, ...]:
         """Return the present setting and those that may be set, from more power to less; empty where none may."""
@@ -109,6 +128,20 @@ class Actuator(ABC):
                 log.log(logging.INFO if self.quiet else logging.WARNING, "%s", self.problem)
             self._offered = offered
         return self._offered
+
+    def setting_for(self, level: Level) -> Setting | None:
+        """Return the setting that stands for an operating point which somebody stated; None where there is none.
+
+        Its power (for clocks and times its speed) is taken as a fraction of the present setting. Where no values were
+        asked for, :attr:`fractions` has to hold it before the first call of :meth:`levels`.
+        """
+        offered = self.levels()
+        if self.scale is None or len(offered) < 2:
+            return None
+        wanted = level.power if self.scale == "power" else level.speed
+        present = float(offered[0].value)
+        nearest = min(offered[1:], key=lambda setting: abs(float(setting.value) / present - wanted))
+        return nearest if abs(float(nearest.value) / present - wanted) <= NEAR else None
 
     def set(self, level: Setting) -> bool:
         """Set ``level``; return whether it took. The first of :meth:`levels` is the state that was found.
@@ -170,8 +203,8 @@ def _restore_all() -> None:
         actuator.restore()
 
 
-def steps_below(present: float, lowest: float, fractions: Sequence[float] = (0.9, 0.8, 0.7, 0.6, 0.5)) -> list[float]:
-    """Return ``fractions`` of ``present``, those that are not below ``lowest``.
+def steps_below(present: float, lowest: float, fractions: Sequence[float] = FRACTIONS) -> list[float]:
+    """Return ``fractions`` of ``present``, from more to less, those that are not below ``lowest``.
 
     Example::
 
@@ -179,4 +212,5 @@ def steps_below(present: float, lowest: float, fractions: Sequence[float] = (0.9
         [630.0, 560.0, 490.0, 420.0]
 
     """
-    return [value for value in (round(present * fraction, 6) for fraction in fractions) if value >= lowest]
+    wanted = (round(present * fraction, 6) for fraction in sorted(fractions, reverse=True))
+    return [value for value in wanted if value >= lowest]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from lightning_green.throttle.actuator import Setting, steps_below
+from lightning_green.throttle.actuator import Scale, Setting, steps_below
 from lightning_green.throttle.errors import ThrottleError
 from lightning_green.throttle.files import FileActuator, read_text
 from lightning_green.throttle.nvml_power_limit import check_above_zero
@@ -35,6 +35,7 @@ class CgroupCpuMax(FileActuator):
     """
 
     kind: ClassVar[str] = "cgroup cpu.max"
+    scale: ClassVar[Scale] = "speed"
 
     def __init__(self, cpus: Sequence[float] | None = None, group: str | Path | None = None) -> None:
         super().__init__()
@@ -62,7 +63,7 @@ class CgroupCpuMax(FileActuator):
     def _offer(self, state: dict[str, Any]) -> Sequence[Setting]:
         quota, period = _parse(next(iter(state.values())))
         present = float(os.cpu_count() or 1) if quota is None else quota / period
-        wanted = steps_below(present, 0.01) if self.cpus is None else sorted(self.cpus, reverse=True)
+        wanted = steps_below(present, 0.01, self.fractions) if self.cpus is None else sorted(self.cpus, reverse=True)
         return [Setting(f"{cpus:g} CPUs", cpus) for cpus in (present, *(want for want in wanted if want < present))]
 
     @override

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,26 @@ from lightning_green.planning.job import Level
 from lightning_green.runtime.run_folder import write_json
 from lightning_green.throttle.actuator import Actuator, Setting
 from lightning_green.throttle.profile import ThrottleProfile, least_energy
+from lightning_green.throttle.request import FULL, ThrottleLike, parse_throttle
 
 log = logging.getLogger(__name__)
 
-ThrottleLike = str | Actuator | Sequence[Actuator] | None
+
+def check_slowdown(value: float) -> None:
+    """Raise a ValueError where ``value`` cannot be a ``max_slowdown``."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 1.0 <= value < math.inf:
+        raise ValueError(f"`max_slowdown` should be a number of 1 or more, got {value!r}.")
 
 
 class ThrottleControl:
-    """Measures the levels of the actuators, offers them to the planner, and sets the one that was chosen.
+    """Offers levels to the planner, and sets the one that was chosen.
+
+    Levels that the user states are offered as they are; the others are measured first.
 
     Args:
-        throttle: ``"auto"``, an actuator or several; see :class:`~lightning_green.callbacks.CarbonScheduler`.
-        max_slowdown: How many times longer a step may take, at least 1.
+        throttle: What the user asks for; see :func:`~lightning_green.throttle.request.parse_throttle`.
+        max_slowdown: How many times longer a step may take at a level that was measured, at least 1.
 
     Raises:
         TypeError: If ``throttle`` is of another type.
@@ -36,22 +44,29 @@ class ThrottleControl:
     """
 
     def __init__(self, throttle: ThrottleLike, max_slowdown: float = 1.1) -> None:
-        if isinstance(max_slowdown, bool) or not isinstance(max_slowdown, (int, float)) or not max_slowdown >= 1.0:
-            raise ValueError(f"`max_slowdown` should be a number of 1 or more, got {max_slowdown!r}.")
-        self.auto = throttle == "auto"
-        given = [throttle] if isinstance(throttle, (Actuator, str)) else list(throttle or ())
-        if not self.auto and (not given or not all(isinstance(actuator, Actuator) for actuator in given)):
-            raise TypeError(f'`throttle` should be None, "auto", an Actuator or a list of them, got {throttle!r}.')
+        check_slowdown(max_slowdown)
+        request = parse_throttle(throttle)
+        self.auto, self.stated = request.auto, request.levels
         self.max_slowdown = float(max_slowdown)
-        self.actuators: list[Actuator] = [actuator for actuator in given if isinstance(actuator, Actuator)]
+        self.actuators: list[Actuator] = list(request.actuators)
         self.profile: ThrottleProfile | None = None
-        self.level = Level(1.0, 1.0)
+        self.level = FULL
         self.why_not: str | None = None
+        self._offered: dict[str, Level] = {}
         self._settings: dict[str, tuple[Actuator, Setting]] = {}
         self._cache: Path | None = None
         self._meter: Meter | None = None
 
-    def start(self, run_dir: Path | None, meter: Meter, model: str, on_gpu: bool) -> None:
+    def start(
+        self,
+        run_dir: Path | None,
+        meter: Meter,
+        model: str,
+        on_gpu: bool,
+        modelled: bool = False,
+        gpus: Sequence[str] | None = None,
+        ranks: int = 1,
+    ) -> None:
         """Find out which levels this process may set.
 
         Args:
@@ -59,13 +74,28 @@ class ThrottleControl:
             meter: What sees the energy.
             model: What identifies the model and its data, for the cache.
             on_gpu: Whether the training runs on a GPU.
+            modelled: Whether time and power are computed, so that stated levels hold without a device.
+            gpus: The GPUs of this node that the job uses.
+            ranks: How many processes train; with several, what changes this one alone is left out.
 
         """
         self._meter = meter
-        if self.auto:
-            self.actuators = _first_that_works(on_gpu)
+        fractions = {"power": [level.power for level in self.stated], "speed": [level.speed for level in self.stated]}
+        if self.auto and not modelled:
+            self.actuators = _first_that_works(on_gpu, gpus, fractions if self.stated else None)
+        for actuator in [one for one in self.actuators if ranks > 1 and not one.survives]:
+            self.actuators.remove(actuator)
+            log.warning("The %s is not used: it would change one of several ranks alone.", actuator.kind)
         for actuator in self.actuators:
             actuator.bind(run_dir)
+            if gpus is not None:
+                actuator.bind_gpus(gpus)
+            if self.stated and actuator.scale is not None:
+                actuator.fractions = fractions[actuator.scale]
+        if self.stated:
+            self._offer_stated(modelled)
+            return
+        for actuator in self.actuators:
             for setting in actuator.levels()[1:]:
                 self._settings[setting.name] = (actuator, setting)
         if not self._settings:
@@ -74,13 +104,33 @@ class ThrottleControl:
                 log.warning(
                     "There is no throttling: %s. The documentation says which permission each needs.", self.why_not
                 )
-        device = "+".join(sorted(actuator.kind for actuator in self.actuators)) + platform.node()
-        key = json.dumps([device, model, sorted(self._settings)])
+        used = {id(actuator): actuator for actuator, _ in self._settings.values()}.values()
+        devices = sorted(f"{actuator.kind}: {actuator.device()}" for actuator in used)
+        key = json.dumps([devices, model, sorted(self._settings)])
         self._cache = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
+
+    def _offer_stated(self, modelled: bool) -> None:
+        """Offer each level that was stated and that a device can be set to."""
+        missing = []
+        for level in self.stated:
+            found = [(actuator, setting) for actuator in self.actuators if (setting := actuator.setting_for(level))]
+            if found:
+                self._settings[str(level)] = found[0]
+            if found or (modelled and not self.actuators):
+                self._offered[str(level)] = level
+            else:
+                missing.append(str(level))
+        if missing:
+            self.why_not = f"no device lets this process set {', '.join(missing)} (power:speed)"
+            log.warning(
+                "There is no throttling at a level that was stated: %s. The documentation says which permission each "
+                "device needs.",
+                self.why_not,
+            )
 
     def plan_for(self, run_seconds: float) -> None:
         """Begin to measure, or take what an earlier run measured; once the length of the run is known."""
-        if self.profile is not None or not self._settings:
+        if self.profile is not None or self.stated or not self._settings:
             return
         self.profile = ThrottleProfile(["full", *self._settings], run_seconds)
         try:
@@ -102,35 +152,55 @@ class ThrottleControl:
             self._keep()
         return done
 
+    def disturbed(self) -> None:
+        """What is drawn now is not that of training steps alone."""
+        if self.profile is not None:
+            self.profile.disturbed()
+
+    @property
+    def can_set(self) -> bool:
+        """Whether there is any level below full, known or to be measured."""
+        return bool(self._settings or self._offered)
+
     @property
     def measuring(self) -> bool:
         """Whether levels are being measured, so that none is to be chosen."""
         return self.profile is not None and self.profile.measuring is not None
 
+    @property
+    def knows(self) -> bool:
+        """Whether the levels are known, so that one can be chosen."""
+        return bool(self._offered) or (self.profile is not None and self.profile.measuring is None)
+
     def levels(self) -> tuple[Level, ...]:
-        """Return the levels for the planner: full first, and those within ``max_slowdown``."""
+        """Return the levels for the planner: full first, then those that were stated or are within ``max_slowdown``."""
+        if self.stated:
+            return (FULL, *self._offered.values())
         known = {} if self.profile is None else self.profile.levels()
         slower = [level for level in known.values() if level.speed * self.max_slowdown >= 1.0 - 1e-9]
-        return (Level(1.0, 1.0), *(level for level in dict.fromkeys(slower) if level != Level(1.0, 1.0)))
+        return (FULL, *(level for level in dict.fromkeys(slower) if level != FULL))
 
     def choose(self, level: Level | None = None) -> Level:
         """Set the level that the planner chose, or the one of least energy per step; return the one that is set."""
-        if self.profile is None or self.measuring:
+        if not self.knows:
             return self.level
-        known = self.profile.levels()
+        known, slowest = {"full": FULL, **self._offered}, math.inf
+        if self.profile is not None:
+            known, slowest = self.profile.levels(), self.max_slowdown
         if level is None:
-            name = least_energy(known, self.max_slowdown)
+            name = least_energy(known, slowest)
         else:
             name = next((name for name, point in known.items() if point == level), "full")
-        self.level = known[name] if self._go_to(name) else Level(1.0, 1.0)
-        self.profile.at(name if self.level == known[name] else "full")
+        self.level = known[name] if self._go_to(name) else FULL
+        if self.profile is not None:
+            self.profile.at(name if self.level == known[name] else "full")
         return self.level
 
     def restore(self) -> None:
         """Bring every device back to the state in which it was found."""
         for actuator in self.actuators:
             actuator.restore()
-        self.level = Level(1.0, 1.0)
+        self.level = FULL
         if self.profile is not None and not self.measuring:
             self.profile.at("full")
 
@@ -151,7 +221,7 @@ class ThrottleControl:
 
     def _keep(self) -> None:
         assert self.profile is not None
-        if len(self.profile.levels()) == 1 and self.levels() == (Level(1.0, 1.0),):
+        if len(self.profile.levels()) == 1 and self.levels() == (FULL,):
             known = [point for point in self.profile.points.values() if point.watts is not None]
             self.why_not = (
                 "no level saves energy" if len(known) > 1 else "the power of the levels could not be measured"
@@ -173,8 +243,17 @@ def cache_folder() -> Path:
     return base / "throttle"
 
 
-def _first_that_works(on_gpu: bool) -> list[Actuator]:
-    """Return the actuator that lowers the energy of a step best, of those that this process may use."""
+def _first_that_works(
+    on_gpu: bool, gpus: Sequence[str] | None, fractions: dict[str, list[float]] | None
+) -> list[Actuator]:
+    """Return the actuator that lowers the energy of a step best, of those that this process may use.
+
+    Args:
+        on_gpu: Whether the training runs on a GPU.
+        gpus: The GPUs of this node that the job uses.
+        fractions: Fractions of full power and of full speed that it has to offer; None for any.
+
+    """
     from lightning_green.throttle.cpu_governor import CpuGovernor
     from lightning_green.throttle.nvml_locked_clocks import NvmlLockedClocks
     from lightning_green.throttle.nvml_power_limit import NvmlPowerLimit
@@ -187,6 +266,12 @@ def _first_that_works(on_gpu: bool) -> list[Actuator]:
     for make in candidates:
         actuator: Actuator = make()
         actuator.quiet = True
+        if gpus is not None:
+            actuator.bind_gpus(gpus)
+        if fractions is not None:
+            if actuator.scale is None:
+                continue
+            actuator.fractions = fractions[actuator.scale]
         if len(actuator.levels()) > 1:
             return [actuator]
     return []

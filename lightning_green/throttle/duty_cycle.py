@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from lightning_green.throttle.actuator import Actuator, Setting
+from lightning_green.throttle.actuator import Actuator, Scale, Setting
 from lightning_green.throttle.nvml_power_limit import check_above_zero
 
 
@@ -34,6 +34,7 @@ class DutyCycle(Actuator):
 
     kind: ClassVar[str] = "duty cycle"
     survives: ClassVar[bool] = False
+    scale: ClassVar[Scale] = "speed"
 
     def __init__(self, fractions: Sequence[float] = (0.75, 0.5), sleep: Callable[[float], None] = time.sleep) -> None:
         super().__init__()

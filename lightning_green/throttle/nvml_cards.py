@@ -15,6 +15,17 @@ REMEDY = (
 )
 
 
+def card_models(gpu_ids: Sequence[str] | None) -> str:
+    """Return the models of the job's cards.
+
+    Raises:
+        ThrottleError: If they cannot be told.
+
+    """
+    with cards(gpu_ids) as (_, found):
+        return ", ".join(gpu.model for gpu in found)
+
+
 @contextmanager
 def cards(gpu_ids: Sequence[str] | None) -> Iterator[tuple[ModuleType, list[Gpu]]]:
     """Open NVML and yield it with the job's cards; every error of NVML becomes a :class:`ThrottleError`.

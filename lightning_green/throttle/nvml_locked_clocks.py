@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from lightning_green.throttle.actuator import Actuator, Setting, steps_below
-from lightning_green.throttle.nvml_cards import cards
+from lightning_green.throttle.actuator import Actuator, Scale, Setting, steps_below
+from lightning_green.throttle.nvml_cards import card_models, cards
 from lightning_green.throttle.nvml_power_limit import check_above_zero
 
 
@@ -32,6 +32,7 @@ class NvmlLockedClocks(Actuator):
     """
 
     kind: ClassVar[str] = "NVML locked clocks"
+    scale: ClassVar[Scale] = "speed"
 
     def __init__(
         self,
@@ -47,6 +48,15 @@ class NvmlLockedClocks(Actuator):
     @override
     def arguments(self) -> dict[str, Any]:
         return {"gpu_ids": self.gpu_ids, "previous": self.previous}
+
+    @override
+    def bind_gpus(self, gpus: Sequence[str]) -> None:
+        if self.gpu_ids is None:
+            self.gpu_ids = list(gpus)
+
+    @override
+    def device(self) -> str:
+        return card_models(self.gpu_ids)
 
     @override
     def _read(self) -> dict[str, Any]:
@@ -76,7 +86,7 @@ class NvmlLockedClocks(Actuator):
             memory = max(nvml.nvmlDeviceGetSupportedMemoryClocks(gpus[0].handle))
             known = sorted(nvml.nvmlDeviceGetSupportedGraphicsClocks(gpus[0].handle, memory))
         highest = known[-1] if self.previous is None else self.previous[1]
-        wanted = steps_below(highest, known[0]) if self.megahertz is None else self.megahertz
+        wanted = steps_below(highest, known[0], self.fractions) if self.megahertz is None else self.megahertz
         nearest = sorted({min(known, key=lambda clock: abs(clock - want)) for want in wanted}, reverse=True)
         return [Setting(f"{clock} MHz", clock) for clock in [highest, *(c for c in nearest if c < highest)]]
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from lightning_green.throttle.actuator import Actuator, Setting, steps_below
-from lightning_green.throttle.nvml_cards import cards
+from lightning_green.throttle.actuator import Actuator, Scale, Setting, steps_below
+from lightning_green.throttle.nvml_cards import card_models, cards
 
 
 class NvmlPowerLimit(Actuator):
@@ -28,6 +28,7 @@ class NvmlPowerLimit(Actuator):
     """
 
     kind: ClassVar[str] = "NVML power limit"
+    scale: ClassVar[Scale] = "power"
 
     def __init__(self, watts: Sequence[float] | None = None, gpu_ids: Sequence[str | int] | None = None) -> None:
         super().__init__()
@@ -37,6 +38,15 @@ class NvmlPowerLimit(Actuator):
     @override
     def arguments(self) -> dict[str, Any]:
         return {"gpu_ids": self.gpu_ids}
+
+    @override
+    def bind_gpus(self, gpus: Sequence[str]) -> None:
+        if self.gpu_ids is None:
+            self.gpu_ids = list(gpus)
+
+    @override
+    def device(self) -> str:
+        return card_models(self.gpu_ids)
 
     @override
     def _read(self) -> dict[str, Any]:
@@ -53,7 +63,7 @@ class NvmlPowerLimit(Actuator):
     def _offer(self, state: dict[str, Any]) -> Sequence[Setting]:
         with cards(list(state)) as (nvml, gpus):
             lowest = max(nvml.nvmlDeviceGetPowerManagementLimitConstraints(gpu.handle)[0] for gpu in gpus) / 1000.0
-        return power_settings(min(state.values()) / 1000.0, lowest, self.watts)
+        return power_settings(min(state.values()) / 1000.0, lowest, self.watts, self.fractions)
 
     @override
     def _apply(self, setting: Setting, state: dict[str, Any]) -> None:
@@ -74,7 +84,9 @@ def check_above_zero(name: str, values: Sequence[float] | None) -> list[float] |
     return [float(value) for value in values]
 
 
-def power_settings(present: float, lowest: float, asked: Sequence[float] | None) -> list[Setting]:
+def power_settings(
+    present: float, lowest: float, asked: Sequence[float] | None, fractions: Sequence[float]
+) -> list[Setting]:
     """Return the present limit in W and those below it that the device takes, from more to less."""
-    wanted = steps_below(present, lowest) if asked is None else sorted(asked, reverse=True)
+    wanted = steps_below(present, lowest, fractions) if asked is None else sorted(asked, reverse=True)
     return [Setting(f"{watts:g} W", watts) for watts in [present, *(w for w in wanted if lowest <= w < present)]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist, fmean, stdev
@@ -87,7 +86,7 @@ class ThrottleProfile:
         self._last_step = 0.0
         self._joules: float | None = None
         self._current = self.names[0]
-        self._recent: deque[float] = deque(maxlen=FEWEST_BLOCKS)
+        self._slower = self._faster = 0
         self._begin_level(self._allowance())
 
     def on_step(self, seconds: float, joules: Callable[[], float | None]) -> str | None:
@@ -104,6 +103,9 @@ class ThrottleProfile:
             return self._watch(seconds)
         self.spent += seconds
         self._level_spent += seconds
+        if self._disturbed:
+            self._begin_block(joules())
+            return self._next_level() if self._over() else None
         self._skipped += 1
         if self._skipped <= WARM_UP_STEPS:
             if self._skipped == WARM_UP_STEPS:
@@ -117,11 +119,15 @@ class ThrottleProfile:
             return self._next_level()
         return None
 
+    def disturbed(self) -> None:
+        """Say that something else than steps draws energy; the block of steps that is under way begins anew."""
+        self._disturbed = True
+
     def at(self, name: str) -> None:
         """Say at which level the training runs now that all are measured."""
         if name != self._current:
             self._current = name
-            self._recent.clear()
+            self._slower = self._faster = 0
 
     def levels(self) -> dict[str, Level]:
         """Return the operating points as fractions of the first level's, those that no other one dominates.
@@ -163,8 +169,7 @@ class ThrottleProfile:
         self._level_budget, self._level_spent, self._skipped = allowance, 0.0, 0
         self._seconds: list[float] = []
         self._watts: list[float] = []
-        self._joules = None
-        self._block_steps, self._block_seconds = 0, 0.0
+        self._begin_block(None)
         # half of the allowance for the fewest blocks that there may be
         self._block_length = min(LONGEST_BLOCK_SECONDS, allowance / 2 / FEWEST_BLOCKS)
 
@@ -176,7 +181,11 @@ class ThrottleProfile:
         self._seconds.append(self._block_seconds / self._block_steps)
         if joules is not None and self._joules is not None:
             self._watts.append((joules - self._joules) / self._block_seconds)
+        self._begin_block(joules)
+
+    def _begin_block(self, joules: float | None) -> None:
         self._joules, self._block_steps, self._block_seconds = joules, 0, 0.0
+        self._disturbed = False
 
     def _is_known(self) -> bool:
         if len(self._seconds) < FEWEST_BLOCKS:
@@ -203,18 +212,19 @@ class ThrottleProfile:
             return self.measuring
         self.measuring = None
         self.at(self.names[0])
-        self._recent.clear()
+        self._slower = self._faster = 0
         return self.names[0]
 
     def _watch(self, seconds: float) -> str | None:
         known = self.points.get(self._current)
-        self._recent.append(seconds)
-        if known is None or len(self._recent) < FEWEST_BLOCKS:
+        if known is None:
             return None
-        ratios = [step / known.seconds for step in self._recent]
-        if not (min(ratios) > 1.0 + DRIFT or max(ratios) < 1.0 / (1.0 + DRIFT)):
+        ratio = seconds / known.seconds
+        self._slower = self._slower + 1 if ratio > 1.0 + DRIFT else 0
+        self._faster = self._faster + 1 if ratio < 1.0 / (1.0 + DRIFT) else 0
+        if self._slower < FEWEST_BLOCKS and self._faster < FEWEST_BLOCKS:
             return None
-        self._recent.clear()
+        self._slower = self._faster = 0
         needed = (WARM_UP_STEPS + FEWEST_BLOCKS) * seconds * len(self.names)
         if self.spent + needed > self.budget:
             return None

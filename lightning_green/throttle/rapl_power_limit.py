@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from lightning_green.energy.rapl import POWERCAP, rapl_zones
-from lightning_green.throttle.actuator import Setting
+from lightning_green.throttle.actuator import Scale, Setting
 from lightning_green.throttle.errors import ThrottleError
 from lightning_green.throttle.files import FileActuator, read_text
 from lightning_green.throttle.nvml_power_limit import check_above_zero, power_settings
@@ -32,6 +32,7 @@ class RaplPowerLimit(FileActuator):
     """
 
     kind: ClassVar[str] = "RAPL power limit"
+    scale: ClassVar[Scale] = "power"
 
     def __init__(self, watts: Sequence[float] | None = None, powercap: str | Path = POWERCAP) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class RaplPowerLimit(FileActuator):
     @override
     def _offer(self, state: dict[str, Any]) -> Sequence[Setting]:
         present = min(int(text) for text in state.values()) / 1e6
-        return power_settings(present, 1.0, self.watts)
+        return power_settings(present, 1.0, self.watts, self.fractions)
 
     @override
     def _apply(self, setting: Setting, state: dict[str, Any]) -> None:

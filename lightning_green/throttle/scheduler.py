@@ -8,9 +8,12 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_green.planning import Plan
 from lightning_green.planning.job import Level
+from lightning_green.runtime import _lightning
 from lightning_green.runtime.fit import Fit
 from lightning_green.runtime.progress import StepTimer, work_left
-from lightning_green.throttle.control import ThrottleControl, describe_model
+from lightning_green.throttle.actuator import Actuator
+from lightning_green.throttle.control import ThrottleControl, check_slowdown, describe_model
+from lightning_green.throttle.request import FULL
 
 
 def throttle_control(scheduler: Any) -> ThrottleControl | None:
@@ -21,6 +24,7 @@ def throttle_control(scheduler: Any) -> ThrottleControl | None:
         ValueError: If ``max_slowdown`` is below 1.
 
     """
+    check_slowdown(scheduler.max_slowdown)
     if scheduler.throttle is None:
         return None
     return ThrottleControl(scheduler.throttle, scheduler.max_slowdown)
@@ -38,33 +42,57 @@ class SchedulerThrottle:
 
     def __init__(self, control: ThrottleControl, fit: Fit, timer: StepTimer) -> None:
         self._control, self._fit, self._timer = control, fit, timer
+        self._clock = fit.run.clock
         self._began: float | None = None
+        self._ended: float | None = None
         self._started = False
         self._used = True
+        self._modelled = False
+        self._sleepers: list[Actuator] = []
 
     def batch_began(self) -> None:
         """A training batch begins; the first one finds out what may be set."""
         if not self._started:
             self._started = True
             self._start()
-        self._began = self._fit.run.clock.monotonic()
+        if self._used:
+            self._began = self._clock.monotonic()
 
     def batch_ended(self) -> bool:
         """A training batch has ended. Return whether the levels have just become known."""
-        control, now = self._control, self._fit.run.clock.monotonic()
-        if self._began is None or not self._used:
+        if self._began is None:
             return False
-        for actuator in control.actuators:
-            actuator.on_step(now - self._began)
-        seconds = self._fit.run.clock.monotonic() - self._began  # with what a duty cycle slept
-        self._timer.leave_out(seconds * (1.0 - control.level.speed))
-        if control.profile is None:
-            left = work_left(self._fit.trainer, self._timer).seconds
-            if left is not None:
-                control.plan_for(left)
-                return not control.measuring
+        control, speed = self._control, self._control.level.speed
+        for actuator in self._sleepers:
+            actuator.on_step(self._clock.monotonic() - self._began)
+        now = self._clock.monotonic()  # with what a duty cycle slept
+        if self._modelled:
+            slower = (now - self._began) / speed - (now - self._began)
+            self._clock.sleep(slower)
+            self._timer.leave_out(slower)
             return False
-        return control.on_step(seconds)
+        # from the end of the batch before: waiting for data takes time and energy as well, at any level
+        seconds = None if self._ended is None else now - self._ended
+        self._ended = now
+        if seconds is None:
+            return False
+        if speed < 1.0:
+            self._timer.leave_out(seconds * (1.0 - speed))
+        if control.profile is not None:
+            return control.on_step(seconds)
+        return not control.stated and self._begin_to_measure()
+
+    def disturbed(self) -> None:
+        """Something else than training batches takes time and energy: it belongs to no level."""
+        self._ended = None
+        self._control.disturbed()
+
+    def _begin_to_measure(self) -> bool:
+        left = work_left(self._fit.trainer, self._timer).seconds
+        if left is None:
+            return False
+        self._control.plan_for(left)
+        return not self._control.measuring
 
     def levels(self) -> tuple[Level, ...]:
         """Return the levels for the planner, full power first."""
@@ -72,7 +100,7 @@ class SchedulerThrottle:
 
     def follow(self, plan: Plan | None) -> None:
         """Set the level of a plan's first action; without a plan, the one of least energy per step."""
-        if not self._used or self._control.profile is None or self._control.measuring:
+        if not self._used or not self._control.knows:
             return
         if plan is None:
             self._enter(self._control.choose(), "the least energy per step")
@@ -84,27 +112,45 @@ class SchedulerThrottle:
     def restore(self) -> None:
         """Bring every device back to the state in which it was found."""
         self._control.restore()
-        if self._fit.run.level != (1.0, 1.0) and not self._fit.closed:
-            self._enter(Level(1.0, 1.0), "full power again")
+        if self._fit.run.level != (FULL.power, FULL.speed) and not self._fit.closed:
+            self._enter(FULL, "full power again")
 
     def describe(self) -> str:
         """Return what the throttle may do, for the start-up lines."""
-        if self._fit.trainer.world_size > 1:
-            return "no, with several ranks"
-        kinds = "automatic" if self._control.auto else ", ".join(a.kind for a in self._control.actuators)
-        return f"{kinds}, at most {self._control.max_slowdown:g} times slower"
+        if (why := self._why_not()) is not None:
+            return f"no, {why}"
+        kinds = "" if self._control.auto else ", ".join(actuator.kind for actuator in self._control.actuators)
+        if self._control.stated:
+            levels = ", ".join(str(level) for level in self._control.stated)
+            return f"{levels} (power:speed, stated)" + (f" by {kinds}" if kinds else "")
+        return f"{kinds or 'automatic'}, at most {self._control.max_slowdown:g} times slower"
+
+    def _why_not(self) -> str | None:
+        """Return why this training is never throttled, or None."""
+        if self._fit.why_not_exact is not None:
+            return f"because there are no decisions: {self._fit.why_not_exact}"
+        if self._fit.trainer.num_nodes > 1:
+            return "with several nodes"
+        if self._fit.run.clock.is_simulated and not self._control.stated:
+            return "because no device follows a simulated clock; state a level"
+        return None
 
     def _start(self) -> None:
         run, trainer = self._fit.run, self._fit.trainer
-        if trainer.world_size > 1:
-            self._used = False  # the ranks would have to change level at the same batch
-            return
-        if run.clock.is_simulated:
-            self._used = False  # no device's power follows a simulated clock
-            return
+        self._modelled = run.clock.is_simulated
+        # rank 0 sets the devices of its node while the others wait for its decision, so all change at the same batch,
+        # and as they wait for each other in every step, its steps take as long as those of the slowest
+        self._used = trainer.global_rank == 0 and self._why_not() is None
+        if not self._used:
+            return  # nothing happens at a step from here on
         folder = None if run.folder is None else run.folder.path
         on_gpu = trainer.strategy.root_device.type == "cuda"
-        self._control.start(folder, run.meter, describe_model(trainer.lightning_module), on_gpu)
+        gpus, ranks = _lightning.gpus_of_job(trainer), trainer.world_size
+        model = describe_model(trainer.lightning_module)
+        self._control.start(folder, run.meter, model, on_gpu, self._modelled, gpus, ranks)
+        self._used = self._control.can_set
+        if not self._modelled:
+            self._sleepers = [one for one in self._control.actuators if type(one).on_step is not Actuator.on_step]
 
     def _enter(self, level: Level, reason: str) -> None:
         run, wanted = self._fit.run, (level.power, level.speed)
@@ -114,6 +160,6 @@ class SchedulerThrottle:
         run.record("sample")  # what was used so far belongs to the level before
         run.level = wanted
         run.meter.set_load(level.power)
-        state = "running" if wanted == (1.0, 1.0) else "throttled"
+        state = "running" if level == FULL else "throttled"
         run.enter(state=state, reason=reason, level=str(level))
         rank_zero_info(f"Lightning Green, step {self._fit.trainer.global_step}: {state} at {level} (power:speed)")

@@ -73,8 +73,12 @@ class Zeusd:
             raise ThrottleError("zeusd runs without `gpu-control`; have it started with `--enable gpu-control`")
 
 
-def zeusd_gpus(gpu_ids: Sequence[int] | None) -> list[int]:
+def zeusd_gpus(gpu_ids: Sequence[int] | None, names: Sequence[str] | None = None) -> list[int]:
     """Return the physical indices of the job's cards.
+
+    Args:
+        gpu_ids: What the user gave.
+        names: The cards that the job uses, as NVML indices or UUIDs; None for those of ``CUDA_VISIBLE_DEVICES``.
 
     Raises:
         ThrottleError: If they cannot be told, or the job has a part of a card only.
@@ -86,7 +90,7 @@ def zeusd_gpus(gpu_ids: Sequence[int] | None) -> list[int]:
     if nvml is None:
         raise ThrottleError(f"the job's GPUs cannot be told ({why}); give `gpu_ids`")
     try:
-        gpus, notes = job_gpus(nvml)
+        gpus, notes = job_gpus(nvml, names)
     except nvml.NVMLError as error:
         raise ThrottleError(f"the job's GPUs cannot be told ({error}); give `gpu_ids`") from error
     finally:

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from lightning_green.throttle.actuator import Actuator, Setting
+from lightning_green.throttle.actuator import Setting
 from lightning_green.throttle.nvml_power_limit import check_above_zero
-from lightning_green.throttle.zeusd import Zeusd, zeusd_gpus
+from lightning_green.throttle.zeusd_actuator import ZeusdActuator
 
 
-class ZeusdLockedClocks(Actuator):
+class ZeusdLockedClocks(ZeusdActuator):
     """The highest clock of the cards' processors, set by a zeusd that an administrator started.
 
     Neither the driver nor zeusd tells which clocks are locked, so what is restored is no lock.
@@ -39,23 +39,16 @@ class ZeusdLockedClocks(Actuator):
         gpu_ids: Sequence[int] | None = None,
         socket: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(gpu_ids, socket)
         self.megahertz = check_above_zero("megahertz", megahertz) or []
-        self.gpu_ids = None if gpu_ids is None else [int(gpu) for gpu in gpu_ids]
-        self.daemon = Zeusd(socket)
-
-    @override
-    def arguments(self) -> dict[str, Any]:
-        return {"gpu_ids": self.gpu_ids, "socket": self.daemon.path}
 
     @override
     def _read(self) -> dict[str, Any]:
-        self.daemon.check()
-        return {str(gpu): None for gpu in zeusd_gpus(self.gpu_ids)}
+        return dict.fromkeys(self._cards())
 
     @override
     def _write(self, state: dict[str, Any]) -> None:
-        self.daemon.call("POST", "/gpu/reset_gpu_locked_clocks", {"gpu_ids": ",".join(state), "block": "true"})
+        self._post("/gpu/reset_gpu_locked_clocks", list(state))
 
     @override
     def _probe(self, state: dict[str, Any]) -> None:
@@ -68,6 +61,5 @@ class ZeusdLockedClocks(Actuator):
 
     @override
     def _apply(self, setting: Setting, state: dict[str, Any]) -> None:
-        clock = int(float(setting.value))
-        query = {"gpu_ids": ",".join(state), "min_clock_mhz": 0, "max_clock_mhz": clock, "block": "true"}
-        self.daemon.call("POST", "/gpu/set_gpu_locked_clocks", query)
+        highest = int(float(setting.value))
+        self._post("/gpu/set_gpu_locked_clocks", list(state), min_clock_mhz=0, max_clock_mhz=highest)

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from lightning_green.throttle.actuator import Actuator, Setting
+from lightning_green.throttle.actuator import Scale, Setting
 from lightning_green.throttle.errors import ThrottleError
 from lightning_green.throttle.nvml_power_limit import check_above_zero, power_settings
-from lightning_green.throttle.zeusd import Zeusd, zeusd_gpus
+from lightning_green.throttle.zeusd_actuator import ZeusdActuator
 
 
-class ZeusdPowerLimit(Actuator):
+class ZeusdPowerLimit(ZeusdActuator):
     """The driver's power limit, set by a zeusd that an administrator started.
 
     Args:
@@ -31,6 +31,7 @@ class ZeusdPowerLimit(Actuator):
     """
 
     kind: ClassVar[str] = "zeusd power limit"
+    scale: ClassVar[Scale] = "power"
 
     def __init__(
         self,
@@ -38,39 +39,28 @@ class ZeusdPowerLimit(Actuator):
         gpu_ids: Sequence[int] | None = None,
         socket: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(gpu_ids, socket)
         self.watts = check_above_zero("watts", watts)
-        self.gpu_ids = None if gpu_ids is None else [int(gpu) for gpu in gpu_ids]
-        self.daemon = Zeusd(socket)
-
-    @override
-    def arguments(self) -> dict[str, Any]:
-        return {"gpu_ids": self.gpu_ids, "socket": self.daemon.path}
 
     @override
     def _read(self) -> dict[str, Any]:
-        self.daemon.check()
-        answer = self.daemon.call("GET", "/gpu/get_power_limit", self._ids())
+        answer = self.daemon.call("GET", "/gpu/get_power_limit", {"gpu_ids": ",".join(self._cards())})
         return {gpu: _milliwatts(limit, "power_limit_mw") for gpu, limit in answer.items()}
 
     @override
     def _write(self, state: dict[str, Any]) -> None:
         for gpu, milliwatts in state.items():
-            query = {"gpu_ids": gpu, "power_limit_mw": milliwatts, "block": "true"}
-            self.daemon.call("POST", "/gpu/set_power_limit", query)
+            self._post("/gpu/set_power_limit", [gpu], power_limit_mw=milliwatts)
 
     @override
     def _offer(self, state: dict[str, Any]) -> Sequence[Setting]:
-        limits = self.daemon.call("GET", "/gpu/get_power_limit_constraints", self._ids())
+        limits = self.daemon.call("GET", "/gpu/get_power_limit_constraints", {"gpu_ids": ",".join(state)})
         lowest = max(_milliwatts(limit, "min_power_limit_mw") for limit in limits.values()) / 1000.0
-        return power_settings(min(state.values()) / 1000.0, lowest, self.watts)
+        return power_settings(min(state.values()) / 1000.0, lowest, self.watts, self.fractions)
 
     @override
     def _apply(self, setting: Setting, state: dict[str, Any]) -> None:
         self._write({gpu: min(limit, round(float(setting.value) * 1000.0)) for gpu, limit in state.items()})
-
-    def _ids(self) -> dict[str, str]:
-        return {"gpu_ids": ",".join(str(gpu) for gpu in zeusd_gpus(self.gpu_ids))}
 
 
 def _milliwatts(body: Any, name: str) -> int:

@@ -5,6 +5,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from torch import nn
 
+from lightning_green import GreenMixedPrecision
 from lightning_green.callbacks.pruning import Pruning
 from lightning_green.callbacks.quantization import QuantizationAwareTraining
 from tests.callbacks.compression_kit import Lit, Net, SaveAt, assert_resumes_exactly, loader, trainer
@@ -137,6 +138,15 @@ def test_in_half_precision(tmp_path, precision):
     assert callback.agreement(converted, module, [images().to(module.net.fc.weight.dtype)]).difference < 0.1
 
 
+def test_in_fp16_with_loss_scaling_and_accumulation(tmp_path):
+    callback = QuantizationAwareTraining(begin=0.3)
+    precision = GreenMixedPrecision("fp16", init_scale=2.0**24)
+    module, _ = fit(tmp_path, callback, plugins=[precision], accumulate_grad_batches=2, epochs=4)
+    assert 0 < precision.skipped_steps < 12  # it overflows at first: steps are skipped, ranges stay finite
+    assert all(torch.isfinite(r.observed()["range"]).all() for r in callback.quantized.roundings.values())
+    assert callback.agreement(callback.convert(module), module, [images()]).difference < 0.1
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_with_an_average_of_the_weights(tmp_path, first):
     callback, average = QuantizationAwareTraining(begin=0.4), WeightAveraging()
@@ -241,6 +251,7 @@ def test_what_cannot_be_exported_names_the_line(tmp_path):
     [
         ({"begin": 1.5}, ValueError, r"`begin` should be a fraction in \[0, 1\]"),
         ({"begin": 0.9, "freeze": 0.8}, ValueError, "`freeze` should not come before `begin`"),
+        ({"weight_bits": 6}, ValueError, "`weight_bits` should be 7, 8 or None, got 6"),
         ({"activation": "int4"}, ValueError, "`activation` should be one of 'uint8', 'int8'"),
         ({"keep_float": "fc"}, TypeError, "`keep_float` should be a list of patterns"),
         ({"total_steps": 0}, ValueError, "`total_steps` should be an integer"),

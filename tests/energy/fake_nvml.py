@@ -169,3 +169,14 @@ class FakeDriver:
             return NO_PERMISSION
         self._at(handle).locked = None
         return OK
+
+    def do_nvmlDeviceGetEnforcedPowerLimit(self, handle, limit):
+        return self.do_nvmlDeviceGetPowerManagementLimit(handle, limit)
+
+    def do_nvmlDeviceGetMemoryInfo(self, handle, memory):
+        memory.total, memory.free, memory.used = 80 << 30, 70 << 30, 10 << 30
+        return OK
+
+    def do_nvmlDeviceGetUtilizationRates(self, handle, rates):
+        rates.gpu, rates.memory = 90, 40
+        return OK

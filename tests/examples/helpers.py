@@ -24,12 +24,8 @@ def start(folder, *arguments):
 
 def read_wandb(path):
     """Return the run ids and the history rows of a W&B file."""
-    from wandb.proto import wandb_internal_pb2
-
     ids, rows = set(), []
-    for data in _wandb_records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+    for record in wandb_records(path.read_bytes()):
         kind = record.WhichOneof("record_type")
         if kind == "run":
             ids.add(record.run.run_id)
@@ -39,7 +35,14 @@ def read_wandb(path):
     return ids, rows
 
 
-def _wandb_records(data):
+def wandb_records(data):
+    """Return the records of a W&B file."""
+    from wandb.proto import wandb_internal_pb2
+
+    return [wandb_internal_pb2.Record.FromString(record) for record in _log_records(data)]
+
+
+def _log_records(data):
     """Yield the records of a W&B file: LevelDB's log format after seven bytes of W&B's own.
 
     Blocks of 32 KiB hold fragments, each with a checksum (4 bytes), a length (2) and a type (1: a whole record, or the
@@ -51,6 +54,8 @@ def _wandb_records(data):
             at += room
             continue
         length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        if at + 7 + length > len(data):
+            return  # still being written
         parts.append(data[at + 7 : at + 7 + length])
         at += 7 + length
         if kind in (1, 4):

@@ -66,7 +66,7 @@ def test_the_zone_from_the_environment_and_none_at_all(monkeypatch):
     [
         ("52.5,13.4", "WATTTIME_USERNAME .* or pass the country that they lie in"),
         ("ZZ", "finds no source for 'ZZ'"),
-        ("XXX", "finds no source for 'XXX'"),
+        ("QQQ", "finds no source for 'QQQ'"),
         ("91,0", "latitude,longitude in degrees"),
         ("0,181", "latitude,longitude in degrees"),
         ("Germany!", "should be an Electricity Maps zone"),

@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+from lightning_green.planning import Level
+from lightning_green.planning.archive import read_archive
+from lightning_green.planning.backtest import Backtest
 from tests.planning.archives import archive, write
 
 KEYS = {
@@ -88,6 +91,54 @@ def test_a_bad_file_is_refused_with_its_line(files, tmp_path, old, new, message)
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (",lifecycle,", ",direct,", "`issued_at` should be later than in the row before it"),
+        (",direct,", ",marginal,", '`kind` should be "lifecycle" or "direct", got \'marginal\''),
+        (",h01,", ",hour1,", "the hours ahead should be h00, h01, ... without a gap, got `h02` too early"),
+        ("2023-03-02T00:00:00Z", "2023-03-02T00:30:00Z", "`issued_at` should be a full hour"),
+    ],
+)
+def test_a_bad_forecast_file_is_refused(files, tmp_path, old, new, message):
+    bad = tmp_path / "bad_96h.csv"
+    text = files[1].read_text()
+    assert old in text
+    bad.write_text(text.replace(old, new))
+    done = call("--actual", files[0], "--forecast", bad, *SMALL, "--kind", "direct" if "direct" in new else "lifecycle")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_forecasts_of_another_kind_are_refused(files, tmp_path):
+    other = tmp_path / "direct_96h.csv"
+    other.write_text("".join(line for line in files[1].open() if ",lifecycle," not in line))
+    done = call("--actual", files[0], "--forecast", other, *SMALL)
+    assert done.returncode == 2
+    assert "has no forecast of the kind 'lifecycle'" in done.stderr
+
+
+def test_every_option_reaches_the_backtest(files):
+    """Each option changes what comes out, and all of them together give what the library gives."""
+    pair = ["--actual", files[0], "--forecast", files[1]]
+    options = {
+        "--work-hours": "5", "--window-hours": "14", "--hold-power": "0.1", "--resume-hours": "0.4",
+        "--throttle": "0.78:0.90", "--start-hour": "3", "--every-days": "3", "--lag-hours": "2", "--kind": "direct",
+        "--modes": "hold",
+    }  # fmt: skip
+    words = [word for pair in options.items() for word in pair]
+    done = call(*pair, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    test = Backtest(
+        work_hours=5, window_hours=14, hold_power=0.1, resume_hours=0.4, throttle=(Level(0.78, 0.9),), start_hour=3,
+        every_days=3, lag_hours=2, pauses=frozenset({"hold"}),
+    )  # fmt: skip
+    zone = read_archive(*files, "direct")
+    expected = {"zone": "ZZ", "runs": len(test.starts(zone)), "policies": test.run(zone)}
+    assert json.loads(done.stdout) == json.loads(json.dumps(expected))
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--work-hours", "0"], "`work_hours` should be a number above 0"),
@@ -98,6 +149,11 @@ def test_a_bad_file_is_refused_with_its_line(files, tmp_path, old, new, message)
         (["--forecast", "a.csv", "--forecast", "b.csv"], "Give one --forecast for each --actual"),
         (["--forecast", "missing.csv"], "missing.csv cannot be read"),
         (["--window-hours", "1000"], "too few for a run"),
+        (["--modes", ","], "--modes should name exit, hold or both"),
+        (["--start-hour", "24"], "`start_hour` should be a whole number from 0 to 23"),
+        (["--every-days", "0"], "`every_days` should be a whole number from 1"),
+        (["--lag-hours", "-1"], "`lag_hours` should be a whole number from 0"),
+        (["--resume-hours", "-1"], "`resume_hours` should be"),
     ],
 )
 def test_bad_usage_says_what_to_pass(files, arguments, message):

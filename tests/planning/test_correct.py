@@ -8,7 +8,7 @@ import pytest
 
 from lightning_green.planning import Forecast, Job, plan
 from lightning_green.planning.correct import correct, remember
-from lightning_green.planning.correction import LONGEST_LEAD, clues, learn
+from lightning_green.planning.correction import LONGEST_LEAD, clues, history_share, learn
 from lightning_green.planning.past import Past, hourly
 from tests.planning.archives import archive
 
@@ -170,6 +170,39 @@ def test_gaps_other_kinds_and_issues_without_a_time_do_no_harm():
     better = correct(gappy, [*other, *earlier[5:]], now)
     assert np.isfinite(better.values).all()
     assert error(better, zone, now) < error(newest, zone, now)
+
+
+def test_issues_of_another_kind_teach_nothing():
+    newest, earlier, now = live(archive(days=30, bias=80.0), 20)
+    marginal = [replace(one, values=one.values * 3, kind="marginal/lifecycle") for one in earlier]
+    assert correct(newest, marginal, now) is newest
+    mixed = correct(newest, [*marginal, *earlier], now)
+    assert mixed.values.tolist() == correct(newest, earlier, now).values.tolist()
+    assert mixed.kind == newest.kind
+
+
+def test_issues_from_the_future_teach_nothing():
+    zone = archive(days=30, bias=80.0)
+    newest, earlier, now = live(zone, 20)
+    later = [issue(zone, number) for number in range(21, 27)]
+    assert correct(newest, [*earlier, *later], now).values.tolist() == correct(newest, earlier, now).values.tolist()
+
+
+def test_the_share_of_history_follows_the_hours_not_the_level():
+    """History that is right about the hours and wrong about the level is taken; the other way round it is not."""
+    rng = np.random.default_rng(3)
+    hours = rng.normal(0, 0.1, (200, LONGEST_LEAD))
+    level = np.repeat(rng.normal(0, 0.5, (200, 1)), LONGEST_LEAD, axis=1)
+    fade, error = np.ones(200), np.full(LONGEST_LEAD, 0.1)
+    share, left = history_share(hours, hours + level, fade, error)
+    assert share == pytest.approx(np.full(LONGEST_LEAD, 200 / (200 + 5 * 8)), rel=0.01)
+    assert (left > error).all(), "what the level costs is said"
+    noise = rng.normal(0, 0.1, hours.shape)
+    assert history_share(hours + level, noise + level, fade, error)[0].max() < 0.05
+    assert history_share(hours, -hours, fade, error)[0].max() == 0
+    halves = history_share(hours, 2 * hours, fade, error)
+    assert halves[0][0] == pytest.approx(0.5 * share[0], rel=0.01)
+    assert (halves[1] < error).all()
 
 
 def test_learning_uses_what_it_is_given_and_needs_seven_issues():

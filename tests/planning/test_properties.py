@@ -1,5 +1,6 @@
 """What holds for every job and every forecast."""
 
+import math
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -122,3 +123,42 @@ def test_more_freedom_never_costs_more(problem, share):
     free = replace(job, pauses=frozenset({"hold", "exit"}), levels=LEVELS)
     least = plan(free, forecast, START).gco2e_per_kw
     assert least <= plan(job, forecast, START).gco2e_per_kw * (1 + 1e-3) + 1e-9
+
+
+@given(problems(), st.sampled_from([math.nan, math.inf, -math.inf, -0.001, -1e9]), st.data())
+@settings(PATIENT, max_examples=50)
+def test_a_value_that_cannot_be_is_refused_wherever_it_is(problem, bad, data):
+    _, forecast = problem
+    at = data.draw(st.integers(0, len(forecast.times) - 1))
+    values = forecast.values.copy()
+    values[at] = bad
+    with pytest.raises(ValueError, match=f"`values` should be finite and not negative, got .* at position {at}"):
+        replace(forecast, values=values)
+    past = [START - timedelta(hours=back) for back in range(len(values), 0, -1)]
+    with pytest.raises(ValueError, match=f"`history_values` should be .* at position {at}"):
+        replace(forecast, history_times=past, history_values=values)
+    with pytest.raises(ValueError, match=f"`spread` should be .* at position {at}"):
+        replace(forecast, spread=values)
+
+
+@given(problems(), st.floats(0, 1), st.integers(0, 2**32 - 1))
+@settings(PATIENT, max_examples=60)
+def test_the_deadline_is_met_whatever_each_new_forecast_says(problem, begun, seed):
+    """The plan is made anew in every slot, from forecasts that have nothing to do with each other."""
+    job, forecast = problem
+    rng = np.random.default_rng(seed)
+    step = forecast.times[1] - forecast.times[0] if len(forecast.times) > 1 else timedelta(hours=1)
+    now = START + begun * step
+    job = replace(job, deadline=job.deadline + begun * step)
+    for _ in range(500):
+        values = rng.uniform(0, 900, len(forecast.times))
+        first = plan(job, replace(forecast, values=values), now).slots[0]
+        done = (first.end - first.start) / timedelta(hours=1) * (first.level.speed if first.level else 0.0)
+        now = first.end
+        if job.work_hours - done <= 1e-6:
+            break
+        state = {"run": "running", "throttle": "throttled", "hold": "held", "exit": "out"}[first.action]
+        job = replace(job, work_hours=job.work_hours - done, state=state)
+    else:
+        pytest.fail("the work never ends")
+    assert now <= job.deadline + timedelta(seconds=1)

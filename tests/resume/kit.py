@@ -5,14 +5,13 @@ As a script it trains once: ``python -m tests.resume.kit FOLDER '{"workers": 2}'
 
 import hashlib
 import json
-import math
 import os
 import random
 import signal
 import sys
 import warnings
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -22,12 +21,12 @@ import torchmetrics
 from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.plugins import MixedPrecision
-from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, Sampler, get_worker_info
 
 from lightning_green import EmissionsTracker, ExactResume
 from lightning_green.runtime.current import close_current_run
+
+from .kit_data import Data, loaders, validation
 
 CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=60,checkpoint=0,restart=0"
 
@@ -50,162 +49,6 @@ class Case:
     sanity: int = 0
     save_every: str | None = None
     trainer: dict = field(default_factory=dict, hash=False)
-
-
-class Samples(Dataset):
-    """Samples with a random augmentation out of all three generators."""
-
-    def __init__(self, count, offset=0):
-        generator = torch.Generator().manual_seed(offset + 1)
-        self.x, self.offset = torch.randn(count, 4, generator=generator), offset
-
-    def __len__(self):
-        return len(self.x)
-
-    def __getitem__(self, index):
-        noise = 0.1 * torch.randn(4) + 0.1 * float(np.random.rand()) + 0.1 * random.random()
-        return index + self.offset, self.x[index] + noise, int(self.x[index].sum() > 0)
-
-
-class Stream(IterableDataset):
-    """The same samples as a stream, shuffled anew each time, and split over worker processes."""
-
-    def __init__(self, count, sized=True):
-        self.inner, self.count = Samples(count), count
-        if sized:
-            self.__class__ = SizedStream
-
-    def __iter__(self):
-        info = get_worker_info()
-        own = torch.arange(self.count)
-        if info is not None:
-            own = own[info.id :: info.num_workers]
-        for index in own[torch.randperm(len(own))].tolist():
-            yield self.inner[index]
-
-
-class SizedStream(Stream):
-    def __len__(self):
-        return self.count
-
-
-class StatefulLoader:
-    """A loader with a state of its own: deterministic order, counted by itself."""
-
-    def __init__(self, samples, batch):
-        self.samples, self.batch, self.passes, self.at = samples, batch, 0, 0
-
-    def __len__(self):
-        return math.ceil(len(self.samples) / self.batch)
-
-    def __iter__(self):
-        if self.at == len(self):  # Lightning does not ask a loader of known length whether it has more
-            self.at, self.passes = 0, self.passes + 1
-        order = torch.randperm(len(self.samples), generator=torch.Generator().manual_seed(self.passes)).tolist()
-        while self.at < len(self):
-            chosen = order[self.at * self.batch : (self.at + 1) * self.batch]
-            self.at += 1
-            yield torch.utils.data.default_collate([self.samples[index] for index in chosen])
-
-    def state_dict(self):
-        return {"passes": self.passes, "at": self.at}
-
-    def load_state_dict(self, state):
-        self.passes, self.at = state["passes"], state["at"]
-
-
-class Batches:
-    """An object that is neither a loader nor a data set, and yields batches in random order."""
-
-    def __init__(self, samples, batch):
-        self.samples, self.batch = samples, batch
-
-    def __iter__(self):
-        order = torch.randperm(len(self.samples)).tolist()
-        for at in range(0, len(order), self.batch):
-            yield torch.utils.data.default_collate([self.samples[index] for index in order[at : at + self.batch]])
-
-
-class Unsized:
-    """The same without a length."""
-
-    def __init__(self, inner):
-        self.inner = inner
-
-    def __iter__(self):
-        return iter(self.inner)
-
-    def __getattr__(self, name):
-        if name == "inner":
-            raise AttributeError(name)
-        return getattr(self.inner, name)
-
-
-class Drawing(Sampler):
-    """A user's sampler that draws from all generators while it is iterated over."""
-
-    def __init__(self, count):
-        self.count = count
-
-    def __len__(self):
-        return self.count
-
-    def __iter__(self):
-        for _ in range(self.count):
-            yield (
-                int(torch.randint(self.count, (1,))) + random.randrange(self.count) + np.random.randint(9)
-            ) % self.count
-
-
-def loaders(case):
-    """Return the training data of a case."""
-    kind, batch = case.data, 4
-    common = {"num_workers": case.workers, "persistent_workers": case.persistent}
-    samples = Samples(case.samples)
-    if kind == "plain":
-        return DataLoader(samples, batch_size=batch, shuffle=True, **common)
-    if kind == "generator":
-        generator = torch.Generator().manual_seed(7)
-        return DataLoader(samples, batch_size=batch, shuffle=True, generator=generator, **common)
-    if kind == "sampler":
-        return DataLoader(samples, batch_size=batch, sampler=Drawing(case.samples), **common)
-    if kind == "batch sampler":
-        return DataLoader(samples, batch_sampler=BatchSampler(Drawing(case.samples), batch, drop_last=False), **common)
-    if kind in ("max_size_cycle", "min_size", "max_size", "sequential"):
-        short = DataLoader(Samples(12, offset=100), batch_size=batch, shuffle=True, **common)
-        return CombinedLoader({"long": DataLoader(samples, batch, shuffle=True, **common), "short": short}, mode=kind)
-    if kind == "stream":
-        return DataLoader(Stream(case.samples), batch_size=batch, **common)
-    if kind == "length-less stream":
-        return DataLoader(Stream(case.samples, sized=False), batch_size=batch, **common)
-    if kind == "length-less sampler":
-        unsized = Unsized(BatchSampler(RandomSampler(samples), batch, drop_last=False))
-        return DataLoader(samples, batch_sampler=unsized, **common)
-    if kind == "stateful":
-        return StatefulLoader(samples, batch)
-    if kind == "length-less stateful":
-        return Unsized(StatefulLoader(samples, batch))
-    if kind == "iterable":
-        return Batches(samples, batch)
-    raise AssertionError(kind)
-
-
-class Data(pl.LightningDataModule):
-    """Data that is built by hooks and counts how often."""
-
-    def __init__(self, case):
-        super().__init__()
-        self.case = case
-
-    def train_dataloader(self):
-        return loaders(Case(**{**asdict(self.case), "data": "plain"}))
-
-    def val_dataloader(self):
-        return validation(self.case)
-
-
-def validation(case):
-    return DataLoader(Samples(8, offset=50), batch_size=4, num_workers=case.workers)
 
 
 class Net(pl.LightningModule):

@@ -64,7 +64,7 @@ class Model(pl.LightningModule):
     def configure_optimizers(self):
         optimizer = torch.optim.Adam(self.parameters(), 0.01)
         total = self.trainer.estimated_stepping_batches
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=int(total))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=2 * int(total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -146,14 +146,14 @@ def main():
     trainer = pl.Trainer(
         max_epochs=2,
         accelerator="cpu",
-        devices=2,
+        devices=int(os.environ.get("DEVICES", "2")),
         strategy=strategy,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=FOLDER,
         val_check_interval=0.5,
-        callbacks=[ExactResume(every=None), Stop()],
+        callbacks=[ExactResume(every=None, allow_inexact="INEXACT" in os.environ), Stop()],
     )
     train = DataLoader(Data(), batch_size=4, shuffle=True, num_workers=int(os.environ.get("WORKERS", "0")))
     trainer.fit(Model(), train, DataLoader(Data(), batch_size=32))

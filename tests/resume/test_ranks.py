@@ -11,6 +11,7 @@ import pytest
 from lightning_green.runtime.ledger import last_state_event, read_ledger
 from tests.helpers.processes import environment
 
+CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=60"
 SCRIPT = Path(__file__).with_name("ranks_script.py")
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
@@ -26,6 +27,7 @@ def start(folder, launcher="ddp", stop="", **variables):
     if launcher == "torchrun":
         run = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
         line = run + line
+    variables |= {"LIGHTNING_GREEN_CLOCK": CLOCK}  # with it the ranks look up at every boundary, not once a second
     variables |= {"LIGHTNING_GREEN_RUN_DIR": str(folder / "run"), "LIGHTNING_GREEN_RESUME": "1", "STOP": stop}
     done = subprocess.run(
         [sys.executable, *line],
@@ -95,3 +97,16 @@ def test_a_rank_that_dies_while_all_are_held_ends_the_job_within_a_minute(tmp_pa
     assert code != 0
     assert (tmp_path / "held").exists()
     assert not (tmp_path / "hold-over").exists()
+
+
+def test_another_number_of_processes_is_refused_or_approximate(tmp_path):
+    assert start(tmp_path, "ddp", "exit@17")[0] == 75
+    code, output = start(tmp_path, "ddp", DEVICES="1")
+    assert code == 1
+    assert "The checkpoint holds the states of 2 process(es), and this training has 1." in output
+    code, output = start(tmp_path, "ddp", DEVICES="1", INEXACT="1")
+    assert code == 0, output
+    assert "goes on with 1 processes instead of 2: not exactly" in output
+    ended = json.loads((tmp_path / "rank0.json").read_text())
+    assert ended["first"][:2] == [1, 10]  # 5 of 12 batches were done by each of two; one process has 24 batches
+    assert ended["batches"] == 14

@@ -1,6 +1,8 @@
 """Time as a parameter."""
 
+import copy
 import os
+import pickle
 import threading
 import time
 from datetime import datetime, timezone
@@ -136,3 +138,27 @@ def test_a_number_that_is_none_names_its_field():
 @given(st.floats(0, 4e9))
 def test_utc_iso_is_read_back(seconds):
     assert abs(datetime.fromisoformat(utc_iso(seconds)).timestamp() - seconds) < 1e-5
+
+
+def test_a_copy_goes_on_by_itself(tmp_path):
+    clock = SimulatedClock("2024-05-01T00:00:00Z", seconds_per_batch=60)
+    clock.bind(tmp_path)
+    clock.advance("batch")
+    for copied in (copy.deepcopy(clock), pickle.loads(pickle.dumps(clock))):
+        assert copied.now() == clock.now()
+        copied.sleep(3600)
+    assert clock.now().isoformat() == "2024-05-01T00:01:00+00:00"
+    assert float((tmp_path / "clock").read_text()) == clock.time()
+
+
+def test_a_look_writes_nothing(tmp_path):
+    """The run may be alive, and its clock must not go back to what was read a moment ago."""
+    clock, other = SimulatedClock("2024-05-01T00:00:00Z"), SimulatedClock("2024-05-01T00:00:00Z")
+    other.look(tmp_path)
+    assert not (tmp_path / "clock").exists()
+    clock.bind(tmp_path)
+    clock.sleep(3600)
+    other.look(tmp_path)
+    assert other.now() == clock.now()
+    other.sleep(3600)
+    assert float((tmp_path / "clock").read_text()) == clock.time()

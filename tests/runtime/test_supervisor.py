@@ -174,10 +174,11 @@ def test_the_training_outlives_its_supervisor_and_is_not_started_twice(tmp_path)
     with Process(line, tmp_path) as first:
         first.until((run / "waiting").exists)
         assert first.kill(signal.SIGKILL) == -9
-        code, told = run_to_the_end(line, tmp_path)
-        assert code == 0, told
-        assert "still running without its supervisor" in told
-        assert "That training has finished." in told
+        with Process(line, tmp_path) as second:
+            second.until(lambda: "still running without its supervisor" in second.told)
+            (run / "go").touch()
+            assert second.wait() == 0, second.told
+            assert "That training has finished." in second.told
     assert events(run) == ["started", "finished"]
     assert starts(run) == 1
 

@@ -18,39 +18,13 @@ from lightning_green.planning.job import Job
 from lightning_green.planning.planner import plan
 from tests.servers.conftest import NOW, PROVIDERS
 from tests.servers.fake_grid import PASSWORD, STEPS, TOKEN, solar_day
+from tests.servers.faults import NO_ANSWER, ODD_ANSWER
 
 # fault -> (fresh, later)
-NO_ANSWER = dict.fromkeys(
-    [
-        "401_empty",
-        "401_html",
-        "403",
-        "404",
-        "429_retry_after",
-        "429",
-        "500",
-        "502_html",
-        "truncated",
-        "slow_drip",
-        "drip_headers",
-        "silent",
-        "reset",
-        "redirect_away",
-        "not_json",
-        "html_200",
-        "empty",
-        "too_large",
-        "deep",
-        "null",
-        "wrong_zone",
-    ],
-    ("nothing", "forecast"),
-)
-GOOD_ANSWER = dict.fromkeys(
-    [None, "duplicates", "unordered", "null_newest", "short_forecast", "local_times"], ("value", "value")
-)
-TABLE = {(provider, fault): what for provider in PROVIDERS for fault, what in (NO_ANSWER | GOOD_ANSWER).items()}
-for fault in NO_ANSWER:
+WITHOUT = dict.fromkeys(NO_ANSWER, ("nothing", "forecast"))
+WITH = dict.fromkeys([None, *ODD_ANSWER], ("value", "value"))
+TABLE = {(provider, fault): what for provider in PROVIDERS for fault, what in (WITHOUT | WITH).items()}
+for fault in WITHOUT:
     TABLE["prometheus", fault] = ("nothing", "old")  # it knows no forecast
 for provider in ("charts", "prometheus"):
     del TABLE[provider, "wrong_zone"]  # their answers name no zone

@@ -28,7 +28,7 @@ from lightning_green.grid.snapshot import Snapshot
 from lightning_green.grid.transport import read_json, retry_after
 from lightning_green.planning.job import Job
 from lightning_green.planning.planner import plan
-from tests.servers import fake_grid
+from tests.servers import fake_grid, fake_services
 from tests.servers.conftest import NOW
 
 KIND = SignalKind()
@@ -48,30 +48,30 @@ def body(route, path, **query):
 AREA = {"filter": '{"PriceArea": ["DK1"]}', "limit": "400"}
 # parser -> (how to read, a good body)
 PARSERS = {
-    "em latest": (electricity_maps.parse_latest, body(fake_grid.electricity_maps, "/latest", zone="DE")),
-    "em history": (electricity_maps.parse_history, body(fake_grid.electricity_maps, "/history", zone="DE")),
-    "em forecast": (electricity_maps.parse_forecast, body(fake_grid.electricity_maps, "/forecast", zone="DE")),
-    "watttime forecast": (watttime.parse_forecast, body(fake_grid.watttime, "/v3/forecast", region="PSCO")),
-    "watttime historical": (watttime.parse_historical, body(fake_grid.watttime, "/v3/historical", region="PSCO")),
+    "em latest": (electricity_maps.parse_latest, body(fake_services.electricity_maps, "/latest", zone="DE")),
+    "em history": (electricity_maps.parse_history, body(fake_services.electricity_maps, "/history", zone="DE")),
+    "em forecast": (electricity_maps.parse_forecast, body(fake_services.electricity_maps, "/forecast", zone="DE")),
+    "watttime forecast": (watttime.parse_forecast, body(fake_services.watttime, "/v3/forecast", region="PSCO")),
+    "watttime historical": (watttime.parse_historical, body(fake_services.watttime, "/v3/historical", region="PSCO")),
     "watttime region": (watttime.parse_region, {"region": "PSCO"}),
     "watttime login": (watttime.parse_login, {"token": "t"}),
-    "neso forecast": (partial(neso.parse_forecast, region=13), body(fake_grid.neso, "/x/fw48h/regionid/13")),
-    "neso past": (neso.parse_past, body(fake_grid.neso, "/intensity/a/b")),
-    "energy-charts": (energy_charts.parse_co2eq, body(fake_grid.energy_charts, "/co2eq", country="de")),
+    "neso forecast": (partial(neso.parse_forecast, region=13), body(fake_services.neso, "/x/fw48h/regionid/13")),
+    "neso past": (neso.parse_past, body(fake_services.neso, "/intensity/a/b")),
+    "energy-charts": (energy_charts.parse_co2eq, body(fake_services.energy_charts, "/co2eq", country="de")),
     "eds": (
         partial(energi_data_service.parse_records, area="DK1", quality="measured"),
-        body(fake_grid.energi_data_service, "/dataset/CO2Emis", **AREA),
+        body(fake_services.energi_data_service, "/dataset/CO2Emis", **AREA),
     ),
     "sdk now": (
         partial(carbon_aware_sdk.parse_emissions, location="x"),
-        body(fake_grid.carbon_aware_sdk, "/emissions/bylocations", location="x"),
+        body(fake_services.carbon_aware_sdk, "/emissions/bylocations", location="x"),
     ),
     "sdk forecast": (
         partial(carbon_aware_sdk.parse_forecast, location="x"),
-        body(fake_grid.carbon_aware_sdk, "/emissions/forecasts/current", location="x"),
+        body(fake_services.carbon_aware_sdk, "/emissions/forecasts/current", location="x"),
     ),
-    "json": (partial(http_json.parse_body, fields=FIELDS, now=NOW), body(fake_grid.plain_json, "/co2")),
-    "prometheus": (prometheus.parse_result, body(fake_grid.prometheus, "/api/v1/query_range")),
+    "json": (partial(http_json.parse_body, fields=FIELDS, now=NOW), body(fake_services.plain_json, "/co2")),
+    "prometheus": (prometheus.parse_result, body(fake_services.prometheus, "/api/v1/query_range")),
 }
 
 odd = st.one_of(

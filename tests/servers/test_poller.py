@@ -49,6 +49,7 @@ def child_of(signal):
 def test_every_provider_is_polled_by_another_process(grid, build, name):
     signal = build(name)
     signal.start()
+    wait_for(lambda: signal.intensity(now()) is not None)
     assert signal.intensity(now()).value == pytest.approx(solar_day(grid.now))
     assert signal.problem is None
     assert child_of(signal).pid != os.getpid()

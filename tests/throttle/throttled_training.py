@@ -34,7 +34,7 @@ class Model(pl.LightningModule):
                 time.sleep(60)
             elif ENDING == "raise":
                 raise RuntimeError("on purpose")
-            elif ENDING == "finish":
+            elif ENDING in ("finish", "plan"):
                 self.trainer.should_stop = True
         return self.layer(batch[0]).square().mean()
 
@@ -44,8 +44,9 @@ class Model(pl.LightningModule):
 
 if __name__ == "__main__":
     os.environ.setdefault("LIGHTNING_GREEN_CACHE_DIR", str(TREE / "cache"))
+    planned = {"grid": 400.0, "zone": "XX", "deadline": "2h"} if ENDING == "plan" else {}
     scheduler = CarbonScheduler(
-        throttle=RaplPowerLimit([150], powercap=TREE), meter=RaplMeter("60s", TREE), max_slowdown=1.2
+        throttle=RaplPowerLimit([150], powercap=TREE), meter=RaplMeter("60s", TREE), max_slowdown=1.2, **planned
     )
     data = DataLoader(TensorDataset(torch.randn(100_000, 2)), batch_size=1)
     pl.Trainer(

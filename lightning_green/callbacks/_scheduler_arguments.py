@@ -1,0 +1,108 @@
+"""Checks of what a user gives to the scheduler."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Literal, get_args
+
+from lightning_green.durations import parse_duration
+
+Pause = Literal["auto", "hold", "exit"]
+Measured = Literal["measured"]
+
+
+@dataclass(frozen=True)
+class PlanArguments:
+    """What a user says about waiting, checked.
+
+    Args:
+        deadline: A duration from the run's first start, an aware time, or None.
+        on_pause: ``"auto"``, ``"hold"`` or ``"exit"``.
+        hold_power: Fraction of full power drawn while held, or ``"measured"``.
+        resume_cost: Hours at full power of one exit and return, or ``"measured"``.
+        min_saving: Fraction of run-now emissions.
+        delay_price: gCO2e per hour.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    """
+
+    deadline: timedelta | datetime | None
+    on_pause: Pause
+    hold_power: float | Measured
+    resume_cost: float | Measured
+    min_saving: float
+    delay_price: float
+
+
+def check_plan_arguments(
+    deadline: Any, on_pause: Any, hold_power: Any, resume_cost: Any, min_saving: Any, delay_price: Any
+) -> PlanArguments:
+    """Return the arguments checked and converted.
+
+    Raises:
+        ValueError: If one of them is out of its range.
+
+    """
+    if on_pause not in get_args(Pause):
+        raise ValueError(f'`on_pause` should be "auto", "hold" or "exit", got {on_pause!r}.')
+    return PlanArguments(
+        check_deadline(deadline),
+        on_pause,
+        "measured" if hold_power == "measured" else check_number("hold_power", hold_power, 1.0, ' or "measured"'),
+        "measured"
+        if resume_cost == "measured"
+        else check_number("resume_cost", resume_cost, math.inf, ' or "measured"', "hours"),
+        check_number("min_saving", min_saving, 1.0),
+        check_number("delay_price", delay_price, math.inf, "", "gCO2e per hour"),
+    )
+
+
+def check_number(name: str, value: Any, highest: float, also: str = "", unit: str = "") -> float:
+    """Return ``value`` as a float.
+
+    Raises:
+        ValueError: If it is no number from 0 to ``highest``.
+
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not 0.0 <= float(value) <= highest:
+        wanted = f"a number in [0, {highest:g}]" if highest < math.inf else f"a number of {unit}, 0 or more"
+        raise ValueError(f"`{name}` should be {wanted}{also}, got {value!r}.")
+    return float(value)
+
+
+def check_steps(value: Any) -> int:
+    """Return ``every_n_steps``.
+
+    Raises:
+        ValueError: If it is no integer of 1 or more.
+
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"`every_n_steps` should be an integer of 1 or more, got {value!r}.")
+    return value
+
+
+def check_deadline(value: Any) -> timedelta | datetime | None:
+    """Return a deadline as a duration or a time in UTC.
+
+    Raises:
+        ValueError: If it has no time zone, cannot be read, or is a duration of nothing.
+
+    """
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError(
+                f"`deadline` should have a time zone, got {value!r}; for example datetime.now(timezone.utc)."
+            )
+        return value.astimezone(timezone.utc)
+    if value is None:
+        return None
+    duration = parse_duration(value, "deadline")
+    if not duration:
+        raise ValueError(f"`deadline` should be longer than nothing, got {value!r}.")
+    return duration

@@ -1,0 +1,285 @@
+"""Pruning, quantisation, distillation, mixed precision and the scheduler's pauses in one training."""
+
+import itertools
+import os
+import signal
+import warnings
+from contextlib import contextmanager
+from datetime import timedelta
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from lightning_green import (
+    CarbonScheduler,
+    GreenMixedPrecision,
+    KnowledgeDistillation,
+    Pruning,
+    QuantizationAwareTraining,
+)
+from lightning_green.runtime.fit import close_current_run
+from tests.callbacks.compression_kit import Lit, Net, assert_equal, loader, trainer
+from tests.helpers.traces import START, write_trace
+
+CLOCK = f"simulated:start={START.isoformat()},batch=600,checkpoint=60,restart=60"
+
+
+def net(width=16):
+    torch.manual_seed(7)
+    made = Net(width)
+    for _ in range(20):
+        made(torch.randn(32, 3, 8, 8))  # running statistics
+    return made.eval()
+
+
+def masked():
+    return [
+        Pruning(0.6, begin=0.1, end=0.5, every_n_steps=2),
+        QuantizationAwareTraining(begin=0.6, freeze=0.85),
+        KnowledgeDistillation(net(), cache="memory"),
+    ]
+
+
+def channels():
+    return [
+        Pruning(0.5, "channels", begin=0.15, end=0.5, every_n_steps=3),
+        QuantizationAwareTraining(begin=0.6, freeze=0.85),
+        KnowledgeDistillation(net(), {"standardised": 1.0, "hint": 1.0}, layers={"block": "block"}),
+    ]
+
+
+@contextmanager
+def run_folder(folder):
+    """Put back what a run changes in its process."""
+    environment, handlers = dict(os.environ), {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    os.environ["LIGHTNING_GREEN_RUN_DIR"] = str(folder / "run")
+    os.environ["LIGHTNING_GREEN_CLOCK"] = CLOCK
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        close_current_run()
+        os.environ.clear()
+        os.environ.update(environment)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+class Steps(pl.Callback):
+    """Remembers the steps at which a process began, and how long it took by the run's clock."""
+
+    def __init__(self, began):
+        self.began = began
+
+    def on_train_start(self, trainer, pl_module):
+        self.began.append(trainer.global_step)
+
+
+def whole_run(folder, make, order, pause, grid):
+    """Train to the end, in as many processes' worth of fits as it takes; return the final state and the beginnings."""
+    began = []
+    for _ in range(20):
+        with run_folder(folder):
+            precision = GreenMixedPrecision("bf16")
+            pl.seed_everything(1, verbose=False)
+            mine = make()
+            scheduler = CarbonScheduler(
+                grid=grid, deadline=None if pause is None else "96h", on_pause=pause or "auto", hold_power=0.3,
+                resume_cost=0.05, meter=300.0,
+            )  # fmt: skip
+            callbacks = [[*mine, scheduler][i] for i in order]
+            module = Lit("adam", width=12)
+            data = DataLoader(loader().dataset, 8, shuffle=True)
+            t = trainer(folder, [*callbacks, Steps(began)], plugins=[precision], enable_checkpointing=True)
+            try:
+                t.fit(module, data, loader(16))
+            except SystemExit:
+                continue
+            t.save_checkpoint(folder / "end.ckpt")
+            return mine, module, began
+    raise AssertionError("the training did not come to its end")
+
+
+def final_state(folder):
+    end = torch.load(folder / "end.ckpt", weights_only=True)
+    ours = {key: value for key, value in end["callbacks"].items() if key.startswith(("Pruning", "Quant", "Knowl"))}
+    assert len(ours) == 3
+    return {key: end[key] for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step")} | ours
+
+
+def hourly_windows():
+    """Return 96 hours of which one in six is clean: an hour has six batches, so the run leaves in every phase."""
+    return [40 if hour % 6 == 0 else 700 for hour in range(96)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("make", "order"), [(masked, (3, 2, 1, 0))])
+def test_what_left_and_came_back_ends_like_what_never_stopped(tmp_path, make, order):
+    if make is channels:
+        pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+    grid = write_trace(tmp_path / "trace.csv", hourly_windows())
+    _, _, began = whole_run(tmp_path / "whole", make, (0, 1, 2, 3), None, grid)
+    assert began == [0]
+    mine, module, began = whole_run(tmp_path / "paused", make, order, "exit", grid)
+    # Before the first moment or inside the pruning, and after fake quantisation began (step 11 of 18).
+    assert len(began) >= 3, began
+    assert any(0 < step < 9 for step in began), began
+    assert any(step >= 11 for step in began), began
+    assert_equal(final_state(tmp_path / "paused"), final_state(tmp_path / "whole"))
+    converted = mine[1].convert(module)
+    x = next(iter(loader(16)))[0]
+    assert mine[1].agreement(converted, module, [x]).difference < 0.01
+
+
+@pytest.mark.slow
+def test_holding_changes_nothing(tmp_path):
+    grid = write_trace(tmp_path / "trace.csv", hourly_windows())
+    whole_run(tmp_path / "whole", masked, (0, 1, 2, 3), None, grid)
+    _, _, began = whole_run(tmp_path / "held", masked, (2, 0, 3, 1), "hold", grid)
+    assert began == [0]
+    assert_equal(final_state(tmp_path / "held"), final_state(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_every_order_of_the_list_is_the_same_training(tmp_path):
+    def fit(order):
+        precision = GreenMixedPrecision("bf16")
+        pl.seed_everything(1, verbose=False)
+        mine = masked()
+        module = Lit("adam")
+        t = trainer(tmp_path, [mine[i] for i in order], plugins=[precision], epochs=2)
+        t.fit(module, loader())
+        t.save_checkpoint(tmp_path / "end.ckpt")
+        weights = {
+            name: tensor for name, tensor in mine[1].convert(module).state_dict().items() if tensor.dtype is torch.int8
+        }
+        return final_state(tmp_path), weights, module
+
+    first, integers, module = fit((0, 1, 2))
+    for order in list(itertools.permutations(range(3)))[1:]:
+        again, again_integers, _ = fit(order)
+        assert_equal(again, first, str(order))
+        assert_equal(again_integers, integers, str(order))
+    layers = [module.net.stem, module.net.block.conv1, module.net.block.conv2, module.net.fc]
+    zeros = torch.cat([(layer.weight == 0).flatten() for layer in layers])
+    stored = torch.cat([integers[f"{name}_weight"].flatten() for name in ("conv2d", "conv2d_1", "conv2d_2", "linear")])
+    assert zeros.float().mean() > 0.55
+    assert (stored[zeros] == 0).all()
+
+
+class Overflows(pl.Callback):
+    """Makes the loss of some steps infinite, as fp16 does."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_before_backward(self, trainer, pl_module, loss):
+        if trainer.global_step in self.steps:
+            loss.data.fill_(float("inf"))
+
+    def on_after_backward(self, trainer, pl_module):
+        if trainer.global_step in self.steps:
+            for parameter in pl_module.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.fill_(float("inf"))
+
+
+@pytest.mark.parametrize("criterion", ["gradient", "movement", "rigl"])
+def test_an_overflow_in_fp16_spoils_no_mask(tmp_path, criterion):
+    pruning = Pruning(0.6, criterion=criterion, begin=0.0, end=0.7, every_n_steps=4)
+    precision = GreenMixedPrecision("fp16", init_scale=8.0)
+    t = trainer(tmp_path, [pruning, Overflows({4, 12})], plugins=[precision])
+    module = Lit()
+    t.fit(module, loader())
+    assert precision.skipped_steps == 2
+    state = pruning.state_dict()["pruner"]
+    assert all(torch.isfinite(score).all() for score in state["movement"].values())
+    assert t.callback_metrics["pruning/sparsity"].item() == pytest.approx(0.6, abs=0.01)
+    if criterion == "movement":
+        assert any(score.abs().sum() > 0 for score in state["movement"].values())
+
+
+@pytest.mark.parametrize("kept", ["net.fc", "net.block"])
+def test_modules_that_are_kept_in_float32_stay_so_in_fake_quantisation(tmp_path, kept):
+    seen = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step == 10:
+                name = kept.removeprefix("net.")
+                for other in ("stem", name):
+
+                    def watch(module, args, output, other=other):
+                        if type(output) is torch.Tensor:  # not what the export traces with
+                            seen.append((other, output.dtype))
+
+                    pl_module.net.get_submodule(other).register_forward_hook(watch)
+
+    pl.seed_everything(1, verbose=False)
+    qat = QuantizationAwareTraining(begin=0.6)
+    module = Lit()
+    precision = GreenMixedPrecision("bf16", keep_fp32=[kept])
+    trainer(tmp_path, [Watch(), qat], plugins=[precision]).fit(module, loader(), loader(16))
+    assert {dtype for name, dtype in seen if name != "stem"} == {torch.float32}
+    assert {dtype for name, dtype in seen if name == "stem"} == {torch.bfloat16}
+    assert len(seen) > 2 * 6
+    assert not torch.is_autocast_enabled("cpu")
+    x = next(iter(loader(48, 48)))[0]
+    assert qat.agreement(qat.convert(module), module, [x]).difference < 0.05
+
+
+class Tied(Lit):
+    """An embedding tied to the classifier, a layer that is used twice, and layers that share a weight."""
+
+    class Inner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 1)
+            self.twice = nn.Linear(8, 8)
+            self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+            self.second.weight = self.first.weight
+            self.fc = nn.Linear(8, 4)
+            self.register_buffer("padding_mask", torch.ones(8))
+
+        def forward(self, x):
+            x = torch.relu(self.stem(x)).mean((2, 3)) * self.padding_mask
+            x = torch.relu(self.twice(torch.relu(self.twice(x))))
+            return self.fc(torch.relu(self.second(torch.relu(self.first(x)))))
+
+    def __init__(self):
+        super().__init__()
+        self.net = self.Inner()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1, momentum=0.9)
+
+
+def test_tied_weights_layers_used_twice_and_a_buffer_called_mask(tmp_path):
+    pl.seed_everything(1, verbose=False)
+    pruning, qat = Pruning(0.6, end=0.5, scope="layer"), QuantizationAwareTraining(begin=0.6)
+    module = Tied()
+    keys = module.state_dict().keys()
+    trainer(tmp_path, [qat, KnowledgeDistillation(net()), pruning]).fit(module, loader())
+    inner = module.net
+    assert module.state_dict().keys() == keys
+    assert inner.second.weight is inner.first.weight
+    assert torch.equal(inner.padding_mask, torch.ones(8))
+    assert len([name for name in pruning.masks.masked.masks if "first" in name or "second" in name]) == 1
+    converted = qat.convert(module)
+    state = converted.state_dict()
+    stored = [value for key, value in state.items() if key.endswith("_weight") and value.dtype is torch.int8]
+    assert len(stored) == 6  # a copy for each use: the scales of what they read differ
+    shared = [value for value in stored if value.shape == (8, 8)]
+    assert torch.equal(shared[0], shared[1])
+    assert torch.equal(shared[2], shared[3])
+    assert all((value == 0).float().mean() >= 0.55 for value in shared)
+    x = next(iter(loader(48, 48)))[0]
+    assert qat.agreement(converted, module, [x]).difference < 1e-3
+
+
+def test_the_clock_of_the_test_holds_six_batches_an_hour():
+    assert timedelta(hours=1) / timedelta(seconds=600) == 6

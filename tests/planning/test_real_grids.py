@@ -1,0 +1,47 @@
+"""The planner on recorded grids with the forecasts that were issued for them, where those are at hand."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lightning_green.planning.archive import read_archive
+from lightning_green.planning.backtest import OPTIMAL, Backtest
+
+CARBON = Path(os.environ.get("LIGHTNING_GREEN_DATA", "")) / "carbon"
+ZONES = ("DE", "PL", "SE", "US-CAL-CISO", "US-MIDA-PJM")
+EXIT = Backtest(every_days=20)
+HOLD = replace(EXIT, pauses=frozenset({"hold"}), resume_hours=0.0)
+
+pytestmark = pytest.mark.skipif(
+    "LIGHTNING_GREEN_DATA" not in os.environ, reason="needs recorded grids: set LIGHTNING_GREEN_DATA"
+)
+
+
+@pytest.fixture(scope="module")
+def grids():
+    return {
+        (zone, scope): read_archive(CARBON / f"{zone}_2021.csv", CARBON / "forecasts" / f"{zone}_2021_96h.csv", scope)
+        for zone in ZONES
+        for scope in ("lifecycle", "direct")
+    }
+
+
+@pytest.mark.parametrize("scope", ["lifecycle", "direct"])
+def test_most_of_what_can_be_saved_is_saved_and_no_deadline_is_missed(grids, scope):
+    saved, best = 0.0, 0.0
+    for zone in ZONES:
+        result = EXIT.run(grids[zone, scope], ["planner"])
+        assert result["planner"]["deadline_misses"] == 0
+        assert result["planner"]["saving_pct"] > 0
+        saved, best = saved + result["planner"]["saving_pct"], best + result[OPTIMAL]["saving_pct"]
+    assert saved >= 0.8 * best
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_holding_harms_no_grid(grids, zone):
+    result = HOLD.run(grids[zone, "lifecycle"], ["planner", "threshold"])
+    assert result["planner"]["saving_pct"] >= -0.3
+    assert result["planner"]["deadline_misses"] == 0
+    assert result["threshold"]["saving_pct"] < 0, "what everyone builds raises emissions here"

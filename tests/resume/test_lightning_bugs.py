@@ -1,0 +1,111 @@
+"""Bugs of Lightning that a resume works around. Each test fails once Lightning has none, and says what may then go.
+
+That a resume of ours is right in the same places is shown in ``test_every_batch.py`` (loaders with a state of their
+own, with and without a length, under ``estimated_stepping_batches``) and ``test_ranks.py`` (distributed samplers).
+"""
+
+import lightning
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+FIXED = f"Lightning {lightning.__version__} has mended this, which 2.6.6 had; what works around it may go: "
+
+
+class Numbers(Dataset):
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return float(index)
+
+
+class Counted:
+    """A loader with a state of its own."""
+
+    def __init__(self):
+        self.at = 0
+
+    def __iter__(self):
+        for number in range(self.at, 6):
+            self.at = number + 1
+            yield torch.tensor([float(number)])
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+
+class CountedAndSized(Counted):
+    def __len__(self):
+        return 6
+
+
+class Model(pl.LightningModule):
+    def __init__(self, data, asks=False):
+        super().__init__()
+        self.layer, self.data, self.asks, self.seen = nn.Linear(1, 1), data, asks, []
+
+    def train_dataloader(self):
+        return self.data
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append([int(number) for number in batch.flatten()])
+        return self.layer(batch.float().reshape(-1, 1)).mean()
+
+    def configure_optimizers(self):
+        if self.asks:
+            assert self.trainer.estimated_stepping_batches
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def fit(folder, data, asks=False, checkpoint=None, **arguments):
+    model = Model(data, asks)
+    saving = ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        callbacks=[saving],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        **{"max_epochs": 1, "use_distributed_sampler": False} | arguments,
+    )
+    trainer.fit(model, ckpt_path=checkpoint)
+    return model.seen
+
+
+def resumed(folder, make, step, **arguments):
+    """Return the batches of a training from the checkpoint of a ``step`` on, and those that it should have had."""
+    whole = fit(folder, make(), **arguments)
+    return fit(folder, make(), checkpoint=folder / f"step={step}.ckpt", **arguments), whole[step:]
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_loader_s_state_is_dropped_where_the_optimizer_asks_for_the_number_of_steps(asks, tmp_path):
+    found, expected = resumed(tmp_path, CountedAndSized, 2, asks=asks)
+    if asks:
+        assert found[0] == [0], FIXED + "#20550, `ReplayedLoader` in runtime/replayed.py hides a loader's own state"
+    else:
+        assert found[0] == expected[0]
+
+
+def test_a_loader_without_a_length_loses_the_batch_that_was_read_ahead(tmp_path):
+    found, expected = resumed(tmp_path, Counted, 2)
+    assert found[0] == [3] != expected[0], FIXED + "`ReplayedLoader.keep_state` in runtime/replayed.py"
+
+
+def test_the_first_epoch_after_a_resume_has_the_order_of_epoch_0(tmp_path):
+    def make():
+        sampler = DistributedSampler(Numbers(), num_replicas=2, rank=0, shuffle=True)
+        return DataLoader(Numbers(), batch_size=2, sampler=sampler, num_workers=1)
+
+    found, expected = resumed(tmp_path, make, 3, max_epochs=2)
+    first_epoch = fit(tmp_path / "first", make())
+    assert found[0] == first_epoch[0] != expected[0], FIXED + "#21938, `deferred` in runtime/loaders.py"

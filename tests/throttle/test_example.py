@@ -1,0 +1,60 @@
+"""The example runs as a user would start it."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from lightning_green.runtime.ledger import read_ledger
+from tests.examples.helpers import EXAMPLES
+
+CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=900,checkpoint=0,restart=0"
+
+
+def start(folder, *arguments, clock=None):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("LIGHTNING_GREEN_")}
+    environment |= {"OMP_NUM_THREADS": "1", "LIGHTNING_GREEN_CACHE_DIR": str(folder / "cache")}
+    if clock is not None:
+        environment["LIGHTNING_GREEN_CLOCK"] = clock
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "throttle.py"), *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (ledger,) = folder.rglob("ledger.*.jsonl")
+    return done.stdout + done.stderr, read_ledger(ledger.parent)
+
+
+def emitted(told):
+    found = re.search(r"emitted: (\S+) gCO2e, at once: (\S+) gCO2e", told)
+    return float(found[1]), float(found[2])
+
+
+@pytest.mark.slow
+def test_measuring(tmp_path):
+    told, records = start(tmp_path, "--epochs", "2")
+    assert "throttling: automatic, at most 1.15 times slower" in told
+    assert re.search(r"accuracy: 0\.[5-9]", told)
+    assert records[-1]["event"] in ("finished", "sample")
+    assert any(record["event"] == "finished" for record in records)
+
+
+@pytest.mark.slow
+def test_a_level_that_is_known(tmp_path):
+    told, records = start(tmp_path, "--levels", "0.78:0.90", "--watts", "300", clock=CLOCK)
+    actual, at_once = emitted(told)
+    assert actual < at_once
+    assert {record["level"] for record in records if record["event"] == "decision"} == {"0.78:0.9"}
+
+
+@pytest.mark.slow
+def test_a_price_on_time(tmp_path):
+    # 130 gCO2e an hour is 433 per kW: the level pays where 0.1333 c > 0.1111 * 433, above 361 gCO2e/kWh, and the
+    # typical day lies below that around noon
+    _, records = start(tmp_path, "--levels", "0.78:0.90", "--watts", "300", "--price", "130", clock=CLOCK)
+    states = {record["state"] for record in records}
+    assert states == {"running", "throttled"}
+    changes = [record for record in records if record["event"] == "state"]
+    assert len(changes) >= 4

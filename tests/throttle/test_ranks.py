@@ -1,0 +1,40 @@
+"""Two real ranks change level at the same batch; what would change one of them alone is left out."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_green.runtime.ledger import read_ledger
+from tests.helpers.processes import environment
+from tests.throttle.trees import limits, packages
+
+SCRIPT = Path(__file__).with_name("ranks_training.py")
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_both_ranks_change_level_at_the_same_batch(tmp_path):
+    folder = packages(tmp_path / "powercap", watts=(200,))
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(folder), str(tmp_path)],
+        env=environment(LIGHTNING_GREEN_RUN_DIR=str(tmp_path / "run")),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    assert first["pid"] != second["pid"]
+    assert first["seen"] == second["seen"]
+    changes = [step for step in range(1, 40) if first["seen"][step] != first["seen"][step - 1]]
+    assert len(changes) >= 3
+    assert set(first["seen"]) == {150, 200}
+    assert limits(folder) == [200.0]
+    assert first["threads"] == second["threads"]
+    assert "The thread count is not used: it would change one of several ranks alone." in done.stderr + done.stdout
+    states = {record["state"] for record in read_ledger(tmp_path / "run")}
+    assert states == {"running", "throttled"}
