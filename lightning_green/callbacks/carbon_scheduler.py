@@ -126,7 +126,7 @@ class CarbonScheduler(GreenCallback):
             control = throttle_control(self)
             if control is not None:
                 self._throttle = SchedulerThrottle(control, self._fit, self._maker.timer)
-            self._fit.checkpoint_every = self.checkpoint_every
+            self._fit.save_every(self.checkpoint_every)
             self._fit.on_boundary.append(self._at_boundary)
         super().setup(trainer, pl_module, stage)
 

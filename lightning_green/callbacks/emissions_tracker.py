@@ -126,5 +126,11 @@ def check_options(grid: GridLike, zone: str | None, meter: Meter | str | float |
     from lightning_green.energy.build import build_meter
     from lightning_green.grid.build import build_grid
 
-    build_grid(grid, zone=zone)
-    build_meter(meter)
+    try:
+        build_grid(grid, zone=zone)
+    except ValueError as error:
+        raise ValueError(f"`grid`: {error}") from error
+    try:
+        build_meter(meter)
+    except ValueError as error:
+        raise ValueError(f"`meter`: {error}") from error

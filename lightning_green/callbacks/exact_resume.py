@@ -45,7 +45,5 @@ class ExactResume(GreenCallback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit" and self._fit is not None:
             self._fit.allow_inexact = self.allow_inexact
-            known = self._fit.checkpoint_every
-            both = [duration for duration in (known, self.every) if duration is not None]
-            self._fit.checkpoint_every = min(both) if both else None
+            self._fit.save_every(self.every)
         super().setup(trainer, pl_module, stage)

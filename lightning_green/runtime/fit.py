@@ -267,6 +267,11 @@ class Fit:
         self.run.record("checkpoint", reason=reason, path=stored.path.name, position=position)
         return stored.path
 
+    def save_every(self, duration: timedelta | None) -> None:
+        """Save periodically; of what several callbacks ask for, the shortest counts."""
+        both = [one for one in (self.checkpoint_every, duration) if one is not None]
+        self.checkpoint_every = min(both) if both else None
+
     def _plan_next_checkpoint(self) -> None:
         if self.checkpoint_every is not None and self.can_save():
             self._next_checkpoint = self.run.clock.monotonic() + self.checkpoint_every.total_seconds()

@@ -13,20 +13,21 @@ from lightning_green.runtime.current import close_current_run
 from tests.callbacks.green_kit import BATCHES, clock, events, train
 
 WRONG = [
-    ("soon", '`every` should be a duration such as "36h", "90m"'),
-    ("", '`every` should be a duration such as "36h", "90m"'),
-    (15, '`every` should be a string such as "36h" or a timedelta, got 15'),
-    (math.nan, '`every` should be a string such as "36h" or a timedelta, got nan'),
-    (True, '`every` should be a string such as "36h" or a timedelta, got True'),
-    (timedelta(-1), "`every` should not be negative"),
+    *[({"every": value}, '`every` should be a duration such as "36h", "90m"') for value in ("soon", "")],
+    *[({"every": v}, '`every` should be a string such as "36h" or a timedelta, got') for v in (15, math.nan, True)],
+    ({"every": timedelta(-1)}, "`every` should not be negative"),
+    *[({"allow_inexact": value}, "`allow_inexact` should be True or False, got") for value in ("yes", 1, None)],
 ]
 
 
-@pytest.mark.parametrize(("every", "message"), WRONG)
-def test_a_wrong_argument_raises_at_construction_and_says_what_to_pass(every, message):
+@pytest.mark.parametrize(("arguments", "message"), WRONG)
+def test_a_wrong_argument_raises_at_construction_and_says_what_to_pass(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
-        ExactResume(every=every)
-    assert list(inspect.signature(ExactResume).parameters) == ["every"]
+        ExactResume(**arguments)
+
+
+def test_every_argument_is_in_the_table_of_wrong_ones():
+    assert set(inspect.signature(ExactResume).parameters) == {name for given, _ in WRONG for name in given}
 
 
 def test_without_an_argument_it_saves_every_quarter_of_an_hour():
@@ -82,9 +83,18 @@ def test_stopped_and_continued_it_ends_with_the_same_weights(tmp_path, monkeypat
         ([ExactResume(every="1h")], [6, 12, 18]),
         ([ExactResume(every=None)], []),
         ([ExactResume(every="2h"), CarbonScheduler(checkpoint_every="1h")], [6, 12, 18]),
+        ([CarbonScheduler(checkpoint_every="2h"), ExactResume(every="1h")], [6, 12, 18]),
+        ([ExactResume(every="1h"), CarbonScheduler(checkpoint_every="2h")], [6, 12, 18]),
         ([CarbonScheduler(checkpoint_every="2h"), ExactResume(every=None)], [12]),
     ],
-    ids=["every hour", "never", "the shorter of two", "the only one of two"],
+    ids=[
+        "every hour",
+        "never",
+        "the shorter of two",
+        "the other way round",
+        "the shorter one first",
+        "the only one of two",
+    ],
 )
 def test_how_often_it_saves(tmp_path, callbacks, steps):
     train(tmp_path, *callbacks)

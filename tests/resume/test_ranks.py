@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from lightning_green.runtime.ledger import last_state_event, read_ledger
-from tests.helpers.processes import environment
+from tests.helpers.processes import environment, green, run_to_the_end
+from tests.helpers.traces import CLOCK as HALF_HOURS
+from tests.helpers.traces import two_windows, write_trace
 
 CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=60"
 SCRIPT = Path(__file__).with_name("ranks_script.py")
@@ -110,3 +112,19 @@ def test_another_number_of_processes_is_refused_or_approximate(tmp_path):
     ended = json.loads((tmp_path / "rank0.json").read_text())
     assert ended["first"][:2] == [1, 10]  # 5 of 12 batches were done by each of two; one process has 24 batches
     assert ended["batches"] == 14
+
+
+def test_two_ranks_wait_for_clean_electricity_and_come_back_by_themselves(uninterrupted, tmp_path):
+    options = ("--run-dir", tmp_path / "run", "--clock", HALF_HOURS)
+    line = green("run", *options, "--", sys.executable, SCRIPT, tmp_path, "ddp")
+    code, told = run_to_the_end(line, tmp_path, 400, GRID=write_trace(tmp_path / "trace.csv", two_windows()))
+    assert code == 0, told
+    records = read_ledger(tmp_path / "run")
+    assert [one["event"] for one in records if one["event"] in ("started", "paused", "finished")] == [
+        "started",
+        *["paused", "started"] * sum(one["event"] == "paused" for one in records),
+        "finished",
+    ]
+    assert any(one["event"] == "paused" for one in records)
+    assert {one["node"] for one in records} == {records[0]["node"]}
+    assert ended(tmp_path) == uninterrupted

@@ -18,9 +18,9 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_green.runtime import _lightning, loggers
+from lightning_green.runtime import _lightning, _lightning_logged, loggers
 
-FILES = [Path(module.__file__) for module in (_lightning, loggers)]
+FILES = [Path(module.__file__) for module in (_lightning, _lightning_logged, loggers)]
 OURS = {"_key", "_bound_", "_lightning_green_fit"}  # what these files keep for themselves
 
 # attribute -> the object that has it, in the middle of a training
@@ -72,8 +72,6 @@ PLACES = {
         lambda seen: seen[StochasticWeightAveraging],
     ),
     "_accelerator_connector": lambda seen: seen["trainer"],
-    "_on_before_fetch": lambda seen: seen["trainer"].fit_loop.epoch_loop,
-    "_on_after_fetch": lambda seen: seen["trainer"].fit_loop.epoch_loop,
     "_iterator": lambda seen: seen["trainer"].fit_loop._combined_loader,
     "_consumed": lambda seen: iter(CombinedLoader([[1], [1, 2]], "max_size_cycle"))._iterator,
     "_version": lambda seen: seen[CSVLogger],
@@ -116,7 +114,7 @@ UNPROMISED = {
     "a logged value has `has_reset`": lambda seen: seen["result"].has_reset,
     **{
         f"what is known about a logged value has `{name}`": lambda seen, name=name: getattr(seen["result"].meta, name)
-        for name in (*_lightning._META, "metric_attribute", "reduce_fx", "is_mean_reduction")
+        for name in (*_lightning_logged._META, "metric_attribute", "reduce_fx", "is_mean_reduction")
     },
 }
 

@@ -12,8 +12,9 @@ from lightning_green.grid.function import FunctionSignal
 from lightning_green.runtime import run as run_module
 from lightning_green.runtime.accounting import PHASES, total
 from lightning_green.runtime.clock import SimulatedClock, SystemClock
+from lightning_green.runtime.current import open_run
 from lightning_green.runtime.ledger import Ledger, read_ledger
-from lightning_green.runtime.run import RunOptions, open_run
+from lightning_green.runtime.run import RunOptions
 from lightning_green.runtime.run_folder import RunFolder, RunIsAliveError
 
 START = datetime(2024, 5, 2, tzinfo=timezone.utc)
@@ -250,7 +251,7 @@ ALWAYS = {"energy/kwh", "carbon/state", "carbon/elapsed_hours", *(f"energy/{phas
     ("given", "names"),
     [
         ({"meter": None}, ALWAYS | {"energy/power_w"}),
-        ({}, ALWAYS | {"energy/power_w", "energy/other_kwh"}),
+        ({}, ALWAYS | {"energy/power_w"}),
         (
             {"meter": ConstantPowerMeter({"cpu": 100.0, "gpu": 200.0, "ram": 10.0}), "grid": 100.0},
             ALWAYS
@@ -259,7 +260,7 @@ ALWAYS = {"energy/kwh", "carbon/state", "carbon/elapsed_hours", *(f"energy/{phas
         ),
         (
             {"grid": FunctionSignal(lambda at: 100.0, kind="marginal/direct")},
-            ALWAYS | {"energy/power_w", "energy/other_kwh", "carbon/intensity_marginal", "carbon/gco2e_marginal"},
+            ALWAYS | {"energy/power_w", "carbon/intensity_marginal", "carbon/gco2e_marginal"},
         ),
     ],
     ids=["no meter", "no grid", "components", "marginal"],

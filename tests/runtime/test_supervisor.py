@@ -132,7 +132,7 @@ def test_the_child_s_errors_are_shown_and_kept(supervise, tmp_path, capfdbinary)
 
 def test_the_early_wandb_id_is_handed_to_the_child(supervise, tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.record["wandb_early"] = ["abc"]
+    folder.record["loggers"] = {"0.0.CSVLogger": 3, "0.1.WandbLogger": "abc"}
     folder.save()
     supervise("finish")
     assert (tmp_path / "run" / "starts").read_text() == "abc\n"
