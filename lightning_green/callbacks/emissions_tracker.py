@@ -29,6 +29,8 @@ class EmissionsTracker(GreenCallback):
     ========================= =========== ==============================================================
     ``energy/kwh``            kWh         all components, since the run's first start
     ``energy/cpu_kwh`` ...    kWh         one component: ``cpu``, ``gpu``, ``ram``
+    ``energy/held_kwh`` ...   kWh         one phase: ``startup``, ``training``, ``data_wait``, ``validation``,
+                                          ``checkpoint``, ``held``, ``restart``
     ``energy/power_w``        W           mean power since the last point
     ``carbon/intensity``      gCO2e/kWh   of the grid, now
     ``carbon/gco2e``          gCO2e       location-based emissions since the run's first start

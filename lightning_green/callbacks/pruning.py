@@ -51,7 +51,7 @@ class Pruning(Callback):
     :func:`~lightning_green.compression.load_pruned` reads a checkpoint with removed channels.
 
     Logged when masks change and at the end of each epoch: ``pruning/sparsity`` and ``pruning/sparsity/<parameter>``,
-    truly counted (channels: the fraction of the original parameters that is gone).
+    truly counted (channels: the fraction of the original parameters that is gone, and of each layer's channels).
 
     Args:
         target: Sparsity at the end, a fraction in [0, 1); or fractions by pattern (``{"encoder.*": 0.9}``; a

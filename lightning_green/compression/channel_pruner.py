@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightning_green.compression.channels import removable_widths, remove_channels, slice_optimizer, torch_pruning
+from lightning_green.compression.channels import (
+    channel_count,
+    removable_widths,
+    remove_channels,
+    slice_optimizer,
+    torch_pruning,
+)
 from lightning_green.compression.schedules import sparsity_at
 
 
@@ -90,8 +96,9 @@ class ChannelPruner:
             slice_optimizer(optimizer, before, after, indices)
 
     def sparsity(self, network: nn.Module) -> dict[str, float]:
-        """Return the fraction of the original parameters that is gone, under ``""``."""
-        return {"": 1 - _count(network) / self._parameters if self._parameters else 0.0}
+        """Return the fraction of the original parameters that is gone, under ``""``, and of each layer's channels."""
+        gone = {name: 1 - channel_count(network.get_submodule(name)) / was for name, was in self._widths.items()}
+        return {"": 1 - _count(network) / self._parameters if self._parameters else 0.0} | gone
 
     def state_dict(self) -> dict[str, Any]:
         """Return the original sizes and the generator's state."""

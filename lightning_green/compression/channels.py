@@ -6,6 +6,7 @@ What depends on what is found by Torch-Pruning's dependency graph (Fang et al., 
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 from lightning_green.compression._arguments import check_choice, check_fraction, check_positive_int, matching
 
 CHANNEL_CRITERIA = ("magnitude", "random")
-# Layers whose channels are coupled in ways that the graph does not fully know; groups with one of them are left whole.
+# Layers whose channels are coupled in ways that the graph does not fully know; groups with one of them are left whole,
+# and so are groups with a weight that several layers share, which would be cut for each of them and be shared no more.
 _LEFT_WHOLE = (nn.GroupNorm, nn.MultiheadAttention, nn.RNNBase, nn.Parameter)
 
 
@@ -46,13 +48,15 @@ class _Graph:
             for module, training in modes.items():
                 module.training = training
         self.names = {module: name for name, module in model.named_modules()}
+        owners = Counter(id(p) for module in self.names for p in module._parameters.values() if p is not None)
+        self.tied = {m for m in self.names if any(owners[id(p)] > 1 for p in m._parameters.values() if p is not None)}
 
     def groups(self) -> dict[str, Any]:
         """Return each group under the name of its first layer; without those that are left whole."""
         found = {}
         for group in self.graph.get_all_groups():
             modules = [dep.target.module for dep, _ in group]
-            if not any(isinstance(m, _LEFT_WHOLE) or _is_grouped(m) for m in modules):
+            if not any(isinstance(m, _LEFT_WHOLE) or _is_grouped(m) or m in self.tied for m in modules):
                 found[self.names[modules[0]]] = group
         return found
 
@@ -75,7 +79,8 @@ def _shapes(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[torch.Size]:
         return [leaf.shape for leaf in tree_leaves(model(*inputs)) if isinstance(leaf, Tensor)]
 
 
-def _width(layer: nn.Module) -> int:
+def channel_count(layer: nn.Module) -> int:
+    """Return the number of channels that a linear or convolutional layer puts out."""
     width = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
     assert isinstance(width, int)
     return width
@@ -102,7 +107,7 @@ def removable_widths(model: nn.Module, inputs: tuple[Tensor, ...], exclude: tupl
     sizes = {size for shape in outputs for size in shape}
     widths = {}
     for name in groups:
-        width = _width(model.get_submodule(name))
+        width = channel_count(model.get_submodule(name))
         if width < 2 or kept & set(members[name]):
             continue
         if width in sizes:
@@ -182,7 +187,7 @@ def remove_channels(
     groups = graph.groups()
     removals: dict[str, list[int]] = {}
     for name, width in widths.items():
-        count = _width(model.get_submodule(name)) - kept_channels(width, ratios.get(name, 0.0), round_to)
+        count = channel_count(model.get_submodule(name)) - kept_channels(width, ratios.get(name, 0.0), round_to)
         if count > 0:
             scores = _channel_scores(graph, groups[name], criterion, generator)
             removals[name] = sorted(torch.topk(scores, count, largest=False).indices.tolist())
@@ -196,7 +201,7 @@ def remove_channels(
 
 def _channel_scores(graph: _Graph, group: Any, criterion: str, generator: torch.Generator | None) -> Tensor:
     if criterion == "random":
-        return torch.rand(_width(group[0].dep.target.module), generator=generator)
+        return torch.rand(channel_count(group[0].dep.target.module), generator=generator)
     scores = graph.tp.importance.GroupMagnitudeImportance(p=2)(group)
     assert isinstance(scores, Tensor)
     return scores.detach().cpu()
@@ -229,7 +234,7 @@ def _ratios_for(
         probe = copy.deepcopy(model)
         graph = _Graph(probe, inputs)
         for name, width in widths.items():
-            now = _width(probe.get_submodule(name))
+            now = channel_count(probe.get_submodule(name))
             if (count := now - kept_channels(width, ratio, round_to)) > 0:
                 graph.remove(name, list(range(count)))
         return sum(p.numel() for p in probe.parameters())

@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node
-from typing_extensions import override
+from torch.fx import GraphModule
 
 from lightning_green.compression._arguments import check_choice, check_weight_bits
-from lightning_green.compression.exported import export_graph, is_inside
+from lightning_green.compression.exported import export_graph
 from lightning_green.compression.fake_quantize import (
     ACTIVATIONS,
     WEIGHT_BITS,
     ActivationFakeQuantize,
     WeightFakeQuantize,
 )
+from lightning_green.compression.graph_hooks import call_hooks, replace_uses
 from lightning_green.compression.int8 import Rounding, to_int8
 from lightning_green.compression.rounding_points import RoundingPoints, find_rounding_points
 
@@ -77,7 +77,7 @@ class QuantizedNetwork:
         self.roundings = {key: ActivationFakeQuantize(activation) for key in points[0].values}
         for graph, chosen in zip(self._graphs.values(), points, strict=True):
             _insert(graph, chosen, self.roundings, self.weight_bits)
-            _call_hooks(graph, network)
+            call_hooks(graph, network)
 
     def run(self, *inputs: Tensor, training: bool = True, observe: bool | None = None) -> Any:
         """Return the network's output in fake quantisation.
@@ -101,7 +101,7 @@ class QuantizedNetwork:
         """Hold the network's tensors again; after a move to another device its buffers are other objects."""
         for graph in self._graphs.values():
             for path, module in graph.named_modules():
-                if path.startswith(("round_", "hooks_")):
+                if path.startswith(("round_", "hooks_", "before_")):
                     continue
                 for own in (module._parameters, module._buffers):
                     for name in own:
@@ -194,50 +194,7 @@ def _insert(
         graph_module.add_submodule(f"round_{key}", roundings[key])
         with graph.inserting_after(node):
             rounded = graph.call_module(f"round_{key}", (node,))
-        _replace_uses(node, rounded)
-    graph.lint()
-    graph_module.recompile()
-
-
-def _replace_uses(node: Node, by: Node) -> None:
-    node.replace_all_uses_with(by, delete_user_cb=lambda user: user is not by)
-
-
-class _HookCaller(nn.Module):
-    """Calls the forward hooks of a module that the graph has taken apart."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self._of = [module]  # in a list, so that it is no submodule
-
-    @override
-    def forward(self, output: Tensor) -> Tensor:
-        module = self._of[0]
-        for key, hook in module._forward_hooks.items():
-            if key in module._forward_hooks_with_kwargs:
-                hook(module, (), {}, output)
-            else:
-                hook(module, (), output)
-        return output
-
-
-def _call_hooks(graph_module: GraphModule, network: nn.Module) -> None:
-    """Keep the forward hooks of submodules alive: hints for distillation are read through them."""
-    graph = graph_module.graph
-    for number, (path, module) in enumerate(network.named_modules()):
-        if not path or not module._forward_hooks:
-            continue
-        inside = [n for n in graph.nodes if n.op == "call_function" and is_inside(n, path)]
-        if not inside:
-            continue
-        last = inside[-1]
-        user = next(iter(last.users), None)
-        if user is not None and str(user.target).startswith("round_value"):
-            last = user
-        graph_module.add_submodule(f"hooks_{number}", _HookCaller(module))
-        with graph.inserting_after(last):
-            watched = graph.call_module(f"hooks_{number}", (last,))
-        _replace_uses(last, watched)
+        replace_uses(node, rounded)
     graph.lint()
     graph_module.recompile()
 

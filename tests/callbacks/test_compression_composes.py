@@ -203,6 +203,35 @@ def test_an_overflow_in_fp16_spoils_no_mask(tmp_path, criterion):
         assert any(score.abs().sum() > 0 for score in state["movement"].values())
 
 
+@pytest.mark.parametrize("kept", ["net.fc", "net.block"])
+def test_modules_that_are_kept_in_float32_stay_so_in_fake_quantisation(tmp_path, kept):
+    seen = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step == 10:
+                name = kept.removeprefix("net.")
+                for other in ("stem", name):
+
+                    def watch(module, args, output, other=other):
+                        if type(output) is torch.Tensor:  # not what the export traces with
+                            seen.append((other, output.dtype))
+
+                    pl_module.net.get_submodule(other).register_forward_hook(watch)
+
+    pl.seed_everything(1, verbose=False)
+    qat = QuantizationAwareTraining(begin=0.6)
+    module = Lit()
+    precision = GreenMixedPrecision("bf16", keep_fp32=[kept])
+    trainer(tmp_path, [Watch(), qat], plugins=[precision]).fit(module, loader(), loader(16))
+    assert {dtype for name, dtype in seen if name != "stem"} == {torch.float32}
+    assert {dtype for name, dtype in seen if name == "stem"} == {torch.bfloat16}
+    assert len(seen) > 2 * 6
+    assert not torch.is_autocast_enabled("cpu")
+    x = next(iter(loader(48, 48)))[0]
+    assert qat.agreement(qat.convert(module), module, [x]).difference < 0.05
+
+
 class Tied(Lit):
     """An embedding tied to the classifier, a layer that is used twice, and layers that share a weight."""
 

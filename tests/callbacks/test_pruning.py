@@ -8,7 +8,7 @@ from torch import nn
 
 from lightning_green.callbacks.pruning import Pruning
 from lightning_green.compression import load_pruned
-from tests.callbacks.compression_kit import Lit, Net, SaveAt, assert_resumes_exactly, loader, trainer
+from tests.callbacks.compression_kit import Lit, Net, SaveAt, SeededSteps, assert_resumes_exactly, loader, trainer
 
 
 def sparsity_of(module):
@@ -120,6 +120,17 @@ def test_sparsity_is_logged_as_counted(tmp_path):
     assert t.callback_metrics[name].item() == pytest.approx((module.net.block.conv1.weight == 0).float().mean().item())
 
 
+def test_the_channels_of_each_layer_are_logged(tmp_path):
+    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+    t = trainer(tmp_path, [Pruning(0.5, "channels", end=0.5)])
+    t.fit(module := Lit(), loader())
+    counted = sum(p.numel() for p in module.net.parameters()) / sum(p.numel() for p in Net().parameters())
+    assert t.callback_metrics["pruning/sparsity"].item() == pytest.approx(1 - counted, abs=1e-6)
+    layers = {k: v.item() for k, v in t.callback_metrics.items() if k.startswith("pruning/sparsity/")}
+    assert layers["pruning/sparsity/block.conv1"] == pytest.approx(1 - module.net.block.conv1.out_channels / 8)
+    assert len(layers) == 2  # the stem's channels are those of the block's second convolution
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_averaged_weights_are_sparse_in_any_order(tmp_path, first):
     callbacks = [Pruning(0.8, end=0.5), WeightAveraging()]
@@ -143,6 +154,21 @@ def test_a_compiled_network_and_a_deep_copy(tmp_path):
     trainer(tmp_path, [pruning], epochs=1).fit(module, loader(16))
     assert sparsity_of(copy.deepcopy(module)) == pytest.approx(0.5, abs=0.01)
     assert all("_orig_mod" not in name for name in pruning.masks.masked.masks)
+
+
+def test_channels_of_a_compiled_network(tmp_path):
+    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+    torch.manual_seed(0)
+    plain, compiled = Lit(), Lit()
+    compiled.load_state_dict(plain.state_dict())
+    compiled.net = torch.compile(compiled.net, backend="eager")
+    for module in (plain, compiled):
+        torch.manual_seed(1)
+        trainer(tmp_path, [Pruning(0.5, "channels", begin=0.2, end=0.6), SeededSteps()]).fit(module, loader())
+    net = compiled.net._orig_mod
+    assert net.stem.out_channels == plain.net.stem.out_channels < 8
+    for key, value in net.state_dict().items():
+        assert torch.allclose(value.float(), plain.net.state_dict()[key].float(), atol=1e-5), key
 
 
 def test_mixed_precision(tmp_path):

@@ -65,6 +65,44 @@ def test_the_output_keeps_its_classes_and_excluded_layers_their_channels():
     assert "layers.0.conv1" not in removable_widths(SmallResNet(), (X[:1],), ("layers.0",))
 
 
+class Tied(nn.Module):
+    """Layers that share a weight, and one that is used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.wide = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 12, 1)
+        self.twice = nn.Conv2d(12, 12, 1)
+        self.narrow = nn.Linear(12, 8)
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.second.weight = self.first.weight
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.twice(torch.relu(self.twice(torch.relu(self.wide(self.stem(x))))))
+        return self.fc(torch.relu(self.second(torch.relu(self.first(self.narrow(x.mean((2, 3))))))))
+
+
+def test_tied_weights_stay_tied_and_a_layer_used_twice_is_cut_once():
+    model = Tied()
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(X).square().sum().backward()
+    optimizer.step()
+    widths = removable_widths(model, (X[:1],))
+    assert not {"first", "second", "narrow"} & widths.keys()
+    pruner = ChannelPruner(0.4)
+    pruner.update(model, (X[:1],), 1.0, [optimizer])
+    assert model.second.weight is model.first.weight
+    assert model.first.weight.shape == (8, 8)
+    assert model.twice.weight.shape[:2] == (model.wide.out_channels,) * 2 == (model.narrow.in_features,) * 2
+    assert model.wide.out_channels < 12
+    gone = pruner.sparsity(model)
+    assert gone[""] >= 0.4
+    for name, width in widths.items():
+        assert gone[name] == pytest.approx(1 - model.get_submodule(name).out_channels / width)
+    model(X).square().sum().backward()
+    optimizer.step()
+
+
 def test_tracing_leaves_statistics_generators_and_modes_alone():
     model = SmallResNet()
     model.layers[0].eval()

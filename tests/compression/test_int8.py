@@ -1,4 +1,5 @@
 import importlib.util
+import sys
 
 import pytest
 import torch
@@ -277,6 +278,15 @@ def test_a_wrong_export_says_what_to_pass(tmp_path):
     if importlib.util.find_spec("executorch") is None:
         with pytest.raises(ModuleNotFoundError, match="needs the package executorch: pip install executorch"):
             export(model, tmp_path / "x.pte", [X], format="executorch")
+
+
+def test_a_missing_extra_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"`format` 'onnx' needs the package onnx: pip install 'lightning-green\[c"
+    ):
+        export(SmallResNet(), tmp_path / "x.onnx", [X])
+    assert not (tmp_path / "x.onnx").exists()
 
 
 def test_disagreement_is_an_error():
