@@ -70,7 +70,9 @@ class Lit(pl.LightningModule):
 
     def __init__(self, width: int, rate: float = 0.2) -> None:
         super().__init__()
-        self.network = SmallResNet(width, blocks=1, channels=1).to(memory_format=torch.channels_last)  # faster on CPUs
+        self.network = SmallResNet(width, blocks=1, channels=1)
+        if width >= 8:  # faster on CPUs; with four channels PyTorch 2.13 writes out of bounds
+            self.network.to(memory_format=torch.channels_last)
         self.rate = rate
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
