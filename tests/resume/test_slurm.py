@@ -1,4 +1,4 @@
-"""SLURM's signal before the end of a job's time: the state is saved, and the job queued again by SLURM's own command."""
+"""SLURM's signal before a job's time is over: the state is saved, and the job queued again by SLURM's command."""
 
 import os
 
