@@ -110,6 +110,13 @@ def early_rank(trainer: pl.Trainer) -> int:
     return trainer.global_rank
 
 
+def stop_other_ranks(trainer: pl.Trainer) -> None:
+    """Stop the processes that Lightning started for the other ranks; with one process there are none."""
+    launcher = trainer.strategy.launcher
+    if launcher is not None:
+        launcher.kill(int(signal.SIGTERM))
+
+
 def take_over_sigterm(trainer: pl.Trainer) -> bool:
     """Return whether Lightning has already received a SIGTERM, and have it forget that: its loops would raise."""
     connector = trainer._signal_connector

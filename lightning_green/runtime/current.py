@@ -55,7 +55,11 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
         _current = None
     if _current is None:
         rank = _lightning.early_rank(trainer)  # one brain: rank 0 alone measures, decides and writes
-        _current, told = open_run(path, wanted) if rank == 0 else (bystander(), [])
+        try:
+            _current, told = open_run(path, wanted) if rank == 0 else (bystander(), [])
+        except RunIsAliveError:
+            _lightning.stop_other_ranks(trainer)  # they would wait for this one until their time is out
+            raise
         _current.path = path
         _fits_in_process = 0
     else:
