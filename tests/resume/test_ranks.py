@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lightning_green.runtime.ledger import last_state_event, read_ledger
+from lightning_green.runtime.run_folder import RunFolder
 from tests.helpers.processes import environment, green, run_to_the_end
 from tests.helpers.traces import CLOCK as HALF_HOURS
 from tests.helpers.traces import two_windows, write_trace
@@ -128,3 +129,14 @@ def test_two_ranks_wait_for_clean_electricity_and_come_back_by_themselves(uninte
     assert any(one["event"] == "paused" for one in records)
     assert {one["node"] for one in records} == {records[0]["node"]}
     assert ended(tmp_path) == uninterrupted
+
+
+def test_a_run_that_is_alive_is_refused_and_leaves_no_process_behind(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.lock("run")
+    try:
+        code, output = start(tmp_path)  # this waits for whoever holds the output open, the second rank too
+    finally:
+        folder.unlock()
+    assert code == 1
+    assert "RunIsAliveError" in output
