@@ -23,6 +23,14 @@ class GreenCallback(pl.Callback):
     wants_exact = False
     """Whether this callback needs the training state to be saved exactly."""
 
+    # Around each hook of each callback Lightning enters a context of its profiler, also where the hook does nothing. It
+    # leaves out what is not callable, so the hooks of every step that none of these callbacks needs are not.
+    on_train_batch_start: Any = None
+    on_before_zero_grad: Any = None
+    on_before_backward: Any = None
+    on_after_backward: Any = None
+    on_before_optimizer_step: Any = None
+
     def __init__(self, options: RunOptions) -> None:
         self._options = options
         self._fit: Fit | None = None

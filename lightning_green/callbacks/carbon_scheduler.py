@@ -145,7 +145,6 @@ class CarbonScheduler(GreenCallback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         if self._throttle is not None:
             self._throttle.batch_began()
 

@@ -185,20 +185,29 @@ class Fit:
     # -- boundaries ---------------------------------------------------------------------------------------------------
 
     def _boundary(self, point: Point) -> None:
-        if not self._ranks.look_is_due():
-            return
-        stop = self._agreed_signal()
-        if not self._ranks.leads:
-            self._follow(point)
-            return
-        if stop is not None:
-            self._interrupt(point, stop)
-        self.run.sample_if_due()
+        if self._ranks.size == 1:  # after every step, so in as few calls as can be
+            if self._signals.received is not None:
+                self._interrupt(point, self._signals.received)
+            self._act(point)
+        elif self._ranks.look_is_due():
+            stop = self._agreed_signal()
+            if not self._ranks.leads:
+                self._follow(point)
+                return
+            if stop is not None:
+                self._interrupt(point, stop)
+            self._act(point)
+            self._ranks.go_on(at_every_boundary=self.run.clock.is_simulated)
+
+    def _act(self, point: Point) -> None:
+        """Do what is due at a boundary, on rank 0."""
+        clock = self.run.clock
+        if clock.is_simulated:
+            self.run.sample_if_due()
         for act in self.on_boundary:
             act(point)
-        if self._next_checkpoint != float("inf") and self.run.clock.monotonic() >= self._next_checkpoint:
+        if self._next_checkpoint != float("inf") and clock.monotonic() >= self._next_checkpoint:
             self.save(point, "periodic")
-        self._ranks.go_on(at_every_boundary=self.run.clock.is_simulated)
 
     def _agreed_signal(self) -> str | None:
         """Return the signal that asks any process of this training to stop."""
