@@ -198,7 +198,7 @@ def skipping(pairs: int, batches: int = 500) -> tuple[list[float], list[float]]:
             loader = count_batches(DataLoader(Indices(batches * 16), batch_size=16, shuffle=True), 0, deferred=False)
             iterator = iter(loader)
             next(iterator)
-            position = {**loader.position(), "taken": int(batches * share)}
+            position = {**loader.position(0), "taken": int(batches * share)}
             loader.resume(position, at_start=False)
             began = time.perf_counter()
             next(iter(loader))

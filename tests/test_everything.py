@@ -66,7 +66,9 @@ def test_it_ends_as_the_run_that_never_stopped(job):
 def test_it_was_paused_and_killed_and_each_batch_was_the_same(job):
     reference, stopped = job
     states = [r["event"] for r in read_ledger(stopped / "run") if r["event"] in ("started", "paused", "finished")]
-    assert states == ["started", "paused", "started", "paused", "started", "started", "finished"]
+    assert states.count("paused") >= 1
+    assert states.count("started") == states.count("paused") + 2  # the kill began it once more
+    assert states[-3:] == ["started", "started", "finished"]
     expected = rows(reference, "batches")
     assert [number for number, *_ in expected] == list(range(BATCHES))
     seen = rows(stopped, "batches")

@@ -11,13 +11,12 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_green.callbacks._scheduler_arguments import PlanArguments
 from lightning_green.durations import format_duration
-from lightning_green.planning import Forecast, Job, Level, Plan, correct, plan, remember
+from lightning_green.planning import ISSUES_FILE, Issues, Job, Level, Plan, job_record, live_plan
 from lightning_green.planning.job import State
-from lightning_green.planning.planner import WAIT_WITHOUT_DEADLINE
 from lightning_green.runtime.accounting import full_power, measured_hold_power, measured_resume_hours
 from lightning_green.runtime.fit import Fit
 from lightning_green.runtime.launchers import who_restarts
-from lightning_green.runtime.progress import StepTimer, WorkLeft, work_left
+from lightning_green.runtime.progress import StepTimer, work_left
 
 DEFAULT_HOLD_POWER = 0.25
 DEFAULT_RESUME_HOURS = 0.1
@@ -45,11 +44,12 @@ class PlanMaker:
     def __init__(self, arguments: PlanArguments, fit: Fit, levels: Callable[[], tuple[Level, ...]]) -> None:
         self._asked, self._fit, self._levels = arguments, fit, levels
         self.plan: Plan | None = None
+        self._last_job: Job | None = None
         self.next_decision = 0.0
         self.energy_alone = False
         self.why_no_exit = "the run folder cannot be written" if fit.run.folder is None else None
         self.timer = StepTimer(*self._measured_before())
-        self._issues: list[Forecast] = []
+        self._issues = Issues(None if fit.run.folder is None else fit.run.folder.path / ISSUES_FILE)
         self._check_deadline_ahead()
 
     # -- a plan -------------------------------------------------------------------------------------------------------
@@ -73,11 +73,10 @@ class PlanMaker:
         if left.seconds <= 0.0:  # the last step has been done
             self.next_decision = math.inf
             return None
-        job = self._job(left, state, deadline, price or 0.0)
-        ahead = job.work_hours * 2 + WAIT_WITHOUT_DEADLINE if deadline is None else _hours(deadline - now)
-        forecast = run.grid.forecast(now, timedelta(hours=max(1.0, ahead)))
-        answer = plan(job, None if forecast is None else correct(forecast, self._issues, now), now)
-        self._issues = remember(self._issues, forecast)
+        job = self._last_job = self._job(left.seconds, state, deadline, price or 0.0)
+        answer = live_plan(run.grid, job, self._issues, now)
+        if self._issues.problem is not None:
+            self.say_once(self._issues.problem)
         changed = self.plan is None or self.plan.slots[0].action != answer.slots[0].action
         self.plan = answer
         self._record(answer, job)
@@ -107,10 +106,9 @@ class PlanMaker:
             deadline=None if job.deadline is None else job.deadline.isoformat(),
         )
 
-    def _job(self, left: WorkLeft, state: State, deadline: datetime | None, price: float) -> Job:
-        assert left.seconds is not None
+    def _job(self, seconds: float, state: State, deadline: datetime | None, price: float) -> Job:
         return Job(
-            work_hours=left.seconds / 3600.0,
+            work_hours=seconds / 3600.0,
             deadline=deadline,
             hold_power=self.hold_power(),
             resume_cost=self._resume_hours(),
@@ -123,19 +121,10 @@ class PlanMaker:
 
     def describe(self, decided: Plan) -> dict[str, Any]:
         """Return what the supervisor needs to plan again while the run is out."""
-        run, deadline = self._fit.run, self.deadline()
-        left = work_left(self._fit.trainer, self.timer)
+        assert self._last_job is not None
+        run = self._fit.run
         return {
-            "job": {
-                "work_hours": (left.seconds or 0.0) / 3600.0,
-                "deadline": None if deadline is None else deadline.isoformat(),
-                "hold_power": self.hold_power(),
-                "resume_cost": self._resume_hours(),
-                "pauses": sorted(self.pauses()[0]),
-                "min_saving": self._asked.min_saving,
-                "levels": [str(level) for level in self._levels()],
-                "delay_price": self._delay_price() or 0.0,
-            },
+            "job": job_record(self._last_job),
             "grid": None if run.grid is None else run.grid.spec(),
             "seconds_per_batch": self.timer.seconds_per_batch,
             "seconds_per_validation": self.timer.seconds_per_validation,
@@ -259,10 +248,6 @@ class PlanMaker:
             self._fit.told.append(line)
             self._fit.run.record("warning", reason=line)
             rank_zero_warn(line)
-
-
-def _hours(duration: timedelta) -> float:
-    return duration.total_seconds() / 3600.0
 
 
 def _finite(value: float | None) -> float | None:

@@ -126,7 +126,7 @@ class CarbonScheduler(GreenCallback):
             control = throttle_control(self)
             if control is not None:
                 self._throttle = SchedulerThrottle(control, self._fit, self._maker.timer)
-            self._fit.checkpoint_every = self.checkpoint_every
+            self._fit.save_every(self.checkpoint_every)
             self._fit.on_boundary.append(self._at_boundary)
         super().setup(trainer, pl_module, stage)
 
@@ -166,6 +166,8 @@ class CarbonScheduler(GreenCallback):
         super().on_validation_start(trainer, pl_module)
         if self._fit is not None and self._maker is not None and not trainer.sanity_checking:
             self._maker.timer.validation_began(self._fit.run.clock.monotonic())
+            if self._throttle is not None:
+                self._throttle.disturbed()
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -252,8 +254,10 @@ class CarbonScheduler(GreenCallback):
         maker.timer.leave_out(run.clock.monotonic() - held_from)
         fit.held_for(time.monotonic() - real)
         run.enter(state="running", phase="training", reason="going on")
-        if self._throttle is not None and again is not None:
-            self._throttle.follow(again)
+        if self._throttle is not None:
+            self._throttle.disturbed()
+            if again is not None:
+                self._throttle.follow(again)
         self._log(trainer)
 
     def _log(self, trainer: pl.Trainer) -> None:

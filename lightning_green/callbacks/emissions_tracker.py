@@ -29,6 +29,8 @@ class EmissionsTracker(GreenCallback):
     ========================= =========== ==============================================================
     ``energy/kwh``            kWh         all components, since the run's first start
     ``energy/cpu_kwh`` ...    kWh         one component: ``cpu``, ``gpu``, ``ram``
+    ``energy/held_kwh`` ...   kWh         one phase: ``startup``, ``training``, ``data_wait``, ``validation``,
+                                          ``checkpoint``, ``held``, ``restart``
     ``energy/power_w``        W           mean power since the last point
     ``carbon/intensity``      gCO2e/kWh   of the grid, now
     ``carbon/gco2e``          gCO2e       location-based emissions since the run's first start
@@ -124,5 +126,11 @@ def check_options(grid: GridLike, zone: str | None, meter: Meter | str | float |
     from lightning_green.energy.build import build_meter
     from lightning_green.grid.build import build_grid
 
-    build_grid(grid, zone=zone)
-    build_meter(meter)
+    try:
+        build_grid(grid, zone=zone)
+    except ValueError as error:
+        raise ValueError(f"`grid`: {error}") from error
+    try:
+        build_meter(meter)
+    except ValueError as error:
+        raise ValueError(f"`meter`: {error}") from error

@@ -17,9 +17,12 @@ class ExactResume(GreenCallback):
 
     Args:
         every: Save the exact state this often, so that a kill costs no more than that; None for never.
+        allow_inexact: Whether a run may be continued with another number of processes: at the same share of the epoch,
+            with other samples in it and other random numbers. False refuses that by name.
 
     Raises:
         ValueError: If ``every`` cannot be read as a duration.
+        TypeError: If ``allow_inexact`` is no bool.
 
     Example::
 
@@ -31,14 +34,16 @@ class ExactResume(GreenCallback):
 
     wants_exact = True
 
-    def __init__(self, every: str | timedelta | None = "15m") -> None:
+    def __init__(self, every: str | timedelta | None = "15m", allow_inexact: bool = False) -> None:
+        if not isinstance(allow_inexact, bool):
+            raise TypeError(f"`allow_inexact` should be True or False, got {allow_inexact!r}.")
         super().__init__(RunOptions(meter="auto"))
+        self.allow_inexact = allow_inexact
         self.every = None if every is None else parse_duration(every, "every")
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit" and self._fit is not None:
-            known = self._fit.checkpoint_every
-            both = [duration for duration in (known, self.every) if duration is not None]
-            self._fit.checkpoint_every = min(both) if both else None
+            self._fit.allow_inexact = self.allow_inexact
+            self._fit.save_every(self.every)
         super().setup(trainer, pl_module, stage)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
-from torchmetrics import Metric
 
-from lightning_green.metrics.energy_consumed import JOULES_PER_KWH, check_amount, counts_here
+from lightning_green.metrics.node_metric import JOULES_PER_KWH, NodeMetric, check_amount
 
 
-class CarbonEmitted(Metric):
+class CarbonEmitted(NodeMetric):
     """Operational emissions in gCO2e: the sum of energy x PUE x carbon intensity, each at its time.
 
     Args:
@@ -32,19 +30,13 @@ class CarbonEmitted(Metric):
 
     """
 
-    is_differentiable = False
-    higher_is_better = False
-    full_state_update = False
-
     grams: Tensor
 
     def __init__(self, pue: float = 1.0, local_rank: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(["grams"], local_rank, **kwargs)
         if not 1.0 <= pue < float("inf"):
             raise ValueError(f"`pue` should be a number of 1 or more, got {pue!r}.")
-        self.pue, self.counts = float(pue), counts_here(local_rank)
-        self.add_state("grams", default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.set_dtype(torch.float64)
+        self.pue = float(pue)
 
     def update(self, joules: float, intensity: float) -> None:
         """Add energy of this node since the last update, in J, at a mean intensity in gCO2e/kWh."""

@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
-from lightning_green.metrics.energy_consumed import check_amount, counts_here
+from lightning_green.metrics.node_metric import NodeMetric, check_amount
 
 
-class SamplesPerJoule(Metric):
+class SamplesPerJoule(NodeMetric):
     """Samples of all ranks per joule of all nodes; NaN before there is any energy.
 
     Args:
@@ -27,19 +26,13 @@ class SamplesPerJoule(Metric):
 
     """
 
-    is_differentiable = False
     higher_is_better = True
-    full_state_update = False
 
     samples: Tensor
     joules: Tensor
 
     def __init__(self, local_rank: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.counts = counts_here(local_rank)
-        for name in ("samples", "joules"):
-            self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.set_dtype(torch.float64)
+        super().__init__(["samples", "joules"], local_rank, **kwargs)
 
     def update(self, samples: int, joules: float) -> None:
         """Add samples of this rank and energy of this node since the last update, in J."""

@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
-from lightning_green.metrics.energy_consumed import JOULES_PER_KWH, check_amount, counts_here
+from lightning_green.metrics.node_metric import JOULES_PER_KWH, NodeMetric, check_amount
 
 
-class SoftwareCarbonIntensity(Metric):
+class SoftwareCarbonIntensity(NodeMetric):
     """SCI in gCO2e per functional unit: ((E x I) + M) per R (ISO/IEC 21031:2024).
 
     E is energy in kWh, I the location-based carbon intensity in gCO2e/kWh, M embodied emissions and R the number of
@@ -36,10 +35,6 @@ class SoftwareCarbonIntensity(Metric):
 
     """
 
-    is_differentiable = False
-    higher_is_better = False
-    full_state_update = False
-
     grams: Tensor
     units: Tensor
 
@@ -51,16 +46,13 @@ class SoftwareCarbonIntensity(Metric):
         local_rank: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(["grams", "units"], local_rank, **kwargs)
         self.embodied_g = check_amount("embodied_g", embodied_g)
         if not 0.0 < lifetime_hours < float("inf"):
             raise ValueError(f"`lifetime_hours` should be above 0, got {lifetime_hours!r}.")
         if not 0.0 <= share <= 1.0:
             raise ValueError(f"`share` should lie in [0, 1], got {share!r}.")
-        self.lifetime_hours, self.share, self.counts = float(lifetime_hours), float(share), counts_here(local_rank)
-        for name in ("grams", "units"):
-            self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.set_dtype(torch.float64)
+        self.lifetime_hours, self.share = float(lifetime_hours), float(share)
 
     def update(self, units: float, joules: float, intensity: float, seconds: float) -> None:
         """Add what was done since the last update.

@@ -219,7 +219,9 @@ def learn(past: Past, lag: int) -> Correction:
     fade = 0.5 ** ((last - hours) / DAY / LEARN_HALF_LIFE)
     issues = int((past.issued <= end - DAY).sum())
     enough = issues >= FEWEST_ISSUES
-    parts, parts_error, own = _fit(with_forecast, seen.parts, target, seen.own, seen.scale, fade, 0.04, enough)
+    parts, parts_error, own = with_forecast, _usual_error(lead, 0.04), seen.own
+    if len(past.issued):
+        parts, parts_error, own = _fit(parts, seen.parts, target, seen.own, seen.scale, fade, 0.04, enough)
     days = (last - past.first) // DAY
     alone, alone_error, usual = _fit(without, seen.alone, target, seen.usual, seen.scale, fade, 0.1, days > FEWEST_DAYS)
     mix = np.zeros(LONGEST_LEAD)

@@ -21,6 +21,7 @@ TICKS = 36000
 """Ticks of 0.1 s in an hour: lengths are compared as whole ticks."""
 FINEST = TICKS // 12
 MANY_CELLS = 1_000_000
+MANY_BRANCHED = 100_000
 EPSILON = 1e-9
 Shift = tuple[Level, int, float, int]
 """A level, the whole cells it does in a slot, the rest of a cell, and how many cells it finishes within the slot."""
@@ -80,12 +81,15 @@ class Values:
             same as running.
         unit: Hours of work between two cells.
         work: Work left at the start in hours; that of the last cell.
+        branches: The same from the second slot on, for each amount that can be left then, where the first slot is no
+            multiple of the others; ``table`` is empty then.
 
     """
 
     table: Array
     unit: float
     work: float
+    branches: tuple[Values, ...] = ()
 
     @property
     def cells(self) -> int:
@@ -96,6 +100,10 @@ class Values:
     def rows(self) -> tuple[int, int, int]:
         """Where running, held and out are found in the table."""
         return _rows(int(self.table.shape[1]))
+
+    def branch(self, left: float) -> Values:
+        """Return the branch for so much work left after the first slot."""
+        return min(self.branches, key=lambda branch: abs(branch.work - left))
 
     def left(self) -> Array:
         """Return the work left of each cell in hours, shape ``(cells + 1,)``; the first is 0."""
@@ -144,6 +152,31 @@ def solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail)
         tail: What lies beyond the last slot.
 
     """
+    rests = _rests(hours, costs, work, tail)
+    if rests:
+        branches = tuple(_solve(hours[1:], intensity[1:], rest, costs, tail, work) for rest in rests)
+        return Values(np.empty((0, 0, 0)), 0.0, work, branches)
+    return _solve(hours, intensity, work, costs, tail, work)
+
+
+def _rests(hours: Array, costs: Costs, work: float, tail: Tail) -> list[float]:
+    """Return how much work can be left after the first slot, where it is better to go on from each of that apart.
+
+    A first slot that is cut short (most plans are made within an hour) would make the table fine, or its values
+    interpolated.
+    """
+    if len(hours) < 3:
+        return []
+    first, unit = float(hours[0]), work_unit(hours[1:], costs.levels, work, tail.capacity)
+    cells = [first * level.speed / unit for level in costs.levels]
+    rests = {round(work - first * level.speed, 12) for level in costs.levels} | {work}
+    if all(abs(cell - round(cell)) < 1e-6 for cell in cells) or len(rests) * len(hours) * work / unit > MANY_BRANCHED:
+        return []
+    return sorted(rest for rest in rests if rest > EPSILON)
+
+
+def _solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail, begun: float) -> Values:
+    """Do what :func:`solve` does in one table; ``begun`` is the work that a job has of which this is the rest."""
     unit = work_unit(hours, costs.levels, work, tail.capacity)
     cells = max(1, math.ceil(work / unit - 1e-6))
     switches = costs.hold > 0 or costs.back_from_hold > 0
@@ -154,7 +187,7 @@ def solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail)
     beyond = np.where(left <= tail.capacity + EPSILON, left * tail.price, np.inf)
     table[-1] = beyond + tail.price * back[:, np.newaxis]
     table[:, :, 0] = 0.0
-    weight = np.exp(-costs.stop_rate * (work - left)) if costs.stop_rate else None
+    weight = np.exp(-costs.stop_rate * (begun - left)) if costs.stop_rate else None
     # No amount of work outside these bounds can be left when a slot begins: only they are worth computing.
     most = np.concatenate(([0.0], np.cumsum(hours)))
     lowest = np.maximum(1, cells - np.floor(most / unit + 1e-6).astype(int) - 1).tolist()
@@ -216,7 +249,7 @@ def _sweep_plain(
         low, stop, length, price = lowest[slot], highest[slot] + 1, lengths[slot], prices[slot]
         run, away, wait, same = on[slot], out[slot], gone, later
         _, whole, part, finish = shifts[length][0]
-        if simple and not part:  # all amounts at once: cutting out the few that are possible would take longer
+        if simple and whole and not part:  # all amounts at once: cutting out those that are possible takes longer
             add(later[:-whole], length * power * price, out=run[whole:])
             if finish > 1:
                 multiply(left[1:finish], power / speed * price, out=run[1:finish])

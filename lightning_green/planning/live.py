@@ -15,7 +15,7 @@ from lightning_green.planning.plan import Plan
 from lightning_green.planning.planner import WAIT_WITHOUT_DEADLINE, plan
 
 SHORTEST = timedelta(hours=1)
-RECORDED = ("hold_power", "resume_cost", "min_saving")
+RECORDED = ("hold_power", "resume_cost", "min_saving", "delay_price")
 
 
 class Source(Protocol):
@@ -54,7 +54,8 @@ def live_plan(source: Source, job: Job, issues: Issues, now: datetime) -> Plan:
         print(answer.reason)
 
     """
-    ahead = timedelta(hours=WAIT_WITHOUT_DEADLINE) if job.deadline is None else job.deadline - now
+    longest = timedelta(hours=2 * job.work_hours + WAIT_WITHOUT_DEADLINE)
+    ahead = longest if job.deadline is None else job.deadline - now
     forecast = source.forecast(now, max(ahead, SHORTEST))
     if forecast is None:
         return plan(job, None, now)
@@ -78,7 +79,7 @@ def job_record(job: Job) -> dict[str, Any]:
     return {
         "work_hours": job.work_hours,
         "deadline": None if job.deadline is None else job.deadline.isoformat(),
-        "levels": [[level.power, level.speed] for level in job.levels],
+        "levels": [f"{level.power}:{level.speed}" for level in job.levels],
         "pauses": sorted(job.pauses),
         **{name: getattr(job, name) for name in RECORDED},
     }
@@ -93,11 +94,11 @@ def job_from_record(record: Mapping[str, Any], state: State) -> Job:
 
     """
     deadline = record.get("deadline")
-    levels = record.get("levels") or [[1.0, 1.0]]
+    levels = record.get("levels") or ["1:1"]
     return Job(
         work_hours=record["work_hours"],
         deadline=None if deadline is None else datetime.fromisoformat(deadline),
-        levels=tuple(Level(power, speed) for power, speed in levels),
+        levels=tuple(Level.parse(level) for level in levels),
         pauses=frozenset(record.get("pauses", ("exit", "hold"))),
         state=state,
         **{name: record[name] for name in RECORDED if name in record},

@@ -65,6 +65,8 @@ def follow(
     for slot, (length, price) in enumerate(zip(hours.tolist(), intensity.tolist(), strict=True)):
         if left <= EPSILON:
             break
+        if slot == 1 and values.branches:
+            to_go = _cost_to_go(values.branch(left), 1)
         if costs.stop_rate:
             alive = math.exp(-costs.stop_rate * (work - left))
         # Where nothing meets the deadline any more, what is left to do is to lose no time: the first option, to run.
@@ -99,12 +101,19 @@ def follow(
     return Path(tuple(actions), tuple(levels), tuple(used), spent[0], spent[1], left if left > EPSILON else 0.0)
 
 
-def _cost_to_go(values: Values) -> Callable[[int, int, float], float]:
-    """Return a function of slot, state and hours of work left; between two cells it is on the line through them."""
+def _cost_to_go(values: Values, skipped: int = 0) -> Callable[[int, int, float], float]:
+    """Return a function of slot, state and hours of work left; between two cells it is on the line through them.
+
+    The table has no row for the first ``skipped`` slots. Where the values branch, the second slot alone is asked for.
+    """
+    if values.branches:
+        ways = [(branch.work, _cost_to_go(branch, 1)) for branch in values.branches]
+        return lambda slot, state, left: min(ways, key=lambda way: abs(way[0] - left))[1](slot, state, left)
     cells, unit, work, rows, item = values.cells, values.unit, values.work, values.rows, values.table.item
     lowest = work - (cells - 1) * unit
 
     def to_go(slot: int, state: int, left: float) -> float:
+        slot -= skipped
         place = cells - (work - left) / unit
         below = math.floor(place + 1e-6)
         part, row = place - below, rows[state]

@@ -107,8 +107,9 @@ def _fill(forecast: Forecast, start: float, end: float, *, before: bool) -> tupl
     first = np.floor(start / HOUR) * HOUR
     borders = np.arange(first, end, HOUR)
     filled = days[(borders // HOUR).astype(int) % 24]
-    borders = np.append(borders, end)
-    borders[0] = start
+    # Whole hours at either end of the plan, which is cut later: pieces of a part of an hour would be of odd lengths.
+    borders = np.append(borders, end if before else borders[-1] + HOUR)
+    borders[0] = first if before else start
     return borders, filled, None
 
 

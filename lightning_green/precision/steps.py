@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from lightning_green.precision import _lightning
 from lightning_green.precision.choice import LightningName, choose_precision, device_support
+from lightning_green.precision.compiled import backward_without_autocast
 from lightning_green.precision.keep_fp32 import find_modules, keep_in_float32
 from lightning_green.precision.loss_scaler import ScalerRounds, clip_factor, plain_gradients, total_norm
 from lightning_green.precision.nonfinite import first_nonfinite
@@ -75,7 +76,7 @@ class GreenSteps(Precision, ABC):
         self._debts: dict[int, int] = {}
         self._unread: list[tuple[Tensor, Any]] = []
         self._handles: list[RemovableHandle] = []
-        self._undo: Callable[[], None] | None = None
+        self._undo: dict[str, Callable[[], None]] = {}
         self._trainer: pl.Trainer | None = None
         self._batch: Any = None
 
@@ -101,6 +102,8 @@ class GreenSteps(Precision, ABC):
             handle.remove()
         kept = find_modules(module, self.keep_fp32)
         self._handles = keep_in_float32(list(kept.values()), device.type)
+        if kept and "autocast" not in self._undo:
+            self._undo["autocast"] = backward_without_autocast()
         return module
 
     @override
@@ -115,15 +118,14 @@ class GreenSteps(Precision, ABC):
                     "precision='bf16' or 'fp32', or another optimizer."
                 )
             self._use("32-true", self._trainer.strategy.root_device.type)
-        if self._undo is None:
-            self._undo = _lightning.hold_schedulers(self._trainer, self._held)
+        if "schedulers" not in self._undo:
+            self._undo["schedulers"] = _lightning.hold_schedulers(self._trainer, self._held)
         return model, optimizers, lr_schedulers
 
     @override
     def teardown(self) -> None:
-        if self._undo is not None:
-            self._undo()
-            self._undo = None
+        while self._undo:
+            self._undo.popitem()[1]()
         self._batch = None
         super().teardown()
 

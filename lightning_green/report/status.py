@@ -31,8 +31,8 @@ def status_text(folder: RunFolder) -> str:
         lines.append(f"Emitted   {grams:.1f} gCO2e ({kind})")
     lines.append(
         f"Time      {format_duration(totals.elapsed_hours * 3600)} since the first start, "
-        f"{format_duration(totals.hours_waited * 3600)} of it waiting, {totals.exits} planned exits, "
-        f"{totals.attempts} starts"
+        f"{format_duration(totals.hours_waited * 3600)} of it waiting, {totals.exits} planned "
+        f"{'exit' if totals.exits == 1 else 'exits'}, {totals.attempts} {'start' if totals.attempts == 1 else 'starts'}"
     )
     return "\n".join(lines)
 
@@ -54,7 +54,7 @@ def _state(folder: RunFolder, records: list[dict[str, Any]]) -> str:
     if event == "paused":
         spec = folder.record.get("clock")
         clock = SystemClock() if spec is None else clock_from_spec(spec)
-        clock.bind(folder.path)
+        clock.look(folder.path)
         planned = next((r["until"] for r in reversed(records) if r.get("until")), last["until"])
         until = datetime.fromisoformat(planned)
         left = format_duration((until - clock.now()).total_seconds())

@@ -225,17 +225,14 @@ def full_power(totals: Totals) -> float | None:
 
 
 def measured_hold_power(totals: Totals) -> float | None:
-    """Return the power while held as a fraction of the power while running, where a sensor saw both.
+    """Return the power while held as a fraction of the full power of the training, where a sensor saw both.
 
     None where a part of the power is only modelled, or either lasted less than a minute.
     """
-    if not _is_measured(totals):
+    full, held = _measured_full_power(totals), totals.seconds_by_state["held"]
+    if full is None or held < 60.0:
         return None
-    held, running = totals.seconds_by_state["held"], totals.seconds_by_state["running"]
-    if held < 60.0 or running < 60.0 or totals.joules_by_state["running"] <= 0.0:
-        return None
-    fraction = (totals.joules_by_state["held"] / held) / (totals.joules_by_state["running"] / running)
-    return min(1.0, max(0.0, fraction))
+    return min(1.0, max(0.0, totals.joules_by_state["held"] / held / full))
 
 
 def measured_resume_hours(totals: Totals) -> float | None:
@@ -243,11 +240,14 @@ def measured_resume_hours(totals: Totals) -> float | None:
 
     It is the energy of the restarts, with that of the checkpoints that were saved to leave, per exit.
     """
-    running = totals.seconds_by_state["running"]
-    if not _is_measured(totals) or totals.exits == 0 or totals.attempts < 2 or running < 60.0:
+    full = _measured_full_power(totals)
+    if full is None or totals.exits == 0 or totals.attempts < 2:
         return None
-    power = totals.joules_by_state["running"] / running
-    return totals.joules_by_phase["restart"] / power / 3600.0 / totals.exits if power > 0.0 else None
+    return totals.joules_by_phase["restart"] / full / 3600.0 / totals.exits
+
+
+def _measured_full_power(totals: Totals) -> float | None:
+    return full_power(totals) if _is_measured(totals) and totals.training_seconds >= 60.0 else None
 
 
 def _waited(record: dict[str, Any], previous: dict[str, Any] | None) -> float:

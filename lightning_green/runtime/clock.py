@@ -47,6 +47,9 @@ class Clock(ABC):
     def bind(self, folder: Path) -> None:  # noqa: B027 - the system keeps its own position
         """Keep the position in ``folder``, and continue from the one that is there."""
 
+    def look(self, folder: Path) -> None:  # noqa: B027 - the system keeps its own position
+        """Continue from the position in ``folder``, and write nothing there: the run may be alive."""
+
     def spec(self) -> str:
         """Return the text from which :func:`clock_from_spec` makes the same clock."""
         return "system"
@@ -152,6 +155,14 @@ class SimulatedClock(Clock):
 
     def bind(self, folder: Path) -> None:
         """Keep the position in ``folder/clock``, and continue from the one that is there."""
+        self.look(folder)
+        if self._file is not None:
+            os.close(self._file)
+        self._file = os.open(folder / "clock", os.O_RDWR | os.O_CREAT, 0o644)
+        self._move(0.0)
+
+    def look(self, folder: Path) -> None:
+        """Continue from the position in ``folder/clock``, and write nothing there."""
         path = folder / "clock"
         content = path.read_bytes().strip() if path.exists() else b""
         if content:
@@ -162,10 +173,6 @@ class SimulatedClock(Clock):
                 )
             else:
                 self._position = position
-        if self._file is not None:
-            os.close(self._file)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        self._move(0.0)
 
     def spec(self) -> str:
         """Return ``simulated:start=...,batch=...,checkpoint=...,restart=...``."""

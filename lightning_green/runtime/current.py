@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,23 @@ from typing import Any
 import lightning.pytorch as pl
 
 from lightning_green.runtime import _lightning
+from lightning_green.runtime.clock import SystemClock, clock_from_environment
 from lightning_green.runtime.fit import Fit
-from lightning_green.runtime.run import Run, RunOptions, bystander, open_run
-from lightning_green.runtime.run_folder import RUN_DIR_VARIABLE, command_line, run_name
+from lightning_green.runtime.launchers import requeued
+from lightning_green.runtime.ledger import last_state_event, read_ledger
+from lightning_green.runtime.run import Run, RunOptions
+from lightning_green.runtime.run_folder import (
+    RESUME_VARIABLE,
+    RUN_DIR_VARIABLE,
+    SUPERVISED_VARIABLE,
+    RunFolder,
+    RunIsAliveError,
+    command_line,
+    run_name,
+    set_aside,
+)
+
+log = logging.getLogger(__name__)
 
 _current: Run | None = None
 _fits_in_process = 0
@@ -40,7 +55,11 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
         _current = None
     if _current is None:
         rank = _lightning.early_rank(trainer)  # one brain: rank 0 alone measures, decides and writes
-        _current, told = open_run(path, wanted) if rank == 0 else (bystander(), [])
+        try:
+            _current, told = open_run(path, wanted) if rank == 0 else (bystander(), [])
+        except RunIsAliveError:
+            _lightning.stop_other_ranks(trainer)  # they would wait for this one until their time is out
+            raise
         _current.path = path
         _fits_in_process = 0
     else:
@@ -67,3 +86,77 @@ def close_current_run() -> None:
     if _current is not None:
         _current.close()
     _current, _fits_in_process = None, 0
+
+
+def open_run(path: Path, options: RunOptions) -> tuple[Run, list[str]]:
+    """Open the run in ``path``: go on with it or begin anew, as its ledger and the environment say.
+
+    Args:
+        path: The run's folder.
+        options: What the callbacks ask for.
+
+    Returns:
+        The run, and lines to tell the user.
+
+    Raises:
+        RunIsAliveError: If another process is in it.
+
+    """
+    clock = clock_from_environment() or options.clock or SystemClock()
+    told: list[str] = []
+    try:
+        folder = RunFolder(path)
+        folder.lock("run")
+        continuing, aside = _decide(path, told)
+        if aside:
+            folder.unlock()
+            kept = set_aside(path)
+            told[-1] += f" It is kept in {kept}."
+            folder = RunFolder(path)
+            folder.lock("run")
+        clock.bind(path)
+        past = read_ledger(path)
+        attempt = max((int(record.get("attempt", 0)) for record in past), default=0) + 1
+        if attempt == 1 and "script" not in folder.record:
+            folder.save()
+        return Run(folder, options, clock, attempt, continuing, past), told
+    except RunIsAliveError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a `run.json` that is damaged
+        log.warning(
+            "The run folder %s cannot be used (%s). Training goes on without a ledger, and without leaving while it "
+            "waits; make the folder writable or name another one with LIGHTNING_GREEN_RUN_DIR.",
+            path,
+            (error.strerror if isinstance(error, OSError) else None) or error,
+        )
+        return Run(None, options, clock, 1, continuing=False), told
+
+
+def bystander() -> Run:
+    """Return the run of a process that neither measures nor decides nor writes: every rank but the first."""
+    return Run(None, RunOptions(meter=None), SystemClock(), 1, continuing=False)
+
+
+def _decide(path: Path, told: list[str]) -> tuple[bool, bool]:
+    """Return (whether to go on with the run, whether to put its folder aside first)."""
+    records = read_ledger(path)
+    last = last_state_event(records)
+    if last is None:
+        return bool(records), False
+    event, where = last["event"], f"step {last.get('global_step', 0)}"
+    supervised = SUPERVISED_VARIABLE in os.environ
+    if (
+        event == "paused"
+        or supervised
+        or (event != "finished" and (os.environ.get(RESUME_VARIABLE) == "1" or requeued()))
+    ):
+        return True, False
+    if event == "finished":
+        told.append(f"The run in {path} had finished; this is a fresh one.")
+    else:
+        was = "was interrupted" if event == "interrupted" else "failed" if event == "failed" else "was killed"
+        told.append(
+            f"The run in {path} {was} at {where}; this is a fresh one. To continue the old one instead, start it with "
+            f"`LIGHTNING_GREEN_RESUME=1 LIGHTNING_GREEN_RUN_DIR=<its folder>` or under `lightning-green run`."
+        )
+    return False, True

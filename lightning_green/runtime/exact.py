@@ -24,6 +24,7 @@ from lightning_green.runtime.module_state import (
 from lightning_green.runtime.random_states import capture_random_states, restore_random_states
 from lightning_green.runtime.ranks import Ranks
 from lightning_green.runtime.replayed import ReplayedLoader, why_not_replayed
+from lightning_green.runtime.world_size import to_world_size
 
 STATE_KEY = "lightning_green"
 STATE_VERSION = 1
@@ -48,6 +49,7 @@ class ExactState:
             saved; not inside an accumulation window.
         on_end: Called when the fit has ended, after every ``on_train_end``.
         ranks: The processes of the training; every one of them has an exact state of its own.
+        allow_inexact: Whether to go on with another number of processes, approximately.
 
     """
 
@@ -57,9 +59,10 @@ class ExactState:
         on_boundary: Callable[[Point], None],
         on_end: Callable[[], None],
         ranks: Ranks | None = None,
+        allow_inexact: bool = False,
     ) -> None:
         self._trainer = trainer
-        self._ranks = ranks or Ranks()
+        self._ranks, self.allow_inexact = ranks or Ranks(), allow_inexact
         self._buffers_before = digests(trainer.lightning_module, {})
         self._on_boundary = on_boundary
         self._on_end = on_end
@@ -101,11 +104,17 @@ class ExactState:
         saved = checkpoint.get(STATE_KEY)
         if saved is None:
             return None
+        if len(saved["ranks"]) != self._ranks.size and self.allow_inexact:
+            rank_zero_warn(
+                f"The run goes on with {self._ranks.size} processes instead of {len(saved['ranks'])}: not exactly, as "
+                "`allow_inexact=True` says."
+            )
+            to_world_size(checkpoint, STATE_KEY, self._ranks.size)
         if len(saved["ranks"]) != self._ranks.size:
             raise InexactStateError(
                 f"The checkpoint holds the states of {len(saved['ranks'])} process(es), and this training has "
-                f"{self._ranks.size}. Start it with as many as before, or anew with "
-                "`lightning-green run --fresh -- ...`."
+                f"{self._ranks.size}. Start it with as many as before, or approximately with "
+                "`ExactResume(allow_inexact=True)`, or anew with `lightning-green run --fresh -- ...`."
             )
         own: dict[str, Any] = saved["ranks"][self._ranks.rank]
         checkpoint.get("callbacks", {}).update(own["callbacks"])

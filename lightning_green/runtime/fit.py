@@ -45,6 +45,7 @@ class Fit:
         self.already_finished = False
         self.exact: ExactState | None = None
         self.checkpoint_every: timedelta | None = None
+        self.allow_inexact = False
         self.on_boundary: list[Callable[[Point], None]] = []
         self._next_checkpoint = float("inf")
         self._interrupted_by: str | None = None
@@ -94,7 +95,7 @@ class Fit:
             resuming = finished or bool(list((folder.path / "checkpoints").glob(f"fit{self.number}-*")))
         saves = saves and folder is not None
         self._saves, resuming, self.already_finished = self._ranks.share((saves, resuming, finished))
-        self.exact = ExactState(self.trainer, self._boundary, self._end, self._ranks)
+        self.exact = ExactState(self.trainer, self._boundary, self._end, self._ranks, self.allow_inexact)
         self.exact.attach(self._load, resuming)
         if resuming:
             self.trainer.num_sanity_val_steps = 0  # the run has been through it
@@ -142,7 +143,9 @@ class Fit:
         fits = folder.record.setdefault("fits", {})
         saved = fits.setdefault(str(self.number), {})
         if self.run.continuing and os.environ.get(FORCE_VARIABLE) != "1":
-            refuse_differences(folder.path, saved, current)
+            ignored = {"world_size", "training_batches"} if self.allow_inexact else set()
+            compared = {key: value for key, value in current.items() if key not in ignored}
+            refuse_differences(folder.path, saved, compared)
         saved.update(current)
 
     def check_optimizers(self) -> None:
@@ -263,6 +266,11 @@ class Fit:
         )
         self.run.record("checkpoint", reason=reason, path=stored.path.name, position=position)
         return stored.path
+
+    def save_every(self, duration: timedelta | None) -> None:
+        """Save periodically; of what several callbacks ask for, the shortest counts."""
+        both = [one for one in (self.checkpoint_every, duration) if one is not None]
+        self.checkpoint_every = min(both) if both else None
 
     def _plan_next_checkpoint(self) -> None:
         if self.checkpoint_every is not None and self.can_save():

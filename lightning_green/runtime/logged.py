@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from lightning_green.runtime import _lightning
+from lightning_green.runtime import _lightning_logged
 
 
 def capture_logged(trainer: pl.Trainer) -> dict[str, Any]:
     """Return what the current epoch has accumulated, as plain Python and tensors. Lightning saves none of it."""
     return {
-        "means": _lightning.logged_results(trainer),
-        "last": _lightning.last_metrics(trainer),
+        "means": _lightning_logged.logged_results(trainer),
+        "last": _lightning_logged.last_metrics(trainer),
         "metrics": {name: _metric_state(metric) for name, metric in _metrics(trainer.lightning_module).items()},
     }
 
@@ -27,8 +27,8 @@ def restore_logged(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
     for name, state in saved["metrics"].items():
         if name in metrics:
             _set_metric_state(metrics[name], state)
-    _lightning.set_logged_results(trainer, saved["means"], metrics)
-    _lightning.set_last_metrics(trainer, saved["last"])
+    _lightning_logged.set_logged_results(trainer, saved["means"], metrics)
+    _lightning_logged.set_last_metrics(trainer, saved["last"])
 
 
 def _metrics(pl_module: pl.LightningModule) -> dict[str, Metric]:

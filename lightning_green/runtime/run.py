@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -15,16 +14,9 @@ from lightning_green.energy.build import build_meter
 from lightning_green.energy.meter import Meter
 from lightning_green.grid.build import GridLike, build_grid
 from lightning_green.runtime.accounting import JOULES_PER_KWH, Totals, counterfactual_gco2e, energy_kwh, saving_percent
-from lightning_green.runtime.clock import Clock, SystemClock, clock_from_environment
-from lightning_green.runtime.launchers import requeued
-from lightning_green.runtime.ledger import Ledger, last_state_event, read_ledger
-from lightning_green.runtime.run_folder import (
-    RESUME_VARIABLE,
-    SUPERVISED_VARIABLE,
-    RunFolder,
-    RunIsAliveError,
-    set_aside,
-)
+from lightning_green.runtime.clock import Clock
+from lightning_green.runtime.ledger import Ledger
+from lightning_green.runtime.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -273,6 +265,7 @@ class Run:
             here = sum(energy.joules for energy in energies.values())
             since_last = max(0.0, here - self._energy_at_last)
             metrics = energy_kwh(self.totals, self.phase, since_last)
+            metrics.pop("energy/other_kwh", None)  # a meter of the whole node: it is `energy/kwh` once more
             before, joules_before = self._power_from
             if monotonic - before > 1e-6:
                 metrics["energy/power_w"] = max(0.0, here - joules_before) / (monotonic - before)
@@ -340,77 +333,3 @@ class Run:
 
 def _utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, timezone.utc)
-
-
-def open_run(path: Path, options: RunOptions) -> tuple[Run, list[str]]:
-    """Open the run in ``path``: go on with it or begin anew, as its ledger and the environment say.
-
-    Args:
-        path: The run's folder.
-        options: What the callbacks ask for.
-
-    Returns:
-        The run, and lines to tell the user.
-
-    Raises:
-        RunIsAliveError: If another process is in it.
-
-    """
-    clock = clock_from_environment() or options.clock or SystemClock()
-    told: list[str] = []
-    try:
-        folder = RunFolder(path)
-        folder.lock("run")
-        continuing, aside = _decide(path, told)
-        if aside:
-            folder.unlock()
-            kept = set_aside(path)
-            told[-1] += f" It is kept in {kept}."
-            folder = RunFolder(path)
-            folder.lock("run")
-        clock.bind(path)
-        past = read_ledger(path)
-        attempt = max((int(record.get("attempt", 0)) for record in past), default=0) + 1
-        if attempt == 1 and "script" not in folder.record:
-            folder.save()
-        return Run(folder, options, clock, attempt, continuing, past), told
-    except RunIsAliveError:
-        raise
-    except (OSError, ValueError) as error:  # ValueError: a `run.json` that is damaged
-        log.warning(
-            "The run folder %s cannot be used (%s). Training goes on without a ledger and without pausing; make the "
-            "folder writable or name another one with LIGHTNING_GREEN_RUN_DIR.",
-            path,
-            (error.strerror if isinstance(error, OSError) else None) or error,
-        )
-        return Run(None, options, clock, 1, continuing=False), told
-
-
-def bystander() -> Run:
-    """Return the run of a process that neither measures nor decides nor writes: every rank but the first."""
-    return Run(None, RunOptions(meter=None), SystemClock(), 1, continuing=False)
-
-
-def _decide(path: Path, told: list[str]) -> tuple[bool, bool]:
-    """Return (whether to go on with the run, whether to put its folder aside first)."""
-    records = read_ledger(path)
-    last = last_state_event(records)
-    if last is None:
-        return bool(records), False
-    event, where = last["event"], f"step {last.get('global_step', 0)}"
-    supervised = SUPERVISED_VARIABLE in os.environ
-    if (
-        event == "paused"
-        or supervised
-        or (event != "finished" and (os.environ.get(RESUME_VARIABLE) == "1" or requeued()))
-    ):
-        return True, False
-    if event == "finished":
-        told.append(f"The run in {path} had finished; this is a fresh one.")
-    else:
-        was = "was interrupted" if event == "interrupted" else "failed" if event == "failed" else "was killed"
-        told.append(
-            f"The run in {path} {was} at {where}; this is a fresh one. To continue the old one instead, start it with "
-            f"`LIGHTNING_GREEN_RESUME=1 LIGHTNING_GREEN_RUN_DIR=<its folder>` or under `lightning-green run`."
-        )
-    return False, True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +23,8 @@ SUPERVISED_VARIABLE = "LIGHTNING_GREEN_SUPERVISED"
 SCHEMA_VERSION = 1
 HEARTBEAT_SECONDS = 10.0
 HEARTBEAT_STALE_SECONDS = 90.0
+LOCK_SECONDS = 0.3
+"""How long to try for a lock: whoever only looks whether it is held has it for a moment."""
 
 
 class RunIsAliveError(RuntimeError):
@@ -117,7 +120,7 @@ class RunFolder:
         """
         lock = FileLock(str(self.path / f"{role}.lock"))
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise RunIsAliveError(self._who(role)) from None
         other = self._heartbeat(role)
@@ -144,16 +147,11 @@ class RunFolder:
             write_json(self.path / f"{self._role}.heartbeat", beat)
 
     def is_alive(self, role: str = "run") -> bool:
-        """Return whether another process is in this folder now."""
-        lock = FileLock(str(self.path / f"{role}.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
+        """Return whether another process is in this folder now; writes nothing, so it may be somebody else's folder."""
+        locked = _is_locked(self.path / f"{role}.lock")
         other = self._heartbeat(role)
-        if other is None or other.get("host") == socket.gethostname():
-            return False
+        if locked or other is None or (locked is False and other.get("host") == socket.gethostname()):
+            return bool(locked)
         return bool(time.time() - other["at"] < HEARTBEAT_STALE_SECONDS)
 
     def refuse_if_alive(self, role: str) -> None:
@@ -180,6 +178,25 @@ class RunFolder:
             f"The run in {self.path} is alive: {who} is in it. Wait for it, stop it, or give this one a folder of its "
             "own with `lightning-green run --run-dir DIR` (or LIGHTNING_GREEN_RUN_DIR=DIR)."
         )
+
+
+def _is_locked(path: Path) -> bool | None:
+    """Return whether a process of this machine holds a lock; None where that cannot be seen."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:  # not ours to read
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a network file system without locks
+        return None
+    finally:
+        os.close(file)
+    return False
 
 
 def set_aside(path: Path) -> Path:

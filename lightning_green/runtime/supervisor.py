@@ -265,7 +265,8 @@ class Supervisor:
 
     def _grid(self, paused: dict[str, Any], clock: Clock) -> GridSignal | None:
         spec = paused.get("grid")
-        if spec is None or not paused.get("job", {}).get("deadline"):
+        job = paused.get("job", {})
+        if spec is None or not (job.get("deadline") or job.get("delay_price")):
             return None
         try:
             return grid_from_spec(spec)

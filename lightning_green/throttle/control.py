@@ -152,6 +152,11 @@ class ThrottleControl:
             self._keep()
         return done
 
+    def disturbed(self) -> None:
+        """What is drawn now is not that of training steps alone."""
+        if self.profile is not None:
+            self.profile.disturbed()
+
     @property
     def can_set(self) -> bool:
         """Whether there is any level below full, known or to be measured."""

@@ -103,6 +103,9 @@ class ThrottleProfile:
             return self._watch(seconds)
         self.spent += seconds
         self._level_spent += seconds
+        if self._disturbed:
+            self._begin_block(joules())
+            return self._next_level() if self._over() else None
         self._skipped += 1
         if self._skipped <= WARM_UP_STEPS:
             if self._skipped == WARM_UP_STEPS:
@@ -115,6 +118,10 @@ class ThrottleProfile:
         if self._is_known() or self._over() or len(self._seconds) >= MOST_BLOCKS:
             return self._next_level()
         return None
+
+    def disturbed(self) -> None:
+        """Say that something else than steps draws energy; the block of steps that is under way begins anew."""
+        self._disturbed = True
 
     def at(self, name: str) -> None:
         """Say at which level the training runs now that all are measured."""
@@ -162,8 +169,7 @@ class ThrottleProfile:
         self._level_budget, self._level_spent, self._skipped = allowance, 0.0, 0
         self._seconds: list[float] = []
         self._watts: list[float] = []
-        self._joules = None
-        self._block_steps, self._block_seconds = 0, 0.0
+        self._begin_block(None)
         # half of the allowance for the fewest blocks that there may be
         self._block_length = min(LONGEST_BLOCK_SECONDS, allowance / 2 / FEWEST_BLOCKS)
 
@@ -175,7 +181,11 @@ class ThrottleProfile:
         self._seconds.append(self._block_seconds / self._block_steps)
         if joules is not None and self._joules is not None:
             self._watts.append((joules - self._joules) / self._block_seconds)
+        self._begin_block(joules)
+
+    def _begin_block(self, joules: float | None) -> None:
         self._joules, self._block_steps, self._block_seconds = joules, 0, 0.0
+        self._disturbed = False
 
     def _is_known(self) -> bool:
         if len(self._seconds) < FEWEST_BLOCKS:

@@ -44,6 +44,7 @@ class SchedulerThrottle:
         self._control, self._fit, self._timer = control, fit, timer
         self._clock = fit.run.clock
         self._began: float | None = None
+        self._ended: float | None = None
         self._started = False
         self._used = True
         self._modelled = False
@@ -64,15 +65,27 @@ class SchedulerThrottle:
         control, speed = self._control, self._control.level.speed
         for actuator in self._sleepers:
             actuator.on_step(self._clock.monotonic() - self._began)
-        seconds = self._clock.monotonic() - self._began  # with what a duty cycle slept
-        if self._modelled and speed < 1.0:
-            self._clock.sleep(seconds / speed - seconds)
-            seconds /= speed
+        now = self._clock.monotonic()  # with what a duty cycle slept
+        if self._modelled:
+            slower = (now - self._began) / speed - (now - self._began)
+            self._clock.sleep(slower)
+            self._timer.leave_out(slower)
+            return False
+        # from the end of the batch before: waiting for data takes time and energy as well, at any level
+        seconds = None if self._ended is None else now - self._ended
+        self._ended = now
+        if seconds is None:
+            return False
         if speed < 1.0:
             self._timer.leave_out(seconds * (1.0 - speed))
         if control.profile is not None:
             return control.on_step(seconds)
         return not control.stated and self._begin_to_measure()
+
+    def disturbed(self) -> None:
+        """Something else than training batches takes time and energy: it belongs to no level."""
+        self._ended = None
+        self._control.disturbed()
 
     def _begin_to_measure(self) -> bool:
         left = work_left(self._fit.trainer, self._timer).seconds

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
 from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.grid.function import FunctionSignal
+from lightning_green.runtime.accounting import PHASES
 from lightning_green.runtime.current import close_current_run
 from tests.callbacks.green_kit import BATCHES, WATTS, clock, events, train
 
@@ -29,6 +30,7 @@ NAMES = {
     "carbon/gco2e",
     "carbon/state",
     "carbon/elapsed_hours",
+    *(f"energy/{phase}_kwh" for phase in PHASES),
 }
 TOTALS = {
     "energy/kwh",

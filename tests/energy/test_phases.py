@@ -11,7 +11,14 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_green import CarbonScheduler, EmissionsTracker
-from lightning_green.runtime.accounting import PHASES, energy_kwh, full_power, total
+from lightning_green.runtime.accounting import (
+    PHASES,
+    energy_kwh,
+    full_power,
+    measured_hold_power,
+    measured_resume_hours,
+    total,
+)
 from lightning_green.runtime.clock import SimulatedClock
 from lightning_green.runtime.ledger import read_ledger
 
@@ -162,3 +169,33 @@ def test_a_training_has_its_energy_by_phase_in_every_place(tmp_path):
     assert float(rows[-1]["energy/data_wait_kwh"]) == pytest.approx(summary["energy/data_wait_kwh"], rel=1e-6)
     assert float(rows[-1]["energy/held_kwh"]) > 0.0
     assert trainer.fit_loop.epoch_loop.__dict__.keys().isdisjoint({"_on_before_fetch", "_on_after_fetch"})
+
+
+def measured(*events):
+    return total([event(0, "training", 0, event="started", startup_s=0.0), *events])
+
+
+def test_what_a_hold_and_a_return_cost_is_a_fraction_of_full_power_whatever_the_level_was():
+    # 300 W at full power, drawn at three quarters for most of the time; 75 W while held; 90 kJ for one way out and back
+    events = [
+        event(40, "training", 12_000, power=0.75, state="throttled"),
+        event(140, "held", 12_000 + 22_500, state="held"),
+        event(260, "restart", 34_500 + 9_000),
+        event(260, "restart", 43_500, event="paused"),
+        event(5000, "training", 90_000, attempt=2, event="started", startup_s=30.0),
+    ]
+    totals = measured(*events)
+    assert full_power(totals) == pytest.approx(300.0)
+    assert measured_hold_power(totals) == pytest.approx(0.25)
+    assert measured_resume_hours(totals) == pytest.approx(90_000 / 300.0 / 3600.0)
+
+
+def test_a_cost_that_is_only_modelled_or_was_hardly_seen_is_not_used():
+    short = measured(event(100, "held", 30_000, state="held"), event(130, "training", 31_000))
+    assert measured_hold_power(short) is None
+    seen = [event(100, "held", 30_000, state="held"), event(200, "training", 37_500)]
+    assert measured_hold_power(measured(*seen)) == pytest.approx(0.25)
+    for one in seen:
+        one["joules"]["gpu"]["quality"] = "modelled"
+    assert measured_hold_power(measured(*seen)) is None
+    assert measured_resume_hours(measured(*seen)) is None

@@ -54,6 +54,8 @@ def _log_records(data):
             at += room
             continue
         length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        if at + 7 + length > len(data):
+            return  # still being written
         parts.append(data[at + 7 : at + 7 + length])
         at += 7 + length
         if kind in (1, 4):

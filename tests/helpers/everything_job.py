@@ -109,7 +109,6 @@ def main():
         accumulate_grad_batches=2,
         gradient_clip_val=0.5,
         logger=False,
-        enable_checkpointing=False,
         default_root_dir=FOLDER,
         enable_progress_bar=False,
         enable_model_summary=False,

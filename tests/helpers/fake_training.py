@@ -4,8 +4,8 @@ python fake_training.py SCRIPT...
 
 One word for each start of the run says what that start does: ``pause``, ``finish``, ``steps:N`` (N new steps, then a
 kill), ``die`` (an exception before the training), ``fail`` (an exception in it), ``kill``, ``import`` (a module that is
-missing), ``nothing`` (a script without our callbacks), ``term`` (waits for SIGTERM and says so), ``slow`` (a second,
-then finish), ``late`` (finishes, then exits with 7). The last word is repeated.
+missing), ``nothing`` (a script without our callbacks), ``term`` (waits for SIGTERM and says so), ``slow`` (waits
+for a file ``go`` in its folder, then finishes), ``late`` (finishes, then exits with 7). The last word is repeated.
 """
 
 import os
@@ -66,7 +66,8 @@ def main(words):
         return 0
     if word == "slow":
         (path / "waiting").touch()
-        time.sleep(1.0)
+        while not (path / "go").exists():
+            time.sleep(0.01)
     ledger.append("finished", global_step=step + 4, reason=f"{step + 4} steps done", **common)
     return 7 if word == "late" else 0
 

@@ -4,10 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_green import EmissionsTracker
 from lightning_green.metrics import CarbonEmitted, EnergyConsumed, SamplesPerJoule, SoftwareCarbonIntensity
+from lightning_green.runtime.clock import SimulatedClock
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,3 +86,66 @@ def test_amounts_that_mean_nothing(bad):
         CarbonEmitted(pue=bad)
     with pytest.raises(ValueError, match="`share` should"):
         SoftwareCarbonIntensity(share=bad)
+
+
+class Metered(pl.LightningModule):
+    """Feeds its metrics from the meter of the run, batch by batch."""
+
+    def __init__(self, tracker):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+        self.energy, self.samples = EnergyConsumed(), SamplesPerJoule()
+        self.tracker, self.before = tracker, None
+
+    def on_train_start(self):
+        self.before = self.joules()
+
+    def joules(self):
+        return sum(energy.joules for energy in self.tracker.green_run.meter.read().values())
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch[0]).square().mean()
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        spent, self.before = self.joules() - self.before, self.joules()
+        self.energy.update(spent)
+        self.samples.update(len(batch[0]), spent)
+        self.log("train/kwh", self.energy, on_step=False, on_epoch=True)
+        self.log("train/samples_per_joule", self.samples, on_step=False, on_epoch=True)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
+def test_in_a_lightning_module_they_are_logged_and_begin_anew_every_epoch(tmp_path, precision):
+    clock = SimulatedClock("2024-05-01T00:00:00+00:00", seconds_per_batch=36.0)
+    tracker = EmissionsTracker(meter=500.0, clock=clock)
+    module, seen = Metered(tracker), []
+
+    class Note(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            seen.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+    pl.Trainer(
+        max_epochs=2, callbacks=[tracker, Note()], accelerator="cpu", logger=False, precision=precision,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    ).fit(module, DataLoader(TensorDataset(torch.ones(24, 2)), batch_size=4))  # fmt: skip
+    for epoch in seen:
+        assert epoch["train/kwh"] == pytest.approx(6 * 36.0 * 500.0 / 3.6e6, rel=1e-6)
+        assert epoch["train/samples_per_joule"] == pytest.approx(4 / (36.0 * 500.0), rel=1e-6)
+    assert len(seen) == 2
+    assert module.energy.joules.dtype == torch.float64
+
+
+@pytest.mark.parametrize("move", [lambda m: m.to(torch.bfloat16), lambda m: m.half(), lambda m: m.float()])
+def test_a_change_of_precision_around_them_loses_nothing(move):
+    module = torch.nn.Sequential(torch.nn.Linear(1, 1))
+    module.add_module("energy", EnergyConsumed())
+    module.energy.update(3.6e12 + 1.0)
+    move(module)
+    module.energy.update(1.0)
+    assert float(module.energy.joules) == 3.6e12 + 2.0
+    module.energy.reset()
+    module.energy.update(3.6e12 + 1.0)
+    assert float(module.energy.joules) == 3.6e12 + 1.0

@@ -82,7 +82,7 @@ def test_history_alone_plans_too():
     "there",
     [
         Job(3.25, deadline=START, levels=(Level(1, 1), Level(0.7812345678, 0.9)), hold_power=0.31, resume_cost=0.07),
-        Job(1.0, pauses=frozenset({"hold"}), min_saving=0.02),
+        Job(1.0, pauses=frozenset({"hold"}), min_saving=0.02, delay_price=12.5),
         Job(1.0, pauses=frozenset()),
     ],
 )
@@ -93,6 +93,47 @@ def test_a_job_goes_to_another_process(there):
 
 def test_a_record_of_work_alone_is_a_job():
     assert job_from_record({"work_hours": 2.0}, "running") == Job(2.0)
+
+
+def test_levels_are_read_as_users_write_them():
+    job = job_from_record({"work_hours": 2.0, "levels": ["1:1", "0.78:0.90"], "delay_price": 0.0}, "out")
+    assert job.levels == (Level(1, 1), Level(0.78, 0.9))
+
+
+def test_a_price_on_time_takes_the_place_of_a_deadline():
+    """A pause ends where an hour more costs more than it saves, whoever plans."""
+
+    class Asked(MorningsLookClean):
+        def forecast(self, now, horizon):
+            horizons.append(horizon)
+            return super().forecast(now, horizon)
+
+    horizons = []
+    patient = live_plan(Asked(), Job(3.0, delay_price=20.0), Issues(), START)
+    assert patient.slots[0].action == "exit"
+    assert live_plan(Asked(), Job(3.0, delay_price=2000.0), Issues(), START).slots[0].action == "run"
+    assert min(horizons) >= timedelta(hours=96)
+
+
+def test_the_supervisor_plans_for_a_price_on_time_and_with_levels(tmp_path, monkeypatch):
+    """The morning that was waited for is a day away now: at 200 g an hour it is not worth it any more."""
+    monkeypatch.setenv("PYTHONPATH", str(FAKE.parents[2]))
+    run = tmp_path / "run"
+    paused_with_a_plan(run, MorningsLookClean(promised=590.0).spec())
+    ledger = next(run.glob("ledger*.jsonl"))
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    lines[-1]["job"] |= {"deadline": None, "delay_price": 200.0, "levels": ["1:1", "0.78:0.9"]}
+    ledger.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    folder = open_folder(run, fresh=False, say=lambda line: None)
+    try:
+        assert Supervisor([sys.executable, str(FAKE), "finish"], folder, clock=CLOCK, say=lambda line: None).run() == 0
+    finally:
+        folder.unlock()
+    records = read_ledger(run)
+    decided = next(record for record in records if record["event"] == "decision")
+    assert decided["action"] == "run"
+    started = [record for record in records if record["event"] == "started"][-1]
+    assert int(started["time_utc"][11:13]) < 10, "it was planned to be out until ten"
 
 
 @pytest.mark.parametrize("known", [False, True])

@@ -24,23 +24,23 @@ def actions(answer):
     return "".join({"run": "R", "throttle": "T", "hold": "H", "exit": "X"}[slot.action] for slot in answer.slots)
 
 
-def cost_of(sequence, values, work, task):
+def cost_of(sequence, values, work, task, lengths=(1.0,) * 6):
     """Emissions of one action a slot, written apart from the planner; None where the work is not done in time."""
     left, state, total = work, "on", 0.0
-    for action, value in zip(sequence, values, strict=True):
+    for action, value, length in zip(sequence, values, lengths, strict=True):
         if left <= 1e-9:
             break
         if action == "hold":
             if state == "out":
                 return None
-            total += value * (task.hold_power + (task.hold_cost if state == "on" else 0.0))
+            total += value * (task.hold_power * length + (task.hold_cost if state == "on" else 0.0))
             state = "held"
         elif action == "exit":
             total += value * task.exit_cost if state != "out" else 0.0
             state = "out"
         else:
             level = task.levels[action]
-            took = min(1.0, left / level.speed)
+            took = min(length, left / level.speed)
             back = {"on": 0.0, "held": task.hold_resume_cost, "out": task.resume_cost}[state]
             total += value * (back + level.power * took)
             left -= took * level.speed
@@ -72,6 +72,39 @@ def test_nothing_beats_the_plan(seed):
     taken = [task.levels.index(slot.level) if slot.level else slot.action for slot in answer.slots]
     taken += [0] * (6 - len(taken))
     assert cost_of(taken, values, task.work_hours, task) == pytest.approx(least, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nothing_beats_the_plan_that_is_made_within_an_hour(seed):
+    """At an odd second, with a deadline at another one: the first and the last slot are cut short."""
+    rng = np.random.default_rng(seed)
+    values = rng.uniform(20, 600, 6)
+    begun, spare = float(rng.uniform(0.01, 0.99)), float(rng.uniform(0.01, 0.99))
+    now = START + timedelta(hours=begun)
+    levels = (Level(1, 1), Level(0.78, 0.9)) if seed % 2 else (Level(1, 1),)
+    task = Job(
+        float(rng.uniform(0.2, 1.0)) * (5 - begun + spare),
+        deadline=START + timedelta(hours=5 + spare),
+        levels=levels,
+        hold_power=float(rng.choice([0.0, 0.1, 0.3])),
+        resume_cost=float(rng.choice([0.0, 0.1, 0.5])),
+        safety=0.0,
+    )
+    lengths = [1 - begun, 1, 1, 1, 1, spare]
+    choices = [*range(len(levels)), "hold", "exit"]
+    ways = itertools.product(choices, repeat=6)
+    costs = (cost_of(way, values, task.work_hours, task, lengths) for way in ways)
+    least = min(cost for cost in costs if cost is not None)
+    assert plan(task, hourly(values), now).gco2e_per_kw == pytest.approx(least, rel=1e-9)
+
+
+def test_a_deadline_within_an_hour_that_only_history_knows_cuts_no_other_slot():
+    past = [START - timedelta(hours=h) for h in range(48, 0, -1)]
+    history = {"history_times": past, "history_values": [300] * 48}
+    quarters = Forecast([START + timedelta(minutes=15 * index) for index in range(8)], range(100, 108), **history)
+    answer = plan(job(9.9, 10.2496), quarters, START + timedelta(minutes=7))
+    lengths = {round((slot.end - slot.start) / timedelta(minutes=1), 6) for slot in answer.slots[1:-1]}
+    assert lengths == {15.0}
 
 
 def test_long_pause_is_an_exit_and_short_one_a_hold():
@@ -241,6 +274,16 @@ def test_forecast_from_the_future_is_refused():
     forecast = hourly([100] * 4, issued_at=START + timedelta(hours=1))
     with pytest.raises(ValueError, match="future"):
         plan(job(1, 4), forecast, START)
+
+
+@pytest.mark.parametrize("over", [1e-5, 1e-4, 1e-3, 0.01, 1.0])
+def test_last_slot_of_next_to_nothing(over):
+    """A deadline a moment after the hour leaves a slot in which nothing can be done."""
+    values = [500, 500, 100, 100, 500, 500]
+    task = Job(2, deadline=START + timedelta(hours=5, seconds=over), safety=0.0)
+    assert actions(plan(task, hourly(values), START)) == "XXRR"
+    full = Job(5, deadline=START + timedelta(hours=5, seconds=over), safety=0.0)
+    assert actions(plan(full, hourly(values), START)) == "RRRRR"
 
 
 def test_naive_now_is_refused():

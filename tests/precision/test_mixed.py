@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
+from torch._functorch import config as functorch_config
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
@@ -137,11 +138,23 @@ def test_an_overflow_is_a_skipped_step(optimizer, clip):
     assert distance(module, without) < 2e-4
 
 
-def test_a_late_reading_holds_the_scheduler_one_step_later(monkeypatch):
+def test_a_late_reading_holds_the_scheduler_one_step_later_also_where_a_checkpoint_comes_first(monkeypatch, tmp_path):
+    class Save(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if batch_idx == 3:
+                trainer.save_checkpoint(tmp_path / "a.ckpt")
+
     monkeypatch.setattr(GreenMixedPrecision, "_on_cuda", lambda self: True)
+    expected = pytest.approx([0.01 * 0.5**k for k in (1, 2, 3, 4, 4, 5, 6)])
+    for callbacks in ([], [Save()]):
+        plugin = GreenMixedPrecision("fp16")
+        module, _ = fit(plugin, Lit("adamw-fused", {3}, schedule=True), limit_train_batches=7, callbacks=callbacks)
+        assert module.rates == expected
+        assert plugin.skipped_steps == 1
     plugin = GreenMixedPrecision("fp16")
-    module, _ = fit(plugin, Lit("adamw-fused", {3}, schedule=True), limit_train_batches=7)
-    assert module.rates == pytest.approx([0.01 * 0.5**k for k in (1, 2, 3, 4, 4, 5, 6)])
+    rest = Lit("adamw-fused", {3}, schedule=True)
+    fit(plugin, rest, ckpt_path=tmp_path / "a.ckpt", limit_train_batches=7)
+    assert rest.rates == module.rates[4:]
     assert plugin.skipped_steps == 1
 
 
@@ -242,6 +255,18 @@ def test_kept_modules_compute_in_float32_also_compiled_and_checkpointed():
     module.head = torch.compile(module.head, backend="aot_eager")
     fit(GreenMixedPrecision("bf16", keep_fp32=["head"]), module, limit_train_batches=2)
     assert seen["head"] is torch.float32
+
+
+@pytest.mark.parametrize("keep", [[], ["head"]])
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_a_compiled_module_computes_what_it_computes_without(keep, accumulation):
+    options = {"accumulate_grad_batches": accumulation, "limit_train_batches": 8}
+    plain, _ = fit(GreenMixedPrecision("bf16", keep_fp32=keep), **options)
+    module = Lit()
+    torch._dynamo.reset()  # else it takes what it compiled of the same class without the hooks
+    trainer(GreenMixedPrecision("bf16", keep_fp32=keep), **options).fit(torch.compile(module, backend="aot_eager"))
+    assert distance(module, plain) == 0
+    assert functorch_config.backward_pass_autocast == "same_as_forward"  # as it was
 
 
 @pytest.mark.parametrize("without", [torch.no_grad, torch.inference_mode])

@@ -45,7 +45,8 @@ def test_two_ranks_do_what_one_does(kind, precision, tmp_path):
     assert first["skipped"] == second["skipped"] == len(overflow)
     assert first["rates"] == second["rates"] == alone.rates
     for name, weight in first["weights"].items():
-        torch.testing.assert_close(weight.float(), alone.state_dict()[name], atol=0.003, rtol=0)
+        # all steps together move the weights by 2.5e-3 at most
+        torch.testing.assert_close(weight.float(), alone.state_dict()[name], atol=1e-4, rtol=0)
 
 
 @pytest.mark.distributed

@@ -139,7 +139,10 @@ class Stop(pl.Callback):
         self.where = ""
         if self.how == "error":
             raise RuntimeError("the user's own code")
-        os.kill(os.getpid(), {"term": signal.SIGTERM, "int": signal.SIGINT, "kill": signal.SIGKILL}[self.how])
+        os.kill(
+            os.getpid(),
+            {"usr1": signal.SIGUSR1, "term": signal.SIGTERM, "int": signal.SIGINT, "kill": signal.SIGKILL}[self.how],
+        )
 
     def on_sanity_check_start(self, trainer, pl_module):
         self._at("sanity")

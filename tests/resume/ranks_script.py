@@ -3,7 +3,8 @@
 python ranks_script.py FOLDER STRATEGY
 
 STOP says how and when: ``exit@7``, ``SIGTERM@7:1`` (that signal to rank 1 in its batch 7), ``SIGKILL@7:1``, ``hold@7``
-(for HOLD seconds), ``hold-kill@7:1`` (rank 1 is killed while all are held). What each rank did goes to FOLDER.
+(for HOLD seconds), ``hold-kill@7:1`` (rank 1 is killed while all are held).
+GRID adds the tracker and the scheduler. What each rank did goes to FOLDER.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MeanMetric
 
-from lightning_green import ExactResume
+from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
 
 FOLDER, STRATEGY = Path(sys.argv[1]), sys.argv[2]
 HOW, _, WHERE = os.environ.get("STOP", "").partition("@")
@@ -64,7 +65,7 @@ class Model(pl.LightningModule):
     def configure_optimizers(self):
         optimizer = torch.optim.Adam(self.parameters(), 0.01)
         total = self.trainer.estimated_stepping_batches
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=int(total))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=2 * int(total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -143,17 +144,21 @@ def main():
         start_method="popen" if launched or STRATEGY == "ddp" else "spawn",
         timeout=timedelta(seconds=float(os.environ.get("TIMEOUT", "120"))),
     )
+    green = []
+    if "GRID" in os.environ:
+        scheduler = CarbonScheduler(deadline="40h", hold_power=0.3, resume_cost=0.1)
+        green = [EmissionsTracker(meter=300.0, grid=os.environ["GRID"]), scheduler]
     trainer = pl.Trainer(
         max_epochs=2,
         accelerator="cpu",
-        devices=2,
+        devices=int(os.environ.get("DEVICES", "2")),
         strategy=strategy,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=FOLDER,
         val_check_interval=0.5,
-        callbacks=[ExactResume(every=None), Stop()],
+        callbacks=[ExactResume(every=None, allow_inexact="INEXACT" in os.environ), *green, Stop()],
     )
     train = DataLoader(Data(), batch_size=4, shuffle=True, num_workers=int(os.environ.get("WORKERS", "0")))
     trainer.fit(Model(), train, DataLoader(Data(), batch_size=32))

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from lightning_green.runtime.ledger import last_state_event, read_ledger
-from tests.helpers.processes import environment
+from lightning_green.runtime.run_folder import RunFolder
+from tests.helpers.processes import environment, green, run_to_the_end
+from tests.helpers.traces import CLOCK as HALF_HOURS
+from tests.helpers.traces import two_windows, write_trace
 
+CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=60"
 SCRIPT = Path(__file__).with_name("ranks_script.py")
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
@@ -26,6 +30,7 @@ def start(folder, launcher="ddp", stop="", **variables):
     if launcher == "torchrun":
         run = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
         line = run + line
+    variables |= {"LIGHTNING_GREEN_CLOCK": CLOCK}  # with it the ranks look up at every boundary, not once a second
     variables |= {"LIGHTNING_GREEN_RUN_DIR": str(folder / "run"), "LIGHTNING_GREEN_RESUME": "1", "STOP": stop}
     done = subprocess.run(
         [sys.executable, *line],
@@ -95,3 +100,43 @@ def test_a_rank_that_dies_while_all_are_held_ends_the_job_within_a_minute(tmp_pa
     assert code != 0
     assert (tmp_path / "held").exists()
     assert not (tmp_path / "hold-over").exists()
+
+
+def test_another_number_of_processes_is_refused_or_approximate(tmp_path):
+    assert start(tmp_path, "ddp", "exit@17")[0] == 75
+    code, output = start(tmp_path, "ddp", DEVICES="1")
+    assert code == 1
+    assert "The checkpoint holds the states of 2 process(es), and this training has 1." in output
+    code, output = start(tmp_path, "ddp", DEVICES="1", INEXACT="1")
+    assert code == 0, output
+    assert "goes on with 1 processes instead of 2: not exactly" in output
+    ended = json.loads((tmp_path / "rank0.json").read_text())
+    assert ended["first"][:2] == [1, 10]  # 5 of 12 batches were done by each of two; one process has 24 batches
+    assert ended["batches"] == 14
+
+
+def test_two_ranks_wait_for_clean_electricity_and_come_back_by_themselves(uninterrupted, tmp_path):
+    options = ("--run-dir", tmp_path / "run", "--clock", HALF_HOURS)
+    line = green("run", *options, "--", sys.executable, SCRIPT, tmp_path, "ddp")
+    code, told = run_to_the_end(line, tmp_path, 400, GRID=write_trace(tmp_path / "trace.csv", two_windows()))
+    assert code == 0, told
+    records = read_ledger(tmp_path / "run")
+    assert [one["event"] for one in records if one["event"] in ("started", "paused", "finished")] == [
+        "started",
+        *["paused", "started"] * sum(one["event"] == "paused" for one in records),
+        "finished",
+    ]
+    assert any(one["event"] == "paused" for one in records)
+    assert {one["node"] for one in records} == {records[0]["node"]}
+    assert ended(tmp_path) == uninterrupted
+
+
+def test_a_run_that_is_alive_is_refused_and_leaves_no_process_behind(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.lock("run")
+    try:
+        code, output = start(tmp_path)  # this waits for whoever holds the output open, the second rank too
+    finally:
+        folder.unlock()
+    assert code == 1
+    assert "RunIsAliveError" in output

@@ -149,3 +149,16 @@ def test_a_copy_goes_on_by_itself(tmp_path):
         copied.sleep(3600)
     assert clock.now().isoformat() == "2024-05-01T00:01:00+00:00"
     assert float((tmp_path / "clock").read_text()) == clock.time()
+
+
+def test_a_look_writes_nothing(tmp_path):
+    """The run may be alive, and its clock must not go back to what was read a moment ago."""
+    clock, other = SimulatedClock("2024-05-01T00:00:00Z"), SimulatedClock("2024-05-01T00:00:00Z")
+    other.look(tmp_path)
+    assert not (tmp_path / "clock").exists()
+    clock.bind(tmp_path)
+    clock.sleep(3600)
+    other.look(tmp_path)
+    assert other.now() == clock.now()
+    other.sleep(3600)
+    assert float((tmp_path / "clock").read_text()) == clock.time()

@@ -11,15 +11,16 @@ import lightning
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, ThroughputMonitor, Timer
+from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, ThroughputMonitor, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_green.runtime import _lightning, loggers
+from lightning_green.runtime import _lightning, _lightning_logged, loggers
 
-FILES = [Path(module.__file__) for module in (_lightning, loggers)]
+FILES = [Path(module.__file__) for module in (_lightning, _lightning_logged, loggers)]
 OURS = {"_key", "_bound_", "_lightning_green_fit"}  # what these files keep for themselves
 
 # attribute -> the object that has it, in the middle of a training
@@ -49,11 +50,30 @@ PLACES = {
     "_batches_that_stepped": lambda seen: seen["trainer"].fit_loop.epoch_loop,
     "_combined_loader": lambda seen: seen["trainer"].fit_loop,
     "_data_fetcher": lambda seen: seen["trainer"].fit_loop,
+    "_on_before_fetch": lambda seen: seen["trainer"].fit_loop.epoch_loop,
+    "_on_after_fetch": lambda seen: seen["trainer"].fit_loop.epoch_loop,
     "_last_val_time": lambda seen: seen["trainer"],
     "_start_time": lambda seen: seen[Timer],
     "_end_time": lambda seen: seen[Timer],
     "_last_time_checked": lambda seen: seen[ModelCheckpoint],
     "_t0s": lambda seen: seen[ThroughputMonitor],
+    **dict.fromkeys(
+        [
+            "_scheduler_state",
+            "_swa_lrs",
+            "_annealing_epochs",
+            "_annealing_strategy",
+            "_average_model",
+            "_device",
+            "_init_n_averaged",
+            "_swa_scheduler",
+            "_initialized",
+        ],
+        lambda seen: seen[StochasticWeightAveraging],
+    ),
+    "_accelerator_connector": lambda seen: seen["trainer"],
+    "_iterator": lambda seen: seen["trainer"].fit_loop._combined_loader,
+    "_consumed": lambda seen: iter(CombinedLoader([[1], [1, 2]], "max_size_cycle"))._iterator,
     "_version": lambda seen: seen[CSVLogger],
     "_experiment": lambda seen: seen[WandbLogger],
     "_wandb_init": lambda seen: seen[WandbLogger],
@@ -94,7 +114,7 @@ UNPROMISED = {
     "a logged value has `has_reset`": lambda seen: seen["result"].has_reset,
     **{
         f"what is known about a logged value has `{name}`": lambda seen, name=name: getattr(seen["result"].meta, name)
-        for name in (*_lightning._META, "metric_attribute", "reduce_fx", "is_mean_reduction")
+        for name in (*_lightning_logged._META, "metric_attribute", "reduce_fx", "is_mean_reduction")
     },
 }
 
@@ -122,7 +142,7 @@ def seen(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lightning")
     callbacks = [Timer("00:01:00:00"), ModelCheckpoint(folder / "saved"), ThroughputMonitor(batch_size_fn=len)]
     logs = [CSVLogger(folder), WandbLogger(project="tests", offline=True, save_dir=folder)]
-    objects = {type(one): one for one in (*callbacks, *logs)}
+    objects = {type(one): one for one in (*callbacks, *logs, StochasticWeightAveraging(0.1))}
     found = {}
 
     class Look(pl.Callback):

@@ -1,6 +1,7 @@
 """Real loggers over two processes' worth of training: one run in each, with every row, and Python's own floats."""
 
 import csv
+import time
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -26,7 +27,7 @@ def rows(path):
 def test_csv_goes_on_in_its_file(tmp_path):
     first = trainer_with(CSVLogger(tmp_path))
     saved = continue_loggers(first, {}, 0)
-    log_to_all(first, {"energy/kwh": EXACT}, 1)
+    log_to_all(first, {"energy/kwh": EXACT, "val/loss": 0.5}, 1)
     loggers.flush(first)
 
     CSVLogger(tmp_path).experiment.save()  # somebody else takes the next version
@@ -41,6 +42,7 @@ def test_csv_goes_on_in_its_file(tmp_path):
     written = rows(Path(first.logger.log_dir) / "metrics.csv")
     assert [(row["step"], row["energy/kwh"]) for row in written] == [("1", str(EXACT)), ("2", "2.0"), ("3", "3.0")]
     assert [row["carbon/gco2e"] for row in written] == ["", "", "4.0"]
+    assert [row["val/loss"] for row in written] == ["0.5", "", ""]  # a column that the second part does not have
 
 
 def test_csv_with_nothing_written_yet(tmp_path):
@@ -103,6 +105,15 @@ def test_where_a_wandb_id_comes_from(monkeypatch):
     assert wandb_id(saved=fresh, id="mine") == "mine"
 
 
+def whole(file):
+    """Return the records of a W&B file once its own process has written the last one."""
+    limit = time.monotonic() + 60
+    while not of_kind(records := wandb_records(file.read_bytes()), "exit"):
+        assert time.monotonic() < limit, "W&B has not written the end of its file"
+        time.sleep(0.05)
+    return records
+
+
 @pytest.fixture(scope="module")
 def wandb_parts(tmp_path_factory):
     """Return the records of an offline W&B run that was left and continued, and the folder that we named."""
@@ -111,6 +122,7 @@ def wandb_parts(tmp_path_factory):
     for part in (1, 2):
         trainer = trainer_with(WandbLogger(project="tests", offline=True, save_dir=folder))
         saved = continue_loggers(trainer, saved, 0)
+        time.sleep(1.05 - time.time() % 1.0)  # W&B names the folder of a part by the second
         loggers.define_axes(trainer)
         log_to_all(trainer, {"energy/kwh": EXACT, "carbon/elapsed_hours": float(part)}, part)
         loggers.summarise(trainer, {"energy/kwh": EXACT, "carbon/gco2e": None, "energy/quality": {"cpu": "measured"}})
@@ -118,7 +130,7 @@ def wandb_parts(tmp_path_factory):
         named += loggers.wandb_folders(trainer)
         loggers.leave_experiments(trainer, 75)
         (file,) = set(folder.glob("wandb/offline-run-*/*.wandb")) - {path for path, _ in parts}
-        parts.append((file, wandb_records(file.read_bytes())))
+        parts.append((file, whole(file)))
     return saved["0.0.WandbLogger"], parts, named
 
 

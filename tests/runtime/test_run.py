@@ -10,10 +10,11 @@ import pytest
 from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.grid.function import FunctionSignal
 from lightning_green.runtime import run as run_module
-from lightning_green.runtime.accounting import total
+from lightning_green.runtime.accounting import PHASES, total
 from lightning_green.runtime.clock import SimulatedClock, SystemClock
+from lightning_green.runtime.current import open_run
 from lightning_green.runtime.ledger import Ledger, read_ledger
-from lightning_green.runtime.run import RunOptions, open_run
+from lightning_green.runtime.run import RunOptions
 from lightning_green.runtime.run_folder import RunFolder, RunIsAliveError
 
 START = datetime(2024, 5, 2, tzinfo=timezone.utc)
@@ -243,7 +244,7 @@ def test_what_has_no_price_is_kept_apart(opened):
 
 # -- what it says -----------------------------------------------------------------------------------------------------
 
-ALWAYS = {"energy/kwh", "carbon/state", "carbon/elapsed_hours"}
+ALWAYS = {"energy/kwh", "carbon/state", "carbon/elapsed_hours", *(f"energy/{phase}_kwh" for phase in PHASES)}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
 import time
 
 import pytest
@@ -185,3 +186,34 @@ def test_a_folder_is_put_aside_under_the_first_free_name(tmp_path):
         assert set_aside(tmp_path / "run") == tmp_path / expected
         assert (tmp_path / expected / "mark").read_text() == expected
     assert not (tmp_path / "run").exists()
+
+
+def test_who_only_looks_does_not_keep_anybody_out(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.lock("run")
+    folder.unlock()
+    stop = threading.Event()
+
+    def look():
+        while not stop.is_set():
+            RunFolder(tmp_path).is_alive("run")
+
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(50):
+            folder.lock("run")
+            assert RunFolder(tmp_path).is_alive("run")
+            folder.unlock()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_looking_leaves_no_trace(tmp_path):
+    folder = RunFolder(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert not folder.is_alive("run")
+    assert sorted(path.name for path in tmp_path.iterdir()) == before

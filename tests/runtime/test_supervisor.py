@@ -132,7 +132,7 @@ def test_the_child_s_errors_are_shown_and_kept(supervise, tmp_path, capfdbinary)
 
 def test_the_early_wandb_id_is_handed_to_the_child(supervise, tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.record["wandb_early"] = ["abc"]
+    folder.record["loggers"] = {"0.0.CSVLogger": 3, "0.1.WandbLogger": "abc"}
     folder.save()
     supervise("finish")
     assert (tmp_path / "run" / "starts").read_text() == "abc\n"
@@ -174,10 +174,11 @@ def test_the_training_outlives_its_supervisor_and_is_not_started_twice(tmp_path)
     with Process(line, tmp_path) as first:
         first.until((run / "waiting").exists)
         assert first.kill(signal.SIGKILL) == -9
-        code, told = run_to_the_end(line, tmp_path)
-        assert code == 0, told
-        assert "still running without its supervisor" in told
-        assert "That training has finished." in told
+        with Process(line, tmp_path) as second:
+            second.until(lambda: "still running without its supervisor" in second.told)
+            (run / "go").touch()
+            assert second.wait() == 0, second.told
+            assert "That training has finished." in second.told
     assert events(run) == ["started", "finished"]
     assert starts(run) == 1
 

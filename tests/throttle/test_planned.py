@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import CarbonScheduler, EmissionsTracker
+from lightning_green.planning import Level
 from lightning_green.runtime.clock import SimulatedClock
 from lightning_green.runtime.ledger import read_ledger
 from lightning_green.throttle.rapl_power_limit import RaplPowerLimit
@@ -50,10 +51,10 @@ class Model(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def train(tmp_path, model, batches=96, **scheduling):
+def train(tmp_path, model, batches=96, on_pause="hold", **scheduling):
     tracker = EmissionsTracker(grid=trace(tmp_path / "trace.csv"), zone="XX", meter=WATTS)
     scheduler = CarbonScheduler(
-        on_pause="hold", hold_power=1.0, clock=SimulatedClock(START, seconds_per_batch=900.0), **scheduling
+        on_pause=on_pause, hold_power=1.0, clock=SimulatedClock(START, seconds_per_batch=900.0), **scheduling
     )
     pl.Trainer(
         max_steps=batches, callbacks=[tracker, scheduler], accelerator="cpu", logger=False,
@@ -134,6 +135,25 @@ def test_with_a_price_on_time_the_level_follows_the_intensity(tmp_path):
     assert summary["carbon/gco2e"] == pytest.approx(grams(records), rel=1e-3)
     assert summary["carbon/gco2e"] < summary["carbon/counterfactual_gco2e"]
     assert {record["deadline"] for record in records if record["event"] == "decision"} == {None}
+
+
+def test_before_a_planned_exit_the_device_is_as_it_was_found_and_the_levels_are_told(tmp_path):
+    folder = packages(tmp_path / "powercap", watts=(200,))
+    model = Model(folder)
+    with pytest.raises(SystemExit) as left:
+        train(
+            tmp_path, model, on_pause="exit", deadline="96h", resume_cost=0.0,
+            throttle=[RaplPowerLimit(powercap=folder), f"{POWER}:{SPEED}"],
+        )  # fmt: skip
+    assert left.value.code == 75
+    assert model.seen[-1] == 150.0
+    assert limits(folder) == [200.0]
+    (ledger,) = (tmp_path / "root").rglob("ledger.*.jsonl")
+    records = read_ledger(ledger.parent)
+    (paused,) = [record for record in records if record["event"] == "paused"]
+    assert (paused["power"], paused["state"]) == (1.0, "running")
+    assert [Level.parse(text) for text in paused["job"]["levels"]] == [Level(1.0, 1.0), Level(POWER, SPEED)]
+    assert list(ledger.parent.glob("throttle.*")) == []
 
 
 def test_a_dear_hour_is_never_lost_and_a_level_needs_no_device_on_a_simulated_clock(tmp_path):

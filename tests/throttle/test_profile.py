@@ -117,6 +117,24 @@ def test_one_slow_step_is_no_drift():
         assert profile.on_step(took, lambda: device.energy) is None
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_what_is_drawn_between_the_steps_belongs_to_no_level(told):
+    device = Device(CURVE)
+    profile = ThrottleProfile(list(CURVE), run_seconds=36_000)
+    for step in range(4000):
+        if step % 20 == 0:  # a validation
+            device.energy += 900.0
+            if told:
+                profile.disturbed()
+        device.run(profile, 1)
+    levels = profile.levels()
+    if told:
+        assert profile.points["full"].watts == pytest.approx(300.0, rel=0.03)
+        assert (levels["250 W"].power, levels["250 W"].speed) == pytest.approx((0.78, 0.9), rel=0.03)
+    else:  # the test would not see it otherwise
+        assert "250 W" not in levels or profile.points["full"].watts > 330.0
+
+
 def test_a_quantile_of_student():
     values = [9.0, 10.0, 11.0, 10.0, 10.0]  # t(0.975, 4) = 2.7764
     assert half_width(values, 0.95) == pytest.approx(2.7764 * 0.5**0.5 / 5**0.5, rel=1e-3)

@@ -35,7 +35,8 @@ def start(tmp_path, *ending, supervised=False):
         str(tmp_path / "tree"),
         *ending,
     ]
-    supervisor = [sys.executable, "-m", "lightning_green", "run", "--run-dir", str(tmp_path / "run"), "--"]
+    supervisor = [sys.executable, "-m", "lightning_green", "run", "--run-dir", str(tmp_path / "run")]
+    supervisor += ["--max-restarts", "0", "--"]
     return subprocess.Popen(
         [*(supervisor if supervised else []), *script],
         env={
@@ -102,3 +103,23 @@ def test_every_end_of_a_throttled_training_restores(tmp_path, ending, number):
         assert limit.read_text() == "150000000\n"
         assert len(restore_left_over(tmp_path / "run")) == 1
     assert limit.read_text() == "200000000\n"
+
+
+@pytest.mark.slow
+def test_the_supervisor_restores_after_a_kill(tmp_path):
+    limit = tree(tmp_path / "tree")
+    supervisor = start(tmp_path, "wait", supervised=True)
+    for line in supervisor.stdout:
+        if line == "throttled\n":
+            break
+    else:
+        pytest.fail("it was never throttled")
+    assert limit.read_text() == "150000000\n"
+    training = read_ledger(tmp_path / "run")[-1]["pid"]
+    assert training != supervisor.pid
+    os.kill(training, signal.SIGKILL)
+    told, _ = supervisor.communicate(timeout=60)  # it may not start it again, so nobody else restores
+    assert supervisor.returncode != 0
+    assert limit.read_text() == "200000000\n"
+    assert "RAPL power limit was left throttled by a process that is gone" in told
+    assert list((tmp_path / "run").glob("throttle.*")) == []
