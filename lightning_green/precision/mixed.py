@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
+from torch.nn import functional
 from typing_extensions import override
 
 from lightning_green.precision.choice import NAMES, LightningName
@@ -24,12 +25,12 @@ def cache_knows_no_grad() -> bool:
 
     Where it does not, a teacher's forward would take the gradient from a weight that it shares; the cache stays off.
     """
-    layer = nn.Linear(1, 1)
+    weight = torch.ones(1, 1, requires_grad=True)  # a layer would draw from the random generator of the training
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=True):
         with torch.no_grad():
-            layer(torch.zeros(1, 1))
-        output = layer(torch.zeros(1, 1))
-    gradient = torch.autograd.grad(output.float().sum(), layer.weight, allow_unused=True)[0]
+            functional.linear(torch.zeros(1, 1), weight)
+        output = functional.linear(torch.zeros(1, 1), weight)
+    gradient = torch.autograd.grad(output.float().sum(), weight, allow_unused=True)[0]
     return gradient is not None
 
 

@@ -49,7 +49,7 @@ class Fit:
         self.on_boundary: list[Callable[[Point], None]] = []
         self._next_checkpoint = float("inf")
         self._interrupted_by: str | None = None
-        self._ended = False
+        self._model_compared = self._ended = False
         self._signals = StopSignals()
         self._saves = False
         self._fetch_from = 0.0
@@ -120,7 +120,7 @@ class Fit:
     def _choose(self) -> tuple[str, dict[str, Any]] | None:
         folder = self.run.folder
         assert folder is not None
-        self._check_fingerprint(fingerprint(self.trainer.lightning_module))
+        self._compare_model()
         if self.already_finished:
             path = final_path(folder.path, self.number)
             self.restored = "its final state"
@@ -148,10 +148,16 @@ class Fit:
             refuse_differences(folder.path, saved, compared)
         saved.update(current)
 
+    def _compare_model(self) -> None:
+        """Compare the model as the script made it, once: the checkpoint of one that lost channels makes it smaller."""
+        if not self._model_compared:
+            self._model_compared = True
+            self._check_fingerprint(fingerprint(self.trainer.lightning_module))
+
     def check_optimizers(self) -> None:
         """Compare the optimizers with those that the run was started with; they exist from ``on_fit_start`` on."""
         if self.exact is not None:
-            self._check_fingerprint(fingerprint(self.trainer.lightning_module))
+            self._compare_model()
             self._check_fingerprint(
                 {
                     "optimizers": [type(optimizer).__name__ for optimizer in self.trainer.optimizers],

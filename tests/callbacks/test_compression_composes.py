@@ -117,7 +117,7 @@ def hourly_windows():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("make", "order"), [(masked, (3, 2, 1, 0))])
+@pytest.mark.parametrize(("make", "order"), [(masked, (3, 2, 1, 0)), (channels, (1, 3, 2, 0))])
 def test_what_left_and_came_back_ends_like_what_never_stopped(tmp_path, make, order):
     if make is channels:
         pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
