@@ -1,0 +1,36 @@
+"""In processes of their own: a kill that nothing can catch, and workers that outlive nobody."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tests.resume.kit import Case, differences, outcome, repeated
+
+ROOT = Path(__file__).parents[2]
+
+
+def process(folder, case, stop=None):
+    """Train in a process of its own; return its exit code."""
+    words = [sys.executable, "-m", "tests.resume.kit", str(folder), json.dumps(asdict(case)), *([stop] if stop else [])]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode != 1, done.stderr
+    return done.returncode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_kill_9(workers, tmp_path):
+    case = Case(save_every="2m", workers=workers)
+    assert process(tmp_path / "whole", case) == 0
+    for where in ("batch:4", "batch:9"):
+        assert process(tmp_path / "parts", case, f"kill@{where}") == -signal.SIGKILL
+    assert process(tmp_path / "parts", case) == 0
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "parts")) == []
+    assert repeated(tmp_path / "parts") <= 4
