@@ -29,6 +29,7 @@ import sys
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -60,13 +61,20 @@ def main() -> int:
     parser.add_argument("--backtest", action="store_true", help="add the backtest to the JSON object")
     parser.add_argument("--table", action="store_true", help="print the backtest as Markdown")
     parser.add_argument(
+        "--only", default="", metavar="TEXT", help="of the table, the jobs that have TEXT in their name"
+    )
+    parser.add_argument(
         "--data", type=Path, default=os.environ.get("LIGHTNING_GREEN_DATA"), help="folder of the traces"
     )
     parser.add_argument("--jobs", type=int, default=1000, help="random jobs to check against the solver")
     parser.add_argument("--n", type=int, default=30, help="plans behind each median")
     options = parser.parse_args()
     carbon = None if options.data is None else Path(options.data) / "carbon"
-    shows = ((options.table, print_tables), (options.choices, print_choices), (options.starts, print_starts))
+    shows = (
+        (options.table, partial(print_tables, only=options.only)),
+        (options.choices, print_choices),
+        (options.starts, print_starts),
+    )
     show = next((show for wanted, show in shows if wanted), None)
     if (show or options.backtest) and (carbon is None or not carbon.is_dir()):
         print("That needs recorded grids: give --data DIR or LIGHTNING_GREEN_DATA.", file=sys.stderr)
@@ -263,9 +271,9 @@ def brief(results: list) -> dict:
     }
 
 
-def print_tables(carbon: Path) -> None:
-    """Print a table of savings for each of the jobs."""
-    for name, test in JOBS.items():
+def print_tables(carbon: Path, only: str) -> None:
+    """Print a table of savings for each of the jobs that have ``only`` in their name."""
+    for name, test in [(name, test) for name, test in JOBS.items() if only in name]:
         results = run_zones(test, carbon, scope_of(name))
         figures = brief(results)
         print(
