@@ -1,7 +1,6 @@
 """Two ranks, started by Lightning and by torchrun: each ends as the one of the training that never stopped."""
 
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,16 +18,10 @@ SCRIPT = Path(__file__).with_name("ranks_script.py")
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 
-def free_port():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
-
-
 def start(folder, launcher="ddp", stop="", **variables):
     line = [str(SCRIPT), str(folder), "spawn" if launcher == "ddp_spawn" else "ddp"]
     if launcher == "torchrun":
-        run = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port())]
+        run = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
         line = run + line
     variables |= {"LIGHTNING_GREEN_CLOCK": CLOCK}  # with it the ranks look up at every boundary, not once a second
     variables |= {"LIGHTNING_GREEN_RUN_DIR": str(folder / "run"), "LIGHTNING_GREEN_RESUME": "1", "STOP": stop}
@@ -74,7 +67,8 @@ def uninterrupted(tmp_path_factory):
     ],
 )
 def test_a_stopped_run_ends_as_the_one_that_never_stopped(launcher, stop, code, last, uninterrupted, tmp_path):
-    assert start(tmp_path, launcher, stop)[0] == code
+    left, output = start(tmp_path, launcher, stop)
+    assert left == code, output
     assert ending(tmp_path) == last
     again, output = start(tmp_path, launcher)
     assert again == 0, output
