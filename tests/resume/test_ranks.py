@@ -60,7 +60,7 @@ def uninterrupted(tmp_path_factory):
     ("launcher", "stop", "code", "last"),
     [
         ("ddp", "exit@7", 75, "paused"),
-        ("ddp_spawn", "exit@17", 0, "paused"),  # the code of the process that spawned the ranks
+        ("ddp_spawn", "exit@17", 1, "paused"),  # of the process that spawned the ranks: one of them left with 75
         ("torchrun", "exit@7", 0, "paused"),
         ("ddp", "SIGTERM@7:1", 0, "interrupted"),
         ("ddp", "SIGINT@7:0", 1, "interrupted"),
