@@ -134,7 +134,8 @@ class CarbonScheduler(GreenCallback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self._leads:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self._fit is not None and self._maker is not None:
             self._batches += 1
             if self._throttle is not None and self._throttle.batch_ended():

@@ -98,7 +98,8 @@ class EmissionsTracker(GreenCallback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self._leads:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if _lightning.should_log(trainer) and self._fit is not None and trainer.loggers:
             loggers.log_to_all(trainer, self._fit.run.metrics(), _lightning.logging_step(trainer))
 
