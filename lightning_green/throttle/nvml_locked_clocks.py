@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from lightning_green.throttle.actuator import Actuator, Scale, Setting, steps_below
-from lightning_green.throttle.nvml_cards import card_models, cards
+from lightning_green.throttle.actuator import Scale, Setting, steps_below
+from lightning_green.throttle.nvml_actuator import NvmlActuator
+from lightning_green.throttle.nvml_cards import cards
 from lightning_green.throttle.nvml_power_limit import check_above_zero
 
 
-class NvmlLockedClocks(Actuator):
+class NvmlLockedClocks(NvmlActuator):
     """The highest clock of the cards' processors; it needs root, in a container ``SYS_ADMIN``.
 
     The driver does not tell which clocks are locked, so what is restored is no lock, or ``previous``.
@@ -40,23 +41,13 @@ class NvmlLockedClocks(Actuator):
         gpu_ids: Sequence[str | int] | None = None,
         previous: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(gpu_ids)
         self.megahertz = check_above_zero("megahertz", megahertz)
-        self.gpu_ids = None if gpu_ids is None else [str(gpu) for gpu in gpu_ids]
         self.previous = None if previous is None else [int(clock) for clock in previous]
 
     @override
     def arguments(self) -> dict[str, Any]:
         return {"gpu_ids": self.gpu_ids, "previous": self.previous}
-
-    @override
-    def bind_gpus(self, gpus: Sequence[str]) -> None:
-        if self.gpu_ids is None:
-            self.gpu_ids = list(gpus)
-
-    @override
-    def device(self) -> str:
-        return card_models(self.gpu_ids)
 
     @override
     def _read(self) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from lightning_green.throttle.actuator import Actuator, Scale, Setting, steps_below
-from lightning_green.throttle.nvml_cards import card_models, cards
+from lightning_green.throttle.actuator import Scale, Setting, steps_below
+from lightning_green.throttle.nvml_actuator import NvmlActuator
+from lightning_green.throttle.nvml_cards import cards
 
 
-class NvmlPowerLimit(Actuator):
+class NvmlPowerLimit(NvmlActuator):
     """The driver's power limit; it needs root, in a container ``SYS_ADMIN``.
 
     Args:
@@ -31,22 +32,12 @@ class NvmlPowerLimit(Actuator):
     scale: ClassVar[Scale] = "power"
 
     def __init__(self, watts: Sequence[float] | None = None, gpu_ids: Sequence[str | int] | None = None) -> None:
-        super().__init__()
+        super().__init__(gpu_ids)
         self.watts = check_above_zero("watts", watts)
-        self.gpu_ids = None if gpu_ids is None else [str(gpu) for gpu in gpu_ids]
 
     @override
     def arguments(self) -> dict[str, Any]:
         return {"gpu_ids": self.gpu_ids}
-
-    @override
-    def bind_gpus(self, gpus: Sequence[str]) -> None:
-        if self.gpu_ids is None:
-            self.gpu_ids = list(gpus)
-
-    @override
-    def device(self) -> str:
-        return card_models(self.gpu_ids)
 
     @override
     def _read(self) -> dict[str, Any]:
