@@ -9,7 +9,6 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
-from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 from torch._functorch import config as functorch_config
 from torch.utils.checkpoint import checkpoint
@@ -328,92 +327,6 @@ def test_the_held_cache_sees_weights_that_changed():
         for cache in (True, False)
     ]
     assert distance(*runs) == 0
-
-
-class Manual(Lit):
-    """Two optimizers that share one backward, then a second step of the first."""
-
-    def __init__(self, overflow=()):
-        super().__init__("sgd", overflow)
-        self.automatic_optimization = False
-        self.scales = []
-
-    def training_step(self, batch, batch_idx):
-        first, second = self.optimizers()
-        loss = super().training_step(batch, batch_idx)
-        first.zero_grad()
-        second.zero_grad()
-        self.manual_backward(loss)
-        self.clip_gradients(first, 0.05, "norm")
-        first.step()
-        second.step()
-        first.zero_grad()
-        self.manual_backward(self.loss(batch))
-        first.step()
-        if self.trainer.precision_plugin.scaler is not None:
-            self.scales.append(self.trainer.precision_plugin.scaler.get_scale())
-
-    def configure_optimizers(self):
-        body, head = self.body.parameters(), self.head.parameters()
-        return torch.optim.SGD(body, 0.05), torch.optim.SGD([*head, nn.Parameter(torch.zeros(1))], 0.05)
-
-
-def test_manual_optimization_updates_the_scale_once_a_training_step():
-    plugin = GreenMixedPrecision("fp16", keep_fp32=["body", "head"], growth_interval=3)
-    module, _ = fit(plugin, Manual({4}))
-    assert module.scales == [65536.0] * 3 + [131072.0] * 2 + [65536.0] * 3 + [131072.0] * 3 + [262144.0]
-    assert plugin.skipped_steps == 1
-    plain, _ = fit(GreenMixedPrecision("fp32"), Manual())
-    same, _ = fit(GreenMixedPrecision("fp16", keep_fp32=["body", "head"]), Manual())
-    assert distance(plain, same) < 1e-5
-
-
-def test_the_cache_sees_the_steps_of_manual_optimization():
-    for precision in ("bf16", "fp16"):
-        runs = [fit(GreenMixedPrecision(precision, cache=cache), Manual())[0] for cache in (True, False)]
-        assert distance(*runs) == 0
-
-
-def test_resume_within_a_growth_interval_is_exact(tmp_path):
-    def plugin():
-        return GreenMixedPrecision("fp16", init_scale=256.0, growth_interval=7)
-
-    def lit():
-        return Lit("adamw", {1}, schedule=True)
-
-    whole, _ = fit(plugin(), lit(), max_epochs=2)
-    _, stopped = fit(plugin(), lit(), max_epochs=1)
-    stopped.save_checkpoint(tmp_path / "a.ckpt")
-    state = torch.load(tmp_path / "a.ckpt", weights_only=True)["GreenMixedPrecision"]
-    assert state["scaler"]["_growth_tracker"] == 3
-    assert state["skipped_steps"] == 1
-    resumed = plugin()
-    module, _ = fit(resumed, lit(), ckpt_path=tmp_path / "a.ckpt", max_epochs=2)
-    assert distance(module, whole) == 0
-    assert resumed.skipped_steps == 2
-
-
-def test_a_fallback_survives_a_resume(tmp_path):
-    with pytest.warns(UserWarning, match="training goes on in 32-true"):
-        _, made = fit(GreenMixedPrecision("fp16", max_consecutive_skips=2), Lit("sgd", {2, 3}))
-    made.save_checkpoint(tmp_path / "a.ckpt")
-    plugin = GreenMixedPrecision("fp16", max_consecutive_skips=2)
-    fit(plugin, Lit("sgd"), ckpt_path=tmp_path / "a.ckpt", max_epochs=2)
-    assert (plugin.precision, plugin.skipped_steps, plugin.fell_back_from) == ("32-true", 2, "16-mixed")
-
-
-def test_a_run_moves_to_lightnings_plugin_and_back(tmp_path):
-    _, made = fit(GreenMixedPrecision("fp16"), Lit("sgd", {2}))
-    made.save_checkpoint(tmp_path / "green.ckpt")
-    theirs = MixedPrecision("16-mixed", "cpu")
-    _, made = fit(theirs, Lit("sgd"), ckpt_path=tmp_path / "green.ckpt", max_epochs=2)
-    assert theirs.scaler.get_scale() == 32768.0
-    assert theirs.scaler._get_growth_tracker() == 9 + 12
-    made.save_checkpoint(tmp_path / "theirs.ckpt")
-    ours = GreenMixedPrecision("fp16")
-    fit(ours, Lit("sgd"), ckpt_path=tmp_path / "theirs.ckpt", max_epochs=3)
-    assert ours.scaler.get_scale() == 32768.0
-    assert ours.scaler._get_growth_tracker() == 9 + 24
 
 
 def test_test_and_predict_run_in_the_precision():
