@@ -36,7 +36,7 @@ from lightning_green.runtime.random_states import (
     restore_random_states,
     seed_random_states,
 )
-from lightning_green.runtime.replayed import NotYet, has_length
+from lightning_green.runtime.replayed import Counted, NotYet, has_length
 
 # These read the global random state once, before their first index; any other sampler is given a stream of its own.
 _DRAWS_ONCE = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
@@ -151,27 +151,6 @@ def _isolated(sampler: Any, began: dict[str, Any]) -> Iterator[Any]:
         yield index
 
 
-class _Counted:
-    """An iterator that counts the batches that were taken from it."""
-
-    def __init__(self, iterator: Iterator[Any], loader: CountingLoader, taken: int) -> None:
-        self._inner, self._loader = iterator, loader
-        loader.taken = taken
-
-    def __iter__(self) -> _Counted:
-        return self
-
-    def __next__(self) -> Any:
-        batch = next(self._inner)
-        self._loader.taken += 1
-        return batch
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "_inner":
-            raise AttributeError(name)
-        return getattr(self._inner, name)
-
-
 class CountingLoader(DataLoader[Any]):
     """Mixed into the class of a copy of the user's loader by :func:`count_batches`.
 
@@ -202,7 +181,7 @@ class CountingLoader(DataLoader[Any]):
         else:
             iterator = super().__iter__()
         self.created = True
-        return _Counted(iterator, self, start[1] if start else 0)
+        return Counted(iterator, self, start[1] if start else 0)
 
     def position(self, ahead: int) -> dict[str, Any]:
         """Return where the loader is, as plain Python and tensors; ``ahead`` batches were read and not trained on."""

@@ -44,20 +44,18 @@ class NotYet:
         raise RuntimeError("The training loader was read before its position was restored.")
 
 
-class _Taking:
-    """An iterator that counts what is taken from it, and keeps a loader's own state one batch back."""
+class Counted:
+    """An iterator that counts in ``loader.taken`` what is taken from it."""
 
-    def __init__(self, iterator: Iterator[Any], loader: ReplayedLoader, stream: RandomStream | None) -> None:
-        self._inner, self._loader, self._stream = iterator, loader, stream
+    def __init__(self, iterator: Iterator[Any], loader: Any, taken: int = 0) -> None:
+        self._inner, self._loader = iterator, loader
+        loader.taken = taken
 
-    def __iter__(self) -> _Taking:
+    def __iter__(self) -> Counted:
         return self
 
     def __next__(self) -> Any:
-        with self._stream or nullcontext():
-            if self._loader.reads_ahead:
-                self._loader.keep_state()
-            batch = next(self._inner)
+        batch = next(self._inner)
         self._loader.taken += 1
         return batch
 
@@ -65,6 +63,20 @@ class _Taking:
         if name.startswith("__") or name == "_inner":
             raise AttributeError(name)
         return getattr(self._inner, name)
+
+
+class _Taking(Counted):
+    """The same with a random stream of its own, which keeps a loader's own state one batch back."""
+
+    def __init__(self, iterator: Iterator[Any], loader: ReplayedLoader, stream: RandomStream | None) -> None:
+        super().__init__(iterator, loader)
+        self._stream = stream
+
+    def __next__(self) -> Any:
+        with self._stream or nullcontext():
+            if self._loader.reads_ahead:
+                self._loader.keep_state()
+            return super().__next__()
 
 
 class ReplayedLoader:
@@ -119,7 +131,6 @@ class ReplayedLoader:
                 restore_random_states(now)
         self._began = began
         taking = _Taking(iterator, self, self._stream(began))
-        self.taken = 0
         for _ in range(skip):
             next(taking)
         return taking
