@@ -42,6 +42,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from turns import Turns
 
 from lightning_green import CarbonScheduler, EmissionsTracker
 from lightning_green.runtime.current import close_current_run
@@ -52,26 +53,19 @@ BATCH, WIDTH = 16, 16
 NEVER = 10**9
 
 
-class Turns:
-    """Lets several trainings take turns, ``block`` steps at a time, and times their steps."""
+class TimedTurns(Turns):
+    """Times the steps of each turn, ``block`` of them."""
 
     def __init__(self, trainings: int, rounds: int, block: int) -> None:
+        super().__init__(trainings, rounds)
         self.rounds, self.block = rounds, block
-        forth = list(range(trainings))
-        self._order = [number for turn in range(rounds) for number in (forth if turn % 2 == 0 else forth[::-1])]
-        self._at, self._ended = 0, False
-        self._mine = [threading.Semaphore(0) for _ in forth]
         self._last = [0.0] * trainings
-        self._steps: list[list[float]] = [[] for _ in forth]
-        self.medians: list[list[float]] = [[] for _ in forth]
-        self._mine[self._order[0]].release()
-
-    def wait(self, number: int) -> None:
-        self._mine[number].acquire()
+        self._steps: list[list[float]] = [[] for _ in range(trainings)]
+        self.medians: list[list[float]] = [[] for _ in range(trainings)]
 
     def step(self, number: int) -> None:
         """Note that a step of training ``number`` begins; wait here where its turn is over."""
-        if self._ended:
+        if self.ended:
             return
         now = time.perf_counter()
         if self._last[number]:
@@ -79,19 +73,8 @@ class Turns:
         if len(self._steps[number]) == self.block:
             self.medians[number].append(statistics.median(self._steps[number][1:]))
             self._steps[number] = []
-            self._at += 1
-            if self._at == len(self._order):
-                self.end()
-            elif (following := self._order[self._at]) != number:
-                self._mine[following].release()
-                self.wait(number)
+            self.pass_on(number)
         self._last[number] = time.perf_counter()
-
-    def end(self) -> None:
-        """Let everyone run to the end."""
-        self._ended = True
-        for semaphore in self._mine:
-            semaphore.release()
 
 
 class Net(pl.LightningModule):
@@ -158,7 +141,7 @@ def take_turns(
     cases: Sequence[Callable[[], list[pl.Callback]]], rounds: int, block: int, work: int, log_every: int
 ) -> list[list[float]]:
     """Return for each case the median seconds of a step in each of its blocks; the first is left out, as warm-up."""
-    turns, errors = Turns(len(cases), rounds + 1, block), []
+    turns, errors = TimedTurns(len(cases), rounds + 1, block), []
 
     def train(number: int, folder: str) -> None:
         turns.wait(number)

@@ -47,6 +47,7 @@ from compression_models import ResNet50, SmallResNet, data_argument, fashion_mni
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
+from turns import Turns
 
 from lightning_green import GreenMixedPrecision
 from lightning_green.precision.choice import NAMES, device_support
@@ -64,21 +65,14 @@ WIDTH, DEPTH, BATCH = {"cpu": 128, "cuda": 4096}, {"cpu": 2, "cuda": 6}, {"cpu":
 BLOCKS, STEPS = 2, {"cpu": 6, "cuda": 25}  # blocks of a session that count, and optimizer steps of a block
 
 
-class Turns:
-    """Lets several trainings take turns, a block of optimizer steps at a time, and times the blocks."""
+class TimedTurns(Turns):
+    """Times the blocks: on a GPU by the clock, on a CPU by the processor time of the thread."""
 
     def __init__(self, trainings: int, blocks: int, size: int, device: str) -> None:
-        forth = list(range(trainings))
-        self._order = [number for turn in range(blocks + 1) for number in (forth if turn % 2 == 0 else forth[::-1])]
-        self._at, self.ended, self._size, self._on_gpu = 0, False, size, device == "cuda"
-        self._mine = [threading.Semaphore(0) for _ in forth]
-        self._marks: list[list[float]] = [[] for _ in forth]
-        self.seconds: list[list[float]] = [[] for _ in forth]
-        self._mine[self._order[0]].release()
-
-    def wait(self, number: int) -> None:
-        """Wait for the turn of a training."""
-        self._mine[number].acquire()
+        super().__init__(trainings, blocks + 1)
+        self._size, self._on_gpu = size, device == "cuda"
+        self._marks: list[list[float]] = [[] for _ in range(trainings)]
+        self.seconds: list[list[float]] = [[] for _ in range(trainings)]
 
     def step(self, number: int) -> None:
         """Note that an optimizer step of a training begins; wait here where its turn is over."""
@@ -95,20 +89,9 @@ class Turns:
         else:  # without the first, which finds the processor's caches full of another training
             self.seconds[number].append(statistics.median(b - a for a, b in pairwise(marks[1:])))
         marks.clear()
-        self._at += 1
-        if self._at == len(self._order):
-            self.end()
-        elif (following := self._order[self._at]) != number:
-            self._mine[following].release()
-            self.wait(number)
+        self.pass_on(number)
         if not self.ended:
             marks.append(time.perf_counter() if self._on_gpu else time.thread_time())
-
-    def end(self) -> None:
-        """Let everyone run to the end."""
-        self.ended = True
-        for semaphore in self._mine:
-            semaphore.release()
 
 
 class Endless(IterableDataset[Any]):
@@ -250,7 +233,7 @@ class Case:
 def take_turns(cases: Sequence[Case]) -> list[list[float]]:
     """Return for each case the seconds of an optimizer step in each block; the first block is left out, as warm-up."""
     device = cases[0].device
-    turns, errors = Turns(len(cases), BLOCKS, STEPS[device], device), []
+    turns, errors = TimedTurns(len(cases), BLOCKS, STEPS[device], device), []
 
     def train(number: int) -> None:
         turns.wait(number)
@@ -421,7 +404,7 @@ def resnet50(dtype: str, sessions: int, size: int = 10) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {dtype: [], "fp32": []}
     for _ in range(sessions):
         for name, found in seconds.items():
-            turns = Turns(1, 1, size, "cuda")
+            turns = TimedTurns(1, 1, size, "cuda")
             turns.wait(0)
             loader = DataLoader(Endless([(x, y)], lambda _, turns=turns: turns.ended), batch_size=None)
             trainer(GreenMixedPrecision(name), "cuda").fit(Images(lambda turns=turns: turns.step(0)), loader)
