@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_map
 
@@ -41,11 +42,14 @@ def _tensors(trainer: pl.Trainer) -> dict[str, torch.Tensor]:
     """Return the pieces of parameters and the buffers of the model as the strategy has wrapped it."""
     model = trainer.strategy.model
     assert model is not None
+    for module in model.modules():
+        if isinstance(module, FSDPModule):  # a validation leaves the outermost assembled
+            module.reshard()
     return {name: _local(one.detach()) for name, one in [*model.named_parameters(), *model.named_buffers()]}
 
 
 def capture_shard(trainer: pl.Trainer) -> dict[str, Any]:
-    """Return this rank's part of the state; between two batches, where no parameter is assembled."""
+    """Return this rank's part of the state; between two batches."""
     return {
         "tensors": _tensors(trainer),
         "optimizers": [tree_map(_local, optimizer.state_dict()) for optimizer in trainer.optimizers],
