@@ -142,7 +142,7 @@ class Stop(pl.Callback):
         optimizer = [state["exp_avg_sq"] for state in trainer.optimizers[0].state.values()]
         for value in [*pl_module.parameters(), *pl_module.buffers(), *optimizer]:
             own = value.to_local() if isinstance(value, DTensor) else value
-            digest.update(own.detach().numpy().tobytes())
+            digest.update(own.detach().clone().numpy().tobytes())  # a clone: what numpy has seen cannot be freed
         FOLDER.joinpath(f"rank{trainer.global_rank}.json").write_text(
             json.dumps(
                 {
