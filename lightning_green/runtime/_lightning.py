@@ -18,6 +18,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, ThroughputMonitor, Timer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _HandlersCompose, _SignalConnector
@@ -208,6 +209,28 @@ def should_log(trainer: pl.Trainer) -> bool:
     """Return whether ``log_every_n_steps`` is due after a training batch; as Lightning decides it, but in one line."""
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     return every > 0 and (trainer.fit_loop.epoch_loop._batches_that_stepped + 1) % every == 0
+
+
+def set_logger_version(logger: CSVLogger | TensorBoardLogger, version: int | str) -> None:
+    """Give a logger the version that names its folder, where the script named none and its experiment is not made."""
+    if logger._version is None and logger._experiment is None:
+        logger._version = version
+
+
+def wandb_experiment(logger: WandbLogger) -> Any:
+    """Return the W&B run of a logger; None where it has not been made yet, which asking for it would do."""
+    return logger._experiment
+
+
+def wandb_id(logger: WandbLogger) -> str | None:
+    """Return the run id that a logger was given by its script."""
+    given = logger._wandb_init.get("id")
+    return None if given is None else str(given)
+
+
+def set_wandb_id(logger: WandbLogger, run_id: str) -> None:
+    """Give a logger the id that its W&B run is going to have."""
+    logger._wandb_init["id"] = logger._id = run_id
 
 
 def train_loaders(trainer: pl.Trainer) -> CombinedLoader | None:

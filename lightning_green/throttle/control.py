@@ -43,7 +43,7 @@ class ThrottleControl:
 
     """
 
-    def __init__(self, throttle: ThrottleLike, max_slowdown: float = 1.1) -> None:
+    def __init__(self, throttle: ThrottleLike, max_slowdown: float = 1.15) -> None:
         check_slowdown(max_slowdown)
         request = parse_throttle(throttle)
         self.auto, self.stated = request.auto, request.levels
