@@ -23,6 +23,7 @@ from lightning_green.runtime.clock import Clock
 from lightning_green.runtime.exact import Point
 from lightning_green.runtime.launchers import who_restarts
 from lightning_green.runtime.random_states import synchronize_cuda
+from lightning_green.runtime.ranks import Command
 from lightning_green.runtime.run import RunOptions
 from lightning_green.throttle.request import FULL, ThrottleLike
 from lightning_green.throttle.scheduler import SchedulerThrottle, throttle_control
@@ -231,6 +232,7 @@ class CarbonScheduler(GreenCallback):
         synchronize_cuda()
         run.meter.set_load(maker.hold_power())
         run.enter(state="held", phase="held", reason=decided.reason, until=decided.until.isoformat())
+        fit.ranks.tell(Command.HOLD, maker.hold_power())
         self._log(trainer)
         tick = SIMULATED_HOLD_TICK_SECONDS if run.clock.is_simulated else HOLD_TICK_SECONDS
         next_log = run.clock.time() + HOLD_LOG_SECONDS

@@ -106,7 +106,7 @@ class EmissionsTracker(GreenCallback):
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._fit is not None:
-            self._summary = self._fit.run.summary()
+            self._summary = self._fit.summary()
             loggers.log_to_all(trainer, self._fit.run.metrics(), _lightning.logging_step(trainer))
             loggers.summarise(trainer, self._summary)
 

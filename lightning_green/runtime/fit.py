@@ -9,6 +9,7 @@ import signal
 import traceback
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,11 +19,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_green.runtime import _lightning, loggers
 from lightning_green.runtime.checkpoints import final_path, load_checkpoint, load_latest, store_checkpoint, store_final
 from lightning_green.runtime.exact import ExactState, Point, fingerprint, refuse_differences, why_not_exact
+from lightning_green.runtime.follower import Follower
 from lightning_green.runtime.launchers import RunPausedExit, paused_exit_code, requeue
 from lightning_green.runtime.ranks import Command, Ranks
 from lightning_green.runtime.run import Run
 from lightning_green.runtime.run_folder import FORCE_VARIABLE, command_line
-from lightning_green.runtime.signals import StopSignals
+from lightning_green.runtime.signals import StopSignals, raise_stop
+from lightning_green.runtime.together import bring_up_to_date, meet_nodes, summarise_nodes
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,10 @@ class Fit:
         run: The run of this process.
         trainer: The trainer.
         number: Number of this fit in the process, from 0.
+
+    Attributes:
+        ranks: The processes of the training.
+        follower: What follows rank 0, on the others, where there are boundaries.
 
     """
 
@@ -54,7 +61,9 @@ class Fit:
         self._saves = False
         self._fetch_from = 0.0
         self._undo_watch: Callable[[], None] | None = None
-        self._ranks = Ranks()
+        self.ranks = Ranks()
+        self.follower: Follower | None = None
+        self._not_counted: list[str] = []
         self.why_not_exact: str | None = None
 
     # -- how it begins ------------------------------------------------------------------------------------------------
@@ -79,6 +88,7 @@ class Fit:
         gpus = _lightning.gpus_of_job(self.trainer)
         if gpus is not None:
             self.run.meter.bind_gpus(gpus)
+        self.ranks, self._not_counted = meet_nodes(self.run, self.trainer)
         self.run.start()
         self._undo_watch = _lightning.watch_fetches(self.trainer, self._fetch_began, self._fetch_ended)
         if not wants_exact:
@@ -87,15 +97,17 @@ class Fit:
         if self.why_not_exact is not None:
             self.told.append(f"The run is metered, and neither paused nor saved: {self.why_not_exact}.")
             return
-        self._ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
+        if self.ranks.size == 1:
+            self.ranks = Ranks(self.trainer.global_rank, self.trainer.world_size, self.run.clock)
+        self.follower = None if self.ranks.leads else Follower(self.run, self.trainer, self.ranks)
         folder = self.run.folder
         resuming = finished = False
         if folder is not None and saves and self.run.continuing:
             finished = final_path(folder.path, self.number).exists()
             resuming = finished or bool(list((folder.path / "checkpoints").glob(f"fit{self.number}-*")))
         saves = saves and folder is not None
-        self._saves, resuming, self.already_finished = self._ranks.share((saves, resuming, finished))
-        self.exact = ExactState(self.trainer, self._boundary, self._end, self._ranks, self.allow_inexact)
+        self._saves, resuming, self.already_finished = self.ranks.share((saves, resuming, finished))
+        self.exact = ExactState(self.trainer, self._boundary, self._end, self.ranks, self.allow_inexact)
         self.exact.attach(self._load, resuming)
         if resuming:
             self.trainer.num_sanity_val_steps = 0  # the run has been through it
@@ -110,11 +122,11 @@ class Fit:
 
     def _load(self) -> tuple[str, dict[str, Any]] | None:
         """Return what to go on from: rank 0 chooses, and each rank reads it."""
-        if not self._ranks.leads:
-            path = self._ranks.share()
+        if not self.ranks.leads:
+            path = self.ranks.share()
             return None if path is None else (path, load_checkpoint(Path(path)))
         found = self._choose()
-        self._ranks.share(None if found is None else found[0])
+        self.ranks.share(None if found is None else found[0])
         return found
 
     def _choose(self) -> tuple[str, dict[str, Any]] | None:
@@ -182,8 +194,10 @@ class Fit:
             self._signals.take(_lightning.requeue_signal(self.trainer))
             if _lightning.take_over_sigterm(self.trainer):  # it came before our handlers were there
                 self._signals.received = "SIGTERM"
-        if self._ranks.leads:
+        if self.ranks.leads or self.run.ledger is not None:
             self.run.announce(restored=self.restored, script=command_line())
+        for line in self._not_counted:
+            self.run.record("warning", reason=line)
         if self.exact is not None:
             self.exact.activate()
             self._plan_next_checkpoint()
@@ -191,19 +205,19 @@ class Fit:
     # -- boundaries ---------------------------------------------------------------------------------------------------
 
     def _boundary(self, point: Point) -> None:
-        if self._ranks.size == 1:  # after every step, so in as few calls as can be
+        if self.ranks.size == 1:  # after every step, so in as few calls as can be
             if self._signals.received is not None:
                 self._interrupt(point, self._signals.received)
             self._act(point)
-        elif self._ranks.look_is_due():
+        elif self.ranks.look_is_due():
             stop = self._agreed_signal()
-            if not self._ranks.leads:
+            if not self.ranks.leads:
                 self._follow(point)
                 return
             if stop is not None:
                 self._interrupt(point, stop)
             self._act(point)
-            self._ranks.go_on(at_every_boundary=self.run.clock.is_simulated)
+            self.ranks.go_on(at_every_boundary=self.run.clock.is_simulated)
 
     def _act(self, point: Point) -> None:
         """Do what is due at a boundary, on rank 0."""
@@ -218,39 +232,43 @@ class Fit:
     def _agreed_signal(self) -> str | None:
         """Return the signal that asks any process of this training to stop."""
         own = self._signals.received
-        number = self._ranks.agree(0 if own is None else int(getattr(signal, own)))
+        number = self.ranks.agree(0 if own is None else int(getattr(signal, own)))
         return None if number == 0 else signal.Signals(number).name
 
     def _follow(self, point: Point) -> None:
         """Do what rank 0 says, until it goes on."""
         assert self.exact is not None
-        while True:
-            command, value = self._ranks.hear()
-            if command == Command.GO:
-                self._ranks.look_again_after(int(value))
-                return
-            if command == Command.SAVE:
-                self.exact.dump(point)
-            elif command == Command.TICK:
-                self._agreed_signal()
-            elif command == Command.HELD:
-                _lightning.shift_wall_clocks(self.trainer, value)
-            else:
-                self._interrupted_by = "pause" if command == Command.LEAVE else signal.Signals(int(value)).name
-                self._close()
-                if command == Command.LEAVE:
-                    raise RunPausedExit(paused_exit_code(self._ranks.rank))
-                raise_stop(self._interrupted_by)
+        assert self.follower is not None
+        ends = self.follower.follow(partial(self.exact.dump, point), self._agreed_signal)
+        if ends is None:
+            return
+        command, number = ends
+        if command == Command.LEAVE:
+            self._interrupted_by = "pause"
+            if self.run.announced:
+                self.run.record("paused", reason="as rank 0 does")
+            bring_up_to_date(self.run, self.ranks)
+            self._close()
+            raise RunPausedExit(paused_exit_code(self.ranks.rank))
+        self._interrupted_by = signal.Signals(number).name
+        if self.run.announced:
+            self.run.record("interrupted", reason="as rank 0 does", signal=self._interrupted_by)
+        self._close()
+        raise_stop(self._interrupted_by)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the totals of all nodes so far; with several nodes, every process calls it at the same place."""
+        return summarise_nodes(self.run, self.ranks)
 
     def stop_requested(self) -> bool:
         """Return whether a signal asks to stop at the next boundary; while held, this keeps the other ranks waiting."""
-        self._ranks.tell(Command.TICK)
+        self.ranks.tell(Command.TICK)
         return self._agreed_signal() is not None
 
     def held_for(self, seconds: float) -> None:
         """End a hold of so many real seconds: it does not count against Lightning's limits of wall time."""
         _lightning.shift_wall_clocks(self.trainer, seconds)
-        self._ranks.tell(Command.HELD, seconds)
+        self.ranks.tell(Command.HELD, seconds)
 
     def can_save(self) -> bool:
         """Return whether a state can be saved at all."""
@@ -263,7 +281,7 @@ class Fit:
             return None
         # what is saved to leave belongs to the price of leaving and coming back; a periodic one, run-now has as well
         self.run.enter(phase="checkpoint" if reason == "periodic" else "restart")
-        self._ranks.tell(Command.SAVE)
+        self.ranks.tell(Command.SAVE, float(reason == "periodic"))
         checkpoint = self.exact.dump(point)
         try:
             stored = store_checkpoint(self.run.folder.path, self.number, self.trainer.global_step, checkpoint)
@@ -301,8 +319,9 @@ class Fit:
         loggers.flush(self.trainer)
         self.run.record("paused", reason=reason, until=until.isoformat(), **fields)
         self._interrupted_by = "pause"
-        self._ranks.tell(Command.LEAVE)
+        self.ranks.tell(Command.LEAVE)
         code = paused_exit_code(self.trainer.global_rank)
+        bring_up_to_date(self.run, self.ranks)
         loggers.summarise(self.trainer, self.run.summary())
         loggers.leave_experiments(self.trainer, code)
         self._close()
@@ -314,7 +333,7 @@ class Fit:
         self.run.record("interrupted", reason=f"{name}: {how} at step {self.trainer.global_step}", signal=name)
         self._interrupted_by = name
         loggers.flush(self.trainer)
-        self._ranks.tell(Command.INTERRUPT, getattr(signal, name))
+        self.ranks.tell(Command.INTERRUPT, getattr(signal, name))
         self._close()
         if getattr(signal, name) == _lightning.requeue_signal(self.trainer):
             requeue()
@@ -377,10 +396,3 @@ class Fit:
         self.run.read_step = None
         if self.run.ledger is not None:
             self.run.ledger.sync()
-
-
-def raise_stop(name: str) -> NoReturn:
-    """Stop as Lightning does on a signal of that name."""
-    if name == "SIGINT":
-        raise KeyboardInterrupt
-    raise SIGTERMException

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -63,6 +64,6 @@ class Prices:
         if first == last or end <= start:
             return [(1.0, *self._prices[last][2:])]
         edges = [start, *self._starts[first + 1 : last + 1], end]
-        lengths = [after - before for before, after in zip(edges[:-1], edges[1:], strict=True)]
+        lengths = [after - before for before, after in pairwise(edges)]
         parts = zip(lengths, self._prices[first : last + 1], strict=True)
         return [(length / (end - start), price.value, price.kind) for length, price in parts if length > 0.0]
