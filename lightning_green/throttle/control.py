@@ -107,6 +107,13 @@ class ThrottleControl:
                     "There is no throttling: %s. The documentation says which permission each needs.", self.why_not
                 )
         self._model = model
+        self._cache = self._cache_file()
+
+    def _cache_file(self) -> Path:
+        used = {id(actuator): actuator for actuator, _ in self._settings.values()}.values()
+        devices = sorted(f"{actuator.kind}: {actuator.device()}" for actuator in used)
+        key = json.dumps([devices, self._model, sorted(self._settings)])
+        return cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
 
     def names(self) -> list[str]:
         """Return the names of the levels below full that this process may set."""
@@ -121,6 +128,7 @@ class ThrottleControl:
         log.warning("There is no throttling at a level that only some of the nodes offer: %s.", self.why_not)
         self._settings = {name: self._settings[name] for name in names if name in self._settings}
         self._offered = {name: self._offered[name] for name in names if name in self._offered}
+        self._cache = self._cache_file()
 
     def go_to(self, number: int) -> bool:
         """Set the level below full of that number, from 1, or full power for 0; return whether it took."""
@@ -155,11 +163,8 @@ class ThrottleControl:
         if self.profile is not None or self.stated or not self._settings:
             return
         self.profile = ThrottleProfile(["full", *self._settings], run_seconds)
-        used = {id(actuator): actuator for actuator, _ in self._settings.values()}.values()
-        devices = sorted(f"{actuator.kind}: {actuator.device()}" for actuator in used)
-        key = json.dumps([devices, self._model, sorted(self._settings)])
-        self._cache = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
         try:
+            assert self._cache is not None
             self.profile.load(json.loads(self._cache.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return  # nothing there, or nothing to be read: it is measured

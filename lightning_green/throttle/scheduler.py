@@ -160,8 +160,8 @@ class SchedulerThrottle:
     def _start(self) -> None:
         run, trainer = self._fit.run, self._fit.trainer
         self._modelled = run.clock.is_simulated
-        # the first process of each node sets its devices on rank 0's word, for which all of them wait: all change at the
-        # same batch. In every step they wait for each other, so a step takes as long as on the slowest
+        # the first process of each node sets its devices on rank 0's word, for which all of them wait, so all change at
+        # the same batch; in every step they wait for each other, so its time is that of the slowest
         self._used = run.node.process == 0 and self._why_not() is None
         if self._used:
             folder = None if run.ledger is None else run.ledger.path.parent
