@@ -128,7 +128,7 @@ class Run:
         self._last_time = clock.time()
         self._power_from = (clock.monotonic(), 0.0)
         self._announced = False
-        self._problem: str | None = None
+        self._problems: list[str] = []
         self._seq = 0
         self._lock = threading.RLock()
         self._stop = threading.Event()
@@ -212,10 +212,12 @@ class Run:
         for line in [] if self.grid is None else self.grid.news():
             log.warning("%s", line)
             self.record("grid", reason=line)
-        if self.meter.problem is not None and self.meter.problem != self._problem:
-            self._problem = self.meter.problem
-            log.warning("%s", self._problem)
-            self.record("meter", reason=self._problem)
+        others = None if self.other_nodes is None else self.other_nodes.problem
+        for event, problem in (("meter", self.meter.problem), ("warning", others)):
+            if problem is not None and problem not in self._problems:
+                self._problems.append(problem)
+                log.warning("%s", problem)
+                self.record(event, reason=problem)
 
     def sample_if_due(self) -> None:
         """Write the energy so far where simulated time has moved on; real time has its thread."""

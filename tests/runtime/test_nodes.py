@@ -1,0 +1,180 @@
+"""Two nodes, each started by a torchrun of its own: their energy adds up, over a planned exit and a kill as well."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from lightning_green.report.status import status_text
+from lightning_green.runtime.accounting import full_power, total
+from lightning_green.runtime.ledger import node_name, read_ledger
+from lightning_green.runtime.run_folder import RunFolder
+from tests.helpers.processes import Process
+from tests.helpers.traces import write_trace
+from tests.throttle.trees import limits, packages
+
+SCRIPT = Path(__file__).with_name("nodes_script.py")
+CLOCK = "simulated:start=2024-05-02T00:00:00+00:00,batch=600,checkpoint=60,restart=300"
+KW = 0.3 + 0.2
+BATCH = 600 / 3600  # hours
+BATCHES = 10  # of each of two epochs
+pytestmark = [pytest.mark.distributed, pytest.mark.slow]
+
+
+def start(folder, devices=1, before=(), **variables):
+    """Train on two nodes; return the exit codes of both and what they told. ``before`` stands before node 1's line."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    variables |= {"LIGHTNING_GREEN_CLOCK": CLOCK, "LIGHTNING_GREEN_RESUME": "1"}
+    variables |= {"LIGHTNING_GREEN_RUN_DIR": str(folder / "run"), "GLOO_SOCKET_IFNAME": "lo"}
+    with ExitStack() as both:
+        nodes = []
+        for node in (0, 1):
+            line = [sys.executable, "-m", "torch.distributed.run", "--nnodes", 2, "--node_rank", node]
+            line += ["--nproc_per_node", devices, "--master_addr", "127.0.0.1", "--master_port", port]
+            line = [*(before if node else ()), *line, SCRIPT, folder, devices]
+            nodes.append(both.enter_context(Process(line, folder / f"node{node}", **variables)))
+        codes = [node.wait(240) for node in nodes]
+        return codes, "\n".join(node.told for node in nodes)
+
+
+def ended(folder, rank=0):
+    return json.loads((folder / f"rank{rank}.json").read_text())
+
+
+def check_sums(folder, hours):
+    """See that each node's energy is its power times ``hours``, and that everything that is shown is the sum."""
+    records = read_ledger(folder / "run")
+    totals = total(records)
+    assert totals.joules_by_node[0] / 3.6e6 == pytest.approx(0.3 * hours, rel=1e-3)
+    assert totals.joules_by_node[1] / 3.6e6 == pytest.approx(0.2 * hours, rel=1e-3)
+    assert totals.kwh == pytest.approx(KW * hours, rel=1e-3)
+    assert totals.grams() == pytest.approx(400.0 * KW * hours, rel=1e-3)
+    assert totals.unpriced_joules == 0.0
+    summary = ended(folder)["summary"]
+    assert summary == ended(folder, 1)["summary"]  # every rank is told
+    assert summary["energy/kwh"] == pytest.approx(totals.kwh, rel=1e-3)
+    assert summary["carbon/gco2e"] == pytest.approx(totals.grams(), rel=1e-3)
+    assert summary["energy/nodes"] == 2
+    assert sum(totals.seconds_by_state[one] for one in ("running", "held", "throttled")) == pytest.approx(3600 * hours)
+    shown = status_text(RunFolder(folder / "run"))
+    assert f"Energy    {totals.kwh:.4f} kWh" in shown
+    assert "Nodes     2: " in shown
+    return totals, summary
+
+
+def last_row(folder):
+    lines = (folder / "csv" / "0" / "metrics.csv").read_text().splitlines()
+    names = lines[0].split(",")
+    rows = [dict(zip(names, line.split(","), strict=True)) for line in lines[1:]]
+    return [row for row in rows if row["energy/kwh"]][-1]
+
+
+def test_a_planned_exit_and_its_return_keep_the_sum_true(tmp_path):
+    codes, told = start(tmp_path, STOP="exit@7")
+    assert codes == [0, 0], told
+    records = read_ledger(tmp_path / "run")
+    assert {record["event"] for record in records} >= {"paused", "node_paused"}
+    codes, told = start(tmp_path)
+    assert codes == [0, 0], told
+    hours = 2 * BATCHES * BATCH + (60 + 300) / 3600  # with the checkpoint to leave with, and the restart
+    totals, summary = check_sums(tmp_path, hours)
+    names = sorted(path.name for path in (tmp_path / "run").glob("ledger.*"))
+    assert names == [f"ledger.{node_name()}.{node}.jsonl" for node in (0, 1)]
+    assert totals.exits == summary["carbon/exits"] == 1
+    assert totals.joules_by_phase["restart"] / 3.6e6 == pytest.approx(KW * (300 + 60) / 3600)
+    assert float(last_row(tmp_path)["energy/kwh"]) == pytest.approx(totals.kwh, rel=1e-3)
+    epochs = ended(tmp_path)["seen"]
+    assert epochs[-1] == pytest.approx([KW * BATCHES * BATCH, 4 / (KW * 1000 * 600)], rel=1e-3)
+    run_now = summary["carbon/counterfactual_gco2e"]
+    assert run_now == pytest.approx(400 * (KW * hours - totals.joules_by_phase["restart"] / 3.6e6), rel=1e-3)
+
+
+def test_a_kill_of_everything_loses_no_more_than_the_last_sample(tmp_path):
+    codes, _ = start(tmp_path, STOP="kill@9", EVERY="30m")
+    assert all(codes)
+    before = total(read_ledger(tmp_path / "run"))
+    assert before.joules_by_node[0] / 0.3 == pytest.approx(before.joules_by_node[1] / 0.2, abs=3.6e6)  # within an hour
+    assert before.joules_by_node[1] > 0
+    codes, told = start(tmp_path, EVERY="30m")
+    assert codes == [0, 0], told
+    records = read_ledger(tmp_path / "run")
+    after = total([record for record in records if record["attempt"] == 2])
+    assert after.joules_by_node[0] / 0.3 == pytest.approx(after.joules_by_node[1] / 0.2, rel=1e-3)
+    everything = total(records)
+    assert everything.kwh == pytest.approx(before.kwh + after.kwh, rel=1e-6)  # what was spent before the kill is there
+    assert ended(tmp_path)["summary"]["energy/kwh"] == pytest.approx(everything.kwh, rel=1e-3)
+    assert ended(tmp_path)["at"] == 2 * BATCHES
+
+
+def test_two_ranks_on_each_of_two_nodes_with_the_tracker_alone(tmp_path):
+    codes, told = start(tmp_path, devices=2, ALONE="1")
+    assert codes == [0, 0], told
+    totals, _ = check_sums(tmp_path, 2 * BATCHES * BATCH)
+    assert len(list((tmp_path / "run").glob("ledger.*"))) == 2  # one a node, not a rank
+    assert set(totals.joules) == {"other"}
+    for rank in range(4):  # no node counts twice
+        assert ended(tmp_path, rank)["seen"] == [
+            pytest.approx([KW * BATCHES * BATCH, 4 * 2 / (KW * 1000 * 600)], rel=1e-3) for _ in range(2)
+        ]
+
+
+def test_a_node_that_does_not_see_the_folder_is_named_and_the_training_goes_on(tmp_path):
+    unshare = shutil.which("unshare")
+    hidden = tmp_path / "run"
+    hidden.mkdir()
+    line = [unshare, "-m", "sh", "-c", f'mount -t tmpfs none {hidden} && exec "$@"', "sh"]
+    if unshare is None or subprocess.run([*line, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let a process mount a file system of its own")
+    codes, told = start(tmp_path, before=line)
+    assert codes == [0, 0], told
+    assert told.count("does not see the run folder") == 1
+    assert "so its energy is in no total" in told
+    records = read_ledger(hidden)
+    assert any("does not see" in record["reason"] for record in records if record["event"] == "warning")
+    totals = total(records)
+    assert dict(totals.joules_by_node) == {0: pytest.approx(totals.kwh * 3.6e6)}
+
+
+def test_a_hold_draws_the_hold_power_of_both_nodes(tmp_path):
+    trace = write_trace(tmp_path / "trace.csv", [50, 2000, 2000, *[50] * 60])
+    codes, told = start(tmp_path, TRACE=trace, HOLD="0.3", PRICE="30")
+    assert codes == [0, 0], told
+    totals = total(read_ledger(tmp_path / "run"))
+    held = totals.seconds_by_state["held"] / 3600  # counted once, not once a node
+    assert held == pytest.approx(2.0)
+    assert totals.joules_by_state["held"] / 3.6e6 == pytest.approx(0.3 * KW * held, rel=1e-3)
+    assert totals.joules_by_node[1] / totals.joules_by_node[0] == pytest.approx(2 / 3, rel=1e-3)
+    # ten minutes of which were dirty: the first batch in that hour had begun, or none had
+    work = KW * 2 * BATCHES * BATCH
+    assert totals.kwh == pytest.approx(work + 0.3 * KW * held, rel=1e-3)
+    assert totals.grams() == pytest.approx(50 * work + 2000 * 0.3 * KW * held, rel=1e-3)
+    assert ended(tmp_path)["summary"]["carbon/hours_waited"] == pytest.approx(held)
+
+
+def test_all_nodes_change_level_at_the_same_batch_by_the_power_of_all(tmp_path):
+    trees = [packages(tmp_path / "trees" / str(node), watts=(200,)) for node in (0, 1)]
+    trace = write_trace(tmp_path / "trace.csv", [100, 600, 600, *[100] * 60])
+    # with the 500 W of both nodes the level pays above 467 gCO2e/kWh; with the 300 W of the first, above 778
+    codes, told = start(tmp_path, TRACE=trace, HOLD="1.0", PRICE="350", TREES=str(tmp_path / "trees"))
+    assert codes == [0, 0], told
+    first, second = (ended(tmp_path, rank)["limits"] for rank in (0, 1))
+    assert first == second
+    assert set(first) == {150, 200}
+    assert sum(before != after for before, after in pairwise(first)) == 2
+    assert [limits(tree) for tree in trees] == [[200.0], [200.0]]  # as they were found
+    assert not list((tmp_path / "run").glob("throttle.*"))
+    records = read_ledger(tmp_path / "run")
+    for node in (0, 1):
+        states = {record["state"] for record in records if record.get("node_rank", 0) == node}
+        assert states == {"running", "throttled"}
+    totals = total(records)
+    assert full_power(totals) == pytest.approx(500.0, rel=1e-3)
+    assert totals.joules_by_node[1] / totals.joules_by_node[0] == pytest.approx(2 / 3, rel=1e-3)
