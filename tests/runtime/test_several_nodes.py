@@ -31,9 +31,7 @@ def of_node(book, rank, seconds_late=0.0):
             "node": f"n.{rank}",
             "node_rank": rank,
             "intensity": None,
-            "event": f"node_{record['event']}"
-            if record["event"] in ("started", "paused", "finished")
-            else record["event"],
+            "event": f"node_{record['event']}" if record["event"] in STATE_EVENTS else record["event"],
             "time_utc": (datetime.fromisoformat(record["time_utc"]) + timedelta(seconds=seconds_late)).isoformat(),
         }
         for record in book.records
