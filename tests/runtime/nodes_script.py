@@ -1,8 +1,9 @@
 """A training on several nodes that draw 300 W, 200 W, ... and that a test stops: nodes_script.py FOLDER DEVICES.
 
-STOP says how: ``exit@7`` leaves after batch 7, ``kill@7`` kills every process in its batch 7. EVERY saves the state as
-often. TRACE adds the scheduler, which holds at HOLD of full power and prices an hour at PRICE, and TREES a throttle
-that sets a limit in a tree for each node. ALONE is the tracker without anything. What each rank saw goes to FOLDER.
+STOP says how: ``exit@7`` leaves after batch 7, ``kill@7`` kills every process in its batch 7, and ``kill-1@7`` those of
+node 1. EVERY saves the state as often. TRACE adds the scheduler, which holds at HOLD of full power and prices an hour
+at PRICE, and TREES a throttle that sets a limit in a tree for each node. ALONE is the tracker without anything. What
+each rank saw goes to FOLDER.
 """
 
 import json
@@ -59,17 +60,16 @@ class Model(pl.LightningModule):
 
 
 class Stop(pl.Callback):
-    """Stop where STOP says, in the first start of the run."""
+    """Stop where STOP says."""
 
     def setup(self, trainer, pl_module, stage):
         self.batches, self.fit = 0, trainer._lightning_green_fit
-        self.first = self.fit.run.attempt == 1
-        if HOW == "exit" and trainer.global_rank == 0 and self.first:
+        if HOW == "exit" and trainer.global_rank == 0:
             self.fit.on_boundary.append(self.at_boundary)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.batches += 1
-        if HOW == "kill" and self.batches == int(AT) and self.fit.restored is None:
+        if HOW in ("kill", f"kill-{NODE}") and self.batches == int(AT):
             os.kill(os.getpid(), signal.SIGKILL)
 
     def at_boundary(self, point):
