@@ -89,6 +89,7 @@ def bring_up_to_date(run: Run, ranks: Ranks) -> None:
     """Have the ledger of every node hold its energy up to now; all processes call it together."""
     if run.node.count == 1:
         return
+    run.clock.go_to(ranks.share(run.clock.time()))
     if not ranks.leads and run.ledger is not None and run.announced:
         run.meter.sample()
         run.record("sample")

@@ -2,12 +2,8 @@
 
 import json
 import shutil
-import socket
 import subprocess
-import sys
-from contextlib import ExitStack
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -15,11 +11,11 @@ from lightning_green.report.status import status_text
 from lightning_green.runtime.accounting import full_power, total
 from lightning_green.runtime.ledger import last_state_event, node_name, read_ledger
 from lightning_green.runtime.run_folder import RunFolder
-from tests.helpers.processes import Process
+from tests.helpers.nodes import two_torchruns
 from tests.helpers.traces import write_trace
 from tests.throttle.trees import limits, packages
 
-SCRIPT = Path(__file__).with_name("nodes_script.py")
+SCRIPT = "tests/runtime/nodes_script.py"
 CLOCK = "simulated:start=2024-05-02T00:00:00+00:00,batch=600,checkpoint=60,restart=300"
 KW = 0.3 + 0.2
 BATCH = 600 / 3600  # hours
@@ -29,20 +25,9 @@ pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 def start(folder, devices=1, before=(), **variables):
     """Train on two nodes; return the exit codes of both and what they told. ``before`` stands before node 1's line."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     variables |= {"LIGHTNING_GREEN_CLOCK": CLOCK, "LIGHTNING_GREEN_RESUME": "1"}
-    variables |= {"LIGHTNING_GREEN_RUN_DIR": str(folder / "run"), "GLOO_SOCKET_IFNAME": "lo"}
-    with ExitStack() as both:
-        nodes = []
-        for node in (0, 1):
-            line = [sys.executable, "-m", "torch.distributed.run", "--nnodes", 2, "--node_rank", node]
-            line += ["--nproc_per_node", devices, "--master_addr", "127.0.0.1", "--master_port", port]
-            line = [*(before if node else ()), *line, SCRIPT, folder, devices]
-            nodes.append(both.enter_context(Process(line, folder / f"node{node}", **variables)))
-        codes = [node.wait(240) for node in nodes]
-        return codes, "\n".join(node.told for node in nodes)
+    variables |= {"LIGHTNING_GREEN_RUN_DIR": str(folder / "run")}
+    return two_torchruns(SCRIPT, folder, devices, devices=devices, before=before, **variables)
 
 
 def ended(folder, rank=0):
