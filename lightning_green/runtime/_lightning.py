@@ -18,7 +18,6 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, ThroughputMonitor, Timer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _HandlersCompose, _SignalConnector
@@ -141,9 +140,20 @@ def user_handlers(handler: Any) -> list[Callable[[int, Any], Any]]:
     return [user for one in own for user in user_handlers(one)]
 
 
-def dump_checkpoint(trainer: pl.Trainer) -> dict[str, Any]:
-    """Return everything that Lightning itself would save."""
-    checkpoint: dict[str, Any] = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+def dump_checkpoint(trainer: pl.Trainer, with_model: bool = True) -> dict[str, Any]:
+    """Return everything that Lightning itself would save; weights and optimizer states may be left out.
+
+    Where they are spread over the ranks, Lightning would gather them, and on CPU torch crashes over that.
+    """
+    strategy = trainer.strategy
+    if not with_model:
+        strategy.lightning_module_state_dict = dict  # type: ignore[method-assign]
+        strategy.optimizer_state = lambda optimizer: {}  # type: ignore[method-assign]
+    try:
+        checkpoint: dict[str, Any] = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    finally:
+        if not with_model:
+            del strategy.lightning_module_state_dict, strategy.optimizer_state
     return checkpoint
 
 
@@ -209,28 +219,6 @@ def should_log(trainer: pl.Trainer) -> bool:
     """Return whether ``log_every_n_steps`` is due after a training batch; as Lightning decides it, but in one line."""
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     return every > 0 and (trainer.fit_loop.epoch_loop._batches_that_stepped + 1) % every == 0
-
-
-def set_logger_version(logger: CSVLogger | TensorBoardLogger, version: int | str) -> None:
-    """Give a logger the version that names its folder, where the script named none and its experiment is not made."""
-    if logger._version is None and logger._experiment is None:
-        logger._version = version
-
-
-def wandb_experiment(logger: WandbLogger) -> Any:
-    """Return the W&B run of a logger; None where it has not been made yet, which asking for it would do."""
-    return logger._experiment
-
-
-def wandb_id(logger: WandbLogger) -> str | None:
-    """Return the run id that a logger was given by its script."""
-    given = logger._wandb_init.get("id")
-    return None if given is None else str(given)
-
-
-def set_wandb_id(logger: WandbLogger, run_id: str) -> None:
-    """Give a logger the id that its W&B run is going to have."""
-    logger._wandb_init["id"] = logger._id = run_id
 
 
 def train_loaders(trainer: pl.Trainer) -> CombinedLoader | None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import signal
 import traceback
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,13 +15,21 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_green.runtime import _lightning, loggers
-from lightning_green.runtime.checkpoints import final_path, load_checkpoint, load_latest, store_checkpoint, store_final
-from lightning_green.runtime.exact import ExactState, Point, fingerprint, refuse_differences, why_not_exact
+from lightning_green.runtime.checkpoints import (
+    checkpoint_path,
+    final_path,
+    load_checkpoint,
+    load_latest,
+    next_number,
+    store_checkpoint,
+    store_final,
+)
+from lightning_green.runtime.exact import ExactState, Point, check_fingerprint, fingerprint, why_not_exact
 from lightning_green.runtime.follower import Follower
 from lightning_green.runtime.launchers import RunPausedExit, paused_exit_code, requeue
 from lightning_green.runtime.ranks import Command, Ranks
 from lightning_green.runtime.run import Run
-from lightning_green.runtime.run_folder import FORCE_VARIABLE, command_line
+from lightning_green.runtime.run_folder import command_line
 from lightning_green.runtime.signals import StopSignals, raise_stop
 from lightning_green.runtime.together import bring_up_to_date, meet_nodes, summarise_nodes
 
@@ -64,6 +70,7 @@ class Fit:
         self.ranks = Ranks()
         self.follower: Follower | None = None
         self._not_counted: list[str] = []
+        self._path: Path | None = None
         self.why_not_exact: str | None = None
 
     # -- how it begins ------------------------------------------------------------------------------------------------
@@ -106,7 +113,8 @@ class Fit:
             finished = final_path(folder.path, self.number).exists()
             resuming = finished or bool(list((folder.path / "checkpoints").glob(f"fit{self.number}-*")))
         saves = saves and folder is not None
-        self._saves, resuming, self.already_finished = self.ranks.share((saves, resuming, finished))
+        shared = saves, resuming, finished, None if folder is None else folder.path
+        self._saves, resuming, self.already_finished, self._path = self.ranks.share(shared)
         self.exact = ExactState(self.trainer, self._boundary, self._end, self.ranks, self.allow_inexact)
         self.exact.attach(self._load, resuming)
         if resuming:
@@ -142,29 +150,20 @@ class Fit:
             return None
         stored, checkpoint, problems = found
         for problem in problems:
-            self.told.append(f"{problem}. The one before it is used: step {stored.global_step}.")
+            self.told.append(f"{problem.rstrip('.')}. The one before it is used: step {stored.global_step}.")
         self.restored = f"step {stored.global_step}"
         self.run.global_step = stored.global_step
         return str(stored.path), checkpoint
 
     def _check_fingerprint(self, current: dict[str, Any]) -> None:
-        """Compare with what this fit was started with; keep what is new."""
-        folder = self.run.folder
-        if folder is None:
-            return
-        fits = folder.record.setdefault("fits", {})
-        saved = fits.setdefault(str(self.number), {})
-        if self.run.continuing and os.environ.get(FORCE_VARIABLE) != "1":
-            ignored = {"world_size", "training_batches"} if self.allow_inexact else set()
-            compared = {key: value for key, value in current.items() if key not in ignored}
-            refuse_differences(folder.path, saved, compared)
-        saved.update(current)
+        if self.run.folder is not None:
+            check_fingerprint(self.run.folder, self.number, current, self.run.continuing, self.allow_inexact)
 
     def _compare_model(self) -> None:
         """Compare the model as the script made it, once: the checkpoint of one that lost channels makes it smaller."""
         if not self._model_compared:
             self._model_compared = True
-            self._check_fingerprint(fingerprint(self.trainer.lightning_module))
+            self._check_fingerprint(fingerprint(self.trainer))
 
     def check_optimizers(self) -> None:
         """Compare the optimizers with those that the run was started with; they exist from ``on_fit_start`` on."""
@@ -185,11 +184,8 @@ class Fit:
         self.run.fit = self.number
         self.run.read_step = lambda: self.trainer.global_step
         loggers.define_axes(self.trainer)
-        folder = self.run.folder
-        if folder is not None:
-            folder.record.setdefault("wandb_folders", [])
-            new = [path for path in loggers.wandb_folders(self.trainer) if path not in folder.record["wandb_folders"]]
-            folder.record["wandb_folders"] += new
+        if self.run.folder is not None:
+            loggers.note_wandb_folders(self.trainer, self.run.folder.record)
         if self.exact is not None:
             self._signals.take(_lightning.requeue_signal(self.trainer))
             if _lightning.take_over_sigterm(self.trainer):  # it came before our handlers were there
@@ -239,20 +235,17 @@ class Fit:
         """Do what rank 0 says, until it goes on."""
         assert self.exact is not None
         assert self.follower is not None
-        ends = self.follower.follow(partial(self.exact.dump, point), self._agreed_signal)
+        exact = self.exact
+        ends = self.follower.follow(lambda number: exact.dump(point, self._path_of(number)), self._agreed_signal)
         if ends is None:
             return
         command, number = ends
         if command == Command.LEAVE:
             self._interrupted_by = "pause"
-            if self.run.announced:
-                self.run.record("paused", reason="as rank 0 does")
             bring_up_to_date(self.run, self.ranks)
             self._close()
             raise RunPausedExit(paused_exit_code(self.ranks.rank))
         self._interrupted_by = signal.Signals(number).name
-        if self.run.announced:
-            self.run.record("interrupted", reason="as rank 0 does", signal=self._interrupted_by)
         self._close()
         raise_stop(self._interrupted_by)
 
@@ -281,9 +274,10 @@ class Fit:
             return None
         # what is saved to leave belongs to the price of leaving and coming back; a periodic one, run-now has as well
         self.run.enter(phase="checkpoint" if reason == "periodic" else "restart")
-        self.ranks.tell(Command.SAVE, float(reason == "periodic"))
-        checkpoint = self.exact.dump(point)
+        number = next_number(self.run.folder.path, self.number)
+        self.ranks.tell(Command.SAVE, number, float(reason == "periodic"))
         try:
+            checkpoint = self.exact.dump(point, self._path_of(number))
             stored = store_checkpoint(self.run.folder.path, self.number, self.trainer.global_step, checkpoint)
         except OSError as error:
             log.warning("The training state could not be saved (%s). Training goes on; free space there.", error)
@@ -299,6 +293,11 @@ class Fit:
         )
         self.run.record("checkpoint", reason=reason, path=stored.path.name, position=position)
         return stored.path
+
+    def _path_of(self, number: int) -> Path:
+        """Return where the checkpoint of that number goes."""
+        assert self._path is not None
+        return checkpoint_path(self._path, self.number, self.trainer.global_step, number)
 
     def save_every(self, duration: timedelta | None) -> None:
         """Save periodically; of what several callbacks ask for, the shortest counts."""
@@ -347,10 +346,11 @@ class Fit:
         if not self.can_save() or self.already_finished:
             return
         assert self.exact is not None
-        state = self.exact.dump("epoch")
-        if self.run.folder is None:  # rank 0 writes
-            return
+        assert self._path is not None
         try:
+            state = self.exact.dump("epoch", final_path(self._path, self.number))
+            if self.run.folder is None:  # rank 0 writes
+                return
             store_final(self.run.folder.path, self.number, state)
         except OSError as error:
             log.warning("The final state could not be saved (%s).", error)

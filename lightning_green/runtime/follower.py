@@ -28,17 +28,17 @@ class Follower:
         self._run, self._trainer, self._ranks = run, trainer, ranks
         self.on_level: Callable[[int, float, float], None] | None = None
 
-    def follow(self, dump: Callable[[], object], agree: Callable[[], object]) -> tuple[Command, int] | None:
+    def follow(self, dump: Callable[[int], object], agree: Callable[[], object]) -> tuple[Command, int] | None:
         """Do what rank 0 says until it goes on, and return None; or the command to leave with and its number.
 
         Args:
-            dump: Takes part in a checkpoint.
+            dump: Takes part in the checkpoint of that number.
             agree: Says whether a signal has arrived.
 
         """
         saving = False
         while True:
-            command, (first, power, speed) = self._ranks.hear()
+            command, (first, second, third) = self._ranks.hear()
             if saving:
                 self._enter(phase="training")
                 saving = False
@@ -48,11 +48,14 @@ class Follower:
                     self._run.sample_if_due()
                 return None
             if command in (Command.LEAVE, Command.INTERRUPT):
+                if self._run.announced:
+                    event = "paused" if command == Command.LEAVE else "interrupted"
+                    self._run.record(event, reason="as rank 0 does")
                 return command, int(first)
             if command == Command.SAVE:
-                self._enter(phase="checkpoint" if first else "restart")
+                self._enter(phase="checkpoint" if second else "restart")
                 saving = True
-                dump()
+                dump(int(first))
             elif command == Command.HOLD:
                 self._run.meter.set_load(first)
                 self._enter(state="held", phase="held")
@@ -63,7 +66,7 @@ class Follower:
                 self._run.meter.set_load(1.0)
                 self._enter(state="running", phase="training")
             elif command == Command.LEVEL and self.on_level is not None:
-                self.on_level(int(first), power, speed)
+                self.on_level(int(first), second, third)
 
     def _enter(self, state: str | None = None, phase: str | None = None) -> None:
         if self._run.announced:

@@ -13,7 +13,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from lightning_green.runtime import _lightning
+from lightning_green.runtime import _lightning_loggers
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def continue_loggers(trainer: pl.Trainer, saved: dict[str, Any], fit: int) -> di
         elif isinstance(logger, (CSVLogger, TensorBoardLogger)):
             version = saved.get(key)
             if version is not None:
-                _lightning.set_logger_version(logger, version)
+                _lightning_loggers.set_logger_version(logger, version)
             identities[key] = logger.version
             if isinstance(logger, CSVLogger) and version is not None:
                 _keep_rows(logger)
@@ -46,7 +46,7 @@ def continue_loggers(trainer: pl.Trainer, saved: dict[str, Any], fit: int) -> di
 
 
 def _continue_wandb(logger: WandbLogger, saved: str | None) -> str:
-    experiment = _lightning.wandb_experiment(logger)
+    experiment = _lightning_loggers.wandb_experiment(logger)
     if experiment is not None:  # the script made it before `fit`
         own = str(experiment.id)
         if saved is not None and own != saved:
@@ -57,8 +57,8 @@ def _continue_wandb(logger: WandbLogger, saved: str | None) -> str:
                 saved,
             )
         return own
-    wanted = _lightning.wandb_id(logger) or os.environ.get("WANDB_RUN_ID") or saved or uuid.uuid4().hex[:8]
-    _lightning.set_wandb_id(logger, wanted)
+    wanted = _lightning_loggers.wandb_id(logger) or os.environ.get("WANDB_RUN_ID") or saved or uuid.uuid4().hex[:8]
+    _lightning_loggers.set_wandb_id(logger, wanted)
     return wanted
 
 
@@ -120,3 +120,9 @@ def wandb_folders(trainer: pl.Trainer) -> list[str]:
         for experiment in _experiments(trainer)
         if getattr(experiment, "offline", False)
     ]
+
+
+def note_wandb_folders(trainer: pl.Trainer, record: dict[str, Any]) -> None:
+    """Add the folders of the offline W&B runs of this process to the run's record, each once."""
+    known = record.setdefault("wandb_folders", [])
+    known += [path for path in wandb_folders(trainer) if path not in known]

@@ -31,7 +31,7 @@ class Command(IntEnum):
     GO = 0
     """Go on; look again after so many boundaries."""
     SAVE = 1
-    """Take part in a checkpoint: 1 for a periodic one, 0 for one to leave with."""
+    """Take part in the checkpoint of that number: 1 for a periodic one, 0 for one to leave with."""
     LEAVE = 2
     """Leave for a planned pause."""
     INTERRUPT = 3

@@ -83,11 +83,11 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _run(self) -> int:
-        if self._wait_for_survivor() and self._signal is None:
-            state = last_state_event(read_ledger(self.folder.path))
-            if state is not None and state["event"] == "finished":
-                self.say("That training has finished.")
-                return FINISHED
+        self._wait_for_survivor()
+        state = last_state_event(read_ledger(self.folder.path))
+        if self._signal is None and state is not None and state["event"] == "finished":
+            self.say("That training has finished without its supervisor. To start anew, add --fresh.")
+            return FINISHED
         failures, best, last_trace = 0, self._most_steps(), ""
         while True:
             state = last_state_event(read_ledger(self.folder.path))
@@ -214,8 +214,8 @@ class Supervisor:
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(number)
 
-    def _wait_for_survivor(self) -> bool:
-        """Wait for a training that outlived its supervisor; return whether there was one."""
+    def _wait_for_survivor(self) -> None:
+        """Wait for a training that outlived its supervisor."""
         told = False
         while (self.folder.is_alive("run") or self._child_lives()) and self._signal is None:
             if not told:
@@ -223,7 +223,6 @@ class Supervisor:
                 told = True
             self.folder.beat()
             self._wake.wait(POLL_SECONDS)
-        return told
 
     def _child_lives(self) -> bool:
         with open(self.folder.path / CHILD_LOCK, "ab") as lock:
@@ -326,15 +325,19 @@ class Supervisor:
 def open_folder(path: Path, fresh: bool, say: Callable[[str], None] = print) -> RunFolder:
     """Return the run's folder, locked for this supervisor; one that is finished, or not wanted, is put aside first.
 
+    A run that finished after its supervisor was killed stays: whoever starts the same line again wants to go on with
+    it, not to train once more.
+
     Raises:
         OSError: If the folder cannot be made or written.
         RunIsAliveError: If another supervisor, or a training that is not to be waited for, is in it.
 
     """
     folder = RunFolder(path)
+    told = not folder.was_left("supervisor")
     folder.lock("supervisor")
     state = last_state_event(read_ledger(path))
-    finished = state is not None and state["event"] == "finished" and not folder.is_alive("run")
+    finished = state is not None and state["event"] == "finished" and told and not folder.is_alive("run")
     if state is not None and (fresh or finished):
         if fresh:
             folder.refuse_if_alive("run")

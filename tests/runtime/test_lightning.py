@@ -18,9 +18,9 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_green.runtime import _lightning, _lightning_logged
+from lightning_green.runtime import _lightning, _lightning_logged, _lightning_loggers
 
-FILES = [Path(module.__file__) for module in (_lightning, _lightning_logged)]
+FILES = [Path(module.__file__) for module in (_lightning, _lightning_logged, _lightning_loggers)]
 OURS = {"_key", "_bound_", "_lightning_green_fit"}  # what these files keep for themselves
 
 # attribute -> the object that has it, in the middle of a training
