@@ -365,6 +365,7 @@ class Fit:
             self.exact.settle()
             self.run.record("finished", reason=f"had finished before, at step {self.trainer.global_step}")
         elif self.run.announced:
+            self.run.meter.sample()
             self.run.record("finished", reason=f"{self.trainer.global_step} steps done")
         self._close()
 

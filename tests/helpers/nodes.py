@@ -19,16 +19,22 @@ def two_torchruns(script, folder, *arguments, devices=1, before=(), **variables)
         variables: Environment variables.
 
     """
+    variables |= {"GLOO_SOCKET_IFNAME": "lo"}
+    with ExitStack() as both:
+        nodes = [
+            both.enter_context(Process([*(before if node else ()), *line], folder / f"node{node}", **variables))
+            for node, line in enumerate(torchruns(script, folder, *arguments, devices=devices))
+        ]
+        codes = [node.wait(240) for node in nodes]
+        return codes, "\n".join(node.told for node in nodes)
+
+
+def torchruns(script, folder, *arguments, devices=1):
+    """Return the command of each of two nodes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    variables |= {"GLOO_SOCKET_IFNAME": "lo"}
-    with ExitStack() as both:
-        nodes = []
-        for node in (0, 1):
-            line = [sys.executable, "-m", "torch.distributed.run", "--nnodes", 2, "--node_rank", node]
-            line += ["--nproc_per_node", devices, "--master_addr", "127.0.0.1", "--master_port", port]
-            line = [*(before if node else ()), *line, ROOT / script, folder, *arguments]
-            nodes.append(both.enter_context(Process(line, folder / f"node{node}", **variables)))
-        codes = [node.wait(240) for node in nodes]
-        return codes, "\n".join(node.told for node in nodes)
+    job = ["--nproc_per_node", devices, "--master_addr", "127.0.0.1", "--master_port", port]
+    job += [ROOT / script, folder, *arguments]
+    run = [sys.executable, "-m", "torch.distributed.run", "--nnodes", 2]
+    return [list(map(str, [*run, "--node_rank", node, *job])) for node in (0, 1)]

@@ -3,7 +3,7 @@
 STOP says how: ``exit@7`` leaves after batch 7, ``kill@7`` kills every process in its batch 7, and ``kill-1@7`` those of
 node 1. EVERY saves the state as often. TRACE adds the scheduler, which holds at HOLD of full power and prices an hour
 at PRICE, and TREES a throttle that sets a limit in a tree for each node. ALONE is the tracker without anything. What
-each rank saw goes to FOLDER.
+each rank saw goes to FOLDER. ON_PAUSE=auto is the scheduler that leaves where something starts it again.
 """
 
 import json
@@ -81,7 +81,9 @@ if __name__ == "__main__":
     pl.seed_everything(1)
     tracker = EmissionsTracker(meter=300.0 - 100.0 * NODE, grid=TRACE or 400.0, zone="XX")
     green = [tracker] if "ALONE" in os.environ else [tracker, ExactResume(every=os.environ.get("EVERY")), Stop()]
-    if TRACE is not None:
+    if os.environ.get("ON_PAUSE") == "auto":
+        green = [tracker, CarbonScheduler(deadline="40h", hold_power=0.3, resume_cost=0.1)]
+    elif TRACE is not None:
         throttle = [RaplPowerLimit(powercap=Path(TREES) / str(NODE)), "0.75:0.9"] if TREES else None
         hold, price = float(os.environ["HOLD"]), float(os.environ["PRICE"])
         waiting = {"on_pause": "hold", "hold_power": hold, "delay_price": price, "deadline": "60h"}

@@ -1,6 +1,7 @@
 """Two nodes, each started by a torchrun of its own: their energy adds up, over a planned exit and a kill as well."""
 
 import json
+import shlex
 import shutil
 import subprocess
 from itertools import pairwise
@@ -11,8 +12,9 @@ from lightning_green.report.status import status_text
 from lightning_green.runtime.accounting import full_power, total
 from lightning_green.runtime.ledger import last_state_event, node_name, read_ledger
 from lightning_green.runtime.run_folder import RunFolder
-from tests.helpers.nodes import two_torchruns
-from tests.helpers.traces import write_trace
+from tests.helpers.nodes import torchruns, two_torchruns
+from tests.helpers.processes import green, run_to_the_end
+from tests.helpers.traces import two_windows, write_trace
 from tests.throttle.trees import limits, packages
 
 SCRIPT = "tests/runtime/nodes_script.py"
@@ -180,3 +182,22 @@ def test_all_nodes_change_level_at_the_same_batch_by_the_power_of_all(tmp_path):
     totals = total(records)
     assert full_power(totals) == pytest.approx(500.0, rel=1e-3)
     assert totals.joules_by_node[1] / totals.joules_by_node[0] == pytest.approx(2 / 3, rel=1e-3)
+
+
+def test_the_supervisor_starts_both_nodes_again_once_electricity_is_clean(tmp_path):
+    trace = write_trace(tmp_path / "trace.csv", two_windows())
+    first, second = torchruns(SCRIPT, tmp_path, 1)
+    both = f"{shlex.join(second)} & {shlex.join(first)}; wait"
+    line = green("run", "--run-dir", tmp_path / "run", "--clock", CLOCK, "--", "bash", "-c", both)
+    code, told = run_to_the_end(line, tmp_path, 400, TRACE=trace, ON_PAUSE="auto", GLOO_SOCKET_IFNAME="lo")
+    assert code == 0, told
+    records = read_ledger(tmp_path / "run")
+    for node, events in ((0, ["started", "paused"]), (1, ["node_started", "node_paused"])):
+        written = [one["event"] for one in records if one.get("node_rank", 0) == node]
+        assert [one for one in written if one in events] == [*events, events[0]]
+    totals = total(records)
+    assert totals.exits == 1
+    assert totals.hours_waited == totals.seconds_by_state["out"] / 3600 > 3
+    assert totals.joules_by_node[1] / totals.joules_by_node[0] == pytest.approx(2 / 3, rel=1e-3)
+    assert ended(tmp_path)["summary"]["energy/kwh"] == pytest.approx(totals.kwh, rel=1e-3)
+    assert ended(tmp_path)["summary"]["carbon/saving_pct"] > 50

@@ -7,6 +7,7 @@ from itertools import groupby
 import pytest
 
 from lightning_green.planning.job import Level
+from lightning_green.runtime.accounting import total
 from lightning_green.runtime.ledger import read_ledger
 from lightning_green.throttle import restore_left_over
 from lightning_green.throttle.control import ThrottleControl
@@ -92,5 +93,8 @@ def test_levels_are_measured_on_the_first_node_and_set_on_both(tmp_path):
         if (second[step - 1], second[step]) == (200, 150):
             assert (first[step - 1], first[step]) == (200, 150)
     assert [limits(tmp_path / node) for node in "01"] == [[200.0], [200.0]]
-    reasons = [record["reason"] for record in read_ledger(tmp_path / "run")]
-    assert "the levels are measured again" in reasons
+    records = read_ledger(tmp_path / "run")
+    assert "the levels are measured again" in [record["reason"] for record in records]
+    for node, joules in total(records).joules_by_node.items():  # what each package has counted
+        counted = int((tmp_path / str(node) / "intel-rapl:0" / "energy_uj").read_text()) / 1e6
+        assert joules == pytest.approx(counted, rel=1e-3)
