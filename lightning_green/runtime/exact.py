@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from lightning_green.runtime.module_state import (
 from lightning_green.runtime.random_states import capture_random_states, restore_random_states
 from lightning_green.runtime.ranks import Ranks
 from lightning_green.runtime.replayed import ReplayedLoader, why_not_replayed
+from lightning_green.runtime.run_folder import FORCE_VARIABLE, RunFolder
 from lightning_green.runtime.shards import capture_shard, is_sharded, restore_shard, why_not_sharded
 from lightning_green.runtime.world_size import to_world_size
 
@@ -304,6 +306,30 @@ def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
         else:
             found.append(f"{key}: {then} then, {now} now")
     return found
+
+
+def check_fingerprint(
+    folder: RunFolder, fit: int, current: dict[str, Any], continuing: bool, allow_inexact: bool
+) -> None:
+    """Compare with what a fit of the run was started with, and keep what is new.
+
+    Args:
+        folder: The run's folder.
+        fit: Number of the fit in its process.
+        current: A part of the fingerprint.
+        continuing: Whether the run goes on; otherwise there is nothing to compare with.
+        allow_inexact: Whether another number of processes is all right.
+
+    Raises:
+        InexactStateError: Where they differ, unless ``--force`` says to go on all the same.
+
+    """
+    saved = folder.record.setdefault("fits", {}).setdefault(str(fit), {})
+    if continuing and os.environ.get(FORCE_VARIABLE) != "1":
+        ignored = {"world_size", "training_batches"} if allow_inexact else set()
+        compared = {key: value for key, value in current.items() if key not in ignored}
+        refuse_differences(folder.path, saved, compared)
+    saved.update(current)
 
 
 def refuse_differences(folder: Path, saved: dict[str, Any], current: dict[str, Any]) -> None:

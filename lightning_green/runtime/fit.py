@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import signal
 import traceback
 from collections.abc import Callable
@@ -25,12 +24,14 @@ from lightning_green.runtime.checkpoints import (
     store_checkpoint,
     store_final,
 )
-from lightning_green.runtime.exact import ExactState, Point, fingerprint, refuse_differences, why_not_exact
+from lightning_green.runtime.exact import ExactState, Point, check_fingerprint, fingerprint, why_not_exact
+from lightning_green.runtime.follower import Follower
 from lightning_green.runtime.launchers import RunPausedExit, paused_exit_code, requeue
 from lightning_green.runtime.ranks import Command, Ranks
 from lightning_green.runtime.run import Run
-from lightning_green.runtime.run_folder import FORCE_VARIABLE, command_line
-from lightning_green.runtime.signals import StopSignals
+from lightning_green.runtime.run_folder import command_line
+from lightning_green.runtime.signals import StopSignals, raise_stop
+from lightning_green.runtime.together import bring_up_to_date, meet_nodes, summarise_nodes
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,10 @@ class Fit:
         run: The run of this process.
         trainer: The trainer.
         number: Number of this fit in the process, from 0.
+
+    Attributes:
+        ranks: The processes of the training.
+        follower: What follows rank 0, on the others, where there are boundaries.
 
     """
 
@@ -62,7 +67,9 @@ class Fit:
         self._saves = False
         self._fetch_from = 0.0
         self._undo_watch: Callable[[], None] | None = None
-        self._ranks = Ranks()
+        self.ranks = Ranks()
+        self.follower: Follower | None = None
+        self._not_counted: list[str] = []
         self._path: Path | None = None
         self.why_not_exact: str | None = None
 
@@ -88,6 +95,7 @@ class Fit:
         gpus = _lightning.gpus_of_job(self.trainer)
         if gpus is not None:
             self.run.meter.bind_gpus(gpus)
+        self.ranks, self._not_counted = meet_nodes(self.run, self.trainer)
         self.run.start()
         self._undo_watch = _lightning.watch_fetches(self.trainer, self._fetch_began, self._fetch_ended)
         if not wants_exact:
@@ -96,7 +104,9 @@ class Fit:
         if self.why_not_exact is not None:
             self.told.append(f"The run is metered, and neither paused nor saved: {self.why_not_exact}.")
             return
-        self._ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
+        if self.ranks.size == 1:
+            self.ranks = Ranks(self.trainer.global_rank, self.trainer.world_size, self.run.clock)
+        self.follower = None if self.ranks.leads else Follower(self.run, self.trainer, self.ranks)
         folder = self.run.folder
         resuming = finished = False
         if folder is not None and saves and self.run.continuing:
@@ -104,8 +114,8 @@ class Fit:
             resuming = finished or bool(list((folder.path / "checkpoints").glob(f"fit{self.number}-*")))
         saves = saves and folder is not None
         shared = saves, resuming, finished, None if folder is None else folder.path
-        self._saves, resuming, self.already_finished, self._path = self._ranks.share(shared)
-        self.exact = ExactState(self.trainer, self._boundary, self._end, self._ranks, self.allow_inexact)
+        self._saves, resuming, self.already_finished, self._path = self.ranks.share(shared)
+        self.exact = ExactState(self.trainer, self._boundary, self._end, self.ranks, self.allow_inexact)
         self.exact.attach(self._load, resuming)
         if resuming:
             self.trainer.num_sanity_val_steps = 0  # the run has been through it
@@ -120,11 +130,11 @@ class Fit:
 
     def _load(self) -> tuple[str, dict[str, Any]] | None:
         """Return what to go on from: rank 0 chooses, and each rank reads it."""
-        if not self._ranks.leads:
-            path = self._ranks.share()
+        if not self.ranks.leads:
+            path = self.ranks.share()
             return None if path is None else (path, load_checkpoint(Path(path)))
         found = self._choose()
-        self._ranks.share(None if found is None else found[0])
+        self.ranks.share(None if found is None else found[0])
         return found
 
     def _choose(self) -> tuple[str, dict[str, Any]] | None:
@@ -146,17 +156,8 @@ class Fit:
         return str(stored.path), checkpoint
 
     def _check_fingerprint(self, current: dict[str, Any]) -> None:
-        """Compare with what this fit was started with; keep what is new."""
-        folder = self.run.folder
-        if folder is None:
-            return
-        fits = folder.record.setdefault("fits", {})
-        saved = fits.setdefault(str(self.number), {})
-        if self.run.continuing and os.environ.get(FORCE_VARIABLE) != "1":
-            ignored = {"world_size", "training_batches"} if self.allow_inexact else set()
-            compared = {key: value for key, value in current.items() if key not in ignored}
-            refuse_differences(folder.path, saved, compared)
-        saved.update(current)
+        if self.run.folder is not None:
+            check_fingerprint(self.run.folder, self.number, current, self.run.continuing, self.allow_inexact)
 
     def _compare_model(self) -> None:
         """Compare the model as the script made it, once: the checkpoint of one that lost channels makes it smaller."""
@@ -183,17 +184,16 @@ class Fit:
         self.run.fit = self.number
         self.run.read_step = lambda: self.trainer.global_step
         loggers.define_axes(self.trainer)
-        folder = self.run.folder
-        if folder is not None:
-            folder.record.setdefault("wandb_folders", [])
-            new = [path for path in loggers.wandb_folders(self.trainer) if path not in folder.record["wandb_folders"]]
-            folder.record["wandb_folders"] += new
+        if self.run.folder is not None:
+            loggers.note_wandb_folders(self.trainer, self.run.folder.record)
         if self.exact is not None:
             self._signals.take(_lightning.requeue_signal(self.trainer))
             if _lightning.take_over_sigterm(self.trainer):  # it came before our handlers were there
                 self._signals.received = "SIGTERM"
-        if self._ranks.leads:
+        if self.ranks.leads or self.run.ledger is not None:
             self.run.announce(restored=self.restored, script=command_line())
+        for line in self._not_counted:
+            self.run.record("warning", reason=line)
         if self.exact is not None:
             self.exact.activate()
             self._plan_next_checkpoint()
@@ -201,19 +201,19 @@ class Fit:
     # -- boundaries ---------------------------------------------------------------------------------------------------
 
     def _boundary(self, point: Point) -> None:
-        if self._ranks.size == 1:  # after every step, so in as few calls as can be
+        if self.ranks.size == 1:  # after every step, so in as few calls as can be
             if self._signals.received is not None:
                 self._interrupt(point, self._signals.received)
             self._act(point)
-        elif self._ranks.look_is_due():
+        elif self.ranks.look_is_due():
             stop = self._agreed_signal()
-            if not self._ranks.leads:
+            if not self.ranks.leads:
                 self._follow(point)
                 return
             if stop is not None:
                 self._interrupt(point, stop)
             self._act(point)
-            self._ranks.go_on(at_every_boundary=self.run.clock.is_simulated)
+            self.ranks.go_on(at_every_boundary=self.run.clock.is_simulated)
 
     def _act(self, point: Point) -> None:
         """Do what is due at a boundary, on rank 0."""
@@ -228,39 +228,40 @@ class Fit:
     def _agreed_signal(self) -> str | None:
         """Return the signal that asks any process of this training to stop."""
         own = self._signals.received
-        number = self._ranks.agree(0 if own is None else int(getattr(signal, own)))
+        number = self.ranks.agree(0 if own is None else int(getattr(signal, own)))
         return None if number == 0 else signal.Signals(number).name
 
     def _follow(self, point: Point) -> None:
         """Do what rank 0 says, until it goes on."""
         assert self.exact is not None
-        while True:
-            command, value = self._ranks.hear()
-            if command == Command.GO:
-                self._ranks.look_again_after(int(value))
-                return
-            if command == Command.SAVE:
-                self.exact.dump(point, self._path_of(int(value)))
-            elif command == Command.TICK:
-                self._agreed_signal()
-            elif command == Command.HELD:
-                _lightning.shift_wall_clocks(self.trainer, value)
-            else:
-                self._interrupted_by = "pause" if command == Command.LEAVE else signal.Signals(int(value)).name
-                self._close()
-                if command == Command.LEAVE:
-                    raise RunPausedExit(paused_exit_code(self._ranks.rank))
-                raise_stop(self._interrupted_by)
+        assert self.follower is not None
+        exact = self.exact
+        ends = self.follower.follow(lambda number: exact.dump(point, self._path_of(number)), self._agreed_signal)
+        if ends is None:
+            return
+        command, number = ends
+        if command == Command.LEAVE:
+            self._interrupted_by = "pause"
+            bring_up_to_date(self.run, self.ranks)
+            self._close()
+            raise RunPausedExit(paused_exit_code(self.ranks.rank))
+        self._interrupted_by = signal.Signals(number).name
+        self._close()
+        raise_stop(self._interrupted_by)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the totals of all nodes so far; with several nodes, every process calls it at the same place."""
+        return summarise_nodes(self.run, self.ranks)
 
     def stop_requested(self) -> bool:
         """Return whether a signal asks to stop at the next boundary; while held, this keeps the other ranks waiting."""
-        self._ranks.tell(Command.TICK)
+        self.ranks.tell(Command.TICK)
         return self._agreed_signal() is not None
 
     def held_for(self, seconds: float) -> None:
         """End a hold of so many real seconds: it does not count against Lightning's limits of wall time."""
         _lightning.shift_wall_clocks(self.trainer, seconds)
-        self._ranks.tell(Command.HELD, seconds)
+        self.ranks.tell(Command.HELD, seconds)
 
     def can_save(self) -> bool:
         """Return whether a state can be saved at all."""
@@ -274,7 +275,7 @@ class Fit:
         # what is saved to leave belongs to the price of leaving and coming back; a periodic one, run-now has as well
         self.run.enter(phase="checkpoint" if reason == "periodic" else "restart")
         number = next_number(self.run.folder.path, self.number)
-        self._ranks.tell(Command.SAVE, number)
+        self.ranks.tell(Command.SAVE, number, float(reason == "periodic"))
         try:
             checkpoint = self.exact.dump(point, self._path_of(number))
             stored = store_checkpoint(self.run.folder.path, self.number, self.trainer.global_step, checkpoint)
@@ -317,8 +318,9 @@ class Fit:
         loggers.flush(self.trainer)
         self.run.record("paused", reason=reason, until=until.isoformat(), **fields)
         self._interrupted_by = "pause"
-        self._ranks.tell(Command.LEAVE)
+        self.ranks.tell(Command.LEAVE)
         code = paused_exit_code(self.trainer.global_rank)
+        bring_up_to_date(self.run, self.ranks)
         loggers.summarise(self.trainer, self.run.summary())
         loggers.leave_experiments(self.trainer, code)
         self._close()
@@ -330,7 +332,7 @@ class Fit:
         self.run.record("interrupted", reason=f"{name}: {how} at step {self.trainer.global_step}", signal=name)
         self._interrupted_by = name
         loggers.flush(self.trainer)
-        self._ranks.tell(Command.INTERRUPT, getattr(signal, name))
+        self.ranks.tell(Command.INTERRUPT, getattr(signal, name))
         self._close()
         if getattr(signal, name) == _lightning.requeue_signal(self.trainer):
             requeue()
@@ -363,6 +365,7 @@ class Fit:
             self.exact.settle()
             self.run.record("finished", reason=f"had finished before, at step {self.trainer.global_step}")
         elif self.run.announced:
+            self.run.meter.sample()
             self.run.record("finished", reason=f"{self.trainer.global_step} steps done")
         self._close()
 
@@ -394,10 +397,3 @@ class Fit:
         self.run.read_step = None
         if self.run.ledger is not None:
             self.run.ledger.sync()
-
-
-def raise_stop(name: str) -> NoReturn:
-    """Stop as Lightning does on a signal of that name."""
-    if name == "SIGINT":
-        raise KeyboardInterrupt
-    raise SIGTERMException
