@@ -32,7 +32,7 @@ from tests.callbacks.compression_kit import Net, loader
 FOLDER, RANKS = Path(sys.argv[1]), int(os.environ["RANKS"])
 RANK = int(os.environ.get("LOCAL_RANK", "0"))  # Lightning starts the script again for the second
 EPOCHS, BATCHES = 4, 12
-OVERFLOWS = (5, 33)  # the first before the first pause, the second after the last
+OVERFLOWS = (5, 33)  # the first before the pause, the second after it
 
 
 def gate(name):
