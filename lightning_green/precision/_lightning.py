@@ -25,17 +25,22 @@ def raw_optimizer(optimizer: Any) -> Optimizer:
     return raw
 
 
-def somebody_looks_at_gradients(trainer: pl.Trainer, module: pl.LightningModule) -> bool:
-    """Return whether a hook between backward and step, or a clipping of the user's own, sees the gradients."""
+_LOOKS = ("on_before_optimizer_step", "configure_gradient_clipping", "clip_gradients")
 
-    def own(thing: Any, base: type, name: str) -> bool:
-        return name in thing.__dict__ or getattr(type(thing), name) is not getattr(base, name)
 
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return (
-        own(module, pl.LightningModule, "on_before_optimizer_step")
-        or own(module, pl.LightningModule, "configure_gradient_clipping")
-        or any(own(callback, pl.Callback, "on_before_optimizer_step") for callback in callbacks)
+def somebody_looks_at_gradients(module: pl.LightningModule) -> bool:
+    """Return whether anything of the user's sees the gradients between backward and step.
+
+    That is a hook, a clipping of their own, or manual optimization.
+    """
+    of_instance, of_class, base = module.__dict__, type(module), pl.LightningModule
+    for name in _LOOKS:
+        if name in of_instance or getattr(of_class, name) is not getattr(base, name):
+            return True
+    hook = pl.Callback.on_before_optimizer_step
+    return not module.automatic_optimization or any(
+        "on_before_optimizer_step" in callback.__dict__ or type(callback).on_before_optimizer_step is not hook
+        for callback in module.trainer.callbacks  # type: ignore[attr-defined]
     )
 
 

@@ -9,26 +9,9 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.amp.grad_scaler import OptState
 from torch.optim import Optimizer
+from typing_extensions import override
 
-
-def plain_gradients(optimizer: Optimizer) -> list[Tensor] | None:
-    """Return an optimizer's gradients, or None where they are not dense float32 tensors on one device."""
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    first = gradients[0].device if gradients else None
-    plain = all(type(g) is Tensor and not g.is_sparse and g.dtype is torch.float32 for g in gradients)
-    return gradients if gradients and plain and all(g.device == first for g in gradients) else None
-
-
-def clip_factor(norm: Tensor, max_norm: float) -> Tensor:
-    """Return what gradients of this norm are multiplied by: ``min(1, max_norm / (norm + 1e-6))`` as torch has it."""
-    return torch.clamp(max_norm / (norm + 1e-6), max=1.0)
-
-
-@torch.no_grad()
-def total_norm(gradients: list[Tensor]) -> Tensor:
-    """Return the 2-norm of all gradients together, on their device."""
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
-    return norm
+from lightning_green.precision.gradients import clip_factor, plain_gradients, total_norm
 
 
 class ScalerRounds:
@@ -113,4 +96,15 @@ class ScalerRounds:
 
 
 class LossScaler(ScalerRounds, GradScaler):
-    """``torch.amp.GradScaler`` with rounds."""
+    """``torch.amp.GradScaler`` with rounds; gradients that are plain are not sorted by device and type first."""
+
+    @override
+    def _unscale_grads_(
+        self, optimizer: Optimizer, inv_scale: Tensor, found_inf: Tensor, allow_fp16: bool
+    ) -> dict[torch.device, Tensor]:
+        gradients = plain_gradients(optimizer)
+        if gradients is None or gradients[0].device != found_inf.device:
+            return super()._unscale_grads_(optimizer, inv_scale, found_inf, allow_fp16)
+        with torch.no_grad():
+            torch._amp_foreach_non_finite_check_and_unscale_(gradients, found_inf, inv_scale)
+        return {found_inf.device: found_inf}

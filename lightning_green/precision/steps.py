@@ -17,8 +17,9 @@ from typing_extensions import override
 from lightning_green.precision import _lightning
 from lightning_green.precision.choice import LightningName, choose_precision, device_support
 from lightning_green.precision.compiled import backward_without_autocast
+from lightning_green.precision.gradients import clip_by_value_, clip_factor, plain_gradients, total_norm
 from lightning_green.precision.keep_fp32 import find_modules, keep_in_float32
-from lightning_green.precision.loss_scaler import ScalerRounds, clip_factor, plain_gradients, total_norm
+from lightning_green.precision.loss_scaler import ScalerRounds
 from lightning_green.precision.nonfinite import first_nonfinite
 from lightning_green.runtime import _lightning as runtime_lightning
 
@@ -202,17 +203,25 @@ class GreenSteps(Precision, ABC):
 
     def _prepare_gradients(self, optimizer: Optimizer, model: pl.LightningModule, scaler: ScalerRounds) -> None:
         """Unscale, call the hooks and clip; in as few passes as what looks at the gradients allows."""
-        trainer = model.trainer
-        plain = model.automatic_optimization and not _lightning.somebody_looks_at_gradients(trainer, model)
-        clip, algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
-        if plain and not clip and _lightning.handles_unscaling(optimizer):
-            return  # the fused kernel unscales
-        by_norm = clip and algorithm in (None, GradClipAlgorithmType.NORM)
-        if plain and by_norm and self._clips_alone and scaler.unscale_and_clip_(optimizer, float(clip or 0.0)):
-            return
+        if not _lightning.somebody_looks_at_gradients(model):
+            clip, algorithm = model.trainer.gradient_clip_val, model.trainer.gradient_clip_algorithm
+            if not clip:
+                return  # `step` unscales, or the fused kernel does
+            by_norm = algorithm in (None, GradClipAlgorithmType.NORM)
+            if by_norm and self._clips_alone and scaler.unscale_and_clip_(optimizer, float(clip)):
+                return
         if not scaler.is_unscaled(optimizer):
             scaler.unscale_(optimizer)
         self._after_closure(model, optimizer)
+
+    @override
+    def _after_closure(self, model: pl.LightningModule, optimizer: Any) -> None:
+        """Call the hooks and clip; where there are no hooks of anybody's, clip."""
+        if _lightning.somebody_looks_at_gradients(model):
+            super()._after_closure(model, optimizer)
+        elif clip := model.trainer.gradient_clip_val:
+            algorithm = model.trainer.gradient_clip_algorithm or GradClipAlgorithmType.NORM
+            self.clip_gradients(optimizer, clip, algorithm)
 
     _clips_alone = True
     """Whether the norm of the gradients that a rank has is the norm of the whole gradient."""
@@ -231,21 +240,27 @@ class GreenSteps(Precision, ABC):
 
     @override
     def clip_grad_by_norm(self, optimizer: Optimizer, clip_val: int | float) -> None:
-        trainer, gradients = self._trainer, plain_gradients(optimizer)
-        module = None if trainer is None else trainer.lightning_module
+        gradients = plain_gradients(optimizer)
+        module = None if self._trainer is None else self._trainer.lightning_module
         if (
             gradients is not None
             and self.scaler is None
             and _lightning.handles_unscaling(optimizer)
-            and trainer is not None
             and module is not None
-            and module.automatic_optimization
-            and not _lightning.somebody_looks_at_gradients(trainer, module)
+            and not _lightning.somebody_looks_at_gradients(module)
         ):
             # the kernel divides by this on its way: no pass over the gradients of its own
             optimizer.grad_scale = clip_factor(total_norm(gradients), float(clip_val)).reciprocal()  # type: ignore[attr-defined]
         else:
             super().clip_grad_by_norm(optimizer, clip_val)
+
+    @override
+    def clip_grad_by_value(self, optimizer: Optimizer, clip_val: int | float) -> None:
+        gradients = plain_gradients(optimizer)
+        if gradients is not None:
+            clip_by_value_(gradients, float(clip_val))
+        else:
+            super().clip_grad_by_value(optimizer, clip_val)
 
     # --- rounds: what was skipped -------------------------------------------------------------------------------------
 
