@@ -7,6 +7,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 
+def has_gradients(optimizer: Optimizer) -> bool:
+    """Return whether any of an optimizer's parameters has a gradient."""
+    return any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
+
+
 def plain_gradients(optimizer: Optimizer) -> list[Tensor] | None:
     """Return an optimizer's gradients, or None where they are not dense float32 tensors on one device."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]

@@ -37,14 +37,19 @@ class ScalerRounds:
         return bool(self.__dict__.get("_found"))
 
     def unscale_(self, optimizer: Optimizer) -> None:
-        """Unscale, also where the optimizer has stepped in this round, and where it has no gradients."""
+        """Unscale, also where the optimizer has stepped in this round, and where it has no gradients or no loss yet."""
+        if self._scale is None:
+            return  # nothing was scaled; `step` says what to do
         if self._per_optimizer_states[id(optimizer)]["stage"] is OptState.STEPPED:
             del self._per_optimizer_states[id(optimizer)]  # its finding is kept in `_found`
         super().unscale_(optimizer)  # type: ignore[misc]
         found = self._per_optimizer_states[id(optimizer)]["found_inf_per_device"]
         if not found:  # torch asserts here; an optimizer without gradients has nothing that could overflow
-            assert self._scale is not None
             found[self._scale.device] = torch.zeros((), device=self._scale.device)
+
+    def forget(self, optimizer: Optimizer) -> None:
+        """Take this optimizer's gradients as never seen: no step follows."""
+        self._per_optimizer_states.pop(id(optimizer), None)
 
     @torch.no_grad()
     def unscale_and_clip_(self, optimizer: Optimizer, max_norm: float) -> bool:

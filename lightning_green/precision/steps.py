@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.plugins.precision.precision import Precision
-from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 from typing_extensions import override
 
 from lightning_green.precision import _lightning
 from lightning_green.precision.choice import LightningName, choose_precision, device_support
+from lightning_green.precision.clipping import GreenClipping
 from lightning_green.precision.compiled import backward_without_autocast
-from lightning_green.precision.gradients import clip_by_value_, clip_factor, plain_gradients, total_norm
 from lightning_green.precision.keep_fp32 import find_modules, keep_in_float32
-from lightning_green.precision.loss_scaler import ScalerRounds
 from lightning_green.precision.nonfinite import first_nonfinite
 from lightning_green.runtime import _lightning as runtime_lightning
 
@@ -37,10 +36,9 @@ SCALER_KEYS = (
 )
 
 
-class GreenSteps(Precision, ABC):
+class GreenSteps(GreenClipping, ABC):
     """The part of the plugins that does not depend on the strategy; see :class:`GreenMixedPrecision` for arguments."""
 
-    scaler: Any
     scaler_key = ""
     """The key under which Lightning's own plugin of this kind keeps the state of its scaler."""
 
@@ -188,6 +186,7 @@ class GreenSteps(Precision, ABC):
         result = closure()
         if result is None and model.automatic_optimization:  # `training_step` returned None: no backward
             self._after_closure(model, optimizer)
+            scaler.forget(optimizer)
             return result
         trainer = model.trainer
         self._prepare_gradients(optimizer, model, scaler)
@@ -200,67 +199,6 @@ class GreenSteps(Precision, ABC):
             if runtime_lightning.should_log(trainer):
                 self._log(trainer)
         return result
-
-    def _prepare_gradients(self, optimizer: Optimizer, model: pl.LightningModule, scaler: ScalerRounds) -> None:
-        """Unscale, call the hooks and clip; in as few passes as what looks at the gradients allows."""
-        if not _lightning.somebody_looks_at_gradients(model):
-            clip, algorithm = model.trainer.gradient_clip_val, model.trainer.gradient_clip_algorithm
-            if not clip:
-                return  # `step` unscales, or the fused kernel does
-            by_norm = algorithm in (None, GradClipAlgorithmType.NORM)
-            if by_norm and self._clips_alone and scaler.unscale_and_clip_(optimizer, float(clip)):
-                return
-        if not scaler.is_unscaled(optimizer):
-            scaler.unscale_(optimizer)
-        self._after_closure(model, optimizer)
-
-    @override
-    def _after_closure(self, model: pl.LightningModule, optimizer: Any) -> None:
-        """Call the hooks and clip; where there are no hooks of anybody's, clip."""
-        if _lightning.somebody_looks_at_gradients(model):
-            super()._after_closure(model, optimizer)
-        elif clip := model.trainer.gradient_clip_val:
-            algorithm = model.trainer.gradient_clip_algorithm or GradClipAlgorithmType.NORM
-            self.clip_gradients(optimizer, clip, algorithm)
-
-    _clips_alone = True
-    """Whether the norm of the gradients that a rank has is the norm of the whole gradient."""
-
-    @override
-    def clip_gradients(
-        self,
-        optimizer: Optimizer,
-        clip_val: int | float = 0.0,
-        gradient_clip_algorithm: GradClipAlgorithmType = GradClipAlgorithmType.NORM,
-    ) -> None:
-        raw = _lightning.raw_optimizer(optimizer)
-        if self.scaler is not None and clip_val > 0 and not self.scaler.is_unscaled(raw):
-            self.scaler.unscale_(raw)  # manual optimization: the limit is meant for the real gradients
-        Precision.clip_gradients(self, raw, clip_val, gradient_clip_algorithm)
-
-    @override
-    def clip_grad_by_norm(self, optimizer: Optimizer, clip_val: int | float) -> None:
-        gradients = plain_gradients(optimizer)
-        module = None if self._trainer is None else self._trainer.lightning_module
-        if (
-            gradients is not None
-            and self.scaler is None
-            and _lightning.handles_unscaling(optimizer)
-            and module is not None
-            and not _lightning.somebody_looks_at_gradients(module)
-        ):
-            # the kernel divides by this on its way: no pass over the gradients of its own
-            optimizer.grad_scale = clip_factor(total_norm(gradients), float(clip_val)).reciprocal()  # type: ignore[attr-defined]
-        else:
-            super().clip_grad_by_norm(optimizer, clip_val)
-
-    @override
-    def clip_grad_by_value(self, optimizer: Optimizer, clip_val: int | float) -> None:
-        gradients = plain_gradients(optimizer)
-        if gradients is not None:
-            clip_by_value_(gradients, float(clip_val))
-        else:
-            super().clip_grad_by_value(optimizer, clip_val)
 
     # --- rounds: what was skipped -------------------------------------------------------------------------------------
 
