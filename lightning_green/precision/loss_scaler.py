@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ class ScalerRounds:
     outcome: Tensor | None = None
     """After ``update``: above zero on a round with a step that was skipped. On the device, not read."""
 
-    _found: list[Tensor]
+    _found: Sequence[Tensor] = ()
+    """What the steps since the last ``update`` found."""
 
     def is_unscaled(self, optimizer: Optimizer) -> bool:
         """Return whether this optimizer's gradients of this round are unscaled already."""
@@ -34,7 +36,7 @@ class ScalerRounds:
     @property
     def has_steps(self) -> bool:
         """Whether a step was taken since the last ``update``."""
-        return bool(self.__dict__.get("_found"))
+        return bool(self._found)
 
     def unscale_(self, optimizer: Optimizer) -> None:
         """Unscale, also where the optimizer has stepped in this round, and where it has no gradients or no loss yet."""
@@ -82,17 +84,17 @@ class ScalerRounds:
                 "`self.manual_backward(loss)`, not `loss.backward()`."
             )
         result = super().step(optimizer, *args, **kwargs)  # type: ignore[misc]
-        values = self._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values()
-        self.__dict__.setdefault("_found", []).extend(value.reshape(()).to(self._scale.device) for value in values)
+        self._found = [*self._found, *self._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values()]
         return result
 
     def update(self, new_scale: Any = None) -> None:
         """End the round: change the scale once, whatever the number of optimizers and steps."""
-        found = self.__dict__.pop("_found", [])
+        found, self._found = self._found, ()
         if len(found) == 1 and len(self._per_optimizer_states) == 1:
-            self.outcome = found[0]
+            self.outcome = found[0] if found[0].dim() == 0 else found[0].reshape(())
         elif found:
-            self.outcome = torch.stack(found).sum()
+            assert self._scale is not None
+            self.outcome = torch.stack([value.reshape(()).to(self._scale.device) for value in found]).sum()
             for state in self._per_optimizer_states.values():
                 state["found_inf_per_device"] = {}
             key = next(iter(self._per_optimizer_states))

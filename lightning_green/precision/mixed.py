@@ -115,7 +115,8 @@ class GreenMixedPrecision(GreenSteps, MixedPrecision):
     @contextmanager
     def train_step_context(self) -> Generator[None, None, None]:
         self._end_manual_round()
-        self._hold_cache()
+        if self.cache:
+            self._hold_cache()
         with self.forward_context():
             yield
         self._end_manual_round()
@@ -137,7 +138,7 @@ class GreenMixedPrecision(GreenSteps, MixedPrecision):
                 return
             self._release_cache()
         trainer = self._trainer
-        if not self.cache or self.precision == "32-true" or trainer is None:
+        if self.precision == "32-true" or trainer is None:
             return
         module = trainer.lightning_module
         if trainer.accumulate_grad_batches < 2 or not module.automatic_optimization:

@@ -146,11 +146,12 @@ class GreenSteps(GreenClipping, ABC):
     def backward(  # type: ignore[override]
         self, tensor: Tensor, model: pl.LightningModule, optimizer: Any, *args: Any, **kwargs: Any
     ) -> None:
-        if not torch.is_autocast_enabled(model.device.type):
+        kind = tensor.device.type
+        if not torch.is_autocast_enabled(kind):
             super().backward(tensor, model, optimizer, *args, **kwargs)
             return
         # manual optimization runs backward inside `training_step`, and autocast would lower float32 modules' gradients
-        with torch.autocast(model.device.type, enabled=False):
+        with torch.autocast(kind, enabled=False):
             super().backward(tensor, model, optimizer, *args, **kwargs)
 
     def _locate(self, module: pl.LightningModule) -> None:
@@ -180,9 +181,10 @@ class GreenSteps(GreenClipping, ABC):
                 optimizer.__dict__.pop("grad_scale", None)
         if isinstance(optimizer, LBFGS):
             raise ValueError("LBFGS does not go with loss scaling; use precision='bf16' or 'fp32'.")
-        self._read_outcomes()
-        if self.scaler is None:  # what was read moved the run to another precision
-            return self.optimizer_step(optimizer, model, closure, **kwargs)
+        if self._unread:
+            self._read_outcomes()
+            if self.scaler is None:  # what was read moved the run to another precision
+                return self.optimizer_step(optimizer, model, closure, **kwargs)
         result = closure()
         if result is None and model.automatic_optimization:  # `training_step` returned None: no backward
             self._after_closure(model, optimizer)
