@@ -25,7 +25,15 @@ def raw_optimizer(optimizer: Any) -> Optimizer:
     return raw
 
 
-_LOOKS = ("on_before_optimizer_step", "configure_gradient_clipping", "clip_gradients")
+def has_hook(module: pl.LightningModule, name: str) -> bool:
+    """Return whether the module or a callback has a hook of its own by this name."""
+    if name in module.__dict__ or getattr(type(module), name) is not getattr(pl.LightningModule, name):
+        return True
+    base = getattr(pl.Callback, name)
+    return any(
+        name in callback.__dict__ or getattr(type(callback), name) is not base
+        for callback in module.trainer.callbacks  # type: ignore[attr-defined]
+    )
 
 
 def somebody_looks_at_gradients(module: pl.LightningModule) -> bool:
@@ -33,15 +41,10 @@ def somebody_looks_at_gradients(module: pl.LightningModule) -> bool:
 
     That is a hook, a clipping of their own, or manual optimization.
     """
-    of_instance, of_class, base = module.__dict__, type(module), pl.LightningModule
-    for name in _LOOKS:
-        if name in of_instance or getattr(of_class, name) is not getattr(base, name):
+    for name in ("configure_gradient_clipping", "clip_gradients"):
+        if name in module.__dict__ or getattr(type(module), name) is not getattr(pl.LightningModule, name):
             return True
-    hook = pl.Callback.on_before_optimizer_step
-    return not module.automatic_optimization or any(
-        "on_before_optimizer_step" in callback.__dict__ or type(callback).on_before_optimizer_step is not hook
-        for callback in module.trainer.callbacks  # type: ignore[attr-defined]
-    )
+    return not module.automatic_optimization or has_hook(module, "on_before_optimizer_step")
 
 
 def hold_schedulers(trainer: pl.Trainer, held: Callable[[int, int], bool]) -> Callable[[], None]:

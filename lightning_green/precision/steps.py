@@ -140,7 +140,15 @@ class GreenSteps(GreenClipping, ABC):
     def pre_backward(self, tensor: Tensor, module: pl.LightningModule) -> Tensor:  # type: ignore[override]
         if self.find_nonfinite and self._batch is not None and not bool(torch.isfinite(tensor).all()):
             self._locate(module)
-        return super().pre_backward(tensor, module)
+        if _lightning.has_hook(module, "on_before_backward"):
+            return super().pre_backward(tensor, module)
+        return tensor if self.scaler is None else self.scaler.scale(tensor)
+
+    @override
+    def post_backward(self, tensor: Tensor, module: pl.LightningModule) -> Tensor:  # type: ignore[override]
+        if _lightning.has_hook(module, "on_after_backward"):
+            return super().post_backward(tensor, module)
+        return tensor.detach()
 
     @override
     def backward(  # type: ignore[override]
