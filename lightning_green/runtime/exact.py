@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_green.runtime import _lightning
+from lightning_green.runtime.checkpoints import SHARDS_KEY, load_shard, shard_path, write_durably
 from lightning_green.runtime.loaders import CountingLoader, count_batches, wrap_loaders
 from lightning_green.runtime.logged import capture_logged, restore_logged
 from lightning_green.runtime.module_state import (
@@ -24,11 +25,12 @@ from lightning_green.runtime.module_state import (
 from lightning_green.runtime.random_states import capture_random_states, restore_random_states
 from lightning_green.runtime.ranks import Ranks
 from lightning_green.runtime.replayed import ReplayedLoader, why_not_replayed
+from lightning_green.runtime.shards import capture_shard, is_sharded, restore_shard, why_not_sharded
 from lightning_green.runtime.world_size import to_world_size
 
 STATE_KEY = "lightning_green"
 STATE_VERSION = 1
-_EXACT_STRATEGIES = (SingleDeviceStrategy, DDPStrategy)
+_EXACT_STRATEGIES = (SingleDeviceStrategy, DDPStrategy, FSDPStrategy, ModelParallelStrategy)
 
 Point = Literal["epoch", "batch"]
 
@@ -63,6 +65,7 @@ class ExactState:
     ) -> None:
         self._trainer = trainer
         self._ranks, self.allow_inexact = ranks or Ranks(), allow_inexact
+        self._sharded = is_sharded(trainer)
         self._buffers_before = digests(trainer.lightning_module, {})
         self._on_boundary = on_boundary
         self._on_end = on_end
@@ -88,6 +91,8 @@ class ExactState:
             loaded = load()
             if loaded is not None:
                 self._pending = self._own_part(loaded[1])
+                if self._sharded:
+                    restore_shard(trainer, load_shard(Path(loaded[0]), self._ranks.rank))
                 self._validation_created = list((self._pending or {}).get("validation_created", ()))
             return loaded
 
@@ -104,7 +109,7 @@ class ExactState:
         saved = checkpoint.get(STATE_KEY)
         if saved is None:
             return None
-        if len(saved["ranks"]) != self._ranks.size and self.allow_inexact:
+        if len(saved["ranks"]) != self._ranks.size and self.allow_inexact and not self._sharded:
             rank_zero_warn(
                 f"The run goes on with {self._ranks.size} processes instead of {len(saved['ranks'])}: not exactly, as "
                 "`allow_inexact=True` says."
@@ -113,8 +118,9 @@ class ExactState:
         if len(saved["ranks"]) != self._ranks.size:
             raise InexactStateError(
                 f"The checkpoint holds the states of {len(saved['ranks'])} process(es), and this training has "
-                f"{self._ranks.size}. Start it with as many as before, or approximately with "
-                "`ExactResume(allow_inexact=True)`, or anew with `lightning-green run --fresh -- ...`."
+                f"{self._ranks.size}. Start it with as many as before"
+                + ("" if self._sharded else ", or approximately with `ExactResume(allow_inexact=True)`")
+                + ", or anew with `lightning-green run --fresh -- ...`."
             )
         own: dict[str, Any] = saved["ranks"][self._ranks.rank]
         checkpoint.get("callbacks", {}).update(own["callbacks"])
@@ -136,10 +142,20 @@ class ExactState:
             restore_random_states(self._pending["random"])
             self._pending = None
 
-    def dump(self, point: Point) -> dict[str, Any]:
-        """Return the whole state, complete on rank 0. To be called at a boundary, on every rank."""
+    def dump(self, point: Point, path: Path | None = None) -> dict[str, Any]:
+        """Return the whole state, complete on rank 0. To be called at a boundary, on every rank.
+
+        Args:
+            point: Where in the loops it is.
+            path: Where rank 0 is going to write it. If the model is spread over the ranks, each of them writes its part
+                beside that, before this returns on rank 0.
+
+        Raises:
+            OSError: On rank 0, if a rank could not write its part.
+
+        """
         trainer, module = self._trainer, self._trainer.lightning_module
-        checkpoint = _lightning.dump_checkpoint(trainer)
+        checkpoint = _lightning.dump_checkpoint(trainer, with_model=not self._sharded)
         own: dict[str, Any] = {
             "random": capture_random_states(),
             "logged": capture_logged(trainer),
@@ -148,17 +164,34 @@ class ExactState:
             "validation_created": [loader.created for loader in self._validation],
             "elapsed": _lightning.elapsed_clocks(trainer),
             "gradients": waiting_gradients(module),
-            "buffers": unsaved_buffers(module, self._buffers_before),
+            "buffers": {} if self._sharded else unsaved_buffers(module, self._buffers_before),
             "callbacks": {},
         }
         if self._ranks.size > 1:
             callbacks = checkpoint.get("callbacks", {})
             reference = self._ranks.share(digests(module, callbacks) if self._ranks.leads else None)
             drifted = differing(module, callbacks, reference)
-            own["buffers"] |= drifted["buffers"]
+            if not self._sharded:  # whose shards hold every buffer
+                own["buffers"] |= drifted["buffers"]
             own["callbacks"] = drifted["callbacks"]
-        checkpoint[STATE_KEY] = {"version": STATE_VERSION, "point": point, "ranks": self._ranks.gather(own)}
+        parts = self._ranks.gather((own, self._write_shard(path) if self._sharded and path is not None else None))
+        checkpoint[STATE_KEY] = {"version": STATE_VERSION, "point": point, "ranks": [own for own, _ in parts]}
+        shards = [shard for _, shard in parts if shard is not None]
+        for _, _, failure in shards:
+            if failure:
+                raise OSError(failure)
+        if shards:
+            checkpoint[SHARDS_KEY] = {name: size for name, size, _ in shards}
         return checkpoint
+
+    def _write_shard(self, path: Path) -> tuple[str, int, str]:
+        """Write this rank's part; return its name, its size in bytes, and what went wrong."""
+        shard = shard_path(path, self._ranks.rank)
+        try:
+            write_durably(capture_shard(self._trainer), shard)
+        except OSError as error:  # raised on rank 0, once all have met: the others would wait for one that had gone
+            return shard.name, 0, str(error)
+        return shard.name, shard.stat().st_size, ""
 
     def _count(self, loader: Any) -> Any:
         training = _lightning.stage_is_training(self._trainer)
@@ -231,16 +264,20 @@ class ExactState:
 
 def why_not_exact(trainer: pl.Trainer) -> str | None:
     """Return why the state of a training cannot be saved exactly; None where it can."""
-    if isinstance(trainer.strategy, _EXACT_STRATEGIES):
-        return None
-    return f"the states of {type(trainer.strategy).__name__} are not saved exactly; use DDP"
+    if not isinstance(trainer.strategy, _EXACT_STRATEGIES):
+        return f"the states of {type(trainer.strategy).__name__} are not saved exactly; use DDP or FSDP"
+    return why_not_sharded(trainer) if is_sharded(trainer) else None
 
 
-def fingerprint(pl_module: pl.LightningModule) -> dict[str, Any]:
-    """Return what tells one model from another: names and shapes of parameters, and the hyperparameters."""
+def fingerprint(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return what tells one model from another: names and shapes of parameters, and the hyperparameters.
+
+    A rank that holds a part of the model has shapes that depend on the number of ranks; they are left out.
+    """
+    module, sharded = trainer.lightning_module, is_sharded(trainer)
     return {
-        "parameters": {name: list(parameter.shape) for name, parameter in pl_module.named_parameters()},
-        "hparams": {str(key): repr(value) for key, value in sorted(dict(pl_module.hparams).items())},
+        "parameters": {name: [] if sharded else list(one.shape) for name, one in module.named_parameters()},
+        "hparams": {str(key): repr(value) for key, value in sorted(dict(module.hparams).items())},
     }
 
 

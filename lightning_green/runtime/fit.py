@@ -16,7 +16,15 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_green.runtime import _lightning, loggers
-from lightning_green.runtime.checkpoints import final_path, load_checkpoint, load_latest, store_checkpoint, store_final
+from lightning_green.runtime.checkpoints import (
+    checkpoint_path,
+    final_path,
+    load_checkpoint,
+    load_latest,
+    next_number,
+    store_checkpoint,
+    store_final,
+)
 from lightning_green.runtime.exact import ExactState, Point, fingerprint, refuse_differences, why_not_exact
 from lightning_green.runtime.launchers import RunPausedExit, paused_exit_code, requeue
 from lightning_green.runtime.ranks import Command, Ranks
@@ -55,6 +63,7 @@ class Fit:
         self._fetch_from = 0.0
         self._undo_watch: Callable[[], None] | None = None
         self._ranks = Ranks()
+        self._path: Path | None = None
         self.why_not_exact: str | None = None
 
     # -- how it begins ------------------------------------------------------------------------------------------------
@@ -94,7 +103,8 @@ class Fit:
             finished = final_path(folder.path, self.number).exists()
             resuming = finished or bool(list((folder.path / "checkpoints").glob(f"fit{self.number}-*")))
         saves = saves and folder is not None
-        self._saves, resuming, self.already_finished = self._ranks.share((saves, resuming, finished))
+        shared = saves, resuming, finished, None if folder is None else folder.path
+        self._saves, resuming, self.already_finished, self._path = self._ranks.share(shared)
         self.exact = ExactState(self.trainer, self._boundary, self._end, self._ranks, self.allow_inexact)
         self.exact.attach(self._load, resuming)
         if resuming:
@@ -130,7 +140,7 @@ class Fit:
             return None
         stored, checkpoint, problems = found
         for problem in problems:
-            self.told.append(f"{problem}. The one before it is used: step {stored.global_step}.")
+            self.told.append(f"{problem.rstrip('.')}. The one before it is used: step {stored.global_step}.")
         self.restored = f"step {stored.global_step}"
         self.run.global_step = stored.global_step
         return str(stored.path), checkpoint
@@ -152,7 +162,7 @@ class Fit:
         """Compare the model as the script made it, once: the checkpoint of one that lost channels makes it smaller."""
         if not self._model_compared:
             self._model_compared = True
-            self._check_fingerprint(fingerprint(self.trainer.lightning_module))
+            self._check_fingerprint(fingerprint(self.trainer))
 
     def check_optimizers(self) -> None:
         """Compare the optimizers with those that the run was started with; they exist from ``on_fit_start`` on."""
@@ -230,7 +240,7 @@ class Fit:
                 self._ranks.look_again_after(int(value))
                 return
             if command == Command.SAVE:
-                self.exact.dump(point)
+                self.exact.dump(point, self._path_of(int(value)))
             elif command == Command.TICK:
                 self._agreed_signal()
             elif command == Command.HELD:
@@ -263,9 +273,10 @@ class Fit:
             return None
         # what is saved to leave belongs to the price of leaving and coming back; a periodic one, run-now has as well
         self.run.enter(phase="checkpoint" if reason == "periodic" else "restart")
-        self._ranks.tell(Command.SAVE)
-        checkpoint = self.exact.dump(point)
+        number = next_number(self.run.folder.path, self.number)
+        self._ranks.tell(Command.SAVE, number)
         try:
+            checkpoint = self.exact.dump(point, self._path_of(number))
             stored = store_checkpoint(self.run.folder.path, self.number, self.trainer.global_step, checkpoint)
         except OSError as error:
             log.warning("The training state could not be saved (%s). Training goes on; free space there.", error)
@@ -281,6 +292,11 @@ class Fit:
         )
         self.run.record("checkpoint", reason=reason, path=stored.path.name, position=position)
         return stored.path
+
+    def _path_of(self, number: int) -> Path:
+        """Return where the checkpoint of that number goes."""
+        assert self._path is not None
+        return checkpoint_path(self._path, self.number, self.trainer.global_step, number)
 
     def save_every(self, duration: timedelta | None) -> None:
         """Save periodically; of what several callbacks ask for, the shortest counts."""
@@ -328,10 +344,11 @@ class Fit:
         if not self.can_save() or self.already_finished:
             return
         assert self.exact is not None
-        state = self.exact.dump("epoch")
-        if self.run.folder is None:  # rank 0 writes
-            return
+        assert self._path is not None
         try:
+            state = self.exact.dump("epoch", final_path(self._path, self.number))
+            if self.run.folder is None:  # rank 0 writes
+                return
             store_final(self.run.folder.path, self.number, state)
         except OSError as error:
             log.warning("The final state could not be saved (%s).", error)
