@@ -223,10 +223,12 @@ def _alive(pid: int) -> bool:
 
 
 def _lines(path: Path) -> list[str]:
+    """Return the whole records; a kill cuts one off, and the next process writes behind what is left of it."""
     try:
-        return [line for line in path.read_text().split("\n")[:-1] if line.endswith("}")]
+        lines = path.read_text().split("\n")[:-1]
     except OSError:
         return []
+    return [line[line.rfind('{"kind"') :] for line in lines if line.endswith("}")]
 
 
 def outcome(folder: Path, ranks: int) -> list[object] | None:
@@ -272,7 +274,10 @@ def main() -> None:
         runs, exact = [], 0
         for number, ranks in enumerate(ranks_of):
             run = Killed(base / f"run{number}", 1000 * arguments.seed + number, arguments.most, ranks)
-            run.run()
+            try:
+                run.run()
+            except KeyboardInterrupt:  # the figures are of the runs before it
+                break
             same = outcome(run.folder, ranks) == references[ranks]
             exact += same
             runs.append(run)
