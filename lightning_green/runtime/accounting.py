@@ -177,6 +177,8 @@ class Totals:
         self._settle_until(float("inf"))
 
     def _settle_until(self, limit: float) -> None:
+        if limit == float("-inf"):  # on a node that prices nothing
+            return
         due = [one for one in self._unsettled if one[1] <= limit]
         if due:
             self._unsettled = [one for one in self._unsettled if one[1] > limit]

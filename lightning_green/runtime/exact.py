@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+)
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_green.runtime import _lightning
@@ -68,7 +74,7 @@ class ExactState:
         self._trainer = trainer
         self._ranks, self.allow_inexact = ranks or Ranks(), allow_inexact
         self._sharded = is_sharded(trainer)
-        self._buffers_before = digests(trainer.lightning_module, {})
+        self._buffers_before = {} if self._sharded else digests(trainer.lightning_module, {})
         self._on_boundary = on_boundary
         self._on_end = on_end
         self._pending: dict[str, Any] | None = None
@@ -171,10 +177,10 @@ class ExactState:
         }
         if self._ranks.size > 1:
             callbacks = checkpoint.get("callbacks", {})
-            reference = self._ranks.share(digests(module, callbacks) if self._ranks.leads else None)
-            drifted = differing(module, callbacks, reference)
-            if not self._sharded:  # whose shards hold every buffer
-                own["buffers"] |= drifted["buffers"]
+            compared = None if self._sharded else module  # a shard holds every buffer
+            reference = self._ranks.share(digests(compared, callbacks) if self._ranks.leads else None)
+            drifted = differing(compared, callbacks, reference)
+            own["buffers"] |= drifted["buffers"]
             own["callbacks"] = drifted["callbacks"]
         parts = self._ranks.gather((own, self._write_shard(path) if self._sharded and path is not None else None))
         checkpoint[STATE_KEY] = {"version": STATE_VERSION, "point": point, "ranks": [own for own, _ in parts]}
@@ -266,8 +272,9 @@ class ExactState:
 
 def why_not_exact(trainer: pl.Trainer) -> str | None:
     """Return why the state of a training cannot be saved exactly; None where it can."""
-    if not isinstance(trainer.strategy, _EXACT_STRATEGIES):
-        return f"the states of {type(trainer.strategy).__name__} are not saved exactly; use DDP or FSDP"
+    strategy = trainer.strategy
+    if not isinstance(strategy, _EXACT_STRATEGIES) or isinstance(strategy, DeepSpeedStrategy):  # which is a kind of DDP
+        return f"the states of {type(strategy).__name__} are not saved exactly; use DDP or FSDP"
     return why_not_sharded(trainer) if is_sharded(trainer) else None
 
 

@@ -18,6 +18,7 @@ from lightning_green.runtime import _lightning, loggers
 from lightning_green.runtime.checkpoints import (
     checkpoint_path,
     final_path,
+    list_checkpoints,
     load_checkpoint,
     load_latest,
     next_number,
@@ -111,7 +112,7 @@ class Fit:
         resuming = finished = False
         if folder is not None and saves and self.run.continuing:
             finished = final_path(folder.path, self.number).exists()
-            resuming = finished or bool(list((folder.path / "checkpoints").glob(f"fit{self.number}-*")))
+            resuming = finished or bool(list_checkpoints(folder.path, self.number))
         saves = saves and folder is not None
         shared = saves, resuming, finished, None if folder is None else folder.path
         self._saves, resuming, self.already_finished, self._path = self.ranks.share(shared)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,27 +43,25 @@ class OtherNodes:
         self._folder, self._attempt = folder, attempt
         self._read: dict[Path, int] = {path: path.stat().st_size for path in ledger_files(folder)}
         self._before: dict[int, tuple[float, float]] = {}
-        self._lock = threading.Lock()
         self.problem: str | None = None
         self.watts: dict[int, float] = {}
 
     def news(self) -> list[dict[str, Any]]:
-        """Return the complete lines that have come since the last call, of each node in order."""
+        """Return the complete lines that have come since the last call, of each node in order; one thread at a time."""
         found: list[dict[str, Any]] = []
-        with self._lock:
-            for path in ledger_files(self._folder):
-                try:
-                    with open(path, "rb") as file:  # anew: a network file system looks for what is new on opening
-                        file.seek(self._read.get(path, 0))
-                        data = file.read()
-                except OSError as error:  # it is tried again; what is there is not lost
-                    self.problem = f"The ledger {path} of another node cannot be read: {error.strerror}"
-                    continue
-                end = data.rfind(b"\n") + 1
-                self._read[path] = self._read.get(path, 0) + end
-                found += [one for one in parse_lines(data[:end]) if one.get("node_rank") and self._is_ours(one)]
-            for record in found:
-                self._note_power(record)
+        for path in ledger_files(self._folder):
+            try:
+                with open(path, "rb") as file:  # anew: a network file system looks for what is new on opening
+                    file.seek(self._read.get(path, 0))
+                    data = file.read()
+            except OSError as error:  # it is tried again; what is there is not lost
+                self.problem = f"The ledger {path} of another node cannot be read: {error.strerror}"
+                continue
+            end = data.rfind(b"\n") + 1
+            self._read[path] = self._read.get(path, 0) + end
+            found += [one for one in parse_lines(data[:end]) if one.get("node_rank") and self._is_ours(one)]
+        for record in found:
+            self._note_power(record)
         return found
 
     def _is_ours(self, record: dict[str, Any]) -> bool:

@@ -202,9 +202,8 @@ class Run:
     def read_other_nodes(self) -> None:
         """Add what the other nodes have written to the totals."""
         if self.other_nodes is not None:
-            news = self.other_nodes.news()
-            with self._lock:
-                for record in news:
+            with self._lock:  # also around the reading: what is read first has to be added first
+                for record in self.other_nodes.news():
                     self.totals.add(record)
 
     def _tell_news(self) -> None:

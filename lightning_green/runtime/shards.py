@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_map
+from torchmetrics import Metric
 
 
 def is_sharded(trainer: pl.Trainer) -> bool:
@@ -23,12 +24,20 @@ def is_sharded(trainer: pl.Trainer) -> bool:
 
 
 def why_not_sharded(trainer: pl.Trainer) -> str | None:
-    """Return which callback keeps a second model that the pieces leave out; None without one."""
+    """Return what keeps a state that the pieces leave out: a callback or a module; None without one."""
+    strategy = type(trainer.strategy).__name__
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, (WeightAveraging, StochasticWeightAveraging)):
             return (
-                f"the averaged model of {type(callback).__name__} is not saved exactly with "
-                f"{type(trainer.strategy).__name__}; use DDP, or leave the callback out"
+                f"the averaged model of {type(callback).__name__} is not saved exactly with {strategy}; use DDP, or "
+                "leave the callback out"
+            )
+    for module in trainer.lightning_module.modules():
+        more = type(module).get_extra_state is not torch.nn.Module.get_extra_state
+        if more or (isinstance(module, Metric) and any(module._persistent.values())):
+            return (
+                f"{type(module).__name__} keeps more in its `state_dict` than parameters and buffers, and that is not "
+                f"saved exactly with {strategy}; use DDP"
             )
     return None
 

@@ -83,11 +83,11 @@ class Supervisor:
                 signal.signal(number, handler)
 
     def _run(self) -> int:
-        self._wait_for_survivor()
-        state = last_state_event(read_ledger(self.folder.path))
-        if self._signal is None and state is not None and state["event"] == "finished":
-            self.say("That training has finished without its supervisor. To start anew, add --fresh.")
-            return FINISHED
+        if self._wait_for_survivor() and self._signal is None:
+            state = last_state_event(read_ledger(self.folder.path))
+            if state is not None and state["event"] == "finished":
+                self.say("That training has finished. To start anew, add --fresh.")
+                return FINISHED
         failures, best, last_trace = 0, self._most_steps(), ""
         while True:
             state = last_state_event(read_ledger(self.folder.path))
@@ -214,8 +214,8 @@ class Supervisor:
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(number)
 
-    def _wait_for_survivor(self) -> None:
-        """Wait for a training that outlived its supervisor."""
+    def _wait_for_survivor(self) -> bool:
+        """Wait for a training that outlived its supervisor; return whether there was one."""
         told = False
         while (self.folder.is_alive("run") or self._child_lives()) and self._signal is None:
             if not told:
@@ -223,6 +223,7 @@ class Supervisor:
                 told = True
             self.folder.beat()
             self._wake.wait(POLL_SECONDS)
+        return told
 
     def _child_lives(self) -> bool:
         with open(self.folder.path / CHILD_LOCK, "ab") as lock:
@@ -325,8 +326,8 @@ class Supervisor:
 def open_folder(path: Path, fresh: bool, say: Callable[[str], None] = print) -> RunFolder:
     """Return the run's folder, locked for this supervisor; one that is finished, or not wanted, is put aside first.
 
-    A run that finished after its supervisor was killed stays: whoever starts the same line again wants to go on with
-    it, not to train once more.
+    A run that finished after its supervisor was killed stays. Its fits are restored, not trained again, and the script
+    does what comes after them: nobody has seen it do that.
 
     Raises:
         OSError: If the folder cannot be made or written.
@@ -334,10 +335,10 @@ def open_folder(path: Path, fresh: bool, say: Callable[[str], None] = print) -> 
 
     """
     folder = RunFolder(path)
-    told = not folder.was_left("supervisor")
+    left = folder.was_left("supervisor")
     folder.lock("supervisor")
     state = last_state_event(read_ledger(path))
-    finished = state is not None and state["event"] == "finished" and told and not folder.is_alive("run")
+    finished = state is not None and state["event"] == "finished" and not left and not folder.is_alive("run")
     if state is not None and (fresh or finished):
         if fresh:
             folder.refuse_if_alive("run")

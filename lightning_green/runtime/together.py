@@ -73,28 +73,33 @@ def summarise_nodes(run: Run, ranks: Ranks) -> dict[str, Any]:
     """Return the totals of all nodes up to this moment; all processes call it together."""
     if run.node.count == 1:
         return run.summary()
+    bring_up_to_date(run, ranks)
     try:
-        bring_up_to_date(run, ranks)
         summary: dict[str, Any] = ranks.share(run.summary() if ranks.leads else None)
-    except RuntimeError as error:  # of gloo: a process is gone; the end of the training is not the place to fail
-        log.warning(
-            "A process of this training is gone, so the totals have what its node had written: %s",
-            (str(error).splitlines() or [""])[0],
-        )
+    except RuntimeError:  # of gloo, which :func:`bring_up_to_date` has told of
         return run.summary()
     return summary
 
 
 def bring_up_to_date(run: Run, ranks: Ranks) -> None:
-    """Have the ledger of every node hold its energy up to now; all processes call it together."""
+    """Have the ledger of every node hold its energy up to now; all processes call it together.
+
+    Where a process is gone this warns: the end of a training, or a planned exit, is not the place to fail.
+    """
     if run.node.count == 1:
         return
-    run.clock.go_to(ranks.share(run.clock.time()))
-    if not ranks.leads and run.ledger is not None and run.announced:
-        run.meter.sample()
-        run.record("sample")
-        run.ledger.sync()
-    ranks.gather(None)
+    try:
+        run.clock.go_to(ranks.share(run.clock.time()))
+        if not ranks.leads and run.ledger is not None and run.announced:
+            run.meter.sample()
+            run.record("sample")
+            run.ledger.sync()
+        ranks.gather(None)
+    except RuntimeError as error:
+        log.warning(
+            "A process of this training is gone, so the totals have what its node had written: %s",
+            (str(error).splitlines() or [""])[0],
+        )
 
 
 def in_common(run: Run, ranks: Ranks, names: list[str]) -> list[str]:
