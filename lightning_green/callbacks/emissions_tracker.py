@@ -82,9 +82,9 @@ class EmissionsTracker(GreenCallback):
     def summary(self) -> dict[str, Any]:
         """Return the totals over the whole run: energy by component, emissions, what run-now would have emitted.
 
-        After the training it is of all nodes and the same on every rank; before, rank 0 alone knows it. Keys are the
-        metrics' names; numbers that are not known are None, ``energy/quality`` tells measured from
-        modelled, and ``carbon/saving_pct`` may be negative.
+        Rank 0 knows it. With several nodes it is of all of them, and after the training every rank knows it. Keys are
+        the metrics' names; numbers that are not known are None, ``energy/quality`` tells measured from modelled, and
+        ``carbon/saving_pct`` may be negative.
 
         Raises:
             RuntimeError: If no ``fit`` has been started.

@@ -30,10 +30,8 @@ def has_hook(module: pl.LightningModule, name: str) -> bool:
     if name in module.__dict__ or getattr(type(module), name) is not getattr(pl.LightningModule, name):
         return True
     base = getattr(pl.Callback, name)
-    return any(
-        name in callback.__dict__ or getattr(type(callback), name) is not base
-        for callback in module.trainer.callbacks  # type: ignore[attr-defined]
-    )
+    hooks = [getattr(callback, name) for callback in module.trainer.callbacks]  # type: ignore[attr-defined]
+    return any(callable(hook) and getattr(hook, "__func__", hook) is not base for hook in hooks)  # None is no hook
 
 
 def somebody_looks_at_gradients(module: pl.LightningModule) -> bool:

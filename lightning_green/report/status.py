@@ -28,7 +28,7 @@ def status_text(folder: RunFolder) -> str:
     ]
     lines.append(f"Energy    {totals.kwh:.4f} kWh" + (f": {', '.join(parts)}" if parts else ""))
     if len(totals.joules_by_node) > 1:
-        nodes = [f"{kwh / JOULES_PER_KWH:.4f} kWh" for _, kwh in sorted(totals.joules_by_node.items())]
+        nodes = [f"{joules / JOULES_PER_KWH:.4f} kWh" for _, joules in sorted(totals.joules_by_node.items())]
         lines.append(f"Nodes     {len(nodes)}: {', '.join(nodes)}")
     for kind, grams in totals.gco2e.items():
         lines.append(f"Emitted   {grams:.1f} gCO2e ({kind})")

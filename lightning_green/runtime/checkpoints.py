@@ -6,6 +6,8 @@ import logging
 import os
 import pickle
 import re
+import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +54,20 @@ def next_number(folder: Path, fit: int) -> int:
 def shard_path(path: Path, rank: int) -> Path:
     """Return where one rank's part of a checkpoint is, if the model is spread over the ranks."""
     return path.with_name(f"{path.stem}.rank{rank}.shard")
+
+
+def is_there(shard: Path, size: int, seconds: float = 10.0) -> bool:
+    """Return whether another process's file is here and whole; a network file system may show it late."""
+    limit = time.monotonic() + seconds
+    while True:
+        try:
+            if shard.stat().st_size == size:
+                return True
+        except OSError:
+            pass
+        if time.monotonic() > limit:
+            return False
+        time.sleep(0.1)
 
 
 def final_path(folder: Path, fit: int) -> Path:
@@ -155,18 +171,28 @@ def _load(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_latest(folder: Path, fit: int) -> tuple[StoredCheckpoint, dict[str, Any], list[str]] | None:
+def load_latest(
+    folder: Path, fit: int, problems: Sequence[str] = (), but_not: Collection[Path] = ()
+) -> tuple[StoredCheckpoint, dict[str, Any], list[str]] | None:
     """Return the newest good checkpoint of a fit, its content, and what was wrong with newer ones; None without one.
+
+    Args:
+        folder: The run's folder.
+        fit: Number of the fit.
+        problems: What is known to be wrong with newer ones.
+        but_not: Those.
 
     Raises:
         RuntimeError: If there are checkpoints and not one of them can be read.
 
     """
-    problems: list[str] = []
+    problems = list(problems)
     for stored in reversed(list_checkpoints(folder, fit)):
+        if stored.path in but_not:
+            continue
         try:
             return stored, load_checkpoint(stored.path), problems
-        except RuntimeError as error:  # noqa: PERF203 - there are two of them at most
+        except RuntimeError as error:
             problems.append(str(error))
             log.warning("%s. Trying the one before it.", error)
     if problems:

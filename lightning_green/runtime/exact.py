@@ -18,7 +18,7 @@ from lightning.pytorch.strategies import (
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_green.runtime import _lightning
-from lightning_green.runtime.checkpoints import SHARDS_KEY, load_shard, shard_path, write_durably
+from lightning_green.runtime.checkpoints import SHARDS_KEY, is_there, load_shard, shard_path, write_durably
 from lightning_green.runtime.loaders import CountingLoader, count_batches, wrap_loaders
 from lightning_green.runtime.logged import capture_logged, restore_logged
 from lightning_green.runtime.module_state import (
@@ -99,8 +99,8 @@ class ExactState:
             loaded = load()
             if loaded is not None:
                 self._pending = self._own_part(loaded[1])
-                if self._sharded:
-                    restore_shard(trainer, load_shard(Path(loaded[0]), self._ranks.rank))
+                if self._sharded and self._pending is not None:
+                    restore_shard(trainer, self._pending.pop("shard"))
                 self._validation_created = list((self._pending or {}).get("validation_created", ()))
             return loaded
 
@@ -111,6 +111,17 @@ class ExactState:
             wrap_loaders(trainer.strategy, lambda loader: self._count(loader)),
             _lightning.wrap_loops(trainer, self._before_epoch, self._before_batches, self._after_batch, self._on_end),
         ]
+
+    def load_shard(self, path: Path, checkpoint: dict[str, Any]) -> str | None:
+        """Add this rank's part of a checkpoint to it; return what is wrong with that part, or None."""
+        ranks = checkpoint.get(STATE_KEY, {}).get("ranks", [])
+        if not self._sharded or self._ranks.rank >= len(ranks):
+            return None
+        try:
+            ranks[self._ranks.rank]["shard"] = load_shard(path, self._ranks.rank)
+        except RuntimeError as error:
+            return str(error)
+        return None
 
     def _own_part(self, checkpoint: dict[str, Any]) -> dict[str, Any] | None:
         """Return what a checkpoint holds for this rank, and put its own callbacks' states into it."""
@@ -185,9 +196,11 @@ class ExactState:
         parts = self._ranks.gather((own, self._write_shard(path) if self._sharded and path is not None else None))
         checkpoint[STATE_KEY] = {"version": STATE_VERSION, "point": point, "ranks": [own for own, _ in parts]}
         shards = [shard for _, shard in parts if shard is not None]
-        for _, _, failure in shards:
+        for name, size, failure in shards:
             if failure:
                 raise OSError(failure)
+            if path is not None and not is_there(path.with_name(name), size):
+                raise OSError(f"{name}, which another process wrote, is not in {path.parent} here")
         if shards:
             checkpoint[SHARDS_KEY] = {name: size for name, size, _ in shards}
         return checkpoint

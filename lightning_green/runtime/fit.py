@@ -14,17 +14,7 @@ from typing import Any, NoReturn
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lightning_green.runtime import _lightning, loggers
-from lightning_green.runtime.checkpoints import (
-    checkpoint_path,
-    final_path,
-    list_checkpoints,
-    load_checkpoint,
-    load_latest,
-    next_number,
-    store_checkpoint,
-    store_final,
-)
+from lightning_green.runtime import _lightning, checkpoints, loggers
 from lightning_green.runtime.exact import ExactState, Point, check_fingerprint, fingerprint, why_not_exact
 from lightning_green.runtime.follower import Follower
 from lightning_green.runtime.launchers import RunPausedExit, paused_exit_code, requeue
@@ -93,8 +83,7 @@ class Fit:
             saves: Whether files may be written.
 
         """
-        gpus = _lightning.gpus_of_job(self.trainer)
-        if gpus is not None:
+        if (gpus := _lightning.gpus_of_job(self.trainer)) is not None:
             self.run.meter.bind_gpus(gpus)
         self.ranks, self._not_counted = meet_nodes(self.run, self.trainer)
         self.run.start()
@@ -111,10 +100,9 @@ class Fit:
         folder = self.run.folder
         resuming = finished = False
         if folder is not None and saves and self.run.continuing:
-            finished = final_path(folder.path, self.number).exists()
-            resuming = finished or bool(list_checkpoints(folder.path, self.number))
-        saves = saves and folder is not None
-        shared = saves, resuming, finished, None if folder is None else folder.path
+            finished = checkpoints.final_path(folder.path, self.number).exists()
+            resuming = finished or bool(checkpoints.list_checkpoints(folder.path, self.number))
+        shared = saves and folder is not None, resuming, finished, None if folder is None else folder.path
         self._saves, resuming, self.already_finished, self._path = self.ranks.share(shared)
         self.exact = ExactState(self.trainer, self._boundary, self._end, self.ranks, self.allow_inexact)
         self.exact.attach(self._load, resuming)
@@ -130,27 +118,36 @@ class Fit:
         self.run.data_wait_seconds += self.run.clock.monotonic() - self._fetch_from
 
     def _load(self) -> tuple[str, dict[str, Any]] | None:
-        """Return what to go on from: rank 0 chooses, and each rank reads it."""
-        if not self.ranks.leads:
-            path = self.ranks.share()
-            return None if path is None else (path, load_checkpoint(Path(path)))
-        found = self._choose()
-        self.ranks.share(None if found is None else found[0])
-        return found
+        """Return what to go on from: rank 0 chooses, each rank reads it, and all can, or it is an older one."""
+        assert self.exact is not None
+        problems, damaged = list[str](), list[Path]()
+        while True:
+            found = self._choose(problems, damaged) if self.ranks.leads else None
+            path = self.ranks.share(None if found is None else found[0])
+            if path is None:
+                return None
+            checkpoint = checkpoints.load_checkpoint(Path(path)) if found is None else found[1]
+            wrong = self.ranks.share(self.ranks.gather(self.exact.load_shard(Path(path), checkpoint)))
+            if not any(wrong):
+                return path, checkpoint
+            problems += filter(None, wrong)
+            damaged.append(Path(path))
 
-    def _choose(self) -> tuple[str, dict[str, Any]] | None:
+    def _choose(self, problems: list[str], damaged: list[Path]) -> tuple[str, dict[str, Any]] | None:
         folder = self.run.folder
         assert folder is not None
         self._compare_model()
         if self.already_finished:
-            path = final_path(folder.path, self.number)
+            path = checkpoints.final_path(folder.path, self.number)
+            if path in damaged:
+                raise RuntimeError(problems[-1])
             self.restored = "its final state"
-            return str(path), load_checkpoint(path)
-        found = load_latest(folder.path, self.number)
+            return str(path), checkpoints.load_checkpoint(path)
+        found = checkpoints.load_latest(folder.path, self.number, problems, damaged)
         if found is None:
             return None
-        stored, checkpoint, problems = found
-        for problem in problems:
+        stored, checkpoint, found_problems = found
+        for problem in found_problems:
             self.told.append(f"{problem.rstrip('.')}. The one before it is used: step {stored.global_step}.")
         self.restored = f"step {stored.global_step}"
         self.run.global_step = stored.global_step
@@ -275,13 +272,17 @@ class Fit:
             return None
         # what is saved to leave belongs to the price of leaving and coming back; a periodic one, run-now has as well
         self.run.enter(phase="checkpoint" if reason == "periodic" else "restart")
-        number = next_number(self.run.folder.path, self.number)
+        number = checkpoints.next_number(self.run.folder.path, self.number)
         self.ranks.tell(Command.SAVE, number, float(reason == "periodic"))
         try:
             checkpoint = self.exact.dump(point, self._path_of(number))
-            stored = store_checkpoint(self.run.folder.path, self.number, self.trainer.global_step, checkpoint)
+            stored = checkpoints.store_checkpoint(
+                self.run.folder.path, self.number, self.trainer.global_step, checkpoint
+            )
         except OSError as error:
-            log.warning("The training state could not be saved (%s). Training goes on; free space there.", error)
+            log.warning(
+                "The training state could not be saved (%s). Training goes on; mend that, or free space there.", error
+            )
             self.run.enter(phase="training")
             self.run.record("checkpoint_failed", reason=str(error))
             return None
@@ -298,7 +299,7 @@ class Fit:
     def _path_of(self, number: int) -> Path:
         """Return where the checkpoint of that number goes."""
         assert self._path is not None
-        return checkpoint_path(self._path, self.number, self.trainer.global_step, number)
+        return checkpoints.checkpoint_path(self._path, self.number, self.trainer.global_step, number)
 
     def save_every(self, duration: timedelta | None) -> None:
         """Save periodically; of what several callbacks ask for, the shortest counts."""
@@ -344,15 +345,14 @@ class Fit:
     def _end(self) -> None:
         """Keep the final state, after every ``on_train_end``."""
         self._signals.give_back()
-        if not self.can_save() or self.already_finished:
+        if not self.can_save() or self.already_finished or self._path is None:
             return
         assert self.exact is not None
-        assert self._path is not None
         try:
-            state = self.exact.dump("epoch", final_path(self._path, self.number))
+            state = self.exact.dump("epoch", checkpoints.final_path(self._path, self.number))
             if self.run.folder is None:  # rank 0 writes
                 return
-            store_final(self.run.folder.path, self.number, state)
+            checkpoints.store_final(self.run.folder.path, self.number, state)
         except OSError as error:
             log.warning("The final state could not be saved (%s).", error)
             self.run.record("checkpoint_failed", reason=str(error))

@@ -139,13 +139,13 @@ class Run:
         """Content of ``run.json``; a dict in memory where there is no folder."""
         return {} if self.folder is None else self.folder.record
 
-    def join(self, folder: Path, attempt: int, continuing: bool) -> None:
+    def join(self, folder: Path, attempt: int) -> None:
         """Open this node's ledger in the folder that rank 0 has opened; not on rank 0, and once a start of the run."""
         if self.ledger is not None and (self.ledger.path.parent, self.attempt) == (folder, attempt):
             return
         if self.ledger is not None:
             self.ledger.close()
-        self.attempt, self.continuing = attempt, continuing
+        self.attempt = attempt
         self.phase = "restart" if attempt > 1 else "startup"
         self.ledger = Ledger(folder, self.clock, attempt, self.node.name)
 

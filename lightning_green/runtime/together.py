@@ -27,7 +27,6 @@ class Invitation(NamedTuple):
     path: str
     run_id: str
     attempt: int
-    continuing: bool
 
 
 def meet_nodes(run: Run, trainer: pl.Trainer) -> tuple[Ranks, list[str]]:
@@ -52,7 +51,7 @@ def introduce(run: Run, ranks: Ranks) -> list[str]:
     """
     invitation = None
     if ranks.leads and run.folder is not None:
-        invitation = Invitation(str(run.folder.path), run.folder.record["run_id"], run.attempt, run.continuing)
+        invitation = Invitation(str(run.folder.path), run.folder.record["run_id"], run.attempt)
     now, invitation = ranks.share((run.clock.time(), invitation))
     problem = None
     if not ranks.leads and run.node.process == 0:
@@ -119,7 +118,7 @@ def _join(run: Run, invitation: Invitation) -> str | None:
             return f"{_who(run)} does not see the run folder {path} of rank 0"
         time.sleep(0.2)
     try:
-        run.join(path, invitation.attempt, invitation.continuing)
+        run.join(path, invitation.attempt)
     except OSError as error:
         return f"{_who(run)} cannot write its ledger in {path} ({error.strerror})"
     return None

@@ -163,7 +163,7 @@ class SchedulerThrottle:
         # the first process of each node sets its devices on rank 0's word, for which all of them wait, so all change at
         # the same batch; in every step they wait for each other, so its time is that of the slowest
         self._used = run.node.process == 0 and self._why_not() is None
-        if self._used:
+        if self._used and (run.ledger is not None or run.node.count == 1):  # else nothing could restore it after a kill
             folder = None if run.ledger is None else run.ledger.path.parent
             node = "" if run.node.count == 1 else str(run.node.rank)
             on_gpu = trainer.strategy.root_device.type == "cuda"

@@ -6,9 +6,11 @@ import torch
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.plugins.precision import MixedPrecision
 
-from lightning_green import GreenMixedPrecision
+from lightning_green import EmissionsTracker, GreenMixedPrecision
+from lightning_green.precision._lightning import somebody_looks_at_gradients
 from lightning_green.precision.choice import NAMES
-from tests.precision.precision_kit import Lit, fit
+from lightning_green.runtime.current import close_current_run
+from tests.precision.precision_kit import Lit, distance, fit
 
 HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
@@ -78,3 +80,17 @@ def test_a_hook_that_comes_in_the_middle_is_called():
     fit(GreenMixedPrecision("fp16"), module, limit_train_batches=4, gradient_clip_val=0.05)
     assert len(module.norms.calls) == 2
     assert all(norm < 100 for _, norm in module.norms.calls)  # unscaled
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_callback_of_ours_changes_no_bit(precision, tmp_path):
+    ends = []
+    for callbacks in ([], [EmissionsTracker(meter=10.0)]):
+        plugin = GreenMixedPrecision(precision)
+        module, _ = fit(
+            plugin, Lit("adamw-fused"), gradient_clip_val=0.05, callbacks=callbacks, default_root_dir=tmp_path
+        )
+        ends.append(module)
+        assert not somebody_looks_at_gradients(module)
+    close_current_run()
+    assert distance(*ends) == 0.0

@@ -49,10 +49,24 @@ def test_after_a_kill_the_last_whole_checkpoint_is_used(never_stopped, tmp_path)
     older, newer = list_checkpoints(tmp_path / "run", 0)
     shards = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("*.shard"))
     assert shards == [f"{one.path.stem}.rank{rank}.shard" for one in (older, newer) for rank in (0, 1)]
-    newer.path.with_name(shards[3]).write_bytes(b"cut off")
+    damaged = newer.path.with_name(shards[3])
+    content = damaged.read_bytes()  # of the same size, so rank 1 alone can tell
+    damaged.write_bytes(b"harm" + content[4:])
     code, output = start(tmp_path, strategy=strategy)
     assert code == 0, output
-    assert f"{shards[3]} is missing or has another size. The one before it is used: step {older.global_step}." in output
+    assert f"The checkpoint {damaged} is damaged" in output
+    assert f"The one before it is used: step {older.global_step}." in output
+    assert ended(tmp_path) == expected
+
+
+def test_a_kill_in_the_first_checkpoint_is_as_if_there_were_none(never_stopped, tmp_path):
+    strategy, expected = never_stopped
+    assert start(tmp_path, stop="SIGKILL@4:0", strategy=strategy, EVERY="3m")[0] != 0
+    for stored in list_checkpoints(tmp_path / "run", 0):
+        stored.path.unlink()
+    assert list((tmp_path / "run" / "checkpoints").glob("*.shard"))
+    code, output = start(tmp_path, strategy=strategy)
+    assert code == 0, output
     assert ended(tmp_path) == expected
 
 

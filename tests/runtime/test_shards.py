@@ -2,8 +2,11 @@
 
 import lightning.pytorch as pl
 import pytest
+import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from torchmetrics import MeanMetric
 
 from lightning_green.runtime.exact import why_not_exact
 from lightning_green.runtime.shards import is_sharded
@@ -13,8 +16,10 @@ class OnCPU(FSDPStrategy):
     """FSDP that Lightning does not refuse on a CPU."""
 
 
-def trainer(strategy, *callbacks):
-    return pl.Trainer(accelerator="cpu", devices=2, strategy=strategy, logger=False, callbacks=list(callbacks))
+def trainer(strategy, *callbacks, model=None):
+    made = pl.Trainer(accelerator="cpu", devices=2, strategy=strategy, logger=False, callbacks=list(callbacks))
+    made.strategy.connect(model or BoringModel())
+    return made
 
 
 @pytest.mark.parametrize("strategy", [OnCPU, ModelParallelStrategy])
@@ -32,3 +37,25 @@ def test_an_averaged_model_in_pieces_is_not(average):
         f"the averaged model of {type(average).__name__} is not saved exactly with OnCPU; use DDP, or leave the "
         "callback out"
     )
+
+
+class Extra(torch.nn.Linear):
+    def get_extra_state(self):
+        return {"scale": 1}
+
+
+@pytest.mark.parametrize("part", [Extra(2, 2), MeanMetric()])
+def test_what_a_module_keeps_beside_its_tensors_is_not(part):
+    model = BoringModel()
+    model.part = part
+    if isinstance(part, MeanMetric):
+        assert why_not_exact(trainer(OnCPU(), model=model)) is None
+        part.persistent(True)
+    assert why_not_exact(trainer("ddp", model=model)) is None
+    assert f"{type(part).__name__} keeps more in its `state_dict`" in why_not_exact(trainer(OnCPU(), model=model))
+
+
+def test_deepspeed_is_no_ddp(monkeypatch):
+    made = trainer("ddp")
+    monkeypatch.setattr(made.strategy, "__class__", DeepSpeedStrategy)
+    assert why_not_exact(made) == "the states of DeepSpeedStrategy are not saved exactly; use DDP or FSDP"
