@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import re
+import struct
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -18,6 +19,11 @@ log = logging.getLogger(__name__)
 SHARDS_KEY = "lightning_green_shards"
 """Where a checkpoint keeps the names of the files that belong to it, and their sizes in bytes."""
 
+# What torch's reader and unpickler raise over bytes that they do not expect.
+_DAMAGED = (
+    RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError, struct.error, LookupError, AttributeError,
+    TypeError, AssertionError, OverflowError,
+)  # fmt: skip
 _NAME = re.compile(r"fit(\d+)-step(\d+)-(\d+)\.ckpt")
 
 
@@ -161,8 +167,11 @@ def load_shard(path: Path, rank: int) -> dict[str, Any]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
+        with open(path, "rb") as file:
+            if file.read(4) != b"PK\x03\x04":  # torch would take it for a format of before 2020
+                raise ValueError("it does not begin as a file of torch.save")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+    except _DAMAGED as error:
         raise RuntimeError(
             f"The checkpoint {path} is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}"
         ) from error
