@@ -2,23 +2,25 @@
 
     python benchmarks/chaos.py --kills 12 --seed 0 --json
 
-Each of N runs is a small training under the real supervisor (``lightning-green run``), in real processes. A killer
-waits a random time after each start and then picks a method:
+Each of N runs is a small training under the real supervisor (``lightning-green run``), in real processes; every fourth
+has two ranks (``ddp`` over gloo). A killer waits a random time after each start and then picks a method. Where there
+are two ranks, one of them is drawn:
 
-    sigterm, sigint           to the training process; the supervisor starts it again
-    sigkill                   the training process
+    sigterm, sigint           to the process of one rank; the supervisor starts the training again
+    sigkill                   the process of one rank
+    all ranks                 SIGKILL of every rank at once
     supervisor                SIGKILL of the supervisor; the same command line is started again
-    everything                SIGKILL of both, then the same command line
-    exception                 the training's own code raises
+    everything                SIGKILL of all of them, then the same command line
+    exception                 the training's own code raises, on one rank
     kill while writing        SIGKILL at the moment at which the temporary file of a checkpoint appears
     full disk while writing   a limit on the size of files strikes in the middle of a checkpoint (EFBIG)
 
 Figures:
 
-    runs             runs that were started; each was killed one to `--most` times
+    runs             runs that were started; each was killed one to `--most` times (`runs_of_two_ranks` of them had two)
     kills            kills that hit, by method in `kills_by_method`
     exact            runs that ended with the SHA-256 of weights, optimizer, random states, losses and sample order of
-                     the run that nobody touched
+                     the run that nobody touched, on every rank
     lost_steps_max   the most optimizer steps that one kill cost (a checkpoint is written every 4 steps of a simulated
                      clock; a stop that can be caught costs none)
     corrupt          checkpoints in the run folders that could not be read, at any start or at the end
@@ -46,20 +48,24 @@ METHODS = (
     "sigterm", "sigint", "sigkill", "supervisor", "everything", "exception", "kill while writing",
     "full disk while writing",
 )  # fmt: skip
+RANKS_EVERY = 4  # one run in four has two ranks
 CASE = {"samples": 320, "epochs": 2, "save_every": "4m"}
 STEP_SECONDS = 0.02
 
 
-def child(folder: Path) -> None:
+def child(folder: Path, ranks: int) -> None:
     """Train, slowly enough to be hit, and do to ourselves what only the process itself can do."""
     import lightning.pytorch as pl
 
     from tests.resume import kit
 
     class Slow(pl.Callback):
+        def on_train_start(self, trainer, pl_module):
+            (folder / f"pid{trainer.global_rank}").write_text(str(os.getpid()))
+
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             time.sleep(STEP_SECONDS)
-            order = folder / "order"
+            order = folder / f"order{trainer.global_rank}"
             if not order.exists():
                 return
             what = order.read_text()
@@ -79,21 +85,23 @@ def child(folder: Path) -> None:
                 raise RuntimeError("the disk is full")
 
     kit.Stop = lambda where: Slow()
-    kit.train(folder, kit.Case(**CASE))
+    trainer = {"devices": ranks, "strategy": "ddp"} if ranks > 1 else {}
+    kit.train(folder, kit.Case(**CASE, trainer=trainer))
 
 
 class Killed:
     """One run that is killed again and again."""
 
-    def __init__(self, folder: Path, seed: int, most: int) -> None:
-        self.folder, self.draw = folder, random.Random(seed)
+    def __init__(self, folder: Path, seed: int, most: int, ranks: int = 1) -> None:
+        self.folder, self.draw, self.ranks = folder, random.Random(seed), ranks
+        self.batches = CASE["samples"] // 4 // ranks  # of one epoch, on each rank
         self.left, self.kills, self.lost, self.corrupt = self.draw.randint(1, most), Counter(), 0, 0
         folder.mkdir()
 
     def start(self) -> subprocess.Popen:
         """Start the supervisor, as a user would."""
         command = [sys.executable, "-m", "lightning_green", "run", "--run-dir", str(self.folder / "run"), "--"]
-        command += [sys.executable, __file__, "--child", str(self.folder)]
+        command += [sys.executable, __file__, "--child", str(self.folder), "--ranks", str(self.ranks)]
         environment = {
             **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
             "LIGHTNING_GREEN_CLOCK": "simulated:start=2024-05-02T16:00:00+00:00,batch=60,checkpoint=0,restart=0",
@@ -112,14 +120,16 @@ class Killed:
         """Return the batch that the training was at last."""
         lines = [json.loads(line) for line in _lines(self.folder / "record.jsonl")]
         at = [line["at"] for line in lines if line["kind"] == "train"]
-        return at[-1][0] * (CASE["samples"] // 4) + at[-1][1] + 1 if at else 0
+        return at[-1][0] * self.batches + at[-1][1] + 1 if at else 0
 
-    def pid(self) -> int | None:
-        """Return the process that trains, or None between two."""
+    def pids(self) -> list[int]:
+        """Return the processes that train, one a rank; none between two starts."""
         try:
-            return int(json.loads((self.folder / "run" / "run.heartbeat").read_text())["pid"])
+            alive = int(json.loads((self.folder / "run" / "run.heartbeat").read_text())["pid"])
+            pids = [int((self.folder / f"pid{rank}").read_text()) for rank in range(self.ranks)]
         except (OSError, ValueError, KeyError):
-            return None
+            return []
+        return pids if pids[0] == alive else []
 
     def run(self, limit: float = 300.0) -> None:
         """Start, kill, and start again until the training is done."""
@@ -135,11 +145,11 @@ class Killed:
             while supervisor.poll() is None and self.steps() == before and time.monotonic() - began < limit:
                 time.sleep(0.01)  # until the training trains
             time.sleep(self.draw.random() * STEP_SECONDS * 100)
-            pid = self.pid()
-            if supervisor.poll() is not None or pid is None or self.steps() == before:
+            pids = self.pids()
+            if supervisor.poll() is not None or not pids or self.steps() == before:
                 continue
-            method = self.draw.choice(METHODS)
-            if not self.hit(method, pid, supervisor):
+            method = self.draw.choice(METHODS if self.ranks == 1 else (*METHODS, "all ranks"))
+            if not self.hit(method, pids, supervisor):
                 continue
             self.kills[method] += 1
             self.left -= 1
@@ -147,48 +157,49 @@ class Killed:
             self.check()
             if method in ("supervisor", "everything"):
                 supervisor.wait()
-                supervisor = self.start()
+                supervisor = self.start()  # which ends at once where the training has finished meanwhile
             rows = len(_lines(self.folder / "record.jsonl"))
             while supervisor.poll() is None and time.monotonic() - began < limit:
                 lines = [json.loads(line) for line in _lines(self.folder / "record.jsonl")[rows:]]
                 again = [line["at"] for line in lines if line["kind"] == "train"]
                 if again:
-                    self.lost = max(self.lost, at - (again[0][0] * (CASE["samples"] // 4) + again[0][1]))
+                    self.lost = max(self.lost, at - (again[0][0] * self.batches + again[0][1]))
                     break
                 time.sleep(0.02)
         self.check()
 
-    def hit(self, method: str, pid: int, supervisor: subprocess.Popen) -> bool:
+    def hit(self, method: str, pids: list[int], supervisor: subprocess.Popen) -> bool:
         """Do it; return whether the training was still there."""
-        try:
-            if method in ("exception", "full disk while writing"):
-                (self.folder / "order").write_text(method)
-                return self.gone(pid)
-            if method == "supervisor":
-                supervisor.kill()
-                return True
-            if method == "everything":
-                supervisor.kill()
-            if method == "kill while writing":
-                folder, until = self.folder / "run" / "checkpoints", time.monotonic() + 2.0
-                while not any(folder.glob(".*.tmp")):
-                    if time.monotonic() > until or supervisor.poll() is not None:
-                        return False
-            number = {"sigterm": signal.SIGTERM, "sigint": signal.SIGINT}.get(method, signal.SIGKILL)
-            os.kill(pid, number)
-            return self.gone(pid)
-        except ProcessLookupError:
-            return method == "everything"
-
-    def gone(self, pid: int) -> bool:
-        """Wait for a process to end; return whether it did."""
-        until = time.monotonic() + 20.0
-        while time.monotonic() < until:
+        rank = self.draw.randrange(self.ranks)
+        if method in ("exception", "full disk while writing"):
+            rank = 0 if method != "exception" else rank  # rank 0 writes the checkpoints
+            (self.folder / f"order{rank}").write_text(method)
+            return self.gone(pids)
+        if method == "supervisor":
+            supervisor.kill()
+            return True
+        if method == "everything":
+            supervisor.kill()
+        if method == "kill while writing":
+            folder, until = self.folder / "run" / "checkpoints", time.monotonic() + 2.0
+            while not any(folder.glob(".*.tmp")):
+                if time.monotonic() > until or supervisor.poll() is not None:
+                    return False
+        number = {"sigterm": signal.SIGTERM, "sigint": signal.SIGINT}.get(method, signal.SIGKILL)
+        hit = 0
+        for pid in pids if method in ("everything", "all ranks") else [pids[rank]]:
             try:
-                os.kill(pid, 0)
-                if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                    return True
-            except OSError:
+                os.kill(pid, number)
+                hit += 1
+            except ProcessLookupError:  # noqa: PERF203 - two processes
+                pass
+        return method == "everything" or (hit > 0 and self.gone(pids))
+
+    def gone(self, pids: list[int]) -> bool:
+        """Wait for processes to end; return whether they did: the loss of one rank ends the others."""
+        until = time.monotonic() + 60.0
+        while time.monotonic() < until:
+            if not any(map(_alive, pids)):
                 return True
             time.sleep(0.01)
         return False
@@ -204,22 +215,34 @@ class Killed:
                 self.corrupt += path.exists()  # an older one may be removed while it is read
 
 
-def _lines(path: Path) -> list[str]:
+def _alive(pid: int) -> bool:
     try:
-        return [line for line in path.read_text().split("\n")[:-1] if line.endswith("}")]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the whole records; a kill cuts one off, and the next process writes behind what is left of it."""
+    try:
+        lines = path.read_text().split("\n")[:-1]
     except OSError:
         return []
+    return [line[line.rfind('{"kind"') :] for line in lines if line.endswith("}")]
 
 
-def outcome(folder: Path) -> dict[str, object] | None:
-    """Return the digests, the losses and the order of the samples; the last record of each batch counts."""
-    if not (folder / "digest0.json").exists():
-        return None
-    records = {}
-    for line in map(json.loads, _lines(folder / "record.jsonl")):
-        if line["kind"] in ("train", "validation"):
-            records[line["kind"], tuple(line["at"])] = (line["indices"], line["loss"])
-    return {"digests": json.loads((folder / "digest0.json").read_text()), "records": records}
+def outcome(folder: Path, ranks: int) -> list[object] | None:
+    """Return each rank's digests, losses and order of samples; the last record of each batch counts."""
+    found: list[object] = []
+    for rank in range(ranks):
+        if not (folder / f"digest{rank}.json").exists():
+            return None
+        records = {}
+        for line in map(json.loads, _lines(folder / f"record{rank or ''}.jsonl")):
+            if line["kind"] in ("train", "validation"):
+                records[line["kind"], tuple(line["at"])] = (line["indices"], line["loss"])
+        found.append((json.loads((folder / f"digest{rank}.json").read_text()), records))
+    return found
 
 
 def main() -> None:
@@ -231,33 +254,42 @@ def main() -> None:
     parser.add_argument("--data", help="not needed")
     parser.add_argument("--keep", type=Path, help="keep the folders of the runs here")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--ranks", type=int, default=1, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        child(arguments.child)
+        child(arguments.child, arguments.ranks)
         return
     with tempfile.TemporaryDirectory() as temporary:
         base = arguments.keep or Path(temporary)
         base.mkdir(parents=True, exist_ok=True)
-        whole = Killed(base / "whole", 0, 1)
-        whole.left = 0
-        whole.run()
-        reference = outcome(whole.folder)
-        if reference is None:
-            sys.exit(f"The run that nobody touches did not end: see {whole.folder / 'told.txt'} (with --keep DIR)")
+        ranks_of = [2 if number % RANKS_EVERY == RANKS_EVERY - 1 else 1 for number in range(arguments.kills)]
+        references = {}
+        for ranks in sorted(set(ranks_of)):
+            whole = Killed(base / f"whole{ranks}", 0, 1, ranks)
+            whole.left = 0
+            whole.run()
+            references[ranks] = outcome(whole.folder, ranks)
+            if references[ranks] is None:
+                sys.exit(f"The run that nobody touches did not end: see {whole.folder / 'told.txt'} (with --keep DIR)")
         runs, exact = [], 0
-        for number in range(arguments.kills):
-            run = Killed(base / f"run{number}", 1000 * arguments.seed + number, arguments.most)
-            run.run()
-            same = outcome(run.folder) == reference
+        for number, ranks in enumerate(ranks_of):
+            run = Killed(base / f"run{number}", 1000 * arguments.seed + number, arguments.most, ranks)
+            try:
+                run.run()
+            except KeyboardInterrupt:  # the figures are of the runs before it
+                break
+            same = outcome(run.folder, ranks) == references[ranks]
             exact += same
             runs.append(run)
             print(
-                f"run {number}: {dict(run.kills)}, {run.lost} steps lost, {'exact' if same else 'NOT EXACT'}",
+                f"run {number}, {ranks} rank(s): {dict(run.kills)}, {run.lost} steps lost, "
+                f"{'exact' if same else 'NOT EXACT'}",
                 file=sys.stderr,
             )
     kills = sum((run.kills for run in runs), Counter())
     figures = {
         "runs": len(runs),
+        "runs_of_two_ranks": sum(run.ranks > 1 for run in runs),
         "kills": sum(kills.values()),
         "exact": exact,
         "lost_steps_max": max((run.lost for run in runs), default=0),

@@ -90,8 +90,10 @@ class GreenCallback(pl.Callback):
         else:
             went_on = f"continued from {self._fit.restored}" if self._fit.restored else "from the beginning"
             folder = f"{self._fit.run.folder.path}, attempt {run.attempt}, {went_on}"
+        others = run.node.count - 1
+        summed = f"; and those of {others} other {'node' if others == 1 else 'nodes'}" if others else ""
         return {
-            "Meter": run.meter.describe(),
+            "Meter": run.meter.describe() + summed,
             "Grid": grid if run.grid is None else run.grid.describe(),
             "Folder": folder,
         }

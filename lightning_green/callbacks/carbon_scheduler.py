@@ -23,6 +23,7 @@ from lightning_green.runtime.clock import Clock
 from lightning_green.runtime.exact import Point
 from lightning_green.runtime.launchers import who_restarts
 from lightning_green.runtime.random_states import synchronize_cuda
+from lightning_green.runtime.ranks import Command
 from lightning_green.runtime.run import RunOptions
 from lightning_green.throttle.request import FULL, ThrottleLike
 from lightning_green.throttle.scheduler import SchedulerThrottle, throttle_control
@@ -60,7 +61,8 @@ class CarbonScheduler(GreenCallback):
             :class:`~lightning_green.throttle.actuator.Actuator` or several, measured in the first steps; a level that
             you know, such as ``"0.78:0.90"`` (power:speed), or a list of them; None for never. See
             ``docs/throttling.md``.
-        max_slowdown: How many times longer a step may take at a level that was measured.
+        max_slowdown: How many times longer a step may take at a level that was measured; 1.15 by default, which lets in
+            the 90 % of full speed that 78 % of full power is worth on a typical card, as far as it can be measured.
         delay_price: What an hour more until the end is worth, in gCO2e per hour. With it the throttle follows the
             intensity, and a training without a deadline waits for as long as that pays.
         meter: See :class:`~lightning_green.callbacks.EmissionsTracker`.
@@ -92,7 +94,7 @@ class CarbonScheduler(GreenCallback):
         every_n_steps: int = 1,
         checkpoint_every: str | timedelta | None = "30m",
         throttle: ThrottleLike = None,
-        max_slowdown: float = 1.1,
+        max_slowdown: float = 1.15,
         delay_price: float = 0.0,
         meter: Meter | str | float | None = "auto",
         zone: str | None = None,
@@ -230,6 +232,7 @@ class CarbonScheduler(GreenCallback):
         synchronize_cuda()
         run.meter.set_load(maker.hold_power())
         run.enter(state="held", phase="held", reason=decided.reason, until=decided.until.isoformat())
+        fit.ranks.tell(Command.HOLD, maker.hold_power())
         self._log(trainer)
         tick = SIMULATED_HOLD_TICK_SECONDS if run.clock.is_simulated else HOLD_TICK_SECONDS
         next_log = run.clock.time() + HOLD_LOG_SECONDS

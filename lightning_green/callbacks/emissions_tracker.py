@@ -39,7 +39,8 @@ class EmissionsTracker(GreenCallback):
     ========================= =========== ==============================================================
 
     Without a ``grid`` there is energy and no gCO2e: a zone is never guessed. With a marginal signal the names end in
-    ``_marginal``. The totals stand in the run's ledger, in :meth:`summary` and in W&B's summary.
+    ``_marginal``. The totals stand in the run's ledger, in :meth:`summary` and in W&B's summary. They are of all nodes,
+    each of which has a meter of its own; the run's folder has to be on a file system that the nodes share.
 
     Args:
         meter: ``"auto"`` (codecarbon), ``"codecarbon"``, ``"carbontracker"``, a number of watts, None for no meter, or
@@ -81,8 +82,9 @@ class EmissionsTracker(GreenCallback):
     def summary(self) -> dict[str, Any]:
         """Return the totals over the whole run: energy by component, emissions, what run-now would have emitted.
 
-        Keys are the metrics' names; numbers that are not known are None, ``energy/quality`` tells measured from
-        modelled, and ``carbon/saving_pct`` may be negative.
+        Rank 0 knows it. With several nodes it is of all of them, and after the training every rank knows it. Keys are
+        the metrics' names; numbers that are not known are None, ``energy/quality`` tells measured from modelled, and
+        ``carbon/saving_pct`` may be negative.
 
         Raises:
             RuntimeError: If no ``fit`` has been started.
@@ -106,7 +108,7 @@ class EmissionsTracker(GreenCallback):
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._fit is not None:
-            self._summary = self._fit.run.summary()
+            self._summary = self._fit.summary()
             loggers.log_to_all(trainer, self._fit.run.metrics(), _lightning.logging_step(trainer))
             loggers.summarise(trainer, self._summary)
 

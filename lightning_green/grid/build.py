@@ -42,7 +42,7 @@ def build_grid(grid: GridLike, zone: str | None = None) -> GridSignal | None:
 
     Raises:
         TypeError: If ``grid`` is of a type that means nothing here.
-        ValueError: If a string or a spec means nothing here.
+        ValueError: If a string or a spec means nothing here, or ``zone`` is another one than ``grid`` says.
 
     Example::
 
@@ -50,6 +50,7 @@ def build_grid(grid: GridLike, zone: str | None = None) -> GridSignal | None:
         'constant 381 gCO2e/kWh, average/lifecycle, zone DE'
 
     """
+    _refuse_contradiction(grid, zone)
     if grid is None or isinstance(grid, GridSignal):
         return grid
     if isinstance(grid, dict):
@@ -65,6 +66,25 @@ def build_grid(grid: GridLike, zone: str | None = None) -> GridSignal | None:
     if callable(grid) and not isinstance(grid, type):
         return FunctionSignal(grid, zone=zone)
     raise TypeError(f"`grid` should be {_choices()}; got {grid!r}.")
+
+
+def _refuse_contradiction(grid: GridLike, zone: str | None) -> None:
+    """Raise where ``zone`` would be dropped, because all of ``grid`` is about other zones."""
+    if zone is None or grid is None:
+        return
+    said = [_own_zone(part) for part in (grid if isinstance(grid, (list, tuple)) else [grid])]
+    places = [place for place in said if place is not None]
+    if len(places) == len(said) and zone.strip().casefold() not in {place.casefold() for place in places}:
+        raise ValueError(f"`zone` should be left out, or be {places[0]!r} as the grid says itself, got {zone!r}.")
+
+
+def _own_zone(part: Any) -> str | None:
+    """Return the zone that one part of a grid is about by itself, None where it has none."""
+    if isinstance(part, str):
+        source, _, place = part.partition(":")
+        return place.strip() or None if source.strip().lower() in ("auto", *SOURCES) else None
+    zone = part.get("init_args", {}).get("zone") if isinstance(part, dict) else getattr(part, "zone", None)
+    return zone if isinstance(zone, str) else None
 
 
 def grid_from_spec(spec: dict[str, Any]) -> GridSignal:
@@ -131,7 +151,7 @@ def named_source(source: str, place: str | None) -> GridSignal:
 def _chain(grid: Any, zone: str | None) -> GridSignal:
     from lightning_green.grid.chain import ChainSignal
 
-    parts = [build_grid(part, zone) for part in grid]
+    parts = [build_grid(part, zone if _own_zone(part) is None else None) for part in grid]
     return ChainSignal(parts[0], fallback=parts[1:])
 
 

@@ -25,18 +25,24 @@ def raw_optimizer(optimizer: Any) -> Optimizer:
     return raw
 
 
-def somebody_looks_at_gradients(trainer: pl.Trainer, module: pl.LightningModule) -> bool:
-    """Return whether a hook between backward and step, or a clipping of the user's own, sees the gradients."""
+def has_hook(module: pl.LightningModule, name: str) -> bool:
+    """Return whether the module or a callback has a hook of its own by this name."""
+    if name in module.__dict__ or getattr(type(module), name) is not getattr(pl.LightningModule, name):
+        return True
+    base = getattr(pl.Callback, name)
+    hooks = [getattr(callback, name) for callback in module.trainer.callbacks]  # type: ignore[attr-defined]
+    return any(callable(hook) and getattr(hook, "__func__", hook) is not base for hook in hooks)  # None is no hook
 
-    def own(thing: Any, base: type, name: str) -> bool:
-        return name in thing.__dict__ or getattr(type(thing), name) is not getattr(base, name)
 
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return (
-        own(module, pl.LightningModule, "on_before_optimizer_step")
-        or own(module, pl.LightningModule, "configure_gradient_clipping")
-        or any(own(callback, pl.Callback, "on_before_optimizer_step") for callback in callbacks)
-    )
+def somebody_looks_at_gradients(module: pl.LightningModule) -> bool:
+    """Return whether anything of the user's sees the gradients between backward and step.
+
+    That is a hook, a clipping of their own, or manual optimization.
+    """
+    for name in ("configure_gradient_clipping", "clip_gradients"):
+        if name in module.__dict__ or getattr(type(module), name) is not getattr(pl.LightningModule, name):
+            return True
+    return not module.automatic_optimization or has_hook(module, "on_before_optimizer_step")
 
 
 def hold_schedulers(trainer: pl.Trainer, held: Callable[[int, int], bool]) -> Callable[[], None]:

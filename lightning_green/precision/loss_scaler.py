@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,26 +10,9 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.amp.grad_scaler import OptState
 from torch.optim import Optimizer
+from typing_extensions import override
 
-
-def plain_gradients(optimizer: Optimizer) -> list[Tensor] | None:
-    """Return an optimizer's gradients, or None where they are not dense float32 tensors on one device."""
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    first = gradients[0].device if gradients else None
-    plain = all(type(g) is Tensor and not g.is_sparse and g.dtype is torch.float32 for g in gradients)
-    return gradients if gradients and plain and all(g.device == first for g in gradients) else None
-
-
-def clip_factor(norm: Tensor, max_norm: float) -> Tensor:
-    """Return what gradients of this norm are multiplied by: ``min(1, max_norm / (norm + 1e-6))`` as torch has it."""
-    return torch.clamp(max_norm / (norm + 1e-6), max=1.0)
-
-
-@torch.no_grad()
-def total_norm(gradients: list[Tensor]) -> Tensor:
-    """Return the 2-norm of all gradients together, on their device."""
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
-    return norm
+from lightning_green.precision.gradients import clip_factor, plain_gradients, total_norm
 
 
 class ScalerRounds:
@@ -42,7 +26,8 @@ class ScalerRounds:
     outcome: Tensor | None = None
     """After ``update``: above zero on a round with a step that was skipped. On the device, not read."""
 
-    _found: list[Tensor]
+    _found: Sequence[Tensor] = ()
+    """What the steps since the last ``update`` found."""
 
     def is_unscaled(self, optimizer: Optimizer) -> bool:
         """Return whether this optimizer's gradients of this round are unscaled already."""
@@ -51,17 +36,22 @@ class ScalerRounds:
     @property
     def has_steps(self) -> bool:
         """Whether a step was taken since the last ``update``."""
-        return bool(self.__dict__.get("_found"))
+        return bool(self._found)
 
     def unscale_(self, optimizer: Optimizer) -> None:
-        """Unscale, also where the optimizer has stepped in this round, and where it has no gradients."""
+        """Unscale, also where the optimizer has stepped in this round, and where it has no gradients or no loss yet."""
+        if self._scale is None:
+            return  # nothing was scaled; `step` says what to do
         if self._per_optimizer_states[id(optimizer)]["stage"] is OptState.STEPPED:
             del self._per_optimizer_states[id(optimizer)]  # its finding is kept in `_found`
         super().unscale_(optimizer)  # type: ignore[misc]
         found = self._per_optimizer_states[id(optimizer)]["found_inf_per_device"]
         if not found:  # torch asserts here; an optimizer without gradients has nothing that could overflow
-            assert self._scale is not None
             found[self._scale.device] = torch.zeros((), device=self._scale.device)
+
+    def forget(self, optimizer: Optimizer) -> None:
+        """Take this optimizer's gradients as never seen: no step follows."""
+        self._per_optimizer_states.pop(id(optimizer), None)
 
     @torch.no_grad()
     def unscale_and_clip_(self, optimizer: Optimizer, max_norm: float) -> bool:
@@ -94,17 +84,17 @@ class ScalerRounds:
                 "`self.manual_backward(loss)`, not `loss.backward()`."
             )
         result = super().step(optimizer, *args, **kwargs)  # type: ignore[misc]
-        values = self._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values()
-        self.__dict__.setdefault("_found", []).extend(value.reshape(()).to(self._scale.device) for value in values)
+        self._found = [*self._found, *self._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values()]
         return result
 
     def update(self, new_scale: Any = None) -> None:
         """End the round: change the scale once, whatever the number of optimizers and steps."""
-        found = self.__dict__.pop("_found", [])
+        found, self._found = self._found, ()
         if len(found) == 1 and len(self._per_optimizer_states) == 1:
-            self.outcome = found[0]
+            self.outcome = found[0] if found[0].dim() == 0 else found[0].reshape(())
         elif found:
-            self.outcome = torch.stack(found).sum()
+            assert self._scale is not None
+            self.outcome = torch.stack([value.reshape(()).to(self._scale.device) for value in found]).sum()
             for state in self._per_optimizer_states.values():
                 state["found_inf_per_device"] = {}
             key = next(iter(self._per_optimizer_states))
@@ -113,4 +103,15 @@ class ScalerRounds:
 
 
 class LossScaler(ScalerRounds, GradScaler):
-    """``torch.amp.GradScaler`` with rounds."""
+    """``torch.amp.GradScaler`` with rounds; gradients that are plain are not sorted by device and type first."""
+
+    @override
+    def _unscale_grads_(
+        self, optimizer: Optimizer, inv_scale: Tensor, found_inf: Tensor, allow_fp16: bool
+    ) -> dict[torch.device, Tensor]:
+        gradients = plain_gradients(optimizer)
+        if gradients is None or gradients[0].device != found_inf.device:
+            return super()._unscale_grads_(optimizer, inv_scale, found_inf, allow_fp16)
+        with torch.no_grad():
+            torch._amp_foreach_non_finite_check_and_unscale_(gradients, found_inf, inv_scale)
+        return {found_inf.device: found_inf}

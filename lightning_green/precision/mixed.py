@@ -90,7 +90,8 @@ class GreenMixedPrecision(GreenSteps, MixedPrecision):
         self._configure(precision, keep_fp32, fallback, max_consecutive_skips, min_scale, find_nonfinite, scaling)
         self.cache = cache and cache_knows_no_grad()
         self._holds_cache = False
-        self._weights: int | None = None
+        self._weights: list[nn.Parameter] = []
+        self._versions: list[int] = []
         # the device is not known before `convert_module`; until then Lightning shows this
         self.precision = NAMES.get(precision, "32-true")
         self.device, self.scaler = "cpu", None
@@ -114,7 +115,8 @@ class GreenMixedPrecision(GreenSteps, MixedPrecision):
     @contextmanager
     def train_step_context(self) -> Generator[None, None, None]:
         self._end_manual_round()
-        self._hold_cache()
+        if self.cache:
+            self._hold_cache()
         with self.forward_context():
             yield
         self._end_manual_round()
@@ -131,24 +133,26 @@ class GreenMixedPrecision(GreenSteps, MixedPrecision):
 
         Autocast empties its cache when its outermost context ends; one more level of nesting keeps it.
         """
+        if self._holds_cache:
+            if [weight._version for weight in self._weights] == self._versions:
+                return
+            self._release_cache()
         trainer = self._trainer
-        if not self.cache or self.precision == "32-true" or trainer is None:
+        if self.precision == "32-true" or trainer is None:
             return
         module = trainer.lightning_module
         if trainer.accumulate_grad_batches < 2 or not module.automatic_optimization:
             return
-        weights = sum(parameter._version for parameter in module.parameters())
-        if self._holds_cache and weights != self._weights:
-            self._release_cache()
-        if not self._holds_cache and runtime_lightning.should_accumulate(trainer):
+        if runtime_lightning.should_accumulate(trainer):
             torch.autocast_increment_nesting()
-            self._holds_cache, self._weights = True, weights
+            self._holds_cache, self._weights = True, list(module.parameters())
+            self._versions = [weight._version for weight in self._weights]
 
     def _release_cache(self) -> None:
         if self._holds_cache:
             torch.autocast_decrement_nesting()
             torch.clear_autocast_cache()
-            self._holds_cache = False
+            self._holds_cache, self._weights = False, []
 
     @override
     def optimizer_step(  # type: ignore[override]

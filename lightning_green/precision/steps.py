@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.plugins.precision.precision import Precision
-from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 from typing_extensions import override
 
 from lightning_green.precision import _lightning
 from lightning_green.precision.choice import LightningName, choose_precision, device_support
+from lightning_green.precision.clipping import GreenClipping
 from lightning_green.precision.compiled import backward_without_autocast
 from lightning_green.precision.keep_fp32 import find_modules, keep_in_float32
-from lightning_green.precision.loss_scaler import ScalerRounds, clip_factor, plain_gradients, total_norm
 from lightning_green.precision.nonfinite import first_nonfinite
 from lightning_green.runtime import _lightning as runtime_lightning
 
@@ -36,10 +36,9 @@ SCALER_KEYS = (
 )
 
 
-class GreenSteps(Precision, ABC):
+class GreenSteps(GreenClipping, ABC):
     """The part of the plugins that does not depend on the strategy; see :class:`GreenMixedPrecision` for arguments."""
 
-    scaler: Any
     scaler_key = ""
     """The key under which Lightning's own plugin of this kind keeps the state of its scaler."""
 
@@ -141,17 +140,26 @@ class GreenSteps(Precision, ABC):
     def pre_backward(self, tensor: Tensor, module: pl.LightningModule) -> Tensor:  # type: ignore[override]
         if self.find_nonfinite and self._batch is not None and not bool(torch.isfinite(tensor).all()):
             self._locate(module)
-        return super().pre_backward(tensor, module)
+        if _lightning.has_hook(module, "on_before_backward"):
+            return super().pre_backward(tensor, module)
+        return tensor if self.scaler is None else self.scaler.scale(tensor)
+
+    @override
+    def post_backward(self, tensor: Tensor, module: pl.LightningModule) -> Tensor:  # type: ignore[override]
+        if _lightning.has_hook(module, "on_after_backward"):
+            return super().post_backward(tensor, module)
+        return tensor.detach()
 
     @override
     def backward(  # type: ignore[override]
         self, tensor: Tensor, model: pl.LightningModule, optimizer: Any, *args: Any, **kwargs: Any
     ) -> None:
-        if not torch.is_autocast_enabled(model.device.type):
+        kind = tensor.device.type
+        if not torch.is_autocast_enabled(kind):
             super().backward(tensor, model, optimizer, *args, **kwargs)
             return
         # manual optimization runs backward inside `training_step`, and autocast would lower float32 modules' gradients
-        with torch.autocast(model.device.type, enabled=False):
+        with torch.autocast(kind, enabled=False):
             super().backward(tensor, model, optimizer, *args, **kwargs)
 
     def _locate(self, module: pl.LightningModule) -> None:
@@ -181,12 +189,14 @@ class GreenSteps(Precision, ABC):
                 optimizer.__dict__.pop("grad_scale", None)
         if isinstance(optimizer, LBFGS):
             raise ValueError("LBFGS does not go with loss scaling; use precision='bf16' or 'fp32'.")
-        self._read_outcomes()
-        if self.scaler is None:  # what was read moved the run to another precision
-            return self.optimizer_step(optimizer, model, closure, **kwargs)
+        if self._unread:
+            self._read_outcomes()
+            if self.scaler is None:  # what was read moved the run to another precision
+                return self.optimizer_step(optimizer, model, closure, **kwargs)
         result = closure()
         if result is None and model.automatic_optimization:  # `training_step` returned None: no backward
             self._after_closure(model, optimizer)
+            scaler.forget(optimizer)
             return result
         trainer = model.trainer
         self._prepare_gradients(optimizer, model, scaler)
@@ -199,53 +209,6 @@ class GreenSteps(Precision, ABC):
             if runtime_lightning.should_log(trainer):
                 self._log(trainer)
         return result
-
-    def _prepare_gradients(self, optimizer: Optimizer, model: pl.LightningModule, scaler: ScalerRounds) -> None:
-        """Unscale, call the hooks and clip; in as few passes as what looks at the gradients allows."""
-        trainer = model.trainer
-        plain = model.automatic_optimization and not _lightning.somebody_looks_at_gradients(trainer, model)
-        clip, algorithm = trainer.gradient_clip_val, trainer.gradient_clip_algorithm
-        if plain and not clip and _lightning.handles_unscaling(optimizer):
-            return  # the fused kernel unscales
-        by_norm = clip and algorithm in (None, GradClipAlgorithmType.NORM)
-        if plain and by_norm and self._clips_alone and scaler.unscale_and_clip_(optimizer, float(clip or 0.0)):
-            return
-        if not scaler.is_unscaled(optimizer):
-            scaler.unscale_(optimizer)
-        self._after_closure(model, optimizer)
-
-    _clips_alone = True
-    """Whether the norm of the gradients that a rank has is the norm of the whole gradient."""
-
-    @override
-    def clip_gradients(
-        self,
-        optimizer: Optimizer,
-        clip_val: int | float = 0.0,
-        gradient_clip_algorithm: GradClipAlgorithmType = GradClipAlgorithmType.NORM,
-    ) -> None:
-        raw = _lightning.raw_optimizer(optimizer)
-        if self.scaler is not None and clip_val > 0 and not self.scaler.is_unscaled(raw):
-            self.scaler.unscale_(raw)  # manual optimization: the limit is meant for the real gradients
-        Precision.clip_gradients(self, raw, clip_val, gradient_clip_algorithm)
-
-    @override
-    def clip_grad_by_norm(self, optimizer: Optimizer, clip_val: int | float) -> None:
-        trainer, gradients = self._trainer, plain_gradients(optimizer)
-        module = None if trainer is None else trainer.lightning_module
-        if (
-            gradients is not None
-            and self.scaler is None
-            and _lightning.handles_unscaling(optimizer)
-            and trainer is not None
-            and module is not None
-            and module.automatic_optimization
-            and not _lightning.somebody_looks_at_gradients(trainer, module)
-        ):
-            # the kernel divides by this on its way: no pass over the gradients of its own
-            optimizer.grad_scale = clip_factor(total_norm(gradients), float(clip_val)).reciprocal()  # type: ignore[attr-defined]
-        else:
-            super().clip_grad_by_norm(optimizer, clip_val)
 
     # --- rounds: what was skipped -------------------------------------------------------------------------------------
 

@@ -32,7 +32,8 @@ def totals_block(summary: Mapping[str, Any], folder: Path | None, record: Mappin
         for name in ("cpu", "gpu", "ram", "other")
         if f"energy/{name}_kwh" in summary
     ]
-    lines = [f"Energy     {_energy(summary['energy/kwh'])}" + (f": {', '.join(parts)}" if parts else "")]
+    nodes = f" of {summary['energy/nodes']} nodes" if "energy/nodes" in summary else ""
+    lines = [f"Energy     {_energy(summary['energy/kwh'])}{nodes}" + (f": {', '.join(parts)}" if parts else "")]
     suffix = "_marginal" if "carbon/gco2e_marginal" in summary else ""
     grams, run_now = summary[f"carbon/gco2e{suffix}"], summary[f"carbon/counterfactual_gco2e{suffix}"]
     label = " (marginal signal)" if suffix else ""

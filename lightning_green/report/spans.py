@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from lightning_green.runtime.accounting import node_of
+
 
 class Span(NamedTuple):
     """A state that lasted from ``start`` to ``end``.
@@ -23,7 +25,7 @@ def spans(records: Iterable[dict[str, Any]]) -> list[Span]:
     """Return what a run did, in order and without a gap between its first start and its last event.
 
     Args:
-        records: Events of the ledger, in order. Of several nodes, the one that started first counts.
+        records: Events of the ledger, in order. Of several nodes, the first one counts, where rank 0 runs.
 
     """
     found: list[Span] = []
@@ -34,7 +36,7 @@ def spans(records: Iterable[dict[str, Any]]) -> list[Span]:
             continue  # written by the supervisor, which is not what runs
         if previous is None and record["event"] != "started":
             continue
-        if previous is not None and record.get("node") != previous.get("node"):
+        if node_of(record):
             continue
         at = datetime.fromisoformat(record["time_utc"])
         if previous is None or record["attempt"] != previous["attempt"]:

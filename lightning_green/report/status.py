@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from lightning_green.durations import format_duration
-from lightning_green.runtime.accounting import JOULES_PER_KWH, total
+from lightning_green.runtime.accounting import JOULES_PER_KWH, node_of, total
 from lightning_green.runtime.clock import SystemClock, clock_from_spec
 from lightning_green.runtime.ledger import last_state_event, read_ledger
 from lightning_green.runtime.run_folder import RunFolder
@@ -27,6 +27,9 @@ def status_text(folder: RunFolder) -> str:
         for name, joules in totals.joules.items()
     ]
     lines.append(f"Energy    {totals.kwh:.4f} kWh" + (f": {', '.join(parts)}" if parts else ""))
+    if len(totals.joules_by_node) > 1:
+        nodes = [f"{joules / JOULES_PER_KWH:.4f} kWh" for _, joules in sorted(totals.joules_by_node.items())]
+        lines.append(f"Nodes     {len(nodes)}: {', '.join(nodes)}")
     for kind, grams in totals.gco2e.items():
         lines.append(f"Emitted   {grams:.1f} gCO2e ({kind})")
     lines.append(
@@ -38,6 +41,7 @@ def status_text(folder: RunFolder) -> str:
 
 
 def _state(folder: RunFolder, records: list[dict[str, Any]]) -> str:
+    records = [record for record in records if not node_of(record)]  # the others follow the first node
     last = last_state_event(records)
     if last is None:
         return "not started yet"

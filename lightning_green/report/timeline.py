@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning_green.report.spans import Span, spans
-from lightning_green.runtime.accounting import Totals
+from lightning_green.runtime.accounting import Totals, node_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -225,9 +225,13 @@ def _emissions(records: Records) -> tuple[list[datetime], list[float]]:
     for record in records:
         totals.add(record)
         so_far = totals.grams()
-        if so_far is not None and "joules" in record:
+        if so_far is not None and "joules" in record and not node_of(record):
             times.append(_time(record))
             grams.append(so_far)
+    totals.settle()
+    so_far = totals.grams()
+    if times and so_far is not None:
+        grams[-1] = so_far
     return times, grams
 
 

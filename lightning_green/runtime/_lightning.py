@@ -140,9 +140,20 @@ def user_handlers(handler: Any) -> list[Callable[[int, Any], Any]]:
     return [user for one in own for user in user_handlers(one)]
 
 
-def dump_checkpoint(trainer: pl.Trainer) -> dict[str, Any]:
-    """Return everything that Lightning itself would save."""
-    checkpoint: dict[str, Any] = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+def dump_checkpoint(trainer: pl.Trainer, with_model: bool = True) -> dict[str, Any]:
+    """Return everything that Lightning itself would save; weights and optimizer states may be left out.
+
+    Where they are spread over the ranks, Lightning would gather them, and on CPU torch crashes over that.
+    """
+    strategy = trainer.strategy
+    if not with_model:
+        strategy.lightning_module_state_dict = dict  # type: ignore[method-assign]
+        strategy.optimizer_state = lambda optimizer: {}  # type: ignore[method-assign]
+    try:
+        checkpoint: dict[str, Any] = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    finally:
+        if not with_model:
+            del strategy.lightning_module_state_dict, strategy.optimizer_state
     return checkpoint
 
 

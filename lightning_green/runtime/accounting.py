@@ -6,7 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from statistics import fmean
 from typing import Any, NamedTuple
+
+from lightning_green.runtime.prices import Price, Prices
 
 JOULES_PER_KWH = 3.6e6
 
@@ -18,20 +21,42 @@ _WORK_PHASES = ("startup", "training", "validation", "checkpoint")
 
 
 class Segment(NamedTuple):
-    """Work that was done from ``start`` to ``end`` (seconds since the epoch), at full power or a throttle level."""
+    """Work that a node did from ``start`` to ``end`` (seconds since the epoch), at full power or a throttle level."""
 
     start: float
     end: float
     joules: float
     power: float
     speed: float
+    attempt: int = 1
+    node: int = 0
+
+
+@dataclass
+class NodePower:
+    """What the power of one node is worked out from, in joules and seconds.
+
+    Args:
+        training_seconds: Time in the training phase.
+        training_full_joules: What the training phase would have used in that time at full power.
+        held_seconds: Time held.
+        held_joules: Energy of that time.
+
+    """
+
+    training_seconds: float = 0.0
+    training_full_joules: float = 0.0
+    held_seconds: float = 0.0
+    held_joules: float = 0.0
 
 
 @dataclass
 class Totals:
-    """What a run has used and done since its first start, over every restart.
+    """What a run has used and done since its first start, over every restart and on all of its nodes.
 
-    Emissions are the sum over the ledger's intervals of energy x PUE x the mean intensity of the interval.
+    Emissions are the sum over the ledger's intervals of energy x PUE x the mean intensity of the interval. Energy is
+    summed over nodes. Time counts once: it is that of the first node, where rank 0 runs. It alone reads the grid, so
+    the energy of the other nodes is priced by the intensities on its record.
 
     Attributes:
         joules: Energy by component, in joules, as measured at the devices (before PUE).
@@ -46,9 +71,10 @@ class Totals:
         exits: Planned exits.
         attempts: Starts of the run.
         first_start: Seconds since the epoch at which the run first started, or None.
-        segments: The work that was done, in order.
-        training_seconds: Time in the training phase, in seconds.
-        training_full_joules: What the training phase would have used in that time at full power, in joules.
+        segments: The work that was done, that of each node in order.
+        nodes: How many nodes the run has since its last start.
+        joules_by_node: Energy by number of the node, in joules.
+        power_by_node: What the power of each node is worked out from.
 
     """
 
@@ -59,29 +85,37 @@ class Totals:
     gco2e: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     unpriced_joules: float = 0.0
     seconds_by_state: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    training_seconds: float = 0.0
-    training_full_joules: float = 0.0
     exits: int = 0
     attempts: int = 0
     first_start: float | None = None
     last_time: float | None = None
     segments: list[Segment] = field(default_factory=list)
-    _last: dict[str, dict[str, Any]] = field(default_factory=dict)
+    nodes: int = 1
+    joules_by_node: dict[int, float] = field(default_factory=lambda: defaultdict(float))
+    power_by_node: dict[int, NodePower] = field(default_factory=lambda: defaultdict(NodePower))
+    _last: dict[int, dict[str, Any]] = field(default_factory=dict)
     _left: bool = False
+    _prices: Prices = field(default_factory=Prices, compare=False)
+    _priced: int = 0
+    _unsettled: list[tuple[float, float, float]] = field(default_factory=list)
 
     def add(self, record: dict[str, Any]) -> None:
-        """Take in the next event of the ledger."""
+        """Take in the next event of the ledger; those of different nodes may come in any order within one start."""
         at = datetime.fromisoformat(record["time_utc"]).timestamp()
-        event, node = record["event"], record["node"]
+        event, node = record["event"], node_of(record)
         if event == "started":
             self._start(record, at)
         elif event == "paused":
             self.exits += 1
             self._left = True
         if "joules" in record:
+            if record["attempt"] != self._priced:
+                self.settle()  # with the intensities of the start before
+                self._prices, self._priced = Prices(), record["attempt"]
             self._interval(record, at, self._last.get(node))
             self._last[node] = record
-        self.last_time = at if self.last_time is None else max(self.last_time, at)
+        if node == 0:
+            self.last_time = at if self.last_time is None else max(self.last_time, at)
 
     def _start(self, record: dict[str, Any], at: float) -> None:
         began = at - float(record.get("startup_s", 0.0))
@@ -91,6 +125,7 @@ class Totals:
             self.seconds_by_state["out" if self._left else "stopped"] += max(0.0, began - self.last_time)
         self._left = False
         self.attempts = max(self.attempts, int(record["attempt"]))
+        self.nodes = int(record.get("nodes", 1))
 
     def _interval(self, record: dict[str, Any], at: float, previous: dict[str, Any] | None) -> None:
         continues = previous is not None and previous["attempt"] == record["attempt"]
@@ -111,18 +146,51 @@ class Totals:
             spent += spent_here
         self.joules_by_state[state] += spent
         self._by_phase(phase, spent, at - start, _waited(record, previous if continues else None))
-        if phase == "training" and state != "held":
-            self.training_seconds += max(0.0, at - start)
-            self.training_full_joules += spent / power
-        self.seconds_by_state[state] += max(0.0, at - start)
-        intensity = record.get("intensity")
-        facility = spent * float(record.get("pue", 1.0))
-        if intensity is not None:
-            self.gco2e[intensity["kind"]] += facility / JOULES_PER_KWH * intensity["value"]
-        else:
+        self._by_node(node_of(record), record, Segment(start, at, spent, power, speed), state, phase)
+
+    def _by_node(self, node: int, record: dict[str, Any], spent: Segment, state: str, phase: str) -> None:
+        """Keep what is counted for each node: its power, its emissions, its work; and the time, for the first one."""
+        seconds, seen = max(0.0, spent.end - spent.start), self.power_by_node[node]
+        self.joules_by_node[node] += spent.joules
+        if state == "held":
+            seen.held_seconds += seconds
+            seen.held_joules += spent.joules
+        elif phase == "training":
+            seen.training_seconds += seconds
+            seen.training_full_joules += spent.joules / spent.power
+        facility = spent.joules * float(record.get("pue", 1.0))
+        if node == 0:
+            self.seconds_by_state[state] += seconds
+            intensity = record.get("intensity")
+            value, kind = (None, "") if intensity is None else (intensity["value"], intensity["kind"])
+            self._price(facility, value, kind)
+            self._prices.add(Price(spent.start, spent.end, value, kind))
+            self._settle_until(self._prices.end)
+        elif facility > 0.0:
+            self._unsettled.append((spent.start, spent.end, facility))
+            self._settle_until(self._prices.end)
+        if phase in _WORK_PHASES and state in ("running", "throttled") and (spent.joules > 0.0 or seconds > 0.0):
+            self.segments.append(spent._replace(joules=facility, attempt=int(record["attempt"]), node=node))
+
+    def settle(self) -> None:
+        """Price what other nodes have used since the first one's last event by the last intensity that is known."""
+        self._settle_until(float("inf"))
+
+    def _settle_until(self, limit: float) -> None:
+        if limit == float("-inf"):  # on a node that prices nothing
+            return
+        due = [one for one in self._unsettled if one[1] <= limit]
+        if due:
+            self._unsettled = [one for one in self._unsettled if one[1] > limit]
+        for start, end, facility in due:
+            for share, value, kind in self._prices.shares(start, end):
+                self._price(facility * share, value, kind)
+
+    def _price(self, facility: float, value: float | None, kind: str) -> None:
+        if value is None:
             self.unpriced_joules += facility
-        if phase in _WORK_PHASES and state in ("running", "throttled") and (spent > 0.0 or at > start):
-            self.segments.append(Segment(start, at, facility, power, speed))
+        else:
+            self.gco2e[kind] += facility / JOULES_PER_KWH * value
 
     def _by_phase(self, phase: str, joules: float, seconds: float, waited: float) -> None:
         share = min(1.0, waited / seconds) if phase == "training" and seconds > 0.0 else 0.0
@@ -165,14 +233,21 @@ def total(records: Iterable[dict[str, Any]]) -> Totals:
     totals = Totals()
     for record in records:
         totals.add(record)
+    totals.settle()
     return totals
+
+
+def node_of(record: dict[str, Any]) -> int:
+    """Return the number of the node that wrote an event; 0 is that of rank 0, and of a run with one node."""
+    return int(record.get("node_rank", 0))
 
 
 def counterfactual_gco2e(totals: Totals, mean: Callable[[float, float], float | None]) -> float | None:
     """Return what the run would have emitted had it never waited, in gCO2e.
 
     The work that was done is moved, in its order and at full power, to start at the first start and to go on without a
-    pause. Energy of holding, and of leaving and coming back, is left out: a run that does not wait has none.
+    pause, on all nodes side by side. Energy of holding, and of leaving and coming back, is left out: a run that does
+    not wait has none.
 
     Args:
         totals: The run's totals.
@@ -184,15 +259,20 @@ def counterfactual_gco2e(totals: Totals, mean: Callable[[float, float], float | 
     """
     if totals.first_start is None or not totals.segments:
         return None
-    at, grams = totals.first_start, 0.0
-    for segment in totals.segments:
+    began, grams = totals.first_start, 0.0
+    ended: dict[int, float] = {}
+    attempt = 0
+    for segment in sorted(totals.segments, key=lambda one: one.attempt):  # each node's stay in their order
+        if segment.attempt != attempt:  # the nodes start together, also those that were not there before
+            attempt, began, ended = segment.attempt, max([began, *ended.values()]), {}
+        at = ended.get(segment.node, began)
         duration = (segment.end - segment.start) * segment.speed
         joules = segment.joules * segment.speed / segment.power
         intensity = mean(at, at + duration)
         if intensity is None:
             return None
         grams += joules / JOULES_PER_KWH * intensity
-        at += duration
+        ended[segment.node] = at + duration
     return grams
 
 
@@ -218,10 +298,16 @@ def energy_kwh(totals: Totals, phase: str = "training", since_last: float = 0.0)
 
 
 def full_power(totals: Totals) -> float | None:
-    """Return the mean power of the training at full power in W; None where less than a second of it is on record."""
-    if totals.training_seconds < 1.0 or totals.training_full_joules <= 0.0:
-        return None
-    return totals.training_full_joules / totals.training_seconds
+    """Return the mean power of the training at full power in W; None where less than a second of it is on record.
+
+    It is that of all nodes. One that has not been heard of yet is taken to draw what the others do.
+    """
+    watts = [
+        seen.training_full_joules / seen.training_seconds
+        for node, seen in totals.power_by_node.items()
+        if node < totals.nodes and seen.training_seconds >= 1.0
+    ]
+    return fmean(watts) * totals.nodes if sum(watts) > 0.0 else None
 
 
 def measured_hold_power(totals: Totals) -> float | None:
@@ -229,10 +315,15 @@ def measured_hold_power(totals: Totals) -> float | None:
 
     None where a part of the power is only modelled, or either lasted less than a minute.
     """
-    full, held = _measured_full_power(totals), totals.seconds_by_state["held"]
-    if full is None or held < 60.0:
+    full = _measured_full_power(totals)
+    watts = [
+        seen.held_joules / seen.held_seconds
+        for node, seen in totals.power_by_node.items()
+        if node < totals.nodes and seen.held_seconds > 0.0
+    ]
+    if full is None or totals.seconds_by_state["held"] < 60.0 or not watts:
         return None
-    return min(1.0, max(0.0, totals.joules_by_state["held"] / held / full))
+    return min(1.0, max(0.0, fmean(watts) * totals.nodes / full))
 
 
 def measured_resume_hours(totals: Totals) -> float | None:
@@ -247,7 +338,7 @@ def measured_resume_hours(totals: Totals) -> float | None:
 
 
 def _measured_full_power(totals: Totals) -> float | None:
-    return full_power(totals) if _is_measured(totals) and totals.training_seconds >= 60.0 else None
+    return full_power(totals) if _is_measured(totals) and totals.power_by_node[0].training_seconds >= 60.0 else None
 
 
 def _waited(record: dict[str, Any], previous: dict[str, Any] | None) -> float:

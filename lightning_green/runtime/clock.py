@@ -44,6 +44,9 @@ class Clock(ABC):
     def advance(self, work: Work) -> None:  # noqa: B027 - real time passes by itself
         """Let the time pass that one batch, checkpoint or restart takes; real time passes by itself."""
 
+    def go_to(self, time: float) -> None:  # noqa: B027 - real time is the same for all processes
+        """Go to the time that rank 0 tells, on the other nodes of a training; never back."""
+
     def bind(self, folder: Path) -> None:  # noqa: B027 - the system keeps its own position
         """Keep the position in ``folder``, and continue from the one that is there."""
 
@@ -152,6 +155,10 @@ class SimulatedClock(Clock):
     def advance(self, work: Work) -> None:
         """Move ahead by what one ``work`` takes."""
         self._move(self._seconds[work])
+
+    def go_to(self, time: float) -> None:
+        """Jump to ``time``, unless it has passed."""
+        self._move(max(0.0, time - self._position))
 
     def bind(self, folder: Path) -> None:
         """Keep the position in ``folder/clock``, and continue from the one that is there."""

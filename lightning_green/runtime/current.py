@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning_green.runtime.clock import SystemClock, clock_from_environment
 from lightning_green.runtime.fit import Fit
 from lightning_green.runtime.launchers import requeued
 from lightning_green.runtime.ledger import last_state_event, read_ledger
+from lightning_green.runtime.nodes import Node
 from lightning_green.runtime.run import Run, RunOptions
 from lightning_green.runtime.run_folder import (
     RESUME_VARIABLE,
@@ -54,9 +56,12 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
         _current.close()
         _current = None
     if _current is None:
-        rank = _lightning.early_rank(trainer)  # one brain: rank 0 alone measures, decides and writes
-        try:
-            _current, told = open_run(path, wanted) if rank == 0 else (bystander(), [])
+        node = Node(trainer.node_rank, trainer.num_nodes, trainer.local_rank)
+        try:  # one brain: rank 0 alone has the folder and decides
+            if _lightning.early_rank(trainer) == 0:
+                _current, told = open_run(path, wanted, node)
+            else:
+                _current = bystander(node, wanted)
         except RunIsAliveError:
             _lightning.stop_other_ranks(trainer)  # they would wait for this one until their time is out
             raise
@@ -88,12 +93,13 @@ def close_current_run() -> None:
     _current, _fits_in_process = None, 0
 
 
-def open_run(path: Path, options: RunOptions) -> tuple[Run, list[str]]:
+def open_run(path: Path, options: RunOptions, node: Node | None = None) -> tuple[Run, list[str]]:
     """Open the run in ``path``: go on with it or begin anew, as its ledger and the environment say.
 
     Args:
         path: The run's folder.
         options: What the callbacks ask for.
+        node: The node of this process.
 
     Returns:
         The run, and lines to tell the user.
@@ -119,7 +125,7 @@ def open_run(path: Path, options: RunOptions) -> tuple[Run, list[str]]:
         attempt = max((int(record.get("attempt", 0)) for record in past), default=0) + 1
         if attempt == 1 and "script" not in folder.record:
             folder.save()
-        return Run(folder, options, clock, attempt, continuing, past), told
+        return Run(folder, options, clock, attempt, continuing, past, node), told
     except RunIsAliveError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a `run.json` that is damaged
@@ -129,12 +135,19 @@ def open_run(path: Path, options: RunOptions) -> tuple[Run, list[str]]:
             path,
             (error.strerror if isinstance(error, OSError) else None) or error,
         )
-        return Run(None, options, clock, 1, continuing=False), told
+        return Run(None, options, clock, 1, continuing=False, node=node), told
 
 
-def bystander() -> Run:
-    """Return the run of a process that neither measures nor decides nor writes: every rank but the first."""
-    return Run(None, RunOptions(meter=None), SystemClock(), 1, continuing=False)
+def bystander(node: Node, options: RunOptions) -> Run:
+    """Return the run of every process but rank 0.
+
+    The first one of another node measures, on rank 0's time, and writes a ledger once rank 0 has said where. All others
+    neither measure nor write.
+    """
+    if node.rank == 0 or node.process > 0:
+        return Run(None, RunOptions(meter=None), SystemClock(), 1, continuing=False, node=node)
+    clock = clock_from_environment() or options.clock or SystemClock()
+    return Run(None, replace(options, grid=None, zone=None), clock, 1, continuing=False, node=node)
 
 
 def _decide(path: Path, told: list[str]) -> tuple[bool, bool]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+)
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_green.runtime import _lightning
+from lightning_green.runtime.checkpoints import SHARDS_KEY, is_there, load_shard, shard_path, write_durably
 from lightning_green.runtime.loaders import CountingLoader, count_batches, wrap_loaders
 from lightning_green.runtime.logged import capture_logged, restore_logged
 from lightning_green.runtime.module_state import (
@@ -24,11 +32,13 @@ from lightning_green.runtime.module_state import (
 from lightning_green.runtime.random_states import capture_random_states, restore_random_states
 from lightning_green.runtime.ranks import Ranks
 from lightning_green.runtime.replayed import ReplayedLoader, why_not_replayed
+from lightning_green.runtime.run_folder import FORCE_VARIABLE, RunFolder
+from lightning_green.runtime.shards import capture_shard, is_sharded, restore_shard, why_not_sharded
 from lightning_green.runtime.world_size import to_world_size
 
 STATE_KEY = "lightning_green"
 STATE_VERSION = 1
-_EXACT_STRATEGIES = (SingleDeviceStrategy, DDPStrategy)
+_EXACT_STRATEGIES = (SingleDeviceStrategy, DDPStrategy, FSDPStrategy, ModelParallelStrategy)
 
 Point = Literal["epoch", "batch"]
 
@@ -63,7 +73,8 @@ class ExactState:
     ) -> None:
         self._trainer = trainer
         self._ranks, self.allow_inexact = ranks or Ranks(), allow_inexact
-        self._buffers_before = digests(trainer.lightning_module, {})
+        self._sharded = is_sharded(trainer)
+        self._buffers_before = {} if self._sharded else digests(trainer.lightning_module, {})
         self._on_boundary = on_boundary
         self._on_end = on_end
         self._pending: dict[str, Any] | None = None
@@ -88,6 +99,8 @@ class ExactState:
             loaded = load()
             if loaded is not None:
                 self._pending = self._own_part(loaded[1])
+                if self._sharded and self._pending is not None:
+                    restore_shard(trainer, self._pending.pop("shard"))
                 self._validation_created = list((self._pending or {}).get("validation_created", ()))
             return loaded
 
@@ -99,12 +112,23 @@ class ExactState:
             _lightning.wrap_loops(trainer, self._before_epoch, self._before_batches, self._after_batch, self._on_end),
         ]
 
+    def load_shard(self, path: Path, checkpoint: dict[str, Any]) -> str | None:
+        """Add this rank's part of a checkpoint to it; return what is wrong with that part, or None."""
+        ranks = checkpoint.get(STATE_KEY, {}).get("ranks", [])
+        if not self._sharded or self._ranks.rank >= len(ranks):
+            return None
+        try:
+            ranks[self._ranks.rank]["shard"] = load_shard(path, self._ranks.rank)
+        except RuntimeError as error:
+            return str(error)
+        return None
+
     def _own_part(self, checkpoint: dict[str, Any]) -> dict[str, Any] | None:
         """Return what a checkpoint holds for this rank, and put its own callbacks' states into it."""
         saved = checkpoint.get(STATE_KEY)
         if saved is None:
             return None
-        if len(saved["ranks"]) != self._ranks.size and self.allow_inexact:
+        if len(saved["ranks"]) != self._ranks.size and self.allow_inexact and not self._sharded:
             rank_zero_warn(
                 f"The run goes on with {self._ranks.size} processes instead of {len(saved['ranks'])}: not exactly, as "
                 "`allow_inexact=True` says."
@@ -113,8 +137,9 @@ class ExactState:
         if len(saved["ranks"]) != self._ranks.size:
             raise InexactStateError(
                 f"The checkpoint holds the states of {len(saved['ranks'])} process(es), and this training has "
-                f"{self._ranks.size}. Start it with as many as before, or approximately with "
-                "`ExactResume(allow_inexact=True)`, or anew with `lightning-green run --fresh -- ...`."
+                f"{self._ranks.size}. Start it with as many as before"
+                + ("" if self._sharded else ", or approximately with `ExactResume(allow_inexact=True)`")
+                + ", or anew with `lightning-green run --fresh -- ...`."
             )
         own: dict[str, Any] = saved["ranks"][self._ranks.rank]
         checkpoint.get("callbacks", {}).update(own["callbacks"])
@@ -136,10 +161,20 @@ class ExactState:
             restore_random_states(self._pending["random"])
             self._pending = None
 
-    def dump(self, point: Point) -> dict[str, Any]:
-        """Return the whole state, complete on rank 0. To be called at a boundary, on every rank."""
+    def dump(self, point: Point, path: Path | None = None) -> dict[str, Any]:
+        """Return the whole state, complete on rank 0. To be called at a boundary, on every rank.
+
+        Args:
+            point: Where in the loops it is.
+            path: Where rank 0 is going to write it. If the model is spread over the ranks, each of them writes its part
+                beside that, before this returns on rank 0.
+
+        Raises:
+            OSError: On rank 0, if a rank could not write its part.
+
+        """
         trainer, module = self._trainer, self._trainer.lightning_module
-        checkpoint = _lightning.dump_checkpoint(trainer)
+        checkpoint = _lightning.dump_checkpoint(trainer, with_model=not self._sharded)
         own: dict[str, Any] = {
             "random": capture_random_states(),
             "logged": capture_logged(trainer),
@@ -148,17 +183,36 @@ class ExactState:
             "validation_created": [loader.created for loader in self._validation],
             "elapsed": _lightning.elapsed_clocks(trainer),
             "gradients": waiting_gradients(module),
-            "buffers": unsaved_buffers(module, self._buffers_before),
+            "buffers": {} if self._sharded else unsaved_buffers(module, self._buffers_before),
             "callbacks": {},
         }
         if self._ranks.size > 1:
             callbacks = checkpoint.get("callbacks", {})
-            reference = self._ranks.share(digests(module, callbacks) if self._ranks.leads else None)
-            drifted = differing(module, callbacks, reference)
+            compared = None if self._sharded else module  # a shard holds every buffer
+            reference = self._ranks.share(digests(compared, callbacks) if self._ranks.leads else None)
+            drifted = differing(compared, callbacks, reference)
             own["buffers"] |= drifted["buffers"]
             own["callbacks"] = drifted["callbacks"]
-        checkpoint[STATE_KEY] = {"version": STATE_VERSION, "point": point, "ranks": self._ranks.gather(own)}
+        parts = self._ranks.gather((own, self._write_shard(path) if self._sharded and path is not None else None))
+        checkpoint[STATE_KEY] = {"version": STATE_VERSION, "point": point, "ranks": [own for own, _ in parts]}
+        shards = [shard for _, shard in parts if shard is not None]
+        for name, size, failure in shards:
+            if failure:
+                raise OSError(failure)
+            if path is not None and not is_there(path.with_name(name), size):
+                raise OSError(f"{name}, which another process wrote, is not in {path.parent} here")
+        if shards:
+            checkpoint[SHARDS_KEY] = {name: size for name, size, _ in shards}
         return checkpoint
+
+    def _write_shard(self, path: Path) -> tuple[str, int, str]:
+        """Write this rank's part; return its name, its size in bytes, and what went wrong."""
+        shard = shard_path(path, self._ranks.rank)
+        try:
+            write_durably(capture_shard(self._trainer), shard)
+        except OSError as error:  # raised on rank 0, once all have met: the others would wait for one that had gone
+            return shard.name, 0, str(error)
+        return shard.name, shard.stat().st_size, ""
 
     def _count(self, loader: Any) -> Any:
         training = _lightning.stage_is_training(self._trainer)
@@ -231,16 +285,21 @@ class ExactState:
 
 def why_not_exact(trainer: pl.Trainer) -> str | None:
     """Return why the state of a training cannot be saved exactly; None where it can."""
-    if isinstance(trainer.strategy, _EXACT_STRATEGIES):
-        return None
-    return f"the states of {type(trainer.strategy).__name__} are not saved exactly; use DDP"
+    strategy = trainer.strategy
+    if not isinstance(strategy, _EXACT_STRATEGIES) or isinstance(strategy, DeepSpeedStrategy):  # which is a kind of DDP
+        return f"the states of {type(strategy).__name__} are not saved exactly; use DDP or FSDP"
+    return why_not_sharded(trainer) if is_sharded(trainer) else None
 
 
-def fingerprint(pl_module: pl.LightningModule) -> dict[str, Any]:
-    """Return what tells one model from another: names and shapes of parameters, and the hyperparameters."""
+def fingerprint(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return what tells one model from another: names and shapes of parameters, and the hyperparameters.
+
+    A rank that holds a part of the model has shapes that depend on the number of ranks; they are left out.
+    """
+    module, sharded = trainer.lightning_module, is_sharded(trainer)
     return {
-        "parameters": {name: list(parameter.shape) for name, parameter in pl_module.named_parameters()},
-        "hparams": {str(key): repr(value) for key, value in sorted(dict(pl_module.hparams).items())},
+        "parameters": {name: [] if sharded else list(one.shape) for name, one in module.named_parameters()},
+        "hparams": {str(key): repr(value) for key, value in sorted(dict(module.hparams).items())},
     }
 
 
@@ -267,6 +326,30 @@ def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
         else:
             found.append(f"{key}: {then} then, {now} now")
     return found
+
+
+def check_fingerprint(
+    folder: RunFolder, fit: int, current: dict[str, Any], continuing: bool, allow_inexact: bool
+) -> None:
+    """Compare with what a fit of the run was started with, and keep what is new.
+
+    Args:
+        folder: The run's folder.
+        fit: Number of the fit in its process.
+        current: A part of the fingerprint.
+        continuing: Whether the run goes on; otherwise there is nothing to compare with.
+        allow_inexact: Whether another number of processes is all right.
+
+    Raises:
+        InexactStateError: Where they differ, unless ``--force`` says to go on all the same.
+
+    """
+    saved = folder.record.setdefault("fits", {}).setdefault(str(fit), {})
+    if continuing and os.environ.get(FORCE_VARIABLE) != "1":
+        ignored = {"world_size", "training_batches"} if allow_inexact else set()
+        compared = {key: value for key, value in current.items() if key not in ignored}
+        refuse_differences(folder.path, saved, compared)
+    saved.update(current)
 
 
 def refuse_differences(folder: Path, saved: dict[str, Any], current: dict[str, Any]) -> None:

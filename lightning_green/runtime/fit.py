@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import signal
 import traceback
 from collections.abc import Callable
@@ -15,14 +14,15 @@ from typing import Any, NoReturn
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lightning_green.runtime import _lightning, loggers
-from lightning_green.runtime.checkpoints import final_path, load_checkpoint, load_latest, store_checkpoint, store_final
-from lightning_green.runtime.exact import ExactState, Point, fingerprint, refuse_differences, why_not_exact
+from lightning_green.runtime import _lightning, checkpoints, loggers
+from lightning_green.runtime.exact import ExactState, Point, check_fingerprint, fingerprint, why_not_exact
+from lightning_green.runtime.follower import Follower
 from lightning_green.runtime.launchers import RunPausedExit, paused_exit_code, requeue
 from lightning_green.runtime.ranks import Command, Ranks
 from lightning_green.runtime.run import Run
-from lightning_green.runtime.run_folder import FORCE_VARIABLE, command_line
-from lightning_green.runtime.signals import StopSignals
+from lightning_green.runtime.run_folder import command_line
+from lightning_green.runtime.signals import StopSignals, raise_stop
+from lightning_green.runtime.together import bring_up_to_date, meet_nodes, summarise_nodes
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,10 @@ class Fit:
         run: The run of this process.
         trainer: The trainer.
         number: Number of this fit in the process, from 0.
+
+    Attributes:
+        ranks: The processes of the training.
+        follower: What follows rank 0, on the others, where there are boundaries.
 
     """
 
@@ -54,7 +58,10 @@ class Fit:
         self._saves = False
         self._fetch_from = 0.0
         self._undo_watch: Callable[[], None] | None = None
-        self._ranks = Ranks()
+        self.ranks = Ranks()
+        self.follower: Follower | None = None
+        self._not_counted: list[str] = []
+        self._path: Path | None = None
         self.why_not_exact: str | None = None
 
     # -- how it begins ------------------------------------------------------------------------------------------------
@@ -76,9 +83,9 @@ class Fit:
             saves: Whether files may be written.
 
         """
-        gpus = _lightning.gpus_of_job(self.trainer)
-        if gpus is not None:
+        if (gpus := _lightning.gpus_of_job(self.trainer)) is not None:
             self.run.meter.bind_gpus(gpus)
+        self.ranks, self._not_counted = meet_nodes(self.run, self.trainer)
         self.run.start()
         self._undo_watch = _lightning.watch_fetches(self.trainer, self._fetch_began, self._fetch_ended)
         if not wants_exact:
@@ -87,15 +94,17 @@ class Fit:
         if self.why_not_exact is not None:
             self.told.append(f"The run is metered, and neither paused nor saved: {self.why_not_exact}.")
             return
-        self._ranks = Ranks(self.trainer.global_rank, self.trainer.world_size)
+        if self.ranks.size == 1:
+            self.ranks = Ranks(self.trainer.global_rank, self.trainer.world_size, self.run.clock)
+        self.follower = None if self.ranks.leads else Follower(self.run, self.trainer, self.ranks)
         folder = self.run.folder
         resuming = finished = False
         if folder is not None and saves and self.run.continuing:
-            finished = final_path(folder.path, self.number).exists()
-            resuming = finished or bool(list((folder.path / "checkpoints").glob(f"fit{self.number}-*")))
-        saves = saves and folder is not None
-        self._saves, resuming, self.already_finished = self._ranks.share((saves, resuming, finished))
-        self.exact = ExactState(self.trainer, self._boundary, self._end, self._ranks, self.allow_inexact)
+            finished = checkpoints.final_path(folder.path, self.number).exists()
+            resuming = finished or bool(checkpoints.list_checkpoints(folder.path, self.number))
+        shared = saves and folder is not None, resuming, finished, None if folder is None else folder.path
+        self._saves, resuming, self.already_finished, self._path = self.ranks.share(shared)
+        self.exact = ExactState(self.trainer, self._boundary, self._end, self.ranks, self.allow_inexact)
         self.exact.attach(self._load, resuming)
         if resuming:
             self.trainer.num_sanity_val_steps = 0  # the run has been through it
@@ -109,50 +118,50 @@ class Fit:
         self.run.data_wait_seconds += self.run.clock.monotonic() - self._fetch_from
 
     def _load(self) -> tuple[str, dict[str, Any]] | None:
-        """Return what to go on from: rank 0 chooses, and each rank reads it."""
-        if not self._ranks.leads:
-            path = self._ranks.share()
-            return None if path is None else (path, load_checkpoint(Path(path)))
-        found = self._choose()
-        self._ranks.share(None if found is None else found[0])
-        return found
+        """Return what to go on from: rank 0 chooses, each rank reads it, and all can, or it is an older one."""
+        assert self.exact is not None
+        problems, damaged = list[str](), list[Path]()
+        while True:
+            found = self._choose(problems, damaged) if self.ranks.leads else None
+            path = self.ranks.share(None if found is None else found[0])
+            if path is None:
+                return None
+            checkpoint = checkpoints.load_checkpoint(Path(path)) if found is None else found[1]
+            wrong = self.ranks.share(self.ranks.gather(self.exact.load_shard(Path(path), checkpoint)))
+            if not any(wrong):
+                return path, checkpoint
+            problems += filter(None, wrong)
+            damaged.append(Path(path))
 
-    def _choose(self) -> tuple[str, dict[str, Any]] | None:
+    def _choose(self, problems: list[str], damaged: list[Path]) -> tuple[str, dict[str, Any]] | None:
         folder = self.run.folder
         assert folder is not None
         self._compare_model()
         if self.already_finished:
-            path = final_path(folder.path, self.number)
+            path = checkpoints.final_path(folder.path, self.number)
+            if path in damaged:
+                raise RuntimeError(problems[-1])
             self.restored = "its final state"
-            return str(path), load_checkpoint(path)
-        found = load_latest(folder.path, self.number)
+            return str(path), checkpoints.load_checkpoint(path)
+        found = checkpoints.load_latest(folder.path, self.number, problems, damaged)
         if found is None:
             return None
-        stored, checkpoint, problems = found
-        for problem in problems:
-            self.told.append(f"{problem}. The one before it is used: step {stored.global_step}.")
+        stored, checkpoint, found_problems = found
+        for problem in found_problems:
+            self.told.append(f"{problem.rstrip('.')}. The one before it is used: step {stored.global_step}.")
         self.restored = f"step {stored.global_step}"
         self.run.global_step = stored.global_step
         return str(stored.path), checkpoint
 
     def _check_fingerprint(self, current: dict[str, Any]) -> None:
-        """Compare with what this fit was started with; keep what is new."""
-        folder = self.run.folder
-        if folder is None:
-            return
-        fits = folder.record.setdefault("fits", {})
-        saved = fits.setdefault(str(self.number), {})
-        if self.run.continuing and os.environ.get(FORCE_VARIABLE) != "1":
-            ignored = {"world_size", "training_batches"} if self.allow_inexact else set()
-            compared = {key: value for key, value in current.items() if key not in ignored}
-            refuse_differences(folder.path, saved, compared)
-        saved.update(current)
+        if self.run.folder is not None:
+            check_fingerprint(self.run.folder, self.number, current, self.run.continuing, self.allow_inexact)
 
     def _compare_model(self) -> None:
         """Compare the model as the script made it, once: the checkpoint of one that lost channels makes it smaller."""
         if not self._model_compared:
             self._model_compared = True
-            self._check_fingerprint(fingerprint(self.trainer.lightning_module))
+            self._check_fingerprint(fingerprint(self.trainer))
 
     def check_optimizers(self) -> None:
         """Compare the optimizers with those that the run was started with; they exist from ``on_fit_start`` on."""
@@ -173,17 +182,16 @@ class Fit:
         self.run.fit = self.number
         self.run.read_step = lambda: self.trainer.global_step
         loggers.define_axes(self.trainer)
-        folder = self.run.folder
-        if folder is not None:
-            folder.record.setdefault("wandb_folders", [])
-            new = [path for path in loggers.wandb_folders(self.trainer) if path not in folder.record["wandb_folders"]]
-            folder.record["wandb_folders"] += new
+        if self.run.folder is not None:
+            loggers.note_wandb_folders(self.trainer, self.run.folder.record)
         if self.exact is not None:
             self._signals.take(_lightning.requeue_signal(self.trainer))
             if _lightning.take_over_sigterm(self.trainer):  # it came before our handlers were there
                 self._signals.received = "SIGTERM"
-        if self._ranks.leads:
+        if self.ranks.leads or self.run.ledger is not None:
             self.run.announce(restored=self.restored, script=command_line())
+        for line in self._not_counted:
+            self.run.record("warning", reason=line)
         if self.exact is not None:
             self.exact.activate()
             self._plan_next_checkpoint()
@@ -191,19 +199,19 @@ class Fit:
     # -- boundaries ---------------------------------------------------------------------------------------------------
 
     def _boundary(self, point: Point) -> None:
-        if self._ranks.size == 1:  # after every step, so in as few calls as can be
+        if self.ranks.size == 1:  # after every step, so in as few calls as can be
             if self._signals.received is not None:
                 self._interrupt(point, self._signals.received)
             self._act(point)
-        elif self._ranks.look_is_due():
+        elif self.ranks.look_is_due():
             stop = self._agreed_signal()
-            if not self._ranks.leads:
+            if not self.ranks.leads:
                 self._follow(point)
                 return
             if stop is not None:
                 self._interrupt(point, stop)
             self._act(point)
-            self._ranks.go_on(at_every_boundary=self.run.clock.is_simulated)
+            self.ranks.go_on(at_every_boundary=self.run.clock.is_simulated)
 
     def _act(self, point: Point) -> None:
         """Do what is due at a boundary, on rank 0."""
@@ -218,39 +226,40 @@ class Fit:
     def _agreed_signal(self) -> str | None:
         """Return the signal that asks any process of this training to stop."""
         own = self._signals.received
-        number = self._ranks.agree(0 if own is None else int(getattr(signal, own)))
+        number = self.ranks.agree(0 if own is None else int(getattr(signal, own)))
         return None if number == 0 else signal.Signals(number).name
 
     def _follow(self, point: Point) -> None:
         """Do what rank 0 says, until it goes on."""
         assert self.exact is not None
-        while True:
-            command, value = self._ranks.hear()
-            if command == Command.GO:
-                self._ranks.look_again_after(int(value))
-                return
-            if command == Command.SAVE:
-                self.exact.dump(point)
-            elif command == Command.TICK:
-                self._agreed_signal()
-            elif command == Command.HELD:
-                _lightning.shift_wall_clocks(self.trainer, value)
-            else:
-                self._interrupted_by = "pause" if command == Command.LEAVE else signal.Signals(int(value)).name
-                self._close()
-                if command == Command.LEAVE:
-                    raise RunPausedExit(paused_exit_code(self._ranks.rank))
-                raise_stop(self._interrupted_by)
+        assert self.follower is not None
+        exact = self.exact
+        ends = self.follower.follow(lambda number: exact.dump(point, self._path_of(number)), self._agreed_signal)
+        if ends is None:
+            return
+        command, number = ends
+        if command == Command.LEAVE:
+            self._interrupted_by = "pause"
+            bring_up_to_date(self.run, self.ranks)
+            self._close()
+            raise RunPausedExit(paused_exit_code(self.ranks.rank))
+        self._interrupted_by = signal.Signals(number).name
+        self._close()
+        raise_stop(self._interrupted_by)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the totals of all nodes so far; with several nodes, every process calls it at the same place."""
+        return summarise_nodes(self.run, self.ranks)
 
     def stop_requested(self) -> bool:
         """Return whether a signal asks to stop at the next boundary; while held, this keeps the other ranks waiting."""
-        self._ranks.tell(Command.TICK)
+        self.ranks.tell(Command.TICK)
         return self._agreed_signal() is not None
 
     def held_for(self, seconds: float) -> None:
         """End a hold of so many real seconds: it does not count against Lightning's limits of wall time."""
         _lightning.shift_wall_clocks(self.trainer, seconds)
-        self._ranks.tell(Command.HELD, seconds)
+        self.ranks.tell(Command.HELD, seconds)
 
     def can_save(self) -> bool:
         """Return whether a state can be saved at all."""
@@ -263,12 +272,17 @@ class Fit:
             return None
         # what is saved to leave belongs to the price of leaving and coming back; a periodic one, run-now has as well
         self.run.enter(phase="checkpoint" if reason == "periodic" else "restart")
-        self._ranks.tell(Command.SAVE)
-        checkpoint = self.exact.dump(point)
+        number = checkpoints.next_number(self.run.folder.path, self.number)
+        self.ranks.tell(Command.SAVE, number, float(reason == "periodic"))
         try:
-            stored = store_checkpoint(self.run.folder.path, self.number, self.trainer.global_step, checkpoint)
+            checkpoint = self.exact.dump(point, self._path_of(number))
+            stored = checkpoints.store_checkpoint(
+                self.run.folder.path, self.number, self.trainer.global_step, checkpoint
+            )
         except OSError as error:
-            log.warning("The training state could not be saved (%s). Training goes on; free space there.", error)
+            log.warning(
+                "The training state could not be saved (%s). Training goes on; mend that, or free space there.", error
+            )
             self.run.enter(phase="training")
             self.run.record("checkpoint_failed", reason=str(error))
             return None
@@ -281,6 +295,11 @@ class Fit:
         )
         self.run.record("checkpoint", reason=reason, path=stored.path.name, position=position)
         return stored.path
+
+    def _path_of(self, number: int) -> Path:
+        """Return where the checkpoint of that number goes."""
+        assert self._path is not None
+        return checkpoints.checkpoint_path(self._path, self.number, self.trainer.global_step, number)
 
     def save_every(self, duration: timedelta | None) -> None:
         """Save periodically; of what several callbacks ask for, the shortest counts."""
@@ -301,8 +320,9 @@ class Fit:
         loggers.flush(self.trainer)
         self.run.record("paused", reason=reason, until=until.isoformat(), **fields)
         self._interrupted_by = "pause"
-        self._ranks.tell(Command.LEAVE)
+        self.ranks.tell(Command.LEAVE)
         code = paused_exit_code(self.trainer.global_rank)
+        bring_up_to_date(self.run, self.ranks)
         loggers.summarise(self.trainer, self.run.summary())
         loggers.leave_experiments(self.trainer, code)
         self._close()
@@ -314,7 +334,7 @@ class Fit:
         self.run.record("interrupted", reason=f"{name}: {how} at step {self.trainer.global_step}", signal=name)
         self._interrupted_by = name
         loggers.flush(self.trainer)
-        self._ranks.tell(Command.INTERRUPT, getattr(signal, name))
+        self.ranks.tell(Command.INTERRUPT, getattr(signal, name))
         self._close()
         if getattr(signal, name) == _lightning.requeue_signal(self.trainer):
             requeue()
@@ -325,14 +345,14 @@ class Fit:
     def _end(self) -> None:
         """Keep the final state, after every ``on_train_end``."""
         self._signals.give_back()
-        if not self.can_save() or self.already_finished:
+        if not self.can_save() or self.already_finished or self._path is None:
             return
         assert self.exact is not None
-        state = self.exact.dump("epoch")
-        if self.run.folder is None:  # rank 0 writes
-            return
         try:
-            store_final(self.run.folder.path, self.number, state)
+            state = self.exact.dump("epoch", checkpoints.final_path(self._path, self.number))
+            if self.run.folder is None:  # rank 0 writes
+                return
+            checkpoints.store_final(self.run.folder.path, self.number, state)
         except OSError as error:
             log.warning("The final state could not be saved (%s).", error)
             self.run.record("checkpoint_failed", reason=str(error))
@@ -346,6 +366,7 @@ class Fit:
             self.exact.settle()
             self.run.record("finished", reason=f"had finished before, at step {self.trainer.global_step}")
         elif self.run.announced:
+            self.run.meter.sample()
             self.run.record("finished", reason=f"{self.trainer.global_step} steps done")
         self._close()
 
@@ -377,10 +398,3 @@ class Fit:
         self.run.read_step = None
         if self.run.ledger is not None:
             self.run.ledger.sync()
-
-
-def raise_stop(name: str) -> NoReturn:
-    """Stop as Lightning does on a signal of that name."""
-    if name == "SIGINT":
-        raise KeyboardInterrupt
-    raise SIGTERMException

@@ -125,12 +125,13 @@ def _last_sequence(path: Path) -> tuple[int, bool]:
     data = path.read_bytes()
     torn = bool(data) and not data.endswith(b"\n")
     last = 0
-    for record in _parse(data):
+    for record in parse_lines(data):
         last = max(last, int(record.get("seq", 0)))
     return last, torn
 
 
-def _parse(data: bytes) -> Iterator[dict[str, Any]]:
+def parse_lines(data: bytes) -> Iterator[dict[str, Any]]:
+    """Return the events in a piece of a ledger; what is no line of JSON is left out."""
     for line in data.split(b"\n"):
         if not line.strip():
             continue
@@ -142,14 +143,19 @@ def _parse(data: bytes) -> Iterator[dict[str, Any]]:
             yield record
 
 
+def ledger_files(folder: Path) -> list[Path]:
+    """Return the ledgers of all nodes."""
+    return sorted(folder.glob("ledger.*.jsonl"))
+
+
 def read_ledger(folder: Path) -> list[dict[str, Any]]:
     """Return all events of a run, of all nodes, in the order in which they were written.
 
     Unknown events and fields are kept; a line that a kill tore is dropped.
     """
     records: list[dict[str, Any]] = []
-    for path in sorted(folder.glob("ledger.*.jsonl")):
-        records.extend(_parse(path.read_bytes()))
+    for path in ledger_files(folder):
+        records.extend(parse_lines(path.read_bytes()))
     return sorted(records, key=lambda record: (record.get("attempt", 0), record.get("time_utc", ""), record.get("seq")))
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
+from lightning_green.runtime import _lightning_loggers
+
 log = logging.getLogger(__name__)
 
 
@@ -35,8 +37,8 @@ def continue_loggers(trainer: pl.Trainer, saved: dict[str, Any], fit: int) -> di
             identities[key] = _continue_wandb(logger, saved.get(key))
         elif isinstance(logger, (CSVLogger, TensorBoardLogger)):
             version = saved.get(key)
-            if version is not None and logger._version is None and logger._experiment is None:
-                logger._version = version
+            if version is not None:
+                _lightning_loggers.set_logger_version(logger, version)
             identities[key] = logger.version
             if isinstance(logger, CSVLogger) and version is not None:
                 _keep_rows(logger)
@@ -44,8 +46,9 @@ def continue_loggers(trainer: pl.Trainer, saved: dict[str, Any], fit: int) -> di
 
 
 def _continue_wandb(logger: WandbLogger, saved: str | None) -> str:
-    if logger._experiment is not None:  # the script made the experiment before `fit`
-        own = str(logger._experiment.id)
+    experiment = _lightning_loggers.wandb_experiment(logger)
+    if experiment is not None:  # the script made it before `fit`
+        own = str(experiment.id)
         if saved is not None and own != saved:
             log.warning(
                 "This part of the run is logged to the new W&B run %s instead of %s, because the script used "
@@ -54,9 +57,9 @@ def _continue_wandb(logger: WandbLogger, saved: str | None) -> str:
                 saved,
             )
         return own
-    wanted = logger._wandb_init.get("id") or os.environ.get("WANDB_RUN_ID") or saved or uuid.uuid4().hex[:8]
-    logger._wandb_init["id"] = logger._id = str(wanted)
-    return str(wanted)
+    wanted = _lightning_loggers.wandb_id(logger) or os.environ.get("WANDB_RUN_ID") or saved or uuid.uuid4().hex[:8]
+    _lightning_loggers.set_wandb_id(logger, wanted)
+    return wanted
 
 
 def _keep_rows(logger: CSVLogger) -> None:
@@ -117,3 +120,9 @@ def wandb_folders(trainer: pl.Trainer) -> list[str]:
         for experiment in _experiments(trainer)
         if getattr(experiment, "offline", False)
     ]
+
+
+def note_wandb_folders(trainer: pl.Trainer, record: dict[str, Any]) -> None:
+    """Add the folders of the offline W&B runs of this process to the run's record, each once."""
+    known = record.setdefault("wandb_folders", [])
+    known += [path for path in wandb_folders(trainer) if path not in known]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -20,21 +21,25 @@ def _digest(value: Any) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def digests(pl_module: pl.LightningModule, callbacks: dict[str, Any]) -> dict[str, str]:
+def digests(pl_module: pl.LightningModule | None, callbacks: dict[str, Any]) -> dict[str, str]:
     """Return a digest of every buffer and of every callback's state."""
-    found = {f"buffer {name}": _digest(buffer) for name, buffer in pl_module.named_buffers()}
+    found = {f"buffer {name}": _digest(buffer) for name, buffer in _buffers(pl_module)}
     return found | {f"callback {key}": _digest(state) for key, state in callbacks.items()}
 
 
-def differing(pl_module: pl.LightningModule, callbacks: dict[str, Any], reference: dict[str, str]) -> dict[str, Any]:
+def _buffers(pl_module: pl.LightningModule | None) -> Iterable[tuple[str, torch.Tensor]]:
+    return () if pl_module is None else pl_module.named_buffers()
+
+
+def differing(
+    pl_module: pl.LightningModule | None, callbacks: dict[str, Any], reference: dict[str, str]
+) -> dict[str, Any]:
     """Return the buffers and callback states whose digest is not the one in ``reference``."""
     own = digests(pl_module, callbacks)
     changed = {key for key, digest in own.items() if reference.get(key) != digest}
     return {
         "buffers": {
-            name: buffer.detach().cpu().clone()
-            for name, buffer in pl_module.named_buffers()
-            if f"buffer {name}" in changed
+            name: buffer.detach().cpu().clone() for name, buffer in _buffers(pl_module) if f"buffer {name}" in changed
         },
         "callbacks": {key: state for key, state in callbacks.items() if f"callback {key}" in changed},
     }

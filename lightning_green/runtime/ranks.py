@@ -14,6 +14,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from lightning_green.runtime.clock import Clock
+
 PATIENCE = timedelta(days=30)  # one rank may validate, or write a file, for as long as it likes
 HELD_PATIENCE = timedelta(seconds=45)  # while a training is held, rank 0 is heard of every second
 LOOK_SECONDS = 1.0
@@ -24,12 +26,12 @@ class RankLostError(RuntimeError):
 
 
 class Command(IntEnum):
-    """What rank 0 tells the others at a boundary."""
+    """What rank 0 tells the others at a boundary, with up to three numbers."""
 
     GO = 0
     """Go on; look again after so many boundaries."""
     SAVE = 1
-    """Take part in a checkpoint."""
+    """Take part in the checkpoint of that number: 1 for a periodic one, 0 for one to leave with."""
     LEAVE = 2
     """Leave for a planned pause."""
     INTERRUPT = 3
@@ -38,6 +40,10 @@ class Command(IntEnum):
     """Still held; say whether a signal has arrived."""
     HELD = 5
     """The hold is over; it took so many seconds."""
+    HOLD = 6
+    """A hold begins, in which so much of full power is drawn."""
+    LEVEL = 7
+    """Go to the throttle level of that number, its power and its speed."""
 
 
 class Ranks:
@@ -48,11 +54,12 @@ class Ranks:
     Args:
         rank: Global rank of this process.
         size: Number of processes.
+        clock: This process's clock; every message brings it to rank 0's time where that is simulated.
 
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int = 0, size: int = 1, clock: Clock | None = None) -> None:
+        self.rank, self.size, self._clock = rank, size, clock
         self._group = dist.new_group(backend="gloo", timeout=PATIENCE) if size > 1 else None
         self._held = False
         self._left, self._every, self._looked = 0, 1, 0.0
@@ -97,20 +104,25 @@ class Ranks:
         self._wait(dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._group, async_op=True))
         return int(tensor.item())
 
-    def tell(self, command: Command, value: float = 0.0) -> None:
+    def tell(self, command: Command, *numbers: float) -> None:
         """Tell the others, from rank 0."""
         if self._group is not None:
-            self._exchange(torch.tensor([float(command), value], dtype=torch.float64))
+            time = 0.0 if self._clock is None else self._clock.time()
+            self._exchange([float(command), time, *numbers, *[0.0] * (3 - len(numbers))])
 
-    def hear(self) -> tuple[Command, float]:
-        """Return what rank 0 tells, on the others."""
-        command, value = self._exchange(torch.zeros(2, dtype=torch.float64)).tolist()
-        return Command(int(command)), value
+    def hear(self) -> tuple[Command, list[float]]:
+        """Return what rank 0 tells and its three numbers, on the others."""
+        command, time, *numbers = self._exchange([0.0] * 5)
+        if self._clock is not None:
+            self._clock.go_to(time)
+        return Command(int(command)), numbers
 
-    def _exchange(self, message: torch.Tensor) -> torch.Tensor:
-        self._wait(dist.broadcast(message, src=0, group=self._group, async_op=True))
-        self._held = Command(int(message[0].item())) == Command.TICK
-        return message
+    def _exchange(self, message: list[float]) -> list[float]:
+        tensor = torch.tensor(message, dtype=torch.float64)
+        self._wait(dist.broadcast(tensor, src=0, group=self._group, async_op=True))
+        told: list[float] = tensor.tolist()
+        self._held = Command(int(told[0])) == Command.TICK
+        return told
 
     def _wait(self, work: Any) -> None:
         try:

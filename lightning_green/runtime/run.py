@@ -15,7 +15,8 @@ from lightning_green.energy.meter import Meter
 from lightning_green.grid.build import GridLike, build_grid
 from lightning_green.runtime.accounting import JOULES_PER_KWH, Totals, counterfactual_gco2e, energy_kwh, saving_percent
 from lightning_green.runtime.clock import Clock
-from lightning_green.runtime.ledger import Ledger
+from lightning_green.runtime.ledger import STATE_EVENTS, Ledger
+from lightning_green.runtime.nodes import Node, OtherNodes
 from lightning_green.runtime.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,10 @@ class RunOptions:
 
 
 class Run:
-    """The one run of this process. Rank 0 of each node has one that measures; it is what the callbacks share.
+    """The one run of this process: what its callbacks share.
+
+    Rank 0 has the run's folder. The first process of every other node measures and writes a ledger in the same folder,
+    which rank 0 reads and adds up; it prices and decides nothing. Further processes of a node do none of it.
 
     Args:
         folder: The run's folder, locked; None where there is nowhere to write, and then everything is in memory.
@@ -77,9 +81,10 @@ class Run:
         attempt: Which start of the run this is, from 1.
         continuing: Whether this process goes on with what earlier ones did.
         past: Events of the ledger so far.
+        node: The node of this process.
 
     Attributes:
-        totals: Energy, emissions and time over all restarts, up to the last event.
+        totals: Energy, emissions and time over all restarts, up to the last event; on rank 0 those of all nodes.
         global_step: Optimizer steps done, up to the last event.
         read_step: Returns the optimizer steps done by now, while a fit is under way.
         path: Where the run's folder is, or would be.
@@ -97,8 +102,10 @@ class Run:
         attempt: int,
         continuing: bool,
         past: Sequence[dict[str, Any]] = (),
+        node: Node | None = None,
     ) -> None:
         self.folder, self.options, self.clock = folder, options, clock
+        self.node = Node() if node is None else node
         self.attempt, self.continuing = attempt, continuing
         self.path: Path | None = None if folder is None else folder.path
         self.meter = build_meter(options.meter)
@@ -108,7 +115,9 @@ class Run:
         for record in past:
             self.totals.add(record)
         self.past = list(past)
-        self.ledger = None if folder is None else Ledger(folder.path, clock, attempt)
+        self.ledger = None if folder is None else Ledger(folder.path, clock, attempt, self.node.name)
+        several = folder is not None and self.node.count > 1
+        self.other_nodes = OtherNodes(folder.path, attempt) if folder is not None and several else None
         self.global_step = 0
         self.read_step: Callable[[], int] | None = None
         self.fit = 0
@@ -119,7 +128,7 @@ class Run:
         self._last_time = clock.time()
         self._power_from = (clock.monotonic(), 0.0)
         self._announced = False
-        self._problem: str | None = None
+        self._problems: list[str] = []
         self._seq = 0
         self._lock = threading.RLock()
         self._stop = threading.Event()
@@ -129,6 +138,16 @@ class Run:
     def record_on_disk(self) -> dict[str, Any]:
         """Content of ``run.json``; a dict in memory where there is no folder."""
         return {} if self.folder is None else self.folder.record
+
+    def join(self, folder: Path, attempt: int) -> None:
+        """Open this node's ledger in the folder that rank 0 has opened; not on rank 0, and once a start of the run."""
+        if self.ledger is not None and (self.ledger.path.parent, self.attempt) == (folder, attempt):
+            return
+        if self.ledger is not None:
+            self.ledger.close()
+        self.attempt = attempt
+        self.phase = "restart" if attempt > 1 else "startup"
+        self.ledger = Ledger(folder, self.clock, attempt, self.node.name)
 
     def start(self) -> None:
         """Start the meter and the grid; called before anything of the training happens."""
@@ -154,6 +173,8 @@ class Run:
             self.folder.record.setdefault("first_start", datetime.fromtimestamp(self.began, timezone.utc).isoformat())
             self.folder.record["clock"] = self.clock.spec()
             self.folder.save()
+        if self.node.count > 1:
+            fields["nodes"] = self.node.count
         self.record("started", startup_s=startup, meter=self.meter.describe(), **fields)
         if not self.clock.is_simulated and self._thread is None:
             self._stop.clear()
@@ -173,19 +194,29 @@ class Run:
         """Write the energy so far; called every few seconds by a thread of its own."""
         if self._announced:
             self.record("sample")
+            self.read_other_nodes()
             self._tell_news()
             if self.folder is not None:
                 self.folder.beat()
+
+    def read_other_nodes(self) -> None:
+        """Add what the other nodes have written to the totals."""
+        if self.other_nodes is not None:
+            with self._lock:  # also around the reading: what is read first has to be added first
+                for record in self.other_nodes.news():
+                    self.totals.add(record)
 
     def _tell_news(self) -> None:
         """Say once, and put on record, what happened to the sources of intensity and energy."""
         for line in [] if self.grid is None else self.grid.news():
             log.warning("%s", line)
             self.record("grid", reason=line)
-        if self.meter.problem is not None and self.meter.problem != self._problem:
-            self._problem = self.meter.problem
-            log.warning("%s", self._problem)
-            self.record("meter", reason=self._problem)
+        others = None if self.other_nodes is None else self.other_nodes.problem
+        for event, problem in (("meter", self.meter.problem), ("warning", others)):
+            if problem is not None and problem not in self._problems:
+                self._problems.append(problem)
+                log.warning("%s", problem)
+                self.record(event, reason=problem)
 
     def sample_if_due(self) -> None:
         """Write the energy so far where simulated time has moved on; real time has its thread."""
@@ -223,6 +254,9 @@ class Run:
                 "reason": reason,
                 **fields,
             }
+            if self.node.rank > 0:
+                event = f"node_{event}" if event in STATE_EVENTS else event  # how the run stands, rank 0 says
+                body["node_rank"] = self.node.rank
             if self.ledger is not None:
                 written = self.ledger.append(event, **body)
             else:
@@ -269,6 +303,8 @@ class Run:
             before, joules_before = self._power_from
             if monotonic - before > 1e-6:
                 metrics["energy/power_w"] = max(0.0, here - joules_before) / (monotonic - before)
+                if self.other_nodes is not None:
+                    metrics["energy/power_w"] += sum(self.other_nodes.watts.values())
             if monotonic - before > 1.0:
                 self._power_from = (monotonic, here)
             if self.grid is not None:
@@ -294,6 +330,8 @@ class Run:
         with self._lock:
             self.meter.sample()
             self.record("sample")
+            self.read_other_nodes()
+            self.totals.settle()
             self._tell_news()
             totals, grid = self.totals, self.grid
             suffix = "_marginal" if grid is not None and grid.kind.method == "marginal" else ""
@@ -302,6 +340,7 @@ class Run:
             saving = None if grams is None or run_now is None else saving_percent(grams, run_now)
             return {
                 **energy_kwh(totals),
+                **({} if totals.nodes == 1 else {"energy/nodes": totals.nodes}),
                 "energy/quality": dict(totals.quality),
                 f"carbon/gco2e{suffix}": grams,
                 f"carbon/counterfactual_gco2e{suffix}": run_now,

@@ -154,6 +154,10 @@ class RunFolder:
             return bool(locked)
         return bool(time.time() - other["at"] < HEARTBEAT_STALE_SECONDS)
 
+    def was_left(self, role: str) -> bool:
+        """Return whether whoever held ``role`` last was killed: it did not take its heartbeat away."""
+        return self._heartbeat(role) is not None and not self.is_alive(role)
+
     def refuse_if_alive(self, role: str) -> None:
         """Raise where another process is in this folder.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from typing import Any
+from typing import Any, NoReturn
+
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_green.runtime import _lightning
 
@@ -58,3 +60,10 @@ class StopSignals:
             raise KeyboardInterrupt  # a terminal and a supervisor may both deliver the first, a moment apart
         for handler in _lightning.user_handlers(self._old.get(number)):
             handler(number, frame)
+
+
+def raise_stop(name: str) -> NoReturn:
+    """Stop as Lightning does on a signal of that name."""
+    if name == "SIGINT":
+        raise KeyboardInterrupt
+    raise SIGTERMException

@@ -86,7 +86,7 @@ class Supervisor:
         if self._wait_for_survivor() and self._signal is None:
             state = last_state_event(read_ledger(self.folder.path))
             if state is not None and state["event"] == "finished":
-                self.say("That training has finished.")
+                self.say("That training has finished. To start anew, add --fresh.")
                 return FINISHED
         failures, best, last_trace = 0, self._most_steps(), ""
         while True:
@@ -326,15 +326,19 @@ class Supervisor:
 def open_folder(path: Path, fresh: bool, say: Callable[[str], None] = print) -> RunFolder:
     """Return the run's folder, locked for this supervisor; one that is finished, or not wanted, is put aside first.
 
+    A run that finished after its supervisor was killed stays. Its fits are restored, not trained again, and the script
+    does what comes after them: nobody has seen it do that.
+
     Raises:
         OSError: If the folder cannot be made or written.
         RunIsAliveError: If another supervisor, or a training that is not to be waited for, is in it.
 
     """
     folder = RunFolder(path)
+    left = folder.was_left("supervisor")
     folder.lock("supervisor")
     state = last_state_event(read_ledger(path))
-    finished = state is not None and state["event"] == "finished" and not folder.is_alive("run")
+    finished = state is not None and state["event"] == "finished" and not left and not folder.is_alive("run")
     if state is not None and (fresh or finished):
         if fresh:
             folder.refuse_if_alive("run")

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from lightning_green.planning.job import Level
 from lightning_green.throttle.errors import ThrottleError
-from lightning_green.throttle.journal import Journal
+from lightning_green.throttle.journal import Journal, restore_left_over
 
 log = logging.getLogger(__name__)
 
@@ -105,11 +105,17 @@ class Actuator(ABC):
 
     # -- the contract -----------------------------------------------------------------------------------------------
 
-    def bind(self, run_dir: Path | None) -> None:
-        """Keep what was found in ``run_dir``, and bring back what a killed process left there first."""
+    def bind(self, run_dir: Path | None, node: str = "") -> None:
+        """Keep what was found in ``run_dir``, and bring back what a killed process left there first.
+
+        Args:
+            run_dir: The run's folder.
+            node: Number of this node, where the run has several.
+
+        """
         if run_dir is not None and self.survives:
-            self._journal = Journal(run_dir)
-            for line in self._journal.restore():
+            self._journal = Journal(run_dir, node)
+            for line in restore_left_over(run_dir, node):
                 log.warning("%s", line)
 
     def bind_gpus(self, gpus: Sequence[str]) -> None:  # noqa: B027  (a hook)

@@ -43,14 +43,14 @@ class ThrottleControl:
 
     """
 
-    def __init__(self, throttle: ThrottleLike, max_slowdown: float = 1.1) -> None:
+    def __init__(self, throttle: ThrottleLike, max_slowdown: float = 1.15) -> None:
         check_slowdown(max_slowdown)
         request = parse_throttle(throttle)
         self.auto, self.stated = request.auto, request.levels
         self.max_slowdown = float(max_slowdown)
         self.actuators: list[Actuator] = list(request.actuators)
         self.profile: ThrottleProfile | None = None
-        self.level = FULL
+        self.level, self._name, self._model = FULL, "full", ""
         self.why_not: str | None = None
         self._offered: dict[str, Level] = {}
         self._settings: dict[str, tuple[Actuator, Setting]] = {}
@@ -66,6 +66,7 @@ class ThrottleControl:
         modelled: bool = False,
         gpus: Sequence[str] | None = None,
         ranks: int = 1,
+        node: str = "",
     ) -> None:
         """Find out which levels this process may set.
 
@@ -77,6 +78,7 @@ class ThrottleControl:
             modelled: Whether time and power are computed, so that stated levels hold without a device.
             gpus: The GPUs of this node that the job uses.
             ranks: How many processes train; with several, what changes this one alone is left out.
+            node: What tells this node from others whose machine has the same name.
 
         """
         self._meter = meter
@@ -87,7 +89,7 @@ class ThrottleControl:
             self.actuators.remove(actuator)
             log.warning("The %s is not used: it would change one of several ranks alone.", actuator.kind)
         for actuator in self.actuators:
-            actuator.bind(run_dir)
+            actuator.bind(run_dir, node)
             if gpus is not None:
                 actuator.bind_gpus(gpus)
             if self.stated and actuator.scale is not None:
@@ -104,10 +106,38 @@ class ThrottleControl:
                 log.warning(
                     "There is no throttling: %s. The documentation says which permission each needs.", self.why_not
                 )
+        self._model = model
+        self._cache = self._cache_file()
+
+    def _cache_file(self) -> Path:
         used = {id(actuator): actuator for actuator, _ in self._settings.values()}.values()
         devices = sorted(f"{actuator.kind}: {actuator.device()}" for actuator in used)
-        key = json.dumps([devices, model, sorted(self._settings)])
-        self._cache = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
+        key = json.dumps([devices, self._model, sorted(self._settings)])
+        return cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
+
+    def names(self) -> list[str]:
+        """Return the names of the levels below full that this process may set."""
+        return list(self._settings or self._offered)
+
+    def keep(self, names: Sequence[str]) -> None:
+        """Offer no other levels than these: those that every node of the training may set, in the same order on all."""
+        lost = [name for name in self.names() if name not in names]
+        if not lost:
+            return
+        self.why_not = f"another node does not let {', '.join(lost)} be set"
+        log.warning("There is no throttling at a level that only some of the nodes offer: %s.", self.why_not)
+        self._settings = {name: self._settings[name] for name in names if name in self._settings}
+        self._offered = {name: self._offered[name] for name in names if name in self._offered}
+        self._cache = self._cache_file()
+
+    def go_to(self, number: int) -> bool:
+        """Set the level below full of that number, from 1, or full power for 0; return whether it took."""
+        return self._go_to(["full", *self.names()][number])
+
+    @property
+    def number(self) -> int:
+        """Number of the present level, as :meth:`go_to` takes it."""
+        return ["full", *self.names()].index(self._name)
 
     def _offer_stated(self, modelled: bool) -> None:
         """Offer each level that was stated and that a device can be set to."""
@@ -191,16 +221,17 @@ class ThrottleControl:
             name = least_energy(known, slowest)
         else:
             name = next((name for name, point in known.items() if point == level), "full")
-        self.level = known[name] if self._go_to(name) else FULL
+        self._name = name if self._go_to(name) else "full"
+        self.level = known[self._name]
         if self.profile is not None:
-            self.profile.at(name if self.level == known[name] else "full")
+            self.profile.at(self._name)
         return self.level
 
     def restore(self) -> None:
         """Bring every device back to the state in which it was found."""
         for actuator in self.actuators:
             actuator.restore()
-        self.level = FULL
+        self.level, self._name = FULL, "full"
         if self.profile is not None and not self.measuring:
             self.profile.at("full")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib
 import json
 import os
@@ -28,11 +29,23 @@ class Journal:
 
     Args:
         run_dir: The run's folder.
+        node: What tells this node from others whose machine has the same name.
 
     """
 
-    def __init__(self, run_dir: Path) -> None:
-        self.path = Path(run_dir) / f"throttle.{socket.gethostname()}.json"
+    def __init__(self, run_dir: Path, node: str = "") -> None:
+        name = f"{socket.gethostname()}.{node}" if node else socket.gethostname()
+        self.path = Path(run_dir) / f"throttle.{name}.json"
+
+    def others(self) -> list[Journal]:
+        """Return the journals of this machine under the numbers of other nodes: a restart may have numbered anew."""
+        found = []
+        for path in self.path.parent.glob(f"throttle.{glob.escape(socket.gethostname())}.*json"):
+            journal = Journal(self.path.parent)
+            journal.path = path
+            if path != self.path and journal._load().get("boot") == _boot():
+                found.append(journal)
+        return found
 
     def save(self, kind: str, arguments: dict[str, Any], state: dict[str, Any]) -> None:
         """Put down what was found, on disk before this returns. What is there already is older, and stays.
@@ -88,7 +101,7 @@ class Journal:
         return content if isinstance(content, dict) and isinstance(content.get("entries"), dict) else {"entries": {}}
 
 
-def restore_left_over(run_dir: str | Path) -> list[str]:
+def restore_left_over(run_dir: str | Path, node: str = "") -> list[str]:
     """Bring back what a killed run left throttled on this node; return a line on each device, none where none was.
 
     The supervisor calls it when its child has ended; by hand it is
@@ -96,9 +109,11 @@ def restore_left_over(run_dir: str | Path) -> list[str]:
 
     Args:
         run_dir: The run's folder.
+        node: Number of this node, where the run has several.
 
     """
-    return Journal(Path(run_dir)).restore()
+    own = Journal(Path(run_dir), node)
+    return [line for journal in (own, *own.others()) for line in journal.restore()]
 
 
 def _build(kind: str, arguments: dict[str, Any]) -> Any:

@@ -28,7 +28,7 @@ class NvmlLockedClocks(NvmlActuator):
 
     Example::
 
-        CarbonScheduler(throttle=NvmlLockedClocks([1400, 1200]), max_slowdown=1.1)
+        CarbonScheduler(throttle=NvmlLockedClocks([1400, 1200]), max_slowdown=1.15)
 
     """
 

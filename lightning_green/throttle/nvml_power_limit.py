@@ -24,7 +24,7 @@ class NvmlPowerLimit(NvmlActuator):
 
     Example::
 
-        CarbonScheduler(throttle=NvmlPowerLimit(watts=[300, 250]), max_slowdown=1.1)
+        CarbonScheduler(throttle=NvmlPowerLimit(watts=[300, 250]), max_slowdown=1.15)
 
     """
 

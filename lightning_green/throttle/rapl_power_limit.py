@@ -27,7 +27,7 @@ class RaplPowerLimit(FileActuator):
 
     Example::
 
-        CarbonScheduler(throttle=RaplPowerLimit([120, 90]), max_slowdown=1.1)
+        CarbonScheduler(throttle=RaplPowerLimit([120, 90]), max_slowdown=1.15)
 
     """
 

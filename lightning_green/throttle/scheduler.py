@@ -9,8 +9,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_green.planning import Plan
 from lightning_green.planning.job import Level
 from lightning_green.runtime import _lightning
+from lightning_green.runtime.exact import Point
 from lightning_green.runtime.fit import Fit
 from lightning_green.runtime.progress import StepTimer, work_left
+from lightning_green.runtime.ranks import Command
+from lightning_green.runtime.together import in_common
 from lightning_green.throttle.actuator import Actuator
 from lightning_green.throttle.control import ThrottleControl, check_slowdown, describe_model
 from lightning_green.throttle.request import FULL
@@ -49,6 +52,7 @@ class SchedulerThrottle:
         self._used = True
         self._modelled = False
         self._sleepers: list[Actuator] = []
+        self._told = (FULL.power, FULL.speed)
 
     def batch_began(self) -> None:
         """A training batch begins; the first one finds out what may be set."""
@@ -108,9 +112,29 @@ class SchedulerThrottle:
             self._enter(self._control.choose(plan.slots[0].level), plan.reason)
         else:
             self.restore()
+        self._tell_other_nodes()
+
+    def _tell_other_nodes(self) -> None:
+        """Have the other nodes go to the level that this one is at; at a boundary, where they listen."""
+        if self._told != self._fit.run.level:
+            self._told = self._fit.run.level
+            self._fit.ranks.tell(Command.LEVEL, self._control.number, *self._told)
+
+    def _on_level(self, number: int, power: float, speed: float) -> None:
+        """Go where rank 0 goes, on the first process of another node."""
+        took = self._control.go_to(number)
+        self._enter(Level(power, speed) if took else FULL, "as rank 0 does")
+
+    def _measure_alone(self, point: Point) -> None:
+        """Have the other nodes at full power while levels are measured again, so that this node alone sets the pace."""
+        if self._control.measuring and self._fit.run.level != (FULL.power, FULL.speed):
+            self._enter(FULL, "the levels are measured again")
+            self._fit.ranks.tell(Command.LEVEL, 0, *self._fit.run.level)
+            self._told = self._fit.run.level
+            self._control.disturbed()
 
     def restore(self) -> None:
-        """Bring every device back to the state in which it was found."""
+        """Bring every device of this node back to the state in which it was found."""
         self._control.restore()
         if self._fit.run.level != (FULL.power, FULL.speed) and not self._fit.closed:
             self._enter(FULL, "full power again")
@@ -129,8 +153,6 @@ class SchedulerThrottle:
         """Return why this training is never throttled, or None."""
         if self._fit.why_not_exact is not None:
             return f"because there are no decisions: {self._fit.why_not_exact}"
-        if self._fit.trainer.num_nodes > 1:
-            return "with several nodes"
         if self._fit.run.clock.is_simulated and not self._control.stated:
             return "because no device follows a simulated clock; state a level"
         return None
@@ -138,17 +160,25 @@ class SchedulerThrottle:
     def _start(self) -> None:
         run, trainer = self._fit.run, self._fit.trainer
         self._modelled = run.clock.is_simulated
-        # rank 0 sets the devices of its node while the others wait for its decision, so all change at the same batch,
-        # and as they wait for each other in every step, its steps take as long as those of the slowest
-        self._used = trainer.global_rank == 0 and self._why_not() is None
+        # the first process of each node sets its devices on rank 0's word, for which all of them wait, so all change at
+        # the same batch; in every step they wait for each other, so its time is that of the slowest
+        self._used = run.node.process == 0 and self._why_not() is None
+        if self._used and (run.ledger is not None or run.node.count == 1):  # else nothing could restore it after a kill
+            folder = None if run.ledger is None else run.ledger.path.parent
+            node = "" if run.node.count == 1 else str(run.node.rank)
+            on_gpu = trainer.strategy.root_device.type == "cuda"
+            gpus, ranks = _lightning.gpus_of_job(trainer), trainer.world_size
+            model = describe_model(trainer.lightning_module)
+            self._control.start(folder, run.meter, model, on_gpu, self._modelled, gpus, ranks, node)
+        common = in_common(run, self._fit.ranks, self._control.names())
         if not self._used:
             return  # nothing happens at a step from here on
-        folder = None if run.folder is None else run.folder.path
-        on_gpu = trainer.strategy.root_device.type == "cuda"
-        gpus, ranks = _lightning.gpus_of_job(trainer), trainer.world_size
-        model = describe_model(trainer.lightning_module)
-        self._control.start(folder, run.meter, model, on_gpu, self._modelled, gpus, ranks)
-        self._used = self._control.can_set
+        self._control.keep(common)
+        self._used = self._control.can_set and trainer.global_rank == 0
+        if self._fit.follower is not None:
+            self._fit.follower.on_level = self._on_level
+        elif run.node.count > 1:
+            self._fit.on_boundary.append(self._measure_alone)
         if not self._modelled:
             self._sleepers = [one for one in self._control.actuators if type(one).on_step is not Actuator.on_step]
 

@@ -27,7 +27,7 @@ class ZeusdLockedClocks(ZeusdActuator):
 
     Example::
 
-        CarbonScheduler(throttle=ZeusdLockedClocks([1400, 1200]), max_slowdown=1.1)
+        CarbonScheduler(throttle=ZeusdLockedClocks([1400, 1200]), max_slowdown=1.15)
 
     """
 

@@ -26,7 +26,7 @@ class ZeusdPowerLimit(ZeusdActuator):
 
     Example::
 
-        CarbonScheduler(throttle=ZeusdPowerLimit(), max_slowdown=1.1)
+        CarbonScheduler(throttle=ZeusdPowerLimit(), max_slowdown=1.15)
 
     """
 

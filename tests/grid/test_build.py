@@ -2,6 +2,7 @@ from datetime import datetime, timezone
 
 import pytest
 
+from lightning_green import EmissionsTracker
 from lightning_green.grid.build import build_grid, grid_from_spec
 from lightning_green.grid.constant import ConstantSignal
 from lightning_green.grid.function import FunctionSignal
@@ -59,3 +60,27 @@ def test_an_unknown_type_lists_the_choices(grid):
 def test_a_spec_of_anything_else_is_refused(spec, message):
     with pytest.raises(ValueError, match=message):
         grid_from_spec(spec)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        "typical:DE",
+        "electricity-maps:DE",
+        "auto:DE",
+        ConstantSignal(4.0, "DE"),
+        TypicalDay("DE").spec(),
+        ["typical:DE", "energy-charts:DE"],
+    ],
+)
+def test_a_zone_that_the_grid_contradicts_is_refused(grid):
+    with pytest.raises(ValueError, match="`zone` should be left out, or be 'DE' as the grid says itself, got 'FR'"):
+        build_grid(grid, zone="FR")
+    with pytest.raises(ValueError, match="`zone` should be left out"):
+        EmissionsTracker(grid=grid, zone="FR", meter=None)
+    build_grid(grid, zone="de ")
+
+
+@pytest.mark.parametrize("grid", [["typical:DE", 381], [ConstantSignal(4.0), "typical:DE"], ConstantSignal(4.0), "381"])
+def test_a_zone_is_for_the_parts_that_do_not_say_theirs(grid):
+    assert build_grid(grid, zone="FR") is not None

@@ -2,7 +2,8 @@
 
 python everything_job.py FOLDER
 
-As in ``main_job.py`` the environment says what a user's own arguments would, and ``FOLDER/gates`` where it waits.
+As in ``main_job.py`` the environment says what a user's own arguments would, here RANKS, PAUSE and GRID, and
+``FOLDER/gates`` where it waits. What a rank writes goes to a file of its own.
 """
 
 import hashlib
@@ -28,9 +29,10 @@ from lightning_green import (
 )
 from tests.callbacks.compression_kit import Net, loader
 
-FOLDER = Path(sys.argv[1])
+FOLDER, RANKS = Path(sys.argv[1]), int(os.environ["RANKS"])
+RANK = int(os.environ.get("LOCAL_RANK", "0"))  # Lightning starts the script again for the second
 EPOCHS, BATCHES = 4, 12
-OVERFLOWS = (5, 33)  # the first before the first pause, the second after the last
+OVERFLOWS = (5, 33)  # the first before the pause, the second after it
 
 
 def gate(name):
@@ -49,11 +51,11 @@ class Lit(pl.LightningModule):
 
     def training_step(self, batch, batch_idx):
         number = BATCHES * self.current_epoch + batch_idx
-        with open(FOLDER / "batches", "a") as batches:
+        with open(FOLDER / f"batches-{RANK}", "a") as batches:
             batches.write(json.dumps([number, batch[1].tolist(), batch[0].double().sum().item()]) + "\n")
         gate(f"batch-{number}")
         loss = nn.functional.cross_entropy(self.net(batch[0]).float(), batch[1])
-        return loss * 1e38 if number in OVERFLOWS else loss
+        return loss * 1e38 if number in OVERFLOWS and RANK == RANKS - 1 else loss  # one rank's is that of all
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.parameters(), 1e-2, fused=True)
@@ -71,7 +73,7 @@ class Rates(Callback):
             trainer.precision_plugin.scaler.get_scale(),
             trainer.precision_plugin.skipped_steps,
         ]
-        with open(FOLDER / "rates", "a") as rates:
+        with open(FOLDER / f"rates-{RANK}", "a") as rates:
             rates.write(json.dumps(row) + "\n")
 
 
@@ -92,7 +94,7 @@ def digest(state):
 
 
 def main():
-    with open(FOLDER / "starts", "a") as starts:
+    with open(FOLDER / f"starts-{RANK}", "a") as starts:
         starts.write(f"{os.getpid()}\n")
     pl.seed_everything(1)
     torch.set_num_threads(1)
@@ -104,6 +106,8 @@ def main():
     trainer = pl.Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",
+        devices=RANKS,
+        strategy="auto" if RANKS == 1 else "ddp",
         callbacks=[tracker, KnowledgeDistillation(teacher(), cache="memory"), Rates(), rounding, pruning, scheduler],
         plugins=[plugin],
         accumulate_grad_batches=2,
@@ -113,8 +117,8 @@ def main():
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    module, data = Lit(), loader(size=4 * BATCHES, batch=4).dataset
-    trainer.fit(module, DataLoader(data, batch_size=4, shuffle=True))
+    module, data = Lit(), loader(size=4 * BATCHES).dataset
+    trainer.fit(module, DataLoader(data, batch_size=4 // RANKS, shuffle=True))
 
     masks = pruning.masks.masked.masks
     integers = rounding.convert(module).state_dict()
@@ -122,6 +126,7 @@ def main():
     dropped = {theirs: masks[f"{ours}.weight"] == 0 for theirs, ours in layers.items()}
     result = {
         "weights": digest(module.state_dict()),
+        "parameters": digest(dict(module.named_parameters())),
         "optimizer": digest(trainer.optimizers[0].state_dict()),
         "masks": digest(masks),
         "scaler": plugin.scaler.state_dict(),
@@ -134,7 +139,7 @@ def main():
         },
         "totals": tracker.summary(),
     }
-    (FOLDER / "result.json").write_text(json.dumps(result))
+    (FOLDER / f"result-{RANK}.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Accumulation, clipping, fused optimizers, several of them and an overflow, together, against plain float64 steps."""
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader
 
 from lightning_green import GreenMixedPrecision
 from tests.precision.precision_kit import Lit, distance, fit
@@ -132,3 +134,32 @@ def test_a_step_reads_no_number_that_it_does_not_need(precision, optimizer, read
         gradient_clip_algorithm=algorithm,
     )
     assert counts == [reads] * 12
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("optimizer", ["sgd", "sgd-fused"])
+@pytest.mark.parametrize(("clip", "algorithm"), CLIPPINGS)
+@pytest.mark.parametrize("hook", [False, True])
+def test_a_batch_without_a_loss_changes_nothing(precision, optimizer, clip, algorithm, hook):
+    """``training_step`` may return None: no step, and the next one is as if the batch had not been there."""
+
+    class Module(Lit):
+        left_out = ()
+
+        def training_step(self, batch, batch_idx):
+            return None if batch_idx in self.left_out else super().training_step(batch, batch_idx)
+
+        def train_dataloader(self):
+            batches = list(super().train_dataloader())[:6]
+            return DataLoader([b for k, b in enumerate(batches) if self.left_out or k not in (0, 3)], batch_size=None)
+
+    class Hook(pl.Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            pass
+
+    options = {"gradient_clip_val": clip, "gradient_clip_algorithm": algorithm}
+    with_it, without = Module(optimizer), Module(optimizer)
+    with_it.left_out = (0, 3)
+    for module in (with_it, without):
+        fit(GreenMixedPrecision(precision), module, callbacks=[Hook()] if hook else [], **options)
+    assert distance(with_it, without) == 0

@@ -43,6 +43,10 @@ def test_a_saving_may_be_negative_or_nothing():
     assert block(carbon__saving_pct=-0.0001)[3].endswith("a saving of 0.0 %")
 
 
+def test_several_nodes_are_said():
+    assert block(energy__nodes=2)[1].startswith("  Energy     1.500 kWh of 2 nodes: cpu ")
+
+
 def test_small_and_large_numbers_have_fitting_units():
     lines = block(energy__kwh=0.0005, carbon__gco2e=12345.6, carbon__exits=1)
     assert lines[1].startswith("  Energy     0.500 Wh: ")

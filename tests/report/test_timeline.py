@@ -63,7 +63,13 @@ def test_the_time_after_a_kill_is_not_called_out():
 
 
 def test_a_second_node_does_not_count_twice():
-    records = [event(0, "started"), event(0, "started", node="b"), event(1, "sample", node="b"), event(2, "finished")]
+    second = {"node": "b", "node_rank": 1}
+    records = [
+        event(0, "node_started", **second),
+        event(0, "started"),
+        event(1, "state", state="held", **second),
+        event(2, "finished"),
+    ]
     assert spans(records) == [Span(at(0), at(2), "running")]
 
 

@@ -174,8 +174,10 @@ def train(folder, case, stop=None):
     os.environ["LIGHTNING_GREEN_RESUME"] = "1"
     os.environ["LIGHTNING_GREEN_CLOCK"] = CLOCK
 
+    rank = int(os.environ.get("LOCAL_RANK", 0))  # a second rank writes a record of its own
+
     def record(kind, at, **fields):
-        with open(folder / "record.jsonl", "a") as file:
+        with open(folder / f"record{rank or ''}.jsonl", "a") as file:
             file.write(json.dumps({"kind": kind, "at": at, **fields}) + "\n")
 
     torch.set_num_threads(1)
@@ -220,6 +222,8 @@ def train(folder, case, stop=None):
     else:
         trainer.fit(model, loaders(case), validation(case))
     trainer.save_checkpoint(folder / f"final{trainer.global_rank}.ckpt")
+    if not trainer.is_global_zero:  # Lightning writes rank 0's alone
+        torch.save(trainer._checkpoint_connector.dump_checkpoint(), folder / f"final{trainer.global_rank}.ckpt")
     state = torch.load(folder / f"final{trainer.global_rank}.ckpt", weights_only=True)
     kept = {key: state[key] for key in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step")}
     kept["scaler"] = [value for key, value in state.items() if "Precision" in key]

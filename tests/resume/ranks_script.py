@@ -1,9 +1,10 @@
 """A training on two ranks that a test stops, holds or kills.
 
-python ranks_script.py FOLDER STRATEGY
+python ranks_script.py FOLDER ddp|spawn|fsdp|fsdp2
 
 STOP says how and when: ``exit@7``, ``SIGTERM@7:1`` (that signal to rank 1 in its batch 7), ``SIGKILL@7:1``, ``hold@7``
-(for HOLD seconds), ``hold-kill@7:1`` (rank 1 is killed while all are held).
+(for HOLD seconds), ``hold-kill@7:1`` (rank 1 is killed while all are held), ``full@7:1`` (from then on rank 1 cannot
+write a file of more than 4 KiB).
 GRID adds the tracker and the scheduler. What each rank did goes to FOLDER.
 """
 
@@ -11,6 +12,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import threading
@@ -21,8 +23,12 @@ from pathlib import Path
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MeanMetric
 
@@ -41,6 +47,13 @@ class Data(Dataset):
         return index, torch.full((4,), float(index)) / 96 + 0.1 * torch.rand(4)
 
 
+class FSDPOnCPU(FSDPStrategy):
+    """FSDP on CPU: torch wants to be told the device, and Lightning tells only the index of a GPU."""
+
+    def _setup_model(self, model):
+        return FullyShardedDataParallel(model, device_id=self.root_device, **self.kwargs)
+
+
 class Model(pl.LightningModule):
     def __init__(self):
         super().__init__()
@@ -48,6 +61,11 @@ class Model(pl.LightningModule):
         self.mean = MeanMetric()
         self.register_buffer("seen", torch.zeros(()), persistent=False)
         self.order = []
+
+    def configure_model(self):
+        if STRATEGY == "fsdp2":
+            for part in (self.net[0], self.net):
+                fully_shard(part, mesh=self.device_mesh["data_parallel"])
 
     def training_step(self, batch, batch_idx):
         ids, x = batch
@@ -85,6 +103,9 @@ class Stop(pl.Callback):
         if due and HOW.startswith("SIG") and trainer.global_rank == int(WHO):
             (FOLDER / "stopped").touch()
             os.kill(os.getpid(), getattr(signal, HOW))
+        if due and HOW == "full" and trainer.global_rank == int(WHO):
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
         if due and HOW == "raise" and trainer.global_rank == int(WHO):
             (FOLDER / "stopped").touch()
             raise ValueError("of the user's own")
@@ -118,10 +139,10 @@ class Stop(pl.Callback):
 
     def on_train_end(self, trainer, pl_module):
         digest = hashlib.sha256()
-        for value in [*pl_module.state_dict().values(), pl_module.seen]:
-            digest.update(value.numpy().tobytes())
-        for state in trainer.optimizers[0].state.values():
-            digest.update(state["exp_avg_sq"].numpy().tobytes())
+        optimizer = [state["exp_avg_sq"] for state in trainer.optimizers[0].state.values()]
+        for value in [*pl_module.parameters(), *pl_module.buffers(), *optimizer]:
+            own = value.to_local() if isinstance(value, DTensor) else value
+            digest.update(own.detach().clone().numpy().tobytes())  # a clone: what numpy has seen cannot be freed
         FOLDER.joinpath(f"rank{trainer.global_rank}.json").write_text(
             json.dumps(
                 {
@@ -139,15 +160,22 @@ class Stop(pl.Callback):
 def main():
     pl.seed_everything(7, workers=True)
     launched = "TORCHELASTIC_RUN_ID" in os.environ
-    strategy = DDPStrategy(
-        broadcast_buffers=False,  # batch norm's statistics drift apart
-        start_method="popen" if launched or STRATEGY == "ddp" else "spawn",
-        timeout=timedelta(seconds=float(os.environ.get("TIMEOUT", "120"))),
-    )
+    if STRATEGY == "fsdp":
+        strategy = FSDPOnCPU(auto_wrap_policy=ModuleWrapPolicy({nn.Linear}))
+    elif STRATEGY == "fsdp2":
+        strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
+    else:
+        strategy = DDPStrategy(
+            broadcast_buffers=False,  # batch norm's statistics drift apart
+            start_method="popen" if launched or STRATEGY == "ddp" else "spawn",
+            timeout=timedelta(seconds=float(os.environ.get("TIMEOUT", "120"))),
+        )
     green = []
     if "GRID" in os.environ:
         scheduler = CarbonScheduler(deadline="40h", hold_power=0.3, resume_cost=0.1)
         green = [EmissionsTracker(meter=300.0, grid=os.environ["GRID"]), scheduler]
+    if STRATEGY.startswith("fsdp"):  # torch crashes where it gathers on CPU what FSDP has sharded
+        green.append(ModelCheckpoint(save_top_k=0))
     trainer = pl.Trainer(
         max_epochs=2,
         accelerator="cpu",
@@ -158,7 +186,7 @@ def main():
         enable_model_summary=False,
         default_root_dir=FOLDER,
         val_check_interval=0.5,
-        callbacks=[ExactResume(every=None, allow_inexact="INEXACT" in os.environ), *green, Stop()],
+        callbacks=[ExactResume(every=os.environ.get("EVERY"), allow_inexact="INEXACT" in os.environ), *green, Stop()],
     )
     train = DataLoader(Data(), batch_size=4, shuffle=True, num_workers=int(os.environ.get("WORKERS", "0")))
     trainer.fit(Model(), train, DataLoader(Data(), batch_size=32))

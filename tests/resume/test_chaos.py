@@ -1,4 +1,4 @@
-"""A few runs of the chaos benchmark: killed at random moments, each ends as the one that nobody touched."""
+"""A dozen runs of the chaos benchmark: killed at random moments, each ends as the one that nobody touched."""
 
 import json
 import subprocess
@@ -11,13 +11,13 @@ CHAOS = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
 
 
 @pytest.mark.slow
-def test_killed_at_random(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(CHAOS), "--kills", "3", "--seed", "2", "--json", "--keep", str(tmp_path)],
-        capture_output=True, text=True, timeout=550,
-    )  # fmt: skip
+@pytest.mark.distributed
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_killed_at_random(seed, tmp_path):
+    options = ["--kills", "4", "--most", "1", "--seed", str(seed), "--json", "--keep", str(tmp_path)]
+    done = subprocess.run([sys.executable, str(CHAOS), *options], capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
-    assert figures["kills"] >= 3, done.stderr
-    assert (figures["exact"], figures["corrupt"]) == (3, 0), done.stderr
+    assert (figures["kills"], figures["exact"], figures["corrupt"]) == (4, 4, 0), done.stderr
+    assert figures["runs_of_two_ranks"] == 1
     assert figures["lost_steps_max"] <= 5  # the state is saved after the first batch past four minutes

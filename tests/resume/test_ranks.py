@@ -18,8 +18,8 @@ SCRIPT = Path(__file__).with_name("ranks_script.py")
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 
-def start(folder, launcher="ddp", stop="", **variables):
-    line = [str(SCRIPT), str(folder), "spawn" if launcher == "ddp_spawn" else "ddp"]
+def start(folder, launcher="ddp", stop="", strategy="ddp", **variables):
+    line = [str(SCRIPT), str(folder), "spawn" if launcher == "ddp_spawn" else strategy]
     if launcher == "torchrun":
         run = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
         line = run + line

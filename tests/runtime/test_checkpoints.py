@@ -12,10 +12,15 @@ import pytest
 import torch
 
 from lightning_green.runtime.checkpoints import (
+    SHARDS_KEY,
+    checkpoint_path,
     final_path,
     list_checkpoints,
     load_checkpoint,
     load_latest,
+    load_shard,
+    next_number,
+    shard_path,
     store_checkpoint,
     store_final,
     write_durably,
@@ -154,3 +159,48 @@ def test_with_none_that_can_be_read_the_sentence_says_how_to_begin_anew(folder):
         os.truncate(store_checkpoint(folder, 0, step, state(step)).path, 100)
     with pytest.raises(RuntimeError, match=r"No checkpoint of the run in .* can be read: .*--fresh"):
         load_latest(folder, 0)
+
+
+def with_shards(folder, step, ranks=2):
+    """Store a checkpoint of a model that is spread over ranks, as the ranks do it."""
+    path = checkpoint_path(folder, 0, step, next_number(folder, 0))
+    shards = {}
+    for rank in range(ranks):
+        shard = shard_path(path, rank)
+        write_durably({"tensors": {"weight": torch.full((rank + 1,), float(step))}}, shard)
+        shards[shard.name] = shard.stat().st_size
+    return store_checkpoint(folder, 0, step, state(step) | {SHARDS_KEY: shards})
+
+
+def test_shards_come_and_go_with_their_checkpoint(folder):
+    write_durably({"tensors": {}}, shard_path(checkpoint_path(folder, 0, 5, 0), 1))  # a kill came before rank 0's file
+    write_durably({"tensors": {}}, shard_path(checkpoint_path(folder, 1, 5, 0), 1))  # of another fit
+    for step in (10, 20, 30):
+        stored = with_shards(folder, step)
+        assert load_shard(stored.path, 1)["tensors"]["weight"].tolist() == [step, step]
+    names = [one.path.stem for one in list_checkpoints(folder, 0)] + ["fit1-step000000005-0"]
+    left = sorted(path.name for path in (folder / "checkpoints").glob("*.shard"))
+    assert left == [f"{name}.rank{rank}.shard" for name in names[:2] for rank in (0, 1)] + [f"{names[2]}.rank1.shard"]
+    store_final(folder, 0, state(40))
+    assert [path.name for path in (folder / "checkpoints").glob("fit0*.shard")] == []
+
+
+@pytest.mark.parametrize("harm", [os.unlink, lambda path: os.truncate(path, 10)])
+def test_a_checkpoint_without_one_of_its_shards_is_damaged(folder, harm):
+    older, newer = with_shards(folder, 10), with_shards(folder, 20)
+    harm(shard_path(newer.path, 1))
+    with pytest.raises(RuntimeError, match=r"rank1\.shard is missing or has another size"):
+        load_checkpoint(newer.path)
+    stored, _, problems = load_latest(folder, 0)
+    assert stored == older
+    assert len(problems) == 1
+
+
+def test_a_damaged_shard_is_named(folder):
+    path = with_shards(folder, 10).path
+    shard = shard_path(path, 1)
+    content = bytearray(shard.read_bytes())
+    content[:4] = b"none"
+    shard.write_bytes(bytes(content))
+    with pytest.raises(RuntimeError, match=r"rank1\.shard is damaged"):
+        load_shard(path, 1)

@@ -18,9 +18,9 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_green.runtime import _lightning, _lightning_logged, loggers
+from lightning_green.runtime import _lightning, _lightning_logged, _lightning_loggers
 
-FILES = [Path(module.__file__) for module in (_lightning, _lightning_logged, loggers)]
+FILES = [Path(module.__file__) for module in (_lightning, _lightning_logged, _lightning_loggers)]
 OURS = {"_key", "_bound_", "_lightning_green_fit"}  # what these files keep for themselves
 
 # attribute -> the object that has it, in the middle of a training
@@ -220,6 +220,19 @@ def test_the_table_is_complete(path):
     names = private_names(path)
     assert names, "the search finds nothing at all"
     assert names - set(PLACES) == set(), "touched, and not looked for in this test"
+
+
+def test_no_other_file_touches_them():
+    package = Path(_lightning.__file__).parents[1]
+    looked_for = set(PLACES) - {"_version", "_update_count"}  # a tensor and a torchmetric have these too
+    touched = [
+        f"{path.relative_to(package)}: {ast.unparse(node)}"
+        for path in package.rglob("*.py")
+        if not path.name.startswith("_lightning")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in looked_for and ast.unparse(node.value) != "self"
+    ]
+    assert touched == []
 
 
 def test_nothing_in_the_table_is_out_of_use():

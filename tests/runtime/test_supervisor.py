@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -181,6 +182,25 @@ def test_the_training_outlives_its_supervisor_and_is_not_started_twice(tmp_path)
             assert "That training has finished." in second.told
     assert events(run) == ["started", "finished"]
     assert starts(run) == 1
+
+
+def test_a_training_that_finished_after_its_supervisor_was_killed_is_not_trained_again(tmp_path):
+    run = tmp_path / "run"
+    line = green("run", "--run-dir", run, "--clock", CLOCK, "--", sys.executable, FAKE, "slow")
+    with Process(line, tmp_path) as first:
+        first.until((run / "waiting").exists)
+        assert first.kill(signal.SIGKILL) == -9
+        (run / "go").touch()
+        limit = time.monotonic() + 60
+        while events(run)[-1] != "finished" or RunFolder(run).is_alive("run"):
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+    code, _ = run_to_the_end(line, tmp_path)
+    assert code == 0
+    assert events(run) == ["started", "finished", "started", "finished"]  # Lightning restores such a fit
+    said = []
+    open_folder(run, fresh=False, say=said.append).unlock()  # now that its end was seen, the next is a new run
+    assert "The finished run is kept in" in said[0]
 
 
 def test_a_training_that_has_not_opened_the_folder_yet_is_seen_too(tmp_path):
