@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.data import IterableDataset
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
@@ -340,7 +341,9 @@ _RANDOM = (
 def _refuse_random_views(trainer: pl.Trainer) -> None:
     """Raise where the data set gives another tensor for the same index; no random generator is left changed."""
     dataset = getattr(trainer.train_dataloader, "dataset", None)
-    if dataset is None or not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")) or not len(dataset):
+    # Every `IterableDataset` has a `__getitem__`, which only raises.
+    by_index = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
+    if dataset is None or not (by_index and hasattr(dataset, "__len__")) or not len(dataset):
         return  # a stream shows it in the second epoch
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:

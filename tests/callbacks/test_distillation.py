@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lightning_green.callbacks.distillation import KnowledgeDistillation
 from lightning_green.callbacks.pruning import Pruning
@@ -128,6 +128,21 @@ class Views(Dataset):
         return torch.randn(3, 8, 8, generator=generator), index % 4
 
 
+class Stream(IterableDataset):
+    """The same batches each epoch, of a known number, without an index."""
+
+    def __init__(self, noisy):
+        self.noisy = noisy
+
+    def __len__(self):
+        return 3
+
+    def __iter__(self):
+        generator = None if self.noisy else torch.Generator().manual_seed(3)
+        for _ in range(3):
+            yield torch.randn(8, 3, 8, 8, generator=generator), torch.arange(8) % 4
+
+
 class NoisyStep(Lit):
     def training_step(self, batch, batch_idx):
         return functional.cross_entropy(self.net(batch[0] + 0.1 * torch.randn_like(batch[0])), batch[1])
@@ -144,6 +159,14 @@ def test_random_views_are_refused_with_the_reason(tmp_path):
     with pytest.raises(ValueError, match="random and not seeded"):
         fit(tmp_path, KnowledgeDistillation(teacher(), cache="memory"), module=NoisyStep())
     fit(tmp_path, KnowledgeDistillation(teacher(), cache="memory"), module=NoisyStep(), epochs=1)
+
+
+def test_a_stream_has_a_cache_too(tmp_path):
+    net = teacher()
+    fit(tmp_path, KnowledgeDistillation(net, cache="memory"), data=DataLoader(Stream(False), batch_size=None))
+    assert net.samples == 24
+    with pytest.raises(ValueError, match="random and not seeded"):
+        fit(tmp_path, KnowledgeDistillation(net, cache="memory"), data=DataLoader(Stream(True), batch_size=None))
 
 
 @pytest.mark.parametrize(
