@@ -244,7 +244,7 @@ def main() -> None:
     data_argument(parser)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=2_000, help="training images, of all but the teacher")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--teacher-epochs", type=int, default=2, help="of the teacher, on all 60,000 images")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--width", type=int, default=16)
