@@ -16,7 +16,7 @@ import typer
 
 from lightning_green.durations import parse_duration
 from lightning_green.grid.auto import ZONE_VARIABLE
-from lightning_green.grid.build import build_grid
+from lightning_green.grid.build import build_grid, own_zone
 from lightning_green.grid.chain import ChainSignal
 from lightning_green.grid.chart import chart, hourly_values
 from lightning_green.grid.doctor import age, candidates, check
@@ -118,10 +118,11 @@ def doctor(zone: Zone = None, source: Annotated[str | None, typer.Option(help="C
 
     Exit codes: 0 all that are configured answer; 1 one of them does not; 2 wrong usage.
     """
-    zone, broken, now = zone or os.environ.get(ZONE_VARIABLE, "").strip() or None, False, _now()
+    broken, now = False, _now()
     try:
         chosen = None if source is None else _signal(source, zone)
-        found = [*candidates(zone)] if chosen is None else [(chosen.source, chosen)]
+        anywhere = zone or os.environ.get(ZONE_VARIABLE, "").strip() or None
+        found = [*candidates(anywhere)] if chosen is None else [(chosen.source, chosen)]
     except ValueError as error:
         _fail(str(error), BAD_USAGE)
     for name, signal in found:
@@ -183,9 +184,10 @@ def _signal(source: str, zone: str | None) -> GridSignal:
         warnings.simplefilter("always")
         try:
             text = source.strip()
-            # the zone of the environment is for every source that takes one
-            zone = zone or os.environ.get(ZONE_VARIABLE, "").strip() or None
-            signal = build_grid(json.loads(text) if text.startswith("{") else text, zone=zone)
+            grid = json.loads(text) if text.startswith("{") else text
+            if zone is None and own_zone(grid) is None:  # the environment's is for every source without one of its own
+                zone = os.environ.get(ZONE_VARIABLE, "").strip() or None
+            signal = build_grid(grid, zone=zone)
         except (ValueError, TypeError, FileNotFoundError) as error:
             _fail(str(error), BAD_USAGE)
     if signal is None:

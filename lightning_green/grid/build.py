@@ -72,13 +72,13 @@ def _refuse_contradiction(grid: GridLike, zone: str | None) -> None:
     """Raise where ``zone`` would be dropped, because all of ``grid`` is about other zones."""
     if zone is None or grid is None:
         return
-    said = [_own_zone(part) for part in (grid if isinstance(grid, (list, tuple)) else [grid])]
+    said = [own_zone(part) for part in (grid if isinstance(grid, (list, tuple)) else [grid])]
     places = [place for place in said if place is not None]
     if len(places) == len(said) and zone.strip().casefold() not in {place.casefold() for place in places}:
         raise ValueError(f"`zone` should be left out, or be {places[0]!r} as the grid says itself, got {zone!r}.")
 
 
-def _own_zone(part: Any) -> str | None:
+def own_zone(part: Any) -> str | None:
     """Return the zone that one part of a grid is about by itself, None where it has none."""
     if isinstance(part, str):
         source, _, place = part.partition(":")
@@ -151,7 +151,7 @@ def named_source(source: str, place: str | None) -> GridSignal:
 def _chain(grid: Any, zone: str | None) -> GridSignal:
     from lightning_green.grid.chain import ChainSignal
 
-    parts = [build_grid(part, zone if _own_zone(part) is None else None) for part in grid]
+    parts = [build_grid(part, zone if own_zone(part) is None else None) for part in grid]
     return ChainSignal(parts[0], fallback=parts[1:])
 
 
