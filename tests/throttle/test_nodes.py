@@ -88,7 +88,9 @@ def test_levels_are_measured_on_the_first_node_and_set_on_both(tmp_path):
     first, second = (json.loads((tmp_path / node / "limits.json").read_text()) for node in "01")
     assert len(first) == len(second)
     assert [watts for watts, _ in groupby(second)] == [200, 150, 200, 150]  # set, and at full power to measure again
-    assert [watts for watts, _ in groupby(first)] == [200, 150, 200, 150, 200, 150, 200, 150]
+    measured = [watts for watts, _ in groupby(first)]  # how many rounds that takes depends on how even the steps are
+    assert len(measured) >= 6
+    assert measured == [200, 150] * (len(measured) // 2)
     for step in range(1, len(second)):
         if (second[step - 1], second[step]) == (200, 150):
             assert (first[step - 1], first[step]) == (200, 150)
