@@ -30,7 +30,9 @@ class Model(pl.LightningModule):
         self.layer, self.seen = torch.nn.Linear(2, 1), []
 
     def training_step(self, batch, batch_idx):
-        self.seen.append(int(LIMIT.read_text()) // 1_000_000)
+        while not (limit := LIMIT.read_text()):  # a file is empty while the other rank writes it, /sys never is
+            pass
+        self.seen.append(int(limit) // 1_000_000)
         return self.layer(batch[0]).square().mean()
 
     def configure_optimizers(self):
