@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # `nohup make test &` ignores it, and tests press Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def pytest_ignore_collect(collection_path):
     """Leave the scripts that tests start alone: collecting doctests would import, and so run, them."""
