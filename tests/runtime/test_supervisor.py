@@ -184,7 +184,7 @@ def test_the_training_outlives_its_supervisor_and_is_not_started_twice(tmp_path)
     assert starts(run) == 1
 
 
-def test_a_training_that_finished_after_its_supervisor_was_killed_is_not_trained_again(tmp_path):
+def test_a_run_that_finished_after_its_supervisor_was_killed_is_kept_until_its_script_has_ended(tmp_path):
     run = tmp_path / "run"
     line = green("run", "--run-dir", run, "--clock", CLOCK, "--", sys.executable, FAKE, "slow")
     with Process(line, tmp_path) as first:
@@ -197,7 +197,7 @@ def test_a_training_that_finished_after_its_supervisor_was_killed_is_not_trained
             time.sleep(0.02)
     code, _ = run_to_the_end(line, tmp_path)
     assert code == 0
-    assert events(run) == ["started", "finished", "started", "finished"]  # Lightning restores such a fit
+    assert events(run) == ["started", "finished", "started", "finished"]  # in one folder
     said = []
     open_folder(run, fresh=False, say=said.append).unlock()  # now that its end was seen, the next is a new run
     assert "The finished run is kept in" in said[0]

@@ -14,7 +14,7 @@ from lightning_green.throttle.control import ThrottleControl
 from lightning_green.throttle.rapl_power_limit import RaplPowerLimit
 from lightning_green.throttle.request import FULL
 from tests.helpers.nodes import two_torchruns
-from tests.throttle.test_restoring import CHILD, start
+from tests.throttle.test_restoring import CHILD, left_by_a_kill
 from tests.throttle.test_training import tree
 from tests.throttle.trees import limits, packages
 
@@ -53,10 +53,7 @@ def test_a_level_that_one_node_does_not_offer_is_offered_by_none(tmp_path, caplo
 def test_a_node_restores_what_was_left_under_another_number(tmp_path):
     folder = packages(tmp_path / "powercap")
     assert "cap.bind" in CHILD
-    child = start(folder, tmp_path, "time.sleep(60)")  # the journal of a run with one node
-    child.kill()
-    child.communicate()
-    (file,) = tmp_path.glob("throttle.*.json")
+    file = left_by_a_kill(folder, tmp_path)  # the journal of a run with one node
     file.rename(tmp_path / file.name.replace(".json", ".1.json"))
     (line,) = restore_left_over(tmp_path, "0")
     assert "RAPL power limit was left throttled" in line
@@ -66,10 +63,7 @@ def test_a_node_restores_what_was_left_under_another_number(tmp_path):
 
 def test_what_another_machine_of_the_same_name_left_is_not_touched(tmp_path):
     folder = packages(tmp_path / "powercap")
-    child = start(folder, tmp_path, "time.sleep(60)")
-    child.kill()
-    child.communicate()
-    (file,) = tmp_path.glob("throttle.*.json")
+    file = left_by_a_kill(folder, tmp_path)
     other = tmp_path / file.name.replace(".json", ".1.json")
     file.rename(other)
     other.write_text(json.dumps({**json.loads(other.read_text()), "boot": "another"}))

@@ -38,6 +38,15 @@ def start(folder, run, ending):
     return child
 
 
+def left_by_a_kill(folder, run):
+    """Throttle in a process that is killed; return the journal that it left."""
+    child = start(folder, run, "time.sleep(60)")
+    child.kill()
+    child.communicate()
+    (file,) = run.glob("throttle.*.json")
+    return file
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_process_is_cleaned_up_after(tmp_path, number):
     folder = packages(tmp_path / "powercap")
@@ -78,10 +87,7 @@ def test_the_next_process_of_the_run_restores_before_it_takes_anything_for_found
 
 def test_after_a_restart_of_the_machine_nothing_is_written(tmp_path):
     folder = packages(tmp_path / "powercap")
-    child = start(folder, tmp_path, "time.sleep(60)")
-    child.kill()
-    child.communicate()
-    (file,) = tmp_path.glob("throttle.*.json")
+    file = left_by_a_kill(folder, tmp_path)
     file.write_text(json.dumps({**json.loads(file.read_text()), "boot": "another"}))
     assert restore_left_over(tmp_path) == []
     assert limits(folder) == [100.0, 100.0]
@@ -89,9 +95,7 @@ def test_after_a_restart_of_the_machine_nothing_is_written(tmp_path):
 
 def test_what_cannot_be_restored_stays_on_record(tmp_path):
     folder = packages(tmp_path / "powercap")
-    child = start(folder, tmp_path, "time.sleep(60)")
-    child.kill()
-    child.communicate()
+    left_by_a_kill(folder, tmp_path)
     limit = folder / "intel-rapl:0" / "constraint_0_power_limit_uw"
     limit.unlink()
     limit.mkdir()
