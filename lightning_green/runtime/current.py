@@ -113,15 +113,15 @@ def open_run(path: Path, options: RunOptions, node: Node | None = None) -> tuple
     try:
         folder = RunFolder(path)
         folder.lock("run")
-        continuing, aside = _decide(path, told)
+        past = read_ledger(path)
+        continuing, aside = _decide(path, past, told)
         if aside:
             folder.unlock()
             kept = set_aside(path)
             told[-1] += f" It is kept in {kept}."
-            folder = RunFolder(path)
+            folder, past = RunFolder(path), []
             folder.lock("run")
         clock.bind(path)
-        past = read_ledger(path)
         attempt = max((int(record.get("attempt", 0)) for record in past), default=0) + 1
         if attempt == 1 and "script" not in folder.record:
             folder.save()
@@ -150,12 +150,11 @@ def bystander(node: Node, options: RunOptions) -> Run:
     return Run(None, replace(options, grid=None, zone=None), clock, 1, continuing=False, node=node)
 
 
-def _decide(path: Path, told: list[str]) -> tuple[bool, bool]:
+def _decide(path: Path, past: list[dict[str, Any]], told: list[str]) -> tuple[bool, bool]:
     """Return (whether to go on with the run, whether to put its folder aside first)."""
-    records = read_ledger(path)
-    last = last_state_event(records)
+    last = last_state_event(past)
     if last is None:
-        return bool(records), False
+        return bool(past), False
     event, where = last["event"], f"step {last.get('global_step', 0)}"
     supervised = SUPERVISED_VARIABLE in os.environ
     if (

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,15 +124,13 @@ def _last_sequence(path: Path) -> tuple[int, bool]:
         return 0, False
     data = path.read_bytes()
     torn = bool(data) and not data.endswith(b"\n")
-    last = 0
-    for record in parse_lines(data):
-        last = max(last, int(record.get("seq", 0)))
-    return last, torn
+    last = next(parse_lines(reversed(data.split(b"\n"))), {})
+    return int(last.get("seq", 0)), torn
 
 
-def parse_lines(data: bytes) -> Iterator[dict[str, Any]]:
-    """Return the events in a piece of a ledger; what is no line of JSON is left out."""
-    for line in data.split(b"\n"):
+def parse_lines(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """Return the events in lines of a ledger; what is no line of JSON is left out."""
+    for line in lines:
         if not line.strip():
             continue
         try:
@@ -155,7 +153,7 @@ def read_ledger(folder: Path) -> list[dict[str, Any]]:
     """
     records: list[dict[str, Any]] = []
     for path in ledger_files(folder):
-        records.extend(parse_lines(path.read_bytes()))
+        records.extend(parse_lines(path.read_bytes().split(b"\n")))
     return sorted(records, key=lambda record: (record.get("attempt", 0), record.get("time_utc", ""), record.get("seq")))
 
 

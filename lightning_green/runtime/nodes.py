@@ -57,9 +57,9 @@ class OtherNodes:
             except OSError as error:  # it is tried again; what is there is not lost
                 self.problem = f"The ledger {path} of another node cannot be read: {error.strerror}"
                 continue
-            end = data.rfind(b"\n") + 1
-            self._read[path] = self._read.get(path, 0) + end
-            found += [one for one in parse_lines(data[:end]) if one.get("node_rank") and self._is_ours(one)]
+            *lines, rest = data.split(b"\n")
+            self._read[path] = self._read.get(path, 0) + len(data) - len(rest)
+            found += [one for one in parse_lines(lines) if one.get("node_rank") and self._is_ours(one)]
         for record in found:
             self._note_power(record)
         return found

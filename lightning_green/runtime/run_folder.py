@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         (path / "checkpoints").mkdir(exist_ok=True)
         self.record: dict[str, Any] = self._read()
+        self._on_disk = deepcopy(self.record) if (path / "run.json").exists() else None
         self._lock: FileLock | None = None
         self._next_heartbeat = 0.0
 
@@ -108,8 +110,10 @@ class RunFolder:
         return {"schema": SCHEMA_VERSION, "run_id": uuid.uuid4().hex[:12]}
 
     def save(self) -> None:
-        """Write ``run.json``."""
-        write_json(self.path / "run.json", self.record)
+        """Write ``run.json``, if there is anything new in it."""
+        if self.record != self._on_disk:
+            write_json(self.path / "run.json", self.record)
+            self._on_disk = deepcopy(self.record)
 
     def lock(self, role: str) -> None:
         """Keep every other ``role`` (``"run"`` or ``"supervisor"``) out of this folder until this process ends.

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning_green.durations import format_duration
 from lightning_green.grid.build import grid_from_spec
@@ -35,6 +35,14 @@ LONGEST_BACK_OFF_SECONDS = 300.0
 POLL_SECONDS = 0.1
 CHILD_LOCK = "child.lock"
 HOPELESS = re.compile(r"^(ImportError|ModuleNotFoundError|SyntaxError|IndentationError)\b", re.MULTILINE)
+
+
+class _Seen(NamedTuple):
+    """What the ledger says of a run: its last state event, how often it was started, the most steps it has done."""
+
+    state: dict[str, Any] | None
+    attempts: int
+    steps: int
 
 
 class _CommandError(RuntimeError):
@@ -84,18 +92,18 @@ class Supervisor:
 
     def _run(self) -> int:
         if self._wait_for_survivor() and self._signal is None:
-            state = last_state_event(read_ledger(self.folder.path))
+            state = self._look().state
             if state is not None and state["event"] == "finished":
                 self.say("That training has finished. To start anew, add --fresh.")
                 return FINISHED
-        failures, best, last_trace = 0, self._most_steps(), ""
+        seen = self._look()
+        failures, best, last_trace = 0, seen.steps, ""
         while True:
-            state = last_state_event(read_ledger(self.folder.path))
-            if self._signal is None and state is not None and state["event"] == "paused":
-                self._wait(state)
+            if self._signal is None and seen.state is not None and seen.state["event"] == "paused":
+                self._wait(seen.state)
             if self._signal is not None:
                 return self._stopped()
-            attempt = self._attempts()
+            attempts = seen.attempts
             try:
                 code, trace = self._start()
             except _CommandError as error:
@@ -103,9 +111,8 @@ class Supervisor:
                 return FAILED
             for line in restore_left_over(self.folder.path):  # a child that was killed could not do it itself
                 self.say(line)
-            records = read_ledger(self.folder.path)
-            state = last_state_event(records)
-            began = self._attempts() > attempt
+            seen = self._look()
+            state, began = seen.state, seen.attempts > attempts
             event = state["event"] if began and state is not None else "died before the training began"
             if event == "finished":
                 if code:
@@ -114,10 +121,9 @@ class Supervisor:
             if self._signal is not None:
                 return self._stopped()
             if event == "paused":
-                failures, best = 0, max(best, self._most_steps())
+                failures, best = 0, max(best, seen.steps)
                 continue
-            steps = self._most_steps()
-            progress, best = steps > best, max(best, steps)
+            progress, best = seen.steps > best, max(best, seen.steps)
             failures = 1 if progress else failures + 1
             why = state["reason"] if began and state is not None and event in ("failed", "interrupted") else event
             if event == "started":
@@ -139,7 +145,7 @@ class Supervisor:
                 self.say(f"Given up after {failures} failures in a row without a new step: {why}.")
                 return FAILED
             delay = min(LONGEST_BACK_OFF_SECONDS, 2.0 ** (failures - 1))
-            self.say(f"Attempt {self._attempts()} ended: {why}. Starting again in {format_duration(delay)}.")
+            self.say(f"Attempt {seen.attempts} ended: {why}. Starting again in {format_duration(delay)}.")
             self._clock().sleep(delay, self._wake)
 
     # -- one attempt --------------------------------------------------------------------------------------------------
@@ -277,7 +283,7 @@ class Supervisor:
             ImportError,
         ) as error:  # a trace that was moved, a class of the script's
             line = f"Planning again is not possible while the run is out, so the time that was planned stands: {error}"
-            ledger = Ledger(self.folder.path, clock, self._attempts())
+            ledger = Ledger(self.folder.path, clock, int(paused["attempt"]))
             ledger.append("warning", reason=line, state="out")
             ledger.close()
             self.say(line)
@@ -291,7 +297,7 @@ class Supervisor:
         waits = answer.slots[0].action in ("exit", "hold")
         again = answer.until if waits else now
         if abs((again - until).total_seconds()) >= 60.0:
-            ledger = Ledger(self.folder.path, clock, self._attempts())
+            ledger = Ledger(self.folder.path, clock, int(paused["attempt"]))
             ledger.append(
                 "decision",
                 reason=answer.reason,
@@ -305,15 +311,18 @@ class Supervisor:
 
     # -- what the ledger says -----------------------------------------------------------------------------------------
 
-    def _attempts(self) -> int:
-        return max((int(record.get("attempt", 0)) for record in read_ledger(self.folder.path)), default=0)
-
-    def _most_steps(self) -> int:
-        return max((int(record.get("global_step", 0)) for record in read_ledger(self.folder.path)), default=0)
+    def _look(self) -> _Seen:
+        """Read the ledger, which is long after a week: once a start."""
+        records = read_ledger(self.folder.path)
+        return _Seen(
+            last_state_event(records),
+            max((int(record.get("attempt", 0)) for record in records), default=0),
+            max((int(record.get("global_step", 0)) for record in records), default=0),
+        )
 
     def _stopped(self) -> int:
         assert self._signal is not None
-        state = last_state_event(read_ledger(self.folder.path))
+        state = self._look().state
         step = 0 if state is None else state.get("global_step", 0)
         line = f"lightning-green run --run-dir {self.folder.path} -- {' '.join(self.command)}"
         self.say(

@@ -62,6 +62,23 @@ def test_the_record_is_kept(tmp_path):
     assert RunFolder(tmp_path / "other").record["run_id"] != folder.record["run_id"]
 
 
+def test_a_record_is_written_where_there_is_something_new_in_it(tmp_path):
+    folder, path = RunFolder(tmp_path), tmp_path / "run.json"
+    folder.save()
+    first = path.stat().st_ino  # each writing makes a file of its own
+    folder.record["loggers"] = {"a": ["1"]}
+    folder.save()
+    second = path.stat().st_ino
+    assert second != first
+    folder.save()
+    again = RunFolder(tmp_path)
+    again.save()
+    assert path.stat().st_ino == second
+    again.record["loggers"]["a"].append("2")
+    again.save()
+    assert RunFolder(tmp_path).record["loggers"] == {"a": ["1", "2"]}
+
+
 def test_a_reader_never_sees_half_of_a_record(tmp_path):
     path = tmp_path / "run.json"
     write_json(path, {"n": 0})
