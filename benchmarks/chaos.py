@@ -39,6 +39,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,6 +97,7 @@ class Killed:
         self.folder, self.draw, self.ranks = folder, random.Random(seed), ranks
         self.batches = CASE["samples"] // 4 // ranks  # of one epoch, on each rank
         self.left, self.kills, self.lost, self.corrupt = self.draw.randint(1, most), Counter(), 0, 0
+        self.until = float("inf")
         folder.mkdir()
 
     def start(self) -> subprocess.Popen:
@@ -131,18 +133,23 @@ class Killed:
             return []
         return pids if pids[0] == alive else []
 
+    def stop(self) -> None:
+        """End a run that another thread is in: what it did does not count."""
+        self.until = 0.0
+
     def run(self, limit: float = 300.0) -> None:
         """Start, kill, and start again until the training is done."""
-        began, supervisor = time.monotonic(), self.start()
+        self.until = min(self.until, time.monotonic() + limit)
+        supervisor = self.start()
         while supervisor.poll() is None:
-            if time.monotonic() - began > limit:
+            if time.monotonic() > self.until:
                 os.killpg(supervisor.pid, signal.SIGKILL)
                 break
             if not self.left:
                 time.sleep(0.05)
                 continue
             before = self.steps()
-            while supervisor.poll() is None and self.steps() == before and time.monotonic() - began < limit:
+            while supervisor.poll() is None and self.steps() == before and time.monotonic() < self.until:
                 time.sleep(0.01)  # until the training trains
             time.sleep(self.draw.random() * STEP_SECONDS * 100)
             pids = self.pids()
@@ -159,7 +166,7 @@ class Killed:
                 supervisor.wait()
                 supervisor = self.start()  # which ends at once where the training has finished meanwhile
             rows = len(_lines(self.folder / "record.jsonl"))
-            while supervisor.poll() is None and time.monotonic() - began < limit:
+            while supervisor.poll() is None and time.monotonic() < self.until:
                 lines = [json.loads(line) for line in _lines(self.folder / "record.jsonl")[rows:]]
                 again = [line["at"] for line in lines if line["kind"] == "train"]
                 if again:
@@ -250,6 +257,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=12, metavar="N", help="runs that are killed")
     parser.add_argument("--most", type=int, default=3, help="kills of one run at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--data", help="not needed")
     parser.add_argument("--keep", type=Path, help="keep the folders of the runs here")
@@ -271,27 +279,39 @@ def main() -> None:
             references[ranks] = outcome(whole.folder, ranks)
             if references[ranks] is None:
                 sys.exit(f"The run that nobody touches did not end: see {whole.folder / 'told.txt'} (with --keep DIR)")
-        runs, exact = [], 0
-        for number, ranks in enumerate(ranks_of):
-            run = Killed(base / f"run{number}", 1000 * arguments.seed + number, arguments.most, ranks)
-            try:
-                run.run()
-            except KeyboardInterrupt:  # the figures are of the runs before it
-                break
-            same = outcome(run.folder, ranks) == references[ranks]
-            exact += same
+        runs, exact = [], []
+        started = [
+            Killed(base / f"run{number}", 1000 * arguments.seed + number, arguments.most, ranks)
+            for number, ranks in enumerate(ranks_of)
+        ]
+
+        def see(number: int, run: Killed) -> None:
+            run.run()
+            if run.until == 0.0:
+                return
+            same = outcome(run.folder, run.ranks) == references[run.ranks]
+            exact.append(same)
             runs.append(run)
             print(
-                f"run {number}, {ranks} rank(s): {dict(run.kills)}, {run.lost} steps lost, "
+                f"run {number}, {run.ranks} rank(s): {dict(run.kills)}, {run.lost} steps lost, "
                 f"{'exact' if same else 'NOT EXACT'}",
                 file=sys.stderr,
             )
+
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            try:
+                for seen in [pool.submit(see, number, run) for number, run in enumerate(started)]:
+                    seen.result()
+            except KeyboardInterrupt:  # the figures are of the runs before it
+                pool.shutdown(wait=False, cancel_futures=True)
+                for run in started:
+                    run.stop()
     kills = sum((run.kills for run in runs), Counter())
     figures = {
         "runs": len(runs),
         "runs_of_two_ranks": sum(run.ranks > 1 for run in runs),
         "kills": sum(kills.values()),
-        "exact": exact,
+        "exact": sum(exact),
         "lost_steps_max": max((run.lost for run in runs), default=0),
         "corrupt": sum(run.corrupt for run in runs),
         "kills_by_method": dict(sorted(kills.items())),
