@@ -12,11 +12,12 @@ from typing import Any
 import lightning.pytorch as pl
 
 from lightning_green.runtime import _lightning
+from lightning_green.runtime.accounting import Totals
 from lightning_green.runtime.clock import SystemClock, clock_from_environment
 from lightning_green.runtime.fit import Fit
 from lightning_green.runtime.launchers import requeued
-from lightning_green.runtime.ledger import last_state_event, read_ledger
 from lightning_green.runtime.nodes import Node
+from lightning_green.runtime.past import Past, read_past
 from lightning_green.runtime.run import Run, RunOptions
 from lightning_green.runtime.run_folder import (
     RESUME_VARIABLE,
@@ -113,16 +114,16 @@ def open_run(path: Path, options: RunOptions, node: Node | None = None) -> tuple
     try:
         folder = RunFolder(path)
         folder.lock("run")
-        past = read_ledger(path)
+        past = read_past(path)
         continuing, aside = _decide(path, past, told)
         if aside:
             folder.unlock()
             kept = set_aside(path)
             told[-1] += f" It is kept in {kept}."
-            folder, past = RunFolder(path), []
+            folder, past = RunFolder(path), Past([], Totals())
             folder.lock("run")
         clock.bind(path)
-        attempt = max((int(record.get("attempt", 0)) for record in past), default=0) + 1
+        attempt = past.attempts + 1
         if attempt == 1 and "script" not in folder.record:
             folder.save()
         return Run(folder, options, clock, attempt, continuing, past, node), told
@@ -150,11 +151,11 @@ def bystander(node: Node, options: RunOptions) -> Run:
     return Run(None, replace(options, grid=None, zone=None), clock, 1, continuing=False, node=node)
 
 
-def _decide(path: Path, past: list[dict[str, Any]], told: list[str]) -> tuple[bool, bool]:
+def _decide(path: Path, past: Past, told: list[str]) -> tuple[bool, bool]:
     """Return (whether to go on with the run, whether to put its folder aside first)."""
-    last = last_state_event(past)
+    last = past.state
     if last is None:
-        return bool(past), False
+        return bool(past.records), False
     event, where = last["event"], f"step {last.get('global_step', 0)}"
     supervised = SUPERVISED_VARIABLE in os.environ
     if (

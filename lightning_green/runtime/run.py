@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +17,7 @@ from lightning_green.runtime.accounting import JOULES_PER_KWH, Totals, counterfa
 from lightning_green.runtime.clock import Clock
 from lightning_green.runtime.ledger import STATE_EVENTS, Ledger
 from lightning_green.runtime.nodes import Node, OtherNodes
+from lightning_green.runtime.past import Past
 from lightning_green.runtime.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Run:
         clock: Where the time comes from.
         attempt: Which start of the run this is, from 1.
         continuing: Whether this process goes on with what earlier ones did.
-        past: Events of the ledger so far.
+        past: What the ledger says so far.
         node: The node of this process.
 
     Attributes:
@@ -101,7 +102,7 @@ class Run:
         clock: Clock,
         attempt: int,
         continuing: bool,
-        past: Sequence[dict[str, Any]] = (),
+        past: Past | None = None,
         node: Node | None = None,
     ) -> None:
         self.folder, self.options, self.clock = folder, options, clock
@@ -111,10 +112,7 @@ class Run:
         self.meter = build_meter(options.meter)
         self.grid = build_grid(options.grid, zone=options.zone)
         self.pue = 1.0 if options.pue is None else options.pue
-        self.totals = Totals()
-        for record in past:
-            self.totals.add(record)
-        self.past = list(past)
+        self.past, self.totals = ([], Totals()) if past is None else past
         self.ledger = None if folder is None else Ledger(folder.path, clock, attempt, self.node.name)
         several = folder is not None and self.node.count > 1
         self.other_nodes = OtherNodes(folder.path, attempt) if folder is not None and several else None

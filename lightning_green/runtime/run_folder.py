@@ -62,13 +62,22 @@ def command_line() -> list[str]:
     return list(sys.argv) if sys.argv and sys.argv[0] not in ("", "-c") else ["interactive"]
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON beside ``path`` and move it there, so that a reader never sees half of it."""
+def write_json(path: Path, value: Any, indent: int | None = 2, durably: bool = True) -> None:
+    """Write JSON beside ``path`` and move it there, so that a reader never sees half of it.
+
+    Args:
+        path: The file.
+        value: Its new content.
+        indent: Spaces of each level; None for one line.
+        durably: Whether it is to outlive the machine, and not only this process.
+
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with open(beside, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
+        file.write(json.dumps(value, indent=indent))
+        if durably:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(beside, path)
 
 
@@ -148,7 +157,7 @@ class RunFolder:
         if self._lock is not None and (force or at >= self._next_heartbeat):
             self._next_heartbeat = at + HEARTBEAT_SECONDS
             beat = {"host": socket.gethostname(), "pid": os.getpid(), "at": time.time()}
-            write_json(self.path / f"{self._role}.heartbeat", beat)
+            write_json(self.path / f"{self._role}.heartbeat", beat, durably=False)
 
     def is_alive(self, role: str = "run") -> bool:
         """Return whether another process is in this folder now; writes nothing, so it may be somebody else's folder."""
@@ -160,7 +169,7 @@ class RunFolder:
 
     def was_left(self, role: str) -> bool:
         """Return whether whoever held ``role`` last was killed: it did not take its heartbeat away."""
-        return self._heartbeat(role) is not None and not self.is_alive(role)
+        return (self.path / f"{role}.heartbeat").exists() and not self.is_alive(role)
 
     def refuse_if_alive(self, role: str) -> None:
         """Raise where another process is in this folder.

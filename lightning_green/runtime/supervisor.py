@@ -12,14 +12,15 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lightning_green.durations import format_duration
 from lightning_green.grid.build import grid_from_spec
 from lightning_green.grid.signal import GridSignal
 from lightning_green.planning import ISSUES_FILE, Issues, job_from_record, live_plan
 from lightning_green.runtime.clock import CLOCK_VARIABLE, Clock, SystemClock, clock_from_spec
-from lightning_green.runtime.ledger import Ledger, last_state_event, read_ledger
+from lightning_green.runtime.ledger import Ledger
+from lightning_green.runtime.past import read_past
 from lightning_green.runtime.run_folder import (
     FORCE_VARIABLE,
     RESUME_VARIABLE,
@@ -35,14 +36,6 @@ LONGEST_BACK_OFF_SECONDS = 300.0
 POLL_SECONDS = 0.1
 CHILD_LOCK = "child.lock"
 HOPELESS = re.compile(r"^(ImportError|ModuleNotFoundError|SyntaxError|IndentationError)\b", re.MULTILINE)
-
-
-class _Seen(NamedTuple):
-    """What the ledger says of a run: its last state event, how often it was started, the most steps it has done."""
-
-    state: dict[str, Any] | None
-    attempts: int
-    steps: int
 
 
 class _CommandError(RuntimeError):
@@ -92,11 +85,11 @@ class Supervisor:
 
     def _run(self) -> int:
         if self._wait_for_survivor() and self._signal is None:
-            state = self._look().state
+            state = read_past(self.folder.path).state
             if state is not None and state["event"] == "finished":
                 self.say("That training has finished. To start anew, add --fresh.")
                 return FINISHED
-        seen = self._look()
+        seen = read_past(self.folder.path)
         failures, best, last_trace = 0, seen.steps, ""
         while True:
             if self._signal is None and seen.state is not None and seen.state["event"] == "paused":
@@ -111,7 +104,7 @@ class Supervisor:
                 return FAILED
             for line in restore_left_over(self.folder.path):  # a child that was killed could not do it itself
                 self.say(line)
-            seen = self._look()
+            seen = read_past(self.folder.path)
             state, began = seen.state, seen.attempts > attempts
             event = state["event"] if began and state is not None else "died before the training began"
             if event == "finished":
@@ -309,20 +302,11 @@ class Supervisor:
             self.say(f"Planned again: out until {again:%Y-%m-%d %H:%M} UTC. {answer.reason}")
         return again
 
-    # -- what the ledger says -----------------------------------------------------------------------------------------
-
-    def _look(self) -> _Seen:
-        """Read the ledger, which is long after a week: once a start."""
-        records = read_ledger(self.folder.path)
-        return _Seen(
-            last_state_event(records),
-            max((int(record.get("attempt", 0)) for record in records), default=0),
-            max((int(record.get("global_step", 0)) for record in records), default=0),
-        )
+    # -- how it ends --------------------------------------------------------------------------------------------------
 
     def _stopped(self) -> int:
         assert self._signal is not None
-        state = self._look().state
+        state = read_past(self.folder.path).state
         step = 0 if state is None else state.get("global_step", 0)
         line = f"lightning-green run --run-dir {self.folder.path} -- {' '.join(self.command)}"
         self.say(
@@ -346,7 +330,7 @@ def open_folder(path: Path, fresh: bool, say: Callable[[str], None] = print) -> 
     folder = RunFolder(path)
     left = folder.was_left("supervisor")
     folder.lock("supervisor")
-    state = last_state_event(read_ledger(path))
+    state = read_past(path).state
     finished = state is not None and state["event"] == "finished" and not left and not folder.is_alive("run")
     if state is not None and (fresh or finished):
         if fresh:

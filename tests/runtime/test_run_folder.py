@@ -174,9 +174,12 @@ def test_a_heartbeat_that_cannot_be_read_keeps_nobody_out(tmp_path, text):
     (tmp_path / "run.heartbeat").write_text(text)
     folder = RunFolder(tmp_path)
     assert not folder.is_alive("run")
+    assert folder.was_left("run")  # a power failure empties what was written last
     folder.lock("run")
+    assert not RunFolder(tmp_path).was_left("run")
     assert json.loads((tmp_path / "run.heartbeat").read_text())["host"] == socket.gethostname()
     folder.unlock()
+    assert not folder.was_left("run")
 
 
 def test_a_heart_beats_every_ten_seconds_and_not_at_every_call(tmp_path, monkeypatch):

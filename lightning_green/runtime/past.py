@@ -1,0 +1,153 @@
+"""What a run did before: of a ledger that is long after a week, a start reads what is new since the last time.
+
+What was worked out of the rest is kept beside it, in ``past.json``. That is no record of its own: where it does not
+belong to the ledger as it is now, the whole ledger is read.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning_green
+from lightning_green.runtime.accounting import NodePower, Segment, Totals
+from lightning_green.runtime.ledger import STATE_EVENTS, last_state_event, ledger_files, parse_lines, read_ledger
+from lightning_green.runtime.run_folder import write_json
+
+log = logging.getLogger(__name__)
+
+FILE = "past.json"
+KEPT_FROM = 100
+"""How many new events are worth keeping what came of them."""
+_ENDS = 200
+
+_SUMS = ("joules", "quality", "joules_by_state", "joules_by_phase", "gco2e", "seconds_by_state")
+_NUMBERS = ("unpriced_joules", "exits", "attempts", "first_start", "last_time", "nodes", "_left", "_priced")
+
+
+class Past(NamedTuple):
+    """What the ledger says of a run up to now.
+
+    Args:
+        records: Events in their order; of those before the last reading, the ones that are asked for again.
+        totals: The totals of all events.
+
+    """
+
+    records: list[dict[str, Any]]
+    totals: Totals
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """The last event that says how the run stands."""
+        return last_state_event(self.records)
+
+    @property
+    def attempts(self) -> int:
+        """How often the run was started."""
+        return max((int(record.get("attempt", 0)) for record in self.records), default=0)
+
+    @property
+    def steps(self) -> int:
+        """The most optimizer steps that were done."""
+        return max(map(_step, self.records), default=0)
+
+
+def read_past(folder: Path) -> Past:
+    """Return the past of the run in ``folder``; whoever reads much that is new keeps what came of it.
+
+    Raises:
+        OSError: If the ledger cannot be read.
+
+    """
+    files = ledger_files(folder)
+    if len(files) != 1:  # of several nodes, lines that belong to the past may come late
+        return _past_of(Past([], Totals()), read_ledger(folder))
+    data = files[0].read_bytes()
+    before, start = _kept(folder, data)
+    new = list(parse_lines(data[start:].split(b"\n")))
+    past = _past_of(before, new)
+    if len(new) >= KEPT_FROM and data.endswith(b"\n"):
+        _keep(folder, data, past)
+    return past
+
+
+def _past_of(before: Past, new: Sequence[dict[str, Any]]) -> Past:
+    for record in new:
+        before.totals.add(record)
+    return Past([*before.records, *new], before.totals)
+
+
+def _step(record: dict[str, Any]) -> int:
+    return int(record.get("global_step", 0))
+
+
+def _asked_for(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the events that a later start looks for: how the run stood, how far it was, how fast its steps were."""
+    last: dict[Any, dict[str, Any]] = {}
+    for record in records:
+        if record.get("event") in STATE_EVENTS:
+            last["state"] = record
+        if record.get("seconds_per_batch") is not None:
+            last["speed", record.get("fit")] = record
+    if records:
+        last["steps"], last["attempt"] = max(records, key=_step), records[-1]
+    wanted = {id(record) for record in last.values()}
+    return [record for record in records if id(record) in wanted]
+
+
+def _kept(folder: Path, data: bytes) -> tuple[Past, int]:
+    """Return what is kept of a ledger, and the byte after the last event that is in it."""
+    try:
+        kept = json.loads((folder / FILE).read_bytes())
+        start = int(kept["bytes"])
+        fits = 0 < start <= len(data) and data[max(0, start - _ENDS) : start] == kept["ends"].encode()
+        if fits and kept["version"] == lightning_green.__version__:
+            return Past(kept["records"], _totals_from(kept["totals"])), start
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.debug("%s is not used: %s", folder / FILE, error)
+    return Past([], Totals()), 0
+
+
+def _keep(folder: Path, data: bytes, past: Past) -> None:
+    kept = {
+        "version": lightning_green.__version__,
+        "bytes": len(data),
+        "ends": data[-_ENDS:].decode(errors="replace"),
+        "records": _asked_for(past.records),
+        "totals": _plain(past.totals),
+    }
+    try:
+        write_json(folder / FILE, kept, indent=None, durably=False)
+    except OSError as error:  # a full disk: the whole ledger is read next time
+        log.debug("%s could not be written: %s", folder / FILE, error)
+
+
+def _plain(totals: Totals) -> dict[str, Any]:
+    """Return totals of one node as JSON takes them; without the prices, which are for other nodes."""
+    return {
+        **{name: getattr(totals, name) for name in (*_SUMS, *_NUMBERS)},
+        "segments": totals.segments,
+        "joules_of_node": totals.joules_by_node[0],
+        "power_of_node": astuple(totals.power_by_node[0]),
+        "last": totals._last.get(0),
+    }
+
+
+def _totals_from(plain: dict[str, Any]) -> Totals:
+    totals = Totals(segments=[Segment(*one) for one in plain["segments"]])
+    for name in _SUMS:
+        getattr(totals, name).update(plain[name])
+    for name in _NUMBERS:
+        setattr(totals, name, plain[name])
+    totals.joules_by_node[0] = plain["joules_of_node"]
+    totals.power_by_node[0] = NodePower(*plain["power_of_node"])
+    if plain["last"] is not None:
+        totals._last[0] = plain["last"]
+    return totals
