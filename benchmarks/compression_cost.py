@@ -99,10 +99,12 @@ def ways() -> dict[str, Callable[[], list[Callback]]]:
 
 
 def main() -> None:
+    names = [name for name in ways() if name != "plain"]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     data_argument(parser)
     parser.add_argument("--blocks", type=int, default=20)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--only", nargs="*", choices=names, help="these alone, beside the plain step")
     arguments = parser.parse_args()
     x, y, _, _ = fashion_mnist(arguments.data)
     torch.set_num_threads(1)
@@ -110,10 +112,12 @@ def main() -> None:
     warnings.simplefilter("ignore")
     count = STEPS * arguments.batch
     loader = DataLoader(TensorDataset(x[:count], y[:count]), arguments.batch)
-    times: dict[str, list[float]] = {name: [] for name in ways()}
-    for _ in range(arguments.blocks):
-        for name, make in ways().items():
-            times[name].append(block(make(), loader))
+    wanted = ["plain", *(arguments.only or names)]
+    times: dict[str, list[float]] = {name: [] for name in wanted}
+    for number in range(arguments.blocks):
+        made = ways()
+        for name in wanted if number % 2 else reversed(wanted):
+            times[name].append(block(made[name](), loader))
     figures: dict[str, Any] = {"n": arguments.blocks, "steps_per_block": STEPS - 1, "cpu": cpu_kind()}
     figures["load_average"] = os.getloadavg()[0]
     figures["plain_step_cpu_ms"] = round(1e3 * float(np.median(times["plain"])) / (STEPS - 1), 3)

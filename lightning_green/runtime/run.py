@@ -174,7 +174,8 @@ class Run:
         if self.node.count > 1:
             fields["nodes"] = self.node.count
         self.record("started", startup_s=startup, meter=self.meter.describe(), **fields)
-        if not self.clock.is_simulated and self._thread is None:
+        measures = self.node.process == 0  # on each node one process does
+        if measures and not self.clock.is_simulated and self._thread is None:
             self._stop.clear()
             self._thread = threading.Thread(target=self._beat, name="lightning-green-heartbeat", daemon=True)
             self._thread.start()

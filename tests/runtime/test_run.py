@@ -12,8 +12,9 @@ from lightning_green.grid.function import FunctionSignal
 from lightning_green.runtime import run as run_module
 from lightning_green.runtime.accounting import PHASES, total
 from lightning_green.runtime.clock import SimulatedClock, SystemClock
-from lightning_green.runtime.current import open_run
+from lightning_green.runtime.current import bystander, open_run
 from lightning_green.runtime.ledger import Ledger, read_ledger
+from lightning_green.runtime.nodes import Node
 from lightning_green.runtime.run import RunOptions
 from lightning_green.runtime.run_folder import RunFolder, RunIsAliveError
 
@@ -325,6 +326,16 @@ def test_a_heart_beats_in_real_time_until_it_is_closed(opened, tmp_path, monkeyp
     assert joules == sorted(joules)
     assert joules[0] < joules[-1]
     assert not [thread for thread in threading.enumerate() if thread.name == "lightning-green-heartbeat"]
+
+
+@pytest.mark.parametrize(("process", "beats"), [(0, True), (1, False)])
+def test_on_a_node_one_process_has_a_heartbeat(process, beats):
+    run = bystander(Node(1, 2, process), options(clock=SystemClock()))
+    run.start()
+    run.announce()
+    found = [thread for thread in threading.enumerate() if thread.name == "lightning-green-heartbeat"]
+    run.close()
+    assert bool(found) is beats
 
 
 def test_what_happens_to_the_sources_is_told_once_and_on_record(opened, tmp_path, caplog):
