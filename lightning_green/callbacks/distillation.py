@@ -190,14 +190,15 @@ class KnowledgeDistillation(Callback):
             return
         seen = self.cache.hits + self.cache.misses
         saved = self.saved_seconds()
-        pl_module.log("distillation/cache_hits", self.cache.hits / max(1, seen))
-        pl_module.log("distillation/saved_teacher_seconds", saved)
+        pl_module.log("distillation/cache_hits", self.cache.hits / max(1, seen), sync_dist=True)
+        pl_module.log("distillation/saved_teacher_seconds", saved, sync_dist=True)
         for callback in callbacks_of(trainer):
             if isinstance(callback, EmissionsTracker):
                 totals = callback.summary()
                 hours = totals.get("carbon/elapsed_hours") or 0.0
-                if hours > 0 and totals.get("energy/kwh") is not None:
-                    pl_module.log("distillation/saved_kwh_modelled", totals["energy/kwh"] / hours * saved / 3600)
+                kwh = totals["energy/kwh"] / hours * saved / 3600 if hours > 0 else 0.0
+                kwh = trainer.strategy.broadcast(kwh)  # of rank 0, which has the energy
+                pl_module.log("distillation/saved_kwh_modelled", kwh, sync_dist=True)
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

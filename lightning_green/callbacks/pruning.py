@@ -217,7 +217,7 @@ class Pruning(Callback):
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        pl_module.log_dict(self.sparsity(pl_module))
+        pl_module.log_dict(self.sparsity(pl_module), sync_dist=True)
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

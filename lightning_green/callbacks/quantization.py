@@ -154,7 +154,7 @@ class QuantizationAwareTraining(Callback):
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        pl_module.log("quantization/active", float(self.quantized is not None))
+        pl_module.log("quantization/active", float(self.quantized is not None), sync_dist=True)
 
     @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

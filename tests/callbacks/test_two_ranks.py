@@ -16,6 +16,7 @@ def fit(names, processes, folder):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "sync_dist" not in done.stderr  # what is logged of an epoch is that of both ranks
 
 
 def load(name, processes, rank, folder):
@@ -27,7 +28,7 @@ def load(name, processes, rank, folder):
 def test_two_ranks_have_the_masks_scales_and_adapters_of_one(tmp_path):
     names = ["magnitude", "random", "rigl", "2:4"]
     for processes in (1, 2):
-        fit([*names, "quantised", "distilled"], processes, tmp_path)
+        fit([*names, "quantised", "distilled", "cached"], processes, tmp_path)
     for name in names:
         alone, first, second = (load(name, *which, tmp_path) for which in ((1, 0), (2, 0), (2, 1)))
         assert_equal(first, second, name)
@@ -46,3 +47,7 @@ def test_two_ranks_have_the_masks_scales_and_adapters_of_one(tmp_path):
     # The ranks' losses are means over their own halves, so one rank's gradient is theirs but for rounding.
     ours, theirs = (state["callback"]["adapters"]["weights"]["1"] for state in (first, alone))
     assert torch.allclose(ours, theirs, atol=1e-3)
+    first, second = (load("cached", 2, rank, tmp_path)["logged"] for rank in (0, 1))
+    assert first["distillation/cache_hits"] == second["distillation/cache_hits"] == 0.5  # the second of two epochs
+    assert first["distillation/saved_teacher_seconds"] == second["distillation/saved_teacher_seconds"] > 0.0
+    assert first["distillation/saved_kwh_modelled"] == second["distillation/saved_kwh_modelled"] > 0.0

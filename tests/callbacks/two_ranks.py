@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from lightning_green.callbacks.distillation import KnowledgeDistillation
+from lightning_green.callbacks.emissions_tracker import EmissionsTracker
 from lightning_green.callbacks.pruning import Pruning
 from lightning_green.callbacks.quantization import QuantizationAwareTraining
 
@@ -47,6 +48,7 @@ CALLBACKS = {
     "rigl": lambda: Pruning(0.7, criterion="rigl", every_n_steps=3),
     "quantised": lambda: QuantizationAwareTraining(begin=0.3, freeze=0.9),
     "distilled": lambda: KnowledgeDistillation(teacher(), {"hint": 1.0, "standardised": 1.0}, layers={"1": "1"}),
+    "cached": lambda: KnowledgeDistillation(teacher(), cache="memory"),
     "2:4": lambda: Pruning(granularity="2:4", criterion="gradient"),
 }
 
@@ -59,7 +61,7 @@ def main(name, processes, folder):
         strategy="ddp" if processes > 1 else "auto",
         devices=processes,
         max_epochs=2,
-        callbacks=[callback],
+        callbacks=[callback, EmissionsTracker(meter=100.0)] if name == "cached" else [callback],
         use_distributed_sampler=False,
         logger=False,
         enable_checkpointing=False,
@@ -69,6 +71,8 @@ def main(name, processes, folder):
     )
     trainer.fit(module)
     end = {"weights": module.state_dict(), "callback": callback.state_dict()}
+    if name == "cached":
+        end["logged"] = {key: float(value) for key, value in trainer.callback_metrics.items()}
     torch.save(end, Path(folder) / f"{name}-{processes}-{trainer.global_rank}.pt")
 
 
