@@ -15,7 +15,7 @@ EXIT = Backtest(every_days=20)
 HOLD = replace(EXIT, pauses=frozenset({"hold"}), resume_hours=0.0)
 
 pytestmark = pytest.mark.skipif(
-    "LIGHTNING_GREEN_DATA" not in os.environ, reason="needs recorded grids: set LIGHTNING_GREEN_DATA"
+    not CARBON.is_dir(), reason="needs recorded grids: set LIGHTNING_GREEN_DATA to a folder with them in `carbon`"
 )
 
 
