@@ -97,7 +97,7 @@ class Killed:
         self.folder, self.draw, self.ranks = folder, random.Random(seed), ranks
         self.batches = CASE["samples"] // 4 // ranks  # of one epoch, on each rank
         self.left, self.kills, self.lost, self.corrupt = self.draw.randint(1, most), Counter(), 0, 0
-        self.until = float("inf")
+        self.stopped, self.until = False, 0.0
         folder.mkdir()
 
     def start(self) -> subprocess.Popen:
@@ -135,21 +135,25 @@ class Killed:
 
     def stop(self) -> None:
         """End a run that another thread is in: what it did does not count."""
-        self.until = 0.0
+        self.stopped = True
+
+    def over(self) -> bool:
+        """Return whether its time is up."""
+        return self.stopped or time.monotonic() > self.until
 
     def run(self, limit: float = 300.0) -> None:
         """Start, kill, and start again until the training is done."""
-        self.until = min(self.until, time.monotonic() + limit)
+        self.until = time.monotonic() + limit
         supervisor = self.start()
         while supervisor.poll() is None:
-            if time.monotonic() > self.until:
+            if self.over():
                 os.killpg(supervisor.pid, signal.SIGKILL)
                 break
             if not self.left:
                 time.sleep(0.05)
                 continue
             before = self.steps()
-            while supervisor.poll() is None and self.steps() == before and time.monotonic() < self.until:
+            while supervisor.poll() is None and self.steps() == before and not self.over():
                 time.sleep(0.01)  # until the training trains
             time.sleep(self.draw.random() * STEP_SECONDS * 100)
             pids = self.pids()
@@ -166,7 +170,7 @@ class Killed:
                 supervisor.wait()
                 supervisor = self.start()  # which ends at once where the training has finished meanwhile
             rows = len(_lines(self.folder / "record.jsonl"))
-            while supervisor.poll() is None and time.monotonic() < self.until:
+            while supervisor.poll() is None and not self.over():
                 lines = [json.loads(line) for line in _lines(self.folder / "record.jsonl")[rows:]]
                 again = [line["at"] for line in lines if line["kind"] == "train"]
                 if again:
@@ -287,7 +291,7 @@ def main() -> None:
 
         def see(number: int, run: Killed) -> None:
             run.run()
-            if run.until == 0.0:
+            if run.stopped:
                 return
             same = outcome(run.folder, run.ranks) == references[run.ranks]
             exact.append(same)

@@ -12,7 +12,7 @@ A dense network with Adam, of 10 M and of 100 M parameters; alternating pairs, t
     skip_growth               time to the first batch when 90 % of an epoch of map-style data is skipped, over 10 %
     step_ratio                time of a step with ExactResume over one without, while nothing happens
     past_ratio                time to know what a run of a week did before, when most of its ledger was read once, over
-                              the time to read all of it
+                              the time to read all of it and to keep what came of that
 
 Each ratio is the median of the ratios of the pairs, with the 95 % interval of 2,000 bootstrap samples and `n` pairs.
 """

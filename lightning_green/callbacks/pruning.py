@@ -216,13 +216,13 @@ class Pruning(Callback):
     ) -> None:
         if self._changed:
             self._changed = False
-            total = self._log_sparsity(trainer, pl_module)
+            total = self._log_sparsity(trainer, pl_module, logging_step(trainer))
             pl_module.log("pruning/sparsity", total, on_step=True, on_epoch=False, logger=False)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        total = self._log_sparsity(trainer, pl_module)
-        pl_module.log("pruning/sparsity", total, sync_dist=True)
+        total = self._log_sparsity(trainer, pl_module, logging_step(trainer) - 1)  # the row of Lightning's means
+        pl_module.log("pruning/sparsity", total, sync_dist=True, logger=False)
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -278,13 +278,13 @@ class Pruning(Callback):
             counted = self.masks.sparsity()
         return {f"pruning/sparsity{'/' if name else ''}{name}": value for name, value in counted.items()}
 
-    def _log_sparsity(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> float:
+    def _log_sparsity(self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: int) -> float:
         """Send what :meth:`sparsity` says to the loggers and return the sparsity of everything.
 
         Not all of it by `self.log`, which takes half a millisecond for each parameter.
         """
         counted = self.sparsity(pl_module)
-        log_to_all(trainer, counted, logging_step(trainer))
+        log_to_all(trainer, counted, step)
         return counted["pruning/sparsity"]
 
     def _setup_channels(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

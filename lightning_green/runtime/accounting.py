@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import datetime
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from lightning_green.runtime.prices import Price, Prices
 
+log = logging.getLogger(__name__)
+
 JOULES_PER_KWH = 3.6e6
 
 PHASES = ("startup", "training", "validation", "checkpoint", "data_wait", "held", "restart")
 """What a run spends its energy on; ``data_wait`` is the part of the training in which it waited for a batch."""
+
+# Fields of the totals that JSON takes as they are.
+_SUMS = ("joules", "quality", "joules_by_state", "joules_by_phase", "gco2e", "seconds_by_state")
+_NUMBERS = ("unpriced_joules", "exits", "attempts", "first_start", "last_time", "nodes", "_left", "_priced")
 
 # Phases that the same run would also have gone through had it never waited.
 _WORK_PHASES = ("startup", "training", "validation", "checkpoint")
@@ -116,6 +123,42 @@ class Totals:
             self._last[node] = record
         if node == 0:
             self.last_time = at if self.last_time is None else max(self.last_time, at)
+
+    def add_all(self, records: Iterable[dict[str, Any]]) -> None:
+        """Take in events of a ledger; what no writer of this version wrote is left out, and told of."""
+        left_out = []
+        for record in records:
+            try:
+                self.add(record)
+            except (KeyError, TypeError, ValueError, AttributeError):  # noqa: PERF203 - the next one may be whole
+                left_out.append(record)
+        if left_out:
+            log.warning("%d events of the ledger are in no total, the first of them %s", len(left_out), left_out[0])
+
+    def plain(self) -> dict[str, Any]:
+        """Return the totals of a run with one node as JSON takes them."""
+        return {
+            **{name: getattr(self, name) for name in (*_SUMS, *_NUMBERS)},
+            "segments": self.segments,
+            "joules_of_node": self.joules_by_node.get(0),
+            "power_of_node": astuple(self.power_by_node.get(0, NodePower())),
+            "last": self._last.get(0),
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Totals:
+        """Return what :meth:`plain` was called on, but for the prices, which are for the energy of other nodes."""
+        totals = cls(segments=[Segment(*one) for one in plain["segments"]])
+        for name in _SUMS:
+            getattr(totals, name).update(plain[name])
+        for name in _NUMBERS:
+            setattr(totals, name, plain[name])
+        if plain["joules_of_node"] is not None:
+            totals.joules_by_node[0] = plain["joules_of_node"]
+            totals.power_by_node[0] = NodePower(*plain["power_of_node"])
+        if plain["last"] is not None:
+            totals._last[0] = plain["last"]
+        return totals
 
     def _start(self, record: dict[str, Any], at: float) -> None:
         began = at - float(record.get("startup_s", 0.0))
@@ -231,8 +274,7 @@ class Totals:
 def total(records: Iterable[dict[str, Any]]) -> Totals:
     """Return the totals of a ledger's events."""
     totals = Totals()
-    for record in records:
-        totals.add(record)
+    totals.add_all(records)
     totals.settle()
     return totals
 

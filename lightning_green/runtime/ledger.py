@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterable, Iterator
+from heapq import merge
 from pathlib import Path
 from typing import Any
 
@@ -147,14 +148,12 @@ def ledger_files(folder: Path) -> list[Path]:
 
 
 def read_ledger(folder: Path) -> list[dict[str, Any]]:
-    """Return all events of a run, of all nodes, in the order in which they were written.
+    """Return all events of a run, of all nodes, in the order in which they were written: a clock may step back.
 
     Unknown events and fields are kept; a line that a kill tore is dropped.
     """
-    records: list[dict[str, Any]] = []
-    for path in ledger_files(folder):
-        records.extend(parse_lines(path.read_bytes().split(b"\n")))
-    return sorted(records, key=lambda record: (record.get("attempt", 0), record.get("time_utc", ""), record.get("seq")))
+    files = [parse_lines(path.read_bytes().split(b"\n")) for path in ledger_files(folder)]
+    return list(merge(*files, key=lambda record: (record.get("attempt", 0), record.get("time_utc", ""))))
 
 
 def last_state_event(records: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -9,24 +9,22 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning_green
-from lightning_green.runtime.accounting import NodePower, Segment, Totals
+from lightning_green.runtime.accounting import Totals
 from lightning_green.runtime.ledger import STATE_EVENTS, last_state_event, ledger_files, parse_lines, read_ledger
 from lightning_green.runtime.run_folder import write_json
 
 log = logging.getLogger(__name__)
 
 FILE = "past.json"
+FORMAT = 1
+"""To be raised with whatever changes what the totals of the same events are."""
 KEPT_FROM = 100
 """How many new events are worth keeping what came of them."""
 _ENDS = 200
-
-_SUMS = ("joules", "quality", "joules_by_state", "joules_by_phase", "gco2e", "seconds_by_state")
-_NUMBERS = ("unpriced_joules", "exits", "attempts", "first_start", "last_time", "nodes", "_left", "_priced")
 
 
 class Past(NamedTuple):
@@ -49,7 +47,7 @@ class Past(NamedTuple):
     @property
     def attempts(self) -> int:
         """How often the run was started."""
-        return max((int(record.get("attempt", 0)) for record in self.records), default=0)
+        return max(map(_attempt, self.records), default=0)
 
     @property
     def steps(self) -> int:
@@ -77,9 +75,12 @@ def read_past(folder: Path) -> Past:
 
 
 def _past_of(before: Past, new: Sequence[dict[str, Any]]) -> Past:
-    for record in new:
-        before.totals.add(record)
+    before.totals.add_all(new)
     return Past([*before.records, *new], before.totals)
+
+
+def _attempt(record: dict[str, Any]) -> int:
+    return int(record.get("attempt", 0))
 
 
 def _step(record: dict[str, Any]) -> int:
@@ -95,7 +96,7 @@ def _asked_for(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if record.get("seconds_per_batch") is not None:
             last["speed", record.get("fit")] = record
     if records:
-        last["steps"], last["attempt"] = max(records, key=_step), records[-1]
+        last["steps"], last["attempt"] = max(records, key=_step), max(records, key=_attempt)
     wanted = {id(record) for record in last.values()}
     return [record for record in records if id(record) in wanted]
 
@@ -106,8 +107,8 @@ def _kept(folder: Path, data: bytes) -> tuple[Past, int]:
         kept = json.loads((folder / FILE).read_bytes())
         start = int(kept["bytes"])
         fits = 0 < start <= len(data) and data[max(0, start - _ENDS) : start] == kept["ends"].encode()
-        if fits and kept["version"] == lightning_green.__version__:
-            return Past(kept["records"], _totals_from(kept["totals"])), start
+        if fits and (kept["format"], kept["version"]) == (FORMAT, lightning_green.__version__):
+            return Past(kept["records"], Totals.from_plain(kept["totals"])), start
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -117,37 +118,14 @@ def _kept(folder: Path, data: bytes) -> tuple[Past, int]:
 
 def _keep(folder: Path, data: bytes, past: Past) -> None:
     kept = {
+        "format": FORMAT,
         "version": lightning_green.__version__,
         "bytes": len(data),
         "ends": data[-_ENDS:].decode(errors="replace"),
         "records": _asked_for(past.records),
-        "totals": _plain(past.totals),
+        "totals": past.totals.plain(),
     }
     try:
         write_json(folder / FILE, kept, indent=None, durably=False)
     except OSError as error:  # a full disk: the whole ledger is read next time
         log.debug("%s could not be written: %s", folder / FILE, error)
-
-
-def _plain(totals: Totals) -> dict[str, Any]:
-    """Return totals of one node as JSON takes them; without the prices, which are for other nodes."""
-    return {
-        **{name: getattr(totals, name) for name in (*_SUMS, *_NUMBERS)},
-        "segments": totals.segments,
-        "joules_of_node": totals.joules_by_node[0],
-        "power_of_node": astuple(totals.power_by_node[0]),
-        "last": totals._last.get(0),
-    }
-
-
-def _totals_from(plain: dict[str, Any]) -> Totals:
-    totals = Totals(segments=[Segment(*one) for one in plain["segments"]])
-    for name in _SUMS:
-        getattr(totals, name).update(plain[name])
-    for name in _NUMBERS:
-        setattr(totals, name, plain[name])
-    totals.joules_by_node[0] = plain["joules_of_node"]
-    totals.power_by_node[0] = NodePower(*plain["power_of_node"])
-    if plain["last"] is not None:
-        totals._last[0] = plain["last"]
-    return totals

@@ -73,12 +73,16 @@ def write_json(path: Path, value: Any, indent: int | None = 2, durably: bool = T
 
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(beside, "w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=indent))
-        if durably:
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(json.dumps(value, indent=indent))
+            if durably:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:  # a full disk has no room for half a file
+        beside.unlink(missing_ok=True)
+        raise
 
 
 class RunFolder:
@@ -101,8 +105,8 @@ class RunFolder:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
         (path / "checkpoints").mkdir(exist_ok=True)
+        self._on_disk: dict[str, Any] | None = None
         self.record: dict[str, Any] = self._read()
-        self._on_disk = deepcopy(self.record) if (path / "run.json").exists() else None
         self._lock: FileLock | None = None
         self._next_heartbeat = 0.0
 
@@ -111,6 +115,7 @@ class RunFolder:
         if file.exists():
             record = json.loads(file.read_text(encoding="utf-8"))
             if isinstance(record, dict) and record.get("schema") == SCHEMA_VERSION:
+                self._on_disk = deepcopy(record)
                 return record
             raise RuntimeError(
                 f"{file} was written by another version of Lightning Green. Move the folder away, or use another one "

@@ -89,11 +89,12 @@ class Supervisor:
             if state is not None and state["event"] == "finished":
                 self.say("That training has finished. To start anew, add --fresh.")
                 return FINISHED
-        seen = read_past(self.folder.path)
-        failures, best, last_trace = 0, seen.steps, ""
+        failures, best, last_trace = 0, read_past(self.folder.path).steps, ""
         while True:
+            seen = read_past(self.folder.path)  # anew each time: somebody may have gone on by hand
             if self._signal is None and seen.state is not None and seen.state["event"] == "paused":
                 self._wait(seen.state)
+                seen = read_past(self.folder.path)
             if self._signal is not None:
                 return self._stopped()
             attempts = seen.attempts

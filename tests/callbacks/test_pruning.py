@@ -131,6 +131,8 @@ def test_sparsity_is_logged_as_counted(tmp_path):
     grown = logged["pruning/sparsity"]
     assert grown[-1] == pytest.approx(sparsity_of(module))
     assert len(set(grown)) > 3  # whenever masks changed, however seldom the Trainer logs
+    assert logged["step"] == sorted(logged["step"])
+    assert logged["step"].count(17.0) == 1  # the last step, the last update of the masks and the end of the epoch
 
 
 def test_the_channels_of_each_layer_are_logged(tmp_path):

@@ -72,6 +72,7 @@ def main(name, processes, folder):
     trainer.fit(module)
     end = {"weights": module.state_dict(), "callback": callback.state_dict()}
     if name == "cached":
+        end["saved"] = callback.saved_seconds()
         end["logged"] = {key: float(value) for key, value in trainer.callback_metrics.items()}
     torch.save(end, Path(folder) / f"{name}-{processes}-{trainer.global_rank}.pt")
 

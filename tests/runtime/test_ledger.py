@@ -53,6 +53,17 @@ def test_the_next_process_goes_on_counting(tmp_path):
     assert [record["attempt"] for record in records] == [1, 1, 2, 2, 3, 3]
 
 
+def test_a_clock_that_steps_back_does_not_change_the_order(tmp_path):
+    for node, minutes in (("a", (0, 60, 10, 20)), ("b", (5, 15, 70))):
+        lines = [{"seq": n, "node": node, "attempt": 1, "time_utc": f"2024-05-01T{m // 60:02}:{m % 60:02}:00+00:00"}
+                 for n, m in enumerate(minutes)]  # fmt: skip
+        (tmp_path / f"ledger.{node}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for node in "ab":
+        seen = [record["seq"] for record in read_ledger(tmp_path) if record["node"] == node]
+        assert seen == sorted(seen)
+    assert [record["node"] for record in read_ledger(tmp_path)][:3] == ["a", "b", "b"]
+
+
 def test_two_nodes_write_beside_each_other(tmp_path):
     clock = SimulatedClock("2024-05-01T00:00:00Z", seconds_per_batch=60)
     first, second = Ledger(tmp_path, clock, 1, node="a"), Ledger(tmp_path, clock, 1, node="b")

@@ -11,10 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_green.runtime import past as module
-from lightning_green.runtime.accounting import Totals
+from lightning_green.runtime.accounting import Totals, total
+from lightning_green.runtime.clock import SystemClock
+from lightning_green.runtime.current import open_run
 from lightning_green.runtime.ledger import last_state_event, read_ledger
 from lightning_green.runtime.past import FILE, KEPT_FROM, read_past
-from tests.runtime.test_accounting import Book
+from lightning_green.runtime.run import RunOptions
+from lightning_green.runtime.supervisor import open_folder
+from tests.runtime.test_accounting import WATTS, Book
 
 HOURS = 200
 
@@ -102,8 +106,47 @@ def test_of_what_was_read_before_only_what_is_asked_for_is_kept(long):
     book.work(0.1)
     write(folder, book, written)
     past = same(folder)
-    assert [record["event"] for record in past.records] == ["started", "sample", "sample"]
+    assert [record["event"] for record in past.records] == ["started", "sample"]
     assert len(past.totals.segments) == KEPT_FROM + 21
+
+
+def test_the_next_start_goes_on_from_it(long, tmp_path, monkeypatch):
+    folder, _ = long
+    whole = shutil.copytree(folder, tmp_path / "whole")
+    (whole / FILE).unlink()
+    monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
+    told = []
+    for path in (folder, whole):
+        run, _ = open_run(path, RunOptions(meter=100.0, clock=SystemClock()))
+        run.start()
+        told.append((run.attempt, run.summary()["energy/kwh"], len(run.past)))
+        run.close()
+    kwh = WATTS * 0.1 * (KEPT_FROM + 20) / 1000
+    assert told == [(2, pytest.approx(kwh, rel=1e-4), 1), (2, pytest.approx(kwh, rel=1e-4), KEPT_FROM + 21)]
+
+
+def test_an_event_that_this_version_did_not_write_is_in_no_total_and_keeps_nobody_from_starting(long, caplog):
+    folder, book = long
+    before = read_past(folder).totals.kwh
+    strange = [{"event": "paused"}, {**book.records[-1], "joules": {"gpu": {"value": 1e9, "quality": "guessed"}}}, {}]
+    with open(folder / "ledger.a.jsonl", "a") as file:
+        file.writelines(json.dumps(record) + "\n" for record in strange)
+    past = read_past(folder)
+    assert past.records[-3:] == strange
+    assert past.state == {"event": "paused"}
+    assert [line for line in caplog.messages if "3 events of the ledger are in no total" in line]
+    assert total(read_ledger(folder)).kwh == past.totals.kwh >= before
+    folder = open_folder(folder, fresh=True, say=lambda line: None)
+    folder.unlock()
+
+
+def test_a_later_start_than_that_of_the_last_event_counts(long):
+    folder, book = long
+    with open(folder / "ledger.a.jsonl", "a") as file:
+        for _ in range(KEPT_FROM):
+            file.write(json.dumps({**book.records[-1], "event": "history_missing", "attempt": 2}) + "\n")
+        file.write(json.dumps({**book.records[-1], "event": "decision"}) + "\n")
+    assert [read_past(folder).attempts for _ in range(3)] == [2, 2, 2]
 
 
 def test_a_short_ledger_is_read_without_writing(tmp_path):
@@ -133,7 +176,8 @@ def test_what_does_not_belong_to_the_ledger_is_not_used(long, how):
         ledger.unlink()
         write(folder, other, 0)
     elif how == "other version":
-        kept.write_text(json.dumps({**json.loads(kept.read_text()), "version": "0", "totals": {}}))
+        told = json.loads(kept.read_text())
+        kept.write_text(json.dumps({**told, "version": "0", "totals": {**told["totals"], "exits": 9}}))
     else:
         kept.write_text({"damaged": kept.read_text()[:500], "not ours": '["a"]', "empty": ""}[how])
     same(folder)

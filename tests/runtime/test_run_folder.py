@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import threading
@@ -97,6 +98,25 @@ def test_a_value_that_cannot_be_written_leaves_the_old_record(tmp_path):
     write_json(tmp_path / "run.json", {"n": 1})
     with pytest.raises(TypeError):
         write_json(tmp_path / "run.json", {"n": object()})
+    assert json.loads((tmp_path / "run.json").read_text()) == {"n": 1}
+
+
+def write_past_the_limit(path):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    try:
+        write_json(path, {"pad": "x" * 100_000})
+    except OSError:
+        os._exit(7)
+
+
+def test_a_full_disk_keeps_no_half_of_a_record(tmp_path):
+    write_json(tmp_path / "run.json", {"n": 1})
+    writer = FORK.Process(target=write_past_the_limit, args=(tmp_path / "run.json",))
+    writer.start()
+    writer.join()
+    assert writer.exitcode == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
     assert json.loads((tmp_path / "run.json").read_text()) == {"n": 1}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.runtime.clock import SimulatedClock
+from lightning_green.runtime.clock import SimulatedClock, SystemClock
 from lightning_green.runtime.ledger import Ledger, read_ledger
 from lightning_green.runtime.run_folder import RunFolder
 from lightning_green.runtime.supervisor import Supervisor, open_folder
@@ -108,6 +108,24 @@ def test_a_child_that_dies_on_its_first_import(supervise, tmp_path):
         "The command cannot start: ModuleNotFoundError: No module named 'a_module_that_is_missing'. Mend that and "
         "start it again."
     )
+
+
+def test_what_somebody_did_by_hand_while_it_was_out_is_not_taken_for_the_child_s(tmp_path):
+    folder, said = open_folder(tmp_path / "run", fresh=False), []
+
+    def say(line):
+        said.append(line)
+        if line.startswith("Out until"):
+            ledger = Ledger(folder.path, SystemClock(), 2)
+            ledger.append("started", global_step=1)
+            ledger.append("finished", global_step=9)
+            ledger.close()
+
+    command = [sys.executable, str(FAKE), "pause", "die"]
+    code = Supervisor(command, folder, max_restarts=0, clock=CLOCK, say=say).run()
+    folder.unlock()
+    assert code == 1
+    assert "Given up after 1 failures in a row without a new step: died before the training began" in said[-1]
 
 
 def test_a_script_without_our_callbacks(supervise):
