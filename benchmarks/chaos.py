@@ -97,7 +97,7 @@ class Killed:
         self.folder, self.draw, self.ranks = folder, random.Random(seed), ranks
         self.batches = CASE["samples"] // 4 // ranks  # of one epoch, on each rank
         self.left, self.kills, self.lost, self.corrupt = self.draw.randint(1, most), Counter(), 0, 0
-        self.stopped, self.until = False, 0.0
+        self.stopped, self.exact, self.until = False, False, 0.0
         folder.mkdir()
 
     def start(self) -> subprocess.Popen:
@@ -283,7 +283,7 @@ def main() -> None:
             references[ranks] = outcome(whole.folder, ranks)
             if references[ranks] is None:
                 sys.exit(f"The run that nobody touches did not end: see {whole.folder / 'told.txt'} (with --keep DIR)")
-        runs, exact = [], []
+        runs = []
         started = [
             Killed(base / f"run{number}", 1000 * arguments.seed + number, arguments.most, ranks)
             for number, ranks in enumerate(ranks_of)
@@ -293,12 +293,11 @@ def main() -> None:
             run.run()
             if run.stopped:
                 return
-            same = outcome(run.folder, run.ranks) == references[run.ranks]
-            exact.append(same)
+            run.exact = outcome(run.folder, run.ranks) == references[run.ranks]
             runs.append(run)
             print(
                 f"run {number}, {run.ranks} rank(s): {dict(run.kills)}, {run.lost} steps lost, "
-                f"{'exact' if same else 'NOT EXACT'}",
+                f"{'exact' if run.exact else 'NOT EXACT'}",
                 file=sys.stderr,
             )
 
@@ -315,7 +314,7 @@ def main() -> None:
         "runs": len(runs),
         "runs_of_two_ranks": sum(run.ranks > 1 for run in runs),
         "kills": sum(kills.values()),
-        "exact": sum(exact),
+        "exact": sum(run.exact for run in runs),
         "lost_steps_max": max((run.lost for run in runs), default=0),
         "corrupt": sum(run.corrupt for run in runs),
         "kills_by_method": dict(sorted(kills.items())),

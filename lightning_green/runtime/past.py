@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import lightning_green
 from lightning_green.runtime.accounting import Totals
 from lightning_green.runtime.ledger import STATE_EVENTS, last_state_event, ledger_files, parse_lines, read_ledger
 from lightning_green.runtime.run_folder import write_json
@@ -107,7 +106,7 @@ def _kept(folder: Path, data: bytes) -> tuple[Past, int]:
         kept = json.loads((folder / FILE).read_bytes())
         start = int(kept["bytes"])
         fits = 0 < start <= len(data) and data[max(0, start - _ENDS) : start] == kept["ends"].encode()
-        if fits and (kept["format"], kept["version"]) == (FORMAT, lightning_green.__version__):
+        if fits and kept["format"] == FORMAT:
             return Past(kept["records"], Totals.from_plain(kept["totals"])), start
     except FileNotFoundError:
         pass
@@ -119,7 +118,6 @@ def _kept(folder: Path, data: bytes) -> tuple[Past, int]:
 def _keep(folder: Path, data: bytes, past: Past) -> None:
     kept = {
         "format": FORMAT,
-        "version": lightning_green.__version__,
         "bytes": len(data),
         "ends": data[-_ENDS:].decode(errors="replace"),
         "records": _asked_for(past.records),

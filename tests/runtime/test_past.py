@@ -158,7 +158,7 @@ def test_a_short_ledger_is_read_without_writing(tmp_path):
     assert read_past(tmp_path / "nothing") == ([], Totals())
 
 
-@pytest.mark.parametrize("how", ["changed", "shorter", "another", "other version", "damaged", "not ours", "empty"])
+@pytest.mark.parametrize("how", ["changed", "shorter", "another", "other format", "damaged", "not ours", "empty"])
 def test_what_does_not_belong_to_the_ledger_is_not_used(long, how):
     folder, book = long
     ledger, kept = folder / "ledger.a.jsonl", folder / FILE
@@ -175,9 +175,9 @@ def test_what_does_not_belong_to_the_ledger_is_not_used(long, how):
             other.work(0.1)
         ledger.unlink()
         write(folder, other, 0)
-    elif how == "other version":
+    elif how == "other format":
         told = json.loads(kept.read_text())
-        kept.write_text(json.dumps({**told, "version": "0", "totals": {**told["totals"], "exits": 9}}))
+        kept.write_text(json.dumps({**told, "format": 0, "totals": {**told["totals"], "exits": 9}}))
     else:
         kept.write_text({"damaged": kept.read_text()[:500], "not ours": '["a"]', "empty": ""}[how])
     same(folder)
