@@ -12,7 +12,7 @@ from typing_extensions import override
 from lightning_green.runtime import _lightning
 from lightning_green.runtime.current import join_fit
 from lightning_green.runtime.fit import Fit
-from lightning_green.runtime.run import Run, RunOptions
+from lightning_green.runtime.session import RunOptions, Session
 
 
 class GreenCallback(pl.Callback):
@@ -33,27 +33,35 @@ class GreenCallback(pl.Callback):
 
     def __init__(self, options: RunOptions) -> None:
         self._options = options
+        self._last = _LastFit()
         self._fit: Fit | None = None
         self._leads = False  # whether this is the one of its Trainer's green callbacks that acts for all
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A fit belongs to its process and to one Trainer. Frameworks copy callbacks before they train with the copies.
+        return {**self.__dict__, "_fit": None, "_leads": False}
+
     @property
-    def green_run(self) -> Run | None:
-        """The run of this process, from the start of ``fit`` on."""
-        return None if self._fit is None else self._fit.run
+    def green_run(self) -> Session | None:
+        """The session of the last fit of this callback, or of a copy of it, from the start of ``fit`` on."""
+        return None if self._last.fit is None else self._last.fit.session
 
     def on_attach(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Called by Lightning's binding of ``log``, before the loggers' experiments exist."""
-        if trainer.state.fn != TrainerFn.FITTING or trainer.fast_dev_run:  # type: ignore[attr-defined]
-            self._fit = None
+        self._fit = None
+        tests = trainer.fast_dev_run or _lightning.is_tuner_run(trainer)  # type: ignore[attr-defined]
+        if trainer.state.fn != TrainerFn.FITTING or tests:
             return
+        members = _members(trainer)
 
         def options() -> RunOptions:
             merged = RunOptions()
-            for member in _members(trainer):
+            for member in members:
                 merged = merged.join(member._options)
             return merged
 
-        self._fit = join_fit(trainer, self, options)
+        self._fit = join_fit(trainer, self, options, needs_state=any(member.wants_exact for member in members))
+        self._last.fit = self._fit
         self._leads = self._fit.members[0] is self
 
     @override
@@ -76,20 +84,23 @@ class GreenCallback(pl.Callback):
             for member in _members(trainer):
                 lines.update(member.startup_lines(trainer))
             shown = [f"  {name:<9} {text}" for name, text in lines.items()]
+            if self._fit.session.clock.is_simulated and (places := ", ".join(_lightning.written_places(trainer))):
+                rank_zero_info(f"Lightning Green: rehearsal on a simulated clock; the script itself writes to {places}")
             rank_zero_info("\n".join(["Lightning Green", *shown, *(f"  {line}" for line in self._fit.told)]))
 
     def startup_lines(self, trainer: pl.Trainer) -> dict[str, str]:
         """Return what to say at start: a name and a line each."""
         assert self._fit is not None
-        run = self._fit.run
+        run = self._fit.session
         grid = "none, so there is energy and no gCO2e; give `grid`, for example grid='typical:DE'"
-        if self._fit.run.folder is None:
+        if self._fit.session.folder is None:
             folder = "none"
-        elif run.attempt == 1:
-            folder = f"{self._fit.run.folder.path}, new"
         else:
-            went_on = f"continued from {self._fit.restored}" if self._fit.restored else "from the beginning"
-            folder = f"{self._fit.run.folder.path}, attempt {run.attempt}, {went_on}"
+            number = f", fit {run.fit}" if run.fit else ""
+            folder = f"{self._fit.session.folder.path}{number}, new"
+            if run.attempt > 1 and run.continuing:
+                went_on = f"continued from {self._fit.restored}" if self._fit.restored else "from the beginning"
+                folder = f"{self._fit.session.folder.path}{number}, attempt {run.attempt}, {went_on}"
         others = run.node.count - 1
         summed = f"; and those of {others} other {'node' if others == 1 else 'nodes'}" if others else ""
         return {
@@ -103,17 +114,17 @@ class GreenCallback(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if self._fit is not None and self._leads:
-            self._fit.run.clock.advance("batch")
+            self._fit.session.clock.advance("batch")
 
     @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._fit is not None and self._leads and self._fit.run.announced:
-            self._fit.run.enter(phase="validation")
+        if self._fit is not None and self._leads and self._fit.session.announced:
+            self._fit.session.enter(phase="validation")
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._fit is not None and self._leads and self._fit.run.announced:
-            self._fit.run.enter(phase="training")
+        if self._fit is not None and self._leads and self._fit.session.announced:
+            self._fit.session.enter(phase="training")
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -124,6 +135,19 @@ class GreenCallback(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if self._fit is not None and self._leads:
             self._fit.fail(exception)
+
+
+class _LastFit:
+    """The last fit of a callback; shared by its copies in this process, so that each of them has its totals."""
+
+    def __init__(self) -> None:
+        self.fit: Fit | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _LastFit:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"fit": None}
 
 
 def _members(trainer: pl.Trainer) -> list[GreenCallback]:

@@ -47,16 +47,16 @@ class PlanMaker:
         self._last_job: Job | None = None
         self.next_decision = 0.0
         self.energy_alone = False
-        self.why_no_exit = "the run folder cannot be written" if fit.run.folder is None else None
+        self.why_no_exit = "the run folder cannot be written" if fit.session.folder is None else None
         self.timer = StepTimer(*self._measured_before())
-        self._issues = Issues(None if fit.run.folder is None else fit.run.folder.path / ISSUES_FILE)
+        self._issues = Issues(None if fit.session.folder is None else fit.session.folder.path / ISSUES_FILE)
         self._check_deadline_ahead()
 
     # -- a plan -------------------------------------------------------------------------------------------------------
 
     def make(self, state: State) -> Plan | None:
         """Return a plan for the work that is left, on record; None where there is nothing to decide."""
-        fit, run = self._fit, self._fit.run
+        fit, run = self._fit, self._fit.session
         now, deadline, price = run.clock.now(), self.deadline(), self._delay_price()
         if run.grid is None or (deadline is None and not self._asked.delay_price):
             self.next_decision = math.inf
@@ -92,7 +92,7 @@ class PlanMaker:
 
     def _record(self, answer: Plan, job: Job) -> None:
         first = answer.slots[0]
-        self._fit.run.record(
+        self._fit.session.record(
             "decision",
             reason=answer.reason,
             action=first.action,
@@ -122,7 +122,7 @@ class PlanMaker:
     def describe(self, decided: Plan) -> dict[str, Any]:
         """Return what the supervisor needs to plan again while the run is out."""
         assert self._last_job is not None
-        run = self._fit.run
+        run = self._fit.session
         return {
             "job": job_record(self._last_job),
             "grid": None if run.grid is None else run.grid.spec(),
@@ -140,6 +140,8 @@ class PlanMaker:
             return set(), self._fit.why_not_exact
         if on_pause == "hold":
             return {"hold"}, "as asked for"
+        if self._fit.why_not_saved is not None:
+            return set(), self._fit.why_not_saved
         if not self._fit.can_save():
             return {"hold"}, f"no exit: {self.why_no_exit or 'Trainer(enable_checkpointing=False)'}"
         if self.why_no_exit is not None:
@@ -155,20 +157,20 @@ class PlanMaker:
         """Return the fraction of full power that is drawn while held: stated, measured or assumed."""
         if self._asked.hold_power != "measured":
             return self._asked.hold_power
-        measured = measured_hold_power(self._fit.run.totals)
+        measured = measured_hold_power(self._fit.session.totals)
         return DEFAULT_HOLD_POWER if measured is None else measured
 
     def _resume_hours(self) -> float:
         if self._asked.resume_cost != "measured":
             return self._asked.resume_cost
-        measured = measured_resume_hours(self._fit.run.totals)
+        measured = measured_resume_hours(self._fit.session.totals)
         return DEFAULT_RESUME_HOURS if measured is None else measured
 
     def _delay_price(self) -> float | None:
         """Return the price of an hour in gCO2e per kW of full power; None where that power is not known yet."""
         if not self._asked.delay_price:
             return 0.0
-        run = self._fit.run
+        run = self._fit.session
         watts = full_power(run.totals)
         if watts is None:
             run.meter.sample()
@@ -185,7 +187,7 @@ class PlanMaker:
 
     def deadline(self) -> datetime | None:
         """Return when the training has to be done, in UTC."""
-        asked, run = self._asked.deadline, self._fit.run
+        asked, run = self._asked.deadline, self._fit.session
         if not isinstance(asked, timedelta):
             return asked
         first = run.record_on_disk.get("first_start")
@@ -195,7 +197,7 @@ class PlanMaker:
 
     def _check_deadline_ahead(self) -> None:
         """Refuse a deadline that lies in the past, where a run begins; one that is late already just runs on."""
-        asked, run = self._asked.deadline, self._fit.run
+        asked, run = self._asked.deadline, self._fit.session
         if self._fit.trainer.global_rank > 0:  # rank 0 alone knows the time
             return
         if isinstance(asked, datetime) and not run.continuing and asked <= run.clock.now():
@@ -205,8 +207,8 @@ class PlanMaker:
             )
 
     def _measured_before(self) -> tuple[float | None, float | None]:
-        for record in reversed(self._fit.run.past):
-            if record.get("seconds_per_batch") is not None and record.get("fit") == self._fit.number:
+        for record in reversed(self._fit.session.past):
+            if record.get("seconds_per_batch") is not None:
                 return float(record["seconds_per_batch"]), record.get("seconds_per_validation")
         return None, None
 
@@ -214,7 +216,7 @@ class PlanMaker:
 
     def startup_lines(self) -> dict[str, str]:
         """Return what to say at start about the deadline, the pauses and the first decision."""
-        run, deadline = self._fit.run, self.deadline()
+        run, deadline = self._fit.session, self.deadline()
         priced = self._asked.delay_price
         lines = {"Deadline": 'none, so there is no waiting; give one, for example deadline="36h"'}
         if deadline is not None:
@@ -246,7 +248,7 @@ class PlanMaker:
         """Warn of something, and put it on record, the first time."""
         if line not in self._fit.told:
             self._fit.told.append(line)
-            self._fit.run.record("warning", reason=line)
+            self._fit.session.record("warning", reason=line)
             rank_zero_warn(line)
 
 

@@ -24,7 +24,7 @@ from lightning_green.runtime.exact import Point
 from lightning_green.runtime.launchers import who_restarts
 from lightning_green.runtime.random_states import synchronize_cuda
 from lightning_green.runtime.ranks import Command
-from lightning_green.runtime.run import RunOptions
+from lightning_green.runtime.session import RunOptions
 from lightning_green.throttle.request import FULL, ThrottleLike
 from lightning_green.throttle.scheduler import SchedulerThrottle, throttle_control
 
@@ -142,7 +142,7 @@ class CarbonScheduler(GreenCallback):
             self._batches += 1
             if self._throttle is not None and self._throttle.batch_ended():
                 self._maker.next_decision = 0.0  # the levels are known: decide with them
-            self._maker.timer.batch(self._fit.run.clock.monotonic())
+            self._maker.timer.batch(self._fit.session.clock.monotonic())
 
     @override
     def on_train_batch_start(
@@ -167,7 +167,7 @@ class CarbonScheduler(GreenCallback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_validation_start(trainer, pl_module)
         if self._fit is not None and self._maker is not None and not trainer.sanity_checking:
-            self._maker.timer.validation_began(self._fit.run.clock.monotonic())
+            self._maker.timer.validation_began(self._fit.session.clock.monotonic())
             if self._throttle is not None:
                 self._throttle.disturbed()
 
@@ -175,7 +175,7 @@ class CarbonScheduler(GreenCallback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)
         if self._fit is not None and self._maker is not None and not trainer.sanity_checking:
-            self._maker.timer.validation_ended(self._fit.run.clock.monotonic())
+            self._maker.timer.validation_ended(self._fit.session.clock.monotonic())
 
     @override
     def startup_lines(self, trainer: pl.Trainer) -> dict[str, str]:
@@ -195,7 +195,7 @@ class CarbonScheduler(GreenCallback):
             return
         assert self._fit is not None
         assert self._maker is not None
-        if self._fit.run.clock.time() >= self._maker.next_decision:
+        if self._fit.session.clock.time() >= self._maker.next_decision:
             self._decide(point, self._maker)
 
     def _decide(self, point: Point, maker: PlanMaker) -> None:
@@ -221,13 +221,13 @@ class CarbonScheduler(GreenCallback):
             )
         fit.leave(point, until, decided.reason, **maker.describe(decided))
         maker.why_no_exit = "the training state cannot be saved"  # it came back: run on, and do not try each step
-        maker.next_decision = fit.run.clock.time() + 3600.0
+        maker.next_decision = fit.session.clock.time() + 3600.0
 
     def _hold(self, point: Point, decided: Plan, maker: PlanMaker) -> None:
         """Wait in process until the plan says to go on, or a signal says to stop."""
         fit = self._fit
         assert fit is not None
-        run, trainer = fit.run, fit.trainer
+        run, trainer = fit.session, fit.trainer
         real, held_from = time.monotonic(), run.clock.monotonic()
         synchronize_cuda()
         run.meter.set_load(maker.hold_power())
@@ -265,4 +265,4 @@ class CarbonScheduler(GreenCallback):
 
     def _log(self, trainer: pl.Trainer) -> None:
         assert self._fit is not None
-        loggers.log_to_all(trainer, self._fit.run.metrics(), _lightning.logging_step(trainer))
+        loggers.log_to_all(trainer, self._fit.session.metrics(), _lightning.logging_step(trainer))

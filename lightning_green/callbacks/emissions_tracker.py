@@ -15,7 +15,7 @@ from lightning_green.grid.build import GridLike
 from lightning_green.report.block import totals_block
 from lightning_green.runtime import _lightning, loggers
 from lightning_green.runtime.clock import Clock
-from lightning_green.runtime.run import RunOptions
+from lightning_green.runtime.session import RunOptions
 
 
 class EmissionsTracker(GreenCallback):
@@ -77,24 +77,23 @@ class EmissionsTracker(GreenCallback):
             raise ValueError(f"`pue` should be a number of 1 or more, got {pue!r}.")
         check_options(grid, zone, meter)
         super().__init__(RunOptions(grid=grid, zone=zone, meter=meter, pue=None if pue == 1.0 else pue, clock=clock))
-        self._summary: dict[str, Any] | None = None
 
     def summary(self) -> dict[str, Any]:
-        """Return the totals over the whole run: energy by component, emissions, what run-now would have emitted.
+        """Return the totals of the last fit: energy by component, emissions, what run-now would have emitted.
 
-        Rank 0 knows it. With several nodes it is of all of them, and after the training every rank knows it. Keys are
-        the metrics' names; numbers that are not known are None, ``energy/quality`` tells measured from modelled, and
-        ``carbon/saving_pct`` may be negative.
+        They are over all restarts of that fit. A script with several fits has a summary for each; their sum is in
+        ``lightning-green status RUN_DIR``. Rank 0 has the totals; with several nodes they are of all of them, and after
+        the training every rank has them. Keys are the metrics' names; unknown numbers are None, ``energy/quality``
+        separates measured from modelled, and ``carbon/saving_pct`` may be negative. A copy of this callback, which some
+        frameworks train with, shares its totals with the original.
 
         Raises:
             RuntimeError: If no ``fit`` has been started.
 
         """
-        if self._summary is None:
-            if self.green_run is None:
-                raise RuntimeError("`summary()` should be called after `trainer.fit` has started.")
-            return self.green_run.summary()
-        return self._summary
+        if self._last.fit is None:
+            raise RuntimeError("`summary()` should be called after `trainer.fit` has started.")
+        return self._last.fit.last_summary or self._last.fit.session.summary()
 
     @override
     def on_train_batch_end(
@@ -103,22 +102,21 @@ class EmissionsTracker(GreenCallback):
         if self._leads:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if _lightning.should_log(trainer) and self._fit is not None and trainer.loggers:
-            loggers.log_to_all(trainer, self._fit.run.metrics(), _lightning.logging_step(trainer))
+            loggers.log_to_all(trainer, self._fit.session.metrics(), _lightning.logging_step(trainer))
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._fit is not None:
-            self._summary = self._fit.summary()
-            loggers.log_to_all(trainer, self._fit.run.metrics(), _lightning.logging_step(trainer))
-            loggers.summarise(trainer, self._summary)
+            summary = self._fit.last_summary = self._fit.summary()
+            loggers.log_to_all(trainer, self._fit.session.metrics(), _lightning.logging_step(trainer))
+            loggers.summarise(trainer, summary)
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_fit_end(trainer, pl_module)
-        if self._fit is not None and self._summary is not None:
-            folder = self._fit.run.folder
-            record = {} if folder is None else folder.record
-            rank_zero_info(totals_block(self._summary, None if folder is None else folder.path, record))
+        if self._fit is not None and (self._fit.last_summary is not None or self._fit.already_finished):
+            path, record = self._fit.session.path, self._fit.session.record_on_disk
+            rank_zero_info(totals_block(self.summary(), path, record))
 
 
 def check_options(grid: GridLike, zone: str | None, meter: Meter | str | float | None) -> None:

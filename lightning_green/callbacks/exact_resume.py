@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from lightning_green.callbacks._green import GreenCallback
 from lightning_green.durations import parse_duration
-from lightning_green.runtime.run import RunOptions
+from lightning_green.runtime.session import RunOptions
 
 
 class ExactResume(GreenCallback):

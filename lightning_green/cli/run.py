@@ -10,7 +10,10 @@ import typer
 
 from lightning_green.report.status import status_text
 from lightning_green.runtime.clock import clock_from_spec
-from lightning_green.runtime.run_folder import RunFolder, RunIsAliveError, run_name
+from lightning_green.runtime.command import FILE as COMMAND_FILE
+from lightning_green.runtime.command import Command, OtherCommandError
+from lightning_green.runtime.identity import distinguishing, run_name
+from lightning_green.runtime.run_folder import RunFolder, RunIsAliveError, run_directories
 from lightning_green.runtime.supervisor import Supervisor, open_folder
 
 BAD_USAGE, ALIVE = 2, 3
@@ -23,7 +26,7 @@ def run(
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew; the earlier folder is kept.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Continue although model, optimizer or data have changed.")
+        bool, typer.Option("--force", help="Continue with the new values where model, optimizer or data have changed.")
     ] = False,
     max_restarts: Annotated[
         int, typer.Option(min=0, help="Crashes in a row without a new step after which to give up.")
@@ -32,10 +35,13 @@ def run(
         str | None, typer.Option(help="Clock for a rehearsal: simulated:start=TIME,batch=S,checkpoint=S,restart=S.")
     ] = None,
 ) -> None:
-    """Start a training, and start it again whenever it has left, until it is finished.
+    """Start a command, and start it again whenever a training in it has exited, until all of it is finished.
 
-    Exit codes: 0 finished; the script's own code if it failed after the training; 1 given up; 2 wrong usage; 3 the run
-    is alive in another process; 130 and 143 stopped by SIGINT and SIGTERM (the same line continues).
+    The command may contain one training, several, or none; each has a run of its own.
+
+    Exit codes: 0 finished; the command's own code if it failed after its trainings; 1 given up; 2 wrong usage, or the
+    directory belongs to another command; 3 the run is alive in another process; 130 and 143 stopped by SIGINT and
+    SIGTERM (the same line continues).
     """
     if not command:
         _fail("Say what to start after `--`, for example: lightning-green run -- python train.py", BAD_USAGE)
@@ -44,21 +50,27 @@ def run(
             clock_from_spec(clock)
         except ValueError as error:
             _fail(f"`--clock {clock}` cannot be used: {error}", BAD_USAGE)
-    path = (run_dir or Path("lightning_green_runs") / run_name(command)).absolute()
+    name = run_name(command, variables=distinguishing()) + ("" if clock is None else "-simulated")
+    path = (run_dir or Path("lightning_green_runs") / name).absolute()
     try:
-        folder = open_folder(path, fresh, say=_say)
+        given = Command(tuple(command), os.getcwd(), clock)
+        folder = open_folder(path, fresh, say=_say, command=given, force=force)
     except RunIsAliveError as error:
         _fail(str(error), ALIVE)
+    except OtherCommandError as error:
+        _fail(str(error), BAD_USAGE)
     except (RuntimeError, ValueError) as error:
         _fail(_unreadable(path, error), BAD_USAGE)
     except OSError as error:
         _fail(
             f"The run folder {path} cannot be written ({error.strerror}). Name another one with --run-dir.", BAD_USAGE
         )
-    folder.record.setdefault("argv", command)
-    folder.record.setdefault("cwd", os.getcwd())
-    folder.save()
     _say(f"Run folder: {path}")
+    if clock is not None:
+        _say(
+            "This is a rehearsal: waiting takes no time, the training is real. The script writes its checkpoints and "
+            "logs where it always does; the training lists these places when it starts."
+        )
     supervisor = Supervisor(command, folder, max_restarts=max_restarts, force=force, clock=clock, say=_say)
     try:
         code = supervisor.run()
@@ -68,14 +80,14 @@ def run(
 
 
 def status(run_dir: Annotated[Path, typer.Argument(help="Folder of the run.")]) -> None:
-    """Tell what a run is doing, when it will go on, and what it has used."""
-    if not (run_dir / "run.json").exists():
+    """Show what a run is doing, when it will continue, and what it has used."""
+    if not any((run_dir / name).exists() for name in ("run.json", COMMAND_FILE)):
         _fail(f"{run_dir} is not a run's folder: it has no run.json. Runs are in lightning_green_runs/.", BAD_USAGE)
     try:
-        folder = RunFolder(run_dir.absolute())
+        texts = [status_text(RunFolder(path)) for path in run_directories(run_dir.absolute())]
     except (RuntimeError, ValueError) as error:
         _fail(_unreadable(run_dir, error), BAD_USAGE)
-    typer.echo(status_text(folder))
+    typer.echo("\n\n".join(texts))
 
 
 def _unreadable(path: Path, error: RuntimeError | ValueError) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 from typing import Any
 
 from lightning_green.durations import format_duration
 from lightning_green.runtime.accounting import JOULES_PER_KWH, node_of, total
 from lightning_green.runtime.clock import SystemClock, clock_from_spec
-from lightning_green.runtime.ledger import last_state_event, read_ledger
+from lightning_green.runtime.ledger import STATE_EVENTS, last_state_event, read_ledger
 from lightning_green.runtime.run_folder import RunFolder
 
 
@@ -16,7 +17,13 @@ def status_text(folder: RunFolder) -> str:
     """Return the state of the run in ``folder``, when it will go on, and its totals."""
     records = read_ledger(folder.path)
     totals = total(records)
-    lines = [f"Run       {folder.path}", f"State     {_state(folder, records)}"]
+    fits = sorted({int(one["fit"]) for one in records if one.get("event") in STATE_EVENTS and one.get("fit")})
+    lines = [f"Run       {folder.path}", *_identity(folder.record.get("invocation"))]
+    if not fits:
+        lines.append(f"State     {_state(folder, records)}")
+    for number in [0, *fits] if fits else []:
+        own = [record for record in records if record.get("fit", 0) == number]
+        lines.append(f"{f'Fit {number}':<9} {_state(folder, own)}: {total(own).kwh:.4f} kWh")
     decision = next((record for record in reversed(records) if record["event"] == "decision"), None)
     if decision is not None:
         lines.append(f"Decision  {decision['reason']}")
@@ -27,6 +34,8 @@ def status_text(folder: RunFolder) -> str:
         for name, joules in totals.joules.items()
     ]
     lines.append(f"Energy    {totals.kwh:.4f} kWh" + (f": {', '.join(parts)}" if parts else ""))
+    if totals.between_joules:
+        lines.append(f"          and {totals.between_joules / JOULES_PER_KWH:.4f} kWh between the fits, in no sum")
     if len(totals.joules_by_node) > 1:
         nodes = [f"{joules / JOULES_PER_KWH:.4f} kWh" for _, joules in sorted(totals.joules_by_node.items())]
         lines.append(f"Nodes     {len(nodes)}: {', '.join(nodes)}")
@@ -38,6 +47,14 @@ def status_text(folder: RunFolder) -> str:
         f"{'exit' if totals.exits == 1 else 'exits'}, {totals.attempts} {'start' if totals.attempts == 1 else 'starts'}"
     )
     return "\n".join(lines)
+
+
+def _identity(invocation: dict[str, Any] | None) -> list[str]:
+    """Return a line with the script, its arguments, and the variables that tell this run from others."""
+    if not invocation:
+        return []
+    variables = [f"{name}={value}" for name, value in invocation["variables"].items()]
+    return [f"Script    {shlex.join([*variables, invocation['script'], *invocation['arguments']])}"]
 
 
 def _state(folder: RunFolder, records: list[dict[str, Any]]) -> str:

@@ -17,12 +17,21 @@ from typing import TYPE_CHECKING, Any, cast
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, ThroughputMonitor, Timer
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    LearningRateFinder,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+    ThroughputMonitor,
+    Timer,
+)
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _HandlersCompose, _SignalConnector
 from lightning.pytorch.trainer.states import RunningStage
+from lightning.pytorch.tuner.lr_finder import _determine_lr_attr_name, _LRFinder
 from lightning.pytorch.utilities.migration import utils as migration
+from lightning.pytorch.utilities.parsing import lightning_getattr, lightning_setattr
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import SWALR
@@ -155,6 +164,89 @@ def dump_checkpoint(trainer: pl.Trainer, with_model: bool = True) -> dict[str, A
         if not with_model:
             del strategy.lightning_module_state_dict, strategy.optimizer_state
     return checkpoint
+
+
+_HYPERPARAMETERS = (
+    pl.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY,
+    pl.LightningModule.CHECKPOINT_HYPER_PARAMS_NAME,
+    pl.LightningModule.CHECKPOINT_HYPER_PARAMS_TYPE,
+    pl.LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY,
+    pl.LightningDataModule.CHECKPOINT_HYPER_PARAMS_NAME,
+    pl.LightningDataModule.CHECKPOINT_HYPER_PARAMS_TYPE,
+)
+
+
+def drop_hyperparameters(checkpoint: dict[str, Any]) -> None:
+    """Remove the hyperparameters of the module and the data module from a checkpoint."""
+    for key in _HYPERPARAMETERS:
+        checkpoint.pop(key, None)
+
+
+def add_hyperparameters(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
+    """Put the live hyperparameters into a checkpoint, for scripts whose ``on_load_checkpoint`` reads them."""
+    for owner in (trainer.lightning_module, trainer.datamodule):  # type: ignore[attr-defined]
+        if owner is not None and owner.hparams:
+            checkpoint[owner.CHECKPOINT_HYPER_PARAMS_KEY] = dict(owner.hparams)
+
+
+def is_tuner_run(trainer: pl.Trainer) -> bool:
+    """Return whether this ``fit`` only runs a tuner: ``Tuner(trainer).lr_find(...)`` or ``scale_batch_size(...)``."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return any(isinstance(one, (BatchSizeFinder, LearningRateFinder)) and one._early_exit for one in callbacks)
+
+
+def tuned_values(trainer: pl.Trainer) -> list[dict[str, Any]]:
+    """Return what the tuner callbacks of a fit have found, as plain Python, in the order of the callbacks."""
+    module, found = trainer.lightning_module, list[dict[str, Any]]()
+    for one in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(one, BatchSizeFinder):
+            size = lightning_getattr(module, one._batch_arg_name)
+            found.append({"attribute": one._batch_arg_name, "value": size, "optimal": one.optimal_batch_size})
+        elif isinstance(one, LearningRateFinder):
+            name = _determine_lr_attr_name(module, one._attr_name) if one._update_attr else None
+            result = one.optimal_lr
+            found.append(
+                {
+                    "attribute": name,
+                    "value": None if name is None else lightning_getattr(module, name),
+                    "results": None if result is None else result.results,
+                }
+            )
+    return found
+
+
+def restore_tuned(trainer: pl.Trainer, saved: list[dict[str, Any]]) -> Callable[[], None]:
+    """Set what :func:`tuned_values` returned, without another search of the tuner callbacks; return what undoes it."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    tuners = [one for one in callbacks if isinstance(one, (BatchSizeFinder, LearningRateFinder))]
+    for one, values in zip(tuners, saved, strict=False):
+        if values["attribute"] is not None:
+            lightning_setattr(trainer.lightning_module, values["attribute"], values["value"])
+        if isinstance(one, BatchSizeFinder):
+            one.optimal_batch_size = values["optimal"]
+        elif values["results"] is not None:
+            one.optimal_lr = _LRFinder(one._mode, one._min_lr, one._max_lr, one._num_training_steps)
+            one.optimal_lr.results = values["results"]
+        one.on_fit_start = lambda *_: None  # type: ignore[method-assign]
+
+    def undo() -> None:
+        for one in tuners:
+            one.__dict__.pop("on_fit_start", None)
+
+    return undo
+
+
+def written_places(trainer: pl.Trainer) -> list[str]:
+    """Return the directories that the checkpoint callbacks and loggers of a Trainer write to, from ``setup`` on."""
+    checkpoints = [one.dirpath for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
+    logs = [logger.log_dir or logger.save_dir for logger in trainer.loggers]
+    return list(dict.fromkeys(str(place) for place in (*checkpoints, *logs) if place))
+
+
+def skip_training(trainer: pl.Trainer) -> Callable[[], None]:
+    """Have the fit loop set up its data and train nothing; return what undoes that."""
+    trainer.fit_loop.run = trainer.fit_loop.setup_data  # type: ignore[method-assign]
+    return lambda: trainer.fit_loop.__dict__.pop("run", None)
 
 
 def go_on_averaging(trainer: pl.Trainer) -> None:
@@ -331,6 +423,7 @@ def shift_wall_clocks(trainer: pl.Trainer, seconds: float) -> None:
 
 def wrap_loops(
     trainer: pl.Trainer,
+    is_tuning: Callable[[], bool],
     before_epoch: Callable[[], None],
     before_batches: Callable[[], None],
     after_batch: Callable[[], None],
@@ -340,6 +433,7 @@ def wrap_loops(
 
     Args:
         trainer: The trainer whose fit loop is wrapped.
+        is_tuning: Whether a tuner uses the loops now; then nothing is called.
         before_epoch: Called before ``on_train_epoch_start``, once everything of the previous epoch is done.
         before_batches: Called in an epoch's loop once its counters are restored, before its first batch.
         after_batch: Called once everything about a batch is done: its hooks, a validation that was due, its logging.
@@ -351,22 +445,27 @@ def wrap_loops(
     advance_end, run_end = epoch_loop.on_advance_end, fit_loop.on_run_end
 
     def on_advance_start() -> None:
-        before_epoch()
+        if not is_tuning():
+            before_epoch()
         advance_start()
 
     def on_run_start(data_fetcher: Any) -> None:
-        before_batches()
+        tuning = is_tuning()
+        if not tuning:
+            before_batches()
         run_start(data_fetcher)
-        if epoch_loop.restarting:
+        if epoch_loop.restarting and not tuning:
             forget_restart(trainer)
 
     def on_advance_end(data_fetcher: Any) -> None:
         advance_end(data_fetcher)
-        after_batch()
+        if not is_tuning():
+            after_batch()
 
     def on_run_end() -> None:
         run_end()
-        after_run()
+        if not is_tuning():
+            after_run()
 
     fit_loop.on_advance_start = on_advance_start  # type: ignore[method-assign]
     epoch_loop.on_run_start = on_run_start  # type: ignore[method-assign]

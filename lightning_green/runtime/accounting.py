@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, field
 from datetime import datetime
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from lightning_green.runtime.ledger import STATE_EVENTS
 from lightning_green.runtime.prices import Price, Prices
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,10 @@ PHASES = ("startup", "training", "validation", "checkpoint", "data_wait", "held"
 
 # Fields of the totals that JSON takes as they are.
 _SUMS = ("joules", "quality", "joules_by_state", "joules_by_phase", "gco2e", "seconds_by_state")
-_NUMBERS = ("unpriced_joules", "exits", "attempts", "first_start", "last_time", "nodes", "_left", "_priced")
+_NUMBERS = (
+    "unpriced_joules", "between_joules", "exits", "attempts", "first_start", "last_time", "nodes", "_left", "_priced",
+    "_active_time",
+)  # fmt: skip
 
 # Phases that the same run would also have gone through had it never waited.
 _WORK_PHASES = ("startup", "training", "validation", "checkpoint")
@@ -59,7 +63,9 @@ class NodePower:
 
 @dataclass
 class Totals:
-    """What a run has used and done since its first start, over every restart and on all of its nodes.
+    """What a fit has used and done since its first start, over every restart and on all of its nodes.
+
+    :func:`sum_totals` returns those of a run: the sums over its fits.
 
     Emissions are the sum over the ledger's intervals of energy x PUE x the mean intensity of the interval. Energy is
     summed over nodes. Time counts once: it is that of the first node, where rank 0 runs. It alone reads the grid, so
@@ -73,6 +79,7 @@ class Totals:
             that was waited, at the mean power of the training: an upper bound, because a device that waits draws less.
         gco2e: Emissions by kind of signal, in gCO2e.
         unpriced_joules: Energy (after PUE) for which no intensity was known.
+        between_joules: Energy between two fits of a process, in joules; it is in no other sum, and 0 for a single fit.
         seconds_by_state: Time by state, in seconds; "out" is the time between a planned exit and the next start, and
             "stopped" that between any other end and the next start, which nobody planned.
         exits: Planned exits.
@@ -91,6 +98,7 @@ class Totals:
     joules_by_phase: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     gco2e: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     unpriced_joules: float = 0.0
+    between_joules: float = 0.0
     seconds_by_state: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     exits: int = 0
     attempts: int = 0
@@ -102,6 +110,7 @@ class Totals:
     power_by_node: dict[int, NodePower] = field(default_factory=lambda: defaultdict(NodePower))
     _last: dict[int, dict[str, Any]] = field(default_factory=dict)
     _left: bool = False
+    _active_time: float | None = None
     _prices: Prices = field(default_factory=Prices, compare=False)
     _priced: int = 0
     _unsettled: list[tuple[float, float, float]] = field(default_factory=list)
@@ -123,6 +132,8 @@ class Totals:
             self._last[node] = record
         if node == 0:
             self.last_time = at if self.last_time is None else max(self.last_time, at)
+            if "joules" in record or event in STATE_EVENTS:  # the supervisor's decisions are made while nothing runs
+                self._active_time = self.last_time
 
     def add_all(self, records: Iterable[dict[str, Any]]) -> None:
         """Take in events of a ledger; what no writer of this version wrote is left out, and told of."""
@@ -164,8 +175,8 @@ class Totals:
         began = at - float(record.get("startup_s", 0.0))
         if self.first_start is None:
             self.first_start = began
-        elif self.last_time is not None and record["attempt"] > self.attempts:
-            self.seconds_by_state["out" if self._left else "stopped"] += max(0.0, began - self.last_time)
+        elif self._active_time is not None and record["attempt"] > self.attempts:
+            self.seconds_by_state["out" if self._left else "stopped"] += max(0.0, began - self._active_time)
         self._left = False
         self.attempts = max(self.attempts, int(record["attempt"]))
         self.nodes = int(record.get("nodes", 1))
@@ -178,7 +189,7 @@ class Totals:
             power, speed = previous.get("power", 1.0), previous.get("speed", 1.0)
         else:
             start = at - float(record.get("startup_s", 0.0))
-            state, phase = "running", "startup" if record["attempt"] == 1 else "restart"
+            state, phase = "running", "startup" if previous is None else "restart"
             power, speed = 1.0, 1.0
         spent = 0.0
         for component, energy in record["joules"].items():
@@ -271,12 +282,71 @@ class Totals:
         return next(iter(self.gco2e.values())) if len(self.gco2e) == 1 else None
 
 
+FitTotals = dict[int | None, Totals]
+
+
 def total(records: Iterable[dict[str, Any]]) -> Totals:
-    """Return the totals of a ledger's events."""
-    totals = Totals()
-    totals.add_all(records)
-    totals.settle()
-    return totals
+    """Return the totals of a ledger's events: the sums over the fits of the run."""
+    fits = total_by_fit(records)
+    for totals in fits.values():
+        totals.settle()
+    return sum_totals(fits)
+
+
+def total_by_fit(records: Iterable[dict[str, Any]], fits: FitTotals | None = None) -> FitTotals:
+    """Return the totals of each fit of a run; under None, the energy between its fits.
+
+    Args:
+        records: Events of the run's ledger, in their order.
+        fits: Totals of the events before these, which are added to.
+
+    """
+    found: FitTotals = {} if fits is None else fits
+    parts: dict[int | None, list[dict[str, Any]]] = defaultdict(list)
+    for record in records:
+        parts[fit_of(record)].append(record)
+    for number, part in parts.items():
+        totals = found.setdefault(number, Totals())
+        if number is None:
+            totals.between_joules += sum(float(record.get("between_joules", 0.0)) for record in part)
+        else:
+            totals.add_all(part)
+    return found
+
+
+def sum_totals(fits: Mapping[int | None, Totals]) -> Totals:
+    """Return the sums over the fits of a run; its time is that from the first start of any to the last event of any."""
+    if set(fits) == {0}:  # nearly always
+        return fits[0]
+    found = Totals()
+    for totals in fits.values():
+        for name in ("joules", "joules_by_state", "joules_by_phase", "gco2e", "seconds_by_state", "joules_by_node"):
+            for key, value in getattr(totals, name).items():
+                getattr(found, name)[key] += value
+        for component, quality in totals.quality.items():
+            found._note_quality(component, quality)
+        found.unpriced_joules += totals.unpriced_joules
+        found.between_joules += totals.between_joules
+        found.exits += totals.exits
+        found.attempts = max(found.attempts, totals.attempts)
+        found.nodes = max(found.nodes, totals.nodes)
+        found.segments += totals.segments
+        if totals.first_start is not None:
+            found.first_start = min(totals.first_start, found.first_start or totals.first_start)
+        if totals.last_time is not None:
+            found.last_time = max(totals.last_time, found.last_time or totals.last_time)
+    return found
+
+
+def fit_of(record: dict[str, Any]) -> int | None:
+    """Return the number of the fit that an event's energy belongs to; None where it belongs to no fit.
+
+    Up to version 1 of the ledger the meter counted over all fits of a process, so they are one.
+    """
+    number = record.get("fit", 0)
+    if number is None or record.get("v", 1) < 2:
+        return None if number is None else 0
+    return int(number)
 
 
 def node_of(record: dict[str, Any]) -> int:

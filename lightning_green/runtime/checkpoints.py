@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from lightning_green.runtime.plain_data import from_plain
+from lightning_green.runtime.run_folder import final_path
+
 log = logging.getLogger(__name__)
 
 SHARDS_KEY = "lightning_green_shards"
@@ -74,11 +77,6 @@ def is_there(shard: Path, size: int, seconds: float = 10.0) -> bool:
         if time.monotonic() > limit:
             return False
         time.sleep(0.1)
-
-
-def final_path(folder: Path, fit: int) -> Path:
-    """Return where the final state of a finished fit is kept."""
-    return folder / "checkpoints" / f"fit{fit}-final.ckpt"
 
 
 def write_durably(checkpoint: dict[str, Any], path: Path) -> None:
@@ -177,7 +175,8 @@ def _load(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict):
         raise RuntimeError(f"The checkpoint {path} is damaged: it does not hold a training state.")
-    return checkpoint
+    restored: dict[str, Any] = from_plain(checkpoint)
+    return restored
 
 
 def load_latest(

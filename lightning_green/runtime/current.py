@@ -1,9 +1,13 @@
-"""The run that this process is in, and the fits of it."""
+"""The runs that this process is in, and the fits of them."""
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import sys
+import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,164 +16,180 @@ from typing import Any
 import lightning.pytorch as pl
 
 from lightning_green.runtime import _lightning
-from lightning_green.runtime.accounting import Totals
-from lightning_green.runtime.clock import SystemClock, clock_from_environment
+from lightning_green.runtime.clock import Clock, SystemClock, clock_from_environment, clock_from_spec
+from lightning_green.runtime.fingerprint import fit_fingerprint
 from lightning_green.runtime.fit import Fit
-from lightning_green.runtime.launchers import requeued
+from lightning_green.runtime.identity import Invocation
+from lightning_green.runtime.module_state import weights_digest
 from lightning_green.runtime.nodes import Node
-from lightning_green.runtime.past import Past, read_past
-from lightning_green.runtime.run import Run, RunOptions
-from lightning_green.runtime.run_folder import (
-    RESUME_VARIABLE,
-    RUN_DIR_VARIABLE,
-    SUPERVISED_VARIABLE,
-    RunFolder,
-    RunIsAliveError,
-    command_line,
-    run_name,
-    set_aside,
-)
+from lightning_green.runtime.past import Past
+from lightning_green.runtime.run import Claim, FitIdentity, OtherTrainingError, Run
+from lightning_green.runtime.run_folder import RUN_DIR_VARIABLE, RunFolder, RunIsAliveError, run_directories
+from lightning_green.runtime.session import RunOptions, Session
 
 log = logging.getLogger(__name__)
 
-_current: Run | None = None
-_fits_in_process = 0
+_POOL = "ThreadPoolExecutor"  # its threads take tasks as they come, and hand an exception to whoever asked
+
+_runs: dict[tuple[Path, str], Run] = {}
+_claiming = threading.Lock()
+_seen: weakref.WeakSet[pl.LightningModule] = weakref.WeakSet()
 
 
-def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOptions]) -> Fit:
+def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOptions], needs_state: bool) -> Fit:
     """Return the fit that ``callback`` takes part in; the first callback of a Trainer makes it.
 
     Args:
         trainer: The trainer, in ``fit``, before ``setup``.
         callback: The green callback.
         options: Returns what all green callbacks of this Trainer ask for together.
+        needs_state: Whether one of them saves and restores the training state.
+
+    Raises:
+        ValueError: If the callbacks of this Trainer contradict each other.
+        RunIsAliveError: If the run that is to be continued is alive in another process.
+        OtherTrainingError: If the fit that is to be continued is another training.
 
     """
-    global _current, _fits_in_process
     fit: Fit | None = getattr(trainer, "_lightning_green_fit", None)
     if fit is not None and not fit.closed and callback not in fit.members:
         fit.members.append(callback)
         return fit
     wanted = options()
-    path = run_path(trainer)
-    told: list[str] = []
-    if _current is not None and _current.path != path:
-        _current.close()
-        _current = None
-    if _current is None:
-        node = Node(trainer.node_rank, trainer.num_nodes, trainer.local_rank)
-        try:  # one brain: rank 0 alone has the folder and decides
-            if _lightning.early_rank(trainer) == 0:
-                _current, told = open_run(path, wanted, node)
-            else:
-                _current = bystander(node, wanted)
-        except RunIsAliveError:
+    clock = clock_from_environment() or wanted.clock or SystemClock()
+    node = Node(trainer.node_rank, trainer.num_nodes, trainer.local_rank)
+    messages: list[str] = []
+    if _lightning.early_rank(trainer) == 0:  # one brain: rank 0 alone has the directory and decides
+        module = trainer.lightning_module
+        identity = FitIdentity(fit_fingerprint(trainer, module not in _seen), weights_digest(module), _thread())
+        try:
+            run, messages = _own_run(trainer, clock, node, identity, needs_state)
+            claimed = run.claim_fit(identity)
+        except (RunIsAliveError, OtherTrainingError):
             _lightning.stop_other_ranks(trainer)  # they would wait for this one until their time is out
             raise
-        _current.path = path
-        _fits_in_process = 0
+        _seen.add(module)
+        messages += claimed.messages
+        session = Session(run, wanted, claimed.number, run.continuing and claimed.continuing)
     else:
-        _current.options = _current.options.join(wanted)
-    fit = Fit(_current, trainer, _fits_in_process, told)
-    _fits_in_process += 1
+        session = bystander(node, wanted, clock)
+    fit = Fit(session, trainer, messages)
+    if not _thread().startswith(_POOL):
+        fit.thread = _thread()
+    else:
+        fit.why_not_exact = "it is trained in a thread pool, where fits cannot be told apart after a restart"
     fit.members.append(callback)
     trainer._lightning_green_fit = fit  # type: ignore[attr-defined]
     fit.prepare_loggers()
     return fit
 
 
-def run_path(trainer: pl.Trainer) -> Path:
-    """Return the folder of this process's run."""
+def _thread() -> str:
+    """Return the name of this thread; empty for the main one."""
+    thread = threading.current_thread()
+    return "" if thread is threading.main_thread() else thread.name
+
+
+def _own_run(
+    trainer: pl.Trainer, clock: Clock, node: Node, identity: FitIdentity, needs_state: bool
+) -> tuple[Run, list[str]]:
+    """Return the run of this process that a Trainer belongs to; it is claimed with the first fit."""
+    invocation = Invocation.of_process(clock.is_simulated)
+    home = run_home(trainer, invocation)
+    with _claiming:
+        run = _runs.get((home, clock.spec()))
+        if run is not None:
+            return run, []
+        run, messages = open_run(home, clock, invocation, identity, needs_state, node)
+        _runs[home, clock.spec()] = run
+        return run, messages
+
+
+def run_home(trainer: pl.Trainer, invocation: Invocation) -> Path:
+    """Return the directory in which this process claims its run."""
     given = os.environ.get(RUN_DIR_VARIABLE)
     if given:
         return Path(given).absolute()
-    return Path(trainer.default_root_dir).absolute() / "lightning_green" / run_name(command_line())
+    return Path(trainer.default_root_dir).absolute() / "lightning_green" / invocation.name
 
 
 def close_current_run() -> None:
-    """End this process's run, so that another one can begin in it (notebooks, tests)."""
-    global _current, _fits_in_process
-    if _current is not None:
-        _current.close()
-    _current, _fits_in_process = None, 0
+    """End the runs of this process, so that others can begin in it (notebooks, tests)."""
+    with _claiming:
+        for run in _runs.values():
+            run.end(cleanly=True)
+        _runs.clear()
+        _seen.clear()
 
 
-def open_run(path: Path, options: RunOptions, node: Node | None = None) -> tuple[Run, list[str]]:
-    """Open the run in ``path``: go on with it or begin anew, as its ledger and the environment say.
+def open_run(
+    home: Path,
+    clock: Clock,
+    invocation: Invocation | None = None,
+    identity: FitIdentity | None = None,
+    needs_state: bool = True,
+    node: Node | None = None,
+) -> tuple[Run, list[str]]:
+    """Claim a run in ``home``: continue one or begin one, as its ledger and the environment say.
 
     Args:
-        path: The run's folder.
-        options: What the callbacks ask for.
+        home: The directory that the supervisor, the user or the Trainer names.
+        clock: The clock.
+        invocation: The invocation; None for that of this process.
+        identity: The first fit of this process.
+        needs_state: Whether states are saved and restored.
         node: The node of this process.
 
     Returns:
-        The run, and lines to tell the user.
+        The run, and lines for the user.
 
     Raises:
-        RunIsAliveError: If another process is in it.
+        RunIsAliveError: If the run that is to be continued is alive in another process.
+        OtherTrainingError: If the run that is to be continued is another training.
 
     """
-    clock = clock_from_environment() or options.clock or SystemClock()
-    told: list[str] = []
+    invocation = Invocation.of_process(clock.is_simulated) if invocation is None else invocation
+    claim = Claim(home, invocation, FitIdentity() if identity is None else identity, needs_state)
     try:
-        folder = RunFolder(path)
-        folder.lock("run")
-        past = read_past(path)
-        continuing, aside = _decide(path, past, told)
-        if aside:
-            folder.unlock()
-            kept = set_aside(path)
-            told[-1] += f" It is kept in {kept}."
-            folder, past = RunFolder(path), Past([], Totals())
-            folder.lock("run")
-        clock.bind(path)
-        attempt = past.attempts + 1
-        if attempt == 1 and "script" not in folder.record:
-            folder.save()
-        return Run(folder, options, clock, attempt, continuing, past, node), told
-    except RunIsAliveError:
+        folder, past, continuing = claim.take()
+        if clock.is_simulated and not continuing:
+            _go_on_in_time(clock, home, folder.path)
+        clock.bind(folder.path)
+        return Run(folder, clock, past, continuing, node), claim.messages
+    except (RunIsAliveError, OtherTrainingError):
         raise
     except (OSError, ValueError) as error:  # ValueError: a `run.json` that is damaged
         log.warning(
-            "The run folder %s cannot be used (%s). Training goes on without a ledger, and without leaving while it "
-            "waits; make the folder writable or name another one with LIGHTNING_GREEN_RUN_DIR.",
-            path,
+            "The run directory %s cannot be used (%s). Training goes on without a ledger, and without leaving while it "
+            "waits; make the directory writable or name another one with LIGHTNING_GREEN_RUN_DIR.",
+            home,
             (error.strerror if isinstance(error, OSError) else None) or error,
         )
-        return Run(None, options, clock, 1, continuing=False, node=node), told
+        return Run(None, clock, Past([], {}), continuing=False, node=node), []
 
 
-def bystander(node: Node, options: RunOptions) -> Run:
-    """Return the run of every process but rank 0.
+def _go_on_in_time(clock: Clock, home: Path, path: Path) -> None:
+    """Begin a further run of a command at the simulated time at which those before it ended."""
+    for other in run_directories(home):
+        if other != path and not RunFolder(other).is_alive("run"):
+            ended = clock_from_spec(clock.spec())
+            ended.look(other)
+            clock.go_to(ended.time())
+
+
+def bystander(node: Node, options: RunOptions, clock: Clock) -> Session:
+    """Return the session of every process but rank 0.
 
     The first one of another node measures, on rank 0's time, and writes a ledger once rank 0 has said where. All others
     neither measure nor write.
     """
     if node.rank == 0 or node.process > 0:
-        return Run(None, RunOptions(meter=None), SystemClock(), 1, continuing=False, node=node)
-    clock = clock_from_environment() or options.clock or SystemClock()
-    return Run(None, replace(options, grid=None, zone=None), clock, 1, continuing=False, node=node)
+        return Session(Run(None, SystemClock(), node=node), RunOptions(meter=None))
+    return Session(Run(None, clock, node=node), replace(options, grid=None, zone=None))
 
 
-def _decide(path: Path, past: Past, told: list[str]) -> tuple[bool, bool]:
-    """Return (whether to go on with the run, whether to put its folder aside first)."""
-    last = past.state
-    if last is None:
-        return bool(past.records), False
-    event, where = last["event"], f"step {last.get('global_step', 0)}"
-    supervised = SUPERVISED_VARIABLE in os.environ
-    if (
-        event == "paused"
-        or supervised
-        or (event != "finished" and (os.environ.get(RESUME_VARIABLE) == "1" or requeued()))
-    ):
-        return True, False
-    if event == "finished":
-        told.append(f"The run in {path} had finished; this is a fresh one.")
-    else:
-        was = "was interrupted" if event == "interrupted" else "failed" if event == "failed" else "was killed"
-        told.append(
-            f"The run in {path} {was} at {where}; this is a fresh one. To continue the old one instead, start it with "
-            f"`LIGHTNING_GREEN_RESUME=1 LIGHTNING_GREEN_RUN_DIR=<its folder>` or under `lightning-green run`."
-        )
-    return False, True
+@atexit.register
+def _at_exit() -> None:
+    """End the runs of this process; one that ends by an exception says nothing, like one that was killed."""
+    for run in _runs.values():
+        run.end(cleanly=getattr(sys, "last_value", None) is None)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.strategies import (
@@ -20,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning_green.runtime import _lightning
 from lightning_green.runtime.checkpoints import SHARDS_KEY, is_there, load_shard, shard_path, write_durably
 from lightning_green.runtime.loaders import CountingLoader, count_batches, wrap_loaders
-from lightning_green.runtime.logged import capture_logged, restore_logged
+from lightning_green.runtime.logged import capture_logged, restore_last_metrics, restore_logged
 from lightning_green.runtime.module_state import (
     differing,
     digests,
@@ -29,10 +28,10 @@ from lightning_green.runtime.module_state import (
     unsaved_buffers,
     waiting_gradients,
 )
+from lightning_green.runtime.plain_data import NotPlainError, prove_loads, to_plain
 from lightning_green.runtime.random_states import capture_random_states, restore_random_states
 from lightning_green.runtime.ranks import Ranks
 from lightning_green.runtime.replayed import ReplayedLoader, why_not_replayed
-from lightning_green.runtime.run_folder import FORCE_VARIABLE, RunFolder
 from lightning_green.runtime.shards import capture_shard, is_sharded, restore_shard, why_not_sharded
 from lightning_green.runtime.world_size import to_world_size
 
@@ -55,23 +54,30 @@ class ExactState:
 
     Args:
         trainer: The trainer, during ``setup``.
+        member: A callback of this Trainer. A tuner that searches a batch size or a learning rate puts others in its
+            place and uses the same loops; what it trains is not the fit, and no state of it is saved.
         on_boundary: Called between batches (``"batch"``) and before each epoch (``"epoch"``), where a state may be
             saved; not inside an accumulation window.
         on_end: Called when the fit has ended, after every ``on_train_end``.
         ranks: The processes of the training; every one of them has an exact state of its own.
         allow_inexact: Whether to go on with another number of processes, approximately.
 
+    Attributes:
+        set_new_values: Sets the changed settings of the optimizers after the restore, where the user asks for them.
+
     """
 
     def __init__(
         self,
         trainer: pl.Trainer,
+        member: pl.Callback,
         on_boundary: Callable[[Point], None],
         on_end: Callable[[], None],
         ranks: Ranks | None = None,
         allow_inexact: bool = False,
     ) -> None:
-        self._trainer = trainer
+        self._trainer, self._member = trainer, member
+        self.set_new_values: Callable[[], None] | None = None
         self._ranks, self.allow_inexact = ranks or Ranks(), allow_inexact
         self._sharded = is_sharded(trainer)
         self._buffers_before = {} if self._sharded else digests(trainer.lightning_module, {})
@@ -84,12 +90,15 @@ class ExactState:
         self._validation_created: list[bool] = []
         self._undo: list[Callable[[], None]] = []
 
-    def attach(self, load: Callable[[], tuple[str, dict[str, Any]] | None], resuming: bool) -> None:
+    def attach(
+        self, load: Callable[[], tuple[str, dict[str, Any]] | None], resuming: bool, finished: bool = False
+    ) -> None:
         """Prepare a fit.
 
         Args:
             load: Returns the checkpoint to go on from (its path and content) when Lightning restores, or None.
             resuming: Whether ``load`` is going to return one.
+            finished: Whether that is the final state of this fit, so that nothing is trained.
 
         """
         trainer = self._trainer
@@ -102,6 +111,8 @@ class ExactState:
                 if self._sharded and self._pending is not None:
                     restore_shard(trainer, self._pending.pop("shard"))
                 self._validation_created = list((self._pending or {}).get("validation_created", ()))
+                self._undo.append(_lightning.restore_tuned(trainer, (self._pending or {}).get("tuned", [])))
+                _lightning.add_hyperparameters(trainer, loaded[1])
             return loaded
 
         if resuming:
@@ -109,8 +120,15 @@ class ExactState:
             _lightning.inject_checkpoint(trainer, load_and_keep)
         self._undo = [
             wrap_loaders(trainer.strategy, lambda loader: self._count(loader)),
-            _lightning.wrap_loops(trainer, self._before_epoch, self._before_batches, self._after_batch, self._on_end),
+            _lightning.wrap_loops(
+                trainer, self._is_tuning, self._before_epoch, self._before_batches, self._after_batch, self._after_run
+            ),
         ]
+        if finished:
+            self._undo.append(_lightning.skip_training(trainer))
+
+    def _is_tuning(self) -> bool:
+        return all(callback is not self._member for callback in self._trainer.callbacks)  # type: ignore[attr-defined]
 
     def load_shard(self, path: Path, checkpoint: dict[str, Any]) -> str | None:
         """Add this rank's part of a checkpoint to it; return what is wrong with that part, or None."""
@@ -156,10 +174,24 @@ class ExactState:
         self._active = True
 
     def settle(self) -> None:
-        """Take on the random states of a fit that had finished: its loops do not run, and what follows goes on."""
+        """Restore what a script reads after a fit that had finished before; its loops do not run."""
         if self._pending is not None:
+            _lightning.forget_restart(self._trainer)
+            restore_last_metrics(self._trainer, self._pending["logged"])
+            self._trainer.should_stop = bool(self._pending.get("should_stop", False))
             restore_random_states(self._pending["random"])
             self._pending = None
+
+    def why_not_saved(self, point: Point) -> str | None:
+        """Return why the state cannot be saved and restored, and None where it can; all ranks call it together.
+
+        A state without the contents of its tensors is written to memory, read back and compared.
+        """
+        try:
+            prove_loads(self._collect(point, None))
+        except NotPlainError as error:
+            return str(error).rstrip(".")
+        return None
 
     def dump(self, point: Point, path: Path | None = None) -> dict[str, Any]:
         """Return the whole state, complete on rank 0. To be called at a boundary, on every rank.
@@ -171,16 +203,23 @@ class ExactState:
 
         Raises:
             OSError: On rank 0, if a rank could not write its part.
+            NotPlainError: On rank 0, if there is something in the state that cannot be saved.
 
         """
+        return cast("dict[str, Any]", to_plain(self._collect(point, path)))
+
+    def _collect(self, point: Point, path: Path | None) -> dict[str, Any]:
         trainer, module = self._trainer, self._trainer.lightning_module
         checkpoint = _lightning.dump_checkpoint(trainer, with_model=not self._sharded)
+        _lightning.drop_hyperparameters(checkpoint)  # the script has them, and they may be anything
         own: dict[str, Any] = {
             "random": capture_random_states(),
             "logged": capture_logged(trainer),
             "loaders": [loader.position(_lightning.batches_ahead(trainer)) for loader in self._loaders()],
             "consumed": _lightning.consumed_loaders(trainer),
             "validation_created": [loader.created for loader in self._validation],
+            "tuned": _lightning.tuned_values(trainer),
+            "should_stop": bool(trainer.should_stop),
             "elapsed": _lightning.elapsed_clocks(trainer),
             "gradients": waiting_gradients(module),
             "buffers": {} if self._sharded else unsaved_buffers(module, self._buffers_before),
@@ -215,6 +254,8 @@ class ExactState:
         return shard.name, shard.stat().st_size, ""
 
     def _count(self, loader: Any) -> Any:
+        if self._is_tuning():
+            return loader
         training = _lightning.stage_is_training(self._trainer)
         deferred = self._deferring and training
         counted = count_batches(loader, self._trainer.global_rank, deferred)
@@ -270,6 +311,8 @@ class ExactState:
         """Restore what Lightning does not; the random states last, because the rest may draw from them."""
         assert self._pending is not None
         _lightning.go_on_averaging(self._trainer)
+        if self.set_new_values is not None:
+            self.set_new_values()
         _lightning.set_elapsed_clocks(self._trainer, self._pending["elapsed"])
         set_gradients(self._trainer.lightning_module, self._pending["gradients"])
         set_buffers(self._trainer.lightning_module, self._pending["buffers"])
@@ -282,6 +325,10 @@ class ExactState:
         if self._active and _lightning.between_steps(self._trainer):
             self._on_boundary("batch")
 
+    def _after_run(self) -> None:
+        if self._active:
+            self._on_end()
+
 
 def why_not_exact(trainer: pl.Trainer) -> str | None:
     """Return why the state of a training cannot be saved exactly; None where it can."""
@@ -289,81 +336,3 @@ def why_not_exact(trainer: pl.Trainer) -> str | None:
     if not isinstance(strategy, _EXACT_STRATEGIES) or isinstance(strategy, DeepSpeedStrategy):  # which is a kind of DDP
         return f"the states of {type(strategy).__name__} are not saved exactly; use DDP or FSDP"
     return why_not_sharded(trainer) if is_sharded(trainer) else None
-
-
-def fingerprint(trainer: pl.Trainer) -> dict[str, Any]:
-    """Return what tells one model from another: names and shapes of parameters, and the hyperparameters.
-
-    A rank that holds a part of the model has shapes that depend on the number of ranks; they are left out.
-    """
-    module, sharded = trainer.lightning_module, is_sharded(trainer)
-    return {
-        "parameters": {name: [] if sharded else list(one.shape) for name, one in module.named_parameters()},
-        "hparams": {str(key): repr(value) for key, value in sorted(dict(module.hparams).items())},
-    }
-
-
-def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    """Return the fields in which two fingerprints differ, for people.
-
-    Example::
-
-        >>> differences({"optimizers": ["Adam"], "batches": 10}, {"optimizers": ["SGD"], "batches": 10})
-        ["optimizers: ['Adam'] then, ['SGD'] now"]
-
-    """
-    found = []
-    for key in sorted(set(saved) & set(current)):
-        then, now = saved[key], current[key]
-        if then == now:
-            continue
-        if isinstance(then, dict) and isinstance(now, dict):
-            found += [
-                f"{key}.{name}: {then.get(name, 'absent')} then, {now.get(name, 'absent')} now"
-                for name in sorted(set(then) | set(now))
-                if then.get(name) != now.get(name)
-            ]
-        else:
-            found.append(f"{key}: {then} then, {now} now")
-    return found
-
-
-def check_fingerprint(
-    folder: RunFolder, fit: int, current: dict[str, Any], continuing: bool, allow_inexact: bool
-) -> None:
-    """Compare with what a fit of the run was started with, and keep what is new.
-
-    Args:
-        folder: The run's folder.
-        fit: Number of the fit in its process.
-        current: A part of the fingerprint.
-        continuing: Whether the run goes on; otherwise there is nothing to compare with.
-        allow_inexact: Whether another number of processes is all right.
-
-    Raises:
-        InexactStateError: Where they differ, unless ``--force`` says to go on all the same.
-
-    """
-    saved = folder.record.setdefault("fits", {}).setdefault(str(fit), {})
-    if continuing and os.environ.get(FORCE_VARIABLE) != "1":
-        ignored = {"world_size", "training_batches"} if allow_inexact else set()
-        compared = {key: value for key, value in current.items() if key not in ignored}
-        refuse_differences(folder.path, saved, compared)
-    saved.update(current)
-
-
-def refuse_differences(folder: Path, saved: dict[str, Any], current: dict[str, Any]) -> None:
-    """Raise where a run would be continued with another model, optimizer or data.
-
-    Raises:
-        InexactStateError: Naming the fields that differ and what to do.
-
-    """
-    found = differences(saved, current)
-    if found:
-        shown = "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
-        raise InexactStateError(
-            f"The run in {folder} was started with another script: {shown}. Start anew with "
-            "`lightning-green run --fresh -- ...` (the folder is kept under another name), or continue all the same "
-            "with `--force`."
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import signal
 import traceback
 from collections.abc import Callable
@@ -15,12 +16,18 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_green.runtime import _lightning, checkpoints, loggers
-from lightning_green.runtime.exact import ExactState, Point, check_fingerprint, fingerprint, why_not_exact
+from lightning_green.runtime.exact import STATE_KEY, ExactState, Point, why_not_exact
+from lightning_green.runtime.fingerprint import data_fingerprint, differences, optimizer_fingerprint
 from lightning_green.runtime.follower import Follower
+from lightning_green.runtime.identity import command_line
+from lightning_green.runtime.kept_files import keep_files, put_back_files
 from lightning_green.runtime.launchers import RunPausedExit, paused_exit_code, requeue
+from lightning_green.runtime.new_values import keep_new_values
+from lightning_green.runtime.plain_data import NotPlainError
 from lightning_green.runtime.ranks import Command, Ranks
-from lightning_green.runtime.run import Run
-from lightning_green.runtime.run_folder import command_line
+from lightning_green.runtime.run import OtherTrainingError, refusal, shorten
+from lightning_green.runtime.run_folder import FORCE_VARIABLE, final_path
+from lightning_green.runtime.session import Session
 from lightning_green.runtime.signals import StopSignals, raise_stop
 from lightning_green.runtime.together import bring_up_to_date, meet_nodes, summarise_nodes
 
@@ -31,18 +38,19 @@ class Fit:
     """What the green callbacks of one Trainer share during one ``fit``.
 
     Args:
-        run: The run of this process.
+        session: The fit's session: its meter, grid and ledger.
         trainer: The trainer.
-        number: Number of this fit in the process, from 0.
+        messages: Lines for the user.
 
     Attributes:
+        number: Number of this fit within its run, from 0.
         ranks: The processes of the training.
         follower: What follows rank 0, on the others, where there are boundaries.
 
     """
 
-    def __init__(self, run: Run, trainer: pl.Trainer, number: int, told: list[str]) -> None:
-        self.run, self.trainer, self.number, self.told = run, trainer, number, told
+    def __init__(self, session: Session, trainer: pl.Trainer, messages: list[str]) -> None:
+        self.session, self.trainer, self.number, self.told = session, trainer, session.fit, messages
         self.members: list[Any] = []
         self.closed = False
         self.restored: str | None = None
@@ -53,7 +61,8 @@ class Fit:
         self.on_boundary: list[Callable[[Point], None]] = []
         self._next_checkpoint = float("inf")
         self._interrupted_by: str | None = None
-        self._model_compared = self._ended = False
+        self._ended = self._proven = False
+        self._sanity_steps: float | None = None
         self._signals = StopSignals()
         self._saves = False
         self._fetch_from = 0.0
@@ -63,13 +72,18 @@ class Fit:
         self._not_counted: list[str] = []
         self._path: Path | None = None
         self.why_not_exact: str | None = None
+        self.why_not_saved: str | None = None
+        self.last_summary: dict[str, Any] | None = None
+        self.thread = ""
 
     # -- how it begins ------------------------------------------------------------------------------------------------
 
     def prepare_loggers(self) -> None:
         """Give the loggers their identities; before Lightning creates their experiments."""
-        folder = self.run.folder
-        saved = {} if folder is None or not self.run.continuing else folder.record.get("loggers", {})
+        folder = self.session.folder
+        saved = {} if folder is None else dict(folder.record.get("loggers", {}))
+        if not self.session.continuing:
+            saved = {key: one for key, one in saved.items() if not key.startswith(f"{self.number}.")}
         identities = loggers.continue_loggers(self.trainer, saved, self.number)
         if folder is not None and folder.record.get("loggers") != identities:
             folder.record["loggers"] = identities
@@ -84,38 +98,41 @@ class Fit:
 
         """
         if (gpus := _lightning.gpus_of_job(self.trainer)) is not None:
-            self.run.meter.bind_gpus(gpus)
-        self.ranks, self._not_counted = meet_nodes(self.run, self.trainer)
-        self.run.start()
+            self.session.bind_gpus(gpus)
+        self.ranks, self._not_counted = meet_nodes(self.session, self.trainer)
+        self.session.start()
         self._undo_watch = _lightning.watch_fetches(self.trainer, self._fetch_began, self._fetch_ended)
         if not wants_exact:
             return
-        self.why_not_exact = why_not_exact(self.trainer)
+        self.why_not_exact = self.why_not_exact or why_not_exact(self.trainer)
         if self.why_not_exact is not None:
             self.told.append(f"The run is metered, and neither paused nor saved: {self.why_not_exact}.")
             return
         if self.ranks.size == 1:
-            self.ranks = Ranks(self.trainer.global_rank, self.trainer.world_size, self.run.clock)
-        self.follower = None if self.ranks.leads else Follower(self.run, self.trainer, self.ranks)
-        folder = self.run.folder
+            self.ranks = Ranks(self.trainer.global_rank, self.trainer.world_size, self.session.clock)
+        self.follower = None if self.ranks.leads else Follower(self.session, self.trainer, self.ranks)
+        folder = self.session.folder
         resuming = finished = False
-        if folder is not None and saves and self.run.continuing:
-            finished = checkpoints.final_path(folder.path, self.number).exists()
+        if folder is not None and saves and self.session.continuing:
+            finished = final_path(folder.path, self.number).exists()
             resuming = finished or bool(checkpoints.list_checkpoints(folder.path, self.number))
-        shared = saves and folder is not None, resuming, finished, None if folder is None else folder.path
-        self._saves, resuming, self.already_finished, self._path = self.ranks.share(shared)
-        self.exact = ExactState(self.trainer, self._boundary, self._end, self.ranks, self.allow_inexact)
-        self.exact.attach(self._load, resuming)
-        if resuming:
-            self.trainer.num_sanity_val_steps = 0  # the run has been through it
-        if self.already_finished:
-            self.trainer.should_stop = True
+        path = None if folder is None else folder.path
+        shared = saves and folder is not None, resuming, finished, path, self.number, self.session.continuing
+        shared = self.ranks.share(shared)
+        self._saves, resuming, self.already_finished, self._path, self.number, self.session.continuing = shared
+        self.session.fit = self.number
+        self.exact = ExactState(
+            self.trainer, self.members[0], self._boundary, self._end, self.ranks, self.allow_inexact
+        )
+        self.exact.attach(self._load, resuming, self.already_finished)
+        if resuming:  # the run has been through it
+            self._sanity_steps, self.trainer.num_sanity_val_steps = self.trainer.num_sanity_val_steps, 0
 
     def _fetch_began(self) -> None:
-        self._fetch_from = self.run.clock.monotonic()
+        self._fetch_from = self.session.clock.monotonic()
 
     def _fetch_ended(self) -> None:
-        self.run.data_wait_seconds += self.run.clock.monotonic() - self._fetch_from
+        self.session.data_wait_seconds += self.session.clock.monotonic() - self._fetch_from
 
     def _load(self) -> tuple[str, dict[str, Any]] | None:
         """Return what to go on from: rank 0 chooses, each rank reads it, and all can, or it is an older one."""
@@ -134,15 +151,16 @@ class Fit:
             damaged.append(Path(path))
 
     def _choose(self, problems: list[str], damaged: list[Path]) -> tuple[str, dict[str, Any]] | None:
-        folder = self.run.folder
+        folder = self.session.folder
         assert folder is not None
-        self._compare_model()
         if self.already_finished:
-            path = checkpoints.final_path(folder.path, self.number)
+            path = final_path(folder.path, self.number)
             if path in damaged:
                 raise RuntimeError(problems[-1])
             self.restored = "its final state"
-            return str(path), checkpoints.load_checkpoint(path)
+            checkpoint = checkpoints.load_checkpoint(path)
+            put_back_files(self.trainer, folder.path, self.number, checkpoint[STATE_KEY].get("files", []))
+            return str(path), checkpoint
         found = checkpoints.load_latest(folder.path, self.number, problems, damaged)
         if found is None:
             return None
@@ -150,55 +168,84 @@ class Fit:
         for problem in found_problems:
             self.told.append(f"{problem.rstrip('.')}. The one before it is used: step {stored.global_step}.")
         self.restored = f"step {stored.global_step}"
-        self.run.global_step = stored.global_step
+        self.session.global_step = stored.global_step
         return str(stored.path), checkpoint
 
-    def _check_fingerprint(self, current: dict[str, Any]) -> None:
-        if self.run.folder is not None:
-            check_fingerprint(self.run.folder, self.number, current, self.run.continuing, self.allow_inexact)
+    def _compare(self, part: str, current: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Compare a part of the fingerprint with the recorded one, and record it; return both where they differ.
 
-    def _compare_model(self) -> None:
-        """Compare the model as the script made it, once: the checkpoint of one that lost channels makes it smaller."""
-        if not self._model_compared:
-            self._model_compared = True
-            self._check_fingerprint(fingerprint(self.trainer))
+        Raises:
+            OtherTrainingError: If they differ, unless ``--force`` asks for the new values.
+
+        """
+        if self.session.folder is None:
+            return None
+        record, differ = self.session.record_on_disk, None
+        if self.session.continuing and part in record:
+            ignored = {"world_size", "training_batches", "batch_sizes"} if self.allow_inexact else set()
+            saved = {key: value for key, value in record[part].items() if key not in ignored}
+            found = differences(saved, current)
+            if found and os.environ.get(FORCE_VARIABLE) != "1":
+                raise OtherTrainingError(refusal(self.session.path, shorten(found)))
+            if found:
+                self.told.append(f"Continued with other values, as --force asks for: {shorten(found)}.")
+                differ = record[part], current
+        record[part] = current
+        return differ
 
     def check_optimizers(self) -> None:
-        """Compare the optimizers with those that the run was started with; they exist from ``on_fit_start`` on."""
+        """Compare the optimizers with the recorded ones; they exist from ``on_fit_start`` on.
+
+        Raises:
+            OtherTrainingError: If they differ.
+
+        """
         if self.exact is not None:
-            self._compare_model()
-            self._check_fingerprint(
-                {
-                    "optimizers": [type(optimizer).__name__ for optimizer in self.trainer.optimizers],
-                    "world_size": self.trainer.world_size,
-                }
-            )
+            saved = self._compare("optimization", optimizer_fingerprint(self.trainer))
+            if saved is not None:
+                self.exact.set_new_values = keep_new_values(self.trainer, *saved)
 
     def begin(self) -> None:
         """Begin to train: compare the data, write ``started``, and from now on save and decide at boundaries."""
         if self.exact is not None:
-            batches = self.trainer.num_training_batches
-            self._check_fingerprint({"training_batches": int(batches) if batches != float("inf") else "unknown"})
-        self.run.fit = self.number
-        self.run.read_step = lambda: self.trainer.global_step
+            self._compare("data", data_fingerprint(self.trainer))
+            if not self.session.continuing:
+                self._prove_state("epoch")
+        self.session.read_step = lambda: self.trainer.global_step
         loggers.define_axes(self.trainer)
-        if self.run.folder is not None:
-            loggers.note_wandb_folders(self.trainer, self.run.folder.record)
+        if self.session.folder is not None:
+            loggers.note_wandb_folders(self.trainer, self.session.folder.record)
+            loggers.note_wandb_folders(self.trainer, self.session.record_on_disk)
         if self.exact is not None:
             self._signals.take(_lightning.requeue_signal(self.trainer))
             if _lightning.take_over_sigterm(self.trainer):  # it came before our handlers were there
                 self._signals.received = "SIGTERM"
-        if self.ranks.leads or self.run.ledger is not None:
-            self.run.announce(restored=self.restored, script=command_line())
+        if self.ranks.leads or self.session.ledger is not None:
+            self.session.announce(restored=self.restored, script=command_line())
         for line in self._not_counted:
-            self.run.record("warning", reason=line)
+            self.session.record("warning", reason=line)
         if self.exact is not None:
             self.exact.activate()
             self._plan_next_checkpoint()
 
+    def _prove_state(self, point: Point) -> None:
+        """Prove that the state can be saved and restored, before anything depends on it; else nothing is saved."""
+        assert self.exact is not None
+        why = self.ranks.share(self.exact.why_not_saved(point)) if self._saves else None
+        if why is not None:
+            self._saves, self.why_not_saved = False, why
+            line = f"The run is metered, and neither paused nor saved: {why}."
+            self.told.append(line)
+            if self.session.announced:
+                log.warning("%s", line)
+                self.session.record("warning", reason=line)
+
     # -- boundaries ---------------------------------------------------------------------------------------------------
 
     def _boundary(self, point: Point) -> None:
+        if not self._proven and self.trainer.global_step > 0:  # now the optimizers have their states
+            self._proven = True
+            self._prove_state(point)
         if self.ranks.size == 1:  # after every step, so in as few calls as can be
             if self._signals.received is not None:
                 self._interrupt(point, self._signals.received)
@@ -211,13 +258,13 @@ class Fit:
             if stop is not None:
                 self._interrupt(point, stop)
             self._act(point)
-            self.ranks.go_on(at_every_boundary=self.run.clock.is_simulated)
+            self.ranks.go_on(at_every_boundary=self.session.clock.is_simulated)
 
     def _act(self, point: Point) -> None:
         """Do what is due at a boundary, on rank 0."""
-        clock = self.run.clock
+        clock = self.session.clock
         if clock.is_simulated:
-            self.run.sample_if_due()
+            self.session.sample_if_due()
         for act in self.on_boundary:
             act(point)
         if self._next_checkpoint != float("inf") and clock.monotonic() >= self._next_checkpoint:
@@ -240,7 +287,7 @@ class Fit:
         command, number = ends
         if command == Command.LEAVE:
             self._interrupted_by = "pause"
-            bring_up_to_date(self.run, self.ranks)
+            bring_up_to_date(self.session, self.ranks)
             self._close()
             raise RunPausedExit(paused_exit_code(self.ranks.rank))
         self._interrupted_by = signal.Signals(number).name
@@ -249,7 +296,7 @@ class Fit:
 
     def summary(self) -> dict[str, Any]:
         """Return the totals of all nodes so far; with several nodes, every process calls it at the same place."""
-        return summarise_nodes(self.run, self.ranks)
+        return summarise_nodes(self.session, self.ranks)
 
     def stop_requested(self) -> bool:
         """Return whether a signal asks to stop at the next boundary; while held, this keeps the other ranks waiting."""
@@ -268,32 +315,34 @@ class Fit:
     def save(self, point: Point, reason: str) -> Path | None:
         """Save the exact state at a boundary; None where it could not be written, which is warned of and on record."""
         assert self.exact is not None
-        if self.run.folder is None or not self._saves:
+        if self.session.folder is None or not self._saves:
             return None
         # what is saved to leave belongs to the price of leaving and coming back; a periodic one, run-now has as well
-        self.run.enter(phase="checkpoint" if reason == "periodic" else "restart")
-        number = checkpoints.next_number(self.run.folder.path, self.number)
+        self.session.enter(phase="checkpoint" if reason == "periodic" else "restart")
+        number = checkpoints.next_number(self.session.folder.path, self.number)
         self.ranks.tell(Command.SAVE, number, float(reason == "periodic"))
         try:
             checkpoint = self.exact.dump(point, self._path_of(number))
             stored = checkpoints.store_checkpoint(
-                self.run.folder.path, self.number, self.trainer.global_step, checkpoint
+                self.session.folder.path, self.number, self.trainer.global_step, checkpoint
             )
-        except OSError as error:
+        except (OSError, NotPlainError) as error:
             log.warning(
-                "The training state could not be saved (%s). Training goes on; mend that, or free space there.", error
+                "The training state could not be saved (%s). Training continues without it. Fix that, or free disk "
+                "space.",
+                error,
             )
-            self.run.enter(phase="training")
-            self.run.record("checkpoint_failed", reason=str(error))
+            self.session.enter(phase="training")
+            self.session.record("checkpoint_failed", reason=str(error))
             return None
         finally:
             self._plan_next_checkpoint()
-        self.run.clock.advance("checkpoint")
-        self.run.phase = "training"
+        self.session.clock.advance("checkpoint")
+        self.session.phase = "training"
         position = (
             list(_lightning.batch_position(self.trainer)) if point == "batch" else [self.trainer.current_epoch, 0]
         )
-        self.run.record("checkpoint", reason=reason, path=stored.path.name, position=position)
+        self.session.record("checkpoint", reason=reason, path=stored.path.name, position=position)
         return stored.path
 
     def _path_of(self, number: int) -> Path:
@@ -308,7 +357,7 @@ class Fit:
 
     def _plan_next_checkpoint(self) -> None:
         if self.checkpoint_every is not None and self.can_save():
-            self._next_checkpoint = self.run.clock.monotonic() + self.checkpoint_every.total_seconds()
+            self._next_checkpoint = self.session.clock.monotonic() + self.checkpoint_every.total_seconds()
 
     def leave(self, point: Point, until: datetime, reason: str, **fields: Any) -> None:
         """Save and leave the process; something starts it again. Returns only where the state could not be saved."""
@@ -316,14 +365,14 @@ class Fit:
         if path is None:
             return
         step = _lightning.logging_step(self.trainer)
-        loggers.log_to_all(self.trainer, self.run.metrics(), step)
+        loggers.log_to_all(self.trainer, self.session.metrics(), step)
         loggers.flush(self.trainer)
-        self.run.record("paused", reason=reason, until=until.isoformat(), **fields)
-        self._interrupted_by = "pause"
+        self.session.record("paused", reason=reason, until=until.isoformat(), **fields)
+        self._interrupted_by, self.session.run.stops = "pause", True
         self.ranks.tell(Command.LEAVE)
         code = paused_exit_code(self.trainer.global_rank)
-        bring_up_to_date(self.run, self.ranks)
-        loggers.summarise(self.trainer, self.run.summary())
+        bring_up_to_date(self.session, self.ranks)
+        loggers.summarise(self.trainer, self.session.summary())
         loggers.leave_experiments(self.trainer, code)
         self._close()
         raise RunPausedExit(code)
@@ -331,8 +380,8 @@ class Fit:
     def _interrupt(self, point: Point, name: str) -> NoReturn:
         saved = self.save(point, name) is not None
         how = "saved" if saved else "stopped, with nothing saved,"
-        self.run.record("interrupted", reason=f"{name}: {how} at step {self.trainer.global_step}", signal=name)
-        self._interrupted_by = name
+        self.session.record("interrupted", reason=f"{name}: {how} at step {self.trainer.global_step}", signal=name)
+        self._interrupted_by, self.session.run.stops = name, True
         loggers.flush(self.trainer)
         self.ranks.tell(Command.INTERRUPT, getattr(signal, name))
         self._close()
@@ -349,13 +398,14 @@ class Fit:
             return
         assert self.exact is not None
         try:
-            state = self.exact.dump("epoch", checkpoints.final_path(self._path, self.number))
-            if self.run.folder is None:  # rank 0 writes
+            state = self.exact.dump("epoch", final_path(self._path, self.number))
+            if self.session.folder is None:  # rank 0 writes
                 return
-            checkpoints.store_final(self.run.folder.path, self.number, state)
-        except OSError as error:
+            state[STATE_KEY]["files"] = keep_files(self.trainer, self.session.folder.path, self.number)
+            checkpoints.store_final(self.session.folder.path, self.number, state)
+        except (OSError, NotPlainError) as error:
             log.warning("The final state could not be saved (%s).", error)
-            self.run.record("checkpoint_failed", reason=str(error))
+            self.session.record("checkpoint_failed", reason=str(error))
 
     def finish(self) -> None:
         """Write ``finished``; in ``on_fit_end`` or ``teardown``, where nothing can fail any more."""
@@ -364,26 +414,28 @@ class Fit:
         self._ended = True
         if self.already_finished and self.exact is not None:
             self.exact.settle()
-            self.run.record("finished", reason=f"had finished before, at step {self.trainer.global_step}")
-        elif self.run.announced:
-            self.run.meter.sample()
-            self.run.record("finished", reason=f"{self.trainer.global_step} steps done")
+            self.session.record("finished", reason=f"had finished before, at step {self.trainer.global_step}")
+        elif self.session.announced:
+            self.session.meter.sample()
+            self.session.record("finished", reason=f"{self.trainer.global_step} steps done")
         self._close()
 
     def fail(self, exception: BaseException) -> None:
         """Write how the fit ended by an exception."""
         if self.closed:
             return
-        if self._interrupted_by is None and self.run.announced:
+        if self._interrupted_by is None and self.session.announced:
             if isinstance(exception, (KeyboardInterrupt, SIGTERMException)):
                 name = "SIGINT" if isinstance(exception, KeyboardInterrupt) else "SIGTERM"
-                self.run.record("interrupted", reason=f"{name}: stopped at once", signal=name)
+                self.session.run.stops = True
+                self.session.record("interrupted", reason=f"{name}: stopped at once", signal=name)
             else:
                 text = "".join(traceback.format_exception(exception))
-                self.run.record(
+                self.session.record(
                     "failed",
                     reason=f"{type(exception).__name__}: {str(exception)[:500]}",
                     traceback=hashlib.sha256(text.encode()).hexdigest()[:16],
+                    **({"thread": self.thread} if self.thread else {}),
                 )
         self._close()
 
@@ -394,7 +446,8 @@ class Fit:
             self._undo_watch()
         if self.exact is not None:
             self.exact.detach()
-        self.run.pause_metering()
-        self.run.read_step = None
-        if self.run.ledger is not None:
-            self.run.ledger.sync()
+        if self._sanity_steps is not None:
+            self.trainer.num_sanity_val_steps = self._sanity_steps
+        if self.session.run.ledger is not None:
+            self.session.run.ledger.sync()
+        self.session.end()

@@ -8,14 +8,14 @@ import lightning.pytorch as pl
 
 from lightning_green.runtime import _lightning
 from lightning_green.runtime.ranks import Command, Ranks
-from lightning_green.runtime.run import Run
+from lightning_green.runtime.session import Session
 
 
 class Follower:
     """Does what rank 0 says. On the first process of a node, the node's ledger and meter go through the same states.
 
     Args:
-        run: The run of this process.
+        session: The session of this process.
         trainer: The trainer.
         ranks: The processes of the training.
 
@@ -24,8 +24,8 @@ class Follower:
 
     """
 
-    def __init__(self, run: Run, trainer: pl.Trainer, ranks: Ranks) -> None:
-        self._run, self._trainer, self._ranks = run, trainer, ranks
+    def __init__(self, session: Session, trainer: pl.Trainer, ranks: Ranks) -> None:
+        self._session, self._trainer, self._ranks = session, trainer, ranks
         self.on_level: Callable[[int, float, float], None] | None = None
 
     def follow(self, dump: Callable[[int], object], agree: Callable[[], object]) -> tuple[Command, int] | None:
@@ -44,30 +44,30 @@ class Follower:
                 saving = False
             if command == Command.GO:
                 self._ranks.look_again_after(int(first))
-                if self._run.announced:
-                    self._run.sample_if_due()
+                if self._session.announced:
+                    self._session.sample_if_due()
                 return None
             if command in (Command.LEAVE, Command.INTERRUPT):
-                if self._run.announced:
+                if self._session.announced:
                     event = "paused" if command == Command.LEAVE else "interrupted"
-                    self._run.record(event, reason="as rank 0 does")
+                    self._session.record(event, reason="as rank 0 does")
                 return command, int(first)
             if command == Command.SAVE:
                 self._enter(phase="checkpoint" if second else "restart")
                 saving = True
                 dump(int(first))
             elif command == Command.HOLD:
-                self._run.meter.set_load(first)
+                self._session.meter.set_load(first)
                 self._enter(state="held", phase="held")
             elif command == Command.TICK:
                 agree()
             elif command == Command.HELD:
                 _lightning.shift_wall_clocks(self._trainer, first)
-                self._run.meter.set_load(1.0)
+                self._session.meter.set_load(1.0)
                 self._enter(state="running", phase="training")
             elif command == Command.LEVEL and self.on_level is not None:
                 self.on_level(int(first), second, third)
 
     def _enter(self, state: str | None = None, phase: str | None = None) -> None:
-        if self._run.announced:
-            self._run.enter(state=state, phase=phase, reason="as rank 0 does")
+        if self._session.announced:
+            self._session.enter(state=state, phase=phase, reason="as rank 0 does")

@@ -16,8 +16,11 @@ from lightning_green.runtime.clock import Clock, utc_iso
 
 log = logging.getLogger(__name__)
 
-LEDGER_VERSION = 1
+LEDGER_VERSION = 2
+"""From 2 on each fit has a meter of its own, whose joules begin at 0."""
 STATE_EVENTS = ("started", "finished", "paused", "interrupted", "failed")
+ENDED_EVENT = "ended"
+"""The process came to its end without an exception."""
 
 
 def node_name() -> str:

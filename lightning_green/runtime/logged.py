@@ -31,6 +31,11 @@ def restore_logged(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
     _lightning_logged.set_last_metrics(trainer, saved["last"])
 
 
+def restore_last_metrics(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
+    """Set what callbacks, loggers and scripts read last, of what :func:`capture_logged` returned."""
+    _lightning_logged.set_last_metrics(trainer, saved["last"])
+
+
 def _metrics(pl_module: pl.LightningModule) -> dict[str, Metric]:
     for module in pl_module.modules():
         if isinstance(module, MetricCollection):

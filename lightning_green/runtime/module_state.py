@@ -21,6 +21,18 @@ def _digest(value: Any) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
+def weights_digest(pl_module: pl.LightningModule, samples: int = 64) -> str:
+    """Return a digest of the weights: of up to ``samples`` elements of each parameter, spread over it."""
+    total = hashlib.blake2b(digest_size=16)
+    for name, parameter in pl_module.named_parameters():
+        total.update(name.encode())
+        if isinstance(parameter, torch.nn.parameter.UninitializedParameter) or parameter.device.type == "meta":
+            continue
+        flat = parameter.detach().reshape(-1)
+        total.update(_digest(flat[:: max(1, flat.numel() // samples)]).encode())
+    return total.hexdigest()
+
+
 def digests(pl_module: pl.LightningModule | None, callbacks: dict[str, Any]) -> dict[str, str]:
     """Return a digest of every buffer and of every callback's state."""
     found = {f"buffer {name}": _digest(buffer) for name, buffer in _buffers(pl_module)}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
+import shutil
 import socket
-import sys
+import threading
 import time
 import uuid
-from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,13 @@ RUN_DIR_VARIABLE = "LIGHTNING_GREEN_RUN_DIR"
 RESUME_VARIABLE = "LIGHTNING_GREEN_RESUME"
 FORCE_VARIABLE = "LIGHTNING_GREEN_FORCE"
 SUPERVISED_VARIABLE = "LIGHTNING_GREEN_SUPERVISED"
+"""Process id of the supervisor."""
+ATTEMPT_VARIABLE = "LIGHTNING_GREEN_ATTEMPT"
+"""``<supervisor session>/<attempt>``: which start of its command a process belongs to."""
+RUNS = "runs"
+"""Directory of the further runs of a command, below that of the first one."""
+KEPT = "kept"
+"""Directory of the checkpoint files of finished fits, below that of their run."""
 SCHEMA_VERSION = 1
 HEARTBEAT_SECONDS = 10.0
 HEARTBEAT_STALE_SECONDS = 90.0
@@ -30,36 +36,6 @@ LOCK_SECONDS = 0.3
 
 class RunIsAliveError(RuntimeError):
     """Another process is in this run's folder."""
-
-
-def run_name(arguments: Sequence[str], directory: str | None = None) -> str:
-    """Return ``<script>-<8 hex>`` for a command line and the directory that it is started in.
-
-    The interpreter in front is left out, so ``python train.py`` under the supervisor and ``train.py`` in ``sys.argv``
-    name the same run.
-
-    Example::
-
-        >>> run_name(["python", "train.py", "--lr", "1"], "/home/me") == run_name(["train.py", "--lr", "1"], "/home/me")
-        True
-
-    """
-    words = list(arguments)
-    if words and Path(words[0]).name.startswith("python"):
-        words = words[1:]
-        while words and words[0].startswith("-") and words[0] not in ("-m", "-c"):
-            words = words[1:]
-        if words[:1] == ["-m"]:
-            words = words[1:]
-    words[:1] = ["inline" if words[0] == "-c" else Path(words[0]).name] if words else ["interactive"]
-    digest = hashlib.sha256(json.dumps([directory or os.getcwd(), words]).encode()).hexdigest()[:8]
-    script = Path(words[0]).stem or "run"
-    return f"{script}-{digest}"
-
-
-def command_line() -> list[str]:
-    """Return this process's script and its arguments."""
-    return list(sys.argv) if sys.argv and sys.argv[0] not in ("", "-c") else ["interactive"]
 
 
 def write_json(path: Path, value: Any, indent: int | None = 2, durably: bool = True) -> None:
@@ -108,6 +84,7 @@ class RunFolder:
         self._on_disk: dict[str, Any] | None = None
         self.record: dict[str, Any] = self._read()
         self._lock: FileLock | None = None
+        self._saving = threading.Lock()
         self._next_heartbeat = 0.0
 
     def _read(self) -> dict[str, Any]:
@@ -123,11 +100,16 @@ class RunFolder:
             )
         return {"schema": SCHEMA_VERSION, "run_id": uuid.uuid4().hex[:12]}
 
+    def read(self) -> None:
+        """Read ``run.json`` again."""
+        self.record = self._read()
+
     def save(self) -> None:
         """Write ``run.json``, if there is anything new in it."""
-        if self.record != self._on_disk:
-            write_json(self.path / "run.json", self.record)
-            self._on_disk = deepcopy(self.record)
+        with self._saving:
+            if self.record != self._on_disk:
+                write_json(self.path / "run.json", self.record)
+                self._on_disk = deepcopy(self.record)
 
     def lock(self, role: str) -> None:
         """Keep every other ``role`` (``"run"`` or ``"supervisor"``) out of this folder until this process ends.
@@ -140,11 +122,11 @@ class RunFolder:
         try:
             lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
-            raise RunIsAliveError(self._who(role)) from None
+            raise RunIsAliveError(self.describe_owner(role)) from None
         other = self._heartbeat(role)
         if other and other.get("host") != socket.gethostname() and time.time() - other["at"] < HEARTBEAT_STALE_SECONDS:
             lock.release()  # a lock does not always reach over a network file system; the heartbeat does
-            raise RunIsAliveError(self._who(role))
+            raise RunIsAliveError(self.describe_owner(role))
         self._lock = lock
         self._role = role
         self.beat(force=True)
@@ -184,7 +166,7 @@ class RunFolder:
 
         """
         if self.is_alive(role):
-            raise RunIsAliveError(self._who(role))
+            raise RunIsAliveError(self.describe_owner(role))
 
     def _heartbeat(self, role: str) -> dict[str, Any] | None:
         try:
@@ -193,7 +175,8 @@ class RunFolder:
             return None
         return beat if isinstance(beat, dict) and isinstance(beat.get("at"), float) else None
 
-    def _who(self, role: str) -> str:
+    def describe_owner(self, role: str) -> str:
+        """Return a sentence about the process that this directory belongs to now."""
         other = self._heartbeat(role)
         who = f"process {other['pid']} on {other['host']}" if other else "another process"
         return (
@@ -228,3 +211,18 @@ def set_aside(path: Path) -> Path:
         number += 1
     path.rename(kept)
     return kept
+
+
+def final_path(path: Path, fit: int) -> Path:
+    """Return where a run's directory has the final state of a finished fit."""
+    return path / "checkpoints" / f"fit{fit}-final.ckpt"
+
+
+def remove_kept_files(path: Path) -> None:
+    """Remove the checkpoint files that were kept for a restore of finished fits, once nothing is restored any more."""
+    shutil.rmtree(path / KEPT, ignore_errors=True)
+
+
+def run_directories(home: Path) -> list[Path]:
+    """Return the directories of all runs of a command: that of the first one, and those below it."""
+    return [home, *sorted(path.parent for path in (home / RUNS).glob("*/run.json"))]

@@ -1,4 +1,4 @@
-"""Starts a training, believes its ledger about how it ended, waits, and starts it again."""
+"""Starts a command, reads in the ledgers of its trainings how they ended, waits, and starts it again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,32 @@ from lightning_green.grid.build import grid_from_spec
 from lightning_green.grid.signal import GridSignal
 from lightning_green.planning import ISSUES_FILE, Issues, job_from_record, live_plan
 from lightning_green.runtime.clock import CLOCK_VARIABLE, Clock, SystemClock, clock_from_spec
+from lightning_green.runtime.command import (
+    Command,
+    FitKey,
+    OtherCommandError,
+    Trainings,
+    are_alive,
+    describe_fit,
+    read_command,
+    write_command,
+)
 from lightning_green.runtime.ledger import Ledger
-from lightning_green.runtime.past import read_past
 from lightning_green.runtime.run_folder import (
+    ATTEMPT_VARIABLE,
     FORCE_VARIABLE,
     RESUME_VARIABLE,
     RUN_DIR_VARIABLE,
     SUPERVISED_VARIABLE,
     RunFolder,
+    remove_kept_files,
+    run_directories,
     set_aside,
 )
 from lightning_green.throttle.journal import restore_left_over
 
 FINISHED, FAILED = 0, 1
+MAX_RESTARTS = 3
 LONGEST_BACK_OFF_SECONDS = 300.0
 POLL_SECONDS = 0.1
 CHILD_LOCK = "child.lock"
@@ -43,14 +57,17 @@ class _CommandError(RuntimeError):
 
 
 class Supervisor:
-    """Runs one command until its training is finished.
+    """Runs one command until it has ended with 0 and none of its trainings is paused.
+
+    The command may train once, several times in sequence or in parallel, or not at all. Each training has a run of its
+    own: the first one in the given directory, the others below it.
 
     Args:
         command: The command line to start, such as ``["python", "train.py"]``.
-        folder: The run's folder.
+        folder: The directory of the runs.
         max_restarts: Crashes in a row, without a new optimizer step between them, after which it gives up.
-        force: Continue although the model, the optimizer or the data have changed.
-        clock: Clock that is handed to the child; None for the one that the run recorded, or the system's.
+        force: Continue although the model, the optimizer or the data have changed, with the new values.
+        clock: Simulated clock that is handed to the child; None for the system's.
         say: Receives what the user should know, a line at a time.
 
     """
@@ -59,108 +76,163 @@ class Supervisor:
         self,
         command: Sequence[str],
         folder: RunFolder,
-        max_restarts: int = 3,
+        max_restarts: int = MAX_RESTARTS,
         force: bool = False,
         clock: str | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
-        self.command, self.folder = list(command), folder
+        self.command, self.folder = Command(tuple(command), os.getcwd(), clock), folder
         self.max_restarts, self.force, self.clock_spec, self.say = max_restarts, force, clock, say
+        self._session, self._attempt = uuid.uuid4().hex[:8], 0
         self._child: subprocess.Popen[bytes] | None = None
         self._signal: int | None = None
         self._wake = threading.Event()
 
     def run(self) -> int:
-        """Start, wait and start again until the run is finished; return the exit code.
+        """Start, wait and start again until the command has finished; return the exit code.
 
-        0: finished. The child's own code: the training finished and the script failed after it. 1: given up. 130 or
-        143: stopped by SIGINT or SIGTERM, and the same line continues.
+        0: finished. The command's own code (128 + N for signal N): its trainings finished and it failed after them. 1:
+        given up. 130 or 143: stopped by SIGINT or SIGTERM, and the same line continues.
         """
         old = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            return self._run()
+            write_command(self.folder.path, self.command, None)
+            code = self._run()
+            if self._signal is None:
+                write_command(self.folder.path, self.command, code)
+            return code
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
 
     def _run(self) -> int:
+        seen = self._look()
         if self._wait_for_survivor() and self._signal is None:
-            state = read_past(self.folder.path).state
-            if state is not None and state["event"] == "finished":
-                self.say("That training has finished. To start anew, add --fresh.")
+            seen = self._look()
+            if seen.are_finished and all(past.ended for past in seen.pasts.values() if past.states):
+                self.say("That training has finished. To train again, add --fresh.")
                 return FINISHED
-        failures, best, last_trace = 0, read_past(self.folder.path).steps, ""
+        if seen.are_restored:
+            self.say("The trainings have finished, so only what follows them runs. To train again, add --fresh.")
+        failures, best, last_trace = 0, seen.steps, ""
         while True:
-            seen = read_past(self.folder.path)  # anew each time: somebody may have gone on by hand
-            if self._signal is None and seen.state is not None and seen.state["event"] == "paused":
-                self._wait(seen.state)
-                seen = read_past(self.folder.path)
+            seen = self._look()  # each time: a person may have continued a run by hand
+            if self._signal is None and seen.paused:
+                self._wait(seen)
+                seen = self._look()
             if self._signal is not None:
                 return self._stopped()
-            attempts = seen.attempts
             try:
                 code, trace = self._start()
             except _CommandError as error:
                 self.say(str(error))
                 return FAILED
-            for line in restore_left_over(self.folder.path):  # a child that was killed could not do it itself
-                self.say(line)
-            seen = read_past(self.folder.path)
-            state, began = seen.state, seen.attempts > attempts
-            event = state["event"] if began and state is not None else "died before the training began"
-            if event == "finished":
-                if code:
-                    self.say(f"The training finished; the script then ended with exit code {code}.")
-                return code
+            before, seen = seen, self._look()
+            for path in seen.pasts:
+                for line in restore_left_over(path):  # a child that was killed could not do it itself
+                    self.say(line)
+            changed = seen.since(before)
+            broken = seen.broken(list(changed))
+            left = seen.left(changed, self._token)
+            paused = any(key in changed for key in seen.paused)
+            if code == 0 and not broken and not left and not paused:
+                if not seen.states:
+                    self.say(
+                        "The command ended without training under a Lightning Green callback. Add EmissionsTracker() "
+                        "or CarbonScheduler() to the Trainer's callbacks, or start it without `lightning-green run`."
+                    )
+                self._name_what_was_left(seen, changed)
+                for path in seen.pasts:
+                    remove_kept_files(path)
+                return FINISHED
             if self._signal is not None:
                 return self._stopped()
-            if event == "paused":
+            if paused:
                 failures, best = 0, max(best, seen.steps)
                 continue
+            if code == 0 and not broken:
+                names = "; ".join(describe_fit(key, state) for key, state in left.items())
+                self.say(
+                    f"The command ended with exit code 0 and did not continue these trainings: {names}. Start the "
+                    "command that they were started with, or start from scratch with --fresh."
+                )
+                return FAILED
+            if changed and seen.are_finished and not seen.are_restored:  # another start would train again
+                self.say(f"{self._why(code, changed, broken).capitalize()}.")
+                return 128 - code if code < 0 else code
             progress, best = seen.steps > best, max(best, seen.steps)
             failures = 1 if progress else failures + 1
-            why = state["reason"] if began and state is not None and event in ("failed", "interrupted") else event
-            if event == "started":
-                why = f"the process was killed or died ({_describe(code)})"
-            if code == 0 and not began:
-                self.say(
-                    "The command ended without training under a Lightning Green callback. Add EmissionsTracker() or "
-                    "CarbonScheduler() to the Trainer's callbacks, or start it without `lightning-green run`."
-                )
-                return FINISHED
+            why = self._why(code, changed, broken)
             if found := HOPELESS.search(trace):
-                self.say(f"The command cannot start: {_line_of(trace, found)}. Mend that and start it again.")
-                return FAILED
+                self.say(
+                    f"The command cannot start: {_line_of(trace, found)}. Fix the error and rerun the same command."
+                )
+                return self._given_up(seen, code)
             if not progress and trace and trace == last_trace:
                 self.say(f"The same error came twice without a new step: {_last_line(trace)}. It is not tried again.")
-                return FAILED
+                return self._given_up(seen, code)
             last_trace = "" if progress else trace
             if failures > self.max_restarts:
                 self.say(f"Given up after {failures} failures in a row without a new step: {why}.")
-                return FAILED
+                return self._given_up(seen, code)
             delay = min(LONGEST_BACK_OFF_SECONDS, 2.0 ** (failures - 1))
-            self.say(f"Attempt {seen.attempts} ended: {why}. Starting again in {format_duration(delay)}.")
-            self._clock().sleep(delay, self._wake)
+            self.say(f"Attempt {self._attempt} ended: {why}. Starting again in {format_duration(delay)}.")
+            self._clock(RunFolder(self.folder.path)).sleep(delay, self._wake)
+
+    @property
+    def _token(self) -> str:
+        return f"{self._session}/{self._attempt}"
+
+    def _look(self) -> Trainings:
+        return Trainings.of(self.folder.path)
+
+    @staticmethod
+    def _why(code: int, changed: Mapping[FitKey, Mapping[str, Any]], broken: Mapping[FitKey, Mapping[str, Any]]) -> str:
+        """Return how an attempt ended, for people."""
+        last = max((broken or changed).values(), key=lambda state: str(state.get("time_utc")), default=None)
+        if last is None:
+            return "died before the training began"
+        if last["event"] == "finished":
+            return f"the training finished; the script then ended with {_describe(code)}"
+        if last["event"] == "started":
+            return f"the process was killed or died ({_describe(code)})"
+        return str(last["reason"])
+
+    def _given_up(self, seen: Trainings, code: int) -> int:
+        """Return the exit code of giving up: the command's own where nothing is left to train."""
+        if not seen.are_restored or code == 0:
+            return FAILED
+        self.say(
+            f"The training finished; the script then ended with {_describe(code)}. The same line runs what follows the "
+            "training again, without training."
+        )
+        return 128 - code if code < 0 else code
+
+    def _name_what_was_left(self, seen: Trainings, changed: Mapping[FitKey, Mapping[str, Any]]) -> None:
+        left = {key: state for key, state in seen.states.items() if key not in changed and key in seen.broken([key])}
+        if left:
+            names = "; ".join(describe_fit(key, state) for key, state in left.items())
+            self.say(f"The command has finished. Trainings of earlier attempts that it did not continue: {names}.")
 
     # -- one attempt --------------------------------------------------------------------------------------------------
 
     def _start(self) -> tuple[int, str]:
         """Run the command once; return its exit code and the end of its last traceback."""
+        self._attempt += 1
         environment = {
             **os.environ,
             RUN_DIR_VARIABLE: str(self.folder.path),
             SUPERVISED_VARIABLE: str(os.getpid()),
+            ATTEMPT_VARIABLE: self._token,
             RESUME_VARIABLE: "1",
         }
         if self.force:
             environment[FORCE_VARIABLE] = "1"
         if self.clock_spec:
             environment[CLOCK_VARIABLE] = self.clock_spec
-        # for a script that makes its W&B run before `fit`, where a logger can still be given its id
-        known = self.folder.record.get("loggers", {})
-        runs = [identity for key, identity in known.items() if key.endswith(".WandbLogger")]
-        if runs:
-            environment = {"WANDB_RUN_ID": runs[0], "WANDB_RESUME": "allow", **environment}
+        # For a script that makes its W&B run before `fit`, where a logger can still be given its id.
+        if len(ids := self._wandb_ids()) == 1:
+            environment = {"WANDB_RUN_ID": ids.pop(), "WANDB_RESUME": "allow", **environment}
         # Errors go to a file that is shown as it grows, not through a pipe: a pipe would break with its reader, and a
         # training must not notice that its supervisor was killed.
         path = self.folder.path / "stderr.log"
@@ -172,11 +244,11 @@ class Supervisor:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 try:
                     self._child = subprocess.Popen(
-                        self.command, env=environment, stderr=errors, pass_fds=(lock.fileno(),)
+                        self.command.words, env=environment, stderr=errors, pass_fds=(lock.fileno(),)
                     )
                 except OSError as error:
                     raise _CommandError(
-                        f"`{self.command[0]}` cannot be started: {error.strerror}. Check the command after `--`."
+                        f"`{self.command.words[0]}` cannot be started: {error.strerror}. Check the command after `--`."
                     ) from error
         with open(path, "rb") as shown:
             shown.seek(start)
@@ -188,11 +260,15 @@ class Supervisor:
                     break
         code = self._child.returncode
         self._child = None
-        self.folder.record = RunFolder(self.folder.path).record
         with open(path, "rb") as errors_again:
             errors_again.seek(max(start, errors_again.seek(0, os.SEEK_END) - 65536))
             text = errors_again.read().decode(errors="replace")
         return code, text[text.rfind("Traceback (most recent call last)") :] if "Traceback (most" in text else ""
+
+    def _wandb_ids(self) -> set[str]:
+        """Return the ids of all W&B runs of this command."""
+        known = [RunFolder(path).record.get("loggers", {}) for path in run_directories(self.folder.path)]
+        return {str(one) for part in known for key, one in part.items() if key.endswith(".WandbLogger")}
 
     def _poll(self) -> bool:
         assert self._child is not None
@@ -217,7 +293,7 @@ class Supervisor:
     def _wait_for_survivor(self) -> bool:
         """Wait for a training that outlived its supervisor; return whether there was one."""
         told = False
-        while (self.folder.is_alive("run") or self._child_lives()) and self._signal is None:
+        while (are_alive(self.folder.path) or self._child_lives()) and self._signal is None:
             if not told:
                 self.say(f"The training in {self.folder.path} is still running without its supervisor; waiting for it.")
                 told = True
@@ -235,22 +311,25 @@ class Supervisor:
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 
-    def _clock(self) -> Clock:
-        spec = self.clock_spec or self.folder.record.get("clock")
+    def _clock(self, folder: RunFolder) -> Clock:
+        spec = self.clock_spec or folder.record.get("clock")
         clock = SystemClock() if spec is None else clock_from_spec(spec)
-        clock.bind(self.folder.path)
+        clock.bind(folder.path)
         return clock
 
-    def _wait(self, paused: dict[str, Any]) -> None:
-        """Sleep until the planned time; plan again whenever a slot ends."""
-        clock = self._clock()
+    def _wait(self, seen: Trainings) -> None:
+        """Sleep until the first paused fit is due; plan again whenever a slot ends."""
+        (path, _), paused = min(seen.paused.items(), key=lambda item: datetime.fromisoformat(item[1]["until"]))
+        others = [datetime.fromisoformat(one["until"]) for one in seen.paused.values() if one is not paused]
+        clock = self._clock(RunFolder(path))
         until = datetime.fromisoformat(paused["until"])
-        grid = self._grid(paused, clock)
+        grid = self._grid(path, paused, clock)
         if grid is not None:
             grid.bind_clock(clock.now)
             grid.start()
-        issues = Issues(self.folder.path / ISSUES_FILE)  # with what the training was told before it left
-        self.say(f"Out until {until:%Y-%m-%d %H:%M} UTC: {paused['reason']}")
+        issues = Issues(path / ISSUES_FILE)  # with the forecasts that the training had before it exited
+        more = f" ({len(others) + 1} trainings are paused)" if others else ""
+        self.say(f"Out until {until:%Y-%m-%d %H:%M} UTC: {paused['reason']}{more}")
         try:
             while self._signal is None and clock.now() < until:
                 seconds = (until - clock.now()).total_seconds()
@@ -258,12 +337,12 @@ class Supervisor:
                 clock.sleep(min(seconds, next_slot, 3600.0 if clock.is_simulated else 60.0), self._wake)
                 self.folder.beat()
                 if grid is not None and clock.now() < until and clock.time() % 3600.0 < 60.0:
-                    until = self._plan_again(paused, grid, issues, clock, until)
+                    until = min([self._plan_again(path, paused, grid, issues, clock, until), *others])
         finally:
             if grid is not None:
                 grid.close()
 
-    def _grid(self, paused: dict[str, Any], clock: Clock) -> GridSignal | None:
+    def _grid(self, path: Path, paused: dict[str, Any], clock: Clock) -> GridSignal | None:
         spec = paused.get("grid")
         job = paused.get("job", {})
         if spec is None or not (job.get("deadline") or job.get("delay_price")):
@@ -277,27 +356,28 @@ class Supervisor:
             ImportError,
         ) as error:  # a trace that was moved, a class of the script's
             line = f"Planning again is not possible while the run is out, so the time that was planned stands: {error}"
-            ledger = Ledger(self.folder.path, clock, int(paused["attempt"]))
-            ledger.append("warning", reason=line, state="out")
+            ledger = Ledger(path, clock, int(paused["attempt"]))
+            ledger.append("warning", reason=line, state="out", fit=paused.get("fit", 0))
             ledger.close()
             self.say(line)
             return None
 
     def _plan_again(
-        self, paused: dict[str, Any], grid: GridSignal, issues: Issues, clock: Clock, until: datetime
+        self, path: Path, paused: dict[str, Any], grid: GridSignal, issues: Issues, clock: Clock, until: datetime
     ) -> datetime:
         now = clock.now()
         answer = live_plan(grid, job_from_record(paused["job"], "out"), issues, now)
         waits = answer.slots[0].action in ("exit", "hold")
         again = answer.until if waits else now
         if abs((again - until).total_seconds()) >= 60.0:
-            ledger = Ledger(self.folder.path, clock, int(paused["attempt"]))
+            ledger = Ledger(path, clock, int(paused["attempt"]))
             ledger.append(
                 "decision",
                 reason=answer.reason,
                 action="exit" if waits else "run",
                 until=again.isoformat(),
                 state="out",
+                fit=paused.get("fit", 0),
             )
             ledger.close()
             self.say(f"Planned again: out until {again:%Y-%m-%d %H:%M} UTC. {answer.reason}")
@@ -307,40 +387,52 @@ class Supervisor:
 
     def _stopped(self) -> int:
         assert self._signal is not None
-        state = read_past(self.folder.path).state
-        step = 0 if state is None else state.get("global_step", 0)
-        line = f"lightning-green run --run-dir {self.folder.path} -- {' '.join(self.command)}"
+        last = self._look().last
+        step = 0 if last is None else last.get("global_step", 0)
+        options = [] if self.max_restarts == MAX_RESTARTS else ["--max-restarts", str(self.max_restarts)]
+        again = self.command.line(self.folder.path, *options, *(["--force"] if self.force else []))
         self.say(
-            f"Stopped at step {step} by {signal.Signals(self._signal).name}.\n  To continue:    {line}\n"
-            f"  To start anew:  {line.replace(' -- ', ' --fresh -- ', 1)}"
+            f"Stopped at step {step} by {signal.Signals(self._signal).name}.\n  To continue:    {again}\n"
+            f"  To start anew:  {self.command.line(self.folder.path, *options, '--fresh')}"
         )
         return 128 + self._signal
 
 
-def open_folder(path: Path, fresh: bool, say: Callable[[str], None] = print) -> RunFolder:
-    """Return the run's folder, locked for this supervisor; one that is finished, or not wanted, is put aside first.
+def open_folder(
+    path: Path, fresh: bool, say: Callable[[str], None] = print, command: Command | None = None, force: bool = False
+) -> RunFolder:
+    """Return the directory of a command, locked for this supervisor; a finished or unwanted one is put aside first.
 
-    A run that finished after its supervisor was killed stays. Its fits are restored, not trained again, and the script
-    does what comes after them: nobody has seen it do that.
+    A command is finished if it ended with 0. One that failed after its trainings is continued: they are restored, not
+    trained again, and the script does what follows them.
 
     Raises:
-        OSError: If the folder cannot be made or written.
+        OSError: If the directory cannot be made or written.
         RunIsAliveError: If another supervisor, or a training that is not to be waited for, is in it.
+        OtherCommandError: If it belongs to another command, unless ``force`` says to continue with this one.
 
     """
     folder = RunFolder(path)
     left = folder.was_left("supervisor")
     folder.lock("supervisor")
-    state = read_past(path).state
-    finished = state is not None and state["event"] == "finished" and not left and not folder.is_alive("run")
-    if state is not None and (fresh or finished):
+    recorded, seen = read_command(path), Trainings.of(path)
+    # without a record of the command, somebody started a training here by hand
+    finished = recorded.get("exit_code") == 0 if recorded else seen.are_finished and not left
+    if seen.states and (fresh or (finished and not are_alive(path))):
         if fresh:
-            folder.refuse_if_alive("run")
+            for run in seen.pasts:
+                RunFolder(run).refuse_if_alive("run")
         folder.unlock()
         kept = set_aside(path)
         say(f"The {'finished' if finished else 'earlier'} run is kept in {kept}; this is a fresh one.")
         folder = RunFolder(path)
         folder.lock("supervisor")
+    elif command is not None and recorded and not force and seen.states:
+        try:
+            command.check(path, recorded)
+        except OtherCommandError:
+            folder.unlock()
+            raise
     return folder
 
 

@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import torch.distributed as dist
 
 from lightning_green.runtime.ranks import Ranks
-from lightning_green.runtime.run import Run
+from lightning_green.runtime.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -27,22 +27,23 @@ class Invitation(NamedTuple):
     path: str
     run_id: str
     attempt: int
+    fit: int
 
 
-def meet_nodes(run: Run, trainer: pl.Trainer) -> tuple[Ranks, list[str]]:
+def meet_nodes(session: Session, trainer: pl.Trainer) -> tuple[Ranks, list[str]]:
     """Return the processes of a training with several nodes, and what :func:`introduce` does; with one node nothing."""
-    if run.node.count == 1:
+    if session.node.count == 1:
         return Ranks(), []
     if not dist.is_initialized():
         log.warning("The energy of rank 0's node alone is counted: this strategy does not use torch.distributed.")
         return Ranks(), []
-    ranks = Ranks(trainer.global_rank, trainer.world_size, run.clock)
+    ranks = Ranks(trainer.global_rank, trainer.world_size, session.clock)
     if ranks.leads:
-        run.start()  # the others start once they know its time
-    return ranks, introduce(run, ranks)
+        session.start()  # the others start once they know its time
+    return ranks, introduce(session, ranks)
 
 
-def introduce(run: Run, ranks: Ranks) -> list[str]:
+def introduce(session: Session, ranks: Ranks) -> list[str]:
     """Have the first process of every other node open its ledger in rank 0's folder; all processes call it together.
 
     Returns:
@@ -50,13 +51,13 @@ def introduce(run: Run, ranks: Ranks) -> list[str]:
 
     """
     invitation = None
-    if ranks.leads and run.folder is not None:
-        invitation = Invitation(str(run.folder.path), run.folder.record["run_id"], run.attempt)
-    now, invitation = ranks.share((run.clock.time(), invitation))
+    if ranks.leads and session.folder is not None:
+        invitation = Invitation(str(session.folder.path), session.folder.record["run_id"], session.attempt, session.fit)
+    now, invitation = ranks.share((session.clock.time(), invitation))
     problem = None
-    if not ranks.leads and run.node.process == 0:
-        run.clock.go_to(now)
-        problem = f"{_who(run)} has no run folder to write to" if invitation is None else _join(run, invitation)
+    if not ranks.leads and session.node.process == 0:
+        session.clock.go_to(now)
+        problem = f"{_who(session)} has no run folder to write to" if invitation is None else _join(session, invitation)
     found = [
         f"{one}, so its energy is in no total. Give the run a folder that every node sees, with "
         "LIGHTNING_GREEN_RUN_DIR or Trainer(default_root_dir=...)."
@@ -68,31 +69,31 @@ def introduce(run: Run, ranks: Ranks) -> list[str]:
     return found
 
 
-def summarise_nodes(run: Run, ranks: Ranks) -> dict[str, Any]:
+def summarise_nodes(session: Session, ranks: Ranks) -> dict[str, Any]:
     """Return the totals of all nodes up to this moment; all processes call it together."""
-    if run.node.count == 1:
-        return run.summary()
-    bring_up_to_date(run, ranks)
+    if session.node.count == 1:
+        return session.summary()
+    bring_up_to_date(session, ranks)
     try:
-        summary: dict[str, Any] = ranks.share(run.summary() if ranks.leads else None)
+        summary: dict[str, Any] = ranks.share(session.summary() if ranks.leads else None)
     except RuntimeError:  # of gloo, which :func:`bring_up_to_date` has told of
-        return run.summary()
+        return session.summary()
     return summary
 
 
-def bring_up_to_date(run: Run, ranks: Ranks) -> None:
+def bring_up_to_date(session: Session, ranks: Ranks) -> None:
     """Have the ledger of every node hold its energy up to now; all processes call it together.
 
     Where a process is gone this warns: the end of a training, or a planned exit, is not the place to fail.
     """
-    if run.node.count == 1:
+    if session.node.count == 1:
         return
     try:
-        run.clock.go_to(ranks.share(run.clock.time()))
-        if not ranks.leads and run.ledger is not None and run.announced:
-            run.meter.sample()
-            run.record("sample")
-            run.ledger.sync()
+        session.clock.go_to(ranks.share(session.clock.time()))
+        if not ranks.leads and session.ledger is not None and session.announced:
+            session.meter.sample()
+            session.record("sample")
+            session.ledger.sync()
         ranks.gather(None)
     except RuntimeError as error:
         log.warning(
@@ -101,26 +102,26 @@ def bring_up_to_date(run: Run, ranks: Ranks) -> None:
         )
 
 
-def in_common(run: Run, ranks: Ranks, names: list[str]) -> list[str]:
+def in_common(session: Session, ranks: Ranks, names: list[str]) -> list[str]:
     """Return which ``names`` the first processes of all nodes give, in rank 0's order; all call it together."""
-    if run.node.count == 1:
+    if session.node.count == 1:
         return names
-    given = [one for one in ranks.gather(names if run.node.process == 0 else None) if one is not None]
+    given = [one for one in ranks.gather(names if session.node.process == 0 else None) if one is not None]
     found: list[str] = ranks.share([name for name in names if all(name in one for one in given)])
     return found
 
 
-def _join(run: Run, invitation: Invitation) -> str | None:
+def _join(session: Session, invitation: Invitation) -> str | None:
     """Open this node's ledger; return what is in the way, or None."""
     path, limit = Path(invitation.path), time.monotonic() + VISIBLE_SECONDS
     while not _is_it(path, invitation.run_id):
         if time.monotonic() > limit:
-            return f"{_who(run)} does not see the run folder {path} of rank 0"
+            return f"{_who(session)} does not see the run folder {path} of rank 0"
         time.sleep(0.2)
     try:
-        run.join(path, invitation.attempt)
+        session.join(path, invitation.attempt, invitation.fit)
     except OSError as error:
-        return f"{_who(run)} cannot write its ledger in {path} ({error.strerror})"
+        return f"{_who(session)} cannot write its ledger in {path} ({error.strerror})"
     return None
 
 
@@ -132,5 +133,5 @@ def _is_it(path: Path, run_id: str) -> bool:
     return isinstance(record, dict) and record.get("run_id") == run_id
 
 
-def _who(run: Run) -> str:
-    return f"Node {run.node.rank} ({socket.gethostname()})"
+def _who(session: Session) -> str:
+    return f"Node {session.node.rank} ({socket.gethostname()})"

@@ -45,7 +45,7 @@ class SchedulerThrottle:
 
     def __init__(self, control: ThrottleControl, fit: Fit, timer: StepTimer) -> None:
         self._control, self._fit, self._timer = control, fit, timer
-        self._clock = fit.run.clock
+        self._clock = fit.session.clock
         self._began: float | None = None
         self._ended: float | None = None
         self._started = False
@@ -116,8 +116,8 @@ class SchedulerThrottle:
 
     def _tell_other_nodes(self) -> None:
         """Have the other nodes go to the level that this one is at; at a boundary, where they listen."""
-        if self._told != self._fit.run.level:
-            self._told = self._fit.run.level
+        if self._told != self._fit.session.level:
+            self._told = self._fit.session.level
             self._fit.ranks.tell(Command.LEVEL, self._control.number, *self._told)
 
     def _on_level(self, number: int, power: float, speed: float) -> None:
@@ -127,16 +127,16 @@ class SchedulerThrottle:
 
     def _measure_alone(self, point: Point) -> None:
         """Have the other nodes at full power while levels are measured again, so that this node alone sets the pace."""
-        if self._control.measuring and self._fit.run.level != (FULL.power, FULL.speed):
+        if self._control.measuring and self._fit.session.level != (FULL.power, FULL.speed):
             self._enter(FULL, "the levels are measured again")
-            self._fit.ranks.tell(Command.LEVEL, 0, *self._fit.run.level)
-            self._told = self._fit.run.level
+            self._fit.ranks.tell(Command.LEVEL, 0, *self._fit.session.level)
+            self._told = self._fit.session.level
             self._control.disturbed()
 
     def restore(self) -> None:
         """Bring every device of this node back to the state in which it was found."""
         self._control.restore()
-        if self._fit.run.level != (FULL.power, FULL.speed) and not self._fit.closed:
+        if self._fit.session.level != (FULL.power, FULL.speed) and not self._fit.closed:
             self._enter(FULL, "full power again")
 
     def describe(self) -> str:
@@ -153,12 +153,12 @@ class SchedulerThrottle:
         """Return why this training is never throttled, or None."""
         if self._fit.why_not_exact is not None:
             return f"because there are no decisions: {self._fit.why_not_exact}"
-        if self._fit.run.clock.is_simulated and not self._control.stated:
+        if self._fit.session.clock.is_simulated and not self._control.stated:
             return "because no device follows a simulated clock; state a level"
         return None
 
     def _start(self) -> None:
-        run, trainer = self._fit.run, self._fit.trainer
+        run, trainer = self._fit.session, self._fit.trainer
         self._modelled = run.clock.is_simulated
         # the first process of each node sets its devices on rank 0's word, for which all of them wait, so all change at
         # the same batch; in every step they wait for each other, so its time is that of the slowest
@@ -183,7 +183,7 @@ class SchedulerThrottle:
             self._sleepers = [one for one in self._control.actuators if type(one).on_step is not Actuator.on_step]
 
     def _enter(self, level: Level, reason: str) -> None:
-        run, wanted = self._fit.run, (level.power, level.speed)
+        run, wanted = self._fit.session, (level.power, level.speed)
         if wanted == run.level:
             return
         run.meter.sample()

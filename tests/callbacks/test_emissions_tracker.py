@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
 from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.grid.function import FunctionSignal
-from lightning_green.runtime.accounting import PHASES
+from lightning_green.runtime.accounting import PHASES, total
 from lightning_green.runtime.current import close_current_run
 from tests.callbacks.green_kit import BATCHES, WATTS, clock, events, train
 
@@ -207,13 +207,20 @@ def test_two_callbacks_that_contradict_each_other(tmp_path):
         train(tmp_path, tracker(), CarbonScheduler(grid=200.0))
 
 
-def test_a_second_fit_goes_on_in_the_same_run(tmp_path):
+def test_each_fit_of_a_run_has_its_own_totals_and_the_run_sums_them(tmp_path):
     watch = tracker()
     train(tmp_path, watch)
-    assert watch.summary()["energy/kwh"] == pytest.approx(1.2)
+    first = watch.summary()
+    clock = watch.green_run.clock
+    clock.sleep(3600)  # the script does something else
     train(tmp_path, watch)
-    assert watch.summary()["energy/kwh"] == pytest.approx(2.4)
+    assert first["energy/kwh"] == pytest.approx(1.2)
+    assert watch.summary()["energy/kwh"] == pytest.approx(1.2)
     assert [record["fit"] for record in events(tmp_path, "finished")] == [0, 1]
+    books = total(events(tmp_path))
+    assert books.kwh == pytest.approx(2.4)
+    assert books.between_joules == pytest.approx(WATTS * 3600)
+    assert books.seconds_by_state["running"] == pytest.approx(2 * 4 * 3600)
 
 
 def test_a_failure_is_on_record_and_is_not_swallowed(tmp_path):

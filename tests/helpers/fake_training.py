@@ -68,8 +68,14 @@ def main(words):
         (path / "waiting").touch()
         while not (path / "go").exists():
             time.sleep(0.01)
-    ledger.append("finished", global_step=step + 4, reason=f"{step + 4} steps done", **common)
-    return 7 if word == "late" else 0
+    if not (path / "checkpoints" / "fit0-final.ckpt").exists():
+        step += 4
+    (path / "checkpoints" / "fit0-final.ckpt").touch()
+    ledger.append("finished", global_step=step, reason=f"{step} steps done", **common)
+    if word == "late":
+        return 7
+    ledger.append("ended", fit=None)
+    return 0
 
 
 if __name__ == "__main__":

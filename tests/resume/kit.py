@@ -1,6 +1,7 @@
 """A small training with everything random in it, that can be stopped anywhere and compared with one that was not.
 
-As a script it trains once: ``python -m tests.resume.kit FOLDER '{"workers": 2}' term@batch:5``.
+As a script it trains once: ``STOP=term@batch:5 python -m tests.resume.kit FOLDER '{"workers": 2}'``. Where it stops is
+no argument: with other arguments it would be another run.
 """
 
 import hashlib
@@ -319,4 +320,4 @@ def differences(reference, other):
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]), Case(**json.loads(sys.argv[2])), sys.argv[3] if len(sys.argv) > 3 else None)
+    train(Path(sys.argv[1]), Case(**json.loads(sys.argv[2])), os.environ.get("STOP"))

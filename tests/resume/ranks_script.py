@@ -125,7 +125,7 @@ class Stop(pl.Callback):
         fit = self.trainer._lightning_green_fit
         (FOLDER / "stopped").touch()
         if HOW == "exit":
-            fit.leave(point, fit.run.clock.now() + timedelta(seconds=1), "as the test says")
+            fit.leave(point, fit.session.clock.now() + timedelta(seconds=1), "as the test says")
         else:
             (FOLDER / "held").touch()
             began, seconds = time.monotonic(), float(os.environ.get("HOLD", "5"))

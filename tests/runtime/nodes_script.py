@@ -74,7 +74,7 @@ class Stop(pl.Callback):
 
     def at_boundary(self, point):
         if self.batches == int(AT):
-            self.fit.leave(point, self.fit.run.clock.now() + timedelta(hours=1), "as the test says")
+            self.fit.leave(point, self.fit.session.clock.now() + timedelta(hours=1), "as the test says")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def test_an_event_has_the_contract_s_fields(tmp_path):
     (line,) = (tmp_path / f"ledger.{node_name()}.jsonl").read_text().splitlines()
     record = json.loads(line)
     assert record == {
-        "v": 1,
+        "v": 2,
         "seq": 1,
         "time_utc": "2024-05-01T00:00:00+00:00",
         "mono_s": record["mono_s"],

@@ -11,7 +11,14 @@ import lightning
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, ThroughputMonitor, Timer
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    LearningRateFinder,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+    ThroughputMonitor,
+    Timer,
+)
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities import CombinedLoader
@@ -70,6 +77,16 @@ PLACES = {
             "_initialized",
         ],
         lambda seen: seen[StochasticWeightAveraging],
+    ),
+    **dict.fromkeys(
+        ["_attr_name", "_max_lr", "_min_lr", "_mode", "_num_training_steps", "_update_attr"],
+        lambda seen: LearningRateFinder(),
+    ),
+    "_batch_arg_name": lambda seen: BatchSizeFinder(),
+    "_early_exit": lambda seen: BatchSizeFinder(),
+    **dict.fromkeys(
+        ["_LRFinder", "_determine_lr_attr_name"],
+        lambda seen: importlib.import_module("lightning.pytorch.tuner.lr_finder"),
     ),
     "_accelerator_connector": lambda seen: seen["trainer"],
     "_iterator": lambda seen: seen["trainer"].fit_loop._combined_loader,

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_green.runtime import past as module
-from lightning_green.runtime.accounting import Totals, total
+from lightning_green.runtime.accounting import sum_totals, total, total_by_fit
 from lightning_green.runtime.clock import SystemClock
-from lightning_green.runtime.current import open_run
 from lightning_green.runtime.ledger import last_state_event, read_ledger
 from lightning_green.runtime.past import FILE, KEPT_FROM, read_past
-from lightning_green.runtime.run import RunOptions
+from lightning_green.runtime.session import RunOptions
 from lightning_green.runtime.supervisor import open_folder
+from tests.helpers.sessions import open_session
 from tests.runtime.test_accounting import WATTS, Book
 
 HOURS = 200
@@ -45,13 +45,13 @@ def write(folder, book, written):
 def same(folder):
     """Compare what the past says with the whole ledger, and return it."""
     past, records = read_past(folder), read_ledger(folder)
-    whole = Totals()
-    for record in records:
-        whole.add(record)
-    assert past.totals == whole
+    assert past.totals == sum_totals(total_by_fit(records))
     assert past.state == last_state_event(records)
     assert past.attempts == max((record["attempt"] for record in records), default=0)
-    assert past.steps == max((record.get("global_step", 0) for record in records), default=0)
+    steps = {}
+    for record in records:
+        steps[record.get("fit", 0)] = max(steps.get(record.get("fit", 0), 0), record.get("global_step", 0))
+    assert past.steps == sum(steps.values())
     for fit in (0, 1):
         speeds = [
             [one for one in found if one.get("seconds_per_batch") is not None and one.get("fit") == fit][-1:]
@@ -117,10 +117,11 @@ def test_the_next_start_goes_on_from_it(long, tmp_path, monkeypatch):
     monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
     told = []
     for path in (folder, whole):
-        run, _ = open_run(path, RunOptions(meter=100.0, clock=SystemClock()))
+        run, _ = open_session(path, RunOptions(meter=100.0, clock=SystemClock()))
         run.start()
         told.append((run.attempt, run.summary()["energy/kwh"], len(run.past)))
-        run.close()
+        run.end()
+        run.run.end(cleanly=True)
     kwh = WATTS * 0.1 * (KEPT_FROM + 20) / 1000
     assert told == [(2, pytest.approx(kwh, rel=1e-4), 1), (2, pytest.approx(kwh, rel=1e-4), KEPT_FROM + 21)]
 
@@ -155,7 +156,7 @@ def test_a_short_ledger_is_read_without_writing(tmp_path):
     write(tmp_path, book, 0)
     assert same(tmp_path).attempts == 1
     assert not (tmp_path / FILE).exists()
-    assert read_past(tmp_path / "nothing") == ([], Totals())
+    assert read_past(tmp_path / "nothing") == ([], {})
 
 
 @pytest.mark.parametrize("how", ["changed", "shorter", "another", "other format", "damaged", "not ours", "empty"])
@@ -177,7 +178,7 @@ def test_what_does_not_belong_to_the_ledger_is_not_used(long, how):
         write(folder, other, 0)
     elif how == "other format":
         told = json.loads(kept.read_text())
-        kept.write_text(json.dumps({**told, "format": 0, "totals": {**told["totals"], "exits": 9}}))
+        kept.write_text(json.dumps({**told, "format": 0, "fits": {"0": {**told["fits"]["0"], "exits": 9}}}))
     else:
         kept.write_text({"damaged": kept.read_text()[:500], "not ours": '["a"]', "empty": ""}[how])
     same(folder)

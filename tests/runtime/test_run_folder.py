@@ -15,42 +15,11 @@ from lightning_green.runtime.run_folder import (
     HEARTBEAT_STALE_SECONDS,
     RunFolder,
     RunIsAliveError,
-    run_name,
     set_aside,
     write_json,
 )
 
 FORK = multiprocessing.get_context("fork")
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["train.py", "--lr", "1"],
-        ["python", "train.py", "--lr", "1"],
-        ["/usr/bin/python3.11", "-u", "train.py", "--lr", "1"],
-        ["python", "/home/me/train.py", "--lr", "1"],
-    ],
-)
-def test_one_command_has_one_name_however_it_is_started(words):
-    assert run_name(words, "/home/me") == run_name(["train.py", "--lr", "1"], "/home/me")
-    assert run_name(words, "/home/me").startswith("train-")
-
-
-def test_other_arguments_and_other_directories_are_other_runs():
-    names = {
-        run_name(words, directory)
-        for words in (["train.py"], ["train.py", "--lr", "1"], ["train.py", "--lr", "2"], ["other.py"])
-        for directory in ("/a", "/b")
-    }
-    assert len(names) == 8
-
-
-def test_a_module_and_a_notebook_have_names(monkeypatch, tmp_path):
-    assert run_name(["python", "-m", "package.train"], "/a").startswith("package-")
-    assert run_name([], "/a").startswith("interactive-")
-    monkeypatch.chdir(tmp_path)
-    assert run_name(["train.py"]) == run_name(["train.py"], os.getcwd())
 
 
 def test_the_record_is_kept(tmp_path):

@@ -53,17 +53,25 @@ def packages_are_found(monkeypatch):
 def test_it_starts_again_until_it_is_finished(supervise, tmp_path):
     code, said = supervise("pause", "pause", "finish")
     assert code == 0
-    assert events(tmp_path / "run") == ["started", "paused", "started", "paused", "started", "finished"]
+    assert events(tmp_path / "run") == ["started", "paused", "started", "paused", "started", "finished", "ended"]
     records = read_ledger(tmp_path / "run")
     assert records[2]["time_utc"] >= records[1]["until"]
     assert said.count("Out until") == 2
     assert "dirty now" in said
 
 
-def test_a_script_that_fails_after_the_training(supervise):
+def test_a_script_that_fails_after_the_training(supervise, tmp_path):
     code, said = supervise("late")
     assert code == 7
     assert "finished; the script then ended with exit code 7" in said
+    assert "The same line runs what follows the training again, without training." in said
+    assert starts(tmp_path / "run") == 4  # it may have been killed between two fits
+
+    code, said = supervise("late", "late", "late", "late", "finish")
+    assert code == 0
+    assert "The trainings have finished, so only what follows them runs" in said
+    code, said = supervise("finish")
+    assert "The finished run is kept in" in said
 
 
 def test_a_kill_is_retried_as_long_as_there_are_new_steps(supervise, tmp_path):
@@ -105,8 +113,8 @@ def test_a_child_that_dies_on_its_first_import(supervise, tmp_path):
     assert code == 1
     assert starts(tmp_path / "run") == 1
     assert said.splitlines()[-1] == (
-        "The command cannot start: ModuleNotFoundError: No module named 'a_module_that_is_missing'. Mend that and "
-        "start it again."
+        "The command cannot start: ModuleNotFoundError: No module named 'a_module_that_is_missing'. Fix the error and "
+        "rerun the same command."
     )
 
 
@@ -166,11 +174,12 @@ def test_a_signal_is_passed_on_and_the_same_line_continues(tmp_path, number):
         assert process.kill(number) == 128 + number
         assert events(run) == ["started", "interrupted"]
         assert f"Stopped at step 2 by {number.name}." in process.told
-        assert f"To continue:    lightning-green run --run-dir {run} -- " in process.told
-        assert f"To start anew:  lightning-green run --run-dir {run} --fresh -- " in process.told
+        given = f"--clock {CLOCK} -- {sys.executable} {FAKE} term finish"
+        assert f"To continue:    lightning-green run --run-dir {run} {given}" in process.told
+        assert f"To start anew:  lightning-green run --run-dir {run} --fresh {given}" in process.told
     code, told = run_to_the_end(line, tmp_path)
     assert code == 0, told
-    assert events(run) == ["started", "interrupted", "started", "finished"]
+    assert events(run) == ["started", "interrupted", "started", "finished", "ended"]
 
 
 def test_a_signal_while_it_is_out_ends_the_wait(tmp_path):
@@ -198,7 +207,7 @@ def test_the_training_outlives_its_supervisor_and_is_not_started_twice(tmp_path)
             (run / "go").touch()
             assert second.wait() == 0, second.told
             assert "That training has finished." in second.told
-    assert events(run) == ["started", "finished"]
+    assert events(run) == ["started", "finished", "ended"]
     assert starts(run) == 1
 
 
@@ -210,12 +219,12 @@ def test_a_run_that_finished_after_its_supervisor_was_killed_is_kept_until_its_s
         assert first.kill(signal.SIGKILL) == -9
         (run / "go").touch()
         limit = time.monotonic() + 60
-        while events(run)[-1] != "finished" or RunFolder(run).is_alive("run"):
+        while events(run)[-1] != "ended" or RunFolder(run).is_alive("run"):
             assert time.monotonic() < limit
             time.sleep(0.02)
     code, _ = run_to_the_end(line, tmp_path)
     assert code == 0
-    assert events(run) == ["started", "finished", "started", "finished"]  # in one folder
+    assert events(run) == ["started", "finished", "ended", "started", "finished", "ended"]  # in one folder
     said = []
     open_folder(run, fresh=False, say=said.append).unlock()  # now that its end was seen, the next is a new run
     assert "The finished run is kept in" in said[0]
@@ -263,7 +272,7 @@ def test_a_finished_run_is_put_aside(supervise, tmp_path):
     code, said = supervise("finish")
     assert code == 0
     assert f"The finished run is kept in {tmp_path / 'run.1'}" in said
-    assert events(tmp_path / "run") == events(tmp_path / "run.1") == ["started", "finished"]
+    assert events(tmp_path / "run") == events(tmp_path / "run.1") == ["started", "finished", "ended"]
 
 
 def test_fresh_keeps_the_old_folder(tmp_path):
@@ -277,7 +286,7 @@ def test_fresh_keeps_the_old_folder(tmp_path):
     assert code == 0
     assert "The earlier run is kept in" in told
     assert events(tmp_path / "run.1") == ["started", "paused"]
-    assert events(run) == ["started", "finished"]
+    assert events(run) == ["started", "finished", "ended"]
 
 
 def paused_with_a_plan(folder, grid, hours=20):
@@ -311,7 +320,8 @@ def test_it_plans_again_while_it_is_out(supervise, tmp_path):
     assert code == 0
     assert "Planned again: out until 2024-05-02 06:00 UTC" in said
     records = read_ledger(tmp_path / "run")
-    assert [record["event"] for record in records][-3:] == ["decision", "started", "finished"]
+    assert [record["event"] for record in records][-4:] == ["decision", "started", "finished", "ended"]
+    records.pop()
     assert records[-2]["time_utc"].startswith("2024-05-02T06:0")
     assert records[-3]["action"] == "exit"
 
@@ -328,7 +338,7 @@ def test_a_grid_that_is_gone_ends_no_run(supervise, tmp_path, spec):
     paused_with_a_plan(tmp_path / "run", spec)
     code, said = supervise("finish")
     assert code == 0
-    records = read_ledger(tmp_path / "run")
+    records = read_ledger(tmp_path / "run")[:-1]
     assert records[-2]["time_utc"] >= START.replace(hour=10).isoformat()
     assert "Planning again is not possible" in said
     assert any(record["event"] == "warning" for record in records)

@@ -1,4 +1,4 @@
-"""One run: how it is opened, what it adds up over restarts, what it says and what it writes."""
+"""One fit: how it is opened, what it adds up over restarts, what it says and what it writes."""
 
 import math
 import threading
@@ -9,14 +9,14 @@ import pytest
 
 from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.grid.function import FunctionSignal
-from lightning_green.runtime import run as run_module
+from lightning_green.runtime import session as session_module
 from lightning_green.runtime.accounting import PHASES, total
 from lightning_green.runtime.clock import SimulatedClock, SystemClock
-from lightning_green.runtime.current import bystander, open_run
-from lightning_green.runtime.ledger import Ledger, read_ledger
+from lightning_green.runtime.current import bystander
+from lightning_green.runtime.ledger import read_ledger
 from lightning_green.runtime.nodes import Node
-from lightning_green.runtime.run import RunOptions
-from lightning_green.runtime.run_folder import RunFolder, RunIsAliveError
+from lightning_green.runtime.session import RunOptions
+from tests.helpers.sessions import open_session
 
 START = datetime(2024, 5, 2, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
@@ -36,7 +36,7 @@ def opened(tmp_path):
     runs = []
 
     def open_it(path=None, announce=True, **given):
-        run, told = open_run(path or tmp_path / "run", options(**given))
+        run, told = open_session(path or tmp_path / "run", options(**given))
         runs.append(run)
         run.start()
         if announce:
@@ -45,7 +45,8 @@ def opened(tmp_path):
 
     yield open_it
     for run in runs:
-        run.close()
+        run.end()
+        run.run.end(cleanly=False)
 
 
 def advance(run, batches):
@@ -77,60 +78,9 @@ def test_a_contradiction_is_named(name, one, other):
 # -- how it is opened -------------------------------------------------------------------------------------------------
 
 
-def write_past(path, event):
-    folder = RunFolder(path)
-    folder.save()
-    ledger = Ledger(path, clock(), 1)
-    ledger.append("started", global_step=0)
-    if event != "started":
-        ledger.append(event, global_step=7, until=START.isoformat())
-    ledger.close()
-
-
-CONTINUES = {  # the run's last state -> whether it goes on by itself, with RESUME=1, and under the supervisor
-    "paused": (True, True, True),
-    "interrupted": (False, True, True),
-    "failed": (False, True, True),
-    "started": (False, True, True),
-    "finished": (False, False, True),  # the supervisor has put a finished one aside already
-}
-
-
-@pytest.mark.parametrize("event", CONTINUES)
-@pytest.mark.parametrize("how", ["by hand", "resume", "supervised"])
-def test_which_runs_go_on(tmp_path, monkeypatch, event, how):
-    path = tmp_path / "run"
-    write_past(path, event)
-    if how != "by hand":
-        monkeypatch.setenv({"resume": "LIGHTNING_GREEN_RESUME", "supervised": "LIGHTNING_GREEN_SUPERVISED"}[how], "1")
-    goes_on = CONTINUES[event][["by hand", "resume", "supervised"].index(how)]
-    run, told = open_run(path, options())
-    run.close()
-    assert (run.continuing, run.attempt) == ((True, 2) if goes_on else (False, 1))
-    assert bool(run.past) is goes_on
-    assert (tmp_path / "run.1").exists() is not goes_on  # nothing that is on record is lost
-    if goes_on:
-        assert told == []
-        return
-    (line,) = told
-    assert f"It is kept in {tmp_path / 'run.1'}" in line
-    assert read_ledger(tmp_path / "run.1")[0]["event"] == "started"
-    if event == "finished":
-        assert "had finished; this is a fresh one" in line
-    else:
-        assert {"interrupted": "was interrupted", "failed": "failed", "started": "was killed"}[event] in line
-        assert "LIGHTNING_GREEN_RESUME=1" in line
-
-
-def test_a_run_that_is_alive_is_refused(opened, tmp_path):
-    opened()
-    with pytest.raises(RunIsAliveError, match="is alive"):
-        open_run(tmp_path / "run", options())
-
-
 def test_a_folder_that_cannot_be_made(tmp_path, caplog):
     (tmp_path / "file").touch()
-    run, told = open_run(tmp_path / "file" / "run", options(grid=100.0))
+    run, told = open_session(tmp_path / "file" / "run", options(grid=100.0))
     run.start()
     run.announce()
     advance(run, 6)
@@ -140,17 +90,19 @@ def test_a_folder_that_cannot_be_made(tmp_path, caplog):
     assert "LIGHTNING_GREEN_RUN_DIR" in caplog.text
     assert run.summary()["energy/kwh"] == pytest.approx(0.3)  # in memory all the same
     assert run.summary()["carbon/gco2e"] == pytest.approx(30.0)
-    run.close()
+    run.end()
+    run.run.end(cleanly=True)
 
 
 @pytest.mark.parametrize("content", ['{"schema": 1, "run', "", "[1"])
 def test_a_damaged_record_is_left_alone_and_the_training_goes_on(tmp_path, caplog, content):
     (tmp_path / "run.json").write_text(content)
-    run, _ = open_run(tmp_path, options())
+    run, _ = open_session(tmp_path, options())
     assert run.folder is None
     assert "Training goes on without a ledger" in caplog.text
     assert (tmp_path / "run.json").read_text() == content
-    run.close()
+    run.end()
+    run.run.end(cleanly=True)
 
 
 # -- what it adds up --------------------------------------------------------------------------------------------------
@@ -186,7 +138,8 @@ def test_totals_go_on_over_a_pause_a_kill_and_a_hold(opened, tmp_path, monkeypat
     run.record("paused", until=(START + timedelta(hours=8)).isoformat())
     run.summary()  # as `leave` does
     run.clock.sleep(6 * 3600)
-    run.close()
+    run.end()
+    run.run.end(cleanly=True)
 
     run, _ = opened(grid=grid)  # 8:00, and five minutes for coming back
     assert (run.attempt, run.continuing) == (2, True)
@@ -198,8 +151,7 @@ def test_totals_go_on_over_a_pause_a_kill_and_a_hold(opened, tmp_path, monkeypat
     run.enter(state="running", phase="training")
     advance(run, 3)
     run.sample()  # at 11:35; then the process is killed
-    run.ledger.close()
-    run.folder.unlock()
+    run.run.end(cleanly=False)
 
     monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
     run, _ = opened(grid=grid)
@@ -226,7 +178,8 @@ def test_the_first_start_is_kept_over_restarts(opened):
     assert datetime.fromisoformat(first) == START
     run.record("paused", until=START.isoformat())
     run.clock.sleep(3600)
-    run.close()
+    run.end()
+    run.run.end(cleanly=True)
     assert opened()[0].record_on_disk["first_start"] == first
 
 
@@ -314,15 +267,17 @@ def test_a_change_of_state_is_an_event_and_of_phase_another(opened, tmp_path):
 
 
 def test_a_heart_beats_in_real_time_until_it_is_closed(opened, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_module, "SAMPLE_SECONDS", 0.02)
+    monkeypatch.setattr(session_module, "SAMPLE_SECONDS", 0.02)
     run, _ = opened(clock=SystemClock())
     limit = time.monotonic() + 20
     while len(read_ledger(tmp_path / "run")) < 4 and time.monotonic() < limit:
         time.sleep(0.01)
-    run.close()
+    run.end()
+    run.run.end(cleanly=True)
     records = read_ledger(tmp_path / "run")
     assert [record["event"] for record in records[:4]] == ["started", "sample", "sample", "sample"]
-    joules = [record["joules"]["other"]["value"] for record in records]
+    assert records[-1]["event"] == "ended"
+    joules = [record["joules"]["other"]["value"] for record in records[:-1]]
     assert joules == sorted(joules)
     assert joules[0] < joules[-1]
     assert not [thread for thread in threading.enumerate() if thread.name == "lightning-green-heartbeat"]
@@ -330,11 +285,12 @@ def test_a_heart_beats_in_real_time_until_it_is_closed(opened, tmp_path, monkeyp
 
 @pytest.mark.parametrize(("process", "beats"), [(0, True), (1, False)])
 def test_on_a_node_one_process_has_a_heartbeat(process, beats):
-    run = bystander(Node(1, 2, process), options(clock=SystemClock()))
+    run = bystander(Node(1, 2, process), options(), SystemClock())
     run.start()
     run.announce()
     found = [thread for thread in threading.enumerate() if thread.name == "lightning-green-heartbeat"]
-    run.close()
+    run.end()
+    run.run.end(cleanly=True)
     assert bool(found) is beats
 
 
