@@ -1,0 +1,182 @@
+"""Trainings in one command, one after another or at the same time: each has a run of its own."""
+
+import sys
+
+import pytest
+
+from lightning_green.runtime.command import read_command
+from tests.helpers.processes import Process, green
+from tests.identity.kit import CLOCK
+from tests.identity.scripts import (
+    ALL,
+    K_FOLD,
+    ONE,
+    PYTHON,
+    restored,
+    results,
+    runs,
+    script,
+    start,
+    steps_continued,
+    straight,
+    supervised,
+)
+
+pytestmark = pytest.mark.slow
+
+LOOP = "for s in 1 2 3; do SEED=$s python train.py; done"
+
+
+def expected(folder, text, *variables):
+    """Return the results of a script with each of these variables, in one process to save starts."""
+    alone = ALL.replace("VARIABLES", repr(variables)).replace("TEXT", repr(text.replace("CALLBACKS", "exact()")))
+    return straight(folder, script(folder, alone))[0]
+
+
+def test_a_sweep_trains_each_of_its_trainings(tmp_path):
+    script(tmp_path, ONE)
+    alone = expected(tmp_path / "alone", ONE, *({"SEED": seed} for seed in "123"))
+    code, told = supervised(tmp_path, "bash", "-ec", LOOP, PATH=PYTHON, FAULT="kill@only:5")
+    assert code == 0, told
+    seen, trained = results(tmp_path)
+    assert seen == alone
+    assert sum(trained["1/0.01"]) < 12  # the killed one was continued
+    assert len(runs(tmp_path / "run")) == 3
+    assert len(steps_continued(tmp_path / "run")) == 1
+    assert {records[0]["event"] for records in runs(tmp_path / "run")} == {"started"}
+
+
+def test_a_paused_sweep_waits_for_each_of_its_trainings(tmp_path):
+    script(tmp_path, ONE, "carbon()")
+    alone = expected(tmp_path / "alone", ONE, {"SEED": "1"}, {"SEED": "2"})
+    loop = "for s in 1 2; do SEED=$s python train.py; done"  # goes on after an exit code
+    code, told = supervised(tmp_path, "bash", "-c", loop, options=["--clock", CLOCK], PATH=PYTHON)
+    assert code == 0, told
+    assert results(tmp_path)[0] == alone
+    assert "(2 trainings are paused)" in told
+    assert len(runs(tmp_path / "run")) == 2
+    assert len(steps_continued(tmp_path / "run")) >= 2
+    first, second = runs(tmp_path / "run")
+    assert second[0]["time_utc"] >= first[0]["time_utc"]
+
+
+def test_trainings_at_the_same_time_by_their_arguments(tmp_path):
+    path = script(tmp_path, ONE)
+    driver = tmp_path / "driver.py"
+    driver.write_text(
+        "import subprocess, sys\n"
+        f"jobs = [[sys.executable, {str(path)!r}, '--lr', lr] for lr in ('0.1', '0.001')]\n"
+        "codes = [job.wait() for job in [subprocess.Popen(job) for job in jobs]]\n"
+        "sys.exit(max(abs(code) for code in codes))\n"
+    )
+    code, told = supervised(tmp_path, sys.executable, driver, FAULT="kill@only:5")
+    assert code == 0, told
+    seen, _ = results(tmp_path)
+    assert set(seen) == {"/0.1", "/0.001"}
+    assert seen == expected(tmp_path / "alone", ONE, {"LR": "0.1"}, {"LR": "0.001"})
+    assert len(runs(tmp_path / "run")) == 2
+
+
+def test_tasks_of_an_array_at_the_same_time_without_a_supervisor(tmp_path):
+    text = "import time\nNet.on_train_start = lambda self: time.sleep(3)\n" + ONE
+    path = script(tmp_path, text, "[EmissionsTracker(meter=100.0)]")
+    loop = "for s in 1 2; do SEED=$s SLURM_ARRAY_TASK_ID=$s python train.py & done; wait -n; wait -n"
+    code, told = start(tmp_path, "bash", "-ec", loop, PATH=PYTHON)
+    assert code == 0, told
+    assert set(results(tmp_path)[0]) == {"1/0.01", "2/0.01"}
+    assert len(list((tmp_path / "lightning_green").iterdir())) == 2
+    assert path.exists()
+
+
+def test_two_of_one_command_line_at_the_same_time(tmp_path):
+    text = "import time\nNet.on_train_start = lambda self: time.sleep(3)\n" + ONE
+    script(tmp_path, text, "[EmissionsTracker(meter=100.0), *exact()]")
+    loop = "for s in 0.1 0.01; do LR=$s python train.py & sleep 0.2; done; wait -n; wait -n"
+    code, told = start(tmp_path, "bash", "-ec", loop, PATH=PYTHON)
+    assert code == 0, told
+    assert set(results(tmp_path)[0]) == {"/0.1", "/0.01"}
+    (home,) = (tmp_path / "lightning_green").iterdir()
+    assert len(runs(home)) == 2
+    assert "so this training has a run of its own" in told
+
+
+def test_killed_between_two_fits(tmp_path):
+    text = K_FOLD.replace(
+        "    best =", "    if fold == 1 and once('between'):\n        os.kill(os.getpid(), 9)\n    best ="
+    )
+    path = script(tmp_path, text)
+    alone = expected(tmp_path / "alone", K_FOLD, {})
+    code, told = supervised(tmp_path, sys.executable, path)
+    assert code == 0, told
+    seen, trained = results(tmp_path)
+    assert seen == alone
+    assert trained["fold 0"] == [10, 0]  # restored, not trained again
+    assert restored(tmp_path / "run") == [None, None]
+    assert "signal SIGKILL" in told
+
+
+def test_a_failure_after_the_training_is_run_again_without_training(tmp_path):
+    path = script(tmp_path, ONE + "\nif not os.path.exists('disk'):\n    raise OSError('export failed')\n")
+    code, told = supervised(tmp_path, sys.executable, path)
+    assert code == 1
+    assert "The same line runs what follows the training again, without training." in told
+    assert read_command(tmp_path / "run")["exit_code"] == 1
+    (tmp_path / "disk").touch()
+    code, told = supervised(tmp_path, sys.executable, path)
+    assert code == 0, told
+    assert "The trainings have finished, so only what follows them runs" in told
+    assert results(tmp_path)[1] == {"/0.01": [12, 0, 0, 0]}
+    code, told = supervised(tmp_path, sys.executable, path)  # after success, the same line trains again
+    assert code == 0
+    assert "The finished run is kept in" in told
+    assert results(tmp_path)[1] == {"/0.01": [12, 0, 0, 0, 12]}
+
+
+def test_a_command_that_ends_with_0_while_a_training_is_paused_has_not_finished(tmp_path):
+    script(tmp_path, ONE, "carbon()")
+    command = "[ -e second ] && exit 0; touch second; python train.py"
+    code, told = supervised(tmp_path, "bash", "-c", command, options=["--clock", CLOCK], PATH=PYTHON)
+    assert code == 1
+    assert "did not continue these trainings" in told
+    assert not (tmp_path / "results.jsonl").exists()
+
+
+def test_a_rehearsal_is_not_continued_by_the_real_training(tmp_path):
+    path = script(tmp_path, ONE, "carbon()")
+    line = ["--run-dir", tmp_path / "run"]
+    with Process(green("run", *line, "--clock", CLOCK, "--", sys.executable, path), tmp_path) as process:
+        process.until(lambda: "Out until" in process.told, 60)
+        process.kill(2)
+        assert f"--clock {CLOCK}" in process.told.split("To continue:")[1]
+    code, told = supervised(tmp_path, sys.executable, path)
+    assert code == 2
+    assert f"was started on the simulated clock {CLOCK}, not on the system's clock" in told
+    code, told = start(tmp_path, *green("run", "--", sys.executable, path))  # its directory has another name
+    assert code == 0
+    assert "of it waiting" in told
+    assert "late" not in told
+
+
+def test_other_arguments_in_the_same_directory_are_refused_by_name(tmp_path):
+    path = script(tmp_path, ONE + "\nraise OSError('export failed')\n")
+    assert supervised(tmp_path, sys.executable, path, "--lr", "0.1", options=["--max-restarts", "0"])[0] == 1
+    code, told = supervised(tmp_path, sys.executable, path, "--lr", "0.2")
+    assert code == 2
+    assert "--lr 0.1` in" in told
+    assert "--lr 0.2` in" in told
+    assert len(results(tmp_path)[0]) == 1
+
+
+@pytest.mark.parametrize("how", ["LR", "SEED"])
+def test_a_changed_value_is_refused_by_name_and_taken_over_with_force(how, tmp_path):
+    path = script(tmp_path, ONE)
+    changed = {"LR": {"LR": "0.2"}, "SEED": {"SEED": "5"}}[how]
+    given = {"FAULT": "error@only:7", "LIGHTNING_GREEN_RESUME": "1"}
+    assert start(tmp_path, sys.executable, path, **given)[0] == 1
+    code, told = start(tmp_path, sys.executable, path, **given, **changed)
+    assert code == 1
+    assert {"LR": "attributes.lr: 0.01 then, 0.2 now", "SEED": "seed: 0 then, 5 now"}[how] in told
+    assert not (tmp_path / "results.jsonl").exists()
+    code, told = start(tmp_path, sys.executable, path, **given, **changed, LIGHTNING_GREEN_FORCE="1")
+    assert code == 0, told
+    assert "continues with other values, as --force asks for" in told
