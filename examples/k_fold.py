@@ -1,4 +1,4 @@
-"""Three fits in one script: a kill or a pause anywhere, and each fold ends with the score of the run that never stopped.
+"""Several fits in one script: after a kill or a pause anywhere, each fold has the score of the run that never stopped.
 
 lightning-green run -- python examples/k_fold.py   # Ctrl-C, kill -9; then the same line again
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lightning_green.report.spans import Span, spans
-from lightning_green.runtime.accounting import Totals, node_of
+from lightning_green.runtime.accounting import FitTotals, node_of, total_by_fit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -221,18 +221,26 @@ def _curves(steps: Sequence[Step]) -> list[tuple[list[datetime], list[float]]]:
 
 def _emissions(records: Records) -> tuple[list[datetime], list[float]]:
     """Return times and the grams emitted until then; empty where no intensity was known."""
-    totals, times, grams = Totals(), [], []
+    fits: FitTotals = {}
+    times, grams = list[datetime](), list[float]()
     for record in records:
-        totals.add(record)
-        so_far = totals.grams()
+        total_by_fit([record], fits)
+        so_far = _grams(fits)
         if so_far is not None and "joules" in record and not node_of(record):
             times.append(_time(record))
             grams.append(so_far)
-    totals.settle()
-    so_far = totals.grams()
+    for totals in fits.values():
+        totals.settle()
+    so_far = _grams(fits)
     if times and so_far is not None:
         grams[-1] = so_far
     return times, grams
+
+
+def _grams(fits: FitTotals) -> float | None:
+    """Return the emissions of all fits; None where nothing was priced, or by signals of two kinds."""
+    kinds = {kind for totals in fits.values() for kind in totals.gco2e}
+    return sum(totals.gco2e.get(kind, 0.0) for totals in fits.values() for kind in kinds) if len(kinds) == 1 else None
 
 
 def _title(records: Records, reference: Records | None) -> str:

@@ -1,0 +1,28 @@
+"""A dozen scripts made at random, interrupted at random: each fit ends as in the script that was not interrupted."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.processes import ROOT, environment
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_dozen_of_generated_scripts(tmp_path):
+    options = ["--scripts", "12", "--seed", "7", "--jobs", "2", "--json", "--keep", str(tmp_path)]
+    command = [sys.executable, str(ROOT / "benchmarks" / "identity.py"), *options]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=1400)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["exact"] == found["scripts"] == 12, done.stderr
+    assert {name: found[name] for name in ("mistaken", "skipped", "false_success", "failed")} == {
+        "mistaken": 0,
+        "skipped": 0,
+        "false_success": 0,
+        "failed": 0,
+    }
+    assert found["continued"] > 0
+    assert found["not_continued"] == 0
