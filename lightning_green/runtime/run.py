@@ -465,7 +465,12 @@ class Claim:
                 folder.lock("run")
                 break
         folder.record["index"] = len(slots)
-        if owner.belongs_to(self.invocation) and owner.folder.is_alive("run"):
+        others = [slot for slot in slots if slot.belongs_to(self.invocation) and not self._is_done(slot)]
+        if others and not others[0].folder.is_alive("run"):
+            fits = others[0].folder.record.get("fits", {})
+            found = shorten(self.identity.differences(fits.get("0", {})) or self._differing(others[0]))
+            line = f"The run in {others[0].folder.path} is another training ({found}), so this one has a run of its own"
+        elif owner.belongs_to(self.invocation) and owner.folder.is_alive("run"):
             line = f"{owner.folder.describe_owner('run').partition('. ')[0]}, so this training has a run of its own"
         else:
             line = f"{self.home} is the run of another training, so this one has a run of its own"

@@ -96,14 +96,22 @@ class Supervisor:
         """
         old = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            write_command(self.folder.path, self.command, None)
+            self._note(None)
             code = self._run()
             if self._signal is None:
-                write_command(self.folder.path, self.command, code)
+                self._note(code)
             return code
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
+
+    def _note(self, code: int | None) -> None:
+        try:
+            write_command(self.folder.path, self.command, code)
+        except OSError as error:
+            self.say(
+                f"The command could not be recorded in {self.folder.path} ({error.strerror}). It runs all the same."
+            )
 
     def _run(self) -> int:
         seen = self._look()
@@ -147,6 +155,13 @@ class Supervisor:
                 return FINISHED
             if self._signal is not None:
                 return self._stopped()
+            if instead := seen.begun_instead(before, left):
+                self.say(
+                    f"The command began a training in {instead[0]} instead of continuing the paused one in "
+                    f"{instead[1]}: the two differ in what the line above names. Give such a value a fixed start, a "
+                    "seed for example, and start the command with --fresh."
+                )
+                return FAILED
             if paused:
                 failures, best = 0, max(best, seen.steps)
                 continue

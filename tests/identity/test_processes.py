@@ -180,3 +180,15 @@ def test_a_changed_value_is_refused_by_name_and_taken_over_with_force(how, tmp_p
     code, told = start(tmp_path, sys.executable, path, **given, **changed, LIGHTNING_GREEN_FORCE="1")
     assert code == 0, told
     assert "continues with other values, as --force asks for" in told
+
+
+def test_a_training_with_a_random_hyperparameter_does_not_begin_again_for_ever(tmp_path):
+    text = "import random, time\nNet.on_fit_start = lambda self: None\n" + ONE.replace(
+        "module = Net(lr)", "module = Net(lr)\nmodule.noise = random.Random(time.time_ns()).random()"
+    )
+    path = script(tmp_path, text, "carbon()")
+    code, told = supervised(tmp_path, sys.executable, path, options=["--clock", CLOCK])
+    assert code == 1
+    assert "attributes.noise: 0." in told
+    assert "instead of continuing the paused one" in told
+    assert len(runs(tmp_path / "run")) == 2
