@@ -130,7 +130,7 @@ class Totals:
                 self._prices, self._priced = Prices(), record["attempt"]
             self._interval(record, at, self._last.get(node))
             self._last[node] = record
-        if node == 0:
+        if node == 0 and not record.get("again"):  # a restored fit ended when it finished
             self.last_time = at if self.last_time is None else max(self.last_time, at)
             if "joules" in record or event in STATE_EVENTS:  # the supervisor's decisions are made while nothing runs
                 self._active_time = self.last_time

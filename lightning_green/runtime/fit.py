@@ -414,7 +414,8 @@ class Fit:
         self._ended = True
         if self.already_finished and self.exact is not None:
             self.exact.settle()
-            self.session.record("finished", reason=f"had finished before, at step {self.trainer.global_step}")
+            self.session.global_step = self.trainer.global_step
+            self.session.record("finished", reason=f"{self.trainer.global_step} steps done before", again=True)
         elif self.session.announced:
             self.session.meter.sample()
             self.session.record("finished", reason=f"{self.trainer.global_step} steps done")

@@ -172,9 +172,10 @@ class Supervisor:
                     "command that they were started with, or start from scratch with --fresh."
                 )
                 return FAILED
-            if changed and seen.are_finished and not seen.are_restored:  # another start would train again
-                self.say(f"{self._why(code, changed, broken).capitalize()}.")
-                return 128 - code if code < 0 else code
+            failed = 0 < code < 128  # and was not killed, between two fits for example
+            if failed and changed and seen.are_finished and not seen.are_restored:  # a start would train again
+                self.say(f"The training finished; the script then ended with {_describe(code)}.")
+                return code
             progress, best = seen.steps > best, max(best, seen.steps)
             failures = 1 if progress else failures + 1
             why = self._why(code, changed, broken)

@@ -2,10 +2,11 @@
 
 import json
 import sys
+from datetime import datetime
 
 import pytest
 
-from lightning_green.runtime.accounting import total
+from lightning_green.runtime.accounting import total, total_by_fit
 from lightning_green.runtime.ledger import read_ledger
 from lightning_green.runtime.run_folder import RunFolder
 from tests.identity.kit import CLOCK
@@ -142,6 +143,10 @@ def test_folds_that_are_paused_end_as_those_that_were_not(tmp_path):
     (records,) = runs(tmp_path / "parts" / "run")
     books = total(records)
     assert books.kwh > 0
+    first = total_by_fit(records)[0]
+    ends = [record["time_utc"] for record in records if record["event"] == "finished" and record["fit"] == 0]
+    assert len(ends) > 1  # it was restored
+    assert first.last_time == datetime.fromisoformat(ends[0]).timestamp()
     assert books.exits == len(steps_continued(tmp_path / "parts" / "run"))
 
 
