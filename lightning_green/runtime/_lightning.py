@@ -243,9 +243,14 @@ def written_places(trainer: pl.Trainer) -> list[str]:
     return list(dict.fromkeys(str(place) for place in (*checkpoints, *logs) if place))
 
 
-def skip_training(trainer: pl.Trainer) -> Callable[[], None]:
-    """Have the fit loop set up its data and train nothing; return what undoes that."""
-    trainer.fit_loop.run = trainer.fit_loop.setup_data  # type: ignore[method-assign]
+def skip_training(trainer: pl.Trainer, check: Callable[[], None]) -> Callable[[], None]:
+    """Have the fit loop set up its data, call ``check`` and train nothing; return what undoes that."""
+
+    def run() -> None:
+        trainer.fit_loop.setup_data()
+        check()
+
+    trainer.fit_loop.run = run  # type: ignore[method-assign]
     return lambda: trainer.fit_loop.__dict__.pop("run", None)
 
 

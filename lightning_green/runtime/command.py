@@ -89,6 +89,7 @@ def write_command(home: Path, command: Command, exit_code: int | None) -> None:
             "pid": os.getpid(),
             "exit_code": exit_code,
         },
+        private=True,
     )
 
 
@@ -178,18 +179,6 @@ class Trainings:
             for key, state in self.states.items()
             if key not in changed and (key in self.paused or (key in unfinished and self._was_claimed(key[0], attempt)))
         }
-
-    def begun_instead(self, before: Trainings, left: Collection[FitKey]) -> tuple[Path, Path] | None:
-        """Return a new run, and the paused run of the same invocation that it was begun instead of; None without.
-
-        Without an end to it, a script with a random value in its hyperparameters would begin again at each start.
-        """
-        for path in sorted(set(self.pasts) - set(before.pasts)):
-            invocation = RunFolder(path).record.get("invocation")
-            for paused, _ in left:
-                if invocation is not None and RunFolder(paused).record.get("invocation") == invocation:
-                    return path, paused
-        return None
 
     def _was_claimed(self, path: Path, attempt: str) -> bool:
         return not self.pasts[path].ended and RunFolder(path).record.get("claimed_in") == attempt

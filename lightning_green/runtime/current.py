@@ -16,6 +16,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from lightning_green.runtime import _lightning
+from lightning_green.runtime.claims import Claim
 from lightning_green.runtime.clock import Clock, SystemClock, clock_from_environment, clock_from_spec
 from lightning_green.runtime.fingerprint import fit_fingerprint
 from lightning_green.runtime.fit import Fit
@@ -23,7 +24,7 @@ from lightning_green.runtime.identity import Invocation
 from lightning_green.runtime.module_state import weights_digest
 from lightning_green.runtime.nodes import Node
 from lightning_green.runtime.past import Past
-from lightning_green.runtime.run import Claim, FitIdentity, OtherTrainingError, Run
+from lightning_green.runtime.run import FitIdentity, OtherTrainingError, Run
 from lightning_green.runtime.run_folder import RUN_DIR_VARIABLE, RunFolder, RunIsAliveError, run_directories
 from lightning_green.runtime.session import RunOptions, Session
 
@@ -64,7 +65,7 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
         identity = FitIdentity(fit_fingerprint(trainer, module not in _seen), weights_digest(module), _thread())
         try:
             run, messages = _own_run(trainer, clock, node, identity, needs_state)
-            claimed = run.claim_fit(identity)
+            claimed = run.claim_fit(identity, needs_state)
         except (RunIsAliveError, OtherTrainingError):
             _lightning.stop_other_ranks(trainer)  # they would wait for this one until their time is out
             raise
@@ -159,6 +160,8 @@ def open_run(
     except (RunIsAliveError, OtherTrainingError):
         raise
     except (OSError, ValueError) as error:  # ValueError: a `run.json` that is damaged
+        if needs_state and any(home.glob("**/checkpoints/*.ckpt")):
+            raise  # a failure of the disk is no reason to train from scratch
         log.warning(
             "The run directory %s cannot be used (%s). Training goes on without a ledger, and without leaving while it "
             "waits; make the directory writable or name another one with LIGHTNING_GREEN_RUN_DIR.",

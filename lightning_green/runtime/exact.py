@@ -91,14 +91,17 @@ class ExactState:
         self._undo: list[Callable[[], None]] = []
 
     def attach(
-        self, load: Callable[[], tuple[str, dict[str, Any]] | None], resuming: bool, finished: bool = False
+        self,
+        load: Callable[[], tuple[str, dict[str, Any]] | None],
+        resuming: bool,
+        finished: Callable[[], None] | None = None,
     ) -> None:
         """Prepare a fit.
 
         Args:
             load: Returns the checkpoint to go on from (its path and content) when Lightning restores, or None.
             resuming: Whether ``load`` is going to return one.
-            finished: Whether that is the final state of this fit, so that nothing is trained.
+            finished: Called once the data is there, where that is the final state of the fit and nothing is trained.
 
         """
         trainer = self._trainer
@@ -124,8 +127,8 @@ class ExactState:
                 trainer, self._is_tuning, self._before_epoch, self._before_batches, self._after_batch, self._after_run
             ),
         ]
-        if finished:
-            self._undo.append(_lightning.skip_training(trainer))
+        if finished is not None:
+            self._undo.append(_lightning.skip_training(trainer, finished))
 
     def _is_tuning(self) -> bool:
         return all(callback is not self._member for callback in self._trainer.callbacks)  # type: ignore[attr-defined]
@@ -187,10 +190,24 @@ class ExactState:
 
         A state without the contents of its tensors is written to memory, read back and compared.
         """
+        problem = None
+        if self._ranks.size > 1:  # what one rank cannot do would keep the others waiting in the middle of it
+            try:
+                _lightning.dump_checkpoint(self._trainer, with_model=False)
+            except Exception as error:  # noqa: BLE001 - a hook of the script may raise anything
+                problem = f"{type(error).__name__} while it was collected: {error}"
+            if any(problems := self._ranks.share([one for one in self._ranks.gather(problem) if one])):
+                return str(problems[0])
         try:
-            prove_loads(self._collect(point, None))
+            state = self._collect(point, None)
+            if self._ranks.leads:
+                prove_loads(state)
         except NotPlainError as error:
             return str(error).rstrip(".")
+        except Exception as error:  # of a hook of the script
+            if self._ranks.size > 1:
+                raise
+            return None if self._trainer.global_step == 0 else f"{type(error).__name__} while it was saved: {error}"
         return None
 
     def dump(self, point: Point, path: Path | None = None) -> dict[str, Any]:
@@ -206,7 +223,8 @@ class ExactState:
             NotPlainError: On rank 0, if there is something in the state that cannot be saved.
 
         """
-        return cast("dict[str, Any]", to_plain(self._collect(point, path)))
+        state = self._collect(point, path)
+        return cast("dict[str, Any]", to_plain(state)) if self._ranks.leads else {}
 
     def _collect(self, point: Point, path: Path | None) -> dict[str, Any]:
         trainer, module = self._trainer, self._trainer.lightning_module

@@ -52,6 +52,8 @@ _SAMPLE = 1_000_000
 _MAX_ATTRIBUTE_ELEMENTS = 32
 _MAX_SHOWN = 80
 
+_SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
+
 _RECENT_SECONDS = 400 * 86400
 _EPOCH_UNITS = (1.0, 1e3, 1e6, 1e9)  # seconds, ms, us, ns
 
@@ -194,7 +196,7 @@ def fit_fingerprint(trainer: pl.Trainer, first_fit_of_module: bool = True) -> di
     }
     if first_fit_of_module:
         fingerprint["attributes"] = {
-            _text(name): describe(value)
+            _text(name): _masked(name, describe(value))
             for name, value in vars(module).items()
             if not name.startswith("_") and name not in _lightning_attributes() and _is_plain(value)
         }
@@ -241,7 +243,7 @@ def data_fingerprint(trainer: pl.Trainer) -> dict[str, Any]:
     Returns:
         A dict that JSON can represent: ``training_batches`` of an epoch (``"unknown"`` without a length), and for each
         training loader its batch size (``batch_sizes``, None without one) and the length of its dataset (``samples``,
-        ``"unknown"`` without one).
+        ``"unknown"`` without one), and which part of a dataset it is (``subsets``, for ``torch.utils.data.Subset``).
 
     """
     batches = trainer.num_training_batches
@@ -251,6 +253,7 @@ def data_fingerprint(trainer: pl.Trainer) -> dict[str, Any]:
         "training_batches": int(batches) if math.isfinite(batches) else "unknown",
         "batch_sizes": [_batch_size(loader) for loader in loaders],
         "samples": [_samples(loader) for loader in loaders],
+        "subsets": [describe(getattr(getattr(loader, "dataset", None), "indices", None)) for loader in loaders],
     }
 
 
@@ -599,8 +602,14 @@ def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict) and value:
             flat.update(_flatten(value, f"{prefix}{key}."))
         else:
-            flat[f"{prefix}{key}"] = value
+            flat[f"{prefix}{key}"] = _masked(key, value)
     return flat
+
+
+def _masked(name: str, value: Any) -> Any:
+    """Return the value of a setting, or a digest where its name says that it is a secret."""
+    is_secret = isinstance(value, str) and _SECRET.search(name) is not None
+    return f"secret {hashlib.blake2b(value.encode(), digest_size=3).hexdigest()}" if is_secret else value
 
 
 def _seed() -> Any:

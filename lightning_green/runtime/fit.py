@@ -124,7 +124,7 @@ class Fit:
         self.exact = ExactState(
             self.trainer, self.members[0], self._boundary, self._end, self.ranks, self.allow_inexact
         )
-        self.exact.attach(self._load, resuming, self.already_finished)
+        self.exact.attach(self._load, resuming, self._compare_data if self.already_finished else None)
         if resuming:  # the run has been through it
             self._sanity_steps, self.trainer.num_sanity_val_steps = self.trainer.num_sanity_val_steps, 0
 
@@ -193,6 +193,9 @@ class Fit:
         record[part] = current
         return differ
 
+    def _compare_data(self) -> None:
+        self._compare("data", data_fingerprint(self.trainer))
+
     def check_optimizers(self) -> None:
         """Compare the optimizers with the recorded ones; they exist from ``on_fit_start`` on.
 
@@ -208,7 +211,7 @@ class Fit:
     def begin(self) -> None:
         """Begin to train: compare the data, write ``started``, and from now on save and decide at boundaries."""
         if self.exact is not None:
-            self._compare("data", data_fingerprint(self.trainer))
+            self._compare_data()
             if not self.session.continuing:
                 self._prove_state("epoch")
         self.session.read_step = lambda: self.trainer.global_step

@@ -30,9 +30,16 @@ _NOT_SET = {"SGE_TASK_ID": "undefined", "LSB_JOBINDEX": "0"}  # what these say o
 
 # Differ between two starts of the same training, or belong to the shell and not to the user.
 _VOLATILE_VARIABLES = frozenset(
-    {"_", "COLUMNS", "LINES", "OLDPWD", "PL_GLOBAL_SEED", "PWD", "SHLVL", "TMPDIR", "MASTER_ADDR", "MASTER_PORT"}
+    {"_", "COLUMNS", "LINES", "OLDPWD", "PL_GLOBAL_SEED", "PWD", "SHLVL", "TMPDIR", "MASTER_ADDR", "XDG_RUNTIME_DIR"}
+    | {"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"}
 )
-_VOLATILE_PREFIXES = ("LIGHTNING_GREEN_", "WANDB_", "TORCHELASTIC_", "PYTHON", "OMP_", "KMP_")
+_VOLATILE_PREFIXES = (
+    *("LIGHTNING_GREEN_", "WANDB_", "PYTHON", "OMP_", "KMP_", "SSH_"),
+    *("SLURM_", "TORCHELASTIC_", "OMPI_", "PMI", "PRTE_", "MPI_"),  # of launchers: each start gets others
+)
+_VOLATILE_SUFFIXES = ("_PID", "_PORT", "_SOCK")
+
+_STARTED_IN = os.getcwd()  # before the script changes its directory, as Hydra does
 
 
 @dataclass(frozen=True)
@@ -57,16 +64,16 @@ class Invocation:
     @classmethod
     def of_process(cls, simulated: bool = False, environment: Mapping[str, str] = os.environ) -> Invocation:
         """Return the invocation of this process."""
-        words = command_line()
-        return cls(
-            _script(words[0], os.getcwd()), tuple(words[1:]), os.getcwd(), distinguishing(environment), simulated
-        )
+        words, where = command_line(), _STARTED_IN
+        return cls(_script(words[0], where), tuple(words[1:]), where, distinguishing(environment), simulated)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the invocation as JSON types."""
+        """Return the invocation as JSON types; time stamps and random names in its arguments count as equal."""
+        from lightning_green.runtime.fingerprint import describe  # needs PyTorch, which the supervisor does without
+
         return {
             "script": self.script,
-            "arguments": list(self.arguments),
+            "arguments": [describe(word) for word in self.arguments],
             "directory": self.directory,
             "variables": dict(self.variables),
             "simulated": self.simulated,
@@ -153,8 +160,12 @@ def set_since(supervisor: int, environment: Mapping[str, str] = os.environ) -> d
     return {
         name: hashlib.sha256(str(describe(value)).encode()).hexdigest()[:6]
         for name, value in sorted(environment.items())
-        if before.get(name) != value and name not in _VOLATILE_VARIABLES and not name.startswith(_VOLATILE_PREFIXES)
+        if before.get(name) != value and not _is_volatile(name)
     }
+
+
+def _is_volatile(name: str) -> bool:
+    return name in _VOLATILE_VARIABLES or name.startswith(_VOLATILE_PREFIXES) or name.endswith(_VOLATILE_SUFFIXES)
 
 
 def differing(one: Mapping[str, str] | None, other: Mapping[str, str] | None) -> list[str]:

@@ -17,7 +17,10 @@ def _digest(value: Any) -> str:
         content = plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
         content += f"{plain.dtype}{tuple(plain.shape)}".encode()
     else:
-        content = pickle.dumps(value)
+        try:
+            content = pickle.dumps(value)
+        except Exception:  # noqa: BLE001 - what cannot be saved is named elsewhere
+            content = type(value).__qualname__.encode()
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 

@@ -29,7 +29,6 @@ import numpy as np
 import torch
 
 _TAG = "lightning_green/type"
-_IDENTITY: Any = object.__eq__
 _MAX_DEPTH = 100
 _MAX_PROVEN_ELEMENTS = 16
 
@@ -356,18 +355,18 @@ def prove_loads(state: Any) -> None:
     try:
         torch.save(small, file)
         file.seek(0)
-        restored = from_plain(torch.load(file, weights_only=True))
+        restored = torch.load(file, weights_only=True)
+        from_plain(restored)
     except Exception as error:  # what torch's pickler and unpickler raise is no closed list
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotPlainError("", f"cannot be written and read back: {line}") from error
-    _compare(restored, from_plain(small), "")
+    _compare(restored, small, "")
 
 
 def _without_content(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        if value.numel() <= _MAX_PROVEN_ELEMENTS and value.device.type != "meta" and not hasattr(value, "device_mesh"):
-            return value
-        return torch.zeros(1, dtype=value.dtype)
+        is_plain = value.layout == torch.strided and value.device.type != "meta" and not hasattr(value, "device_mesh")
+        return value if is_plain and value.numel() <= _MAX_PROVEN_ELEMENTS else torch.zeros(1, dtype=value.dtype)
     if type(value) in (dict, collections.OrderedDict) and not _is_form_of_tensor(value):
         return {key: _without_content(item) for key, item in value.items()}
     if type(value) in (list, tuple):
@@ -390,15 +389,9 @@ def _compare(found: Any, expected: Any, path: str) -> None:
         for index, (one, other) in enumerate(zip(found, expected, strict=True)):
             _compare(one, other, f"{path}[{index}]")
     elif isinstance(expected, torch.Tensor):
-        if found.dtype != expected.dtype or not torch.allclose(found.float(), expected.float().cpu(), equal_nan=True):
+        if (found.dtype, found.shape) != (expected.dtype, expected.shape):
             raise NotPlainError(path, "is another tensor when it is read back")
     elif isinstance(expected, float) and math.isnan(expected):
         return
-    elif (
-        dataclasses.is_dataclass(expected)
-        or type(expected).__eq__ is _IDENTITY
-        or isinstance(expected, (np.ndarray, np.generic))
-    ):
-        return  # restored field by field; what it is made of has been compared by its type
     elif found != expected:
         raise NotPlainError(path, "is not equal when it is read back")

@@ -38,7 +38,7 @@ class RunIsAliveError(RuntimeError):
     """Another process is in this run's folder."""
 
 
-def write_json(path: Path, value: Any, indent: int | None = 2, durably: bool = True) -> None:
+def write_json(path: Path, value: Any, indent: int | None = 2, durably: bool = True, private: bool = False) -> None:
     """Write JSON beside ``path`` and move it there, so that a reader never sees half of it.
 
     Args:
@@ -46,11 +46,13 @@ def write_json(path: Path, value: Any, indent: int | None = 2, durably: bool = T
         value: Its new content.
         indent: Spaces of each level; None for one line.
         durably: Whether it is to outlive the machine, and not only this process.
+        private: Whether other users may not read it: it holds a command line or settings of a script.
 
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(beside, "w", encoding="utf-8") as file:
+        mode = 0o600 if private else 0o644
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
             file.write(json.dumps(value, indent=indent))
             if durably:
                 file.flush()
@@ -100,6 +102,10 @@ class RunFolder:
             )
         return {"schema": SCHEMA_VERSION, "run_id": uuid.uuid4().hex[:12]}
 
+    def exists(self) -> bool:
+        """Return whether its record has been written."""
+        return self._on_disk is not None
+
     def read(self) -> None:
         """Read ``run.json`` again."""
         self.record = self._read()
@@ -107,9 +113,17 @@ class RunFolder:
     def save(self) -> None:
         """Write ``run.json``, if there is anything new in it."""
         with self._saving:
-            if self.record != self._on_disk:
-                write_json(self.path / "run.json", self.record)
-                self._on_disk = deepcopy(self.record)
+            record = self._snapshot()
+            if record != self._on_disk:
+                write_json(self.path / "run.json", record, private=True)
+                self._on_disk = record
+
+    def _snapshot(self) -> dict[str, Any]:
+        while True:
+            try:
+                return deepcopy(self.record)
+            except RuntimeError:  # noqa: PERF203 - a fit in another thread is adding to it
+                time.sleep(0.001)
 
     def lock(self, role: str) -> None:
         """Keep every other ``role`` (``"run"`` or ``"supervisor"``) out of this folder until this process ends.

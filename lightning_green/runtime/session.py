@@ -386,7 +386,11 @@ class Session:
             if self.grid is not None:
                 self.grid.close()
             if isinstance(self.meter, MeterSince):
-                self.run.leave_meter(self.meter.end(), self._meter_option, self._gpus)
+                meter = self.meter.end()
+                if self.node.rank > 0 or self.node.process > 0:  # this session has a run of its own, without a next fit
+                    meter.close()
+                else:
+                    self.run.leave_meter(meter, self._meter_option, self._gpus)
             if self.ledger is not None and self.ledger is not self.run.ledger:
                 self.ledger.close()
         self.read_step = None

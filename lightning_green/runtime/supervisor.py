@@ -117,7 +117,8 @@ class Supervisor:
         seen = self._look()
         if self._wait_for_survivor() and self._signal is None:
             seen = self._look()
-            if seen.are_finished and all(past.ended for past in seen.pasts.values() if past.states):
+            ended = all(past.ended for past in seen.pasts.values() if past.states)
+            if seen.are_finished and ended and not seen.are_restored:  # nobody has seen its exit code
                 self.say("That training has finished. To train again, add --fresh.")
                 return FINISHED
         if seen.are_restored:
@@ -140,7 +141,7 @@ class Supervisor:
                 for line in restore_left_over(path):  # a child that was killed could not do it itself
                     self.say(line)
             changed = seen.since(before)
-            broken = seen.broken(list(changed))
+            broken = seen.broken(changed or seen.states)  # where it trained nothing, nothing may be left to train
             left = seen.left(changed, self._token)
             paused = any(key in changed for key in seen.paused)
             if code == 0 and not broken and not left and not paused:
@@ -155,13 +156,6 @@ class Supervisor:
                 return FINISHED
             if self._signal is not None:
                 return self._stopped()
-            if instead := seen.begun_instead(before, left):
-                self.say(
-                    f"The command began a training in {instead[0]} instead of continuing the paused one in "
-                    f"{instead[1]}: the two differ in what the line above names. Give such a value a fixed start, a "
-                    "seed for example, and start the command with --fresh."
-                )
-                return FAILED
             if paused:
                 failures, best = 0, max(best, seen.steps)
                 continue

@@ -512,7 +512,7 @@ def test_the_same_training_has_no_differences(kind, configure):
     first = run()
     assert first.keys() == {
         "module", "parameters", "hparams", "data", "seed", "limits", "attributes", "optimizers", "schedulers",
-        "world_size", "training_batches", "batch_sizes", "samples",
+        "world_size", "training_batches", "batch_sizes", "samples", "subsets",
     }  # fmt: skip
     assert json.loads(json.dumps(first)) == first
     assert named(first, run()) == []

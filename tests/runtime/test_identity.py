@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -67,21 +69,32 @@ def test_the_variables_that_tell_invocations_apart(environment, expected):
 
 
 def test_an_invocation_is_that_of_this_process(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lightning_green.runtime.identity._STARTED_IN", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["train.py", "--lr", "1"])
     real, rehearsal = Invocation.of_process(), Invocation.of_process(simulated=True)
     assert (real.script, real.arguments, real.directory) == (str(tmp_path / "train.py"), ("--lr", "1"), str(tmp_path))
     assert rehearsal.name == f"{real.name}-simulated"
     assert real.to_json() != rehearsal.to_json()
-    assert real.name == run_name(["python", "train.py", "--lr", "1"])
+    assert real.name == run_name(["python", "train.py", "--lr", "1"], str(tmp_path))
+    monkeypatch.chdir(tmp_path.parent)  # as Hydra does before `fit`
+    assert Invocation.of_process() == real
+
+
+def test_time_stamps_in_the_arguments_make_no_other_invocation():
+    outs = ("runs/2026-11-26_12-44-01", "runs/2026-11-26_12-44-59", "runs/else")
+    one, other, another = (Invocation("/a/train.py", ("--out", out), "/a").to_json() for out in outs)
+    assert one == other
+    assert one != another
 
 
 def test_what_was_set_since_the_supervisor_started():
     given = {"PATH": os.environ["PATH"], "KEPT": "1", "SECRET": "before"}
     supervisor = subprocess.Popen(["sleep", "60"], env=given)
     try:
+        while b"KEPT" not in Path(f"/proc/{supervisor.pid}/environ").read_bytes():  # until it has been started
+            time.sleep(0.01)
         one = set_since(supervisor.pid, {**given, "SEED": "1", "PWD": "/x", "WHEN": "2026-11-26 12:00:01"})
-        other = set_since(supervisor.pid, {**given, "SEED": "2", "SHLVL": "3", "SECRET": "hunter2", "KEPT": "1"})
+        other = set_since(supervisor.pid, {**given, "SEED": "2", "SECRET": "hunter2", "SLURM_STEP_ID": "4"})
     finally:
         supervisor.kill()
         supervisor.wait()

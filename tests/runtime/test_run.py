@@ -166,8 +166,8 @@ def test_another_environment_is_in_doubt_and_then_refused(claim, monkeypatch):
     first.folder.record["environment"] = {"SEED": "aaaaaa"}
     end(first, "started", "paused")
     supervised(monkeypatch, 2)
-    monkeypatch.setattr("lightning_green.runtime.run.DOUBT_SECONDS", 0.0)
-    monkeypatch.setattr("lightning_green.runtime.run.set_since", lambda supervisor: {"SEED": "bbbbbb"})
+    monkeypatch.setattr("lightning_green.runtime.claims.DOUBT_SECONDS", 0.0)
+    monkeypatch.setattr("lightning_green.runtime.claims.set_since", lambda supervisor: {"SEED": "bbbbbb"})
     monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "1")
     with pytest.raises(OtherTrainingError, match="the environment variables SEED"):
         claim()
