@@ -127,8 +127,8 @@ def test_the_ledger_tells_it_in_order(job):
         assert came["global_step"] == left["global_step"]
         assert came["time_utc"] >= left["until"]
         assert left["reason"]
-    assert records[-1]["event"] == "finished"
-    assert records[-1]["global_step"] == STEPS
+    assert [record["event"] for record in records[-2:]] == ["finished", "ended"]
+    assert records[-2]["global_step"] == STEPS
     assert [r["event"] for r in read_ledger(reference / "run") if r["event"] == "paused"] == []
     assert {r["state"] for r in read_ledger(reference / "run") if "joules" in r} == {"running", "held"}
 

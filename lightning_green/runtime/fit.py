@@ -61,7 +61,7 @@ class Fit:
         self.on_boundary: list[Callable[[Point], None]] = []
         self._next_checkpoint = float("inf")
         self._interrupted_by: str | None = None
-        self._ended = self._proven = False
+        self._ended = self._proven = self._other_world_size = False
         self._sanity_steps: float | None = None
         self._signals = StopSignals()
         self._saves = False
@@ -182,7 +182,9 @@ class Fit:
             return None
         record, differ = self.session.record_on_disk, None
         if self.session.continuing and part in record:
-            ignored = {"world_size", "training_batches", "batch_sizes"} if self.allow_inexact else set()
+            ignored: set[str] = set()
+            if self.allow_inexact and self._other_world_size:  # then schedules and loaders have other lengths as well
+                ignored = {"world_size", "schedulers", "training_batches", "batch_sizes"}
             saved = {key: value for key, value in record[part].items() if key not in ignored}
             found = differences(saved, current)
             if found and os.environ.get(FORCE_VARIABLE) != "1":
@@ -204,6 +206,8 @@ class Fit:
 
         """
         if self.exact is not None:
+            known = self.session.record_on_disk.get("optimization", {}).get("world_size", self.trainer.world_size)
+            self._other_world_size = known != self.trainer.world_size
             saved = self._compare("optimization", optimizer_fingerprint(self.trainer))
             if saved is not None:
                 self.exact.set_new_values = keep_new_values(self.trainer, *saved)

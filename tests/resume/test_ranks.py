@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.runtime.ledger import last_state_event, read_ledger
+from lightning_green.runtime.clock import SystemClock
+from lightning_green.runtime.ledger import Ledger, last_state_event, read_ledger
 from lightning_green.runtime.run_folder import RunFolder
 from tests.helpers.processes import environment, green, run_to_the_end
 from tests.helpers.traces import CLOCK as HALF_HOURS
@@ -128,6 +129,7 @@ def test_two_ranks_wait_for_clean_electricity_and_come_back_by_themselves(uninte
 def test_a_run_that_is_alive_is_refused_and_leaves_no_process_behind(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.lock("run")
+    Ledger(folder.path, SystemClock(), 1).append("started", global_step=3)
     try:
         code, output = start(tmp_path)  # this waits for whoever holds the output open, the second rank too
     finally:
