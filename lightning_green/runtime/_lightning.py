@@ -189,6 +189,14 @@ def add_hyperparameters(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None
             checkpoint[owner.CHECKPOINT_HYPER_PARAMS_KEY] = dict(owner.hparams)
 
 
+def let_config_be_saved_again(trainer: pl.Trainer) -> None:
+    """Have ``LightningCLI``'s callback write its file again, in the directory that the continued logger has."""
+    cli = sys.modules.get("lightning.pytorch.cli")  # a script that has not imported it has no such callback
+    for callback in trainer.callbacks if cli is not None else ():  # type: ignore[attr-defined]
+        if isinstance(callback, cli.SaveConfigCallback):  # type: ignore[union-attr]
+            callback.overwrite = True
+
+
 def is_tuner_run(trainer: pl.Trainer) -> bool:
     """Return whether this ``fit`` only runs a tuner: ``Tuner(trainer).lr_find(...)`` or ``scale_batch_size(...)``."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from datetime import datetime
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ PHASES = ("startup", "training", "validation", "checkpoint", "data_wait", "held"
 _SUMS = ("joules", "quality", "joules_by_state", "joules_by_phase", "gco2e", "seconds_by_state")
 _NUMBERS = (
     "unpriced_joules", "between_joules", "exits", "attempts", "first_start", "last_time", "nodes", "_left", "_priced",
-    "_active_time",
+    "_active_time", "_first_attempt",
 )  # fmt: skip
 
 # Phases that the same run would also have gone through had it never waited.
@@ -111,6 +111,7 @@ class Totals:
     _last: dict[int, dict[str, Any]] = field(default_factory=dict)
     _left: bool = False
     _active_time: float | None = None
+    _first_attempt: int | None = None
     _prices: Prices = field(default_factory=Prices, compare=False)
     _priced: int = 0
     _unsettled: list[tuple[float, float, float]] = field(default_factory=list)
@@ -174,7 +175,7 @@ class Totals:
     def _start(self, record: dict[str, Any], at: float) -> None:
         began = at - float(record.get("startup_s", 0.0))
         if self.first_start is None:
-            self.first_start = began
+            self.first_start, self._first_attempt = began, int(record["attempt"])
         elif self._active_time is not None and record["attempt"] > self.attempts:
             self.seconds_by_state["out" if self._left else "stopped"] += max(0.0, began - self._active_time)
         self._left = False
@@ -189,7 +190,8 @@ class Totals:
             power, speed = previous.get("power", 1.0), previous.get("speed", 1.0)
         else:
             start = at - float(record.get("startup_s", 0.0))
-            state, phase = "running", "startup" if previous is None else "restart"
+            restarts = self._first_attempt is not None and record["attempt"] > self._first_attempt
+            state, phase = "running", "restart" if restarts else "startup"
             power, speed = 1.0, 1.0
         spent = 0.0
         for component, energy in record["joules"].items():
@@ -316,8 +318,10 @@ def total_by_fit(records: Iterable[dict[str, Any]], fits: FitTotals | None = Non
 
 def sum_totals(fits: Mapping[int | None, Totals]) -> Totals:
     """Return the sums over the fits of a run; its time is that from the first start of any to the last event of any."""
-    if set(fits) == {0}:  # nearly always
-        return fits[0]
+    between = sum(totals.between_joules for totals in fits.values())
+    own = [totals for number, totals in fits.items() if number is not None]
+    if len(own) == 1:  # nearly always
+        return replace(own[0], between_joules=between)
     found = Totals()
     for totals in fits.values():
         for name in ("joules", "joules_by_state", "joules_by_phase", "gco2e", "seconds_by_state", "joules_by_node"):
@@ -325,6 +329,10 @@ def sum_totals(fits: Mapping[int | None, Totals]) -> Totals:
                 getattr(found, name)[key] += value
         for component, quality in totals.quality.items():
             found._note_quality(component, quality)
+        for node, power in totals.power_by_node.items():
+            seen = found.power_by_node[node]
+            for name, value in asdict(power).items():
+                setattr(seen, name, getattr(seen, name) + value)
         found.unpriced_joules += totals.unpriced_joules
         found.between_joules += totals.between_joules
         found.exits += totals.exits

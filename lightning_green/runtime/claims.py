@@ -179,8 +179,7 @@ class Claim:
         if self._supervised:
             return True
         unfinished = [slot for slot in own if slot.is_unfinished]
-        resumes = os.environ.get(RESUME_VARIABLE) == "1" or requeued()
-        return any(slot.is_paused for slot in unfinished) or (bool(unfinished) and resumes)
+        return any(slot.is_paused for slot in unfinished) or (bool(unfinished) and continues_by_request())
 
     def _choose(self, slots: list[_Slot], own: list[_Slot]) -> _Slot | None:
         """Return the run to continue; None for a new one.
@@ -306,6 +305,11 @@ class Claim:
             line = f"{self.home} is the run of another training, so this one has a run of its own"
         self.messages.append(f"{line}: {path}.")
         return folder, Past([], {}), False
+
+
+def continues_by_request() -> bool:
+    """Return whether the supervisor, the user or SLURM asks to continue a run."""
+    return SUPERVISED_VARIABLE in os.environ or os.environ.get(RESUME_VARIABLE) == "1" or requeued()
 
 
 def _ledger_bytes(path: Path) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from lightning_green.runtime import _lightning
-from lightning_green.runtime.claims import Claim
+from lightning_green.runtime.claims import Claim, continues_by_request
 from lightning_green.runtime.clock import Clock, SystemClock, clock_from_environment, clock_from_spec
 from lightning_green.runtime.fingerprint import fit_fingerprint
 from lightning_green.runtime.fit import Fit
@@ -74,6 +74,8 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
         session = Session(run, wanted, claimed.number, run.continuing and claimed.continuing)
     else:
         session = bystander(node, wanted, clock)
+    if continues_by_request() or (session.continuing and trainer.world_size == 1):  # all ranks have to agree
+        _lightning.let_config_be_saved_again(trainer)
     fit = Fit(session, trainer, messages)
     if not _thread().startswith(_POOL):
         fit.thread = _thread()

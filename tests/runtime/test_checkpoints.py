@@ -101,6 +101,7 @@ def test_a_folder_that_is_gone_is_an_os_error(tmp_path):
 
 
 def keep_storing(folder):
+    torch.set_num_threads(1)  # the threads that the parent may have had are not in a forked process
     for step in range(1, 100_000):
         store_checkpoint(folder, 0, step, state(step, size=200_000))
 

@@ -123,6 +123,7 @@ def answers(tmp_path, model=None, validate=False, stream=False, timer=None, end=
 
     undo = _lightning.wrap_loops(
         trainer,
+        is_tuning=lambda: False,
         before_epoch=lambda: found.append(work_left(trainer, timer)),
         before_batches=lambda: None,
         after_batch=between_batches,
