@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
+from lightning_green.runtime import current
 from lightning_green.runtime.current import close_current_run
 from lightning_green.runtime.ledger import read_ledger
 from lightning_green.runtime.run import OtherTrainingError
@@ -217,6 +218,31 @@ def test_metering_alone_takes_another_directory_where_its_own_is_in_use(tmp_path
     assert tracker.green_run.path.parent == tmp_path / "run" / "runs"
     assert tracker.summary()["energy/kwh"] == pytest.approx(1.2)
     other.unlock()
+
+
+def test_a_finished_fit_is_restored_only_with_its_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_GREEN_CLOCK", clock().spec())
+    monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
+
+    def train_and_die(*callbacks, **options):
+        try:
+            return train(tmp_path, ExactResume(), *callbacks, **options)
+        finally:
+            for run in current._runs.values():
+                run.end(cleanly=False)
+            current._runs.clear()
+
+    _, weights = train_and_die()
+    _, restored = train_and_die()
+    assert restored == weights
+    assert len(events(tmp_path, "started")) == 1
+    monkeypatch.setattr("tests.callbacks.green_kit.DataLoader", lambda data, size, **more: loader(data, 6, **more))
+    with pytest.raises(OtherTrainingError, match=r"batch_sizes: \[4\] then, \[6\] now"):
+        train_and_die()
+
+
+def loader(data, size, **more):
+    return torch.utils.data.DataLoader(data, size, **more)
 
 
 ALL = """

@@ -173,6 +173,42 @@ def test_another_environment_is_in_doubt_and_then_refused(claim, monkeypatch):
         claim()
 
 
+@pytest.mark.parametrize("other", [OTHER, Invocation("/home/me/train.py", ("--lr", "0.1"), "/elsewhere")])
+def test_a_paused_run_is_not_abandoned_for_one_of_another_invocation(claim, monkeypatch, other):
+    supervised(monkeypatch, 1)
+    first, _, _ = claim()
+    end(first, "started", "paused")
+    monkeypatch.setattr("lightning_green.runtime.claims.DOUBT_SECONDS", 0.0)
+    supervised(monkeypatch, 2)
+    with pytest.raises(OtherTrainingError, match="invocation"):
+        claim(other)
+    assert claim(other, needs_state=False)[0].path != first.path  # metering alone is refused nothing
+    assert claim()[0].path == first.path
+    assert claim(other)[0].path != first.path  # once the paused one has been claimed
+
+
+def test_metering_alone_of_a_changed_training_is_a_new_fit(claim, monkeypatch):
+    first, _, _ = claim(needs_state=False)
+    end(first, "started", "interrupted")
+    supervised(monkeypatch, 1, session="t")
+    run, messages = open_run(first.path, SimulatedClock(START), ONE, fit(0.5), needs_state=False)
+    claimed = run.claim_fit(fit(0.5), needs_state=False)
+    assert not claimed.continuing
+    assert run.path != first.path or "hparams.lr: 0.1 then, 0.5 now" in claimed.messages[0]
+    assert messages or claimed.messages
+    run.end(cleanly=False)
+
+
+def test_the_paused_one_of_two_is_continued_by_hand(claim):
+    first, _, _ = claim()
+    second, _, _ = claim()
+    end(first, "started", "finished", cleanly=True)
+    end(second, "started", "paused")
+    again, claimed, _ = claim()
+    assert again.path == second.path
+    assert claimed.continuing
+
+
 def test_a_run_of_before_there_were_invocations_is_continued(claim, tmp_path, monkeypatch):
     ledger = Ledger(tmp_path, SimulatedClock(START), 1)
     ledger.close()
