@@ -187,7 +187,7 @@ def test_counts_and_scale_are_logged(tmp_path):
 
 
 def test_repeated_overflow_moves_the_run_and_is_on_record(tmp_path):
-    plugin = GreenMixedPrecision("fp16", max_consecutive_skips=3)
+    plugin = GreenMixedPrecision("fp16", max_consecutive_skips=3, fallback="fp32")
     with pytest.warns(UserWarning, match="3 steps in a row overflowed, so training goes on in 32-true") as caught:
         module, _ = fit(
             plugin,

@@ -29,9 +29,9 @@ def test_resume_within_a_growth_interval_is_exact(tmp_path):
 
 def test_a_fallback_survives_a_resume(tmp_path):
     with pytest.warns(UserWarning, match="training goes on in 32-true"):
-        _, made = fit(GreenMixedPrecision("fp16", max_consecutive_skips=2), Lit("sgd", {2, 3}))
+        _, made = fit(GreenMixedPrecision("fp16", max_consecutive_skips=2, fallback="fp32"), Lit("sgd", {2, 3}))
     made.save_checkpoint(tmp_path / "a.ckpt")
-    plugin = GreenMixedPrecision("fp16", max_consecutive_skips=2)
+    plugin = GreenMixedPrecision("fp16", max_consecutive_skips=2, fallback="fp32")
     fit(plugin, Lit("sgd"), ckpt_path=tmp_path / "a.ckpt", max_epochs=2)
     assert (plugin.precision, plugin.skipped_steps, plugin.fell_back_from) == ("32-true", 2, "16-mixed")
 
