@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import time
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -19,11 +21,12 @@ from lightning_green.energy.meter import Meter
 from lightning_green.grid.build import GridLike
 from lightning_green.planning import Level, Plan
 from lightning_green.runtime import _lightning, loggers
-from lightning_green.runtime.clock import Clock
+from lightning_green.runtime.clock import CLOCK_VARIABLE, Clock
 from lightning_green.runtime.exact import Point
 from lightning_green.runtime.launchers import who_restarts
 from lightning_green.runtime.random_states import synchronize_cuda
 from lightning_green.runtime.ranks import Command
+from lightning_green.runtime.run_folder import RUN_DIR_VARIABLE
 from lightning_green.runtime.session import RunOptions
 from lightning_green.throttle.request import FULL, ThrottleLike
 from lightning_green.throttle.scheduler import SchedulerThrottle, throttle_control
@@ -215,10 +218,9 @@ class CarbonScheduler(GreenCallback):
         assert fit is not None
         until = decided.until
         if who_restarts() is None:
-            script = " ".join(_lightning.command())
-            rank_zero_info(
-                f"Lightning Green: leaving until {until:%Y-%m-%d %H:%M} UTC. To continue, start it again: {script}"
-            )
+            given = [f"{name}={os.environ[name]}" for name in (RUN_DIR_VARIABLE, CLOCK_VARIABLE) if name in os.environ]
+            line = shlex.join([*(["env", *given] if given else []), *_lightning.command()])
+            rank_zero_info(f"Lightning Green: exiting until {until:%Y-%m-%d %H:%M} UTC. To continue, run: {line}")
         fit.leave(point, until, decided.reason, **maker.describe(decided))
         maker.why_no_exit = "the training state cannot be saved"  # it came back: run on, and do not try each step
         maker.next_decision = fit.session.clock.time() + 3600.0
