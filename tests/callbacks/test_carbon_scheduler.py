@@ -172,8 +172,7 @@ def test_exit_by_hand_prints_the_line_that_continues_it(tmp_path, trace, caplog,
     assert leave(tmp_path, trace, on_pause="exit") == 75
     assert block(caplog)["Pauses"] == "exit (as asked for; start it again by hand)"
     assert (
-        "Lightning Green: exiting until 2024-05-02 04:00 UTC. To continue, run: python train.py --lr 0.1"
-        in caplog.text
+        "Lightning Green: exiting until 2024-05-02 04:00 UTC. To continue, run: python train.py --lr 0.1" in caplog.text
     )
     caplog.clear()
 
