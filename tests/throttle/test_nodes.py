@@ -87,7 +87,7 @@ def test_levels_are_measured_on_the_first_node_and_set_on_both(tmp_path):
     assert measured == [200, 150] * (len(measured) // 2)
     for step in range(1, len(second)):
         if (second[step - 1], second[step]) == (200, 150):
-            assert (first[step - 1], first[step]) == (200, 150)
+            assert first[step] == 150  # the first may have measured at that level before, by how even its steps were
     assert [limits(tmp_path / node) for node in "01"] == [[200.0], [200.0]]
     records = read_ledger(tmp_path / "run")
     assert "the levels are measured again" in [record.get("reason") for record in records]
