@@ -221,7 +221,6 @@ class Fit:
         self.session.read_step = lambda: self.trainer.global_step
         loggers.define_axes(self.trainer)
         if self.session.folder is not None:
-            loggers.note_wandb_folders(self.trainer, self.session.folder.record)
             loggers.note_wandb_folders(self.trainer, self.session.record_on_disk)
         if self.exact is not None:
             self._signals.take(_lightning.requeue_signal(self.trainer))

@@ -49,7 +49,10 @@ MAX_RESTARTS = 3
 LONGEST_BACK_OFF_SECONDS = 300.0
 POLL_SECONDS = 0.1
 CHILD_LOCK = "child.lock"
-HOPELESS = re.compile(r"^(ImportError|ModuleNotFoundError|SyntaxError|IndentationError)\b", re.MULTILINE)
+HOPELESS = re.compile(
+    r"^(ImportError|ModuleNotFoundError|SyntaxError|IndentationError|[\w.]+\.OtherTrainingError)\b", re.MULTILINE
+)
+"""Errors that another start does not heal."""
 
 
 class _CommandError(RuntimeError):
@@ -82,7 +85,7 @@ class Supervisor:
         say: Callable[[str], None] = print,
     ) -> None:
         self.command, self.folder = Command(tuple(command), os.getcwd(), clock), folder
-        self.max_restarts, self.force, self.clock_spec, self.say = max_restarts, force, clock, say
+        self.max_restarts, self.force, self.say = max_restarts, force, say
         self._session, self._attempt = uuid.uuid4().hex[:8], 0
         self._child: subprocess.Popen[bytes] | None = None
         self._signal: int | None = None
@@ -219,7 +222,7 @@ class Supervisor:
         return 128 - code if code < 0 else code
 
     def _name_what_was_left(self, seen: Trainings, changed: Mapping[FitKey, Mapping[str, Any]]) -> None:
-        left = {key: state for key, state in seen.states.items() if key not in changed and key in seen.broken([key])}
+        left = {key: state for key, state in seen.broken(seen.states).items() if key not in changed}
         if left:
             names = "; ".join(describe_fit(key, state) for key, state in left.items())
             self.say(f"The command has finished. Trainings of earlier attempts that it did not continue: {names}.")
@@ -238,8 +241,8 @@ class Supervisor:
         }
         if self.force:
             environment[FORCE_VARIABLE] = "1"
-        if self.clock_spec:
-            environment[CLOCK_VARIABLE] = self.clock_spec
+        if self.command.clock is not None:
+            environment[CLOCK_VARIABLE] = self.command.clock
         # For a script that makes its W&B run before `fit`, where a logger can still be given its id.
         if len(ids := self._wandb_ids()) == 1:
             environment = {"WANDB_RUN_ID": ids.pop(), "WANDB_RESUME": "allow", **environment}
@@ -322,7 +325,7 @@ class Supervisor:
     # -- waiting ------------------------------------------------------------------------------------------------------
 
     def _clock(self, folder: RunFolder) -> Clock:
-        spec = self.clock_spec or folder.record.get("clock")
+        spec = self.command.clock or folder.record.get("clock")
         clock = SystemClock() if spec is None else clock_from_spec(spec)
         clock.bind(folder.path)
         return clock

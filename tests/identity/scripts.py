@@ -72,17 +72,17 @@ def supervised(folder, *command, options=(), **variables):
 
 
 def results(folder):
-    """Return the last line of each label, and check that all lines of one say the same."""
-    found = {}
+    """Return what each label reported, and how many steps each process trained of it.
+
+    A label that was reported several times, after restarts, has to say the same each time.
+    """
     path = Path(folder) / "results.jsonl"
+    found, trained = {}, {}
     for line in path.read_text().splitlines() if path.exists() else []:
         one = json.loads(line)
-        trained = one.pop("trained")
         label = one.pop("label")
-        assert found.get(label, one) == one, f"{label} has two results"
-        found[label] = one
-        found.setdefault("trained", {}).setdefault(label, []).append(trained)
-    trained = found.pop("trained", {})
+        trained.setdefault(label, []).append(one.pop("trained"))
+        assert found.setdefault(label, one) == one, f"{label} has two results"
     return found, trained
 
 

@@ -43,7 +43,6 @@ def test_a_sweep_trains_each_of_its_trainings(tmp_path):
     assert sum(trained["1/0.01"]) < 12  # the killed one was continued
     assert len(runs(tmp_path / "run")) == 3
     assert len(steps_continued(tmp_path / "run")) == 1
-    assert {records[0]["event"] for records in runs(tmp_path / "run")} == {"started"}
 
 
 def test_a_paused_sweep_waits_for_each_of_its_trainings(tmp_path):
@@ -79,13 +78,12 @@ def test_trainings_at_the_same_time_by_their_arguments(tmp_path):
 
 def test_tasks_of_an_array_at_the_same_time_without_a_supervisor(tmp_path):
     text = "import time\nNet.on_train_start = lambda self: time.sleep(3)\n" + ONE
-    path = script(tmp_path, text, "[EmissionsTracker(meter=100.0)]")
+    script(tmp_path, text, "[EmissionsTracker(meter=100.0)]")
     loop = "for s in 1 2; do SEED=$s SLURM_ARRAY_TASK_ID=$s python train.py & done; wait -n; wait -n"
     code, told = start(tmp_path, "bash", "-ec", loop, PATH=PYTHON)
     assert code == 0, told
     assert set(results(tmp_path)[0]) == {"1/0.01", "2/0.01"}
     assert len(list((tmp_path / "lightning_green").iterdir())) == 2
-    assert path.exists()
 
 
 def test_two_of_one_command_line_at_the_same_time(tmp_path):
@@ -183,7 +181,7 @@ def test_a_changed_value_is_refused_by_name_and_taken_over_with_force(how, tmp_p
 
 
 def test_a_training_with_a_random_hyperparameter_does_not_begin_again_for_ever(tmp_path):
-    text = "import random, time\nNet.on_fit_start = lambda self: None\n" + ONE.replace(
+    text = "import random, time\n" + ONE.replace(
         "module = Net(lr)", "module = Net(lr)\nmodule.noise = random.Random(time.time_ns()).random()"
     )
     path = script(tmp_path, text, "carbon()")

@@ -194,8 +194,8 @@ def test_metering_alone_of_a_changed_training_is_a_new_fit(claim, monkeypatch):
     run, messages = open_run(first.path, SimulatedClock(START), ONE, fit(0.5), needs_state=False)
     claimed = run.claim_fit(fit(0.5), needs_state=False)
     assert not claimed.continuing
-    assert run.path != first.path or "hparams.lr: 0.1 then, 0.5 now" in claimed.messages[0]
-    assert messages or claimed.messages
+    assert run.path != first.path
+    assert "is another training (hparams.lr: 0.1 then, 0.5 now), so this one has a run of its own" in messages[0]
     run.end(cleanly=False)
 
 
