@@ -69,7 +69,7 @@ class Invocation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the invocation as JSON types; time stamps and random names in its arguments count as equal."""
-        from lightning_green.runtime.fingerprint import describe  # needs PyTorch, which the supervisor does without
+        from lightning_green.runtime.description import describe  # needs PyTorch, which the supervisor does without
 
         return {
             "script": self.script,
@@ -150,7 +150,7 @@ def set_since(supervisor: int, environment: Mapping[str, str] = os.environ) -> d
         The variables, or None where the supervisor's environment cannot be read.
 
     """
-    from lightning_green.runtime.fingerprint import describe  # needs PyTorch, which the supervisor does without
+    from lightning_green.runtime.description import describe  # needs PyTorch, which the supervisor does without
 
     try:
         data = Path(f"/proc/{supervisor}/environ").read_bytes()
