@@ -120,19 +120,9 @@ class Trainings:
         return {key: state for key, state in self.states.items() if state["event"] == "paused" and state.get("until")}
 
     @property
-    def starts(self) -> int:
-        """How often processes began to train."""
-        return sum(past.attempts for past in self.pasts.values())
-
-    @property
     def steps(self) -> int:
         """The most optimizer steps that were done, summed over all fits."""
         return sum(past.steps for past in self.pasts.values())
-
-    @property
-    def last(self) -> dict[str, Any] | None:
-        """The newest event that says how a fit stands."""
-        return max(self.states.values(), key=lambda state: str(state.get("time_utc")), default=None)
 
     @property
     def are_finished(self) -> bool:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from lightning_green.durations import format_duration
-from lightning_green.grid.build import grid_from_spec
-from lightning_green.grid.signal import GridSignal
-from lightning_green.planning import ISSUES_FILE, Issues, job_from_record, live_plan
+from lightning_green.runtime.attempt import Attempt, Outcome, newest
 from lightning_green.runtime.clock import CLOCK_VARIABLE, Clock, SystemClock, clock_from_spec
 from lightning_green.runtime.command import (
     Command,
@@ -30,7 +26,6 @@ from lightning_green.runtime.command import (
     read_command,
     write_command,
 )
-from lightning_green.runtime.ledger import Ledger
 from lightning_green.runtime.run_folder import (
     ATTEMPT_VARIABLE,
     FORCE_VARIABLE,
@@ -42,6 +37,7 @@ from lightning_green.runtime.run_folder import (
     run_directories,
     set_aside,
 )
+from lightning_green.runtime.waiting import Waiting
 from lightning_green.throttle.journal import restore_left_over
 
 FINISHED, FAILED = 0, 1
@@ -49,10 +45,6 @@ MAX_RESTARTS = 3
 LONGEST_BACK_OFF_SECONDS = 300.0
 POLL_SECONDS = 0.1
 CHILD_LOCK = "child.lock"
-HOPELESS = re.compile(
-    r"^(ImportError|ModuleNotFoundError|SyntaxError|IndentationError|[\w.]+\.OtherTrainingError)\b", re.MULTILINE
-)
-"""Errors that another start does not heal."""
 
 
 class _CommandError(RuntimeError):
@@ -130,67 +122,54 @@ class Supervisor:
         while True:
             seen = self._look()  # each time: a person may have continued a run by hand
             if self._signal is None and seen.paused:
-                self._wait(seen)
+                waiting = Waiting(seen.paused, self.say)
+                waiting.wait(self._clock(waiting.path), self._wake, self.folder.beat)
                 seen = self._look()
             if self._signal is not None:
                 return self._stopped()
             try:
-                code, trace = self._start()
+                attempt = self._start(seen)
             except _CommandError as error:
                 self.say(str(error))
                 return FAILED
-            before, seen = seen, self._look()
-            for path in seen.pasts:
-                for line in restore_left_over(path):  # a child that was killed could not do it itself
-                    self.say(line)
-            changed = seen.since(before)
-            broken = seen.broken(changed or seen.states)  # where it trained nothing, nothing may be left to train
-            left = seen.left(changed, self._token)
-            paused = any(key in changed for key in seen.paused)
-            if code == 0 and not broken and not left and not paused:
-                if not seen.states:
-                    self.say(
-                        "The command ended without training under a Lightning Green callback. Add EmissionsTracker() "
-                        "or CarbonScheduler() to the Trainer's callbacks, or start it without `lightning-green run`."
-                    )
-                self._name_what_was_left(seen, changed)
-                for path in seen.pasts:
-                    remove_kept_files(path)
+            seen = attempt.after
+            if attempt.outcome == Outcome.FINISHED:
+                self._say_what_is_left(attempt)
                 return FINISHED
             if self._signal is not None:
                 return self._stopped()
-            if paused:
+            if attempt.outcome == Outcome.PAUSED:
                 failures, best = 0, max(best, seen.steps)
                 continue
-            if code == 0 and not broken:
-                names = "; ".join(describe_fit(key, state) for key, state in left.items())
+            if attempt.outcome == Outcome.NOT_CONTINUED:
                 self.say(
-                    f"The command ended with exit code 0 and did not continue these trainings: {names}. Start the "
-                    "command that they were started with, or start from scratch with --fresh."
+                    f"The command ended with exit code 0 and did not continue these trainings: {_names(attempt.left)}. "
+                    "Start the command that they were started with, or start from scratch with --fresh."
                 )
                 return FAILED
-            failed = 0 < code < 128  # and was not killed, between two fits for example
-            if failed and changed and seen.are_finished and not seen.are_restored:  # a start would train again
-                self.say(f"The training finished; the script then ended with {_describe(code)}.")
-                return code
+            if attempt.outcome == Outcome.FAILED_AFTERWARDS:
+                self.say(f"The training finished; the script then ended with {attempt.ending}.")
+                return attempt.code
             progress, best = seen.steps > best, max(best, seen.steps)
             failures = 1 if progress else failures + 1
-            why = self._why(code, changed, broken)
-            if found := HOPELESS.search(trace):
-                self.say(
-                    f"The command cannot start: {_line_of(trace, found)}. Fix the error and rerun the same command."
-                )
-                return self._given_up(seen, code)
-            if not progress and trace and trace == last_trace:
-                self.say(f"The same error came twice without a new step: {_last_line(trace)}. It is not tried again.")
-                return self._given_up(seen, code)
-            last_trace = "" if progress else trace
-            if failures > self.max_restarts:
-                self.say(f"Given up after {failures} failures in a row without a new step: {why}.")
-                return self._given_up(seen, code)
+            hopeless = self._why_hopeless(attempt, progress, last_trace, failures)
+            if hopeless is not None:
+                self.say(hopeless)
+                return self._given_up(attempt)
+            last_trace = "" if progress else attempt.trace
             delay = min(LONGEST_BACK_OFF_SECONDS, 2.0 ** (failures - 1))
-            self.say(f"Attempt {self._attempt} ended: {why}. Starting again in {format_duration(delay)}.")
-            self._clock(RunFolder(self.folder.path)).sleep(delay, self._wake)
+            self.say(f"Attempt {self._attempt} ended: {attempt.why}. Starting again in {format_duration(delay)}.")
+            self._clock(self.folder.path).sleep(delay, self._wake)
+
+    def _why_hopeless(self, attempt: Attempt, progress: bool, last_trace: str, failures: int) -> str | None:
+        """Return why another start would not help; None where it may."""
+        if attempt.hopeless_error is not None:
+            return f"The command cannot start: {attempt.hopeless_error}. Fix the error and rerun the same command."
+        if not progress and attempt.trace and attempt.trace == last_trace:
+            return f"The same error came twice without a new step: {attempt.last_line}. It is not tried again."
+        if failures > self.max_restarts:
+            return f"Given up after {failures} failures in a row without a new step: {attempt.why}."
+        return None
 
     @property
     def _token(self) -> str:
@@ -199,39 +178,45 @@ class Supervisor:
     def _look(self) -> Trainings:
         return Trainings.of(self.folder.path)
 
-    @staticmethod
-    def _why(code: int, changed: Mapping[FitKey, Mapping[str, Any]], broken: Mapping[FitKey, Mapping[str, Any]]) -> str:
-        """Return how an attempt ended, for people."""
-        last = max((broken or changed).values(), key=lambda state: str(state.get("time_utc")), default=None)
-        if last is None:
-            return "died before the training began"
-        if last["event"] == "finished":
-            return f"the training finished; the script then ended with {_describe(code)}"
-        if last["event"] == "started":
-            return f"the process was killed or died ({_describe(code)})"
-        return str(last["reason"])
-
-    def _given_up(self, seen: Trainings, code: int) -> int:
+    def _given_up(self, attempt: Attempt) -> int:
         """Return the exit code of giving up: the command's own where nothing is left to train."""
-        if not seen.are_restored or code == 0:
+        if not attempt.after.are_restored or attempt.code == 0:
             return FAILED
         self.say(
-            f"The training finished; the script then ended with {_describe(code)}. The same line runs what follows the "
+            f"The training finished; the script then ended with {attempt.ending}. The same line runs what follows the "
             "training again, without training."
         )
-        return 128 - code if code < 0 else code
+        return attempt.exit_code
 
-    def _name_what_was_left(self, seen: Trainings, changed: Mapping[FitKey, Mapping[str, Any]]) -> None:
-        left = {key: state for key, state in seen.broken(seen.states).items() if key not in changed}
+    def _say_what_is_left(self, attempt: Attempt) -> None:
+        seen = attempt.after
+        if not seen.states:
+            self.say(
+                "The command ended without training under a Lightning Green callback. Add EmissionsTracker() or "
+                "CarbonScheduler() to the Trainer's callbacks, or start it without `lightning-green run`."
+            )
+        left = {key: state for key, state in seen.broken(seen.states).items() if key not in attempt.changed}
         if left:
-            names = "; ".join(describe_fit(key, state) for key, state in left.items())
-            self.say(f"The command has finished. Trainings of earlier attempts that it did not continue: {names}.")
+            self.say(
+                f"The command has finished. Trainings of earlier attempts that it did not continue: {_names(left)}."
+            )
+        for path in seen.pasts:
+            remove_kept_files(path)
 
     # -- one attempt --------------------------------------------------------------------------------------------------
 
-    def _start(self) -> tuple[int, str]:
-        """Run the command once; return its exit code and the end of its last traceback."""
+    def _start(self, before: Trainings) -> Attempt:
+        """Run the command once, and restore what a killed training left throttled."""
         self._attempt += 1
+        code, trace = self._run_child()
+        after = self._look()
+        for path in after.pasts:
+            for line in restore_left_over(path):  # a child that was killed could not do it itself
+                self.say(line)
+        return Attempt(code, trace, before, after, self._token)
+
+    def _run_child(self) -> tuple[int, str]:
+        """Run the command to its end; return its exit code and the end of its last traceback."""
         environment = {
             **os.environ,
             RUN_DIR_VARIABLE: str(self.folder.path),
@@ -322,85 +307,18 @@ class Supervisor:
                 return True
         return False
 
-    # -- waiting ------------------------------------------------------------------------------------------------------
-
-    def _clock(self, folder: RunFolder) -> Clock:
-        spec = self.command.clock or folder.record.get("clock")
+    def _clock(self, path: Path) -> Clock:
+        """Return the clock of a run, at the position that is kept in its directory."""
+        spec = self.command.clock or RunFolder(path).record.get("clock")
         clock = SystemClock() if spec is None else clock_from_spec(spec)
-        clock.bind(folder.path)
+        clock.bind(path)
         return clock
-
-    def _wait(self, seen: Trainings) -> None:
-        """Sleep until the first paused fit is due; plan again whenever a slot ends."""
-        (path, _), paused = min(seen.paused.items(), key=lambda item: datetime.fromisoformat(item[1]["until"]))
-        others = [datetime.fromisoformat(one["until"]) for one in seen.paused.values() if one is not paused]
-        clock = self._clock(RunFolder(path))
-        until = datetime.fromisoformat(paused["until"])
-        grid = self._grid(path, paused, clock)
-        if grid is not None:
-            grid.bind_clock(clock.now)
-            grid.start()
-        issues = Issues(path / ISSUES_FILE)  # with the forecasts that the training had before it exited
-        more = f" ({len(others) + 1} trainings are paused)" if others else ""
-        self.say(f"Out until {until:%Y-%m-%d %H:%M} UTC: {paused['reason']}{more}")
-        try:
-            while self._signal is None and clock.now() < until:
-                seconds = (until - clock.now()).total_seconds()
-                next_slot = 3600.0 - clock.time() % 3600.0
-                clock.sleep(min(seconds, next_slot, 3600.0 if clock.is_simulated else 60.0), self._wake)
-                self.folder.beat()
-                if grid is not None and clock.now() < until and clock.time() % 3600.0 < 60.0:
-                    until = min([self._plan_again(path, paused, grid, issues, clock, until), *others])
-        finally:
-            if grid is not None:
-                grid.close()
-
-    def _grid(self, path: Path, paused: dict[str, Any], clock: Clock) -> GridSignal | None:
-        spec = paused.get("grid")
-        job = paused.get("job", {})
-        if spec is None or not (job.get("deadline") or job.get("delay_price")):
-            return None
-        try:
-            return grid_from_spec(spec)
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            ImportError,
-        ) as error:  # a trace that was moved, a class of the script's
-            line = f"Planning again is not possible while the run is out, so the time that was planned stands: {error}"
-            ledger = Ledger(path, clock, int(paused["attempt"]))
-            ledger.append("warning", reason=line, state="out", fit=paused.get("fit", 0))
-            ledger.close()
-            self.say(line)
-            return None
-
-    def _plan_again(
-        self, path: Path, paused: dict[str, Any], grid: GridSignal, issues: Issues, clock: Clock, until: datetime
-    ) -> datetime:
-        now = clock.now()
-        answer = live_plan(grid, job_from_record(paused["job"], "out"), issues, now)
-        waits = answer.slots[0].action in ("exit", "hold")
-        again = answer.until if waits else now
-        if abs((again - until).total_seconds()) >= 60.0:
-            ledger = Ledger(path, clock, int(paused["attempt"]))
-            ledger.append(
-                "decision",
-                reason=answer.reason,
-                action="exit" if waits else "run",
-                until=again.isoformat(),
-                state="out",
-                fit=paused.get("fit", 0),
-            )
-            ledger.close()
-            self.say(f"Planned again: out until {again:%Y-%m-%d %H:%M} UTC. {answer.reason}")
-        return again
 
     # -- how it ends --------------------------------------------------------------------------------------------------
 
     def _stopped(self) -> int:
         assert self._signal is not None
-        last = self._look().last
+        last = newest(self._look().states)
         step = 0 if last is None else last.get("global_step", 0)
         options = [] if self.max_restarts == MAX_RESTARTS else ["--max-restarts", str(self.max_restarts)]
         again = self.command.line(self.folder.path, *options, *(["--force"] if self.force else []))
@@ -449,16 +367,5 @@ def open_folder(
     return folder
 
 
-def _describe(code: int) -> str:
-    if code < 0:
-        return f"signal {signal.Signals(-code).name}"
-    return f"exit code {code}"
-
-
-def _last_line(trace: str) -> str:
-    lines = [line for line in trace.strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "no message"
-
-
-def _line_of(trace: str, found: re.Match[str]) -> str:
-    return trace[found.start() :].splitlines()[0].strip().rstrip(".")
+def _names(fits: Mapping[FitKey, Mapping[str, Any]]) -> str:
+    return "; ".join(describe_fit(key, state) for key, state in fits.items())

@@ -80,7 +80,7 @@ def test_states_of_all_fits_of_all_runs(command, tmp_path):
     }
     assert list(seen.paused) == [(tmp_path, 1)]
     assert set(seen.broken(seen.states)) == {(other, 0)}
-    assert (seen.starts, seen.steps) == (2, 1 + 3 + 0)
+    assert (sum(past.attempts for past in seen.pasts.values()), seen.steps) == (2, 1 + 3 + 0)
     assert not seen.are_finished
     assert describe_fit((tmp_path, 1), seen.states[tmp_path, 1]) == f"{tmp_path}, fit 1, at step 3"
     before = seen
