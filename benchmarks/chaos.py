@@ -217,7 +217,7 @@ class Killed:
 
     def check(self) -> None:
         """Try to read every checkpoint that carries its final name."""
-        from lightning_green.runtime.checkpoints import load_checkpoint
+        from lightning_green.resume.checkpoints import load_checkpoint
 
         for path in (self.folder / "run" / "checkpoints").glob("*.ckpt"):
             try:

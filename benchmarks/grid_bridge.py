@@ -4,7 +4,7 @@
 
 Mean absolute error in gCO2e/kWh, over recorded forecasts (issued daily at 00:00 UTC) and what then came true, of: the
 last value; the forecast of this hour; and the forecast moved by what it was off by for the last value, which is what
-lightning_green.grid.snapshot does. DIR holds `<zone>_2021.csv` and `forecasts/<zone>_2021_96h.csv`.
+lightning_green.grid.live.snapshot does. DIR holds `<zone>_2021.csv` and `forecasts/<zone>_2021_96h.csv`.
 """
 
 from __future__ import annotations

@@ -43,12 +43,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from typing_extensions import override
 
 from lightning_green import CarbonScheduler, EmissionsTracker
-from lightning_green.grid.electricity_maps import ElectricityMapsSignal
-from lightning_green.grid.energy_charts import EnergyChartsSignal
-from lightning_green.grid.live import LiveSignal
-from lightning_green.grid.poller import Message
-from lightning_green.grid.transport import Limits
-from lightning_green.grid.watttime import WattTimeSignal
+from lightning_green.grid.live.poller import Message
+from lightning_green.grid.live.signal import LiveSignal
+from lightning_green.grid.providers.electricity_maps import ElectricityMapsSignal
+from lightning_green.grid.providers.energy_charts import EnergyChartsSignal
+from lightning_green.grid.providers.watttime import WattTimeSignal
+from lightning_green.utilities.http.transport import Limits
 from tests.servers.fake_grid import PASSWORD, TOKEN, USER, FakeGrid
 from tests.servers.faults import FAULTS
 

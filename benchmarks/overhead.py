@@ -45,8 +45,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from turns import Turns
 
 from lightning_green import CarbonScheduler, EmissionsTracker
-from lightning_green.runtime.current import close_current_run
-from lightning_green.runtime.exact import ExactState
+from lightning_green.resume.training_state import ExactState
+from lightning_green.run.coordinator import close_current_run
 
 STEP_SECONDS = 0.005
 BATCH, WIDTH = 16, 16

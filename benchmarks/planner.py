@@ -36,11 +36,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from lightning_green.planning import Forecast, Job, Level, correction, plan, policies
-from lightning_green.planning.archive import Archive, Scope, read_archive
-from lightning_green.planning.backtest import Backtest
-from lightning_green.planning.planner_policy import PlannerPolicy
-from lightning_green.planning.results import as_markdown, mean_of, zone_table
+from lightning_green.backtest import policies
+from lightning_green.backtest.backtest import Backtest
+from lightning_green.backtest.planner_policy import PlannerPolicy
+from lightning_green.backtest.results import as_markdown, mean_of, zone_table
+from lightning_green.backtest.zone_archive import Archive, Scope, read_archive
+from lightning_green.planning import Forecast, Job, Level, plan
+from lightning_green.planning.forecasting import correction
 
 START = datetime(2024, 5, 1, tzinfo=timezone.utc)
 LEVELS = (Level(1, 1), Level(0.9, 0.96), Level(0.78, 0.9), Level(0.65, 0.8), Level(0.5, 0.65))

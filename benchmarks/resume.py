@@ -42,11 +42,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lightning_green import EmissionsTracker, ExactResume
-from lightning_green.runtime.clock import SimulatedClock
-from lightning_green.runtime.current import close_current_run
-from lightning_green.runtime.ledger import Ledger
-from lightning_green.runtime.loaders import count_batches
-from lightning_green.runtime.past import read_past
+from lightning_green.ledger.history import read_past
+from lightning_green.ledger.ledger import Ledger
+from lightning_green.resume.loaders import count_batches
+from lightning_green.run.coordinator import close_current_run
+from lightning_green.utilities.clock import SimulatedClock
 
 PARTS = ("10m", "100m", "skip", "step", "past")
 

@@ -23,10 +23,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lightning_green.grid.typical_day import TypicalDay
+from lightning_green.grid.providers.typical_day import TypicalDay
+from lightning_green.ledger.ledger import read_ledger
+from lightning_green.ledger.totals import total
 from lightning_green.report.timeline import timeline
-from lightning_green.runtime.accounting import total
-from lightning_green.runtime.ledger import read_ledger
 
 SCRIPT = Path(__file__).with_name("digits.py")
 ZONE, WATTS, DEADLINE = "DE", 300, "48h"

@@ -15,8 +15,9 @@ from datetime import datetime, timedelta, timezone
 from itertools import groupby
 from pathlib import Path
 
-from lightning_green.planning import Forecast, Job, Level, Plan, correct, plan
-from lightning_green.planning.archive import Archive, read_archive
+from lightning_green.backtest.zone_archive import Archive, read_archive
+from lightning_green.planning import Forecast, Job, Level, Plan, plan
+from lightning_green.planning.forecasting import correct
 
 
 def main() -> None:

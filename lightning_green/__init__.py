@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lightning_green.callbacks.quantization import QuantizationAwareTraining
     from lightning_green.metrics import CarbonEmitted, EnergyConsumed, SamplesPerJoule, SoftwareCarbonIntensity
     from lightning_green.precision import GreenFSDPPrecision, GreenMixedPrecision
-    from lightning_green.runtime.clock import SimulatedClock, SystemClock
+    from lightning_green.utilities.clock import SimulatedClock, SystemClock
 
 __version__ = "0.1.0"
 
@@ -28,9 +28,9 @@ _WHERE = {
     "Pruning": "lightning_green.callbacks.pruning",
     "QuantizationAwareTraining": "lightning_green.callbacks.quantization",
     "SamplesPerJoule": "lightning_green.metrics",
-    "SimulatedClock": "lightning_green.runtime.clock",
+    "SimulatedClock": "lightning_green.utilities.clock",
     "SoftwareCarbonIntensity": "lightning_green.metrics",
-    "SystemClock": "lightning_green.runtime.clock",
+    "SystemClock": "lightning_green.utilities.clock",
 }
 
 __all__ = [

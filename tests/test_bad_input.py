@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from lightning_green.runtime.clock import clock_from_spec
-from lightning_green.runtime.ledger import Ledger, read_ledger
-from lightning_green.runtime.run_folder import RunFolder
+from lightning_green.ledger.ledger import Ledger, read_ledger
+from lightning_green.ledger.run_directory import RunFolder
+from lightning_green.utilities.clock import clock_from_spec
 from tests.helpers.processes import environment
 
 NAMESPACE = ["unshare", "--map-root-user", "--mount", "bash", "-ec"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.runtime.ledger import read_ledger
+from lightning_green.ledger.ledger import read_ledger
 from tests.helpers.processes import Process, green, run_to_the_end
 from tests.helpers.traces import CLOCK, write_trace
 

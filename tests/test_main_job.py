@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from lightning_green.runtime.accounting import total
-from lightning_green.runtime.ledger import read_ledger
+from lightning_green.ledger.ledger import read_ledger
+from lightning_green.ledger.totals import total
 from tests.examples.helpers import read_wandb
 from tests.helpers.processes import MAIN_JOB, Process, green, run_to_the_end
 from tests.helpers.traces import CLOCK, two_windows, write_trace

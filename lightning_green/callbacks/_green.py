@@ -9,10 +9,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from lightning_green.runtime import _lightning
-from lightning_green.runtime.current import join_fit
-from lightning_green.runtime.fit import Fit
-from lightning_green.runtime.session import RunOptions, Session
+from lightning_green._lightning import trainer as _lightning
+from lightning_green.run.coordinator import join_fit
+from lightning_green.run.fit import Fit
+from lightning_green.run.session import RunOptions, Session
 
 
 class GreenCallback(pl.Callback):

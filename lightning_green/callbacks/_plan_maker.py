@@ -10,13 +10,13 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_green.callbacks._scheduler_arguments import PlanArguments
-from lightning_green.durations import format_duration
+from lightning_green.ledger.totals import full_power, measured_hold_power, measured_resume_hours
 from lightning_green.planning import ISSUES_FILE, Issues, Job, Level, Plan, job_record, live_plan
 from lightning_green.planning.job import State
-from lightning_green.runtime.accounting import full_power, measured_hold_power, measured_resume_hours
-from lightning_green.runtime.fit import Fit
-from lightning_green.runtime.launchers import who_restarts
-from lightning_green.runtime.progress import StepTimer, work_left
+from lightning_green.run.fit import Fit
+from lightning_green.run.remaining_work import StepTimer, work_left
+from lightning_green.supervisor.launchers import who_restarts
+from lightning_green.utilities.durations import format_duration
 
 DEFAULT_HOLD_POWER = 0.25
 DEFAULT_RESUME_HOURS = 0.1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, get_args
 
-from lightning_green.durations import parse_duration
+from lightning_green.utilities.durations import parse_duration
 
 Pause = Literal["auto", "hold", "exit"]
 Measured = Literal["measured"]

@@ -12,24 +12,25 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
+from lightning_green._lightning import trainer as _lightning
 from lightning_green.callbacks._green import GreenCallback
 from lightning_green.callbacks._plan_maker import PlanMaker
 from lightning_green.callbacks._scheduler_arguments import Pause, check_plan_arguments, check_steps
 from lightning_green.callbacks.emissions_tracker import check_options
-from lightning_green.durations import parse_duration
 from lightning_green.energy.meter import Meter
-from lightning_green.grid.build import GridLike
+from lightning_green.grid.registry import GridLike
+from lightning_green.ledger.run_directory import RUN_DIR_VARIABLE
 from lightning_green.planning import Level, Plan
-from lightning_green.runtime import _lightning, loggers
-from lightning_green.runtime.clock import CLOCK_VARIABLE, Clock
-from lightning_green.runtime.exact import Point
-from lightning_green.runtime.launchers import who_restarts
-from lightning_green.runtime.random_states import synchronize_cuda
-from lightning_green.runtime.ranks import Command
-from lightning_green.runtime.run_folder import RUN_DIR_VARIABLE
-from lightning_green.runtime.session import RunOptions
+from lightning_green.resume.random_states import synchronize_cuda
+from lightning_green.resume.training_state import Point
+from lightning_green.run import loggers
+from lightning_green.run.session import RunOptions
+from lightning_green.run.throttling import SchedulerThrottle, throttle_control
+from lightning_green.strategies.control_group import Command
+from lightning_green.supervisor.launchers import who_restarts
 from lightning_green.throttle.request import FULL, ThrottleLike
-from lightning_green.throttle.scheduler import SchedulerThrottle, throttle_control
+from lightning_green.utilities.clock import CLOCK_VARIABLE, Clock
+from lightning_green.utilities.durations import parse_duration
 
 HOLD_TICK_SECONDS = 1.0
 HOLD_LOG_SECONDS = 60.0

@@ -24,13 +24,13 @@ from typing_extensions import override
 
 from lightning_green.callbacks._compression import TrainingLength, callbacks_of, optimizer_steps, put_in_order
 from lightning_green.callbacks.emissions_tracker import EmissionsTracker
-from lightning_green.compression import distillation_losses as losses_of
 from lightning_green.compression._arguments import check_choice
-from lightning_green.compression.adapters import Adapters
+from lightning_green.compression.distillation import losses as losses_of
+from lightning_green.compression.distillation.adapters import Adapters
+from lightning_green.compression.distillation.teacher_cache import TeacherCache
+from lightning_green.compression.distillation.teachers import load_teacher
 from lightning_green.compression.network import find_network, positional, uncompiled
 from lightning_green.compression.schedules import Ramp
-from lightning_green.compression.teacher_cache import TeacherCache
-from lightning_green.compression.teachers import load_teacher
 
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 LOSSES = (*losses_of.OUTPUT_LOSSES, *losses_of.FEATURE_LOSSES)
@@ -267,7 +267,7 @@ class KnowledgeDistillation(Callback):
             raise ValueError(
                 f"`training_step` of {type(pl_module).__name__} should return a loss to be distilled, got "
                 f"{type(result).__name__}; with manual optimisation, add the losses of "
-                "lightning_green.compression.distillation_losses there."
+                "lightning_green.compression.distillation.losses there."
             )
         if self._inputs is None:
             raise ValueError(

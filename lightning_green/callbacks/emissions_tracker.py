@@ -9,13 +9,14 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
+from lightning_green._lightning import trainer as _lightning
 from lightning_green.callbacks._green import GreenCallback
 from lightning_green.energy.meter import Meter
-from lightning_green.grid.build import GridLike
+from lightning_green.grid.registry import GridLike
 from lightning_green.report.block import totals_block
-from lightning_green.runtime import _lightning, loggers
-from lightning_green.runtime.clock import Clock
-from lightning_green.runtime.session import RunOptions
+from lightning_green.run import loggers
+from lightning_green.run.session import RunOptions
+from lightning_green.utilities.clock import Clock
 
 
 class EmissionsTracker(GreenCallback):
@@ -44,7 +45,7 @@ class EmissionsTracker(GreenCallback):
 
     Args:
         meter: ``"auto"`` (codecarbon), ``"codecarbon"``, ``"carbontracker"``, a number of watts, None for no meter, or
-            a :class:`~lightning_green.energy.meter.Meter`. CPU and RAM power are modelled where no sensor can be read;
+            a :class:`~lightning_green.energy.Meter`. CPU and RAM power are modelled where no sensor can be read;
             the start-up lines and :meth:`summary` say which.
         grid: Carbon intensity: a number in gCO2e/kWh, the path of a trace, ``"typical:DE"``, a callable, or a
             :class:`~lightning_green.grid.signal.GridSignal`.
@@ -124,8 +125,8 @@ def check_options(grid: GridLike, zone: str | None, meter: Meter | str | float |
 
     Both are built again when the run begins, so that a callback stays small, picklable and YAML-serialisable.
     """
-    from lightning_green.energy.build import build_meter
-    from lightning_green.grid.build import build_grid
+    from lightning_green.energy.registry import build_meter
+    from lightning_green.grid.registry import build_grid
 
     try:
         build_grid(grid, zone=zone)

@@ -8,8 +8,8 @@ import lightning.pytorch as pl
 from typing_extensions import override
 
 from lightning_green.callbacks._green import GreenCallback
-from lightning_green.durations import parse_duration
-from lightning_green.runtime.session import RunOptions
+from lightning_green.run.session import RunOptions
+from lightning_green.utilities.durations import parse_duration
 
 
 class ExactResume(GreenCallback):

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
+from lightning_green._lightning.trainer import logging_step
 from lightning_green.callbacks._compression import (
     TrainingLength,
     averages_weights,
@@ -25,16 +26,15 @@ from lightning_green.callbacks._compression import (
     refuse_sharded,
 )
 from lightning_green.compression._arguments import check_choice, check_fraction, check_positive_int
-from lightning_green.compression.channel_pruner import ChannelPruner
-from lightning_green.compression.channels import CHANNEL_CRITERIA
-from lightning_green.compression.criteria import CRITERIA
-from lightning_green.compression.granularity import Granularity
-from lightning_green.compression.mask_pruner import MaskPruner
 from lightning_green.compression.network import InputRecorder, TensorSpec, example_inputs, find_network, uncompiled
-from lightning_green.compression.resizing import resize_to
+from lightning_green.compression.pruning.channel_pruner import ChannelPruner
+from lightning_green.compression.pruning.channels import CHANNEL_CRITERIA
+from lightning_green.compression.pruning.criteria import CRITERIA
+from lightning_green.compression.pruning.granularity import Granularity
+from lightning_green.compression.pruning.mask_pruner import MaskPruner
+from lightning_green.compression.pruning.resizing import resize_to
 from lightning_green.compression.schedules import SHAPES, Moment, Span
-from lightning_green.runtime._lightning import logging_step
-from lightning_green.runtime.loggers import log_to_all
+from lightning_green.run.loggers import log_to_all
 
 
 class Pruning(Callback):

@@ -23,11 +23,11 @@ from lightning_green.callbacks._compression import (
 )
 from lightning_green.callbacks.pruning import Pruning
 from lightning_green.compression._arguments import check_choice, check_positive_int, check_weight_bits
-from lightning_green.compression.agreement import Agreement, agreement
-from lightning_green.compression.fake_quantize import ACTIVATIONS
 from lightning_green.compression.network import InputRecorder, TensorSpec, example_inputs, find_network, uncompiled
-from lightning_green.compression.quantized_forward import plain_forward, quantized_forward
-from lightning_green.compression.quantized_network import QuantizedNetwork
+from lightning_green.compression.quantization.agreement import Agreement, agreement
+from lightning_green.compression.quantization.fake_quantize import ACTIVATIONS
+from lightning_green.compression.quantization.quantized_forward import plain_forward, quantized_forward
+from lightning_green.compression.quantization.quantized_network import QuantizedNetwork
 from lightning_green.compression.schedules import Moment
 
 

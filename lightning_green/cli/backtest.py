@@ -8,10 +8,10 @@ from typing import Annotated, NoReturn, cast
 
 import typer
 
-from lightning_green.planning.archive import Scope, read_archive
-from lightning_green.planning.backtest import Backtest
+from lightning_green.backtest.backtest import Backtest
+from lightning_green.backtest.results import ZoneResult, as_text, mean_of, policy_table, zone_table
+from lightning_green.backtest.zone_archive import Scope, read_archive
 from lightning_green.planning.job import Level
-from lightning_green.planning.results import ZoneResult, as_text, mean_of, policy_table, zone_table
 
 BAD_USAGE = 2
 

@@ -108,7 +108,10 @@ class _Compression:
         grid: str | None,
         zone: str | None,
     ) -> dict[str, Any]:
-        from lightning_green import EmissionsTracker, KnowledgeDistillation, Pruning, QuantizationAwareTraining
+        from lightning_green.callbacks.distillation import KnowledgeDistillation
+        from lightning_green.callbacks.emissions_tracker import EmissionsTracker
+        from lightning_green.callbacks.pruning import Pruning
+        from lightning_green.callbacks.quantization import QuantizationAwareTraining
         from lightning_green.compression import export
 
         metrics = self._test(record=True)

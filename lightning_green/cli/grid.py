@@ -14,19 +14,19 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from lightning_green.durations import parse_duration
 from lightning_green.grid.auto import ZONE_VARIABLE
-from lightning_green.grid.build import build_grid, own_zone
 from lightning_green.grid.chain import ChainSignal
 from lightning_green.grid.chart import chart, hourly_values
 from lightning_green.grid.doctor import age, candidates, check
-from lightning_green.grid.errors import GridError
-from lightning_green.grid.live import LiveSignal
+from lightning_green.grid.live.signal import LiveSignal
 from lightning_green.grid.recording import record as record_to
+from lightning_green.grid.registry import build_grid, own_zone
 from lightning_green.grid.signal import GridSignal, Reading
 from lightning_green.planning import Job, Plan
 from lightning_green.planning import plan as make_plan
 from lightning_green.planning.forecast import Forecast
+from lightning_green.utilities.durations import parse_duration
+from lightning_green.utilities.http.errors import ServiceError
 
 NOTHING_KNOWN, BAD_USAGE = 1, 2
 
@@ -165,7 +165,7 @@ def record(
             known = signal.intensity(now) is not None
             try:
                 rows = record_to(signal, out, now, with_forecast=forecast)
-            except (OSError, GridError) as error:
+            except (OSError, ServiceError) as error:
                 _fail(f"{out} cannot be written: {error}", BAD_USAGE)
         typer.echo(f"{now:%Y-%m-%d %H:%M} UTC  {rows} rows in {out}")
         if once or time.monotonic() + step > end:

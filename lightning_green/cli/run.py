@@ -8,13 +8,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from lightning_green.ledger.run_directory import RunFolder, RunIsAliveError, run_directories
 from lightning_green.report.status import status_text
-from lightning_green.runtime.clock import clock_from_spec
-from lightning_green.runtime.command import FILE as COMMAND_FILE
-from lightning_green.runtime.command import Command, OtherCommandError
-from lightning_green.runtime.identity import distinguishing, run_name
-from lightning_green.runtime.run_folder import RunFolder, RunIsAliveError, run_directories
-from lightning_green.runtime.supervisor import Supervisor, open_folder
+from lightning_green.run.identity import distinguishing, run_name
+from lightning_green.supervisor.command import FILE as COMMAND_FILE
+from lightning_green.supervisor.command import Command, OtherCommandError
+from lightning_green.supervisor.supervisor import Supervisor, open_folder
+from lightning_green.utilities.clock import clock_from_spec
 
 BAD_USAGE, ALIVE = 2, 3
 

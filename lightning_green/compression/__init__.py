@@ -1,22 +1,22 @@
 """Smaller models in pure PyTorch: masks and schedules, removed channels, fake quantisation, distillation, export."""
 
-from lightning_green.compression.agreement import Agreement, agreement
-from lightning_green.compression.channel_pruner import ChannelPruner
-from lightning_green.compression.channels import removable_widths, remove_channels, slice_optimizer
+from lightning_green.compression.distillation.teacher_cache import TeacherCache
+from lightning_green.compression.distillation.teachers import load_teacher
 from lightning_green.compression.export import Exported, export, onnx_session, weight_bytes
-from lightning_green.compression.granularity import Granularity, masks_for
-from lightning_green.compression.mask_pruner import MaskPruner
-from lightning_green.compression.masked_parameters import MaskedParameters
-from lightning_green.compression.masks import block_mask, global_masks, n_m_mask, unstructured_mask
-from lightning_green.compression.parameters import measured_sparsity, prunable_parameters
 from lightning_green.compression.profile import Profile, profile
-from lightning_green.compression.quantized_network import QuantizedNetwork, quantize
-from lightning_green.compression.resizing import load_pruned, resize_to
-from lightning_green.compression.rigl import erdos_renyi_sparsities, rigl_mask
+from lightning_green.compression.pruning.channel_pruner import ChannelPruner
+from lightning_green.compression.pruning.channels import removable_widths, remove_channels, slice_optimizer
+from lightning_green.compression.pruning.granularity import Granularity, masks_for
+from lightning_green.compression.pruning.mask_pruner import MaskPruner
+from lightning_green.compression.pruning.masked_parameters import MaskedParameters
+from lightning_green.compression.pruning.masks import block_mask, global_masks, n_m_mask, unstructured_mask
+from lightning_green.compression.pruning.parameters import measured_sparsity, prunable_parameters
+from lightning_green.compression.pruning.resizing import load_pruned, resize_to
+from lightning_green.compression.pruning.rigl import erdos_renyi_sparsities, rigl_mask
+from lightning_green.compression.quantization.agreement import Agreement, agreement
+from lightning_green.compression.quantization.quantized_network import QuantizedNetwork, quantize
 from lightning_green.compression.schedules import Moment, Ramp, Span, sparsity_at
 from lightning_green.compression.surgery import compound_scale, depthwise_separable
-from lightning_green.compression.teacher_cache import TeacherCache
-from lightning_green.compression.teachers import load_teacher
 
 __all__ = [
     "Agreement",

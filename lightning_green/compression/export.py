@@ -18,8 +18,8 @@ from torch.fx import GraphModule
 from torch.utils._pytree import tree_leaves
 
 from lightning_green.compression._arguments import check_choice
-from lightning_green.compression.agreement import Agreement, agreement
-from lightning_green.compression.quantized_network import quantize
+from lightning_green.compression.quantization.agreement import Agreement, agreement
+from lightning_green.compression.quantization.quantized_network import quantize
 
 FORMATS = ("onnx", "torch", "executorch")
 _OPSET = 21

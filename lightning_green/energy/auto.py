@@ -9,11 +9,11 @@ from typing import Any
 
 from typing_extensions import override
 
-from lightning_green.durations import parse_duration
 from lightning_green.energy.codecarbon import CodeCarbonMeter
 from lightning_green.energy.meter import Component, Energy, Meter
 from lightning_green.energy.nvml import NvmlMeter
 from lightning_green.energy.rapl import POWERCAP, RaplMeter
+from lightning_green.utilities.durations import parse_duration
 
 
 class AutoMeter(Meter):
@@ -31,7 +31,7 @@ class AutoMeter(Meter):
 
     Args:
         every: Time between two samples.
-        gpu_ids: Cards to count; see :class:`~lightning_green.energy.nvml.NvmlMeter`.
+        gpu_ids: Cards to count; see :class:`~lightning_green.energy.NvmlMeter`.
         powercap: The folder of RAPL's zones.
 
     Raises:

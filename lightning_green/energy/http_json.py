@@ -8,15 +8,15 @@ from typing_extensions import override
 
 from lightning_green.energy.meter import Component
 from lightning_green.energy.wall import Unit, WallMeter
-from lightning_green.grid.http_json import at_path
-from lightning_green.grid.transport import Transport
+from lightning_green.grid.providers.http_json import at_path
+from lightning_green.utilities.http.transport import Transport
 
 
 class HttpJsonMeter(WallMeter):
     """Power or energy of the node from an address that answers with JSON, such as a plug, a PDU or Redfish.
 
     Args:
-        url: Address; see :class:`~lightning_green.energy.wall.WallMeter`.
+        url: Address; see :class:`~lightning_green.energy.WallMeter`.
         value: Path of the number: keys and positions joined by dots.
         unit: Its unit.
         component: What the number stands for.

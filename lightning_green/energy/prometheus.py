@@ -8,16 +8,16 @@ from typing_extensions import override
 
 from lightning_green.energy.meter import Component
 from lightning_green.energy.wall import Unit, WallMeter
-from lightning_green.grid.errors import GridError
-from lightning_green.grid.prometheus import parse_result
-from lightning_green.grid.transport import Transport
+from lightning_green.grid.providers.prometheus import parse_result
+from lightning_green.utilities.http.errors import ServiceError
+from lightning_green.utilities.http.transport import Transport
 
 
 class PrometheusMeter(WallMeter):
     """Power or energy of the node from a Prometheus server. The query has to give one series.
 
     Args:
-        url: Address of the server, without ``/api/v1``; see :class:`~lightning_green.energy.wall.WallMeter`.
+        url: Address of the server, without ``/api/v1``; see :class:`~lightning_green.energy.WallMeter`.
         query: PromQL that gives the number for this node.
         unit: Its unit.
         component: What the number stands for.
@@ -59,12 +59,12 @@ def instant_value(body: object) -> float | None:
     """Return the one value of an instant query; None where the series has none now.
 
     Raises:
-        GridError: If the answer is no success, or gives several series.
+        ServiceError: If the answer is no success, or gives several series.
 
     """
     try:
         parse_result(body)  # says what is wrong with an answer
-    except GridError as error:
+    except ServiceError as error:
         if "series" in str(error) or "success" in str(error):
             raise
     data = body.get("data", {}) if isinstance(body, dict) else {}

@@ -8,9 +8,9 @@ from typing import Any
 
 from typing_extensions import override
 
-from lightning_green.durations import parse_duration
 from lightning_green.energy.meter import Component, Energy, Meter, Quality
 from lightning_green.energy.sampler import Sampler
+from lightning_green.utilities.durations import parse_duration
 
 
 class SampledMeter(Meter):

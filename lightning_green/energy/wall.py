@@ -14,9 +14,9 @@ from typing_extensions import override
 from lightning_green.energy.counter import EnergyCounter, PowerIntegral
 from lightning_green.energy.meter import COMPONENTS, Component, Quality
 from lightning_green.energy.sampled import SampledMeter
-from lightning_green.grid.errors import GridError
-from lightning_green.grid.secret import read_secret
-from lightning_green.grid.transport import Limits, Transport
+from lightning_green.utilities.http.errors import ServiceError
+from lightning_green.utilities.http.secret import read_secret
+from lightning_green.utilities.http.transport import Limits, Transport
 
 Unit = Literal["W", "kW", "J", "Wh", "kWh"]
 TOKEN_VARIABLE = "LIGHTNING_GREEN_METER_TOKEN"  # noqa: S105  (the name of a variable)
@@ -93,7 +93,7 @@ class WallMeter(SampledMeter):
             before = time.monotonic()
             number = self._ask(self._transport, headers)
             at = (before + time.monotonic()) / 2
-        except GridError as error:
+        except ServiceError as error:
             self.problem = f"The {self.name} meter does not answer: {error}; its energy stays where it is."
             return {}
         if number is None or not math.isfinite(number) or number < 0:

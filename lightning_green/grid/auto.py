@@ -6,16 +6,16 @@ import os
 import warnings
 from collections.abc import Mapping
 
-from lightning_green.grid import electricity_maps, watttime
-from lightning_green.grid.annual import AnnualMean, country_code
 from lightning_green.grid.chain import ChainSignal
-from lightning_green.grid.electricity_maps import ElectricityMapsSignal
-from lightning_green.grid.energi_data_service import AREAS, EnergiDataServiceSignal
-from lightning_green.grid.energy_charts import COUNTRIES, EnergyChartsSignal
-from lightning_green.grid.live import LiveSignal
-from lightning_green.grid.neso import NesoSignal
+from lightning_green.grid.live.signal import LiveSignal
+from lightning_green.grid.providers import electricity_maps, watttime
+from lightning_green.grid.providers.annual import AnnualMean, country_code
+from lightning_green.grid.providers.electricity_maps import ElectricityMapsSignal
+from lightning_green.grid.providers.energi_data_service import AREAS, EnergiDataServiceSignal
+from lightning_green.grid.providers.energy_charts import COUNTRIES, EnergyChartsSignal
+from lightning_green.grid.providers.neso import NesoSignal
+from lightning_green.grid.providers.watttime import WattTimeSignal
 from lightning_green.grid.signal import GridSignal
-from lightning_green.grid.watttime import WattTimeSignal
 from lightning_green.grid.zones import Place, parse_place
 
 ZONE_VARIABLE = "LIGHTNING_GREEN_ZONE"

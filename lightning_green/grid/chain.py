@@ -10,10 +10,11 @@ from typing import Any
 
 from typing_extensions import override
 
-from lightning_green.durations import parse_duration
-from lightning_green.grid.live import FIRST_ANSWER_SECONDS, MAX_AGE, LiveSignal
+from lightning_green.grid.live.signal import FIRST_ANSWER_SECONDS, MAX_AGE, LiveSignal
 from lightning_green.grid.signal import GridSignal, Reading
+from lightning_green.grid.spec import grid_from_spec
 from lightning_green.planning.forecast import Forecast
+from lightning_green.utilities.durations import parse_duration
 
 _OLDEST = parse_duration(MAX_AGE)
 
@@ -40,12 +41,16 @@ class ChainSignal(GridSignal):
     """
 
     def __init__(self, signal: Any, fallback: list[Any]) -> None:
-        from lightning_green.grid.build import build_grid
-
-        built = [build_grid(part) for part in (signal, *fallback)]
-        self.signals: list[GridSignal] = [part for part in built if part is not None]
-        if len(self.signals) < 2 or len(self.signals) != len(built):
+        parts = [grid_from_spec(part) if isinstance(part, dict) else part for part in (signal, *fallback)]
+        self.signals: list[GridSignal] = [part for part in parts if part is not None]
+        if len(self.signals) < 2 or len(self.signals) != len(parts):
             raise ValueError("`fallback` should name at least one source, and none of a chain's sources may be None.")
+        for part in self.signals:
+            if not isinstance(part, GridSignal):
+                raise TypeError(
+                    f"A chain's sources should be GridSignals or their specs, got {part!r}; as grid=[...], a list may "
+                    "hold whatever `grid` takes."
+                )
         kinds = {str(part.kind) for part in self.signals}
         if len(kinds) > 1:
             raise ValueError(
@@ -149,8 +154,7 @@ class ChainSignal(GridSignal):
         specs = [signal.spec() for signal in self.signals]
         if any(spec is None for spec in specs):
             return None
-        arguments = {"signal": specs[0], "fallback": specs[1:]}
-        return {"class_path": "lightning_green.grid.chain.ChainSignal", "init_args": arguments}
+        return self._spec(signal=specs[0], fallback=specs[1:])
 
     @override
     def describe(self) -> str:

@@ -6,17 +6,17 @@ import os
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
-from lightning_green.durations import format_duration
-from lightning_green.grid import electricity_maps, watttime
-from lightning_green.grid.build import named_source
 from lightning_green.grid.chain import ChainSignal
-from lightning_green.grid.electricity_maps import ElectricityMapsSignal
-from lightning_green.grid.energi_data_service import AREAS
-from lightning_green.grid.energy_charts import COUNTRIES
-from lightning_green.grid.errors import GridError
-from lightning_green.grid.live import LiveSignal
+from lightning_green.grid.live.signal import LiveSignal
+from lightning_green.grid.providers import electricity_maps, watttime
+from lightning_green.grid.providers.electricity_maps import ElectricityMapsSignal
+from lightning_green.grid.providers.energi_data_service import AREAS
+from lightning_green.grid.providers.energy_charts import COUNTRIES
+from lightning_green.grid.registry import named_source
 from lightning_green.grid.signal import GridSignal, Reading
 from lightning_green.grid.zones import parse_place
+from lightning_green.utilities.durations import format_duration
+from lightning_green.utilities.http.errors import ServiceError
 
 
 def candidates(zone: str | None, environ: Mapping[str, str] | None = None) -> Iterator[tuple[str, GridSignal | str]]:
@@ -87,7 +87,7 @@ def age(reading: Reading, now: datetime) -> str:
 def _plan_lacks(signal: ElectricityMapsSignal) -> list[str]:
     try:
         access = signal.access()
-    except GridError as error:
+    except ServiceError as error:
         return [str(error)]
     if access is None or "*" in access or "carbon-intensity/forecast" in access:
         return []

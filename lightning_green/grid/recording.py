@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import tempfile
-from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from lightning_green.grid.answer import Point, ordered
 from lightning_green.grid.chain import ChainSignal
-from lightning_green.grid.file import parse_rows
-from lightning_green.grid.live import LiveSignal
+from lightning_green.grid.live.answer import Point, ordered
+from lightning_green.grid.live.signal import LiveSignal
+from lightning_green.grid.providers.file import parse_rows
 from lightning_green.grid.signal import GridSignal
+from lightning_green.utilities.files import atomic_file
 
 _HORIZON = timedelta(hours=96)
 _RANKS = {"estimated": 0, "static": 0, "measured": 1}
@@ -53,7 +51,7 @@ def record(signal: GridSignal, path: Path, now: datetime, *, with_forecast: bool
 
     Raises:
         OSError: If the file cannot be read or written.
-        GridError: If what is there is not such a file, or is about another zone or kind.
+        ServiceError: If what is there is not such a file, or is about another zone or kind.
 
     """
     kept: tuple[Point, ...] = ()
@@ -68,7 +66,9 @@ def record(signal: GridSignal, path: Path, now: datetime, *, with_forecast: bool
     rows = [point for point in ordered(best.values()) if point.time <= now]
     if with_forecast:
         rows += [point for point in ordered(ahead) if not rows or point.time > rows[-1].time]
-    _replace(path, _to_csv(rows, signal))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path, "w") as file:
+        file.write(_to_csv(rows, signal))
     return len(rows)
 
 
@@ -81,17 +81,3 @@ def _to_csv(rows: list[Point], signal: GridSignal) -> str:
         time = point.time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         writer.writerow([time, f"{point.value:.6g}", quality, signal.zone or "", str(signal.kind)])
     return text.getvalue()
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)  # for the jobs of other users and machines; there is no secret in it
-        os.replace(temporary, path)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise

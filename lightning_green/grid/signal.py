@@ -153,6 +153,45 @@ class GridSignal(ABC):
         """
         return None
 
+    def _spec(self, **arguments: Any) -> dict[str, Any]:
+        """Return the spec of this class with ``arguments``."""
+        path = f"{type(self).__module__}.{type(self).__qualname__}"
+        return {"class_path": public_path(path), "init_args": arguments}
+
+    @classmethod
+    def from_zone(cls, zone: str | None) -> GridSignal:
+        """Return the signal for ``zone``: what ``grid="name:ZONE"`` calls.
+
+        The base class calls ``cls(zone)``.
+
+        Args:
+            zone: Text after the colon, or the ``zone`` argument; None if neither is given.
+
+        Raises:
+            ValueError: If the source needs a zone and has none, or does not know it.
+
+        """
+        if zone is None:
+            raise ValueError("this source needs a zone")
+        return cls(zone)  # type: ignore[call-arg]
+
     def describe(self) -> str:
         """Return one line for the start-up block."""
         return f"{self.source}, {self.kind}, zone {self.zone or 'none'}"
+
+
+def public_path(path: str) -> str:
+    """Return the public path of a class of this package: without the module that defines it.
+
+    Specs in ledgers stay valid when a module moves.
+
+    Example::
+
+        >>> public_path("lightning_green.grid.TraceSignal")
+        'lightning_green.grid.TraceSignal'
+        >>> public_path("my_package.signals.MySignal")
+        'my_package.signals.MySignal'
+
+    """
+    package = "lightning_green.grid."
+    return package + path.rpartition(".")[2] if path.startswith(package) else path

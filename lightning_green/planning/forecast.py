@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_green.planning._check import check_aware, check_series, check_times
+from lightning_green.utilities.validation import check_aware, check_series, check_times
 
 KINDS = ("average/lifecycle", "average/direct", "marginal/lifecycle", "marginal/direct")
 

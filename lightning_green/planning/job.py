@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, get_args
 
-from lightning_green.planning._check import check_aware, check_number
+from lightning_green.utilities.validation import check_aware, check_number
 
 State = Literal["running", "throttled", "held", "out"]
 PAUSES = frozenset({"hold", "exit"})

@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from lightning_green.planning.correct import correct
 from lightning_green.planning.forecast import Forecast
-from lightning_green.planning.issues import Issues
+from lightning_green.planning.forecasting.correct import correct
+from lightning_green.planning.forecasting.forecast_archive import Issues
 from lightning_green.planning.job import Job, Level, State
 from lightning_green.planning.plan import Plan
 from lightning_green.planning.planner import WAIT_WITHOUT_DEADLINE, plan

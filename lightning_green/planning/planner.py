@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_green.planning import reason as say
-from lightning_green.planning._check import check_aware
-from lightning_green.planning.dynamic_programme import EPSILON, HELD, OUT, RUNNING, Costs, Tail, solve
+from lightning_green.planning.dynamic_programming import EPSILON, HELD, OUT, RUNNING, Costs, Tail, solve
 from lightning_green.planning.forecast import Forecast
 from lightning_green.planning.job import Job, Level
-from lightning_green.planning.path import Path, deviation, follow, run_now
 from lightning_green.planning.plan import Action, Plan, Slot
+from lightning_green.planning.schedule import Path, deviation, follow, run_now
 from lightning_green.planning.slots import Slots, make_slots
+from lightning_green.utilities.validation import check_aware
 
 Array = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lightning_green.precision import _lightning
+from lightning_green._lightning import precision as _lightning
 from lightning_green.precision.gradients import (
     clip_by_value_,
     clip_factor,

@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn import functional
 from typing_extensions import override
 
+from lightning_green._lightning import trainer as runtime_lightning
 from lightning_green.precision.choice import NAMES, LightningName
 from lightning_green.precision.loss_scaler import LossScaler
 from lightning_green.precision.steps import GreenSteps
-from lightning_green.runtime import _lightning as runtime_lightning
 
 
 @functools.cache

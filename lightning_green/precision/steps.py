@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 from typing_extensions import override
 
-from lightning_green.precision import _lightning
+from lightning_green._lightning import precision as _lightning
+from lightning_green._lightning import trainer as runtime_lightning
 from lightning_green.precision.choice import LightningName, choose_precision, device_support
 from lightning_green.precision.clipping import GreenClipping
 from lightning_green.precision.compiled import backward_without_autocast
 from lightning_green.precision.keep_fp32 import find_modules, keep_in_float32
 from lightning_green.precision.nonfinite import first_nonfinite
-from lightning_green.runtime import _lightning as runtime_lightning
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle

@@ -1,1 +1,11 @@
 """The ledger as text, figures and tables."""
+
+from lightning_green.report.block import totals_block
+from lightning_green.report.status import status_text
+from lightning_green.report.timeline import timeline
+
+__all__ = [
+    "status_text",
+    "timeline",
+    "totals_block",
+]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_green.durations import format_duration
+from lightning_green.utilities.durations import format_duration
 
 
 def _energy(kwh: float) -> str:

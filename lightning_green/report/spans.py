@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from lightning_green.runtime.accounting import node_of
+from lightning_green.ledger.totals import node_of
 
 
 class Span(NamedTuple):

@@ -6,11 +6,11 @@ import shlex
 from datetime import datetime
 from typing import Any
 
-from lightning_green.durations import format_duration
-from lightning_green.runtime.accounting import JOULES_PER_KWH, node_of, total
-from lightning_green.runtime.clock import SystemClock, clock_from_spec
-from lightning_green.runtime.ledger import STATE_EVENTS, last_state_event, read_ledger
-from lightning_green.runtime.run_folder import RunFolder
+from lightning_green.ledger.ledger import STATE_EVENTS, last_state_event, read_ledger
+from lightning_green.ledger.run_directory import RunFolder
+from lightning_green.ledger.totals import JOULES_PER_KWH, node_of, total
+from lightning_green.utilities.clock import SystemClock, clock_from_spec
+from lightning_green.utilities.durations import format_duration
 
 
 def status_text(folder: RunFolder) -> str:

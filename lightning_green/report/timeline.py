@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lightning_green.ledger.totals import FitTotals, node_of, total_by_fit
 from lightning_green.report.spans import Span, spans
-from lightning_green.runtime.accounting import FitTotals, node_of, total_by_fit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +46,7 @@ def timeline(
     cumulative emissions. Needs matplotlib: ``pip install 'lightning-green[demo]'``.
 
     Args:
-        records: Events of the run, as :func:`~lightning_green.runtime.ledger.read_ledger` returns them.
+        records: Events of the run, as :func:`~lightning_green.ledger.ledger.read_ledger` returns them.
         reference: Events of another run to compare with, such as the same training started at once.
         grid: Signal that knows the intensity of the times at which the run was out; without it the curve has gaps.
         title: Title of the figure; by default it says what the run emitted.
@@ -58,7 +58,7 @@ def timeline(
     Example::
 
         from lightning_green.report.timeline import timeline
-        from lightning_green.runtime.ledger import read_ledger
+        from lightning_green.ledger.ledger import read_ledger
         timeline(read_ledger(Path("lightning_green_runs/train-1a2b3c4d"))).savefig("timeline.png", dpi=160)
 
     """

@@ -10,8 +10,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from lightning_green.runtime.run_folder import write_json
 from lightning_green.throttle.errors import ThrottleError
+from lightning_green.utilities.files import write_json
 
 _WHERE = {
     "NVML power limit": ("nvml_power_limit", "NvmlPowerLimit"),
@@ -118,7 +118,7 @@ def restore_left_over(run_dir: str | Path, node: str = "") -> list[str]:
 
 def _build(kind: str, arguments: dict[str, Any]) -> Any:
     module, name = _WHERE[kind]
-    return getattr(importlib.import_module(f"lightning_green.throttle.{module}"), name)(**arguments)
+    return getattr(importlib.import_module(f"lightning_green.throttle.actuators.{module}"), name)(**arguments)
 
 
 def _key(kind: str, arguments: dict[str, Any]) -> str:

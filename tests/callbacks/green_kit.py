@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import SimulatedClock
-from lightning_green.runtime.ledger import read_ledger
+from lightning_green.ledger.ledger import read_ledger
 
 START = datetime(2024, 5, 2, tzinfo=timezone.utc)
 WATTS = 300.0

@@ -15,7 +15,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 
 from lightning_green import CarbonScheduler, EmissionsTracker
-from lightning_green.runtime.current import close_current_run
+from lightning_green.run.coordinator import close_current_run
 from tests.callbacks.green_kit import BATCHES, START, clock, events, train
 from tests.helpers.traces import write_trace
 

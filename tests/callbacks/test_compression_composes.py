@@ -20,7 +20,7 @@ from lightning_green import (
     Pruning,
     QuantizationAwareTraining,
 )
-from lightning_green.runtime.current import close_current_run
+from lightning_green.run.coordinator import close_current_run
 from tests.callbacks.compression_kit import Lit, Net, assert_equal, loader, trainer
 from tests.helpers.traces import START, write_trace
 

@@ -11,7 +11,7 @@ from lightning_green.callbacks.distillation import KnowledgeDistillation
 from lightning_green.callbacks.pruning import Pruning
 from lightning_green.callbacks.quantization import QuantizationAwareTraining
 from lightning_green.compression import Ramp
-from lightning_green.compression import distillation_losses as losses_of
+from lightning_green.compression.distillation import losses as losses_of
 from tests.callbacks.compression_kit import Lit, Net, SaveAt, assert_equal, assert_resumes_exactly, loader, trainer
 
 

@@ -14,9 +14,9 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
 from lightning_green.energy.constant import ConstantPowerMeter
-from lightning_green.grid.function import FunctionSignal
-from lightning_green.runtime.accounting import PHASES, total
-from lightning_green.runtime.current import close_current_run
+from lightning_green.grid.providers.function import FunctionSignal
+from lightning_green.ledger.totals import PHASES, total
+from lightning_green.run.coordinator import close_current_run
 from tests.callbacks.green_kit import BATCHES, WATTS, clock, events, train
 
 POWERS = {"cpu": 100.0, "gpu": 150.0, "ram": 50.0}

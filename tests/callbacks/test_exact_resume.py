@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 import pytest
 
 from lightning_green import CarbonScheduler, ExactResume
-from lightning_green.runtime.current import close_current_run
+from lightning_green.run.coordinator import close_current_run
 from tests.callbacks.green_kit import BATCHES, clock, events, train
 
 WRONG = [

@@ -19,7 +19,7 @@ CALLBACKS = [
         "class_path": "lightning_green.EmissionsTracker",
         "init_args": {
             "meter": {
-                "class_path": "lightning_green.energy.constant.ConstantPowerMeter",
+                "class_path": "lightning_green.energy.ConstantPowerMeter",
                 "init_args": {"watts": {"gpu": 300.0}},
             },
             "grid": "typical:DE",
@@ -42,7 +42,7 @@ CALLBACKS = [
             "every_n_steps": 4,
             "checkpoint_every": None,
             "meter": {
-                "class_path": "lightning_green.energy.constant.ConstantPowerMeter",
+                "class_path": "lightning_green.energy.ConstantPowerMeter",
                 "init_args": {"watts": 300.0},
             },
         },

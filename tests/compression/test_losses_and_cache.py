@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lightning_green.compression import distillation_losses as losses_of
-from lightning_green.compression.teacher_cache import TeacherCache, fingerprints
+from lightning_green.compression.distillation import losses as losses_of
+from lightning_green.compression.distillation.teacher_cache import TeacherCache, fingerprints
 
 G = torch.Generator().manual_seed(0)
 STUDENT, TEACHER = torch.randn(6, 5, generator=G, dtype=torch.double), torch.randn(6, 5, generator=G).double()

@@ -133,8 +133,8 @@ def curve(actuator, seconds=10.0):
 
 def settable():
     """Return the actuator that this machine lets us use: a power limit, else clocks; None and why."""
-    from lightning_green.throttle.nvml_locked_clocks import NvmlLockedClocks
-    from lightning_green.throttle.nvml_power_limit import NvmlPowerLimit
+    from lightning_green.throttle.actuators.nvml_locked_clocks import NvmlLockedClocks
+    from lightning_green.throttle.actuators.nvml_power_limit import NvmlPowerLimit
 
     for actuator in (NvmlPowerLimit(), NvmlLockedClocks()):
         if len(actuator.levels()) > 1:

@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_green import CarbonScheduler, EmissionsTracker
-from lightning_green.runtime.accounting import (
+from lightning_green.ledger.ledger import read_ledger
+from lightning_green.ledger.totals import (
     PHASES,
     energy_kwh,
     full_power,
@@ -19,8 +20,7 @@ from lightning_green.runtime.accounting import (
     measured_resume_hours,
     total,
 )
-from lightning_green.runtime.clock import SimulatedClock
-from lightning_green.runtime.ledger import read_ledger
+from lightning_green.utilities.clock import SimulatedClock
 
 START = datetime(2024, 5, 1, tzinfo=timezone.utc)
 BATCH, FETCH, VALIDATION, CHECKPOINT, WATTS = 900.0, 300.0, 60.0, 120.0, 360.0

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lightning_green.runtime.ledger import read_ledger
+from lightning_green.ledger.ledger import read_ledger
 
 from .helpers import EXAMPLES, read_wandb, start
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from lightning_green.runtime.accounting import total
-from lightning_green.runtime.ledger import read_ledger
+from lightning_green.ledger.ledger import read_ledger
+from lightning_green.ledger.totals import total
 
 from .helpers import EXAMPLES, read_wandb, start
 

@@ -1,9 +1,10 @@
 import pytest
 
-from lightning_green.grid.annual import AnnualMean
 from lightning_green.grid.auto import auto_grid
-from lightning_green.grid.build import build_grid, grid_from_spec
 from lightning_green.grid.chain import ChainSignal
+from lightning_green.grid.providers.annual import AnnualMean
+from lightning_green.grid.registry import build_grid
+from lightning_green.grid.spec import grid_from_spec
 from lightning_green.grid.zones import parse_place
 
 TOKEN = {"ELECTRICITYMAPS_API_TOKEN": "t"}

@@ -3,10 +3,10 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from lightning_green.grid.chain import ChainSignal
-from lightning_green.grid.constant import ConstantSignal
-from lightning_green.grid.function import FunctionSignal
-from lightning_green.grid.neso import NesoSignal
-from lightning_green.grid.watttime import WattTimeSignal
+from lightning_green.grid.providers.constant import ConstantSignal
+from lightning_green.grid.providers.function import FunctionSignal
+from lightning_green.grid.providers.neso import NesoSignal
+from lightning_green.grid.providers.watttime import WattTimeSignal
 
 AT = datetime(2026, 1, 15, 10, 20, tzinfo=timezone.utc)
 

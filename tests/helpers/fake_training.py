@@ -15,9 +15,9 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from lightning_green.runtime.clock import SystemClock, clock_from_environment
-from lightning_green.runtime.ledger import Ledger, read_ledger
-from lightning_green.runtime.run_folder import RunFolder
+from lightning_green.ledger.ledger import Ledger, read_ledger
+from lightning_green.ledger.run_directory import RunFolder
+from lightning_green.utilities.clock import SystemClock, clock_from_environment
 
 
 def main(words):

@@ -1,9 +1,9 @@
 """Opening the session of a fit without a Trainer."""
 
-from lightning_green.runtime.clock import SystemClock
-from lightning_green.runtime.current import open_run
-from lightning_green.runtime.run import FitIdentity
-from lightning_green.runtime.session import Session
+from lightning_green.run.coordinator import open_run
+from lightning_green.run.run import FitIdentity
+from lightning_green.run.session import Session
+from lightning_green.utilities.clock import SystemClock
 
 
 def open_session(path, options):

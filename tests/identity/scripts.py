@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lightning_green.runtime.ledger import read_ledger
-from lightning_green.runtime.run_folder import run_directories
+from lightning_green.ledger.ledger import read_ledger
+from lightning_green.ledger.run_directory import run_directories
 from tests.helpers.processes import environment, green
 
 HEAD = "import os\nfrom tests.identity.kit import *\n"

@@ -6,9 +6,9 @@ from datetime import datetime
 
 import pytest
 
-from lightning_green.runtime.accounting import total, total_by_fit
-from lightning_green.runtime.ledger import read_ledger
-from lightning_green.runtime.run_folder import RunFolder
+from lightning_green.ledger.ledger import read_ledger
+from lightning_green.ledger.run_directory import RunFolder
+from lightning_green.ledger.totals import total, total_by_fit
 from tests.identity.kit import CLOCK
 from tests.identity.scripts import K_FOLD, results, runs, script, start, steps_continued, straight, supervised
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lightning_green.runtime.command import read_command
+from lightning_green.supervisor.command import read_command
 from tests.helpers.processes import Process, green
 from tests.identity.kit import CLOCK
 from tests.identity.scripts import (

@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
-from lightning_green.runtime import current
-from lightning_green.runtime.current import close_current_run
-from lightning_green.runtime.ledger import read_ledger
-from lightning_green.runtime.run import OtherTrainingError
+from lightning_green.ledger.ledger import read_ledger
+from lightning_green.run import coordinator as current
+from lightning_green.run.coordinator import close_current_run
+from lightning_green.run.run import OtherTrainingError
 from tests.callbacks.green_kit import BATCHES, Net, clock, digest, events, train
 from tests.callbacks.test_exact_resume import Interrupt
 from tests.identity.scripts import restored, results, script, steps_continued, straight, supervised
@@ -208,7 +208,7 @@ def test_a_failure_at_the_start_leaves_the_next_fit_alone(tmp_path, monkeypatch)
 
 
 def test_metering_alone_takes_another_directory_where_its_own_is_in_use(tmp_path, monkeypatch):
-    from lightning_green.runtime.run_folder import RunFolder
+    from lightning_green.ledger.run_directory import RunFolder
 
     monkeypatch.setenv("LIGHTNING_GREEN_RUN_DIR", str(tmp_path / "run"))
     other = RunFolder(tmp_path / "run")

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import EmissionsTracker
 from lightning_green.metrics import CarbonEmitted, EnergyConsumed, SamplesPerJoule, SoftwareCarbonIntensity
-from lightning_green.runtime.clock import SimulatedClock
+from lightning_green.utilities.clock import SimulatedClock
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 
 import numpy as np
 
-from lightning_green.planning.archive import Archive
+from lightning_green.backtest.zone_archive import Archive
 
 FIRST = int(datetime(2023, 3, 1, tzinfo=timezone.utc).timestamp()) // 3600
 

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from lightning_green.backtest.backtest import Backtest
+from lightning_green.backtest.zone_archive import read_archive
 from lightning_green.planning import Level
-from lightning_green.planning.archive import read_archive
-from lightning_green.planning.backtest import Backtest
 from tests.planning.archives import archive, write
 
 KEYS = {

@@ -10,7 +10,7 @@ from lightning.pytorch.demos.boring_classes import RandomDataset
 from lightning_green import CarbonScheduler
 from lightning_green.grid.signal import GridSignal, Reading, SignalKind
 from lightning_green.planning import Forecast
-from lightning_green.runtime.clock import SimulatedClock
+from lightning_green.utilities.clock import SimulatedClock
 
 START = datetime(2024, 5, 1, tzinfo=timezone.utc)
 

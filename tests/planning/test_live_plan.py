@@ -7,12 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from lightning_green.planning import ISSUES_FILE, Forecast, Issues, Job, Level, correct, live_plan, plan
+from lightning_green.ledger.ledger import read_ledger
+from lightning_green.planning import ISSUES_FILE, Forecast, Issues, Job, Level, live_plan, plan
+from lightning_green.planning.forecasting import correct
 from lightning_green.planning.live import job_from_record, job_record
-from lightning_green.runtime.ledger import read_ledger
-from lightning_green.runtime.supervisor import Supervisor, open_folder
+from lightning_green.supervisor.supervisor import Supervisor, open_folder
 from tests.planning.grids import START, MorningsLookClean
-from tests.runtime.test_supervisor import CLOCK, FAKE, paused_with_a_plan
+from tests.supervisor.test_supervisor import CLOCK, FAKE, paused_with_a_plan
 
 KIND = "average/lifecycle"
 

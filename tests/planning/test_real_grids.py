@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.planning.archive import read_archive
-from lightning_green.planning.backtest import OPTIMAL, Backtest
+from lightning_green.backtest.backtest import OPTIMAL, Backtest
+from lightning_green.backtest.zone_archive import read_archive
 
 CARBON = Path(os.environ.get("LIGHTNING_GREEN_DATA", "")) / "carbon"
 ZONES = ("DE", "PL", "SE", "US-CAL-CISO", "US-MIDA-PJM")

@@ -7,9 +7,9 @@ from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.plugins.precision import MixedPrecision
 
 from lightning_green import EmissionsTracker, GreenMixedPrecision
-from lightning_green.precision._lightning import somebody_looks_at_gradients
+from lightning_green._lightning.precision import somebody_looks_at_gradients
 from lightning_green.precision.choice import NAMES
-from lightning_green.runtime.current import close_current_run
+from lightning_green.run.coordinator import close_current_run
 from tests.precision.precision_kit import Lit, distance, fit
 
 HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")

@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
 from lightning_green import EmissionsTracker, GreenMixedPrecision
+from lightning_green.ledger.ledger import read_ledger
 from lightning_green.precision.choice import NAMES, DeviceSupport, choose_precision
-from lightning_green.runtime.ledger import read_ledger
 from tests.precision.precision_kit import Lit, distance, fit, trainer
 
 

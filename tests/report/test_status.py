@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from lightning_green.ledger.ledger import Ledger
+from lightning_green.ledger.run_directory import RunFolder
 from lightning_green.report.status import status_text
-from lightning_green.runtime.clock import SimulatedClock
-from lightning_green.runtime.ledger import Ledger
-from lightning_green.runtime.run_folder import RunFolder
+from lightning_green.utilities.clock import SimulatedClock
 from tests.helpers.processes import Process, green, run_to_the_end
 from tests.helpers.traces import START
 

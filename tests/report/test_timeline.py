@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from lightning_green.grid.typical_day import TypicalDay
+from lightning_green.grid.providers.typical_day import TypicalDay
 from lightning_green.report.spans import Span, spans
 from lightning_green.report.timeline import COLOURS, timeline
 

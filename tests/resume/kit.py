@@ -25,7 +25,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 
 from lightning_green import EmissionsTracker, ExactResume
-from lightning_green.runtime.current import close_current_run
+from lightning_green.run.coordinator import close_current_run
 
 from .kit_data import Data, loaders, validation
 

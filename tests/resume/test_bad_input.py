@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_green.runtime.checkpoints import list_checkpoints, load_checkpoint
-from lightning_green.runtime.run import OtherTrainingError
+from lightning_green.resume.checkpoints import list_checkpoints, load_checkpoint
+from lightning_green.run.run import OtherTrainingError
 
 from . import kit
 from .kit import Case, attempt, differences, outcome

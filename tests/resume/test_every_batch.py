@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 
-from lightning_green.runtime.checkpoints import list_checkpoints, load_checkpoint
+from lightning_green.resume.checkpoints import list_checkpoints, load_checkpoint
 
 from .kit import Case, attempt, differences, outcome, repeated
 

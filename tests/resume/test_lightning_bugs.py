@@ -91,14 +91,16 @@ def resumed(folder, make, step, **arguments):
 def test_a_loader_s_state_is_dropped_where_the_optimizer_asks_for_the_number_of_steps(asks, tmp_path):
     found, expected = resumed(tmp_path, CountedAndSized, 2, asks=asks)
     if asks:
-        assert found[0] == [0], FIXED + "#20550, `ReplayedLoader` in runtime/replayed.py hides a loader's own state"
+        assert found[0] == [0], (
+            FIXED + "#20550, `ReplayedLoader` in resume/iterable_loaders.py hides a loader's own state"
+        )
     else:
         assert found[0] == expected[0]
 
 
 def test_a_loader_without_a_length_loses_the_batch_that_was_read_ahead(tmp_path):
     found, expected = resumed(tmp_path, Counted, 2)
-    assert found[0] == [3] != expected[0], FIXED + "`ReplayedLoader.keep_state` in runtime/replayed.py"
+    assert found[0] == [3] != expected[0], FIXED + "`ReplayedLoader.keep_state` in resume/iterable_loaders.py"
 
 
 def test_the_first_epoch_after_a_resume_has_the_order_of_epoch_0(tmp_path):
@@ -108,4 +110,4 @@ def test_the_first_epoch_after_a_resume_has_the_order_of_epoch_0(tmp_path):
 
     found, expected = resumed(tmp_path, make, 3, max_epochs=2)
     first_epoch = fit(tmp_path / "first", make())
-    assert found[0] == first_epoch[0] != expected[0], FIXED + "#21938, `deferred` in runtime/loaders.py"
+    assert found[0] == first_epoch[0] != expected[0], FIXED + "#21938, `deferred` in resume/loaders.py"

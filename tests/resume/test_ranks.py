@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.runtime.clock import SystemClock
-from lightning_green.runtime.ledger import Ledger, last_state_event, read_ledger
-from lightning_green.runtime.run_folder import RunFolder
+from lightning_green.ledger.ledger import Ledger, last_state_event, read_ledger
+from lightning_green.ledger.run_directory import RunFolder
+from lightning_green.utilities.clock import SystemClock
 from tests.helpers.processes import environment, green, run_to_the_end
 from tests.helpers.traces import CLOCK as HALF_HOURS
 from tests.helpers.traces import two_windows, write_trace

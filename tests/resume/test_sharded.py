@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from lightning_green.runtime.checkpoints import SHARDS_KEY, list_checkpoints, load_checkpoint, load_shard
-from lightning_green.runtime.ledger import read_ledger
+from lightning_green.ledger.ledger import read_ledger
+from lightning_green.resume.checkpoints import SHARDS_KEY, list_checkpoints, load_checkpoint, load_shard
 from tests.resume.test_ranks import ended, ending, start
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]

@@ -5,7 +5,7 @@ import os
 import pytest
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-from lightning_green.runtime.ledger import read_ledger
+from lightning_green.ledger.ledger import read_ledger
 from tests.resume.kit import Case, attempt, differences, outcome, repeated
 
 CASE = Case(trainer={"plugins": [SLURMEnvironment(auto_requeue=True)]})

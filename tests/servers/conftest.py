@@ -2,15 +2,15 @@ from datetime import datetime, timezone
 
 import pytest
 
-from lightning_green.grid.carbon_aware_sdk import CarbonAwareSdkSignal
-from lightning_green.grid.electricity_maps import ElectricityMapsSignal
-from lightning_green.grid.energi_data_service import EnergiDataServiceSignal
-from lightning_green.grid.energy_charts import EnergyChartsSignal
-from lightning_green.grid.http_json import HttpJsonSignal
-from lightning_green.grid.neso import NesoSignal
-from lightning_green.grid.prometheus import PrometheusSignal
-from lightning_green.grid.transport import Limits
-from lightning_green.grid.watttime import WattTimeSignal
+from lightning_green.grid.providers.carbon_aware_sdk import CarbonAwareSdkSignal
+from lightning_green.grid.providers.electricity_maps import ElectricityMapsSignal
+from lightning_green.grid.providers.energi_data_service import EnergiDataServiceSignal
+from lightning_green.grid.providers.energy_charts import EnergyChartsSignal
+from lightning_green.grid.providers.http_json import HttpJsonSignal
+from lightning_green.grid.providers.neso import NesoSignal
+from lightning_green.grid.providers.prometheus import PrometheusSignal
+from lightning_green.grid.providers.watttime import WattTimeSignal
+from lightning_green.utilities.http.transport import Limits
 from tests.servers.fake_grid import PASSWORD, TOKEN, USER, FakeGrid
 
 NOW = datetime(2026, 1, 15, 10, 20, tzinfo=timezone.utc)

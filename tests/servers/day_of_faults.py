@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_green import CarbonScheduler, EmissionsTracker, SimulatedClock
 from lightning_green.grid.chain import ChainSignal
-from lightning_green.grid.electricity_maps import ElectricityMapsSignal
-from lightning_green.grid.energy_charts import EnergyChartsSignal
-from lightning_green.grid.transport import Limits
+from lightning_green.grid.providers.electricity_maps import ElectricityMapsSignal
+from lightning_green.grid.providers.energy_charts import EnergyChartsSignal
+from lightning_green.utilities.http.transport import Limits
 from tests.servers.fake_grid import FakeGrid
 
 START = datetime(2026, 1, 15, 16, 0, tzinfo=timezone.utc)

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from lightning_green.cli.main import app
 from lightning_green.grid.doctor import candidates
-from lightning_green.grid.file import FileSignal
-from lightning_green.grid.trace import TraceSignal
+from lightning_green.grid.providers.file import FileSignal
+from lightning_green.grid.providers.trace import TraceSignal
 from tests.servers.conftest import PROVIDERS
 from tests.servers.fake_grid import PASSWORD, TOKEN, FakeGrid, solar_day
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.runtime.ledger import last_state_event, read_ledger
+from lightning_green.ledger.ledger import last_state_event, read_ledger
 from tests.servers.day_of_faults import HOLD_POWER, START, WATTS, truth
 from tests.servers.fake_grid import TOKEN
 

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightning_green.grid import (
+from lightning_green.grid.live.answer import Answer
+from lightning_green.grid.live.cache import Cache
+from lightning_green.grid.live.snapshot import Snapshot
+from lightning_green.grid.providers import (
     carbon_aware_sdk,
     electricity_maps,
     energi_data_service,
@@ -20,14 +23,11 @@ from lightning_green.grid import (
     prometheus,
     watttime,
 )
-from lightning_green.grid.answer import Answer
-from lightning_green.grid.cache import Cache
-from lightning_green.grid.errors import GridError
 from lightning_green.grid.signal import SignalKind
-from lightning_green.grid.snapshot import Snapshot
-from lightning_green.grid.transport import read_json, retry_after
 from lightning_green.planning.job import Job
 from lightning_green.planning.planner import plan
+from lightning_green.utilities.http.errors import ServiceError
+from lightning_green.utilities.http.transport import read_json, retry_after
 from tests.servers import fake_grid, fake_services
 from tests.servers.conftest import NOW
 
@@ -129,7 +129,7 @@ def use(read):
     """Read, and use what was read as a run does."""
     try:
         answer = read()
-    except GridError as error:
+    except ServiceError as error:
         message = str(error)
     else:
         message = ""
@@ -233,6 +233,6 @@ def test_any_cache_file(content, tmp_path_factory):
             (cache.folder / "k.json").write_text(json.dumps({**entry, name: value}))
             found = cache.read("k")
             assert found.due(NOW.timestamp(), 86400.0) in (True, False)
-            found.failed(GridError("x"), NOW.timestamp())
+            found.failed(ServiceError("x"), NOW.timestamp())
             if found.fetched_at is not None:
                 datetime.fromtimestamp(found.fetched_at, timezone.utc)

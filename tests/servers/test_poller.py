@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_green.grid import poller
-from lightning_green.grid.answer import Answer, Point
 from lightning_green.grid.chain import ChainSignal
-from lightning_green.grid.constant import ConstantSignal
-from lightning_green.grid.snapshot import Snapshot
+from lightning_green.grid.live import poller
+from lightning_green.grid.live.answer import Answer, Point
+from lightning_green.grid.live.snapshot import Snapshot
+from lightning_green.grid.providers.constant import ConstantSignal
 from tests.servers.conftest import NOW, PROVIDERS
 from tests.servers.fake_grid import PASSWORD, TOKEN, FakeGrid, solar_day
 
@@ -100,7 +100,7 @@ def test_and_where_none_can_be_started(grid, build, monkeypatch):
 
 PARENT = """
     import sys, time
-    from lightning_green.grid.energy_charts import EnergyChartsSignal
+    from lightning_green.grid.providers.energy_charts import EnergyChartsSignal
     signal = EnergyChartsSignal("DE", url=sys.argv[1])
     signal.start()
     print(signal._asker._process.pid, flush=True)

@@ -16,13 +16,13 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from lightning_green.grid import live
-from lightning_green.grid.cache import Cache
-from lightning_green.grid.electricity_maps import ElectricityMapsSignal
-from lightning_green.grid.errors import LimitedError, RefusedError, UnreachableError, UnreadableError
-from lightning_green.grid.http_json import HttpJsonSignal
-from lightning_green.grid.transport import Limits, Transport
-from lightning_green.grid.watttime import WattTimeSignal
+from lightning_green.grid.live import signal as live
+from lightning_green.grid.live.cache import Cache
+from lightning_green.grid.providers.electricity_maps import ElectricityMapsSignal
+from lightning_green.grid.providers.http_json import HttpJsonSignal
+from lightning_green.grid.providers.watttime import WattTimeSignal
+from lightning_green.utilities.http.errors import LimitedError, RefusedError, UnreachableError, UnreadableError
+from lightning_green.utilities.http.transport import Limits, Transport
 from tests.servers.conftest import FAST, NOW, PROVIDERS
 from tests.servers.fake_grid import PASSWORD, TOKEN, USER, FakeGrid
 
@@ -247,7 +247,7 @@ def test_asks_only_for_what_is_new(grid, build):
 CHILD = """
     import sys
     from datetime import datetime
-    from lightning_green.grid.electricity_maps import ElectricityMapsSignal
+    from lightning_green.grid.providers.electricity_maps import ElectricityMapsSignal
     signal = ElectricityMapsSignal("DE", url=sys.argv[1])
     now = datetime.fromisoformat(sys.argv[2])
     print("ready", flush=True)
@@ -340,7 +340,7 @@ def test_polls_on_a_thread_of_its_own_and_lives_through_a_mistake(grid, build, m
         broken.set()
         raise KeyError("a mistake of ours")
 
-    import lightning_green.grid.energy_charts as module
+    import lightning_green.grid.providers.energy_charts as module
 
     monkeypatch.setattr(module, "parse_co2eq", mistake)
     signal.start()

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import CarbonScheduler
 from lightning_green.energy.rapl import RaplMeter
-from lightning_green.throttle.rapl_power_limit import RaplPowerLimit
+from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
 
 NODE = int(os.environ["GROUP_RANK"])
 TREE = Path(sys.argv[1]) / str(NODE)

@@ -11,9 +11,9 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import CarbonScheduler
-from lightning_green.runtime.clock import SimulatedClock
-from lightning_green.throttle.rapl_power_limit import RaplPowerLimit
-from lightning_green.throttle.thread_count import ThreadCount
+from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
+from lightning_green.throttle.actuators.thread_count import ThreadCount
+from lightning_green.utilities.clock import SimulatedClock
 
 TREE, OUT = Path(sys.argv[1]), Path(sys.argv[2])
 START = datetime(2024, 5, 1, tzinfo=timezone.utc)

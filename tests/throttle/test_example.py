@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lightning_green.runtime.ledger import read_ledger
+from lightning_green.ledger.ledger import read_ledger
 from tests.examples.helpers import EXAMPLES
 
 CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=900,checkpoint=0,restart=0"

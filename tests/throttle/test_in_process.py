@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lightning_green.throttle.duty_cycle import DutyCycle
-from lightning_green.throttle.thread_count import ThreadCount
+from lightning_green.throttle.actuators.duty_cycle import DutyCycle
+from lightning_green.throttle.actuators.thread_count import ThreadCount
 
 
 def test_threads():

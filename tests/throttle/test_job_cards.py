@@ -2,9 +2,9 @@
 
 import pytest
 
-from lightning_green.throttle.control import ThrottleControl
-from lightning_green.throttle.nvml_locked_clocks import NvmlLockedClocks
-from lightning_green.throttle.nvml_power_limit import NvmlPowerLimit
+from lightning_green.throttle.actuators.nvml_locked_clocks import NvmlLockedClocks
+from lightning_green.throttle.actuators.nvml_power_limit import NvmlPowerLimit
+from lightning_green.throttle.controller import ThrottleControl
 from tests.energy.fake_nvml import Card, FakeDriver
 
 

@@ -6,12 +6,12 @@ from itertools import groupby
 
 import pytest
 
+from lightning_green.ledger.ledger import read_ledger
+from lightning_green.ledger.totals import total
 from lightning_green.planning.job import Level
-from lightning_green.runtime.accounting import total
-from lightning_green.runtime.ledger import read_ledger
 from lightning_green.throttle import restore_left_over
-from lightning_green.throttle.control import ThrottleControl
-from lightning_green.throttle.rapl_power_limit import RaplPowerLimit
+from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
+from lightning_green.throttle.controller import ThrottleControl
 from lightning_green.throttle.request import FULL
 from tests.helpers.nodes import two_torchruns
 from tests.throttle.test_restoring import CHILD, left_by_a_kill

@@ -9,10 +9,10 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import CarbonScheduler, EmissionsTracker
+from lightning_green.ledger.ledger import read_ledger
 from lightning_green.planning import Level
-from lightning_green.runtime.clock import SimulatedClock
-from lightning_green.runtime.ledger import read_ledger
-from lightning_green.throttle.rapl_power_limit import RaplPowerLimit
+from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
+from lightning_green.utilities.clock import SimulatedClock
 from tests.throttle.trees import limits, packages
 
 START = datetime(2024, 5, 1, tzinfo=timezone.utc)

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from lightning_green.energy.meter import Energy, Meter
 from lightning_green.planning.job import Level
-from lightning_green.throttle.control import ThrottleControl
+from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
+from lightning_green.throttle.actuators.thread_count import ThreadCount
+from lightning_green.throttle.controller import ThrottleControl
 from lightning_green.throttle.profile import ThrottleProfile, half_width, least_energy
-from lightning_green.throttle.rapl_power_limit import RaplPowerLimit
-from lightning_green.throttle.thread_count import ThreadCount
 from tests.throttle.trees import limits, packages
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.runtime.ledger import read_ledger
+from lightning_green.ledger.ledger import read_ledger
 from tests.helpers.processes import environment
 from tests.throttle.trees import limits, packages
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from lightning_green.throttle import restore_left_over
-from lightning_green.throttle.rapl_power_limit import RaplPowerLimit
+from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
 from tests.throttle.trees import limits, packages
 
 ROOT = Path(__file__).parents[2]
 
 CHILD = """
 import os, signal, sys, time
-from lightning_green.throttle.rapl_power_limit import RaplPowerLimit
+from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
 cap = RaplPowerLimit([100], powercap=sys.argv[1])
 cap.bind(__import__("pathlib").Path(sys.argv[2]))
 assert cap.set(cap.levels()[-1])

@@ -5,13 +5,13 @@ import logging
 import pytest
 
 from lightning_green.planning import Level
-from lightning_green.throttle.cgroup_cpu_max import CgroupCpuMax
-from lightning_green.throttle.control import ThrottleControl
-from lightning_green.throttle.cpu_governor import CpuGovernor
-from lightning_green.throttle.duty_cycle import DutyCycle
-from lightning_green.throttle.nvml_locked_clocks import NvmlLockedClocks
-from lightning_green.throttle.nvml_power_limit import NvmlPowerLimit
-from lightning_green.throttle.rapl_power_limit import RaplPowerLimit
+from lightning_green.throttle.actuators.cgroup_cpu_max import CgroupCpuMax
+from lightning_green.throttle.actuators.cpu_governor import CpuGovernor
+from lightning_green.throttle.actuators.duty_cycle import DutyCycle
+from lightning_green.throttle.actuators.nvml_locked_clocks import NvmlLockedClocks
+from lightning_green.throttle.actuators.nvml_power_limit import NvmlPowerLimit
+from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
+from lightning_green.throttle.controller import ThrottleControl
 from lightning_green.throttle.request import parse_throttle
 from tests.energy.fake_nvml import Card, FakeDriver
 from tests.throttle.trees import limits, packages

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import CarbonScheduler
-from lightning_green.runtime.clock import SimulatedClock
+from lightning_green.utilities.clock import SimulatedClock
 
 
 class Model(pl.LightningModule):

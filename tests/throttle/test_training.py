@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.runtime.ledger import read_ledger
+from lightning_green.ledger.ledger import read_ledger
 from lightning_green.throttle import restore_left_over
 
 ROOT = Path(__file__).parents[2]

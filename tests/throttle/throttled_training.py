@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import CarbonScheduler
 from lightning_green.energy.rapl import RaplMeter
-from lightning_green.throttle.rapl_power_limit import RaplPowerLimit
+from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
 
 TREE, ENDING = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
 LIMIT, COUNTER = (TREE / "intel-rapl:0" / name for name in ("constraint_0_power_limit_uw", "energy_uj"))

@@ -1,0 +1,11 @@
+"""Losses, adapters and cached outputs of a teacher (pure torch)."""
+
+from lightning_green.compression.distillation.adapters import Adapters
+from lightning_green.compression.distillation.teacher_cache import TeacherCache
+from lightning_green.compression.distillation.teachers import load_teacher
+
+__all__ = [
+    "Adapters",
+    "TeacherCache",
+    "load_teacher",
+]

@@ -1,0 +1,58 @@
+"""Teachers: modules, callables, or checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightning_green.compression.pruning.resizing import resize_to
+
+
+def load_teacher(
+    teacher: nn.Module | Callable[..., Any] | str | Path, architecture: nn.Module | None = None
+) -> nn.Module | Callable[..., Any]:
+    """Return a teacher that is ready to be asked.
+
+    Args:
+        teacher: A module or a callable, which is returned; or the path of a checkpoint of a network, of Lightning or
+            not, which is read with ``weights_only=True``.
+        architecture: The network that a checkpoint is loaded into. The checkpoint may have it inside a module (keys
+            with a common prefix), and with removed channels.
+
+    Raises:
+        TypeError: If the teacher is none of these.
+        ValueError: If a checkpoint comes without its architecture or does not fit it.
+
+    """
+    if not isinstance(teacher, (str, Path)):
+        if architecture is not None:
+            raise ValueError("`teacher_model` is for a teacher that is a checkpoint; leave it out.")
+        if not callable(teacher):
+            raise TypeError(f"`teacher` should be a module, a callable or the path of a checkpoint, got {teacher!r}.")
+        return teacher
+    if architecture is None:
+        raise ValueError(f"`teacher_model` should be the network that {str(teacher)!r} is loaded into, got None.")
+    checkpoint = torch.load(teacher, map_location="cpu", weights_only=True)
+    state = checkpoint.get("state_dict", checkpoint)
+    shapes = {key: value.shape for key, value in architecture.state_dict().items()}
+    keys = list(shapes)
+    prefixes = [key.removesuffix(keys[0]) for key in state if key.endswith(keys[0])]
+    for prefix in sorted(prefixes, key=len):
+        if all(prefix + key in state and _fits(state[prefix + key].shape, shapes[key]) for key in keys):
+            own = {key: state[prefix + key] for key in keys}
+            resize_to(architecture, own)
+            architecture.load_state_dict(own)
+            return architecture
+    raise ValueError(
+        f"`teacher_model` should be the network of {str(teacher)!r}, but that holds other tensors than "
+        f"{type(architecture).__name__} has ({', '.join(keys[:3])}, ...)."
+    )
+
+
+def _fits(stored: torch.Size, wanted: torch.Size) -> bool:
+    """Return whether a tensor is one of the architecture's, perhaps with channels removed."""
+    return len(stored) == len(wanted) and all(a <= b for a, b in zip(stored, wanted, strict=True))

@@ -1,0 +1,119 @@
+"""Channels that go away over a schedule: how wide the model was, and a state that continues exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lightning_green.compression.pruning.channels import (
+    channel_count,
+    removable_widths,
+    remove_channels,
+    slice_optimizer,
+    torch_pruning,
+)
+from lightning_green.compression.schedules import sparsity_at
+
+
+class ChannelPruner:
+    """The removal of channels from a model in training, without a Trainer.
+
+    ::
+
+        pruner = ChannelPruner(0.5, round_to=8)
+        pruner.update(network, inputs, progress=1.0, optimizers=[optimizer])
+
+    Args:
+        target: Fraction of the original parameters to be gone at the end, or fractions of channels by pattern of
+            layers.
+        criterion: ``"magnitude"`` or ``"random"``.
+        schedule: Shape of the way to the target.
+        exclude: Patterns of layers to leave alone.
+        round_to: Keep multiples of this many channels.
+        seed: Seed of the random criterion.
+
+    Raises:
+        ModuleNotFoundError: Without the extra ``compression``.
+
+    """
+
+    def __init__(
+        self,
+        target: float | Mapping[str, float],
+        criterion: str = "magnitude",
+        schedule: str = "cubic",
+        exclude: Sequence[str] = (),
+        round_to: int = 1,
+        seed: int = 0,
+    ) -> None:
+        torch_pruning()  # say now, not after hours of training, that it is missing
+        self.target, self.criterion, self.schedule = target, criterion, schedule
+        self.exclude, self.round_to = tuple(exclude), round_to
+        self._widths: dict[str, int] = {}
+        self._parameters = 0
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def update(
+        self, network: nn.Module, inputs: tuple[Tensor, ...], progress: float, optimizers: Iterable[Optimizer] = ()
+    ) -> None:
+        """Remove the channels that are due, and cut the optimizers' state alongside.
+
+        Args:
+            network: The network; changed in place.
+            inputs: What it is called with.
+            progress: Fraction of the way from the schedule's begin to its end.
+            optimizers: Those that update the network.
+
+        Raises:
+            ValueError: If the target cannot be reached, or a layer would lose all its channels.
+
+        """
+        if not self._widths:
+            self._widths = removable_widths(network, inputs, self.exclude)
+            self._parameters = _count(network)
+        before = dict(network.named_parameters())
+        target: float | dict[str, float]
+        if isinstance(self.target, Mapping):
+            target = {pattern: sparsity_at(progress, t, self.schedule) for pattern, t in self.target.items()}
+        else:
+            target = sparsity_at(progress, self.target, self.schedule)
+        indices = remove_channels(
+            network,
+            inputs,
+            target,
+            widths=self._widths,
+            parameters=self._parameters,
+            criterion=self.criterion,
+            round_to=self.round_to,
+            generator=self._generator,
+        )
+        after = dict(network.named_parameters())
+        for optimizer in optimizers:
+            slice_optimizer(optimizer, before, after, indices)
+
+    def sparsity(self, network: nn.Module) -> dict[str, float]:
+        """Return the fraction of the original parameters that is gone, under ``""``, and of each layer's channels."""
+        gone = {name: 1 - channel_count(network.get_submodule(name)) / was for name, was in self._widths.items()}
+        return {"": 1 - _count(network) / self._parameters if self._parameters else 0.0} | gone
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the original sizes and the generator's state."""
+        return {
+            "widths": dict(self._widths),
+            "parameters": self._parameters,
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where another pruner of the same model left off."""
+        self._widths = dict(state["widths"])
+        self._parameters = state["parameters"]
+        self._generator.set_state(state["generator"].cpu())
+
+
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

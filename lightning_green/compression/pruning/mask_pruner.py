@@ -1,0 +1,205 @@
+"""Masks that follow a schedule: what to drop, what to grow, and a state that continues exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lightning_green.compression._arguments import matching
+from lightning_green.compression.pruning.criteria import (
+    accumulate_movement_,
+    gradient_scores,
+    magnitude_scores,
+    random_scores,
+)
+from lightning_green.compression.pruning.granularity import Granularity, masks_for
+from lightning_green.compression.pruning.masked_parameters import MaskedParameters
+from lightning_green.compression.pruning.parameters import measured_sparsity, plain_name, prunable_parameters
+from lightning_green.compression.pruning.rigl import drop_fraction, erdos_renyi_sparsities, rigl_mask
+from lightning_green.compression.schedules import sparsity_at
+
+
+class MaskPruner:
+    """The masks of a model in training, without a Trainer.
+
+    ::
+
+        pruner = MaskPruner(model, 0.8)
+        pruner.update(progress=0.5)    # before optimizer.step(), where masks are due
+        pruner.apply(optimizer)        # after every optimizer.step()
+
+    Args:
+        model: The model; never changed but for its weights' zeros.
+        target: Sparsity at the end, or sparsities by pattern of parameters, which are then the only ones.
+        granularity: What is dropped together; not channels.
+        criterion: One of ``CRITERIA``, or ``"rigl"``.
+        schedule: Shape of the way to the target.
+        scope: ``"global"`` or ``"layer"``.
+        include: Patterns of parameters to prune besides linear and convolutional weights.
+        exclude: Patterns of parameters to leave alone.
+        seed: Seed of the random criterion and of RigL's first mask.
+
+    Raises:
+        ValueError: If a pattern matches nothing, or nothing is left to prune.
+
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        target: float | Mapping[str, float],
+        granularity: Granularity,
+        criterion: str = "magnitude",
+        schedule: str = "cubic",
+        scope: str = "global",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        self.granularity, self.criterion, self.schedule = granularity, criterion, schedule
+        if isinstance(target, Mapping):
+            parameters, targets = _by_pattern(model, target, include, exclude)
+        else:
+            parameters, targets = prunable_parameters(model, include, exclude), {}
+        parameters = {name: p for name, p in parameters.items() if granularity.fits(p.shape)}
+        if not parameters:
+            raise ValueError(
+                f"`granularity` {granularity.first}:{granularity.second} fits no weight: none has a number of input "
+                f"channels that is a multiple of {granularity.second}."
+            )
+        self.masked = MaskedParameters(parameters)
+        self.targets: float | dict[str, float]
+        if isinstance(target, Mapping):
+            self.targets = {name: targets[name] for name in parameters}
+        elif criterion == "rigl" and scope == "global":
+            self.targets = erdos_renyi_sparsities({name: p.shape for name, p in parameters.items()}, target)
+        else:
+            self.targets = target if scope == "global" else dict.fromkeys(parameters, target)
+        self._movement: dict[str, Tensor] = {}
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def update(self, progress: float) -> list[str]:
+        """Compute new masks; gradients have to be there for the criteria that use them.
+
+        Args:
+            progress: Fraction of the way from the schedule's begin to its end.
+
+        Returns:
+            The names of parameters that lost every weight.
+
+        """
+        if self.criterion == "rigl":
+            masks = self._rigl_masks(progress)
+        elif isinstance(self.targets, dict):
+            wanted = {name: sparsity_at(progress, value, self.schedule) for name, value in self.targets.items()}
+            masks = masks_for(self._scores(), wanted, self.granularity)
+        else:
+            wanted_overall = sparsity_at(progress, self.targets, self.schedule)
+            masks = masks_for(self._scores(), wanted_overall, self.granularity)
+        self.masked.masks = masks
+        return [name for name, mask in masks.items() if not bool(mask.any())]
+
+    def apply(self, optimizer: Optimizer | None = None) -> None:
+        """Set dropped weights to zero, and their momentum in ``optimizer``."""
+        self.masked.apply()
+        if optimizer is not None:
+            self.masked.apply_to_state(optimizer)
+
+    def can_update(self) -> bool:
+        """Return whether what the criterion reads is there: gradients that an overflow in fp16 has spoilt are not."""
+        if self.criterion not in ("gradient", "rigl"):
+            return True
+        return _finite([p.grad for p in self.masked.parameters.values() if p.grad is not None])
+
+    def accumulate_movement(self, optimizer: Optimizer) -> None:
+        """Add one step's movement to the scores of the parameters that ``optimizer`` updates.
+
+        A step whose gradients are not finite (an overflow in fp16, which the loss scaler skips) adds nothing.
+        """
+        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        scores, weights, gradients = [], [], []
+        for name, parameter in self.masked.parameters.items():
+            if id(parameter) in own and parameter.grad is not None:
+                score = self._movement.get(name)
+                if score is None or score.device != parameter.device:
+                    score = torch.zeros_like(parameter, dtype=torch.float32) if score is None else score
+                    self._movement[name] = score = score.to(parameter.device)
+                scores.append(score)
+                weights.append(parameter.detach().float())
+                gradients.append(parameter.grad.detach().float())
+        if scores and _finite(gradients):
+            accumulate_movement_(scores, weights, gradients)
+
+    def sparsity(self) -> dict[str, float]:
+        """Return the fraction of zeros of each parameter, and of all together under ``""``."""
+        return measured_sparsity(self.masked.parameters)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return masks, scores and the generator's state: tensors by parameter name."""
+        return {
+            "masks": dict(self.masked.masks),
+            "movement": dict(self._movement),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where another pruner of the same model left off."""
+        self.masked.masks = state["masks"]
+        self._movement = {name: score.clone() for name, score in state["movement"].items()}
+        self._generator.set_state(state["generator"].cpu())
+
+    def _scores(self) -> dict[str, Tensor]:
+        scores = {}
+        for name, parameter in self.masked.parameters.items():
+            if self.criterion == "magnitude":
+                score = magnitude_scores(parameter)
+            elif self.criterion == "random":
+                score = random_scores(parameter, self._generator)
+            elif self.criterion == "movement":
+                score = self._movement.get(name, torch.zeros_like(parameter)).to(parameter.device)
+            else:
+                score = gradient_scores(parameter, _gradient(parameter))
+            if name in self.masked.masks:  # what is gone stays gone
+                score = score.masked_fill(~self.masked.masks[name], -torch.inf)
+            scores[name] = score
+        return scores
+
+    def _rigl_masks(self, progress: float) -> dict[str, Tensor]:
+        masked = self.masked
+        if not masked.masks:
+            scores = {name: random_scores(p, self._generator) for name, p in masked.parameters.items()}
+            return masks_for(scores, self.targets, self.granularity)
+        fraction = drop_fraction(progress)
+        return {n: rigl_mask(p, masked.masks[n], _gradient(p), fraction) for n, p in masked.parameters.items()}
+
+
+def _by_pattern(
+    model: nn.Module, target: Mapping[str, float], include: Sequence[str], exclude: Sequence[str]
+) -> tuple[dict[str, nn.Parameter], dict[str, float]]:
+    """Return the parameters that the patterns name and the target of each; a later pattern wins."""
+    known = [plain_name(name) for name, _ in model.named_parameters()]
+    named = [pattern for pattern in target if pattern in known]
+    parameters = prunable_parameters(model, [*include, *named], exclude)
+    targets: dict[str, float] = {}
+    for pattern, value in target.items():
+        hits = matching("target", [pattern], known) & parameters.keys()
+        if not hits:
+            raise ValueError(
+                f"`target` should name what can be pruned, but {pattern!r} matches no linear or convolutional weight; "
+                "name a parameter in full to prune another kind."
+            )
+        targets.update(dict.fromkeys(hits, value))
+    return {name: p for name, p in parameters.items() if name in targets}, targets
+
+
+def _finite(tensors: list[Tensor]) -> bool:
+    """Return whether every number is finite; one look at the device for all of them."""
+    return not tensors or bool(torch.isfinite(torch.stack(torch._foreach_norm(tensors, float("inf")))).all())
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    return parameter.grad.detach() if parameter.grad is not None else torch.zeros_like(parameter)

@@ -1,0 +1,51 @@
+"""Calls of a network that a graph answers, without a change to the network's parameters, names or class."""
+
+from __future__ import annotations
+
+import types
+import weakref
+from typing import Any
+
+from torch import nn
+
+from lightning_green.compression.network import positional, uncompiled
+from lightning_green.compression.quantization.quantized_network import QuantizedNetwork
+
+
+def quantized_forward(network: nn.Module, quantized: QuantizedNetwork) -> None:
+    """Let calls of a network be computed in fake quantisation.
+
+    Args:
+        network: The network, or what ``torch.compile`` made of it.
+        quantized: Its graphs.
+
+    """
+    plain_forward(network)
+    network.forward = _Forward(network, quantized, network.__dict__.get("forward"))
+
+
+def plain_forward(network: nn.Module) -> None:
+    """Undo :func:`quantized_forward`, where it was done."""
+    current = network.__dict__.get("forward")
+    if isinstance(current, _Forward):
+        if current.plain is None:
+            del network.__dict__["forward"]
+        else:
+            network.forward = current.plain
+
+
+class _Forward:
+    """A network's ``forward``. A deep copy of the network, such as an average of its weights, gets its plain one."""
+
+    def __init__(self, network: nn.Module, quantized: QuantizedNetwork, plain: Any) -> None:
+        self._network, self._quantized, self.plain = weakref.ref(network), quantized, plain
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        network = self._network()
+        assert network is not None
+        inputs = positional(uncompiled(network), args, kwargs)
+        return self._quantized.run(*inputs, training=network.training)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        copied = memo[id(self._network())]
+        return types.MethodType(type(copied).forward, copied)

@@ -1,0 +1,205 @@
+"""Where a graph is quantised: which weights, and which values between operations.
+
+The rules are those of what runs in int8 on x86 with ONNX Runtime: its convolutions, additions and products need 8-bit
+inputs *and* outputs, so every convolution (with its batch norm and ReLU), linear layer, addition, product and
+concatenation has both. Values that a pooling, a reshape or a dropout passes on keep their scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+from lightning_green.compression._arguments import matching
+from lightning_green.compression.quantization.exported import owner_path, shape_of
+
+aten = torch.ops.aten
+CONVOLUTIONS = {
+    aten.conv1d.default,
+    aten.conv2d.default,
+    aten.conv3d.default,
+    aten.conv1d.padding,
+    aten.conv2d.padding,
+    aten.conv3d.padding,
+}
+LINEAR = {aten.linear.default}
+NORMS = {aten.batch_norm.default}
+CLIPS = {aten.relu.default, aten.hardtanh.default}
+PAIRS = {aten.add.Tensor, aten.mul.Tensor}
+UNARY = {
+    *CLIPS,
+    aten.hardswish.default,
+    aten.hardsigmoid.default,
+    aten.silu.default,
+    aten.sigmoid.default,
+    aten.tanh.default,
+    aten.gelu.default,
+    aten.leaky_relu.default,
+    aten.elu.default,
+    aten.avg_pool1d.default,
+    aten.avg_pool2d.default,
+    aten.adaptive_avg_pool1d.default,
+    aten.adaptive_avg_pool2d.default,
+    aten.mean.dim,
+}
+SAME_SCALE = {
+    aten.max_pool1d.default,
+    aten.max_pool2d.default,
+    aten.adaptive_max_pool2d.default,
+    aten.flatten.using_ints,
+    aten.view.default,
+    aten.reshape.default,
+    aten.permute.default,
+    aten.transpose.int,
+    aten.unsqueeze.default,
+    aten.squeeze.dim,
+    aten.dropout.default,
+    aten.contiguous.default,
+}
+
+
+@dataclass
+class RoundingPoints:
+    """What is quantised in a graph.
+
+    Args:
+        weights: The operation that reads a weight (a convolution or a linear layer), by the key of its rounding.
+        values: The operation whose result is rounded, by the key of its rounding; in the order of the graph.
+        passed_on: Operations whose result has the scale of another, by that one's key.
+        norms: The batch norm that goes into each operation of ``weights``, where there is one.
+
+    """
+
+    weights: dict[str, Node] = field(default_factory=dict)
+    values: dict[str, Node] = field(default_factory=dict)
+    passed_on: dict[Node, str] = field(default_factory=dict)
+    norms: dict[Node, Node] = field(default_factory=dict)
+
+
+def find_rounding_points(graph_module: GraphModule, keep_float: Sequence[str] = ()) -> RoundingPoints:
+    """Decide what is quantised in an exported graph.
+
+    Keys depend on the graph's structure alone, so they are the same in the graphs of training and of evaluation and in
+    another process.
+
+    Args:
+        graph_module: An exported graph with functional operations.
+        keep_float: Patterns of modules whose operations stay in float.
+
+    Raises:
+        ValueError: If a pattern matches nothing, or nothing is left to quantise.
+
+    """
+    operations = [node for node in graph_module.graph.nodes if node.op == "call_function"]
+    paths = dict.fromkeys(path for node in operations if (path := owner_path(node)))
+    kept = matching("keep_float", keep_float, [*paths, *_parents(paths)]) if keep_float else set()
+    points = RoundingPoints()
+    rounded: set[Node] = set()
+    ends: set[Node] = set()  # the last operation of what runs as one
+    for node in operations:
+        if any(path in kept for path in _parents([owner_path(node)])) or node in ends:
+            continue
+        if _is_weighted(node):
+            weight = node.args[1]
+            assert isinstance(weight, Node)
+            points.weights[_unused(points.weights, str(weight.target))] = node
+            end = _fold_norm(node, points)
+            end = _only_user(end, CLIPS) or end
+            rounded.add(_as_node(node.args[0]))
+            if not (node.target in LINEAR and _is_output(end)):  # int8 in, float out: the last layer keeps its digits
+                rounded.add(end)
+            ends.add(end)
+        elif node.target in PAIRS and all(_is_activation(a) for a in node.args[:2]):
+            end = _only_user(node, CLIPS) or node
+            rounded.update({_as_node(node.args[0]), _as_node(node.args[1]), end})
+            ends.add(end)
+        elif node.target is aten.cat.default:
+            rounded.update({*(_as_node(part) for part in node.args[0]), node})
+    _propagate(operations, rounded, ends, kept, points)
+    if not points.weights:
+        raise ValueError("There is nothing to quantise: no convolution or linear layer is left outside `keep_float`.")
+    return points
+
+
+def _propagate(
+    operations: list[Node], rounded: set[Node], ends: set[Node], kept: set[str], points: RoundingPoints
+) -> None:
+    """Follow rounded values through operations that read nothing else, and give every rounded value its key."""
+    order = [n for n in operations[0].graph.nodes if n.op in ("placeholder", "call_function")] if operations else []
+    keys: dict[Node, str] = {}
+    for node in order:
+        source = node.args[0] if node.args else None
+        if node.op == "call_function" and isinstance(source, Node) and source in keys and node not in ends:
+            free = not any(path in kept for path in _parents([owner_path(node)]))
+            if node.target in SAME_SCALE:
+                points.passed_on[node] = keys[node] = keys[source]
+                continue
+            if node.target in UNARY and free and not _is_output(node):
+                rounded.add(node)
+        if node in rounded:
+            keys[node] = f"value_{len(points.values)}"
+            points.values[keys[node]] = node
+
+
+def _is_weighted(node: Node) -> bool:
+    if node.target not in CONVOLUTIONS | LINEAR or len(node.args) < 2:
+        return False
+    weight = node.args[1]
+    return isinstance(weight, Node) and weight.op == "get_attr" and _is_activation(node.args[0])
+
+
+def _is_activation(value: object) -> bool:
+    if not isinstance(value, Node) or value.op == "get_attr":
+        return False
+    meta = value.meta.get("val")
+    return isinstance(meta, torch.Tensor) and meta.is_floating_point() and meta.dim() > 1
+
+
+def _as_node(value: object) -> Node:
+    assert isinstance(value, Node)
+    return value
+
+
+def _is_output(node: Node) -> bool:
+    return all(user.op == "output" for user in node.users)
+
+
+def _only_user(node: Node, targets: Set[Any]) -> Node | None:
+    if len(node.users) == 1 and (user := next(iter(node.users))).target in targets:
+        return user
+    return None
+
+
+def _fold_norm(node: Node, points: RoundingPoints) -> Node:
+    """Return the batch norm after an operation, where its channels are the operation's outputs; else the operation."""
+    norm = _only_user(node, NORMS)
+    shape = shape_of(node)
+    if norm is None or (node.target in LINEAR and (shape is None or len(shape) != 2)):
+        return node
+    if not isinstance(norm.args[3], Node):  # without running statistics there is nothing to fold
+        return node
+    points.norms[node] = norm
+    return norm
+
+
+def _parents(paths: Sequence[str] | dict[str, None]) -> list[str]:
+    """Return the paths and those of all modules around them."""
+    found: dict[str, None] = {}
+    for path in paths:
+        pieces = path.split(".")
+        found.update(dict.fromkeys(".".join(pieces[:i]) for i in range(1, len(pieces) + 1)))
+    return list(found)
+
+
+def _unused(taken: dict[str, Node], key: str) -> str:
+    """Return the key, numbered where a weight is used more than once."""
+    number = 1
+    numbered = key
+    while numbered in taken:
+        number += 1
+        numbered = f"{key}#{number}"
+    return numbered

@@ -1,0 +1,1 @@
+"""What every live service shares: polling, cache, snapshot, staleness."""

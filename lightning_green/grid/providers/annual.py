@@ -1,0 +1,117 @@
+"""The annual mean of a country: what is left when nothing else is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import pycountry
+from typing_extensions import override
+
+from lightning_green.grid.providers.constant import ConstantSignal
+from lightning_green.grid.zones import parse_place
+
+
+@dataclass(frozen=True)
+class AnnualFigure:
+    """A country's mean carbon intensity over a year.
+
+    Args:
+        value: Carbon intensity in gCO2e/kWh, average and lifecycle.
+        country: ISO 3166 code of three letters.
+        name: The country's name.
+        year: The year that it is the mean of.
+
+    """
+
+    value: float
+    country: str
+    name: str
+    year: int
+
+
+class AnnualMean(ConstantSignal):
+    """A country's annual mean from codecarbon's data, as a constant and labelled static.
+
+    No hour is cleaner than another in it, so a scheduler runs at once. It stands in where no live service can be had.
+
+    Args:
+        zone: ISO country code of two or three letters, or an Electricity Maps zone, which gets its country's mean.
+
+    Raises:
+        ValueError: If no annual mean is known for ``zone``.
+
+    Example::
+
+        EmissionsTracker(grid=AnnualMean("DE"))
+
+    """
+
+    def __init__(self, zone: str) -> None:
+        self.figure = annual_figure(zone)
+        super().__init__(self.figure.value, zone=zone)
+        self.source = f"annual mean {self.figure.country} {self.figure.year}"
+        self.note = ""
+
+    @override
+    def spec(self) -> dict[str, Any] | None:
+        return self._spec(zone=self.zone)
+
+    @override
+    def describe(self) -> str:
+        return (
+            f"annual mean of {self.figure.name} {self.figure.year} ({self.value:g} gCO2e/kWh, codecarbon's data), "
+            f"{self.kind}, static: no hour is cleaner than another, so nothing waits"
+            + (f" (auto: {self.note})" if self.note else "")
+        )
+
+
+def annual_figure(zone: str) -> AnnualFigure:
+    """Return the annual mean of the country that ``zone`` lies in.
+
+    Args:
+        zone: ``"DE"``, ``"DEU"``, or a zone such as ``"US-CAL-CISO"`` whose first part is a country of two letters.
+
+    Raises:
+        TypeError: If ``zone`` is not a string.
+        ValueError: If there is no such country, or codecarbon has no figure for it.
+
+    Example::
+
+        >>> annual_figure("DE").country
+        'DEU'
+
+    """
+    if not isinstance(zone, str):
+        raise TypeError(f'`zone` should be a string such as "DE" or "DEU", got {zone!r}.')
+    code = country_code(zone)
+    row = _energy_mix().get(code or "")
+    if row is None:
+        raise ValueError(
+            f'`zone` should be an ISO country code such as "DE" or "DEU" with a known annual mean, got {zone!r}.'
+        )
+    return AnnualFigure(float(row["carbon_intensity"]), str(code), str(row["country_name"]), int(row["year"]))
+
+
+def country_code(zone: str) -> str | None:
+    """Return the ISO code of three letters of the country that ``zone`` lies in, or None."""
+    try:
+        part = parse_place(zone).country or ""
+    except ValueError:
+        return None
+    if len(part) == 3:
+        found = pycountry.countries.get(alpha_3=part)
+    else:
+        found = pycountry.countries.get(alpha_2=part) if len(part) == 2 else None
+    return None if found is None else str(found.alpha_3)
+
+
+@lru_cache(maxsize=1)
+def _energy_mix() -> dict[str, dict[str, Any]]:
+    # read from the installed package, so that a newer codecarbon brings newer means
+    path = files("codecarbon") / "data" / "private_infra" / "global_energy_mix.json"
+    table: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return table

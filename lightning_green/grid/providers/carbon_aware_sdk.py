@@ -1,0 +1,117 @@
+"""The web API of the Green Software Foundation's Carbon Aware SDK, which a site hosts itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from typing_extensions import override
+
+from lightning_green.grid.errors import NoDataError, WrongZoneError
+from lightning_green.grid.live.answer import (
+    Answer,
+    Point,
+    Query,
+    floor_time,
+    items,
+    minutes,
+    ordered,
+    read_time,
+    read_value,
+    shown,
+    whole,
+)
+from lightning_green.grid.live.signal import MAX_AGE, LiveSignal
+from lightning_green.grid.signal import SignalKind
+from lightning_green.utilities.durations import parse_duration
+
+
+class CarbonAwareSdkSignal(LiveSignal):
+    """Whatever source a self-hosted Carbon Aware SDK stands in front of, in gCO2/kWh.
+
+    Args:
+        location: The location as the SDK knows it, for example ``"eastus"``.
+        kind: What the source behind it measures: ``"average/lifecycle"`` for Electricity Maps, ``"marginal/direct"``
+            for WattTime. The SDK does not say, so this is not guessed.
+        url: Address of the web API.
+        resolution: How often the source's values change.
+        max_age: Values older than this are not taken for "now".
+
+    Raises:
+        ValueError: If ``location``, ``kind``, ``url`` or ``resolution`` cannot be read.
+
+    Example::
+
+        grid = CarbonAwareSdkSignal("westeurope", kind="average/lifecycle", url="http://carbon.example:8080")
+
+    """
+
+    def __init__(
+        self, location: str, kind: str, url: str, resolution: str | timedelta = "1h", max_age: str = MAX_AGE
+    ) -> None:
+        if not isinstance(location, str) or not location.strip():
+            raise ValueError(f'`location` should be a location such as "eastus", got {location!r}.')
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+            raise ValueError(f"`url` should be the address of the web API, http:// or https://, got {url!r}.")
+        self.url = url.rstrip("/")
+        step = parse_duration(resolution, "resolution")
+        if step < timedelta(minutes=1):
+            raise ValueError(f"`resolution` should be a minute or more, got {resolution!r}.")
+        arguments = {"location": location, "kind": kind, "url": url, "max_age": max_age}
+        arguments["resolution"] = f"{step.total_seconds():g}s"
+        super().__init__("carbon-aware-sdk", location.strip(), SignalKind.parse(kind), step, arguments, max_age)
+
+    @override
+    def queries(self, now: datetime) -> Sequence[Query]:
+        location, base = str(self.zone), f"{self.url}/emissions"
+        end = floor_time(now, self.step) + self.step
+        past = {"location": location, "time": minutes(end - timedelta(days=1)), "toTime": minutes(end)}
+        name = f"{base}/bylocations"
+        return (
+            Query("now", name, self.step, partial(parse_emissions, location=location), past, f"{name} {location}"),
+            Query(
+                "forecast",
+                f"{base}/forecasts/current",
+                self.step,
+                partial(parse_forecast, location=location),
+                {"location": location},
+                optional=True,
+            ),
+        )
+
+    @override
+    def same_zone(self, answered: str) -> bool:
+        return True  # the parsers compare what the SDK was asked for; the grid behind it goes by another name
+
+
+def parse_emissions(body: Any, location: str) -> Answer:
+    """Read the answer of ``/emissions/bylocations``."""
+    points = []
+    for row in items(body):
+        _check(row.get("location"), location)
+        time, value = read_time(row.get("time")), read_value(row.get("rating"))
+        if time is not None and value is not None:
+            points.append(Point(time, value))
+    return whole(Answer(past=ordered(points)))
+
+
+def parse_forecast(body: Any, location: str) -> Answer:
+    """Read the answer of ``/emissions/forecasts/current``: a list with one forecast for the one location."""
+    rows = items(body)
+    if not rows:
+        raise NoDataError("the Carbon Aware SDK has no forecast")
+    forecast = rows[0]
+    _check(forecast.get("location"), location)
+    points = []
+    for row in items(forecast, "forecastData"):
+        time, value = read_time(row.get("timestamp")), read_value(row.get("value"))
+        if time is not None and value is not None:
+            points.append(Point(time, value, "forecast"))
+    return whole(Answer(forecast=ordered(points), issued_at=read_time(forecast.get("generatedAt"))))
+
+
+def _check(answered: Any, asked: str) -> None:
+    if isinstance(answered, str) and answered.casefold() != asked.casefold():
+        raise WrongZoneError(f"the Carbon Aware SDK was asked for {asked} and answers for {shown(answered)}")

@@ -1,0 +1,95 @@
+"""Energi Data Service of Energinet: Denmark, no key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from typing_extensions import override
+
+from lightning_green.grid.errors import NoDataError, WrongZoneError
+from lightning_green.grid.live.answer import (
+    Answer,
+    Point,
+    Query,
+    floor_time,
+    items,
+    minutes,
+    ordered,
+    read_time,
+    read_value,
+    shown,
+    whole,
+)
+from lightning_green.grid.live.signal import MAX_AGE, LiveSignal
+from lightning_green.grid.signal import Quality, SignalKind
+
+_STEP = timedelta(minutes=5)
+AREAS = {"DK1": "DK1", "DK2": "DK2", "DK-DK1": "DK1", "DK-DK2": "DK2"}
+"""The two price areas, by each of their names."""
+
+
+class EnergiDataServiceSignal(LiveSignal):
+    """Average direct carbon intensity of west (DK1) or east (DK2) Denmark every 5 minutes, with a forecast.
+
+    Args:
+        zone: ``"DK1"`` or ``"DK2"``, also as the Electricity Maps zone ``"DK-DK1"``.
+        url: Address of the service.
+        max_age: Values older than this are not taken for "now".
+
+    Raises:
+        ValueError: If ``zone`` is neither of them.
+
+    Example::
+
+        CarbonScheduler(grid=EnergiDataServiceSignal("DK1"), deadline="36h")
+
+    """
+
+    def __init__(self, zone: str, url: str = "https://api.energidataservice.dk", max_age: str = MAX_AGE) -> None:
+        area = AREAS.get(zone.strip().upper()) if isinstance(zone, str) else None
+        if area is None:
+            raise ValueError(f'`zone` should be "DK1" (west) or "DK2" (east), got {zone!r}.')
+        self.url = url.rstrip("/")
+        arguments = {"zone": zone, "url": url, "max_age": max_age}
+        super().__init__("energi-data-service", area, SignalKind("average", "direct"), _STEP, arguments, max_age)
+
+    @override
+    def queries(self, now: datetime) -> Sequence[Query]:
+        area = str(self.zone)
+        # the times of a question are Danish unless it says otherwise; those of an answer are UTC in `Minutes5UTC`
+        common = {"filter": json.dumps({"PriceArea": [area]}), "timezone": "UTC", "sort": "Minutes5UTC desc"}
+        base, begin = f"{self.url}/dataset", floor_time(now, timedelta(hours=1))
+        past = {**common, "start": minutes(begin - timedelta(days=1))[:-1], "limit": "400"}
+        ahead = {**common, "start": minutes(begin)[:-1], "limit": "1000"}
+        read_past = partial(parse_records, area=area, quality="measured")
+        read_ahead = partial(parse_records, area=area, quality="forecast")
+        hour = timedelta(hours=1)
+        name = f"{base}/CO2Emis"
+        return (
+            Query("now", name, _STEP, read_past, past, identity=f"{name} {area}"),
+            Query("forecast", f"{name}Prog", hour, read_ahead, ahead, identity=f"{name}Prog {area}", optional=True),
+        )
+
+
+def parse_records(body: Any, area: str, quality: Quality) -> Answer:
+    """Read the answer of a dataset: its times are UTC without saying so, and it may hold other areas too."""
+    points, others = [], set()
+    for row in items(body, "records"):
+        if row.get("PriceArea") != area:
+            others.add(shown(row.get("PriceArea")))
+            continue
+        time, value = read_time(row.get("Minutes5UTC")), read_value(row.get("CO2Emission"))
+        if time is not None and value is not None:
+            points.append(Point(time, value, quality))
+    if not points and others:
+        raise WrongZoneError(
+            f"Energi Data Service was asked for {area} and answers for {', '.join(sorted(others)[:3])}"
+        )
+    if not points:
+        raise NoDataError(f"Energi Data Service has no value for {area}")
+    found = ordered(points)
+    return whole(Answer(forecast=found) if quality == "forecast" else Answer(past=found))

@@ -1,0 +1,137 @@
+"""From what a user writes as ``grid=`` to a signal, and from a signal's spec back to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from lightning_green.grid.auto import auto_grid
+from lightning_green.grid.chain import ChainSignal
+from lightning_green.grid.providers.constant import ConstantSignal
+from lightning_green.grid.providers.file import FileSignal
+from lightning_green.grid.providers.function import FunctionSignal
+from lightning_green.grid.providers.trace import TraceSignal
+from lightning_green.grid.signal import GridSignal
+from lightning_green.grid.spec import grid_from_spec
+from lightning_green.utilities.registry import Registry
+
+GridLike = GridSignal | str | float | dict[str, Any] | list[Any] | Callable[[datetime], float] | None
+
+SOURCES = Registry(
+    "lightning_green.grid",
+    {
+        "annual": "lightning_green.grid.providers.annual:AnnualMean",
+        "electricity-maps": "lightning_green.grid.providers.electricity_maps:ElectricityMapsSignal",
+        "energi-data-service": "lightning_green.grid.providers.energi_data_service:EnergiDataServiceSignal",
+        "energy-charts": "lightning_green.grid.providers.energy_charts:EnergyChartsSignal",
+        "neso": "lightning_green.grid.providers.neso:NesoSignal",
+        "typical": "lightning_green.grid.providers.typical_day:TypicalDay",
+        "watttime": "lightning_green.grid.providers.watttime:WattTimeSignal",
+    },
+)
+"""Sources by the name that ``grid="name:ZONE"`` uses; other packages add to it through entry points."""
+
+_CHOICES = (
+    'a GridSignal, a number of gCO2e/kWh, the path of a .csv or .parquet trace, "typical:DE", "auto:DE", '
+    'a source and its zone ("electricity-maps:DE"; {sources}), a callable from a datetime to gCO2e/kWh, a list of '
+    "these (the first, and what stands in for it), a dict with class_path and init_args, or None for energy alone"
+)
+
+
+def build_grid(grid: GridLike, zone: str | None = None) -> GridSignal | None:
+    """Return the signal that ``grid`` stands for; None for None, which means energy and no emissions.
+
+    Args:
+        grid: A signal, a number, a path, a string such as ``"typical:DE"``, ``"electricity-maps:DE"`` or ``"auto"``, a
+            callable, a list of these, or a spec.
+        zone: Grid zone, for those of the above that do not say it themselves.
+
+    Raises:
+        TypeError: If ``grid`` is of a type that means nothing here.
+        ValueError: If a string or a spec means nothing here, or ``zone`` is another one than ``grid`` says.
+
+    Example::
+
+        >>> build_grid(381.0, zone="DE").describe()
+        'constant 381 gCO2e/kWh, average/lifecycle, zone DE'
+
+    """
+    _refuse_contradiction(grid, zone)
+    if grid is None or isinstance(grid, GridSignal):
+        return grid
+    if isinstance(grid, dict):
+        return grid_from_spec(grid)
+    if isinstance(grid, (list, tuple)):
+        if not grid:
+            raise ValueError("`grid` as a list should name at least one source, got an empty list.")
+        return build_grid(grid[0], zone) if len(grid) == 1 else _chain(grid, zone)
+    if isinstance(grid, str):
+        return _from_string(grid.strip(), zone)
+    if isinstance(grid, (int, float)) and not isinstance(grid, bool):
+        return ConstantSignal(grid, zone=zone)
+    if callable(grid) and not isinstance(grid, type):
+        return FunctionSignal(grid, zone=zone)
+    raise TypeError(f"`grid` should be {_choices()}; got {grid!r}.")
+
+
+def _refuse_contradiction(grid: GridLike, zone: str | None) -> None:
+    """Raise where ``zone`` would be dropped, because all of ``grid`` is about other zones."""
+    if zone is None or grid is None:
+        return
+    said = [own_zone(part) for part in (grid if isinstance(grid, (list, tuple)) else [grid])]
+    places = [place for place in said if place is not None]
+    if len(places) == len(said) and zone.strip().casefold() not in {place.casefold() for place in places}:
+        raise ValueError(f"`zone` should be left out, or be {places[0]!r} as the grid says itself, got {zone!r}.")
+
+
+def own_zone(part: Any) -> str | None:
+    """Return the zone that one part of a grid is about by itself, None where it has none."""
+    if isinstance(part, str):
+        source, _, place = part.partition(":")
+        return place.strip() or None if source.strip().lower() in ("auto", *SOURCES) else None
+    zone = part.get("init_args", {}).get("zone") if isinstance(part, dict) else getattr(part, "zone", None)
+    return zone if isinstance(zone, str) else None
+
+
+def _from_string(text: str, zone: str | None) -> GridSignal | None:
+    name, _, rest = text.partition(":")
+    source, place = name.strip().lower(), rest.strip() or zone
+    if source == "auto":
+        return auto_grid(place)
+    if source == "file" and rest:
+        return FileSignal(rest.strip(), zone=zone)
+    if text.lower().endswith((".csv", ".parquet")):
+        return TraceSignal(text, zone=zone)
+    if source in SOURCES:
+        if place is None and source != "neso":
+            raise ValueError(f'`grid` should say the zone, "{source}:DE" for example, got {text!r}.')
+        return named_source(source, place)
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"`grid` should be {_choices()}; got {text!r}.") from None
+    return ConstantSignal(value, zone=zone)
+
+
+def named_source(source: str, place: str | None) -> GridSignal:
+    """Return the signal of the source named ``source`` (one of :data:`SOURCES`) for ``place``.
+
+    Raises:
+        TypeError: If the registered class is not a ``GridSignal``.
+        ValueError: If the source does not know the place.
+
+    """
+    cls = SOURCES[source]
+    if not (isinstance(cls, type) and issubclass(cls, GridSignal)):
+        raise TypeError(f"The source {source!r} should be a subclass of lightning_green.grid.GridSignal, got {cls!r}.")
+    return cls.from_zone(place)
+
+
+def _chain(grid: Any, zone: str | None) -> GridSignal:
+    parts = [build_grid(part, zone if own_zone(part) is None else None) for part in grid]
+    return ChainSignal(parts[0], fallback=parts[1:])
+
+
+def _choices() -> str:
+    return _CHOICES.format(sources=", ".join(sorted(SOURCES)))

@@ -1,0 +1,1 @@
+"""The exact training state: loaders, random states, checkpoints, fingerprints."""

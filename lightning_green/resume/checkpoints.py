@@ -1,0 +1,201 @@
+"""Checkpoints of a run on disk: written beside, flushed, then renamed, so that the last good one is always there."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+import struct
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from lightning_green.ledger.run_directory import final_path
+from lightning_green.resume.plain_data import from_plain
+from lightning_green.utilities.files import atomic_file
+
+log = logging.getLogger(__name__)
+
+SHARDS_KEY = "lightning_green_shards"
+"""Where a checkpoint keeps the names of the files that belong to it, and their sizes in bytes."""
+
+# What torch's reader and unpickler raise over bytes that they do not expect.
+_DAMAGED = (
+    RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError, struct.error, LookupError, AttributeError,
+    TypeError, AssertionError, OverflowError,
+)  # fmt: skip
+_NAME = re.compile(r"fit(\d+)-step(\d+)-(\d+)\.ckpt")
+
+
+class StoredCheckpoint(NamedTuple):
+    """A checkpoint in a run's folder."""
+
+    fit: int
+    global_step: int
+    number: int
+    path: Path
+
+
+def list_checkpoints(folder: Path, fit: int) -> list[StoredCheckpoint]:
+    """Return the checkpoints of one fit of a run, oldest first."""
+    found = [
+        StoredCheckpoint(int(match[1]), int(match[2]), int(match[3]), path)
+        for path in (folder / "checkpoints").glob(f"fit{fit}-step*.ckpt")
+        if (match := _NAME.fullmatch(path.name))
+    ]
+    return sorted(found, key=lambda stored: stored.number)
+
+
+def checkpoint_path(folder: Path, fit: int, global_step: int, number: int) -> Path:
+    """Return where a checkpoint of a running fit is kept."""
+    return folder / "checkpoints" / f"fit{fit}-step{global_step:09d}-{number}.ckpt"
+
+
+def next_number(folder: Path, fit: int) -> int:
+    """Return the number of the next checkpoint of a fit."""
+    earlier = list_checkpoints(folder, fit)
+    return earlier[-1].number + 1 if earlier else 0
+
+
+def shard_path(path: Path, rank: int) -> Path:
+    """Return where one rank's part of a checkpoint is, if the model is spread over the ranks."""
+    return path.with_name(f"{path.stem}.rank{rank}.shard")
+
+
+def is_there(shard: Path, size: int, seconds: float = 10.0) -> bool:
+    """Return whether another process's file is here and whole; a network file system may show it late."""
+    limit = time.monotonic() + seconds
+    while True:
+        try:
+            if shard.stat().st_size == size:
+                return True
+        except OSError:
+            pass
+        if time.monotonic() > limit:
+            return False
+        time.sleep(0.1)
+
+
+def write_durably(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint so that a kill or a full disk at any moment leaves either the whole file or none.
+
+    Raises:
+        OSError: If the disk is full or cannot be written; what was there before is untouched.
+
+    """
+    try:
+        with atomic_file(path, single_writer=True) as file:
+            torch.save(checkpoint, file)
+    except RuntimeError as error:  # torch's writer turns a short write into a RuntimeError
+        raise OSError(f"{path} could not be written: {error}") from error
+
+
+def store_checkpoint(folder: Path, fit: int, global_step: int, checkpoint: dict[str, Any]) -> StoredCheckpoint:
+    """Write a checkpoint of a running fit and remove all but the one before it.
+
+    Raises:
+        OSError: If it cannot be written; the one before is still there.
+
+    """
+    earlier, number = list_checkpoints(folder, fit), next_number(folder, fit)
+    path = checkpoint_path(folder, fit, global_step, number)
+    write_durably(checkpoint, path)
+    for stored in earlier[:-1]:
+        stored.path.unlink(missing_ok=True)
+    _remove_lone_shards(folder, fit)
+    return StoredCheckpoint(fit, global_step, number, path)
+
+
+def store_final(folder: Path, fit: int, checkpoint: dict[str, Any]) -> Path:
+    """Write the final state of a fit and remove what it was continued from."""
+    path = final_path(folder, fit)
+    write_durably(checkpoint, path)
+    for stored in list_checkpoints(folder, fit):
+        stored.path.unlink(missing_ok=True)
+    _remove_lone_shards(folder, fit)
+    return path
+
+
+def _remove_lone_shards(folder: Path, fit: int) -> None:
+    """Remove the shards of checkpoints that are gone, and of those that a kill kept from coming to be."""
+    for shard in (folder / "checkpoints").glob(f"fit{fit}-*.rank*.shard"):
+        if not shard.with_name(shard.name.partition(".rank")[0] + ".ckpt").exists():
+            shard.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint with ``weights_only=True``, on the CPU.
+
+    Raises:
+        RuntimeError: If the file, or one that belongs to it, is missing, cut off or damaged, naming it.
+
+    """
+    checkpoint = _load(path)
+    if "state_dict" not in checkpoint:
+        raise RuntimeError(f"The checkpoint {path} is damaged: it does not hold a training state.")
+    for name, size in checkpoint.get(SHARDS_KEY, {}).items():
+        shard = path.with_name(name)
+        if not shard.exists() or shard.stat().st_size != size:
+            raise RuntimeError(f"The checkpoint {path} is damaged: {shard} is missing or has another size.")
+    return checkpoint
+
+
+def load_shard(path: Path, rank: int) -> dict[str, Any]:
+    """Read one rank's part of a checkpoint.
+
+    Raises:
+        RuntimeError: If the file is cut off or damaged, naming it.
+
+    """
+    return _load(shard_path(path, rank))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            if file.read(4) != b"PK\x03\x04":  # torch would take it for a format of before 2020
+                raise ValueError("it does not begin as a file of torch.save")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGED as error:
+        raise RuntimeError(
+            f"The checkpoint {path} is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}"
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise RuntimeError(f"The checkpoint {path} is damaged: it does not hold a training state.")
+    restored: dict[str, Any] = from_plain(checkpoint)
+    return restored
+
+
+def load_latest(
+    folder: Path, fit: int, problems: Sequence[str] = (), but_not: Collection[Path] = ()
+) -> tuple[StoredCheckpoint, dict[str, Any], list[str]] | None:
+    """Return the newest good checkpoint of a fit, its content, and what was wrong with newer ones; None without one.
+
+    Args:
+        folder: The run's folder.
+        fit: Number of the fit.
+        problems: What is known to be wrong with newer ones.
+        but_not: Those.
+
+    Raises:
+        RuntimeError: If there are checkpoints and not one of them can be read.
+
+    """
+    problems = list(problems)
+    for stored in reversed(list_checkpoints(folder, fit)):
+        if stored.path in but_not:
+            continue
+        try:
+            return stored, load_checkpoint(stored.path), problems
+        except RuntimeError as error:
+            problems.append(str(error))
+            log.warning("%s. Trying the one before it.", error)
+    if problems:
+        raise RuntimeError(
+            f"No checkpoint of the run in {folder} can be read: {problems[0]}. Start anew with `lightning-green run "
+            "--fresh -- ...`; the folder is kept under another name."
+        )
+    return None

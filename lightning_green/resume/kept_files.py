@@ -1,0 +1,76 @@
+"""The checkpoint files of a finished fit, as its script finds them right after the fit.
+
+A later fit of the same script may remove them: Lightning deletes the best checkpoint once there is a better one. When
+the finished fit is restored, the script reads ``best_model_path`` again, and the file has to be there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lightning_green.ledger.run_directory import KEPT
+
+log = logging.getLogger(__name__)
+
+
+def keep_files(trainer: pl.Trainer, path: Path, fit: int) -> list[list[str]]:
+    """Link the files that the checkpoint callbacks of a fit refer to into the run's directory; they take no room.
+
+    Args:
+        trainer: The trainer, at the end of the fit.
+        path: The run's directory.
+        fit: Number of the fit.
+
+    Returns:
+        For each checkpoint callback the names of its files.
+
+    """
+    kept = []
+    for number, callback in enumerate(_callbacks(trainer)):
+        files = {callback.best_model_path, callback.last_model_path, *callback.best_k_models}
+        names = sorted(Path(file).name for file in files if file and os.path.isfile(file) and _is_in(callback, file))
+        for name in names:
+            _link(Path(str(callback.dirpath)) / name, _kept(path, fit, number, name))
+        kept.append(names)
+    return kept
+
+
+def put_back_files(trainer: pl.Trainer, path: Path, fit: int, kept: Sequence[Sequence[str]]) -> None:
+    """Put files of a restored fit back that are missing, into the directories that its callbacks have now."""
+    for number, (callback, names) in enumerate(zip(_callbacks(trainer), kept, strict=False)):
+        for name in names:
+            source = _kept(path, fit, number, Path(name).name)
+            if callback.dirpath is not None and source.exists():
+                _link(source, Path(callback.dirpath) / source.name)
+
+
+def _callbacks(trainer: pl.Trainer) -> list[ModelCheckpoint]:
+    return [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+
+
+def _is_in(callback: ModelCheckpoint, file: str) -> bool:
+    return callback.dirpath is not None and Path(file).parent == Path(callback.dirpath)
+
+
+def _kept(path: Path, fit: int, number: int, name: str) -> Path:
+    return path / KEPT / f"fit{fit}" / str(number) / name
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.exists():
+        return
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:  # another file system
+            shutil.copy2(source, target)
+    except OSError as error:
+        log.warning("%s could not be kept as %s (%s).", source, target, error)

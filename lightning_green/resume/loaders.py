@@ -1,0 +1,251 @@
+"""The position in a data loader, by counting.
+
+A plain ``DataLoader`` forgets where it is. What its order follows from is known, though: the random states at the
+moment at which its sampler began. So that moment is kept, with the number of batches that the training has taken since;
+a resume sets those states, lets the sampler yield that many index lists without loading a sample, and goes on from
+there. The order is the one that the plain loader has, so a run that is never stopped is the run without us.
+
+Random augmentation inside worker processes depends on which worker gets which batch, which a skip would change. There
+each batch is fetched under a seed of its own, made from the sampler's random states and the batch's position.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+from torch.utils.data._utils import fetch
+from torch.utils.data.distributed import DistributedSampler
+
+from lightning_green.resume.iterable_loaders import Counted, NotYet, has_length
+from lightning_green.resume.random_states import (
+    RandomStream,
+    capture_random_states,
+    restore_random_states,
+    seed_random_states,
+)
+
+# These read the global random state once, before their first index; any other sampler is given a stream of its own.
+_DRAWS_ONCE = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
+
+
+class _Seeded(NamedTuple):
+    """What a worker is sent: the indices of a batch (or one index) and the seed to fetch them under."""
+
+    seed: int
+    index: Any
+
+
+def _fetch_seeded(original: Callable[[Any, Any], Any], fetcher: Any, item: Any) -> Any:
+    if isinstance(item, _Seeded):
+        seed_random_states(item.seed)
+        item = item.index
+    return original(fetcher, item)
+
+
+class _SeedEachBatch:
+    """A ``worker_init_fn`` that has this worker fetch every batch under its seed, and then runs the user's own."""
+
+    def __init__(self, inner: Callable[[int], None] | None) -> None:
+        self.inner = inner
+
+    def __call__(self, worker_id: int) -> None:
+        # Only in this worker process: the data set and `collate_fn` stay the user's own objects.
+        original = fetch._MapDatasetFetcher.fetch
+        fetch._MapDatasetFetcher.fetch = (  # type: ignore[method-assign]
+            lambda fetcher, item: _fetch_seeded(original, fetcher, item)
+        )
+        if self.inner is not None:
+            self.inner(worker_id)
+
+
+def _seed(*key: Any) -> int:
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def _generators(sampler: Any) -> list[torch.Generator]:
+    found = [getattr(sampler, "generator", None), getattr(getattr(sampler, "sampler", None), "generator", None)]
+    return [generator for generator in found if isinstance(generator, torch.Generator)]
+
+
+class _CountingSampler:
+    """Stands for a loader's batch sampler (or its sampler, without automatic batching)."""
+
+    def __init__(self, inner: Any, rank: int, seed_batches: bool) -> None:
+        self.inner, self.rank, self.seed_batches = inner, rank, seed_batches
+        base = getattr(inner, "sampler", None)
+        self.batches_plainly = type(inner) is BatchSampler and type(base) in _DRAWS_ONCE
+        self.draws_once = self.batches_plainly or type(inner) in _DRAWS_ONCE
+        self.began: dict[str, Any] | None = None  # the random states at which the current pass began
+        self.resume_from: tuple[dict[str, Any], int] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __iter__(self) -> Iterator[Any]:
+        resumed = self.resume_from is not None
+        if self.resume_from is not None:
+            (began, start), self.resume_from = self.resume_from, None
+        else:
+            generators = [generator.get_state() for generator in _generators(self.inner)]
+            began, start = {"random": capture_random_states(with_cuda=False), "generators": generators}, 0
+        self.began = began
+        # skipped at the level of indices: no sample is loaded twice
+        indices = self._from(start, began) if resumed else self._indices(began)
+        base = _seed(began["random"]["torch"].numpy().tobytes(), self.rank) if self.seed_batches else 0
+        for position, index in enumerate(indices, start):
+            yield _Seeded(_seed(base, position), index) if self.seed_batches else index
+
+    def _indices(self, began: dict[str, Any]) -> Iterator[Any]:
+        return iter(self.inner) if self.draws_once else _isolated(self.inner, began["random"])
+
+    def _from(self, start: int, began: dict[str, Any]) -> Iterator[Any]:
+        for generator, state in zip(_generators(self.inner), began["generators"], strict=False):
+            generator.set_state(state)
+        if not self.draws_once:
+            return itertools.islice(self._indices(began), start, None)
+        if self.batches_plainly:  # to skip single indices is a tenth of the work of skipping lists of them
+            flat = itertools.islice(iter(self.inner.sampler), start * self.inner.batch_size, None)
+            indices = iter(BatchSampler(flat, self.inner.batch_size, self.inner.drop_last))
+        else:
+            indices = itertools.islice(iter(self.inner), start, None)
+        now = capture_random_states(with_cuda=False)
+        restore_random_states(began["random"])
+        try:
+            first = list(itertools.islice(indices, 1))  # here the sampler draws
+        finally:
+            restore_random_states(now)
+        return itertools.chain(first, indices)
+
+
+def _isolated(sampler: Any, began: dict[str, Any]) -> Iterator[Any]:
+    """Iterate with a random stream that is not the model's, so that dropout does not depend on the sampler's draws."""
+    stream, indices = RandomStream(_seed(began["torch"].numpy().tobytes(), "sampler")), None
+    while True:
+        try:
+            with stream:
+                if indices is None:
+                    indices = iter(sampler)
+                index = next(indices)
+        except StopIteration:
+            return
+        yield index
+
+
+class CountingLoader(DataLoader[Any]):
+    """Mixed into the class of a copy of the user's loader by :func:`count_batches`.
+
+    Attributes:
+        taken: Batches that the training has taken in the current pass.
+        created: Whether a persistent iterator has been made in the life of the run.
+        deferred: While true, ``iter`` makes nothing: the position is about to be restored.
+
+    """
+
+    taken: int
+    created: bool
+    deferred: bool
+    _counting_sampler: _CountingSampler
+
+    def __iter__(self) -> Any:
+        if self.deferred:
+            return NotYet(has_length(self))
+        start = self._counting_sampler.resume_from
+        first = self.persistent_workers and self._iterator is None
+        if first and self.created:
+            # The run that never stopped made this iterator, and drew its workers' seed, long ago.
+            own, self.generator = self.generator, torch.Generator()
+            try:
+                iterator = super().__iter__()
+            finally:
+                self.generator = own
+        else:
+            iterator = super().__iter__()
+        self.created = True
+        return Counted(iterator, self, start[1] if start else 0)
+
+    def position(self, ahead: int) -> dict[str, Any]:
+        """Return where the loader is, as plain Python and tensors; ``ahead`` batches were read and not trained on."""
+        return {
+            "began": self._counting_sampler.began,
+            "taken": self.taken - ahead,
+            "created": self.created,
+            "generators": [generator.get_state() for generator in self._own_generators()],
+        }
+
+    def resume(self, position: dict[str, Any], at_start: bool) -> None:
+        """Have the next ``iter`` go on at ``position``; where a new pass begins (``at_start``), from its start."""
+        self.deferred = False
+        self.created = bool(position["created"])
+        for generator, state in zip(self._own_generators(), position["generators"], strict=True):
+            generator.set_state(state)
+        if not at_start and position["began"] is not None:
+            self._counting_sampler.resume_from = (position["began"], int(position["taken"]))
+
+    def _own_generators(self) -> list[torch.Generator]:
+        own = [self.generator] if isinstance(self.generator, torch.Generator) else []
+        return own + _generators(self._counting_sampler.inner)
+
+
+def count_batches(loader: Any, rank: int, deferred: bool) -> Any:
+    """Return a copy of a map-style ``DataLoader`` whose position can be saved and restored.
+
+    Anything else is returned as it is: iterables, loaders with a ``state_dict`` of their own, other objects, and
+    loaders without a length or workers, which Lightning reads one batch ahead of the model's own draws.
+
+    Args:
+        loader: The user's loader, after Lightning has put in its samplers.
+        rank: Global rank, so that two ranks do not augment alike.
+        deferred: Whether a position is about to be restored.
+
+    """
+    if (
+        not isinstance(loader, DataLoader)
+        or isinstance(loader, CountingLoader)
+        or isinstance(loader.dataset, IterableDataset)
+        or hasattr(loader, "state_dict")
+        or (loader.num_workers == 0 and not has_length(loader))
+    ):
+        return loader
+    # The loader forbids to replace its sampler, and calling the constructor of a user's subclass again is what breaks
+    # it; so the copy shares the user's attributes and gets another sampler written past the guard.
+    attributes = dict(loader.__dict__)
+    which = "batch_sampler" if loader.batch_sampler is not None else "sampler"
+    sampler = _CountingSampler(getattr(loader, which), rank, seed_batches=loader.num_workers > 0)
+    attributes[which] = attributes["_counting_sampler"] = sampler
+    attributes.update(taken=0, created=False, deferred=deferred, _iterator=None)
+    if loader.num_workers > 0:
+        attributes["worker_init_fn"] = _SeedEachBatch(loader.worker_init_fn)
+    kind: Any = type(type(loader).__name__, (CountingLoader, type(loader)), {})
+    copy = kind.__new__(kind)
+    copy.__dict__.update(attributes)
+    return copy
+
+
+def wrap_loaders(strategy: Any, wrap: Callable[[Any], Any]) -> Callable[[], None]:
+    """Have a strategy's ``process_dataloader`` pass every loader through ``wrap``; return what undoes it.
+
+    It is called after Lightning has put in distributed samplers and before ``iter``.
+    """
+    original = strategy.process_dataloader
+    strategy.process_dataloader = lambda loader: wrap(original(loader))
+    return partial(strategy.__dict__.pop, "process_dataloader", None)

@@ -1,0 +1,70 @@
+"""What has been logged in an epoch that is not over: means of ``self.log``, torchmetrics objects, the last metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+from lightning_green._lightning import metric_results as _lightning_logged
+
+
+def capture_logged(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return what the current epoch has accumulated, as plain Python and tensors. Lightning saves none of it."""
+    return {
+        "means": _lightning_logged.logged_results(trainer),
+        "last": _lightning_logged.last_metrics(trainer),
+        "metrics": {name: _metric_state(metric) for name, metric in _metrics(trainer.lightning_module).items()},
+    }
+
+
+def restore_logged(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
+    """Set what :func:`capture_logged` returned; a metric that is not there any more is left out."""
+    metrics = _metrics(trainer.lightning_module)
+    for name, state in saved["metrics"].items():
+        if name in metrics:
+            _set_metric_state(metrics[name], state)
+    _lightning_logged.set_logged_results(trainer, saved["means"], metrics)
+    _lightning_logged.set_last_metrics(trainer, saved["last"])
+
+
+def restore_last_metrics(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
+    """Set what callbacks, loggers and scripts read last, of what :func:`capture_logged` returned."""
+    _lightning_logged.set_last_metrics(trainer, saved["last"])
+
+
+def _metrics(pl_module: pl.LightningModule) -> dict[str, Metric]:
+    for module in pl_module.modules():
+        if isinstance(module, MetricCollection):
+            module.items(copy_state=False)  # the members of a compute group lag behind its first until they are read
+    return {name: module for name, module in pl_module.named_modules() if isinstance(module, Metric)}
+
+
+def _metric_state(metric: Metric) -> dict[str, Any]:
+    values = {name: getattr(metric, name) for name in metric._defaults}
+    return {
+        "values": {name: _copy(value) for name, value in values.items()},
+        "updates": metric._update_count,
+        "computed": metric._computed if isinstance(metric._computed, Tensor) else None,
+    }
+
+
+def _set_metric_state(metric: Metric, state: dict[str, Any]) -> None:
+    for name, value in state["values"].items():
+        if name in metric._defaults:
+            setattr(metric, name, _to(value, metric.device))
+    metric._update_count = state["updates"]
+    metric._computed = _to(state["computed"], metric.device)
+
+
+def _copy(value: Any) -> Any:
+    return [item.detach().cpu() for item in value] if isinstance(value, list) else value.detach().cpu().clone()
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    if isinstance(value, list):
+        return [item.to(device) for item in value]
+    return value.to(device) if isinstance(value, Tensor) else value

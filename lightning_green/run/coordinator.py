@@ -1,0 +1,200 @@
+"""The runs that this process is in, and the fits of them."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from lightning_green._lightning import trainer as _lightning
+from lightning_green.ledger.history import Past
+from lightning_green.ledger.nodes import Node
+from lightning_green.ledger.run_directory import RUN_DIR_VARIABLE, RunFolder, RunIsAliveError, run_directories
+from lightning_green.resume.fingerprint import fit_fingerprint
+from lightning_green.resume.module_state import weights_digest
+from lightning_green.run.claims import Claim, continues_by_request
+from lightning_green.run.fit import Fit
+from lightning_green.run.identity import Invocation
+from lightning_green.run.run import FitIdentity, OtherTrainingError, Run
+from lightning_green.run.session import RunOptions, Session
+from lightning_green.utilities.clock import Clock, SystemClock, clock_from_environment, clock_from_spec
+
+log = logging.getLogger(__name__)
+
+_POOL = "ThreadPoolExecutor"  # its threads take tasks as they come, and hand an exception to whoever asked
+
+_runs: dict[tuple[Path, str], Run] = {}
+_claiming = threading.Lock()
+_seen: weakref.WeakSet[pl.LightningModule] = weakref.WeakSet()
+
+
+def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOptions], needs_state: bool) -> Fit:
+    """Return the fit that ``callback`` takes part in; the first callback of a Trainer makes it.
+
+    Args:
+        trainer: The trainer, in ``fit``, before ``setup``.
+        callback: The green callback.
+        options: Returns what all green callbacks of this Trainer ask for together.
+        needs_state: Whether one of them saves and restores the training state.
+
+    Raises:
+        ValueError: If the callbacks of this Trainer contradict each other.
+        RunIsAliveError: If the run that is to be continued is alive in another process.
+        OtherTrainingError: If the fit that is to be continued is another training.
+
+    """
+    fit: Fit | None = getattr(trainer, "_lightning_green_fit", None)
+    if fit is not None and not fit.closed and callback not in fit.members:
+        fit.members.append(callback)
+        return fit
+    wanted = options()
+    clock = clock_from_environment() or wanted.clock or SystemClock()
+    node = Node(trainer.node_rank, trainer.num_nodes, trainer.local_rank)
+    messages: list[str] = []
+    if _lightning.early_rank(trainer) == 0:  # one brain: rank 0 alone has the directory and decides
+        module = trainer.lightning_module
+        identity = FitIdentity(fit_fingerprint(trainer, module not in _seen), weights_digest(module), _thread())
+        try:
+            run, messages = _own_run(trainer, clock, node, identity, needs_state)
+            claimed = run.claim_fit(identity, needs_state)
+        except (RunIsAliveError, OtherTrainingError):
+            _lightning.stop_other_ranks(trainer)  # they would wait for this one until their time is out
+            raise
+        _seen.add(module)
+        messages += claimed.messages
+        session = Session(run, wanted, claimed.number, run.continuing and claimed.continuing)
+    else:
+        session = bystander(node, wanted, clock)
+    if continues_by_request() or (session.continuing and trainer.world_size == 1):  # all ranks have to agree
+        _lightning.let_config_be_saved_again(trainer)
+    fit = Fit(session, trainer, messages)
+    if not _thread().startswith(_POOL):
+        fit.thread = _thread()
+    else:
+        fit.why_not_exact = "it is trained in a thread pool, where fits cannot be told apart after a restart"
+    fit.members.append(callback)
+    trainer._lightning_green_fit = fit  # type: ignore[attr-defined]
+    fit.prepare_loggers()
+    return fit
+
+
+def _thread() -> str:
+    """Return the name of this thread; empty for the main one."""
+    thread = threading.current_thread()
+    return "" if thread is threading.main_thread() else thread.name
+
+
+def _own_run(
+    trainer: pl.Trainer, clock: Clock, node: Node, identity: FitIdentity, needs_state: bool
+) -> tuple[Run, list[str]]:
+    """Return the run of this process that a Trainer belongs to; it is claimed with the first fit."""
+    invocation = Invocation.of_process(clock.is_simulated)
+    home = run_home(trainer, invocation)
+    with _claiming:
+        run = _runs.get((home, clock.spec()))
+        if run is not None:
+            return run, []
+        run, messages = open_run(home, clock, invocation, identity, needs_state, node)
+        _runs[home, clock.spec()] = run
+        return run, messages
+
+
+def run_home(trainer: pl.Trainer, invocation: Invocation) -> Path:
+    """Return the directory in which this process claims its run."""
+    given = os.environ.get(RUN_DIR_VARIABLE)
+    if given:
+        return Path(given).absolute()
+    return Path(trainer.default_root_dir).absolute() / "lightning_green" / invocation.name
+
+
+def close_current_run() -> None:
+    """End the runs of this process, so that others can begin in it (notebooks, tests)."""
+    with _claiming:
+        for run in _runs.values():
+            run.end(cleanly=True)
+        _runs.clear()
+        _seen.clear()
+
+
+def open_run(
+    home: Path,
+    clock: Clock,
+    invocation: Invocation | None = None,
+    identity: FitIdentity | None = None,
+    needs_state: bool = True,
+    node: Node | None = None,
+) -> tuple[Run, list[str]]:
+    """Claim a run in ``home``: continue one or begin one, as its ledger and the environment say.
+
+    Args:
+        home: The directory that the supervisor, the user or the Trainer names.
+        clock: The clock.
+        invocation: The invocation; None for that of this process.
+        identity: The first fit of this process.
+        needs_state: Whether states are saved and restored.
+        node: The node of this process.
+
+    Returns:
+        The run, and lines for the user.
+
+    Raises:
+        RunIsAliveError: If the run that is to be continued is alive in another process.
+        OtherTrainingError: If the run that is to be continued is another training.
+
+    """
+    invocation = Invocation.of_process(clock.is_simulated) if invocation is None else invocation
+    claim = Claim(home, invocation, FitIdentity() if identity is None else identity, needs_state)
+    try:
+        folder, past, continuing = claim.take()
+        if clock.is_simulated and not continuing:
+            _go_on_in_time(clock, home, folder.path)
+        clock.bind(folder.path)
+        return Run(folder, clock, past, continuing, node), claim.messages
+    except (RunIsAliveError, OtherTrainingError):
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a `run.json` that is damaged
+        if needs_state and any(home.glob("**/checkpoints/*.ckpt")):
+            raise  # a failure of the disk is no reason to train from scratch
+        log.warning(
+            "The run directory %s cannot be used (%s). Training goes on without a ledger, and without leaving while it "
+            "waits; make the directory writable or name another one with LIGHTNING_GREEN_RUN_DIR.",
+            home,
+            (error.strerror if isinstance(error, OSError) else None) or error,
+        )
+        return Run(None, clock, Past([], {}), continuing=False, node=node), []
+
+
+def _go_on_in_time(clock: Clock, home: Path, path: Path) -> None:
+    """Begin a further run of a command at the simulated time at which those before it ended."""
+    for other in run_directories(home):
+        if other != path and not RunFolder(other).is_alive("run"):
+            ended = clock_from_spec(clock.spec())
+            ended.look(other)
+            clock.go_to(ended.time())
+
+
+def bystander(node: Node, options: RunOptions, clock: Clock) -> Session:
+    """Return the session of every process but rank 0.
+
+    The first one of another node measures, on rank 0's time, and writes a ledger once rank 0 has said where. All others
+    neither measure nor write.
+    """
+    if node.rank == 0 or node.process > 0:
+        return Session(Run(None, SystemClock(), node=node), RunOptions(meter=None))
+    return Session(Run(None, clock, node=node), replace(options, grid=None, zone=None))
+
+
+@atexit.register
+def _at_exit() -> None:
+    """End the runs of this process; one that ends by an exception says nothing, like one that was killed."""
+    for run in _runs.values():
+        run.end(cleanly=getattr(sys, "last_value", None) is None)

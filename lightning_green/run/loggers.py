@@ -1,0 +1,128 @@
+"""One run in every logger, over all restarts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from lightning_green._lightning import loggers as _lightning_loggers
+
+log = logging.getLogger(__name__)
+
+
+def continue_loggers(trainer: pl.Trainer, saved: dict[str, Any], fit: int) -> dict[str, Any]:
+    """Give each logger the identity that it had in this fit before, and return the identities to save.
+
+    W&B gets the same run id, CSV and TensorBoard the same version: the default checkpoint folder depends on it, and a
+    ``ModelCheckpoint`` forgets its best models when its folder changes. To be called before the experiments exist.
+
+    Args:
+        trainer: The trainer, before ``setup``.
+        saved: What this function returned in an earlier process, or an empty dict.
+        fit: Number of the fit in this process.
+
+    """
+    identities: dict[str, Any] = dict(saved)
+    for index, logger in enumerate(trainer.loggers):
+        key = f"{fit}.{index}.{type(logger).__name__}"
+        if isinstance(logger, WandbLogger):
+            identities[key] = _continue_wandb(logger, saved.get(key))
+        elif isinstance(logger, (CSVLogger, TensorBoardLogger)):
+            version = saved.get(key)
+            if version is not None:
+                _lightning_loggers.set_logger_version(logger, version)
+            identities[key] = logger.version
+            if isinstance(logger, CSVLogger) and version is not None:
+                _keep_rows(logger)
+    return identities
+
+
+def _continue_wandb(logger: WandbLogger, saved: str | None) -> str:
+    experiment = _lightning_loggers.wandb_experiment(logger)
+    if experiment is not None:  # the script made it before `fit`
+        own = str(experiment.id)
+        if saved is not None and own != saved:
+            log.warning(
+                "This part of the run is logged to the new W&B run %s instead of %s, because the script used "
+                "`logger.experiment` before `fit`. Start it with `lightning-green run`, which sets the run id.",
+                own,
+                saved,
+            )
+        return own
+    wanted = _lightning_loggers.wandb_id(logger) or os.environ.get("WANDB_RUN_ID") or saved or uuid.uuid4().hex[:8]
+    _lightning_loggers.set_wandb_id(logger, wanted)
+    return wanted
+
+
+def _keep_rows(logger: CSVLogger) -> None:
+    """Have a CSV logger append to its file, which it would delete."""
+    path = Path(logger.log_dir) / "metrics.csv"
+    rows = path.read_text(encoding="utf-8") if path.exists() else ""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Experiment logs directory")
+        writer = logger.experiment
+    if rows:
+        path.write_text(rows, encoding="utf-8")
+        writer.metrics_keys = rows.splitlines()[0].split(",")
+
+
+def log_to_all(trainer: pl.Trainer, metrics: dict[str, float], step: int) -> None:
+    """Send metrics to every logger of the trainer, as Python floats (``self.log`` would make them float32)."""
+    for logger in trainer.loggers:
+        logger.log_metrics(metrics, step=step)
+
+
+def _experiments(trainer: pl.Trainer) -> list[Any]:
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+
+
+def define_axes(trainer: pl.Trainer) -> None:
+    """Have W&B draw our metrics over the hours since the first start, which run on while a run is held or out."""
+    for experiment in _experiments(trainer):
+        experiment.define_metric("carbon/elapsed_hours")
+        for name in ("carbon/*", "energy/*"):
+            experiment.define_metric(name, step_metric="carbon/elapsed_hours")
+
+
+def summarise(trainer: pl.Trainer, summary: Mapping[str, Any]) -> None:
+    """Write the totals into the summary of the W&B run."""
+    numbers = {name: value for name, value in summary.items() if isinstance(value, (int, float))}
+    for experiment in _experiments(trainer):
+        experiment.summary.update(numbers)
+
+
+def leave_experiments(trainer: pl.Trainer, exit_code: int) -> None:
+    """End this process's part of each W&B run as preempted: it is going to be continued."""
+    for experiment in _experiments(trainer):
+        experiment.mark_preempting()
+        experiment.finish(exit_code=exit_code)
+
+
+def flush(trainer: pl.Trainer) -> None:
+    """Have every logger write what it holds."""
+    logger: Logger
+    for logger in trainer.loggers:
+        logger.save()
+
+
+def wandb_folders(trainer: pl.Trainer) -> list[str]:
+    """Return the folders of the offline W&B runs of this process."""
+    return [
+        str(Path(experiment.dir).parent)
+        for experiment in _experiments(trainer)
+        if getattr(experiment, "offline", False)
+    ]
+
+
+def note_wandb_folders(trainer: pl.Trainer, record: dict[str, Any]) -> None:
+    """Add the folders of the offline W&B runs of this process to the run's record, each once."""
+    known = record.setdefault("wandb_folders", [])
+    known += [path for path in wandb_folders(trainer) if path not in known]

@@ -1,0 +1,144 @@
+"""How much work is left, from measured step times and the Trainer's own limits."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Timer
+
+from lightning_green._lightning import trainer as _lightning
+
+WARM_UP_BATCHES = 2  # compilation, caches, the first allocation
+ENOUGH_BATCHES = 3
+WINDOW = 32
+
+
+@dataclass(frozen=True)
+class WorkLeft:
+    """Work that is left in a fit.
+
+    Args:
+        seconds: Seconds at full speed, validation included; None where the Trainer sets no limit.
+        why: Where the number comes from, or what is missing.
+
+    """
+
+    seconds: float | None
+    why: str
+
+
+class StepTimer:
+    """Seconds per training batch and per validation, pauses left out.
+
+    Args:
+        seconds_per_batch: What an earlier process measured, used until this one knows better.
+        seconds_per_validation: The same for a whole validation.
+
+    """
+
+    def __init__(self, seconds_per_batch: float | None = None, seconds_per_validation: float | None = None) -> None:
+        self._per_batch, self._per_validation = seconds_per_batch, seconds_per_validation
+        self._batches = 0
+        self._anchors: deque[tuple[int, float]] = deque(maxlen=WINDOW)
+        self._left_out = 0.0
+        self._validation_began: float | None = None
+
+    def batch(self, now: float) -> None:
+        """Note that a batch has ended at ``now`` (monotonic seconds)."""
+        self._batches += 1
+        if self._batches < WARM_UP_BATCHES:
+            return
+        at = now - self._left_out
+        if not self._anchors or at - self._anchors[-1][1] > 5.0 or self._batches < WINDOW:
+            self._anchors.append((self._batches, at))
+
+    def leave_out(self, seconds: float) -> None:
+        """Do not count ``seconds`` that were spent on something else than training batches."""
+        self._left_out += seconds
+
+    def validation_began(self, now: float) -> None:
+        """Note that a validation begins."""
+        self._validation_began = now
+
+    def validation_ended(self, now: float) -> None:
+        """Note that the validation has ended."""
+        if self._validation_began is not None:
+            seconds = now - self._validation_began
+            self._per_validation = seconds if self._per_validation is None else (self._per_validation + seconds) / 2
+            self._left_out += seconds
+            self._validation_began = None
+
+    @property
+    def seconds_per_batch(self) -> float | None:
+        """Mean seconds of a training batch over the last minutes; None until a few have been measured."""
+        if len(self._anchors) > 1:
+            (first, began), (last, ended) = self._anchors[0], self._anchors[-1]
+            if last - first >= ENOUGH_BATCHES:
+                return (ended - began) / (last - first)
+        return self._per_batch
+
+    @property
+    def seconds_per_validation(self) -> float | None:
+        """Mean seconds of a validation; None until one has been measured."""
+        return self._per_validation
+
+
+def work_left(trainer: pl.Trainer, timer: StepTimer) -> WorkLeft:
+    """Return the work that is left, from the nearest of ``max_epochs``, ``max_steps`` and ``max_time``."""
+    per_batch = timer.seconds_per_batch
+    if per_batch is None:
+        return WorkLeft(None, "the time of a step has not been measured yet")
+    batches, why = _batches_left(trainer)
+    limit = _seconds_limit(trainer)
+    if batches is None:
+        return WorkLeft(limit, "`max_time`") if limit is not None else WorkLeft(None, why)
+    seconds = batches * per_batch + _validations_left(trainer, batches) * _validation_seconds(trainer, timer, per_batch)
+    if limit is not None and limit < seconds:
+        return WorkLeft(limit, "`max_time`")
+    return WorkLeft(seconds, why)
+
+
+def _batches_left(trainer: pl.Trainer) -> tuple[float | None, str]:
+    found: list[tuple[float, str]] = []
+    if trainer.max_steps is not None and trainer.max_steps >= 0:
+        # With several optimizers, `global_step` counts each optimizer's steps; a batch is one step of each.
+        steps = max(0, trainer.max_steps - trainer.global_step)
+        per_batch = max(1, len(trainer.optimizers)) / trainer.accumulate_grad_batches
+        found.append((steps / per_batch, "`max_steps`"))
+    epoch_batches = trainer.num_training_batches
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0:
+        if epoch_batches == float("inf"):
+            if not found:
+                return None, "the training loader has no length, so `max_epochs` does not tell how much work is left"
+        else:
+            done = _lightning.batch_position(trainer)[0] * epoch_batches
+            in_epoch = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+            in_epoch = 0 if in_epoch >= epoch_batches else in_epoch
+            found.append((max(0.0, trainer.max_epochs * epoch_batches - done - in_epoch), "`max_epochs`"))
+    return min(found) if found else (None, "the Trainer has no `max_epochs`, `max_steps` or `max_time`")
+
+
+def _seconds_limit(trainer: pl.Trainer) -> float | None:
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    left = [timer.time_remaining() for timer in timers]
+    known = [seconds for seconds in left if seconds is not None]
+    return min(known) if known else None
+
+
+def _validations_left(trainer: pl.Trainer, batches: float) -> float:
+    if not trainer.enable_validation or trainer.num_training_batches in (0, float("inf")):
+        return 0.0
+    every = trainer.val_check_batch or trainer.num_training_batches
+    if trainer.check_val_every_n_epoch is not None:
+        every = every * trainer.check_val_every_n_epoch
+    return batches / every if every != float("inf") else batches / trainer.num_training_batches
+
+
+def _validation_seconds(trainer: pl.Trainer, timer: StepTimer, per_batch: float) -> float:
+    if timer.seconds_per_validation is not None:
+        return timer.seconds_per_validation
+    # Not measured yet. A validation batch has no backward pass; counting it as a training batch errs on the safe side.
+    batches = sum(count for count in trainer.num_val_batches if count != float("inf"))
+    return batches * per_batch

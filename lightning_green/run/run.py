@@ -1,0 +1,245 @@
+"""One run in this process: a directory that this process has claimed, its ledger, and the fits that belong to it.
+
+A run belongs to one invocation of one training script. The directory that the supervisor or the user names may be asked
+for by several trainings: the first one uses it, each further one a directory of its own in ``runs/`` below it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning_green.energy.meter import Meter
+from lightning_green.ledger.history import Past
+from lightning_green.ledger.ledger import ENDED_EVENT, Ledger
+from lightning_green.ledger.nodes import Node
+from lightning_green.ledger.run_directory import (
+    FORCE_VARIABLE,
+    SUPERVISED_VARIABLE,
+    RunFolder,
+    remove_kept_files,
+)
+from lightning_green.ledger.totals import Totals
+from lightning_green.resume.fingerprint import differences
+from lightning_green.utilities.clock import Clock
+
+log = logging.getLogger(__name__)
+
+
+class OtherTrainingError(RuntimeError):
+    """A state on disk belongs to another training than the one that was started."""
+
+
+@dataclass(frozen=True)
+class FitIdentity:
+    """What tells one fit from another.
+
+    Args:
+        content: What is trained, as :func:`~lightning_green.resume.fingerprint.fit_fingerprint` returns it.
+        weights: Digest of the weights at the start. They tell apart fits of the same content; a script without a seed
+            starts from other weights each time, so equal weights are preferred and not required.
+        thread: Name of the thread, for fits that are trained at the same time; empty in the main thread.
+
+    """
+
+    content: dict[str, Any] = field(default_factory=dict)
+    weights: str = ""
+    thread: str = ""
+
+    def differences(self, record: dict[str, Any]) -> list[str]:
+        """Return in what this fit differs from a recorded one, for people."""
+        return differences(record.get("identity", {}), self.content)
+
+
+@dataclass(frozen=True)
+class ClaimedFit:
+    """A fit of a run that this process has claimed.
+
+    Args:
+        number: Its number within the run, from 0.
+        continuing: Whether an earlier process has begun it.
+        messages: Lines for the user.
+
+    """
+
+    number: int
+    continuing: bool
+    messages: list[str] = field(default_factory=list)
+
+
+class Run:
+    """A run, as far as it takes place in this process.
+
+    Args:
+        folder: Its directory, locked for this process; None where there is nowhere to write.
+        clock: The clock.
+        past: What its ledger contains up to now.
+        continuing: Whether this process continues what earlier ones did.
+        node: The node of this process.
+
+    Attributes:
+        attempt: Which start of the run this is, from 1.
+        stops: Whether a fit of this process was paused, interrupted or refused, so that its script is not done.
+        ledger: The ledger of this node, or None.
+
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder | None,
+        clock: Clock,
+        past: Past | None = None,
+        continuing: bool = False,
+        node: Node | None = None,
+    ) -> None:
+        self.folder, self.clock, self.continuing = folder, clock, continuing
+        self.node = Node() if node is None else node
+        self.past = Past([], {}) if past is None else past
+        self.attempt = self.past.attempts + 1
+        self.ledger = None if folder is None else Ledger(folder.path, clock, self.attempt, self.node.name)
+        self.stops = False
+        self._claimed: set[int] = set()
+        self._lock = threading.Lock()
+        self._idle: _IdleMeter | None = None
+        self._pid = os.getpid()
+
+    @property
+    def path(self) -> Path | None:
+        """Its directory, or None."""
+        return None if self.folder is None else self.folder.path
+
+    # -- fits ---------------------------------------------------------------------------------------------------------
+
+    def claim_fit(self, identity: FitIdentity, needs_state: bool = True) -> ClaimedFit:
+        """Return the fit of this run that is trained now: a recorded one of the same content, or a new one.
+
+        Args:
+            identity: The fit.
+            needs_state: Whether its state is saved and restored; metering alone is refused nothing.
+
+        Raises:
+            OtherTrainingError: If the fit that is due was not finished and has another content.
+
+        """
+        with self._lock:
+            fits = {} if self.folder is None else self.folder.record.setdefault("fits", {})
+            try:
+                claimed = self._choose_fit(fits, identity, needs_state)
+            except OtherTrainingError:
+                self.stops = True  # a thread that raises does not end the process
+                raise
+            self._claimed.add(claimed.number)
+            if self.folder is not None:
+                record = fits.setdefault(str(claimed.number), {})
+                record |= {"identity": identity.content}
+                if not claimed.continuing:
+                    record |= {"weights": identity.weights, "thread": identity.thread}
+            return claimed
+
+    def _choose_fit(self, fits: dict[str, Any], identity: FitIdentity, needs_state: bool) -> ClaimedFit:
+        known = {*map(int, fits), *(number for number in self.past.fits if number is not None)}
+        new = ClaimedFit(max(known | self._claimed, default=-1) + 1, continuing=False)
+        due = sorted(known - self._claimed)
+        if not self.continuing or not due:
+            return new
+        recorded = {number: fits.get(str(number), {}) for number in due}
+        same = [number for number in due if not identity.differences(recorded[number])]
+        best = [number for number in same if recorded[number].get("weights") == identity.weights]
+        if identity.thread:  # fits at the same time begin in any order
+            same, best = (
+                [number for number in numbers if recorded[number].get("thread") == identity.thread]
+                for numbers in (same, best)
+            )
+        if best or same:
+            return ClaimedFit((best or same)[0], continuing=True)
+        number = due[0]
+        found = shorten(identity.differences(recorded[number]) or ["the weights at the start"])
+        if os.environ.get(FORCE_VARIABLE) == "1":
+            line = f"Fit {number} continues with other values, as --force asks for: {found}."
+            return ClaimedFit(number, continuing=True, messages=[line])
+        state = self.past.states.get(number)
+        if state is None or state["event"] == "finished" or not needs_state:
+            line = f"Fit {number} of this run was another one ({found}), so this one is a new one."
+            return ClaimedFit(new.number, continuing=False, messages=[line])
+        raise OtherTrainingError(refusal(self.path, found))
+
+    def history(self, number: int) -> tuple[list[dict[str, Any]], Totals]:
+        """Return the recorded events of a fit and their totals."""
+        if not self.continuing:
+            return [], Totals()
+        records = [record for record in self.past.records if record.get("fit", 0) == number]
+        return records, self.past.fits.get(number, Totals())
+
+    # -- the meter between two fits -----------------------------------------------------------------------------------
+
+    def take_meter(self, option: Any, gpus: list[str] | None) -> Meter | None:
+        """Return the running meter of the last fit, if it is the same one; its energy since that fit is recorded."""
+        with self._lock:
+            idle, self._idle = self._idle, None
+        if idle is None:
+            return None
+        idle.meter.sample()
+        joules = sum(energy.joules for energy in idle.meter.read().values()) - idle.joules
+        if self.ledger is not None:
+            self.ledger.append("between_fits", fit=None, between_joules=round(max(0.0, joules), 3))
+        if idle.option == option and idle.gpus == gpus:
+            return idle.meter
+        idle.meter.close()
+        return None
+
+    def leave_meter(self, meter: Meter, option: Any, gpus: list[str] | None) -> None:
+        """Keep the meter of a fit that has ended: it measures until the next one begins."""
+        joules = sum(energy.joules for energy in meter.read().values())
+        with self._lock:
+            before, self._idle = self._idle, _IdleMeter(meter, option, gpus, joules)
+        if before is not None:
+            before.meter.close()
+
+    # -- its end in this process --------------------------------------------------------------------------------------
+
+    def end(self, cleanly: bool) -> None:
+        """Close the run in this process.
+
+        Args:
+            cleanly: Whether the process comes to its end without an exception.
+
+        """
+        if os.getpid() != self._pid:  # a forked child has inherited the object, not the run
+            return
+        if self._idle is not None:
+            self._idle.meter.close()
+            self._idle = None
+        if self.ledger is not None:
+            if cleanly and self._claimed and not self.stops:
+                self.ledger.append(ENDED_EVENT, fit=None)
+            self.ledger.close()
+        if self.folder is not None:
+            if cleanly and not self.stops and SUPERVISED_VARIABLE not in os.environ:
+                remove_kept_files(self.folder.path)  # nothing is restored any more
+            self.folder.unlock()
+
+
+@dataclass
+class _IdleMeter:
+    meter: Meter
+    option: Any
+    gpus: list[str] | None
+    joules: float
+
+
+def refusal(path: Path | None, found: str) -> str:
+    """Return the sentence that refuses to continue a run with another training."""
+    return (
+        f"The run in {path} was started with another script: {found}. Start from scratch with `lightning-green run "
+        "--fresh -- ...` (the directory is kept under another name), or continue with the new values with `--force`. "
+        "For a second training of the same command line, set LIGHTNING_GREEN_RUN_NAME to a name of its own."
+    )
+
+
+def shorten(found: list[str]) -> str:
+    """Return the first five of these differences, and how many more there are."""
+    return "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")

@@ -1,0 +1,73 @@
+"""What every process but rank 0 does at a boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import lightning.pytorch as pl
+
+from lightning_green._lightning import trainer as _lightning
+from lightning_green.run.session import Session
+from lightning_green.strategies.control_group import Command, Ranks
+
+
+class Follower:
+    """Does what rank 0 says. On the first process of a node, the node's ledger and meter go through the same states.
+
+    Args:
+        session: The session of this process.
+        trainer: The trainer.
+        ranks: The processes of the training.
+
+    Attributes:
+        on_level: Goes to a throttle level: its number, its power and its speed. Set on the first process of a node.
+
+    """
+
+    def __init__(self, session: Session, trainer: pl.Trainer, ranks: Ranks) -> None:
+        self._session, self._trainer, self._ranks = session, trainer, ranks
+        self.on_level: Callable[[int, float, float], None] | None = None
+
+    def follow(self, dump: Callable[[int], object], agree: Callable[[], object]) -> tuple[Command, int] | None:
+        """Do what rank 0 says until it goes on, and return None; or the command to leave with and its number.
+
+        Args:
+            dump: Takes part in the checkpoint of that number.
+            agree: Says whether a signal has arrived.
+
+        """
+        saving = False
+        while True:
+            command, (first, second, third) = self._ranks.hear()
+            if saving:
+                self._enter(phase="training")
+                saving = False
+            if command == Command.GO:
+                self._ranks.look_again_after(int(first))
+                if self._session.announced:
+                    self._session.sample_if_due()
+                return None
+            if command in (Command.LEAVE, Command.INTERRUPT):
+                if self._session.announced:
+                    event = "paused" if command == Command.LEAVE else "interrupted"
+                    self._session.record(event, reason="as rank 0 does")
+                return command, int(first)
+            if command == Command.SAVE:
+                self._enter(phase="checkpoint" if second else "restart")
+                saving = True
+                dump(int(first))
+            elif command == Command.HOLD:
+                self._session.meter.set_load(first)
+                self._enter(state="held", phase="held")
+            elif command == Command.TICK:
+                agree()
+            elif command == Command.HELD:
+                _lightning.shift_wall_clocks(self._trainer, first)
+                self._session.meter.set_load(1.0)
+                self._enter(state="running", phase="training")
+            elif command == Command.LEVEL and self.on_level is not None:
+                self.on_level(int(first), second, third)
+
+    def _enter(self, state: str | None = None, phase: str | None = None) -> None:
+        if self._session.announced:
+            self._session.enter(state=state, phase=phase, reason="as rank 0 does")

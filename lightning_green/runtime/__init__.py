@@ -1,1 +1,0 @@
-"""Exact training state, the run ledger, the supervisor and the launchers."""

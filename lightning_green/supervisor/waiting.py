@@ -1,0 +1,95 @@
+"""The time in which a training has exited: until when, and planned again while it lasts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from lightning_green.grid.signal import GridSignal
+from lightning_green.grid.spec import grid_from_spec
+from lightning_green.ledger.ledger import Ledger
+from lightning_green.planning import ISSUES_FILE, Issues, job_from_record, live_plan
+from lightning_green.supervisor.command import FitKey
+from lightning_green.utilities.clock import Clock
+
+
+class Waiting:
+    """Waits until the first of several paused fits is due.
+
+    Args:
+        paused: The paused fits with their last events.
+        say: Receives what the user should know, a line at a time.
+
+    """
+
+    def __init__(self, paused: Mapping[FitKey, Mapping[str, Any]], say: Callable[[str], None]) -> None:
+        (self.path, _), self._paused = min(paused.items(), key=lambda item: _until(item[1]))
+        self._others = [_until(one) for one in paused.values() if one is not self._paused]
+        self._say = say
+
+    def wait(self, clock: Clock, wake: threading.Event, beat: Callable[[], None]) -> None:
+        """Sleep until the planned time or until ``wake`` is set; plan again whenever a slot ends.
+
+        Args:
+            clock: The clock, bound to the directory of the run.
+            wake: Ends the wait.
+            beat: Called at least once a minute of real time.
+
+        """
+        until, grid = _until(self._paused), self._grid(clock)
+        if grid is not None:
+            grid.bind_clock(clock.now)
+            grid.start()
+        issues = Issues(self.path / ISSUES_FILE)  # with the forecasts that the training had before it exited
+        more = f" ({len(self._others) + 1} trainings are paused)" if self._others else ""
+        self._say(f"Out until {until:%Y-%m-%d %H:%M} UTC: {self._paused['reason']}{more}")
+        try:
+            while not wake.is_set() and clock.now() < until:
+                seconds = (until - clock.now()).total_seconds()
+                next_slot = 3600.0 - clock.time() % 3600.0
+                clock.sleep(min(seconds, next_slot, 3600.0 if clock.is_simulated else 60.0), wake)
+                beat()
+                if grid is not None and clock.now() < until and clock.time() % 3600.0 < 60.0:
+                    until = min([self._plan_again(grid, issues, clock, until), *self._others])
+        finally:
+            if grid is not None:
+                grid.close()
+
+    def _grid(self, clock: Clock) -> GridSignal | None:
+        spec, job = self._paused.get("grid"), self._paused.get("job", {})
+        if spec is None or not (job.get("deadline") or job.get("delay_price")):
+            return None
+        try:
+            return grid_from_spec(spec)
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            ImportError,
+        ) as error:  # a trace that was moved, a class of the script's
+            line = f"Planning again is not possible while the run is out, so the time that was planned stands: {error}"
+            self._record(clock, "warning", reason=line)
+            self._say(line)
+            return None
+
+    def _plan_again(self, grid: GridSignal, issues: Issues, clock: Clock, until: datetime) -> datetime:
+        now = clock.now()
+        answer = live_plan(grid, job_from_record(self._paused["job"], "out"), issues, now)
+        waits = answer.slots[0].action in ("exit", "hold")
+        again = answer.until if waits else now
+        if abs((again - until).total_seconds()) >= 60.0:
+            action = "exit" if waits else "run"
+            self._record(clock, "decision", reason=answer.reason, action=action, until=again.isoformat())
+            self._say(f"Planned again: out until {again:%Y-%m-%d %H:%M} UTC. {answer.reason}")
+        return again
+
+    def _record(self, clock: Clock, event: str, **fields: Any) -> None:
+        ledger = Ledger(self.path, clock, int(self._paused["attempt"]))
+        ledger.append(event, **fields, state="out", fit=self._paused.get("fit", 0))
+        ledger.close()
+
+
+def _until(paused: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(paused["until"])

@@ -1,0 +1,1 @@
+"""HTTP with time limits, retries and size limits; credentials that are never printed."""

@@ -1,0 +1,61 @@
+"""The account that is kept apart from the planner's, against sums done by hand."""
+
+import math
+
+import pytest
+
+from lightning_green.backtest.simulator import Simulator
+from lightning_green.planning import Level
+
+
+def walk(job, *steps):
+    for action, intensity, *level in steps:
+        job.step(action, 1.0, intensity, *level)
+    return job
+
+
+def test_run_hold_exit_and_return_by_hand():
+    job = walk(
+        Simulator(3.5, hold_power=0.25, resume_cost=0.2),
+        ("run", 100), ("hold", 400), ("run", 200), ("exit", 900), ("exit", 900), ("run", 50), ("run", 80),
+    )  # fmt: skip
+    assert job.attributed == pytest.approx(100 + 0.25 * 400 + 200 + (1 + 0.2) * 50 + 0.5 * 80)
+    assert (job.exits, job.hours, job.done) == (1, 6.5, True)
+    assert job.energy == pytest.approx(3.5 + 0.25 + 0.2)
+
+
+def test_throttle_is_slower_and_draws_less():
+    level = Level(0.78, 0.9)
+    job = walk(Simulator(1.35), ("throttle", 100, level), ("throttle", 200, level))
+    assert job.hours == pytest.approx(1.5)
+    assert job.attributed == pytest.approx(0.78 * 100 + 0.5 * 0.78 * 200)
+
+
+def test_incremental_leaves_out_what_an_idle_device_draws():
+    job = walk(Simulator(2, hold_power=0.3, idle_power=0.2), ("run", 100), ("hold", 100), ("exit", 500), ("run", 100))
+    assert job.attributed == pytest.approx(100 + 30 + 100 + 0.1 * 100)
+    assert job.incremental == pytest.approx(80 + 10 + 80 + 0.1 * 100)
+
+
+def test_embodied_counts_the_hours_that_the_device_is_taken():
+    job = walk(Simulator(2, embodied_rate=3.0), ("run", 100), ("hold", 100), ("exit", 100), ("run", 100))
+    assert job.embodied == pytest.approx(9.0)
+
+
+def test_impossible_steps_are_refused():
+    job = walk(Simulator(1), ("exit", 100))
+    with pytest.raises(ValueError, match="cannot hold"):
+        job.step("hold", 1.0, 100)
+    walk(job, ("run", 100))
+    with pytest.raises(ValueError, match="work is done"):
+        job.step("run", 1.0, 100)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "name"),
+    [({"work_hours": 0}, "work_hours"), ({"hold_power": 1.5}, "hold_power"), ({"resume_cost": -1}, "resume_cost"),
+     ({"idle_power": 2}, "idle_power"), ({"embodied_rate": math.nan}, "embodied_rate")],
+)  # fmt: skip
+def test_bad_arguments_are_refused(kwargs, name):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        Simulator(**{"work_hours": 1.0, **kwargs})

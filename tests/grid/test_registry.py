@@ -1,0 +1,90 @@
+from datetime import datetime, timezone
+
+import pytest
+
+from lightning_green import EmissionsTracker
+from lightning_green.grid.providers.constant import ConstantSignal
+from lightning_green.grid.providers.function import FunctionSignal
+from lightning_green.grid.providers.trace import TraceSignal
+from lightning_green.grid.providers.typical_day import TypicalDay
+from lightning_green.grid.registry import build_grid
+from lightning_green.grid.spec import grid_from_spec
+
+AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+def test_every_way_to_name_a_grid(tmp_path):
+    trace = tmp_path / "de.csv"
+    trace.write_text("datetime,carbon_intensity\n2026-01-01T00:00:00Z,300\n")
+    signal = ConstantSignal(1.0)
+    assert build_grid(None) is None
+    assert build_grid(signal) is signal
+    assert build_grid(381, zone="DE").zone == "DE"
+    assert build_grid("381.5").intensity(AT).value == 381.5
+    assert isinstance(build_grid(str(trace), zone="DE"), TraceSignal)
+    assert isinstance(build_grid("typical:DE"), TypicalDay)
+    assert build_grid("typical", zone="FR").figure.country == "FRA"
+    assert isinstance(build_grid(lambda at: 3.0, zone="DE"), FunctionSignal)
+    spec = {"class_path": "lightning_green.grid.ConstantSignal", "init_args": {"intensity": 7.0}}
+    assert build_grid(spec).intensity(AT).value == 7.0
+
+
+@pytest.mark.parametrize("signal", [ConstantSignal(4.0, "SE", "marginal/direct"), TypicalDay("SE")])
+def test_spec_round_trip(signal):
+    copy = grid_from_spec(signal.spec())
+    assert copy.intensity(AT) == signal.intensity(AT)
+    assert copy.spec() == signal.spec()
+
+
+@pytest.mark.parametrize("grid", ["", "green", "http", "electricity"])
+def test_an_unknown_string_lists_the_choices(grid):
+    with pytest.raises(ValueError, match=r"`grid` should be a GridSignal, a number"):
+        build_grid(grid)
+
+
+@pytest.mark.parametrize("grid", [True, object(), {1.0}, ConstantSignal])
+def test_an_unknown_type_lists_the_choices(grid):
+    with pytest.raises(TypeError, match=r"`grid` should be a GridSignal, a number"):
+        build_grid(grid)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({}, "should hold `class_path`"),
+        (
+            {"class_path": "lightning_green.grid.ConstantSignal", "init_args": 3},
+            "should hold `class_path`",
+        ),
+        ({"class_path": "os.system", "init_args": {}}, "should name a subclass of"),
+        ({"class_path": "lightning_green.grid.Nothing"}, "should name a subclass of"),
+        ({"class_path": "no_such_module.Signal"}, "there is no module no_such_module"),
+    ],
+)
+def test_a_spec_of_anything_else_is_refused(spec, message):
+    with pytest.raises(ValueError, match=message):
+        grid_from_spec(spec)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        "typical:DE",
+        "electricity-maps:DE",
+        "auto:DE",
+        ConstantSignal(4.0, "DE"),
+        TypicalDay("DE").spec(),
+        ["typical:DE", "energy-charts:DE"],
+    ],
+)
+def test_a_zone_that_the_grid_contradicts_is_refused(grid):
+    with pytest.raises(ValueError, match="`zone` should be left out, or be 'DE' as the grid says itself, got 'FR'"):
+        build_grid(grid, zone="FR")
+    with pytest.raises(ValueError, match="`zone` should be left out"):
+        EmissionsTracker(grid=grid, zone="FR", meter=None)
+    build_grid(grid, zone="de ")
+
+
+@pytest.mark.parametrize("grid", [["typical:DE", 381], [ConstantSignal(4.0), "typical:DE"], ConstantSignal(4.0), "381"])
+def test_a_zone_is_for_the_parts_that_do_not_say_theirs(grid):
+    assert build_grid(grid, zone="FR") is not None

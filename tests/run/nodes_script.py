@@ -1,0 +1,99 @@
+"""A training on several nodes that draw 300 W, 200 W, ... and that a test stops: nodes_script.py FOLDER DEVICES.
+
+STOP says how: ``exit@7`` leaves after batch 7, ``kill@7`` kills every process in its batch 7, and ``kill-1@7`` those of
+node 1. EVERY saves the state as often. TRACE adds the scheduler, which holds at HOLD of full power and prices an hour
+at PRICE, and TREES a throttle that sets a limit in a tree for each node. ALONE is the tracker without anything. What
+each rank saw goes to FOLDER. ON_PAUSE=auto is the scheduler that leaves where something starts it again.
+"""
+
+import json
+import os
+import signal
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
+from lightning_green.metrics import EnergyConsumed, SamplesPerJoule
+from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
+
+FOLDER, DEVICES, NODE = Path(sys.argv[1]), int(sys.argv[2]), int(os.environ["GROUP_RANK"])
+HOW, _, AT = os.environ.get("STOP", "").partition("@")
+TREES, TRACE = os.environ.get("TREES"), os.environ.get("TRACE")
+LIMIT = None if TREES is None else Path(TREES) / str(NODE) / "intel-rapl:0" / "constraint_0_power_limit_uw"
+
+
+class Model(pl.LightningModule):
+    def __init__(self, tracker):
+        super().__init__()
+        self.layer, self.tracker, self.before = torch.nn.Linear(2, 1), tracker, None
+        self.energy, self.samples = EnergyConsumed(), SamplesPerJoule()
+        self.limits, self.seen = [], []
+
+    def joules(self):
+        return sum(energy.joules for energy in self.tracker.green_run.meter.read().values())
+
+    def on_train_start(self):
+        self.before = self.joules()
+
+    def training_step(self, batch, batch_idx):
+        if LIMIT is not None:
+            self.limits.append(int(LIMIT.read_text()) // 1_000_000)
+        return self.layer(batch[0]).square().mean()
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        spent, self.before = self.joules() - self.before, self.joules()
+        self.energy.update(spent)
+        self.samples.update(len(batch[0]), spent)
+
+    def on_train_epoch_end(self):
+        self.seen.append([float(self.energy.compute()), float(self.samples.compute())])
+        self.energy.reset(), self.samples.reset()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Stop(pl.Callback):
+    """Stop where STOP says."""
+
+    def setup(self, trainer, pl_module, stage):
+        self.batches, self.fit = 0, trainer._lightning_green_fit
+        if HOW == "exit" and trainer.global_rank == 0:
+            self.fit.on_boundary.append(self.at_boundary)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.batches += 1
+        if HOW in ("kill", f"kill-{NODE}") and self.batches == int(AT):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def at_boundary(self, point):
+        if self.batches == int(AT):
+            self.fit.leave(point, self.fit.session.clock.now() + timedelta(hours=1), "as the test says")
+
+
+if __name__ == "__main__":
+    pl.seed_everything(1)
+    tracker = EmissionsTracker(meter=300.0 - 100.0 * NODE, grid=TRACE or 400.0, zone="XX")
+    green = [tracker] if "ALONE" in os.environ else [tracker, ExactResume(every=os.environ.get("EVERY")), Stop()]
+    if os.environ.get("ON_PAUSE") == "auto":
+        green = [tracker, CarbonScheduler(deadline="40h", hold_power=0.3, resume_cost=0.1)]
+    elif TRACE is not None:
+        throttle = [RaplPowerLimit(powercap=Path(TREES) / str(NODE)), "0.75:0.9"] if TREES else None
+        hold, price = float(os.environ["HOLD"]), float(os.environ["PRICE"])
+        waiting = {"on_pause": "hold", "hold_power": hold, "delay_price": price, "deadline": "60h"}
+        green.append(CarbonScheduler(throttle=throttle, **waiting))
+    model = Model(tracker)
+    trainer = pl.Trainer(
+        max_epochs=2, callbacks=green, accelerator="cpu", strategy="ddp", devices=DEVICES, num_nodes=2,
+        logger=CSVLogger(FOLDER, "csv", "0"), log_every_n_steps=1, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=FOLDER,
+    )  # fmt: skip
+    trainer.fit(model, DataLoader(TensorDataset(torch.ones(40 * DEVICES, 2)), batch_size=2))
+    found = {"seen": model.seen, "limits": model.limits, "summary": tracker.summary(), "at": trainer.global_step}
+    (FOLDER / f"rank{trainer.global_rank}.json").write_text(json.dumps(found))

@@ -1,0 +1,111 @@
+"""What tells one invocation of a script from another."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lightning_green.run.identity import Invocation, differing, distinguishing, run_name, set_since
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train.py", "--lr", "1"],
+        ["python", "train.py", "--lr", "1"],
+        ["/usr/bin/python3.11", "-u", "train.py", "--lr", "1"],
+        ["python", "/home/me/train.py", "--lr", "1"],
+        ["python", "./train.py", "--lr", "1"],
+    ],
+)
+def test_one_command_has_one_name_however_it_is_started(words):
+    assert run_name(words, "/home/me") == run_name(["train.py", "--lr", "1"], "/home/me")
+    assert run_name(words, "/home/me").startswith("train-")
+
+
+def test_other_scripts_arguments_directories_and_variables_have_other_names():
+    names = {
+        run_name(words, directory, variables)
+        for words in (
+            ["train.py"],
+            ["train.py", "--lr", "1"],
+            ["train.py", "--lr", "2"],
+            ["a/train.py"],
+            ["b/train.py"],
+        )
+        for directory in ("/a", "/b")
+        for variables in ({}, {"SLURM_ARRAY_TASK_ID": "1"}, {"SLURM_ARRAY_TASK_ID": "2"})
+    }
+    assert len(names) == 5 * 2 * 3
+
+
+def test_modules_wrappers_and_notebooks_have_names(monkeypatch, tmp_path):
+    assert run_name(["python", "-m", "package.train"], "/a").startswith("package-")
+    assert run_name(["bash", "sweep.sh"], "/a").startswith("sweep-")
+    assert run_name(["torchrun", "--nproc_per_node", "2", "train.py"], "/a").startswith("train-")
+    assert run_name([], "/a").startswith("interactive-")
+    monkeypatch.chdir(tmp_path)
+    assert run_name(["train.py"]) == run_name(["train.py"], os.getcwd())
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, {}),
+        ({"SEED": "1", "SLURM_JOB_ID": "77"}, {}),  # a job that is submitted again continues its run
+        ({"SLURM_ARRAY_TASK_ID": "3"}, {"SLURM_ARRAY_TASK_ID": "3"}),
+        ({"LIGHTNING_GREEN_RUN_NAME": "trial-7"}, {"LIGHTNING_GREEN_RUN_NAME": "trial-7"}),
+        ({"SGE_TASK_ID": "undefined", "LSB_JOBINDEX": "0"}, {}),
+        ({"SGE_TASK_ID": "2", "LSB_JOBINDEX": "4"}, {"SGE_TASK_ID": "2", "LSB_JOBINDEX": "4"}),
+        ({"WANDB_RUN_ID": "abc"}, {}),
+        ({"WANDB_RUN_ID": "abc", "WANDB_SWEEP_ID": "s"}, {"WANDB_RUN_ID": "abc", "WANDB_SWEEP_ID": "s"}),
+    ],
+)
+def test_the_variables_that_tell_invocations_apart(environment, expected):
+    assert distinguishing(environment) == expected
+
+
+def test_an_invocation_is_that_of_this_process(monkeypatch, tmp_path):
+    monkeypatch.setattr("lightning_green.run.identity._STARTED_IN", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["train.py", "--lr", "1"])
+    real, rehearsal = Invocation.of_process(), Invocation.of_process(simulated=True)
+    assert (real.script, real.arguments, real.directory) == (str(tmp_path / "train.py"), ("--lr", "1"), str(tmp_path))
+    assert rehearsal.name == f"{real.name}-simulated"
+    assert real.to_json() != rehearsal.to_json()
+    assert real.name == run_name(["python", "train.py", "--lr", "1"], str(tmp_path))
+    monkeypatch.chdir(tmp_path.parent)  # as Hydra does before `fit`
+    assert Invocation.of_process() == real
+
+
+def test_time_stamps_in_the_arguments_make_no_other_invocation():
+    outs = ("runs/2026-11-26_12-44-01", "runs/2026-11-26_12-44-59", "runs/else")
+    one, other, another = (Invocation("/a/train.py", ("--out", out), "/a").to_json() for out in outs)
+    assert one == other
+    assert one != another
+
+
+def test_what_was_set_since_the_supervisor_started():
+    given = {"PATH": os.environ["PATH"], "KEPT": "1", "SECRET": "before"}
+    supervisor = subprocess.Popen(["sleep", "60"], env=given)
+    try:
+        while b"KEPT" not in Path(f"/proc/{supervisor.pid}/environ").read_bytes():  # until it has been started
+            time.sleep(0.01)
+        one = set_since(supervisor.pid, {**given, "SEED": "1", "PWD": "/x", "WHEN": "2026-11-26 12:00:01"})
+        other = set_since(supervisor.pid, {**given, "SEED": "2", "SECRET": "hunter2", "SLURM_STEP_ID": "4"})
+    finally:
+        supervisor.kill()
+        supervisor.wait()
+    assert set(one) == {"SEED", "WHEN"}
+    assert set(other) == {"SEED", "SECRET"}
+    assert "hunter2" not in str(other)
+    assert differing(one, other) == ["SECRET", "SEED", "WHEN"]
+    assert differing(one, {**one}) == differing(None, one) == differing(one, None) == []
+
+
+def test_a_supervisor_that_is_gone_says_nothing():
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    assert set_since(gone.pid, {"SEED": "1"}) is None

@@ -1,0 +1,315 @@
+"""One fit: how it is opened, what it adds up over restarts, what it says and what it writes."""
+
+import math
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from lightning_green.energy.constant import ConstantPowerMeter
+from lightning_green.grid.providers.function import FunctionSignal
+from lightning_green.ledger.ledger import read_ledger
+from lightning_green.ledger.nodes import Node
+from lightning_green.ledger.totals import PHASES, total
+from lightning_green.run import session as session_module
+from lightning_green.run.coordinator import bystander
+from lightning_green.run.session import RunOptions
+from lightning_green.utilities.clock import SimulatedClock, SystemClock
+from tests.helpers.sessions import open_session
+
+START = datetime(2024, 5, 2, tzinfo=timezone.utc)
+MINUTE = timedelta(minutes=1)
+
+
+def clock(**seconds):
+    return SimulatedClock(START, **{"seconds_per_batch": 600.0, "seconds_per_restart": 300.0, **seconds})
+
+
+def options(**given):
+    return RunOptions(**{"meter": 300.0, "clock": clock(), **given})
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Return a function that opens the run in ``tmp_path/run``; what it opened is closed at the end."""
+    runs = []
+
+    def open_it(path=None, announce=True, **given):
+        run, told = open_session(path or tmp_path / "run", options(**given))
+        runs.append(run)
+        run.start()
+        if announce:
+            run.announce()
+        return run, told
+
+    yield open_it
+    for run in runs:
+        run.end()
+        run.run.end(cleanly=False)
+
+
+def advance(run, batches):
+    for _ in range(batches):
+        run.clock.advance("batch")
+        run.sample_if_due()
+
+
+# -- what the callbacks ask for ---------------------------------------------------------------------------------------
+
+
+def test_who_does_not_care_takes_the_other_s_word():
+    grid = FunctionSignal(lambda at: 1.0)
+    asked = RunOptions(grid=grid, pue=1.2).join(RunOptions(zone="DE", meter=300.0))
+    assert (asked.grid, asked.zone, asked.pue, asked.meter) == (grid, "DE", 1.2, 300.0)
+    assert RunOptions(meter=300.0).join(RunOptions(meter=300.0)).meter == 300.0
+    assert RunOptions().join(RunOptions()) == RunOptions()
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [("grid", "typical:DE", "typical:FR"), ("meter", 300.0, 400.0), ("zone", "DE", "FR"), ("pue", 1.1, 1.2)],
+)
+def test_a_contradiction_is_named(name, one, other):
+    with pytest.raises(ValueError, match=f"different `{name}`: {one!r} and {other!r}. Give it to one of them"):
+        RunOptions(**{name: one}).join(RunOptions(**{name: other}))
+
+
+# -- how it is opened -------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    run, told = open_session(tmp_path / "file" / "run", options(grid=100.0))
+    run.start()
+    run.announce()
+    advance(run, 6)
+    assert told == []
+    assert run.folder is None
+    assert "cannot be used (Not a directory). Training goes on without a ledger" in caplog.text
+    assert "LIGHTNING_GREEN_RUN_DIR" in caplog.text
+    assert run.summary()["energy/kwh"] == pytest.approx(0.3)  # in memory all the same
+    assert run.summary()["carbon/gco2e"] == pytest.approx(30.0)
+    run.end()
+    run.run.end(cleanly=True)
+
+
+@pytest.mark.parametrize("content", ['{"schema": 1, "run', "", "[1"])
+def test_a_damaged_record_is_left_alone_and_the_training_goes_on(tmp_path, caplog, content):
+    (tmp_path / "run.json").write_text(content)
+    run, _ = open_session(tmp_path, options())
+    assert run.folder is None
+    assert "Training goes on without a ledger" in caplog.text
+    assert (tmp_path / "run.json").read_text() == content
+    run.end()
+    run.run.end(cleanly=True)
+
+
+# -- what it adds up --------------------------------------------------------------------------------------------------
+
+
+def day(at):
+    """Return an intensity that rises and falls over a day, and holds for a minute at a time."""
+    hours = (at - START).total_seconds() / 3600
+    return 300.0 + 200.0 * math.cos(2 * math.pi * hours / 24)
+
+
+def integral(start_hours, end_hours):
+    """Return the integral of ``day`` in gCO2e/kW, in closed form."""
+    turn = 24 / (2 * math.pi)
+    sine = [math.sin(2 * math.pi * hours / 24) for hours in (start_hours, end_hours)]
+    return 300.0 * (end_hours - start_hours) + 200.0 * turn * (sine[1] - sine[0])
+
+
+def test_emissions_follow_the_integral(opened):
+    run, _ = opened(grid=FunctionSignal(day, resolution=MINUTE), pue=1.5)
+    advance(run, 6 * 7)
+    summary = run.summary()
+    assert summary["energy/kwh"] == pytest.approx(0.3 * 7)
+    assert summary["carbon/gco2e"] == pytest.approx(1.5 * 0.3 * integral(0, 7), rel=2e-3)  # of one-minute steps
+    assert summary["carbon/counterfactual_gco2e"] == pytest.approx(summary["carbon/gco2e"])
+    assert summary["carbon/saving_pct"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_totals_go_on_over_a_pause_a_kill_and_a_hold(opened, tmp_path, monkeypatch):
+    grid = FunctionSignal(day, resolution=MINUTE)
+    run, _ = opened(grid=grid)
+    advance(run, 12)  # 0 to 2
+    run.record("paused", until=(START + timedelta(hours=8)).isoformat())
+    run.summary()  # as `leave` does
+    run.clock.sleep(6 * 3600)
+    run.end()
+    run.run.end(cleanly=True)
+
+    run, _ = opened(grid=grid)  # 8:00, and five minutes for coming back
+    assert (run.attempt, run.continuing) == (2, True)
+    advance(run, 6)  # to 9:05
+    run.meter.set_load(0.25)
+    run.enter(state="held", phase="held")
+    run.clock.sleep(2 * 3600)  # to 11:05
+    run.meter.set_load(1.0)
+    run.enter(state="running", phase="training")
+    advance(run, 3)
+    run.sample()  # at 11:35; then the process is killed
+    run.run.end(cleanly=False)
+
+    monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
+    run, _ = opened(grid=grid)
+    advance(run, 6)  # 11:40 to 12:40
+    summary = run.summary()
+    back = 5 / 60
+    spans = [(0, 2, 1.0), (8, 9 + back, 1.0), (9 + back, 11 + back, 0.25), (11 + back, 12 + 2 * back + 0.5, 1.0)]
+    assert summary["energy/kwh"] == pytest.approx(sum(0.3 * power * (end - start) for start, end, power in spans))
+    expected = sum(0.3 * power * integral(start, end) for start, end, power in spans)
+    assert summary["carbon/gco2e"] == pytest.approx(expected, rel=2e-3)
+    assert summary["carbon/exits"] == 1
+    assert summary["carbon/hours_waited"] == pytest.approx(6 + 2)
+    assert summary["carbon/elapsed_hours"] == pytest.approx(12 + 2 * back + 0.5)
+    work = 2 + 1 + 0.5 + 1  # without the two returns
+    assert summary["carbon/counterfactual_gco2e"] == pytest.approx(0.3 * integral(0, work), rel=2e-3)
+    books = total(read_ledger(tmp_path / "run"))
+    assert books.grams() == pytest.approx(summary["carbon/gco2e"])
+    assert books.kwh == pytest.approx(summary["energy/kwh"])
+
+
+def test_the_first_start_is_kept_over_restarts(opened):
+    run, _ = opened()
+    first = run.record_on_disk["first_start"]
+    assert datetime.fromisoformat(first) == START
+    run.record("paused", until=START.isoformat())
+    run.clock.sleep(3600)
+    run.end()
+    run.run.end(cleanly=True)
+    assert opened()[0].record_on_disk["first_start"] == first
+
+
+def test_what_has_no_price_is_kept_apart(opened):
+    def known_for_an_hour(at):
+        return 100.0 if at < START + timedelta(hours=1) else math.nan
+
+    run, _ = opened(grid=FunctionSignal(known_for_an_hour, resolution=MINUTE * 15))
+    advance(run, 12)
+    summary = run.summary()
+    assert summary["energy/kwh"] == pytest.approx(0.6)
+    assert summary["carbon/gco2e"] == pytest.approx(30.0)
+    assert summary["carbon/unpriced_kwh"] == pytest.approx(0.3)
+    assert summary["carbon/counterfactual_gco2e"] is None
+
+
+# -- what it says -----------------------------------------------------------------------------------------------------
+
+ALWAYS = {"energy/kwh", "carbon/state", "carbon/elapsed_hours", *(f"energy/{phase}_kwh" for phase in PHASES)}
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({"meter": None}, ALWAYS | {"energy/power_w"}),
+        ({}, ALWAYS | {"energy/power_w"}),
+        (
+            {"meter": ConstantPowerMeter({"cpu": 100.0, "gpu": 200.0, "ram": 10.0}), "grid": 100.0},
+            ALWAYS
+            | {"energy/power_w", "carbon/intensity", "carbon/gco2e"}
+            | {f"energy/{name}_kwh" for name in ("cpu", "gpu", "ram")},
+        ),
+        (
+            {"grid": FunctionSignal(lambda at: 100.0, kind="marginal/direct")},
+            ALWAYS | {"energy/power_w", "carbon/intensity_marginal", "carbon/gco2e_marginal"},
+        ),
+    ],
+    ids=["no meter", "no grid", "components", "marginal"],
+)
+def test_names_of_the_metrics(opened, given, names):
+    run, _ = opened(**given)
+    advance(run, 6)
+    metrics = run.metrics()
+    assert set(metrics) == names
+    assert {type(value) for value in metrics.values()} == {float}
+    assert metrics["carbon/elapsed_hours"] == pytest.approx(1.0)
+
+
+def test_metrics_are_up_to_this_moment_and_write_nothing(opened, tmp_path):
+    run, _ = opened(grid=100.0, pue=2.0)
+    before = len(read_ledger(tmp_path / "run"))
+    run.clock.advance("batch")  # ten minutes, of which the ledger does not know yet
+    metrics = run.metrics()
+    assert metrics["energy/kwh"] == pytest.approx(0.05)
+    assert metrics["carbon/gco2e"] == pytest.approx(10.0)
+    assert metrics["energy/power_w"] == pytest.approx(300.0)
+    assert len(read_ledger(tmp_path / "run")) == before
+
+
+def test_the_state_is_a_number(opened):
+    run, _ = opened()
+    for state, number in (("running", 0.0), ("throttled", 1.0), ("held", 2.0), ("running", 0.0)):
+        run.enter(state=state)
+        assert run.metrics()["carbon/state"] == number
+
+
+def test_marginal_grams_are_labelled_in_the_summary(opened):
+    run, _ = opened(grid=FunctionSignal(lambda at: 100.0, kind="marginal/direct"))
+    advance(run, 6)
+    summary = run.summary()
+    assert summary["carbon/gco2e_marginal"] == pytest.approx(30.0)
+    assert "carbon/gco2e" not in summary
+
+
+# -- what it writes ---------------------------------------------------------------------------------------------------
+
+
+def test_a_change_of_state_is_an_event_and_of_phase_another(opened, tmp_path):
+    run, _ = opened()
+    run.enter(phase="validation")
+    run.enter(state="held", phase="held", reason="dirty now", until="later")
+    records = read_ledger(tmp_path / "run")
+    assert [record["event"] for record in records] == ["started", "phase", "state"]
+    assert (records[-1]["reason"], records[-1]["until"]) == ("dirty now", "later")
+
+
+def test_a_heart_beats_in_real_time_until_it_is_closed(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(session_module, "SAMPLE_SECONDS", 0.02)
+    run, _ = opened(clock=SystemClock())
+    limit = time.monotonic() + 20
+    while len(read_ledger(tmp_path / "run")) < 4 and time.monotonic() < limit:
+        time.sleep(0.01)
+    run.end()
+    run.run.end(cleanly=True)
+    records = read_ledger(tmp_path / "run")
+    assert [record["event"] for record in records[:4]] == ["started", "sample", "sample", "sample"]
+    assert records[-1]["event"] == "ended"
+    joules = [record["joules"]["other"]["value"] for record in records[:-1]]
+    assert joules == sorted(joules)
+    assert joules[0] < joules[-1]
+    assert not [thread for thread in threading.enumerate() if thread.name == "lightning-green-heartbeat"]
+
+
+@pytest.mark.parametrize(("process", "beats"), [(0, True), (1, False)])
+def test_on_a_node_one_process_has_a_heartbeat(process, beats):
+    run = bystander(Node(1, 2, process), options(), SystemClock())
+    run.start()
+    run.announce()
+    found = [thread for thread in threading.enumerate() if thread.name == "lightning-green-heartbeat"]
+    run.end()
+    run.run.end(cleanly=True)
+    assert bool(found) is beats
+
+
+def test_what_happens_to_the_sources_is_told_once_and_on_record(opened, tmp_path, caplog):
+    class Failing(ConstantPowerMeter):
+        problem = "The sensor of the CPU cannot be read any more."
+
+    class Telling(FunctionSignal):
+        lines = ("The grid does not answer.",)
+
+        def news(self):
+            lines, self.lines = self.lines, ()
+            return list(lines)
+
+    run, _ = opened(meter=Failing(300.0), grid=Telling(lambda at: 100.0))
+    run.sample()
+    run.sample()
+    told = {record["event"]: record["reason"] for record in read_ledger(tmp_path / "run") if record["reason"]}
+    assert told == {"grid": Telling.lines[0], "meter": Failing.problem}
+    assert caplog.text.count("The grid does not answer.") == 1
+    assert caplog.text.count("cannot be read any more") == 1
+    assert [record["event"] for record in read_ledger(tmp_path / "run")].count("meter") == 1

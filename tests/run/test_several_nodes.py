@@ -1,0 +1,205 @@
+"""Totals of several nodes against what can be worked out by hand, and the reading of ledgers that grow."""
+
+import json
+import random
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from lightning_green.ledger.intensity_timeline import Price, Prices
+from lightning_green.ledger.ledger import STATE_EVENTS, Ledger, node_name
+from lightning_green.ledger.nodes import Node, OtherNodes
+from lightning_green.ledger.totals import (
+    counterfactual_gco2e,
+    full_power,
+    measured_hold_power,
+    measured_resume_hours,
+    total,
+)
+from lightning_green.report.spans import spans
+from lightning_green.utilities.clock import SimulatedClock
+from tests.ledger.test_totals import KIND, START, Book
+
+INTENSITIES = [100.0, 500.0, 200.0, 50.0, 300.0, 100.0]
+
+
+def of_node(book, rank, seconds_late=0.0):
+    """Return a book's events as those of a node that does not read the grid and whose clock is late."""
+    return [
+        {
+            **record,
+            "node": f"n.{rank}",
+            "node_rank": rank,
+            "intensity": None,
+            "event": f"node_{record['event']}" if record["event"] in STATE_EVENTS else record["event"],
+            "time_utc": (datetime.fromisoformat(record["time_utc"]) + timedelta(seconds=seconds_late)).isoformat(),
+        }
+        for record in book.records
+    ]
+
+
+def sorted_as_read(*records):
+    return sorted((one for some in records for one in some), key=lambda one: (one["attempt"], one["time_utc"]))
+
+
+def a_run(watts, every=0.25):
+    """Return a book: an hour of work, two held, one out, half an hour of restart, and another hour of work."""
+    book = Book(INTENSITIES)
+    book.start()
+    for _ in range(int(1 / every)):
+        book.work(every, watts=watts)
+    book.records[-1] |= {"state": "held", "phase": "held"}
+    book.now |= {"state": "held", "phase": "held"}
+    for _ in range(int(2 / every)):
+        book.work(every, watts=0.2 * watts)
+    book.records[-1]["event"] = "paused"
+    book.at += timedelta(hours=1)
+    book.start(0.5)
+    book.records[-1]["joules"]["gpu"]["value"] = book.joules = watts * 0.5 * 3600
+    book.work(1.0, watts=watts, event="finished")
+    for record in book.records:
+        record["nodes"] = 2
+    return book
+
+
+def test_energy_is_summed_and_time_counts_once():
+    first, second = a_run(300.0), a_run(500.0, every=0.5)
+    totals = total(sorted_as_read(first.records, of_node(second, 1)))
+    alone = total(first.records)
+    assert totals.kwh == pytest.approx(alone.kwh * 8 / 3)
+    assert totals.joules_by_node == pytest.approx({0: alone.kwh * 3.6e6, 1: alone.kwh * 3.6e6 * 5 / 3})
+    assert totals.grams() == pytest.approx(alone.grams() * 8 / 3)
+    assert totals.unpriced_joules == 0.0
+    assert totals.seconds_by_state == alone.seconds_by_state
+    assert (totals.exits, totals.attempts, totals.nodes) == (1, 2, 2)
+    assert totals.hours_waited == alone.hours_waited == pytest.approx(3.0)
+    assert totals.elapsed_hours == alone.elapsed_hours
+    assert totals.joules_by_state["held"] == pytest.approx(0.2 * 800 * 2 * 3600)
+    assert spans(sorted_as_read(first.records, of_node(second, 1))) == spans(first.records)
+
+
+def test_power_is_that_of_all_nodes():
+    totals = total(sorted_as_read(a_run(300.0).records, of_node(a_run(500.0), 1)))
+    assert full_power(totals) == pytest.approx(800.0)
+    assert measured_hold_power(totals) == pytest.approx(0.2)
+    assert measured_resume_hours(totals) == pytest.approx(0.5)
+    unheard = total([*a_run(300.0).records, *of_node(a_run(500.0), 1)[:1]])
+    assert full_power(unheard) == pytest.approx(600.0)  # taken to be like the first
+    assert measured_hold_power(unheard) == pytest.approx(0.2)
+
+
+def test_run_now_is_all_nodes_side_by_side():
+    first, second = a_run(300.0), a_run(500.0, every=0.5)
+    totals = total(sorted_as_read(first.records, of_node(second, 1)))
+    assert counterfactual_gco2e(totals, first.mean) == pytest.approx(0.8 * (100 + 500))
+    # a node that a kill robbed of its last sample, and one that is new: both start with the others again
+    robbed = [one for one in of_node(second, 1) if one["attempt"] == 2]
+    totals = total(sorted_as_read(first.records, robbed))
+    assert counterfactual_gco2e(totals, first.mean) == pytest.approx(0.3 * (100 + 500) + 0.5 * 500)
+
+
+def test_the_order_of_the_nodes_lines_does_not_matter():
+    first, second = a_run(300.0), a_run(500.0, every=0.5)
+    of_second = of_node(second, 1, seconds_late=-7.0)
+    expected = total(sorted_as_read(first.records, of_second))
+    shuffle = random.Random(1)
+    for _ in range(20):
+        rest, mixed = [list(first.records), list(of_second)], []
+        while any(rest):  # each node in order, and no attempt before the other is through with the one before
+            attempt = min(one[0]["attempt"] for one in rest if one)
+            mixed.append(shuffle.choice([one for one in rest if one and one[0]["attempt"] == attempt]).pop(0))
+        totals = total(mixed)
+        assert totals.kwh == pytest.approx(expected.kwh)
+        assert totals.grams() == pytest.approx(expected.grams())
+        assert counterfactual_gco2e(totals, first.mean) == pytest.approx(counterfactual_gco2e(expected, first.mean))
+
+
+def test_energy_after_the_first_node_s_last_line_costs_what_it_did_then():
+    first, second = Book(INTENSITIES), Book(INTENSITIES)
+    for book, hours in ((first, 1.5), (second, 3.0)):
+        book.start()
+        book.work(hours)
+    totals = total(sorted_as_read(first.records, of_node(second, 1)))
+    mean = (100 + 0.5 * 500) / 1.5
+    assert totals.grams() == pytest.approx(0.3 * 1.5 * mean + 0.3 * 3.0 * mean)  # one interval of the first node
+    nothing = total(of_node(second, 1))
+    assert nothing.grams() is None
+    assert nothing.unpriced_joules == pytest.approx(0.9 * 3.6e6)
+
+
+def test_without_a_grid_nothing_is_priced():
+    first = Book([])
+    first.start()
+    first.work(1.0)
+    totals = total(sorted_as_read(first.records, of_node(first, 1)))
+    assert totals.grams() is None
+    assert totals.unpriced_joules == pytest.approx(0.6 * 3.6e6)
+
+
+def test_shares_of_an_interval_add_up():
+    prices = Prices()
+    assert prices.shares(0.0, 1.0) == [(1.0, None, "")]
+    for start, end, value in ((0, 10, 1.0), (10, 20, 1.0), (20, 30, None), (30, 30, 9.0), (30, 40, 3.0)):
+        prices.add(Price(float(start), float(end), value, KIND))
+    assert prices.shares(5.0, 15.0) == [(1.0, 1.0, KIND)]
+    assert prices.shares(-10.0, 50.0) == [
+        (pytest.approx(30 / 60), 1.0, KIND),
+        (pytest.approx(10 / 60), None, KIND),
+        (pytest.approx(20 / 60), 3.0, KIND),
+    ]
+    assert prices.shares(25.0, 25.0) == [(1.0, None, KIND)]
+
+
+# -- the ledgers of other nodes ---------------------------------------------------------------------------------------
+
+
+def test_nodes_of_one_machine_have_names_of_their_own():
+    assert Node().name == Node(0, 1, 3).name == node_name()
+    assert {Node(rank, 2).name for rank in (0, 1)} == {f"{node_name()}.0", f"{node_name()}.1"}
+
+
+def line(ledger, joules, rank=1):
+    energy = {"other": {"value": joules, "quality": "modelled"}}
+    return ledger.append("sample", joules=energy, node_rank=rank)
+
+
+def test_what_has_grown_is_read_once_and_a_torn_line_when_it_is_whole(tmp_path):
+    clock = SimulatedClock(START, seconds_per_batch=10)
+    old = Ledger(tmp_path, clock, 1, "n.1")
+    line(old, 5.0)
+    others = OtherNodes(tmp_path, attempt=2)
+    line(old, 6.0)  # of the start before
+    own, second, third = (Ledger(tmp_path, clock, 2, f"n.{rank}") for rank in (0, 1, 2))
+    line(own, 1.0, rank=0)
+    line(second, 0.0)
+    line(third, 0.0, rank=2)
+    third.append("history_missing", reason="no energy in it")
+    assert [(one["node"], one["joules"]["other"]["value"]) for one in others.news()] == [("n.1", 0.0), ("n.2", 0.0)]
+    assert others.news() == []
+    clock.advance("batch")
+    written = json.dumps(line(second, 2000.0))
+    whole = second.path.read_bytes()
+    second.path.write_bytes(whole[:-20])
+    assert others.news() == []
+    second.path.write_bytes(whole)
+    (record,) = others.news()
+    assert json.dumps(record) == written
+    assert others.watts == {1: pytest.approx(200.0)}
+
+
+def test_a_ledger_that_cannot_be_read_is_named_and_tried_again(tmp_path):
+    others = OtherNodes(tmp_path, attempt=1)
+    (tmp_path / "ledger.n.1.jsonl").mkdir()
+    assert others.news() == []
+    assert "ledger.n.1.jsonl of another node cannot be read" in others.problem
+    (tmp_path / "ledger.n.1.jsonl").rmdir()
+    line(Ledger(tmp_path, SimulatedClock(START), 1, "n.1"), 3.0)
+    assert len(others.news()) == 1
+
+
+def test_a_clock_follows_and_never_goes_back():
+    clock = SimulatedClock(datetime(2024, 5, 1, tzinfo=timezone.utc))
+    began = clock.time()
+    clock.go_to(began + 60.0)
+    clock.go_to(began)
+    assert clock.time() == began + 60.0

@@ -1,0 +1,123 @@
+"""What a supervisor knows of its command and of the trainings in it."""
+
+import json
+import shlex
+
+import pytest
+
+from lightning_green.ledger.ledger import Ledger
+from lightning_green.ledger.run_directory import RunFolder
+from lightning_green.supervisor.command import (
+    Command,
+    OtherCommandError,
+    Trainings,
+    describe_fit,
+    read_command,
+    write_command,
+)
+from lightning_green.utilities.clock import SystemClock
+
+CLOCK = "simulated:start=2024-05-02T00:00:00+00:00,batch=60"
+LOOP = Command(("bash", "-c", "for s in 1 2; do SEED=$s python train.py; done"), "/home/me", CLOCK)
+
+
+def test_the_line_that_continues_it_is_ready_for_a_shell(tmp_path):
+    line = LOOP.line(tmp_path / "a run", "--force")
+    words = shlex.split(line)
+    assert words[:4] == ["lightning-green", "run", "--run-dir", str(tmp_path / "a run")]
+    assert words[4:] == ["--force", "--clock", CLOCK, "--", *LOOP.words]
+
+
+def test_it_is_recorded_and_compared(tmp_path):
+    assert read_command(tmp_path) == {}
+    write_command(tmp_path, LOOP, None)
+    recorded = read_command(tmp_path)
+    assert recorded["exit_code"] is None
+    LOOP.check(tmp_path, recorded)
+    for other, message in (
+        (Command(LOOP.words, LOOP.directory), "on the simulated clock .*, not on the system's clock"),
+        (Command(("python", "train.py", "--lr", "1"), LOOP.directory, CLOCK), "not with `python train.py --lr 1` in"),
+        (Command(LOOP.words, "/elsewhere", CLOCK), "in /home/me, not with .* in /elsewhere"),
+    ):
+        with pytest.raises(OtherCommandError, match=message) as refused:
+            other.check(tmp_path, recorded)
+        assert "--fresh" in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{"])
+def test_a_record_that_cannot_be_read_is_none(tmp_path, content):
+    (tmp_path / "command.json").write_text(content)
+    assert read_command(tmp_path) == {}
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Return a function that writes events of a run of a command, as ``(fit, event)``."""
+
+    def write(name, *events, **record):
+        path = tmp_path if name == "" else tmp_path / "runs" / name
+        folder = RunFolder(path)
+        folder.record |= record
+        folder.save()
+        ledger = Ledger(path, SystemClock(), 1)
+        for number, (fit, event, *more) in enumerate(events):
+            more = more[0] if more else {}
+            ledger.append(event, fit=fit, global_step=number, until="2024-05-02T00:00:00+00:00", reason=event, **more)
+        ledger.close()
+        return path
+
+    return write
+
+
+def test_states_of_all_fits_of_all_runs(command, tmp_path):
+    command("", (0, "started"), (0, "finished"), (1, "started"), (1, "paused"))
+    other = command("b", (0, "started"))
+    seen = Trainings.of(tmp_path)
+    assert {key: state["event"] for key, state in seen.states.items()} == {
+        (tmp_path, 0): "finished",
+        (tmp_path, 1): "paused",
+        (other, 0): "started",
+    }
+    assert list(seen.paused) == [(tmp_path, 1)]
+    assert set(seen.broken(seen.states)) == {(other, 0)}
+    assert (sum(past.attempts for past in seen.pasts.values()), seen.steps) == (2, 1 + 3 + 0)
+    assert not seen.are_finished
+    assert describe_fit((tmp_path, 1), seen.states[tmp_path, 1]) == f"{tmp_path}, fit 1, at step 3"
+    before = seen
+    command("b", (0, "finished"))
+    assert list(Trainings.of(tmp_path).since(before)) == [(other, 0)]
+
+
+def test_a_fit_that_failed_is_broken_unless_its_script_went_on(command, tmp_path):
+    handled = command("handled", (0, "started"), (0, "failed"), (None, "ended"))
+    thread = command("thread", (0, "started"), (0, "failed", {"thread": "Thread-1"}), (None, "ended"))
+    died = command("died", (0, "started"), (0, "failed"))
+    seen = Trainings.of(tmp_path)
+    assert set(seen.broken(seen.states)) == {(thread, 0), (died, 0)}
+    assert (handled, 0) in seen.states
+
+
+def test_what_an_attempt_has_left(command, tmp_path):
+    paused = command("paused", (0, "started"), (0, "paused"))
+    refused = command("refused", (0, "started"), claimed_in="s/2")
+    command("of an earlier attempt", (0, "started"), claimed_in="s/1")
+    command("finished", (0, "finished"), claimed_in="s/2")
+    seen = Trainings.of(tmp_path)
+    assert set(seen.left(set(), "s/2")) == {(paused, 0), (refused, 0)}
+    assert set(seen.left({(paused, 0)}, "s/2")) == {(refused, 0)}
+
+
+def test_a_finished_one_is_restored_where_its_final_state_is_there(command, tmp_path):
+    command("", (0, "finished"))
+    assert Trainings.of(tmp_path).are_finished
+    assert not Trainings.of(tmp_path).are_restored
+    (tmp_path / "checkpoints" / "fit0-final.ckpt").touch()
+    assert Trainings.of(tmp_path).are_restored
+    assert not Trainings.of(tmp_path / "nothing").are_finished
+
+
+def test_its_record_holds_no_environment(tmp_path):
+    write_command(tmp_path, LOOP, 0)
+    assert set(json.loads((tmp_path / "command.json").read_text())) == {
+        "words", "directory", "clock", "pid", "exit_code"
+    }  # fmt: skip

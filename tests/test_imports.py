@@ -1,0 +1,74 @@
+"""Imports point one way: a package imports only packages before it in ``ORDER``, and no two files import each other."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import lightning_green
+
+PACKAGE = Path(lightning_green.__file__).parent
+ORDER = [
+    "utilities",
+    "_lightning",
+    "planning",
+    "backtest",
+    "compression",
+    "grid",
+    "energy",
+    "strategies",
+    "ledger",
+    "throttle",
+    "resume",
+    "supervisor",
+    "run",
+    "report",
+    "metrics",
+    "precision",
+    "callbacks",
+    "cli",
+]
+MODULES = {
+    ".".join(("lightning_green", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+
+
+def imported(name):
+    """Return the modules of the package that a module imports, also inside functions and for types alone."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} has a relative import"
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}"
+                found.add(module if module in MODULES else node.module)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    return {module for module in found if module in MODULES and module != name}
+
+
+def test_every_package_has_its_place_in_the_order():
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(ORDER)
+
+
+def test_no_package_imports_a_later_one():
+    upward = []
+    for name in MODULES:
+        if name in ("lightning_green", "lightning_green.__main__"):
+            continue
+        here = ORDER.index(name.split(".")[1])
+        upward += [
+            f"{name} imports {module}"
+            for module in imported(name)
+            if module == "lightning_green" or ORDER.index(module.split(".")[1]) > here
+        ]
+    assert upward == []
+
+
+def test_no_two_files_import_each_other():
+    graph = {name: imported(name) for name in MODULES}
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        raise AssertionError(" -> ".join(error.args[1])) from None
