@@ -2,7 +2,7 @@
 #
 #   make demo    the main job on two simulated days; writes runs/demo/
 #   make test    all tests             make test ARGS="-x tests/planning"
-#   make lint    ruff and mypy
+#   make lint    ruff, mypy, codespell and the word list
 #   make docs    the documentation, warnings as errors
 #
 # TORCH_INDEX=URL installs PyTorch from that index, for example one that holds its CPU builds.
@@ -32,6 +32,8 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/codespell
+	$(PY) scripts/check_words.py
 
 docs: $(VENV)/.dev
 	$(VENV)/bin/mkdocs build --strict
