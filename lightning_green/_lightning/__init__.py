@@ -1,1 +1,6 @@
-"""Every private attribute and patched method of Lightning that the suite relies on, and nothing else."""
+"""Private attributes and patched methods of Lightning, and nothing else.
+
+Written against Lightning 2.6.6, which documents none of them. ``tests/_lightning`` asserts that each still exists. One
+module covers one part of Lightning: loops, loaders, checkpoints, loggers, metrics, tuners, callbacks, signals,
+processes and precision.
+"""

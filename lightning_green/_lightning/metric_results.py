@@ -1,4 +1,4 @@
-"""The private attributes of Lightning that hold what has been logged; the others are in ``_lightning.py``."""
+"""The results of ``self.log`` in an epoch that is not complete, and the metrics that were published last."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric, _Sync
 
-# The last two tell the first batch of an epoch, at which means begin anew, from the first one after a resume.
+# The last two distinguish the first batch of an epoch, at which means are reset, from the first one after a resume.
 _LAST = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics", "_first_loop_iter", "_current_fx")
 _META = ("fx", "name", "prog_bar", "logger", "on_step", "on_epoch", "enable_graph", "add_dataloader_idx")
 
 
 def logged_results(trainer: pl.Trainer) -> list[dict[str, Any]]:
-    """Return what ``self.log`` has accumulated in the training epoch, as plain Python and tensors."""
+    """Return the values that ``self.log`` accumulated in the training epoch, as plain Python and tensors."""
     saved = []
     for key, result in trainer.fit_loop.epoch_loop._results.items():
         meta = result.meta
@@ -34,7 +34,14 @@ def logged_results(trainer: pl.Trainer) -> list[dict[str, Any]]:
 
 
 def set_logged_results(trainer: pl.Trainer, saved: list[dict[str, Any]], metrics: dict[str, Any]) -> None:
-    """Set what :func:`logged_results` returned; ``metrics`` are the module's torchmetrics objects by name."""
+    """Set the result of :func:`logged_results`.
+
+    Args:
+        trainer: The trainer.
+        saved: The result of :func:`logged_results`.
+        metrics: The torchmetrics objects of the module by name.
+
+    """
     results, device = trainer.fit_loop.epoch_loop._results, trainer.strategy.root_device
     for one in saved:
         if not one["is_tensor"] and one["metric_attribute"] not in metrics:
@@ -65,14 +72,14 @@ def _plain(value: Any) -> Any:
 
 
 def last_metrics(trainer: pl.Trainer) -> dict[str, Any]:
-    """Return what callbacks, loggers and the progress bar were last told, and where in the epoch that was."""
+    """Return the last metrics of callbacks, loggers and the progress bar, and their position in the epoch."""
     connector = trainer._logger_connector
-    trainer.callback_metrics  # noqa: B018 - reading it brings the connector's own up to date
+    trainer.callback_metrics  # noqa: B018 - reading it updates the connector's own
     return {name: _plain(getattr(connector, name)) for name in _LAST}
 
 
 def set_last_metrics(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
-    """Set what :func:`last_metrics` returned."""
+    """Set the result of :func:`last_metrics`."""
     connector = trainer._logger_connector
     for name, value in saved.items():
         setattr(connector, name, value)

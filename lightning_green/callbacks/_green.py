@@ -9,7 +9,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from lightning_green._lightning import trainer as _lightning
+from lightning_green._lightning.callbacks import BeforeExperiment, output_directories
+from lightning_green._lightning.tuner import is_tuner_run
 from lightning_green.run.coordinator import join_fit
 from lightning_green.run.fit import Fit
 from lightning_green.run.session import RunOptions, Session
@@ -18,7 +19,7 @@ from lightning_green.run.session import RunOptions, Session
 class GreenCallback(pl.Callback):
     """Base of the callbacks that share the one run of a process. Their order in the list does not matter."""
 
-    log = _lightning.BeforeExperiment()
+    log = BeforeExperiment()
 
     wants_exact = False
     """Whether this callback needs the training state to be saved exactly."""
@@ -49,7 +50,7 @@ class GreenCallback(pl.Callback):
     def on_attach(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Called by Lightning's binding of ``log``, before the loggers' experiments exist."""
         self._fit = None
-        tests = trainer.fast_dev_run or _lightning.is_tuner_run(trainer)  # type: ignore[attr-defined]
+        tests = trainer.fast_dev_run or is_tuner_run(trainer)  # type: ignore[attr-defined]
         if trainer.state.fn != TrainerFn.FITTING or tests:
             return
         members = _members(trainer)
@@ -84,7 +85,7 @@ class GreenCallback(pl.Callback):
             for member in _members(trainer):
                 lines.update(member.startup_lines(trainer))
             shown = [f"  {name:<9} {text}" for name, text in lines.items()]
-            if self._fit.session.clock.is_simulated and (places := ", ".join(_lightning.written_places(trainer))):
+            if self._fit.session.clock.is_simulated and (places := ", ".join(output_directories(trainer))):
                 rank_zero_info(f"Lightning Green: rehearsal on a simulated clock; the script itself writes to {places}")
             rank_zero_info("\n".join(["Lightning Green", *shown, *(f"  {line}" for line in self._fit.told)]))
 

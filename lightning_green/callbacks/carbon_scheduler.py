@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 import time
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -12,7 +13,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from lightning_green._lightning import trainer as _lightning
+from lightning_green._lightning.loggers import logging_step
 from lightning_green.callbacks._green import GreenCallback
 from lightning_green.callbacks._plan_maker import PlanMaker
 from lightning_green.callbacks._scheduler_arguments import Pause, check_plan_arguments, check_steps
@@ -220,7 +221,7 @@ class CarbonScheduler(GreenCallback):
         until = decided.until
         if who_restarts() is None:
             given = [f"{name}={os.environ[name]}" for name in (RUN_DIR_VARIABLE, CLOCK_VARIABLE) if name in os.environ]
-            line = shlex.join([*(["env", *given] if given else []), *_lightning.command()])
+            line = shlex.join([*(["env", *given] if given else []), "python", *sys.argv])
             rank_zero_info(f"Lightning Green: exiting until {until:%Y-%m-%d %H:%M} UTC. To continue, run: {line}")
         fit.leave(point, until, decided.reason, **maker.describe(decided))
         maker.why_no_exit = "the training state cannot be saved"  # it came back: run on, and do not try each step
@@ -268,4 +269,4 @@ class CarbonScheduler(GreenCallback):
 
     def _log(self, trainer: pl.Trainer) -> None:
         assert self._fit is not None
-        loggers.log_to_all(trainer, self._fit.session.metrics(), _lightning.logging_step(trainer))
+        loggers.log_to_all(trainer, self._fit.session.metrics(), logging_step(trainer))

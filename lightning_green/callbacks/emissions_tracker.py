@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from lightning_green._lightning import trainer as _lightning
+from lightning_green._lightning.loggers import logging_step, should_log
 from lightning_green.callbacks._green import GreenCallback
 from lightning_green.energy.meter import Meter
 from lightning_green.grid.registry import GridLike
@@ -102,14 +102,14 @@ class EmissionsTracker(GreenCallback):
     ) -> None:
         if self._leads:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if _lightning.should_log(trainer) and self._fit is not None and trainer.loggers:
-            loggers.log_to_all(trainer, self._fit.session.metrics(), _lightning.logging_step(trainer))
+        if should_log(trainer) and self._fit is not None and trainer.loggers:
+            loggers.log_to_all(trainer, self._fit.session.metrics(), logging_step(trainer))
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._fit is not None:
             summary = self._fit.last_summary = self._fit.summary()
-            loggers.log_to_all(trainer, self._fit.session.metrics(), _lightning.logging_step(trainer))
+            loggers.log_to_all(trainer, self._fit.session.metrics(), logging_step(trainer))
             loggers.summarise(trainer, summary)
 
     @override

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning_green.precision.steps import GreenSteps
 from torch import nn
 from torch.nn import functional
 from typing_extensions import override
 
-from lightning_green._lightning import trainer as runtime_lightning
+from lightning_green._lightning.loops import should_accumulate
 from lightning_green.precision.choice import NAMES, LightningName
 from lightning_green.precision.loss_scaler import LossScaler
-from lightning_green.precision.steps import GreenSteps
 
 
 @functools.cache
@@ -143,7 +143,7 @@ class GreenMixedPrecision(GreenSteps, MixedPrecision):
         module = trainer.lightning_module
         if trainer.accumulate_grad_batches < 2 or not module.automatic_optimization:
             return
-        if runtime_lightning.should_accumulate(trainer):
+        if should_accumulate(trainer):
             torch.autocast_increment_nesting()
             self._holds_cache, self._weights = True, list(module.parameters())
             self._versions = [weight._version for weight in self._weights]

@@ -10,15 +10,15 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.plugins.precision.precision import Precision
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning_green.precision.clipping import GreenClipping
+from lightning_green.precision.compiled import backward_without_autocast
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 from typing_extensions import override
 
 from lightning_green._lightning import precision as _lightning
-from lightning_green._lightning import trainer as runtime_lightning
+from lightning_green._lightning.loggers import logging_step, should_log
 from lightning_green.precision.choice import LightningName, choose_precision, device_support
-from lightning_green.precision.clipping import GreenClipping
-from lightning_green.precision.compiled import backward_without_autocast
 from lightning_green.precision.keep_fp32 import find_modules, keep_in_float32
 from lightning_green.precision.nonfinite import first_nonfinite
 
@@ -206,7 +206,7 @@ class GreenSteps(GreenClipping, ABC):
             optimizer.__dict__.pop("grad_scale", None)
         if model.automatic_optimization:
             self._end_round(late=_lightning.handles_unscaling(optimizer) and self._on_cuda())
-            if runtime_lightning.should_log(trainer):
+            if should_log(trainer):
                 self._log(trainer)
         return result
 
@@ -237,7 +237,7 @@ class GreenSteps(GreenClipping, ABC):
     def _end_manual_round(self) -> None:
         if self.scaler is not None and self.scaler.has_steps:
             self._end_round()
-            if self._trainer is not None and runtime_lightning.should_log(self._trainer):
+            if self._trainer is not None and should_log(self._trainer):
                 self._log(self._trainer)
 
     def _read_outcomes(self) -> None:
@@ -301,7 +301,7 @@ class GreenSteps(GreenClipping, ABC):
         scale = 1.0 if self.scaler is None else float(self.scaler.get_scale())
         metrics = {"precision/loss_scale": scale, "precision/skipped_steps": float(self.skipped_steps)}
         for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=runtime_lightning.logging_step(trainer))
+            logger.log_metrics(metrics, step=logging_step(trainer))
 
     @override
     def state_dict(self) -> dict[str, Any]:

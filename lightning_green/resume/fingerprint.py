@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch.nn.parameter import is_lazy
 from torch.utils.data import IterableDataset
 
-from lightning_green._lightning.trainer import train_loaders
+from lightning_green._lightning.loaders import train_loaders
 from lightning_green.resume.description import describe, qualified_name
 from lightning_green.resume.stable_text import TIME
 from lightning_green.strategies.sharded_state import is_sharded

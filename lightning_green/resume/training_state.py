@@ -16,7 +16,30 @@ from lightning.pytorch.strategies import (
 )
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_green._lightning import trainer as _lightning
+from lightning_green._lightning.callbacks import resume_weight_averaging
+from lightning_green._lightning.checkpoint import (
+    add_hyperparameters,
+    drop_hyperparameters,
+    dump_checkpoint,
+    filter_resume_warnings,
+    inject_checkpoint,
+)
+from lightning_green._lightning.elapsed_time import elapsed_times, set_elapsed_times
+from lightning_green._lightning.loaders import (
+    consumed_loaders,
+    prefetched_batches,
+    rebuild_train_iterator,
+    set_consumed_loaders,
+    train_loaders,
+)
+from lightning_green._lightning.loops import (
+    between_steps,
+    clear_restart_flags,
+    is_training_stage,
+    skip_training,
+    wrap_loops,
+)
+from lightning_green._lightning.tuner import restore_tuned_values, tuned_values
 from lightning_green.resume.checkpoints import SHARDS_KEY, is_there, load_shard, shard_path, write_durably
 from lightning_green.resume.iterable_loaders import ReplayedLoader, why_not_replayed
 from lightning_green.resume.loaders import CountingLoader, count_batches, wrap_loaders
@@ -114,21 +137,21 @@ class ExactState:
                 if self._sharded and self._pending is not None:
                     restore_shard(trainer, self._pending.pop("shard"))
                 self._validation_created = list((self._pending or {}).get("validation_created", ()))
-                self._undo.append(_lightning.restore_tuned(trainer, (self._pending or {}).get("tuned", [])))
-                _lightning.add_hyperparameters(trainer, loaded[1])
+                self._undo.append(restore_tuned_values(trainer, (self._pending or {}).get("tuned", [])))
+                add_hyperparameters(trainer, loaded[1])
             return loaded
 
         if resuming:
-            _lightning.silence_false_warnings()
-            _lightning.inject_checkpoint(trainer, load_and_keep)
+            filter_resume_warnings()
+            inject_checkpoint(trainer, load_and_keep)
         self._undo = [
             wrap_loaders(trainer.strategy, lambda loader: self._count(loader)),
-            _lightning.wrap_loops(
+            wrap_loops(
                 trainer, self._is_tuning, self._before_epoch, self._before_batches, self._after_batch, self._after_run
             ),
         ]
         if finished is not None:
-            self._undo.append(_lightning.skip_training(trainer, finished))
+            self._undo.append(skip_training(trainer, finished))
 
     def _is_tuning(self) -> bool:
         return all(callback is not self._member for callback in self._trainer.callbacks)  # type: ignore[attr-defined]
@@ -179,7 +202,7 @@ class ExactState:
     def settle(self) -> None:
         """Restore what a script reads after a fit that had finished before; its loops do not run."""
         if self._pending is not None:
-            _lightning.forget_restart(self._trainer)
+            clear_restart_flags(self._trainer)
             restore_last_metrics(self._trainer, self._pending["logged"])
             self._trainer.should_stop = bool(self._pending.get("should_stop", False))
             restore_random_states(self._pending["random"])
@@ -193,7 +216,7 @@ class ExactState:
         problem = None
         if self._ranks.size > 1:  # what one rank cannot do would keep the others waiting in the middle of it
             try:
-                _lightning.dump_checkpoint(self._trainer, with_model=False)
+                dump_checkpoint(self._trainer, with_model=False)
             except Exception as error:  # noqa: BLE001 - a hook of the script may raise anything
                 problem = f"{type(error).__name__} while it was collected: {error}"
             if any(problems := self._ranks.share([one for one in self._ranks.gather(problem) if one])):
@@ -228,17 +251,17 @@ class ExactState:
 
     def _collect(self, point: Point, path: Path | None) -> dict[str, Any]:
         trainer, module = self._trainer, self._trainer.lightning_module
-        checkpoint = _lightning.dump_checkpoint(trainer, with_model=not self._sharded)
-        _lightning.drop_hyperparameters(checkpoint)  # the script has them, and they may be anything
+        checkpoint = dump_checkpoint(trainer, with_model=not self._sharded)
+        drop_hyperparameters(checkpoint)  # the script has them, and they may be anything
         own: dict[str, Any] = {
             "random": capture_random_states(),
             "logged": capture_logged(trainer),
-            "loaders": [loader.position(_lightning.batches_ahead(trainer)) for loader in self._loaders()],
-            "consumed": _lightning.consumed_loaders(trainer),
+            "loaders": [loader.position(prefetched_batches(trainer)) for loader in self._loaders()],
+            "consumed": consumed_loaders(trainer),
             "validation_created": [loader.created for loader in self._validation],
-            "tuned": _lightning.tuned_values(trainer),
+            "tuned": tuned_values(trainer),
             "should_stop": bool(trainer.should_stop),
-            "elapsed": _lightning.elapsed_clocks(trainer),
+            "elapsed": elapsed_times(trainer),
             "gradients": waiting_gradients(module),
             "buffers": {} if self._sharded else unsaved_buffers(module, self._buffers_before),
             "callbacks": {},
@@ -274,7 +297,7 @@ class ExactState:
     def _count(self, loader: Any) -> Any:
         if self._is_tuning():
             return loader
-        training = _lightning.stage_is_training(self._trainer)
+        training = is_training_stage(self._trainer)
         deferred = self._deferring and training
         counted = count_batches(loader, self._trainer.global_rank, deferred)
         if training and counted is loader:
@@ -289,7 +312,7 @@ class ExactState:
         return counted
 
     def _loaders(self) -> list[CountingLoader | ReplayedLoader]:
-        combined = _lightning.train_loaders(self._trainer)
+        combined = train_loaders(self._trainer)
         found = [] if combined is None else combined.flattened
         return [loader for loader in found if isinstance(loader, (CountingLoader, ReplayedLoader))]
 
@@ -312,8 +335,8 @@ class ExactState:
             first = self._trainer.current_epoch == 0
             self._place_loaders(at_start=not first)
             if first:  # Lightning makes the iterators of the first epoch before the first hook, not at its start
-                _lightning.rebuild_train_iterator(self._trainer)
-            _lightning.forget_restart(self._trainer)
+                rebuild_train_iterator(self._trainer)
+            clear_restart_flags(self._trainer)
             self._restore_rest()
         elif self._pending is None:
             self._on_boundary("epoch")
@@ -321,17 +344,17 @@ class ExactState:
     def _before_batches(self) -> None:
         if self._active and self._pending is not None:
             self._place_loaders(at_start=False)
-            _lightning.rebuild_train_iterator(self._trainer)
-            _lightning.set_consumed_loaders(self._trainer, self._pending["consumed"])
+            rebuild_train_iterator(self._trainer)
+            set_consumed_loaders(self._trainer, self._pending["consumed"])
             self._restore_rest()
 
     def _restore_rest(self) -> None:
         """Restore what Lightning does not; the random states last, because the rest may draw from them."""
         assert self._pending is not None
-        _lightning.go_on_averaging(self._trainer)
+        resume_weight_averaging(self._trainer)
         if self.set_new_values is not None:
             self.set_new_values()
-        _lightning.set_elapsed_clocks(self._trainer, self._pending["elapsed"])
+        set_elapsed_times(self._trainer, self._pending["elapsed"])
         set_gradients(self._trainer.lightning_module, self._pending["gradients"])
         set_buffers(self._trainer.lightning_module, self._pending["buffers"])
         restore_logged(self._trainer, self._pending["logged"])
@@ -340,7 +363,7 @@ class ExactState:
 
     def _after_batch(self) -> None:
         # The end of an epoch is a boundary of its own, once the hooks of the epoch's end have run.
-        if self._active and _lightning.between_steps(self._trainer):
+        if self._active and between_steps(self._trainer):
             self._on_boundary("batch")
 
     def _after_run(self) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from lightning_green._lightning import trainer as _lightning
+from lightning_green._lightning.callbacks import allow_config_overwrite
+from lightning_green._lightning.process import early_global_rank, stop_other_ranks
 from lightning_green.ledger.history import Past
 from lightning_green.ledger.nodes import Node
 from lightning_green.ledger.run_directory import RUN_DIR_VARIABLE, RunFolder, RunIsAliveError, run_directories
@@ -60,14 +61,14 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
     clock = clock_from_environment() or wanted.clock or SystemClock()
     node = Node(trainer.node_rank, trainer.num_nodes, trainer.local_rank)
     messages: list[str] = []
-    if _lightning.early_rank(trainer) == 0:  # one brain: rank 0 alone has the directory and decides
+    if early_global_rank(trainer) == 0:  # one brain: rank 0 alone has the directory and decides
         module = trainer.lightning_module
         identity = FitIdentity(fit_fingerprint(trainer, module not in _seen), weights_digest(module), _thread())
         try:
             run, messages = _own_run(trainer, clock, node, identity, needs_state)
             claimed = run.claim_fit(identity, needs_state)
         except (RunIsAliveError, OtherTrainingError):
-            _lightning.stop_other_ranks(trainer)  # they would wait for this one until their time is out
+            stop_other_ranks(trainer)  # they would wait for this one until their time is out
             raise
         _seen.add(module)
         messages += claimed.messages
@@ -75,7 +76,7 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
     else:
         session = bystander(node, wanted, clock)
     if continues_by_request() or (session.continuing and trainer.world_size == 1):  # all ranks have to agree
-        _lightning.let_config_be_saved_again(trainer)
+        allow_config_overwrite(trainer)
     fit = Fit(session, trainer, messages)
     if not _thread().startswith(_POOL):
         fit.thread = _thread()

@@ -15,7 +15,12 @@ from typing import Any, NoReturn
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lightning_green._lightning import trainer as _lightning
+from lightning_green._lightning.elapsed_time import exclude_pause
+from lightning_green._lightning.loaders import watch_fetches
+from lightning_green._lightning.loggers import logging_step
+from lightning_green._lightning.loops import batch_position
+from lightning_green._lightning.process import gpus_of_job
+from lightning_green._lightning.signals import pop_received_sigterm, requeue_signal
 from lightning_green.ledger.run_directory import FORCE_VARIABLE, final_path
 from lightning_green.resume import checkpoints
 from lightning_green.resume.fingerprint import data_fingerprint, differences, optimizer_fingerprint
@@ -99,11 +104,11 @@ class Fit:
             saves: Whether files may be written.
 
         """
-        if (gpus := _lightning.gpus_of_job(self.trainer)) is not None:
+        if (gpus := gpus_of_job(self.trainer)) is not None:
             self.session.bind_gpus(gpus)
         self.ranks, self._not_counted = meet_nodes(self.session, self.trainer)
         self.session.start()
-        self._undo_watch = _lightning.watch_fetches(self.trainer, self._fetch_began, self._fetch_ended)
+        self._undo_watch = watch_fetches(self.trainer, self._fetch_began, self._fetch_ended)
         if not wants_exact:
             return
         self.why_not_exact = self.why_not_exact or why_not_exact(self.trainer)
@@ -225,8 +230,8 @@ class Fit:
         if self.session.folder is not None:
             loggers.note_wandb_folders(self.trainer, self.session.record_on_disk)
         if self.exact is not None:
-            self._signals.take(_lightning.requeue_signal(self.trainer))
-            if _lightning.take_over_sigterm(self.trainer):  # it came before our handlers were there
+            self._signals.take(requeue_signal(self.trainer))
+            if pop_received_sigterm(self.trainer):  # it came before our handlers were there
                 self._signals.received = "SIGTERM"
         if self.ranks.leads or self.session.ledger is not None:
             self.session.announce(restored=self.restored, script=command_line())
@@ -313,7 +318,7 @@ class Fit:
 
     def held_for(self, seconds: float) -> None:
         """End a hold of so many real seconds: it does not count against Lightning's limits of wall time."""
-        _lightning.shift_wall_clocks(self.trainer, seconds)
+        exclude_pause(self.trainer, seconds)
         self.ranks.tell(Command.HELD, seconds)
 
     def can_save(self) -> bool:
@@ -347,9 +352,7 @@ class Fit:
             self._plan_next_checkpoint()
         self.session.clock.advance("checkpoint")
         self.session.phase = "training"
-        position = (
-            list(_lightning.batch_position(self.trainer)) if point == "batch" else [self.trainer.current_epoch, 0]
-        )
+        position = list(batch_position(self.trainer)) if point == "batch" else [self.trainer.current_epoch, 0]
         self.session.record("checkpoint", reason=reason, path=stored.path.name, position=position)
         return stored.path
 
@@ -372,7 +375,7 @@ class Fit:
         path = self.save(point, "exit")
         if path is None:
             return
-        step = _lightning.logging_step(self.trainer)
+        step = logging_step(self.trainer)
         loggers.log_to_all(self.trainer, self.session.metrics(), step)
         loggers.flush(self.trainer)
         self.session.record("paused", reason=reason, until=until.isoformat(), **fields)
@@ -393,7 +396,7 @@ class Fit:
         loggers.flush(self.trainer)
         self.ranks.tell(Command.INTERRUPT, getattr(signal, name))
         self._close()
-        if getattr(signal, name) == _lightning.requeue_signal(self.trainer):
+        if getattr(signal, name) == requeue_signal(self.trainer):
             requeue()
         raise_stop(name)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Timer
 
-from lightning_green._lightning import trainer as _lightning
+from lightning_green._lightning.loops import batch_position
 
 WARM_UP_BATCHES = 2  # compilation, caches, the first allocation
 ENOUGH_BATCHES = 3
@@ -113,7 +113,7 @@ def _batches_left(trainer: pl.Trainer) -> tuple[float | None, str]:
             if not found:
                 return None, "the training loader has no length, so `max_epochs` does not tell how much work is left"
         else:
-            done = _lightning.batch_position(trainer)[0] * epoch_batches
+            done = batch_position(trainer)[0] * epoch_batches
             in_epoch = trainer.fit_loop.epoch_loop.batch_progress.current.completed
             in_epoch = 0 if in_epoch >= epoch_batches else in_epoch
             found.append((max(0.0, trainer.max_epochs * epoch_batches - done - in_epoch), "`max_epochs`"))

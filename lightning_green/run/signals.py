@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lightning_green._lightning import trainer as _lightning
+from lightning_green._lightning.signals import user_handlers
 
 SECOND_SIGNAL_SECONDS = 1.0
 
@@ -58,7 +58,7 @@ class StopSignals:
             print(f"\nStopping after this batch, with the training state saved.{again}", flush=True)
         elif number == signal.SIGINT and now - self._at > SECOND_SIGNAL_SECONDS:
             raise KeyboardInterrupt  # a terminal and a supervisor may both deliver the first, a moment apart
-        for handler in _lightning.user_handlers(self._old.get(number)):
+        for handler in user_handlers(self._old.get(number)):
             handler(number, frame)
 
 

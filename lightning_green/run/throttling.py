@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_green._lightning import trainer as _lightning
+from lightning_green._lightning.process import gpus_of_job
 from lightning_green.planning import Plan
 from lightning_green.planning.job import Level
 from lightning_green.resume.training_state import Point
@@ -167,7 +167,7 @@ class SchedulerThrottle:
             folder = None if run.ledger is None else run.ledger.path.parent
             node = "" if run.node.count == 1 else str(run.node.rank)
             on_gpu = trainer.strategy.root_device.type == "cuda"
-            gpus, ranks = _lightning.gpus_of_job(trainer), trainer.world_size
+            gpus, ranks = gpus_of_job(trainer), trainer.world_size
             model = describe_model(trainer.lightning_module)
             self._control.start(folder, run.meter, model, on_gpu, self._modelled, gpus, ranks, node)
         common = in_common(run, self._fit.ranks, self._control.names())

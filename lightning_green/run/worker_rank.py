@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import lightning.pytorch as pl
 
-from lightning_green._lightning import trainer as _lightning
+from lightning_green._lightning.elapsed_time import exclude_pause
 from lightning_green.run.session import Session
 from lightning_green.strategies.control_group import Command, Ranks
 
@@ -62,7 +62,7 @@ class Follower:
             elif command == Command.TICK:
                 agree()
             elif command == Command.HELD:
-                _lightning.shift_wall_clocks(self._trainer, first)
+                exclude_pause(self._trainer, first)
                 self._session.meter.set_load(1.0)
                 self._enter(state="running", phase="training")
             elif command == Command.LEVEL and self.on_level is not None:

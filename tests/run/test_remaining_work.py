@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from lightning_green._lightning import trainer as _lightning
+from lightning_green._lightning.loops import between_steps, wrap_loops
 from lightning_green.run.remaining_work import StepTimer, work_left
 
 PER_BATCH, PER_VALIDATION = 2.0, 7.0
@@ -118,10 +118,10 @@ def answers(tmp_path, model=None, validate=False, stream=False, timer=None, end=
     trainer = pl.Trainer(**{**options, **trainer})
 
     def between_batches():
-        if _lightning.between_steps(trainer):
+        if between_steps(trainer):
             found.append(work_left(trainer, timer))
 
-    undo = _lightning.wrap_loops(
+    undo = wrap_loops(
         trainer,
         is_tuning=lambda: False,
         before_epoch=lambda: found.append(work_left(trainer, timer)),

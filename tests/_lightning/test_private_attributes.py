@@ -1,6 +1,6 @@
-"""Every private attribute of Lightning that this project touches exists in the installed version.
+"""Every private attribute of Lightning that the package uses exists in the installed version.
 
-The table says where each lives. An attribute that the code begins to touch, and that is not in the table, fails too.
+The table lists the owner of each. A private attribute that the package uses and that is not in the table fails as well.
 """
 
 import ast
@@ -20,19 +20,17 @@ from lightning.pytorch.callbacks import (
     Timer,
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_green._lightning import loggers as _lightning_loggers
-from lightning_green._lightning import metric_results as _lightning_logged
-from lightning_green._lightning import trainer as _lightning
+from lightning_green import _lightning
+from lightning_green._lightning import checkpoint, metric_results
 
-FILES = [Path(module.__file__) for module in (_lightning, _lightning_logged, _lightning_loggers)]
-OURS = {"_key", "_bound_", "_lightning_green_fit"}  # what these files keep for themselves
+FILES = sorted(path for path in Path(_lightning.__file__).parent.glob("*.py") if path.name != "__init__.py")
+OURS = {"_key", "_bound_"}  # attributes that the package defines itself
 
-# attribute -> the object that has it, in the middle of a training
+# attribute -> its owner, in the middle of a training
 PLACES = {
     "_restarting": lambda seen: seen["trainer"].fit_loop.epoch_loop.val_loop,
     "_loaded_from_state_dict": lambda seen: seen["trainer"].fit_loop.epoch_loop,
@@ -40,7 +38,7 @@ PLACES = {
     "_checkpoint_connector": lambda seen: seen["trainer"],
     "_ckpt_path": lambda seen: seen["trainer"]._checkpoint_connector,
     "_loaded_checkpoint": lambda seen: seen["trainer"]._checkpoint_connector,
-    "_pl_migrate_checkpoint": lambda seen: _lightning.migration,
+    "_pl_migrate_checkpoint": lambda seen: checkpoint.migration,
     "_signal_connector": lambda seen: seen["trainer"],
     "_results": lambda seen: seen["trainer"].fit_loop.epoch_loop,
     "_group": lambda seen: seen["result"].meta.sync,
@@ -90,6 +88,7 @@ PLACES = {
         ["_LRFinder", "_determine_lr_attr_name"],
         lambda seen: importlib.import_module("lightning.pytorch.tuner.lr_finder"),
     ),
+    "_step_supports_amp_scaling": lambda seen: torch.optim.SGD([nn.Parameter(torch.zeros(1))], fused=True),
     "_accelerator_connector": lambda seen: seen["trainer"],
     "_iterator": lambda seen: seen["trainer"].fit_loop._combined_loader,
     "_consumed": lambda seen: iter(CombinedLoader([[1], [1, 2]], "max_size_cycle"))._iterator,
@@ -112,8 +111,8 @@ PLACES = {
     ),
 }
 
-# public names that no documentation promises: their owner, and what has to be there
-UNPROMISED = {
+# public names without documentation: a statement about Lightning, and the access that has to work
+UNDOCUMENTED = {
     "loops have `reset_restart_stage`": lambda seen: seen["trainer"].fit_loop.epoch_loop.val_loop.reset_restart_stage,
     "the connector has `resume_start`": lambda seen: seen["trainer"]._checkpoint_connector.resume_start,
     "the connector has `dump_checkpoint`": lambda seen: seen["trainer"]._checkpoint_connector.dump_checkpoint,
@@ -132,8 +131,8 @@ UNPROMISED = {
     "a logged mean has `cumulated_batch_size`": lambda seen: seen["result"].cumulated_batch_size,
     "a logged value has `has_reset`": lambda seen: seen["result"].has_reset,
     **{
-        f"what is known about a logged value has `{name}`": lambda seen, name=name: getattr(seen["result"].meta, name)
-        for name in (*_lightning_logged._META, "metric_attribute", "reduce_fx", "is_mean_reduction")
+        f"the metadata of a logged value have `{name}`": lambda seen, name=name: getattr(seen["result"].meta, name)
+        for name in (*metric_results._META, "metric_attribute", "reduce_fx", "is_mean_reduction")
     },
 }
 
@@ -157,30 +156,30 @@ class Net(pl.LightningModule):
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
-    """Return what is missing in the middle of a training, which a callback in it looks for."""
+    """Return the attributes that a callback finds missing in the middle of a training."""
     folder = tmp_path_factory.mktemp("lightning")
     callbacks = [Timer("00:01:00:00"), ModelCheckpoint(folder / "saved"), ThroughputMonitor(batch_size_fn=len)]
     logs = [CSVLogger(folder), WandbLogger(project="tests", offline=True, save_dir=folder)]
     objects = {type(one): one for one in (*callbacks, *logs, StochasticWeightAveraging(0.1))}
     found = {}
 
-    class Look(pl.Callback):
+    class Inspect(pl.Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             if batch_idx == 1:
                 result = next(iter(trainer.fit_loop.epoch_loop._results.values()))
                 here = {**objects, "trainer": trainer, "result": result}
-                found["owners"] = {name: lacking(name, place(here)) for name, place in PLACES.items()}
-                found["errors"] = {text: error_of(read, here) for text, read in UNPROMISED.items()}
+                found["owners"] = {name: missing_owner(name, place(here)) for name, place in PLACES.items()}
+                found["errors"] = {text: error_of(read, here) for text, read in UNDOCUMENTED.items()}
 
     data = DataLoader(TensorDataset(torch.zeros(8, 2)), batch_size=2)
     trainer = pl.Trainer(
         max_epochs=1,
         accelerator="cpu",
-        callbacks=[*callbacks, Look()],
+        callbacks=[*callbacks, Inspect()],
         logger=logs,
         log_every_n_steps=1,
         default_root_dir=folder,
-        val_check_interval="00:01:00:00",  # by the clock: only then is there a `_last_val_time`
+        val_check_interval="00:01:00:00",  # only a time interval sets `_last_val_time`
         enable_progress_bar=False,
         enable_model_summary=False,
     )
@@ -188,8 +187,8 @@ def seen(tmp_path_factory):
     return found
 
 
-def lacking(name, owner):
-    """Return the name of ``owner`` where it has no attribute ``name``."""
+def missing_owner(name, owner):
+    """Return the name of ``owner`` if it has no attribute ``name``, else None."""
     return None if hasattr(owner, name) else getattr(owner, "__name__", type(owner).__name__)
 
 
@@ -202,24 +201,24 @@ def error_of(read, here):
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_it_exists(seen, name):
+def test_private_attribute_exists(seen, name):
     owner = seen["owners"][name]
     assert owner is None, (
-        f"Lightning {lightning.__version__} has no `{name}` on {owner} any more; lightning_green/_lightning/trainer.py "
-        "touches it. Find what took its place before this version is allowed in pyproject.toml."
+        f"Lightning {lightning.__version__} has no `{name}` on {owner}, which lightning_green/_lightning uses. "
+        "Find the replacement before pyproject.toml allows this version."
     )
 
 
-@pytest.mark.parametrize("text", UNPROMISED)
-def test_what_nobody_promised_is_still_there(seen, text):
+@pytest.mark.parametrize("text", UNDOCUMENTED)
+def test_undocumented_name_exists(seen, text):
     assert seen["errors"][text] is None, (
-        f"Lightning {lightning.__version__} has changed: it is no longer true that {text}; "
-        "lightning_green/_lightning/trainer.py relies on it."
+        f"Lightning {lightning.__version__} has changed: it is no longer true that {text}, which "
+        "lightning_green/_lightning uses."
     )
 
 
 def private_names(path):
-    """Return the private attributes, imports and the names in `_LAST` that a file touches."""
+    """Return the private attributes, imports and the names in strings that a file uses."""
     tree, found = ast.parse(path.read_text()), set()
     defined = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     for node in ast.walk(tree):
@@ -235,81 +234,30 @@ def private_names(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_the_table_is_complete(path):
+def test_table_lists_every_private_name_of_a_file(path):
     names = private_names(path)
-    assert names, "the search finds nothing at all"
-    assert names - set(PLACES) == set(), "touched, and not looked for in this test"
+    assert names, "the search finds no name"
+    assert names - set(PLACES) == set(), "used, and not in the table"
 
 
-def test_no_other_file_touches_them():
+def test_no_other_package_uses_private_attributes_of_lightning():
     package = Path(_lightning.__file__).parents[1]
-    looked_for = set(PLACES) - {"_version", "_update_count"}  # a tensor and a torchmetric have these too
-    touched = [
+    listed = set(PLACES) - {"_version", "_update_count"}  # a tensor and a torchmetric have these too
+    used = [
         f"{path.relative_to(package)}: {ast.unparse(node)}"
         for path in package.rglob("*.py")
         if path.parent.name != "_lightning"
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and node.attr in looked_for and ast.unparse(node.value) != "self"
+        if isinstance(node, ast.Attribute) and node.attr in listed and ast.unparse(node.value) != "self"
     ]
-    assert touched == []
+    assert used == []
 
 
-def test_nothing_in_the_table_is_out_of_use():
+def test_table_lists_no_unused_name():
     assert set(PLACES) - set().union(*map(private_names, FILES)) == set()
 
 
-def test_other_loggers_and_clocks_have_it_too(tmp_path):
+def test_other_loggers_and_callbacks_have_the_same_attributes(tmp_path):
     assert hasattr(TensorBoardLogger(tmp_path), "_version")
     assert hasattr(TensorBoardLogger(tmp_path), "_experiment")
     assert hasattr(ModelCheckpoint(), "_last_time_checked")
-
-
-def test_lightning_binds_log_before_the_loggers_experiments_exist(tmp_path):
-    """The place where a run id can still be set, which no documentation promises."""
-    order = []
-
-    class Early(pl.Callback):
-        log = _lightning.BeforeExperiment()
-
-        def on_attach(self, trainer, module):
-            order.append(("attach", logger._experiment))
-
-        def setup(self, trainer, pl_module, stage):
-            order.append(("setup", logger._experiment is not None))
-
-    logger = CSVLogger(tmp_path)
-    trainer = pl.Trainer(
-        max_steps=1, accelerator="cpu", callbacks=[Early()], logger=logger, default_root_dir=tmp_path,
-        enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, limit_val_batches=0,
-    )  # fmt: skip
-    trainer.fit(Net(), DataLoader(TensorDataset(torch.zeros(4, 2)), batch_size=2))
-    assert order[0] == ("attach", None)
-    assert order[-1] == ("setup", True)
-
-
-@pytest.mark.parametrize(("every", "accumulate"), [(1, 1), (3, 1), (2, 3), (50, 1)])
-def test_our_short_way_to_ask_whether_to_log_is_lightning_s_own(tmp_path, every, accumulate):
-    asked = []
-
-    class Compare(pl.Callback):
-        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            asked.append((_lightning.should_log(trainer), trainer._logger_connector.should_update_logs))
-
-    trainer = pl.Trainer(
-        max_epochs=2, accelerator="cpu", callbacks=[Compare()], logger=CSVLogger(tmp_path), log_every_n_steps=every,
-        accumulate_grad_batches=accumulate, enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=False, limit_val_batches=0,
-    )  # fmt: skip
-    trainer.fit(Net(), DataLoader(TensorDataset(torch.zeros(14, 2)), batch_size=2))
-    assert len(asked) == 14
-    assert [ours for ours, _ in asked] == [theirs for _, theirs in asked]
-
-
-def test_user_handlers_are_found_below_lightning_s_own():
-    def mine(number, frame):
-        pass
-
-    connector = _SignalConnector(pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False))
-    compose = importlib.import_module("lightning.pytorch.trainer.connectors.signal_connector")._HandlersCompose
-    nested = compose([compose([mine, connector._sigterm_handler_fn]), connector._sigterm_notifier_fn])
-    assert _lightning.user_handlers(nested) == [mine]

@@ -1,0 +1,78 @@
+"""The training loaders as Lightning's fit loop reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import lightning.pytorch as pl
+
+if TYPE_CHECKING:
+    from lightning.pytorch.utilities.combined_loader import CombinedLoader
+
+
+def train_loaders(trainer: pl.Trainer) -> CombinedLoader | None:
+    """Return the training loaders as the loop reads them; None before the data is set up."""
+    return trainer.fit_loop._combined_loader
+
+
+def prefetched_batches(trainer: pl.Trainer) -> int:
+    """Return the number of batches that were read and not yet trained on: 1 if the loaders have no length, else 0."""
+    return len(getattr(trainer.fit_loop._data_fetcher, "batches", ()))
+
+
+def _consumed_flags(trainer: pl.Trainer) -> list[bool]:
+    combined = trainer.fit_loop._combined_loader
+    return getattr(None if combined is None else combined._iterator, "_consumed", [])
+
+
+def consumed_loaders(trainer: pl.Trainer) -> list[bool]:
+    """Return for each loader of a ``max_size_cycle`` whether it was exhausted in this epoch, which ends with all."""
+    return list(_consumed_flags(trainer))
+
+
+def set_consumed_loaders(trainer: pl.Trainer, consumed: list[bool]) -> None:
+    """Set the result of :func:`consumed_loaders`, after the iterator was created."""
+    _consumed_flags(trainer)[:] = consumed
+
+
+def rebuild_train_iterator(trainer: pl.Trainer) -> None:
+    """Create the iterators of the training loaders again."""
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    iter(fetcher)
+
+
+def watch_fetches(trainer: pl.Trainer, began: Callable[[], None], ended: Callable[[], None]) -> Callable[[], None]:
+    """Call functions around every fetch of a training batch, in which the loop waits for data.
+
+    The loop passes these hooks of Lightning's profiler to its fetcher when an epoch begins.
+
+    Args:
+        trainer: The trainer.
+        began: Called before a fetch.
+        ended: Called after a fetch.
+
+    Returns:
+        A function that removes the calls.
+
+    """
+    epoch_loop = trainer.fit_loop.epoch_loop
+    before, after = epoch_loop._on_before_fetch, epoch_loop._on_after_fetch
+
+    def on_before_fetch() -> None:
+        before()
+        began()
+
+    def on_after_fetch() -> None:
+        ended()
+        after()
+
+    epoch_loop._on_before_fetch = on_before_fetch  # type: ignore[method-assign]
+    epoch_loop._on_after_fetch = on_after_fetch  # type: ignore[method-assign]
+
+    def undo() -> None:
+        for name in ("_on_before_fetch", "_on_after_fetch"):
+            epoch_loop.__dict__.pop(name, None)
+
+    return undo
