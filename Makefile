@@ -1,11 +1,14 @@
-# Needs python3 (3.10 to 3.13), its venv module, and make. Everything else goes into .venv.
+# Requires python3 (3.10 to 3.13), its venv module, and make. Everything else is installed into .venv.
 #
 #   make demo    the main job on two simulated days; writes runs/demo/
 #   make test    all tests             make test ARGS="-x tests/planning"
 #   make lint    ruff, mypy, codespell and the word list
 #   make docs    the documentation, warnings as errors
+#   make constraints    pin all dependencies again, for every supported Python
+#   make clean          remove .venv, site and runs/demo
+#   make help           this list
 #
-# TORCH_INDEX=URL installs PyTorch from that index, for example one that holds its CPU builds.
+# TORCH_INDEX=URL installs PyTorch from that index, for example an index of CPU builds.
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -36,9 +39,9 @@ lint: $(VENV)/.dev
 	$(PY) scripts/check_words.py
 
 docs: $(VENV)/.dev
-	$(VENV)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
-# PyTorch first and apart: the index of its CPU builds holds it in the pinned version, but not the rest.
+# PyTorch is installed separately: the index of its CPU builds has the pinned version, but not the other packages.
 $(VENV)/.torch: constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' \
 	  || { echo "Python 3.10 to 3.13 is needed; name one with PYTHON=python3.12, for example."; exit 1; }
@@ -61,7 +64,7 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	$(PIP) install -q --no-build-isolation -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# Pins everything again, for every Python that the project supports; run it after a change of the dependencies.
+# Pins all dependencies again, for every supported Python; run it after a change of the dependencies.
 constraints: $(VENV)/.torch
 	$(PIP) install -q uv
 	printf '%s\n' hatchling editables '$(TORCH)' > $(VENV)/also.in
