@@ -236,7 +236,7 @@ class CarbonScheduler(GreenCallback):
         synchronize_cuda()
         run.meter.set_load(maker.hold_power())
         run.enter(state="held", phase="held", reason=decided.reason, until=decided.until.isoformat())
-        fit.ranks.tell(Command.HOLD, maker.hold_power())
+        fit.ranks.send(Command.HOLD, maker.hold_power())
         self._log(trainer)
         tick = SIMULATED_HOLD_TICK_SECONDS if run.clock.is_simulated else HOLD_TICK_SECONDS
         next_log = run.clock.time() + HOLD_LOG_SECONDS

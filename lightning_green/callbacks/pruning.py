@@ -11,7 +11,6 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_warn
-from lightning_green.compression._arguments import check_choice, check_fraction, check_positive_int
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
@@ -26,6 +25,7 @@ from lightning_green.callbacks._compression import (
     put_in_order,
     refuse_sharded,
 )
+from lightning_green.compression._arguments import check_choice, check_fraction, check_positive_int
 from lightning_green.compression.network import InputRecorder, TensorSpec, example_inputs, find_network, uncompiled
 from lightning_green.compression.pruning.channel_pruner import ChannelPruner
 from lightning_green.compression.pruning.channels import CHANNEL_CRITERIA

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
-from lightning_green.precision.steps import GreenSteps
 from torch import nn
 from torch.nn import functional
 from typing_extensions import override
@@ -17,6 +16,7 @@ from typing_extensions import override
 from lightning_green._lightning.loops import should_accumulate
 from lightning_green.precision.choice import NAMES, LightningName
 from lightning_green.precision.loss_scaler import LossScaler
+from lightning_green.precision.steps import GreenSteps
 
 
 @functools.cache

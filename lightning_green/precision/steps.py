@@ -10,8 +10,6 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.plugins.precision.precision import Precision
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from lightning_green.precision.clipping import GreenClipping
-from lightning_green.precision.compiled import backward_without_autocast
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 from typing_extensions import override
@@ -19,6 +17,8 @@ from typing_extensions import override
 from lightning_green._lightning import precision as _lightning
 from lightning_green._lightning.loggers import logging_step, should_log
 from lightning_green.precision.choice import LightningName, choose_precision, device_support
+from lightning_green.precision.clipping import GreenClipping
+from lightning_green.precision.compiled import backward_without_autocast
 from lightning_green.precision.keep_fp32 import find_modules, keep_in_float32
 from lightning_green.precision.nonfinite import first_nonfinite
 

@@ -55,7 +55,7 @@ from lightning_green.resume.module_state import (
 from lightning_green.resume.plain_data import NotPlainError, prove_loads, to_plain
 from lightning_green.resume.random_states import capture_random_states, restore_random_states
 from lightning_green.resume.resharding import to_world_size
-from lightning_green.strategies.control_group import Ranks
+from lightning_green.strategies.control_group import ControlGroup
 from lightning_green.strategies.sharded_state import capture_shard, is_sharded, restore_shard, why_not_sharded
 
 STATE_KEY = "lightning_green"
@@ -96,12 +96,12 @@ class ExactState:
         member: pl.Callback,
         on_boundary: Callable[[Point], None],
         on_end: Callable[[], None],
-        ranks: Ranks | None = None,
+        ranks: ControlGroup | None = None,
         allow_inexact: bool = False,
     ) -> None:
         self._trainer, self._member = trainer, member
         self.set_new_values: Callable[[], None] | None = None
-        self._ranks, self.allow_inexact = ranks or Ranks(), allow_inexact
+        self._ranks, self.allow_inexact = ranks or ControlGroup(), allow_inexact
         self._sharded = is_sharded(trainer)
         self._buffers_before = {} if self._sharded else digests(trainer.lightning_module, {})
         self._on_boundary = on_boundary
@@ -219,11 +219,11 @@ class ExactState:
                 dump_checkpoint(self._trainer, with_model=False)
             except Exception as error:  # noqa: BLE001 - a hook of the script may raise anything
                 problem = f"{type(error).__name__} while it was collected: {error}"
-            if any(problems := self._ranks.share([one for one in self._ranks.gather(problem) if one])):
+            if any(problems := self._ranks.broadcast([one for one in self._ranks.gather(problem) if one])):
                 return str(problems[0])
         try:
             state = self._collect(point, None)
-            if self._ranks.leads:
+            if self._ranks.is_rank_zero:
                 prove_loads(state)
         except NotPlainError as error:
             return str(error).rstrip(".")
@@ -247,7 +247,7 @@ class ExactState:
 
         """
         state = self._collect(point, path)
-        return cast("dict[str, Any]", to_plain(state)) if self._ranks.leads else {}
+        return cast("dict[str, Any]", to_plain(state)) if self._ranks.is_rank_zero else {}
 
     def _collect(self, point: Point, path: Path | None) -> dict[str, Any]:
         trainer, module = self._trainer, self._trainer.lightning_module
@@ -269,7 +269,7 @@ class ExactState:
         if self._ranks.size > 1:
             callbacks = checkpoint.get("callbacks", {})
             compared = None if self._sharded else module  # a shard holds every buffer
-            reference = self._ranks.share(digests(compared, callbacks) if self._ranks.leads else None)
+            reference = self._ranks.broadcast(digests(compared, callbacks) if self._ranks.is_rank_zero else None)
             drifted = differing(compared, callbacks, reference)
             own["buffers"] |= drifted["buffers"]
             own["callbacks"] = drifted["callbacks"]

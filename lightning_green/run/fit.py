@@ -35,7 +35,7 @@ from lightning_green.run.run import OtherTrainingError, refusal, shorten
 from lightning_green.run.session import Session
 from lightning_green.run.signals import StopSignals, raise_stop
 from lightning_green.run.worker_rank import Follower
-from lightning_green.strategies.control_group import Command, Ranks
+from lightning_green.strategies.control_group import Command, ControlGroup
 from lightning_green.supervisor.launchers import RunPausedExit, paused_exit_code, requeue
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Fit:
         self._saves = False
         self._fetch_from = 0.0
         self._undo_watch: Callable[[], None] | None = None
-        self.ranks = Ranks()
+        self.ranks = ControlGroup()
         self.follower: Follower | None = None
         self._not_counted: list[str] = []
         self._path: Path | None = None
@@ -116,8 +116,8 @@ class Fit:
             self.told.append(f"The run is metered, and neither paused nor saved: {self.why_not_exact}.")
             return
         if self.ranks.size == 1:
-            self.ranks = Ranks(self.trainer.global_rank, self.trainer.world_size, self.session.clock)
-        self.follower = None if self.ranks.leads else Follower(self.session, self.trainer, self.ranks)
+            self.ranks = ControlGroup(self.trainer.global_rank, self.trainer.world_size, self.session.clock)
+        self.follower = None if self.ranks.is_rank_zero else Follower(self.session, self.trainer, self.ranks)
         folder = self.session.folder
         resuming = finished = False
         if folder is not None and saves and self.session.continuing:
@@ -125,7 +125,7 @@ class Fit:
             resuming = finished or bool(checkpoints.list_checkpoints(folder.path, self.number))
         path = None if folder is None else folder.path
         shared = saves and folder is not None, resuming, finished, path, self.number, self.session.continuing
-        shared = self.ranks.share(shared)
+        shared = self.ranks.broadcast(shared)
         self._saves, resuming, self.already_finished, self._path, self.number, self.session.continuing = shared
         self.session.fit = self.number
         self.exact = ExactState(
@@ -146,12 +146,12 @@ class Fit:
         assert self.exact is not None
         problems, damaged = list[str](), list[Path]()
         while True:
-            found = self._choose(problems, damaged) if self.ranks.leads else None
-            path = self.ranks.share(None if found is None else found[0])
+            found = self._choose(problems, damaged) if self.ranks.is_rank_zero else None
+            path = self.ranks.broadcast(None if found is None else found[0])
             if path is None:
                 return None
             checkpoint = checkpoints.load_checkpoint(Path(path)) if found is None else found[1]
-            wrong = self.ranks.share(self.ranks.gather(self.exact.load_shard(Path(path), checkpoint)))
+            wrong = self.ranks.broadcast(self.ranks.gather(self.exact.load_shard(Path(path), checkpoint)))
             if not any(wrong):
                 return path, checkpoint
             problems += filter(None, wrong)
@@ -233,7 +233,7 @@ class Fit:
             self._signals.take(requeue_signal(self.trainer))
             if pop_received_sigterm(self.trainer):  # it came before our handlers were there
                 self._signals.received = "SIGTERM"
-        if self.ranks.leads or self.session.ledger is not None:
+        if self.ranks.is_rank_zero or self.session.ledger is not None:
             self.session.announce(restored=self.restored, script=command_line())
         for line in self._not_counted:
             self.session.record("warning", reason=line)
@@ -244,7 +244,7 @@ class Fit:
     def _prove_state(self, point: Point) -> None:
         """Prove that the state can be saved and restored, before anything depends on it; else nothing is saved."""
         assert self.exact is not None
-        why = self.ranks.share(self.exact.why_not_saved(point)) if self._saves else None
+        why = self.ranks.broadcast(self.exact.why_not_saved(point)) if self._saves else None
         if why is not None:
             self._saves, self.why_not_saved = False, why
             line = f"The run is metered, and neither paused nor saved: {why}."
@@ -263,15 +263,15 @@ class Fit:
             if self._signals.received is not None:
                 self._interrupt(point, self._signals.received)
             self._act(point)
-        elif self.ranks.look_is_due():
+        elif self.ranks.sync_due():
             stop = self._agreed_signal()
-            if not self.ranks.leads:
+            if not self.ranks.is_rank_zero:
                 self._follow(point)
                 return
             if stop is not None:
                 self._interrupt(point, stop)
             self._act(point)
-            self.ranks.go_on(at_every_boundary=self.session.clock.is_simulated)
+            self.ranks.schedule_next_sync(at_every_boundary=self.session.clock.is_simulated)
 
     def _act(self, point: Point) -> None:
         """Do what is due at a boundary, on rank 0."""
@@ -286,7 +286,7 @@ class Fit:
     def _agreed_signal(self) -> str | None:
         """Return the signal that asks any process of this training to stop."""
         own = self._signals.received
-        number = self.ranks.agree(0 if own is None else int(getattr(signal, own)))
+        number = self.ranks.all_reduce_max(0 if own is None else int(getattr(signal, own)))
         return None if number == 0 else signal.Signals(number).name
 
     def _follow(self, point: Point) -> None:
@@ -298,7 +298,7 @@ class Fit:
         if ends is None:
             return
         command, number = ends
-        if command == Command.LEAVE:
+        if command == Command.EXIT:
             self._interrupted_by = "pause"
             bring_up_to_date(self.session, self.ranks)
             self._close()
@@ -313,13 +313,13 @@ class Fit:
 
     def stop_requested(self) -> bool:
         """Return whether a signal asks to stop at the next boundary; while held, this keeps the other ranks waiting."""
-        self.ranks.tell(Command.TICK)
+        self.ranks.send(Command.HEARTBEAT)
         return self._agreed_signal() is not None
 
     def held_for(self, seconds: float) -> None:
         """End a hold of so many real seconds: it does not count against Lightning's limits of wall time."""
         exclude_pause(self.trainer, seconds)
-        self.ranks.tell(Command.HELD, seconds)
+        self.ranks.send(Command.RESUME, seconds)
 
     def can_save(self) -> bool:
         """Return whether a state can be saved at all."""
@@ -333,7 +333,7 @@ class Fit:
         # what is saved to leave belongs to the price of leaving and coming back; a periodic one, run-now has as well
         self.session.enter(phase="checkpoint" if reason == "periodic" else "restart")
         number = checkpoints.next_number(self.session.folder.path, self.number)
-        self.ranks.tell(Command.SAVE, number, float(reason == "periodic"))
+        self.ranks.send(Command.SAVE, number, float(reason == "periodic"))
         try:
             checkpoint = self.exact.dump(point, self._path_of(number))
             stored = checkpoints.store_checkpoint(
@@ -380,7 +380,7 @@ class Fit:
         loggers.flush(self.trainer)
         self.session.record("paused", reason=reason, until=until.isoformat(), **fields)
         self._interrupted_by, self.session.run.stops = "pause", True
-        self.ranks.tell(Command.LEAVE)
+        self.ranks.send(Command.EXIT)
         code = paused_exit_code(self.trainer.global_rank)
         bring_up_to_date(self.session, self.ranks)
         loggers.summarise(self.trainer, self.session.summary())
@@ -394,7 +394,7 @@ class Fit:
         self.session.record("interrupted", reason=f"{name}: {how} at step {self.trainer.global_step}", signal=name)
         self._interrupted_by, self.session.run.stops = name, True
         loggers.flush(self.trainer)
-        self.ranks.tell(Command.INTERRUPT, getattr(signal, name))
+        self.ranks.send(Command.INTERRUPT, getattr(signal, name))
         self._close()
         if getattr(signal, name) == requeue_signal(self.trainer):
             requeue()

@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import torch.distributed as dist
 
 from lightning_green.run.session import Session
-from lightning_green.strategies.control_group import Ranks
+from lightning_green.strategies.control_group import ControlGroup
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +30,20 @@ class Invitation(NamedTuple):
     fit: int
 
 
-def meet_nodes(session: Session, trainer: pl.Trainer) -> tuple[Ranks, list[str]]:
+def meet_nodes(session: Session, trainer: pl.Trainer) -> tuple[ControlGroup, list[str]]:
     """Return the processes of a training with several nodes, and what :func:`introduce` does; with one node nothing."""
     if session.node.count == 1:
-        return Ranks(), []
+        return ControlGroup(), []
     if not dist.is_initialized():
         log.warning("The energy of rank 0's node alone is counted: this strategy does not use torch.distributed.")
-        return Ranks(), []
-    ranks = Ranks(trainer.global_rank, trainer.world_size, session.clock)
-    if ranks.leads:
+        return ControlGroup(), []
+    ranks = ControlGroup(trainer.global_rank, trainer.world_size, session.clock)
+    if ranks.is_rank_zero:
         session.start()  # the others start once they know its time
     return ranks, introduce(session, ranks)
 
 
-def introduce(session: Session, ranks: Ranks) -> list[str]:
+def introduce(session: Session, ranks: ControlGroup) -> list[str]:
     """Have the first process of every other node open its ledger in rank 0's folder; all processes call it together.
 
     Returns:
@@ -51,11 +51,11 @@ def introduce(session: Session, ranks: Ranks) -> list[str]:
 
     """
     invitation = None
-    if ranks.leads and session.folder is not None:
+    if ranks.is_rank_zero and session.folder is not None:
         invitation = Invitation(str(session.folder.path), session.folder.record["run_id"], session.attempt, session.fit)
-    now, invitation = ranks.share((session.clock.time(), invitation))
+    now, invitation = ranks.broadcast((session.clock.time(), invitation))
     problem = None
-    if not ranks.leads and session.node.process == 0:
+    if not ranks.is_rank_zero and session.node.process == 0:
         session.clock.go_to(now)
         problem = f"{_who(session)} has no run folder to write to" if invitation is None else _join(session, invitation)
     found = [
@@ -69,19 +69,19 @@ def introduce(session: Session, ranks: Ranks) -> list[str]:
     return found
 
 
-def summarise_nodes(session: Session, ranks: Ranks) -> dict[str, Any]:
+def summarise_nodes(session: Session, ranks: ControlGroup) -> dict[str, Any]:
     """Return the totals of all nodes up to this moment; all processes call it together."""
     if session.node.count == 1:
         return session.summary()
     bring_up_to_date(session, ranks)
     try:
-        summary: dict[str, Any] = ranks.share(session.summary() if ranks.leads else None)
+        summary: dict[str, Any] = ranks.broadcast(session.summary() if ranks.is_rank_zero else None)
     except RuntimeError:  # of gloo, which :func:`bring_up_to_date` has told of
         return session.summary()
     return summary
 
 
-def bring_up_to_date(session: Session, ranks: Ranks) -> None:
+def bring_up_to_date(session: Session, ranks: ControlGroup) -> None:
     """Have the ledger of every node hold its energy up to now; all processes call it together.
 
     Where a process is gone this warns: the end of a training, or a planned exit, is not the place to fail.
@@ -89,8 +89,8 @@ def bring_up_to_date(session: Session, ranks: Ranks) -> None:
     if session.node.count == 1:
         return
     try:
-        session.clock.go_to(ranks.share(session.clock.time()))
-        if not ranks.leads and session.ledger is not None and session.announced:
+        session.clock.go_to(ranks.broadcast(session.clock.time()))
+        if not ranks.is_rank_zero and session.ledger is not None and session.announced:
             session.meter.sample()
             session.record("sample")
             session.ledger.sync()
@@ -102,12 +102,12 @@ def bring_up_to_date(session: Session, ranks: Ranks) -> None:
         )
 
 
-def in_common(session: Session, ranks: Ranks, names: list[str]) -> list[str]:
+def in_common(session: Session, ranks: ControlGroup, names: list[str]) -> list[str]:
     """Return which ``names`` the first processes of all nodes give, in rank 0's order; all call it together."""
     if session.node.count == 1:
         return names
     given = [one for one in ranks.gather(names if session.node.process == 0 else None) if one is not None]
-    found: list[str] = ranks.share([name for name in names if all(name in one for one in given)])
+    found: list[str] = ranks.broadcast([name for name in names if all(name in one for one in given)])
     return found
 
 

@@ -118,7 +118,7 @@ class SchedulerThrottle:
         """Have the other nodes go to the level that this one is at; at a boundary, where they listen."""
         if self._told != self._fit.session.level:
             self._told = self._fit.session.level
-            self._fit.ranks.tell(Command.LEVEL, self._control.number, *self._told)
+            self._fit.ranks.send(Command.SET_LEVEL, self._control.number, *self._told)
 
     def _on_level(self, number: int, power: float, speed: float) -> None:
         """Go where rank 0 goes, on the first process of another node."""
@@ -129,7 +129,7 @@ class SchedulerThrottle:
         """Have the other nodes at full power while levels are measured again, so that this node alone sets the pace."""
         if self._control.measuring and self._fit.session.level != (FULL.power, FULL.speed):
             self._enter(FULL, "the levels are measured again")
-            self._fit.ranks.tell(Command.LEVEL, 0, *self._fit.session.level)
+            self._fit.ranks.send(Command.SET_LEVEL, 0, *self._fit.session.level)
             self._told = self._fit.session.level
             self._control.disturbed()
 

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 
 from lightning_green._lightning.elapsed_time import exclude_pause
 from lightning_green.run.session import Session
-from lightning_green.strategies.control_group import Command, Ranks
+from lightning_green.strategies.control_group import Command, ControlGroup
 
 
 class Follower:
@@ -24,7 +24,7 @@ class Follower:
 
     """
 
-    def __init__(self, session: Session, trainer: pl.Trainer, ranks: Ranks) -> None:
+    def __init__(self, session: Session, trainer: pl.Trainer, ranks: ControlGroup) -> None:
         self._session, self._trainer, self._ranks = session, trainer, ranks
         self.on_level: Callable[[int, float, float], None] | None = None
 
@@ -38,18 +38,18 @@ class Follower:
         """
         saving = False
         while True:
-            command, (first, second, third) = self._ranks.hear()
+            command, (first, second, third) = self._ranks.receive()
             if saving:
                 self._enter(phase="training")
                 saving = False
-            if command == Command.GO:
-                self._ranks.look_again_after(int(first))
+            if command == Command.CONTINUE:
+                self._ranks.sync_after(int(first))
                 if self._session.announced:
                     self._session.sample_if_due()
                 return None
-            if command in (Command.LEAVE, Command.INTERRUPT):
+            if command in (Command.EXIT, Command.INTERRUPT):
                 if self._session.announced:
-                    event = "paused" if command == Command.LEAVE else "interrupted"
+                    event = "paused" if command == Command.EXIT else "interrupted"
                     self._session.record(event, reason="as rank 0 does")
                 return command, int(first)
             if command == Command.SAVE:
@@ -59,13 +59,13 @@ class Follower:
             elif command == Command.HOLD:
                 self._session.meter.set_load(first)
                 self._enter(state="held", phase="held")
-            elif command == Command.TICK:
+            elif command == Command.HEARTBEAT:
                 agree()
-            elif command == Command.HELD:
+            elif command == Command.RESUME:
                 exclude_pause(self._trainer, first)
                 self._session.meter.set_load(1.0)
                 self._enter(state="running", phase="training")
-            elif command == Command.LEVEL and self.on_level is not None:
+            elif command == Command.SET_LEVEL and self.on_level is not None:
                 self.on_level(int(first), second, third)
 
     def _enter(self, state: str | None = None, phase: str | None = None) -> None:
