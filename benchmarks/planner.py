@@ -40,7 +40,7 @@ from lightning_green.backtest import policies
 from lightning_green.backtest.backtest import Backtest
 from lightning_green.backtest.planner_policy import PlannerPolicy
 from lightning_green.backtest.results import as_markdown, mean_of, zone_table
-from lightning_green.backtest.zone_archive import Archive, Scope, read_archive
+from lightning_green.backtest.zone_archive import Scope, ZoneArchive, read_archive
 from lightning_green.planning import Forecast, Job, Level, plan
 from lightning_green.planning.forecasting import correction
 
@@ -245,7 +245,7 @@ def run_zones(test: Backtest, carbon: Path, scope: Scope = "lifecycle") -> list:
     ]
 
 
-def zones(carbon: Path, scope: Scope = "lifecycle") -> list[tuple[str, Archive]]:
+def zones(carbon: Path, scope: Scope = "lifecycle") -> list[tuple[str, ZoneArchive]]:
     """Return every zone that has forecasts."""
     pairs = [
         (carbon / f"{forecast.name.removesuffix('_96h.csv')}.csv", forecast)
@@ -326,7 +326,7 @@ def print_starts(carbon: Path) -> None:
     print(as_markdown(rows) + "\n", flush=True)
 
 
-def tried(test: Backtest, archives: list[Archive], options: dict) -> list[str]:
+def tried(test: Backtest, archives: list[ZoneArchive], options: dict) -> list[str]:
     """Return the planner's saving in each zone, the mean, and what the runs that did worse lost, of all emissions."""
     test, savings, harms = replace(test, every_days=10), [], []
     for archive in archives:

@@ -1,4 +1,4 @@
-"""What a policy may know when a slot of a replayed run begins."""
+"""The information that is available to a policy at the start of an hour."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from lightning_green.planning.plan import Action
 
 Array = NDArray[np.float64]
 DAY = 24
-RECENT = 7 * DAY
+RECENT_HOURS = 7 * DAY
 
 
 @dataclass(frozen=True)
-class View:
-    """A run, its past and the forecasts at the beginning of one hour; times are hours since 1970 (UTC).
+class Observation:
+    """The state of a run, the known intensities and the issued forecasts at the start of one hour.
 
-    It holds copies of nothing and slices of the past only: what happens later is not in it.
+    Times are hours since 1970 (UTC). Arrays are slices of the archive that end at the current hour, so later values are
+    not accessible.
 
     Args:
-        hour: The hour that begins.
-        past: Recorded intensity of every hour that is known, in gCO2e/kWh; the last one is that of ``known_until - 1``.
+        hour: The hour that starts.
+        history: Known intensity of every hour in gCO2e/kWh. The last value belongs to ``known_until - 1``.
         known_until: Hour after the last known one.
-        issued: Hours in which the forecasts that exist by now were issued, ascending.
-        forecasts: What each of them says, shape ``(len(issued), horizon)``.
-        work_left: Work left in hours at full power.
-        hours_left: Hours until the deadline.
-        state: What the job did in the hour before; ``"run"`` at first.
-        pauses: The pauses that are possible.
+        issued: Issue hours of the available forecasts, ascending, shape ``(m,)``.
+        forecasts: Predicted intensity of the hours from ``issued`` on, shape ``(m, horizon)``.
+        remaining_work: Remaining work in hours at full power.
+        hours_to_deadline: Hours until the deadline.
+        state: Action in the previous hour; ``"run"`` at the start.
+        pauses: Allowed pauses.
         hold_power: Fraction of full power drawn while held.
-        resume_cost: Energy of an exit and return in hours at full power.
-        levels: Operating points; the first is full.
-        idle_power: Fraction of full power that does not count, since the device draws it without any job.
-        embodied_rate: Embodied emissions in gCO2e per hour and kW of full power while the device is taken.
-        first: The view at the beginning of the run; None where this is it.
+        resume_cost: Energy of an exit and restart, in hours at full power.
+        levels: Operating points. The first is full power.
+        idle_power: Fraction of full power that does not count because the idle device draws it.
+        embodied_rate: Embodied emissions in gCO2e per hour and kW of full power while the device is allocated.
+        first: Observation at the start of the run; None if this is it.
 
     """
 
     hour: int
-    past: Array
+    history: Array
     known_until: int
     issued: NDArray[np.int64]
     forecasts: Array
-    work_left: float
-    hours_left: float
+    remaining_work: float
+    hours_to_deadline: float
     state: Action
     pauses: frozenset[str]
     hold_power: float
@@ -54,36 +55,36 @@ class View:
     levels: tuple[Level, ...]
     idle_power: float = 0.0
     embodied_rate: float = 0.0
-    first: View | None = None
+    first: Observation | None = None
 
     @property
     def pause(self) -> Action | None:
-        """How a policy that knows one kind of pause makes it: by an exit where that is possible."""
+        """Pause for policies that use only one kind: an exit if allowed, otherwise a hold, or None."""
         return "exit" if "exit" in self.pauses else "hold" if "hold" in self.pauses else None
 
     def outlook(self) -> Array:
-        """Return the newest forecast for the hours from now to the deadline, as it was published.
+        """Return the newest published forecast for the hours from now to the deadline.
 
-        Hours it does not reach are filled with the mean of the same hour of the last seven days, and the latest known
-        day where there is less. Empty where nothing is known.
+        Hours that it does not cover are filled with the :meth:`climatology` or, without a history, with its own last
+        day. The result is empty without a forecast and a history.
         """
-        count = int(np.ceil(self.hours_left - 1e-9))
-        filled = self.usual_day()
+        count = int(np.ceil(self.hours_to_deadline - 1e-9))
+        typical = self.climatology()
         hours = self.hour + np.arange(count)
         if not len(self.issued):
-            return np.empty(0) if filled is None else filled[hours % DAY]
+            return np.empty(0) if typical is None else typical[hours % DAY]
         newest = self.forecasts[-1]
         offset = self.hour - int(self.issued[-1])
-        own: Array = newest[offset : offset + count]
-        if len(own) == count:
-            return own
-        if filled is None:
-            filled = newest[-DAY:][(np.arange(DAY) - int(self.issued[-1]) - len(newest)) % DAY]
-        return np.concatenate((own, filled[hours[len(own) :] % DAY]))
+        forecast: Array = newest[offset : offset + count]
+        if len(forecast) == count:
+            return forecast
+        if typical is None:
+            typical = newest[-DAY:][(np.arange(DAY) - int(self.issued[-1]) - len(newest)) % DAY]
+        return np.concatenate((forecast, typical[hours[len(forecast) :] % DAY]))
 
-    def usual_day(self) -> Array | None:
-        """Return the mean of each UTC hour over the last seven known days, shape ``(24,)``; None without a past."""
-        recent = self.past[-RECENT:]
+    def climatology(self) -> Array | None:
+        """Return the mean of each UTC hour over the last seven known days, shape ``(24,)``; None without a history."""
+        recent = self.history[-RECENT_HOURS:]
         if not len(recent):
             return None
         hour = (self.known_until - len(recent) + np.arange(len(recent))) % DAY

@@ -1,4 +1,4 @@
-"""The planner as a policy of the backtest."""
+"""The planner as a backtest policy."""
 
 from __future__ import annotations
 
@@ -6,30 +6,32 @@ from datetime import datetime, timedelta, timezone
 
 import numpy as np
 
-from lightning_green.backtest.observation import View
+from lightning_green.backtest.observation import Observation
 from lightning_green.backtest.policies import RUN, Choice
 from lightning_green.planning.forecast import Forecast
-from lightning_green.planning.forecasting.correction import DAY, Correction, clues, learn
-from lightning_green.planning.forecasting.history import Past
+from lightning_green.planning.forecasting.correction import Correction, fit_correction
+from lightning_green.planning.forecasting.features import DAY, compute_features
+from lightning_green.planning.forecasting.history import History
 from lightning_green.planning.job import Job, State
 from lightning_green.planning.plan import Action
 from lightning_green.planning.planner import plan
 
-MEMORY = 90 * DAY
-RECENT = 35 * DAY
+FIT_MEMORY = 90 * DAY
+FEATURE_MEMORY = 35 * DAY
 STATES: dict[Action, State] = {"run": "running", "throttle": "throttled", "hold": "held", "exit": "out"}
 
 
 class PlannerPolicy:
-    """Corrects the newest forecast from the past, plans, and does what the plan begins with; every hour anew.
+    """Correct the newest forecast, plan, and carry out the first action of the plan; repeated every hour.
 
-    What is learned from the past is learned once a day, from what was known at midnight (UTC); an object is therefore
-    to be used for one archive only.
+    The correction is fitted once a day, on the history that was known at midnight (UTC). Use a new object for every
+    archive.
 
     Args:
-        use_forecast: False for the history alone.
-        correct: False to take the forecast as it is published.
-        caution: How many standard deviations of its own uncertainty a pause has to save.
+        use_forecast: Whether to use forecasts; False predicts from the history alone.
+        correct: Whether to correct the published forecast.
+        caution: Minimum saving of a pause in standard deviations; None for the default of
+            :class:`~lightning_green.planning.job.Job`.
 
     """
 
@@ -37,46 +39,55 @@ class PlannerPolicy:
         self.use_forecast = use_forecast
         self.correct = correct
         self.caution = caution
-        self._learned: dict[int, Correction] = {}
+        self._corrections: dict[int, Correction] = {}
 
-    def __call__(self, view: View) -> Choice:
-        """Return what to do in the hour that begins."""
-        if not len(view.past) and not (self.use_forecast and len(view.issued)):
+    def __call__(self, observation: Observation) -> Choice:
+        """Return the action of the hour that starts."""
+        if not len(observation.history) and not (self.use_forecast and len(observation.issued)):
             return RUN
-        now = datetime.fromtimestamp(view.hour * 3600, timezone.utc)
+        now = datetime.fromtimestamp(observation.hour * 3600, timezone.utc)
         job = Job(
-            work_hours=view.work_left,
-            deadline=now + timedelta(hours=view.hours_left),
-            levels=view.levels,
-            hold_power=view.hold_power,
-            resume_cost=view.resume_cost,
-            pauses=view.pauses,
-            state=STATES[view.state],
-            idle_power=view.idle_power,
-            embodied_rate=view.embodied_rate,
+            work_hours=observation.remaining_work,
+            deadline=now + timedelta(hours=observation.hours_to_deadline),
+            levels=observation.levels,
+            hold_power=observation.hold_power,
+            resume_cost=observation.resume_cost,
+            pauses=observation.pauses,
+            state=STATES[observation.state],
+            idle_power=observation.idle_power,
+            embodied_rate=observation.embodied_rate,
             safety=0.0,
             **({} if self.caution is None else {"caution": self.caution}),
         )
-        first = plan(job, self.forecast(view, now), now).slots[0]
+        first = plan(job, self.forecast(observation, now), now).slots[0]
         return first.action, first.level
 
-    def forecast(self, view: View, now: datetime) -> Forecast:
-        """Return what the planner is told about the hours until the deadline."""
-        count = int(np.ceil(view.hours_left - 1e-9))
+    def forecast(self, observation: Observation, now: datetime) -> Forecast:
+        """Return the forecast of the hours until the deadline that the planner gets."""
+        count = int(np.ceil(observation.hours_to_deadline - 1e-9))
         times = [now + timedelta(hours=hour) for hour in range(count)]
-        if not self.correct or not len(view.past):
-            return Forecast(times, view.outlook())
-        lag = view.hour - view.known_until + 1
-        midnight = view.hour // DAY * DAY
-        if midnight not in self._learned:
-            self._learned[midnight] = learn(self._past(view, midnight, lag, MEMORY), lag)
-        seen = clues(self._past(view, view.hour, lag, RECENT), np.array([view.hour]), count, lag)
-        values, spread = self._learned[midnight].predict(seen)
+        if not self.correct or not len(observation.history):
+            return Forecast(times, observation.outlook())
+        lag = observation.hour - observation.known_until + 1
+        midnight = observation.hour // DAY * DAY
+        if midnight not in self._corrections:
+            self._corrections[midnight] = fit_correction(self._history(observation, midnight, lag, FIT_MEMORY), lag)
+        history = self._history(observation, observation.hour, lag, FEATURE_MEMORY)
+        features = compute_features(history, np.array([observation.hour]), count, lag)
+        values, spread = self._corrections[midnight].predict(features)
         return Forecast(times, values[0], spread[0])
 
-    def _past(self, view: View, hour: int, lag: int, memory: int) -> Past:
-        """Return the last ``memory`` hours of what was known in ``hour``."""
-        begin = view.known_until - len(view.past)
+    def _history(self, observation: Observation, hour: int, lag: int, memory: int) -> History:
+        """Return the last ``memory`` hours of the history that was known in ``hour``."""
+        begin = observation.known_until - len(observation.history)
         first, until = max(begin, hour - memory), max(begin, hour - lag + 1)
-        issued = (view.issued <= hour) & (view.issued >= hour - memory) & self.use_forecast
-        return Past(first, view.past[first - begin : until - begin], view.issued[issued], view.forecasts[issued])
+        issued = (observation.issued <= hour) & (observation.issued >= hour - memory) & self.use_forecast
+        actual = observation.history[first - begin : until - begin]
+        return History(first, actual, observation.issued[issued], observation.forecasts[issued])
+
+
+class HistoryOnlyPlannerPolicy(PlannerPolicy):
+    """The planner without forecasts: it predicts from the history alone."""
+
+    def __init__(self) -> None:
+        super().__init__(use_forecast=False)

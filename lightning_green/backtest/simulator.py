@@ -1,4 +1,4 @@
-"""What a job emits, counted action by action, apart from the planner."""
+"""A simulated job that counts its own emissions, independent of the planner."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ FULL = Level(1.0, 1.0)
 
 
 class Simulator:
-    """A job on a device: it is told what to do slot by slot, and keeps its own account.
+    """A job on a device that carries out one action per slot and counts its emissions.
 
-    Nothing of it is shared with the planner, so a wrong planner cannot flatter itself. All emissions are in gCO2e per
-    kW of full power. Three accounts are kept (Wiesner et al. and the discussion of idle power in the Green Software
-    Foundation's SCI differ in which one they mean):
+    It shares no code with the planner, so an error in the planner cannot improve the result. All emissions are in gCO2e
+    per kW of full power. Three accounts are kept (Wiesner et al. and the discussion of idle power in the Green Software
+    Foundation's SCI use different ones):
 
-    - attributed: everything that the device draws while the job has it, held hours and restarts included;
-    - incremental: only what is drawn above ``idle_power``, which the device would draw without the job, too;
-    - embodied: ``embodied_rate`` for every hour that the device is taken, running or held.
+    - attributed: all energy that the device draws while it is allocated, holds and restarts included;
+    - incremental: only power above ``idle_power``, which the device draws without any job;
+    - embodied: ``embodied_rate`` for every hour in which the device is allocated, running or held.
 
     Args:
         work_hours: Work in hours at full power and full speed.
         hold_power: Fraction of full power drawn while held.
-        resume_cost: Energy of coming back from an exit, in hours at full power, priced in the slot of the return.
-        idle_power: Fraction of full power that the device draws without any job.
+        resume_cost: Energy of a restart after an exit, in hours at full power, drawn in the slot of the restart.
+        idle_power: Fraction of full power that the idle device draws.
         embodied_rate: Embodied emissions in gCO2e per hour and kW of full power.
 
     Raises:
-        ValueError: If a number is out of its range, or a step is not possible.
+        ValueError: If a number is out of its range.
 
     Example::
 
@@ -49,7 +49,7 @@ class Simulator:
         idle_power: float = 0.0,
         embodied_rate: float = 0.0,
     ) -> None:
-        self.left = check_number("work_hours", work_hours, above_low=True, unit="hours")
+        self.remaining_work = check_number("work_hours", work_hours, above_low=True, unit="hours")
         self.hold_power = check_number("hold_power", hold_power, 0.0, 1.0)
         self.resume_cost = check_number("resume_cost", resume_cost, unit="hours at full power")
         self.idle_power = check_number("idle_power", idle_power, 0.0, 1.0)
@@ -65,25 +65,28 @@ class Simulator:
     @property
     def done(self) -> bool:
         """Whether the work is done."""
-        return self.left <= 1e-9
+        return self.remaining_work <= 1e-9
 
     def step(self, action: Action, hours: float, intensity: float, level: Level = FULL) -> None:
-        """Spend one slot.
+        """Carry out one action.
 
         Args:
-            action: ``"run"``, ``"throttle"`` (at ``level``), ``"hold"`` or ``"exit"`` (leave, or stay out).
-            hours: Length of the slot; less of it is used where the work gets done in it.
-            intensity: True carbon intensity of the slot in gCO2e/kWh.
-            level: The operating point of ``"throttle"``.
+            action: ``"run"``, ``"throttle"`` (at ``level``), ``"hold"`` or ``"exit"`` (exit, or stay exited).
+            hours: Length of the slot. Only part of it is used if the work ends in it.
+            intensity: Recorded carbon intensity of the slot in gCO2e/kWh.
+            level: Operating point of ``"throttle"``.
+
+        Raises:
+            ValueError: If the work is done, the action is impossible, or a number is out of its range.
 
         """
         if self.done:
-            raise ValueError("The work is done: there is nothing left to spend a slot on.")
+            raise ValueError("The work is done, so no further step is possible.")
         check_number("hours", hours, above_low=True, unit="hours")
         check_number("intensity", intensity, unit="gCO2e/kWh")
         if action == "hold":
             if self.state == "exit":
-                raise ValueError("A job that is out cannot hold: it has to run first.")
+                raise ValueError("A job that has exited cannot hold. Run it first.")
             self._draw(self.hold_power, hours, intensity)
         elif action == "exit":
             self.exits += self.state != "exit"
@@ -93,8 +96,8 @@ class Simulator:
                 self.attributed += self.resume_cost * intensity
                 self.incremental += self.resume_cost * intensity
             point = level if action == "throttle" else FULL
-            hours = min(hours, self.left / point.speed)
-            self.left -= hours * point.speed
+            hours = min(hours, self.remaining_work / point.speed)
+            self.remaining_work -= hours * point.speed
             self._draw(point.power, hours, intensity)
         self.hours += hours
         self.state = action

@@ -1,4 +1,4 @@
-"""A zone's recorded carbon intensity and the forecasts that were issued for it."""
+"""Recorded carbon intensities of a zone and the forecasts issued for it, read from CSV files."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ COLUMNS = {"lifecycle": "carbon_intensity", "direct": "carbon_intensity_direct"}
 
 
 @dataclass(frozen=True)
-class Archive:
-    """Hourly intensities of a zone, and the forecasts that were issued for it; times are hours since 1970 (UTC).
+class ZoneArchive:
+    """Hourly intensities of a zone and the forecasts issued for it. Times are hours since 1970 (UTC).
 
     Args:
         zone: Name of the zone.
         first: Hour of the first value.
         actual: Recorded carbon intensity of every hour in gCO2e/kWh, shape ``(n,)``.
         issued: Hour in which each forecast was issued, ascending, shape ``(m,)``.
-        forecasts: What each one said about the hours from ``issued`` on, shape ``(m, horizon)``.
+        forecasts: Predicted intensity of the hours from ``issued`` on, shape ``(m, horizon)``.
         scope: ``"lifecycle"`` or ``"direct"``.
 
     """
@@ -46,18 +46,19 @@ class Archive:
         return self.first + len(self.actual)
 
 
-def read_archive(actual: Path, forecast: Path | None = None, scope: Scope = "lifecycle") -> Archive:
-    """Return the archive of one zone.
+def read_archive(actual: Path, forecast: Path | None = None, scope: Scope = "lifecycle") -> ZoneArchive:
+    """Read the archive of one zone.
 
     Args:
         actual: CSV with the columns ``datetime`` (hourly, ISO 8601 with a time zone) and ``carbon_intensity``, or
             ``carbon_intensity_direct`` for ``scope="direct"``.
-        forecast: CSV with the columns ``issued_at``, ``kind`` and ``h00``, ``h01``, ...; None for no forecasts.
-        scope: Which intensities to read.
+        forecast: CSV with the columns ``issued_at``, ``kind`` and ``h00``, ``h01``, ...; None without forecasts.
+        scope: Intensities to read.
 
     Raises:
+        OSError: If a file cannot be read.
         ValueError: If a time is naive, out of order, or not at a full hour; an hour is missing; a value is negative or
-            not a number; a column is missing. The message names the file and the line.
+            not a number; a column is missing. The message contains the file and the line.
 
     """
     if scope not in COLUMNS:
@@ -72,7 +73,7 @@ def read_archive(actual: Path, forecast: Path | None = None, scope: Scope = "lif
         hours.append(hour)
         values.append(_value(where, column, row[column]))
     if not hours:
-        raise ValueError(f"{actual} has no rows; it should hold a year of hourly values.")
+        raise ValueError(f"{actual} has no rows; it should contain hourly values.")
     issued: list[int] = []
     table: list[list[float]] = []
     leads: list[str] = []
@@ -92,11 +93,11 @@ def read_archive(actual: Path, forecast: Path | None = None, scope: Scope = "lif
     zone = re.sub(r"_\d{4}$", "", actual.stem)
     horizon = len(table[0]) if table else 0
     matrix = np.array(table, dtype=np.float64).reshape(len(table), horizon)
-    return Archive(zone, hours[0], np.array(values), np.array(issued, dtype=np.int64), matrix, scope)
+    return ZoneArchive(zone, hours[0], np.array(values), np.array(issued, dtype=np.int64), matrix, scope)
 
 
 def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield where each row of a CSV file is, and its fields by column."""
+    """Yield the location of each row of a CSV file and its fields by column."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -114,7 +115,7 @@ def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[str, 
 
 
 def _leads(where: str, row: dict[str, str]) -> list[str]:
-    """Return the columns of the hours ahead; raises where one is left out, since all later ones would move."""
+    """Return the columns of the hours ahead; raises if one is missing, since all later ones would shift."""
     names = [name for name in row if re.fullmatch(r"h\d+", name)]
     for lead, name in enumerate(names):
         if int(name[1:]) != lead:

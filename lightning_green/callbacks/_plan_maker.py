@@ -10,8 +10,9 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_green.callbacks._scheduler_arguments import PlanArguments
+from lightning_green.ledger.events import Decision, Paused, Sample, Warned
 from lightning_green.ledger.totals import full_power, measured_hold_power, measured_resume_hours
-from lightning_green.planning import ISSUES_FILE, Issues, Job, Level, Plan, job_record, live_plan
+from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Job, Level, Plan, live_plan
 from lightning_green.planning.job import State
 from lightning_green.run.fit import Fit
 from lightning_green.run.remaining_work import StepTimer, work_left
@@ -49,7 +50,9 @@ class PlanMaker:
         self.energy_alone = False
         self.why_no_exit = "the run folder cannot be written" if fit.session.folder is None else None
         self.timer = StepTimer(*self._measured_before())
-        self._issues = Issues(None if fit.session.folder is None else fit.session.folder.path / ISSUES_FILE)
+        self._forecasts = ForecastArchive(
+            None if fit.session.folder is None else fit.session.folder.path / FORECAST_ARCHIVE_FILE
+        )
         self._check_deadline_ahead()
 
     # -- a plan -------------------------------------------------------------------------------------------------------
@@ -74,9 +77,9 @@ class PlanMaker:
             self.next_decision = math.inf
             return None
         job = self._last_job = self._job(left.seconds, state, deadline, price or 0.0)
-        answer = live_plan(run.grid, job, self._issues, now)
-        if self._issues.problem is not None:
-            self.say_once(self._issues.problem)
+        answer = live_plan(run.grid, job, self._forecasts, now)
+        if self._forecasts.problem is not None:
+            self.say_once(self._forecasts.problem)
         changed = self.plan is None or self.plan.slots[0].action != answer.slots[0].action
         self.plan = answer
         self._record(answer, job)
@@ -93,17 +96,18 @@ class PlanMaker:
     def _record(self, answer: Plan, job: Job) -> None:
         first = answer.slots[0]
         self._fit.session.record(
-            "decision",
-            reason=answer.reason,
-            action=first.action,
-            level=None if first.level is None else str(first.level),
-            until=answer.until.isoformat(),
-            work_hours=job.work_hours,
-            saving=_finite(answer.saving),
-            saving_std=_finite(answer.saving_std),
-            expected_end=answer.end.isoformat(),
-            late_hours=answer.late_hours,
-            deadline=None if job.deadline is None else job.deadline.isoformat(),
+            Decision(
+                reason=answer.reason,
+                action=first.action,
+                until=answer.until,
+                level=None if first.level is None else str(first.level),
+                work_hours=job.work_hours,
+                saving=_finite(answer.saving),
+                saving_std=_finite(answer.saving_std),
+                expected_end=answer.end,
+                late_hours=answer.late_hours,
+                deadline=job.deadline,
+            )
         )
 
     def _job(self, seconds: float, state: State, deadline: datetime | None, price: float) -> Job:
@@ -124,7 +128,7 @@ class PlanMaker:
         assert self._last_job is not None
         run = self._fit.session
         return {
-            "job": job_record(self._last_job),
+            "job": self._last_job.to_json(),
             "grid": None if run.grid is None else run.grid.spec(),
             "seconds_per_batch": self.timer.seconds_per_batch,
             "seconds_per_validation": self.timer.seconds_per_validation,
@@ -140,9 +144,10 @@ class PlanMaker:
             return set(), self._fit.why_not_exact
         if on_pause == "hold":
             return {"hold"}, "as asked for"
-        if self._fit.why_not_saved is not None:
-            return set(), self._fit.why_not_saved
-        if not self._fit.can_save():
+        state = self._fit.state
+        if state is not None and state.why_not_saved is not None:
+            return set(), state.why_not_saved
+        if not self._fit.can_save:
             return {"hold"}, f"no exit: {self.why_no_exit or 'Trainer(enable_checkpointing=False)'}"
         if self.why_no_exit is not None:
             return {"hold"}, f"no exit: {self.why_no_exit}"
@@ -174,7 +179,7 @@ class PlanMaker:
         watts = full_power(run.totals)
         if watts is None:
             run.meter.sample()
-            run.record("sample")  # the plan should know what has been drawn so far
+            run.record(Sample())  # the plan should know what has been drawn so far
             watts = full_power(run.totals)
         if watts is None:
             if not run.meter.read():
@@ -183,7 +188,7 @@ class PlanMaker:
                     "against. Give `meter`, for example the watts that the job draws."
                 )
             return None
-        return self._asked.delay_price / (watts / 1000.0 * run.pue)
+        return self._asked.delay_price / (watts / 1000.0 * run.recorder.pue)
 
     def deadline(self) -> datetime | None:
         """Return when the training has to be done, in UTC."""
@@ -207,9 +212,9 @@ class PlanMaker:
             )
 
     def _measured_before(self) -> tuple[float | None, float | None]:
-        for record in reversed(self._fit.session.past):
-            if record.get("seconds_per_batch") is not None:
-                return float(record["seconds_per_batch"]), record.get("seconds_per_validation")
+        for event in reversed(self._fit.session.history):
+            if isinstance(event, Paused) and event.seconds_per_batch is not None:
+                return event.seconds_per_batch, event.seconds_per_validation
         return None, None
 
     # -- what is said -------------------------------------------------------------------------------------------------
@@ -246,9 +251,9 @@ class PlanMaker:
 
     def say_once(self, line: str) -> None:
         """Warn of something, and put it on record, the first time."""
-        if line not in self._fit.told:
-            self._fit.told.append(line)
-            self._fit.session.record("warning", reason=line)
+        if line not in self._fit.messages:
+            self._fit.messages.append(line)
+            self._fit.session.record(Warned(reason=line))
             rank_zero_warn(line)
 
 

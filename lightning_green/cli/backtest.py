@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn, cast
 import typer
 
 from lightning_green.backtest.backtest import Backtest
-from lightning_green.backtest.results import ZoneResult, as_text, mean_of, policy_table, zone_table
+from lightning_green.backtest.results import RUN_NOW, ZoneResult, as_text, mean_of, policy_table, zone_table
 from lightning_green.backtest.zone_archive import Scope, read_archive
 from lightning_green.planning.job import Level
 
@@ -18,40 +18,40 @@ BAD_USAGE = 2
 
 def backtest(
     actual: Annotated[
-        list[Path], typer.Option(help="CSV of hourly intensities: datetime, carbon_intensity. Once for each zone.")
+        list[Path], typer.Option(help="CSV of hourly intensities: datetime, carbon_intensity. One per zone.")
     ],
     forecast: Annotated[
         list[Path] | None,
-        typer.Option(help="CSV of its forecasts: issued_at, kind, h00, h01, ... In the order of --actual."),
+        typer.Option(help="CSV of forecasts: issued_at, kind, h00, h01, ... One per --actual, in the same order."),
     ] = None,
     work_hours: Annotated[float, typer.Option(help="Work in hours at full power.")] = 24.0,
     window_hours: Annotated[float, typer.Option(help="Hours from the start to the deadline.")] = 48.0,
     hold_power: Annotated[float, typer.Option(help="Fraction of full power drawn while held.")] = 0.2,
-    resume_hours: Annotated[float, typer.Option(help="Energy of an exit and return, in hours at full power.")] = 0.1,
+    resume_hours: Annotated[float, typer.Option(help="Energy of an exit and restart, in hours at full power.")] = 0.1,
     throttle: Annotated[
-        list[str] | None, typer.Option(help='Operating point "power:speed", such as 0.78:0.90. May be repeated.')
+        list[str] | None, typer.Option(help='Operating point "power:speed", for example 0.78:0.90. May be repeated.')
     ] = None,
-    start_hour: Annotated[int, typer.Option(help="UTC hour of the day at which every run begins.")] = 9,
+    start_hour: Annotated[int, typer.Option(help="UTC hour at which every run starts.")] = 9,
     every_days: Annotated[int, typer.Option(help="Days between two runs.")] = 2,
     lag_hours: Annotated[
-        int, typer.Option(help="Hours after which an intensity is known; 1 hides that of the hour that runs.")
+        int, typer.Option(help="Delay in hours after which an intensity is known; 1 hides the current hour.")
     ] = 1,
-    kind: Annotated[str, typer.Option(help="lifecycle or direct.")] = "lifecycle",
-    modes: Annotated[str, typer.Option(help="Pauses that are allowed: exit,hold or one of them.")] = "exit,hold",
+    kind: Annotated[str, typer.Option(help="Kind of intensity: lifecycle or direct.")] = "lifecycle",
+    modes: Annotated[str, typer.Option(help="Allowed pauses: exit,hold or one of them.")] = "exit,hold",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Write a figure of the savings (needs matplotlib).")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a bar chart of the savings (needs matplotlib).")] = None,
 ) -> None:
-    """Replay a recorded year: what every carbon policy would have emitted, next to running at once.
+    """Replay a recorded year and compare the emissions of scheduling policies with those of running at once.
 
-    A policy is shown what was known at the time and nothing else. Several --actual (and --forecast) give a table of
-    zones and their mean.
+    In every hour a policy gets only the data that was available at that time. Several --actual (and --forecast) give a
+    table of zones and their mean. Other packages add policies through the entry point group lightning_green.policies.
     """
     forecasts = forecast or []
     if forecasts and len(forecasts) != len(actual):
-        _fail(f"Give one --forecast for each --actual, or none: got {len(actual)} and {len(forecasts)}.")
+        _fail(f"Give one --forecast for each --actual, or none; got {len(forecasts)} for {len(actual)}.")
     pauses = frozenset(name.strip() for name in modes.split(",") if name.strip())
     if not pauses:
-        _fail(f"--modes should name exit, hold or both, such as exit,hold; got {modes!r}.")
+        _fail(f"--modes should be exit, hold or both, such as exit,hold; got {modes!r}.")
     results: list[ZoneResult] = []
     try:
         test = Backtest(
@@ -85,7 +85,7 @@ def backtest(
 
 
 def draw(results: list[ZoneResult], path: Path) -> None:
-    """Write a figure of the savings of every policy in every zone."""
+    """Write a bar chart of the savings of every policy in every zone."""
     try:
         import matplotlib as mpl
 
@@ -94,7 +94,7 @@ def draw(results: list[ZoneResult], path: Path) -> None:
     except ModuleNotFoundError:
         _fail("--plot needs matplotlib: pip install 'lightning-green[demo]'.")
     shown = [*results, mean_of(results)] if len(results) > 1 else results
-    names = [name for name in shown[0]["policies"] if name != "run_now"]
+    names = [name for name in shown[0]["policies"] if name != RUN_NOW]
     figure, axes = plt.subplots(figsize=(2.5 + 1.6 * len(shown), 4), layout="constrained")
     width = 0.8 / len(names)
     for index, name in enumerate(names):
@@ -102,7 +102,7 @@ def draw(results: list[ZoneResult], path: Path) -> None:
         axes.bar(places, [result["policies"][name]["saving_pct"] or 0.0 for result in shown], width, label=name)
     axes.set_xticks(range(len(shown)), [result["zone"] for result in shown])
     axes.axhline(0.0, color="black", linewidth=0.8)
-    axes.set_ylabel("saving against run now (%)")
+    axes.set_ylabel("saving relative to run now (%)")
     axes.legend(fontsize="small")
     try:
         figure.savefig(path)

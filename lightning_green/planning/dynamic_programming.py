@@ -1,6 +1,6 @@
-"""The cheapest way to do a job in given slots: an exact dynamic programme over slot, work left and state.
+"""Least-cost scheduling of a job in given slots, by dynamic programming over slot, remaining work and state.
 
-The recursion is Bellman's; with one level, no hold power and no cost of a switch it is "the k lowest slots" of Wiesner
+The recursion is Bellman's. With one level, no hold power and no switching cost it selects the k lowest slots of Wiesner
 et al., "Let's Wait Awhile" (Middleware 2021). Throttle levels, holds and exits are further actions in every slot.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,32 +17,30 @@ from lightning_green.planning.job import Level
 
 Array = NDArray[np.float64]
 
-RUNNING, HELD, OUT = 0, 1, 2
+RUNNING, HELD, EXITED = 0, 1, 2
 TICKS = 36000
-"""Ticks of 0.1 s in an hour: lengths are compared as whole ticks."""
-FINEST = TICKS // 12
-MANY_CELLS = 1_000_000
-MANY_BRANCHED = 100_000
+"""Ticks of 0.1 s in an hour. Lengths are compared as whole ticks."""
+MAX_UNIT_TICKS = TICKS // 12
+MAX_CELLS = 1_000_000
+MAX_BRANCH_CELLS = 100_000
 EPSILON = 1e-9
-Shift = tuple[Level, int, float, int]
-"""A level, the whole cells it does in a slot, the rest of a cell, and how many cells it finishes within the slot."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What an hour and a switch cost, in hours at full power.
+    """Costs of an hour in each state and of each switch, in hours at full power unless noted.
 
     Args:
-        levels: Operating points, none dominated; the first is full.
-        hold_power: Power while held; None where holding is not possible.
+        levels: Operating points, none dominated. The first is full power.
+        hold_power: Power while held; None if holding is not possible.
         may_exit: Whether exiting is possible.
-        exit: Energy of leaving.
-        back_from_exit: Energy of coming back from an exit.
-        hold: Energy of going into a hold.
-        back_from_hold: Energy of coming back from a hold.
-        hour: gCO2e per kW for every hour until the end, whatever is done in it (the price on time).
-        stop_rate: Chance per hour of work that the job ends early.
-        taken: gCO2e per kW for every hour that the device is taken, running or held (embodied emissions).
+        exit: Energy of an exit.
+        back_from_exit: Energy of a restart after an exit.
+        hold: Energy of entering a hold.
+        back_from_hold: Energy of resuming from a hold.
+        hour: gCO2e per kW for every hour until the end, in any state (the price of delay).
+        stop_rate: Probability per hour of work that the job stops early.
+        taken: gCO2e per kW for every hour in which the device is allocated, running or held (embodied emissions).
 
     """
 
@@ -59,11 +58,11 @@ class Costs:
 
 @dataclass(frozen=True)
 class Tail:
-    """What lies beyond the last slot.
+    """The time after the last slot.
 
     Args:
-        price: gCO2e per hour at full power of the work that is left by then.
-        capacity: Hours of work that can be done beyond; 0 where the last slot ends at the deadline.
+        price: gCO2e per kW for an hour at full power of the work that remains after the last slot.
+        capacity: Hours of work that fit after the last slot; 0 if it ends at the deadline.
 
     """
 
@@ -73,16 +72,16 @@ class Tail:
 
 @dataclass(frozen=True)
 class Values:
-    """Least cost to go, from every slot, state and amount of work left.
+    """Minimum cost to go from every slot, state and amount of remaining work.
 
     Args:
-        table: Cost in gCO2e per kW of full power, shape ``(slots + 1, states, cells + 1)``; infinite where there is no
-            way. The states are running, out and held; the last is left out where holding costs no switch and is the
-            same as running.
+        table: Cost in gCO2e per kW of full power, shape ``(slots + 1, states, cells + 1)``; infinite if infeasible. The
+            states are running, exited and held. Held is omitted if holding has no switching cost, because it then
+            equals running.
         unit: Hours of work between two cells.
-        work: Work left at the start in hours; that of the last cell.
-        branches: The same from the second slot on, for each amount that can be left then, where the first slot is no
-            multiple of the others; ``table`` is empty then.
+        work: Remaining work at the start in hours; the value of the last cell.
+        branches: Values from the second slot on, one for each amount of work that can remain after the first slot, if
+            the first slot is not a multiple of ``unit``. ``table`` is then empty.
 
     """
 
@@ -98,263 +97,229 @@ class Values:
 
     @property
     def rows(self) -> tuple[int, int, int]:
-        """Where running, held and out are found in the table."""
+        """Rows of the states running, held and exited in the table."""
         return _rows(int(self.table.shape[1]))
 
-    def branch(self, left: float) -> Values:
-        """Return the branch for so much work left after the first slot."""
-        return min(self.branches, key=lambda branch: abs(branch.work - left))
+    def branch(self, remaining: float) -> Values:
+        """Return the branch for ``remaining`` hours of work after the first slot."""
+        return min(self.branches, key=lambda branch: abs(branch.work - remaining))
 
-    def left(self) -> Array:
-        """Return the work left of each cell in hours, shape ``(cells + 1,)``; the first is 0."""
-        left: Array = np.maximum(0.0, self.work - (self.cells - np.arange(self.cells + 1.0)) * self.unit)
-        return left
+    def remaining(self) -> Array:
+        """Return the remaining work of each cell in hours, shape ``(cells + 1,)``. The first is 0."""
+        remaining: Array = np.maximum(0.0, self.work - (self.cells - np.arange(self.cells + 1.0)) * self.unit)
+        return remaining
+
+
+class _Slot(NamedTuple):
+    """A slot, and the range of cells that can remain at its start."""
+
+    low: int
+    high: int
+    hours: float
+    intensity: float
+
+
+class _Step(NamedTuple):
+    """Work done at one level in a slot: whole cells, the fraction of another, and the cells that finish in the slot."""
+
+    level: Level
+    cells: int
+    fraction: float
+    finish: int
 
 
 def _rows(states: int) -> tuple[int, int, int]:
-    """Return the rows of running, held and out in a table of so many states."""
+    """Return the rows of running, held and exited in a table with that many states."""
     return (0, 2, 1) if states == 3 else (0, 0, 1)
 
 
 def work_unit(hours: Array, levels: tuple[Level, ...], work: float, capacity: float = 0.0) -> float:
-    """Return the unit of work of the table in hours.
+    """Return the work between two cells of the table, in hours.
 
-    Where the table stays small, the greatest common divisor of what each level does in each slot: no rounding then, and
-    the programme is exact. The last slot does not count where nothing can be done beyond it, or everything
-    (``capacity``, in hours): the cost beyond is on one line then, also between cells. The first and the last slot may
-    be cut short; where that makes the divisor tiny they are left out of it. Beyond that the unit follows from the size
-    of the table, and values between cells are interpolated.
+    If the table stays small, this is the greatest common divisor of the work done at each level in each slot. Nothing
+    is rounded then and the solution is exact. The first and the last slot may be cut short. They are ignored if they
+    make the divisor tiny. The last slot is also ignored if none or all of the work fits after it (``capacity``),
+    because the cost to go is linear there. For larger tables the unit follows from the maximum size, and values between
+    cells are interpolated.
+
+    Args:
+        hours: Length of each slot in hours, shape ``(n,)``.
+        levels: Operating points.
+        work: Remaining work in hours at full speed.
+        capacity: Hours of work that fit after the last slot.
+
     """
-    straight = capacity <= EPSILON or capacity >= work - EPSILON
-    first = hours[:-1] if straight and len(hours) > 1 else hours
-    for part, finest in ((first, TICKS), (hours[1:-1], FINEST)):
+    is_linear = capacity <= EPSILON or capacity >= work - EPSILON
+    all_but_last = hours[:-1] if is_linear and len(hours) > 1 else hours
+    for part, max_ticks in ((all_but_last, TICKS), (hours[1:-1], MAX_UNIT_TICKS)):
         lengths = np.unique(np.round(part * TICKS).astype(np.int64))
         if not len(lengths) or len(lengths) > 400:
             continue
         divisor = math.gcd(*{round(int(length) * level.speed) for length in lengths for level in levels})
         if divisor > 0:
-            unit = divisor / math.ceil(divisor / finest) / TICKS
-            if len(hours) * work / unit <= MANY_CELLS:
+            unit = divisor / math.ceil(divisor / max_ticks) / TICKS
+            if len(hours) * work / unit <= MAX_CELLS:
                 return unit
     typical = float(np.median(hours))
-    unit = work * len(hours) / MANY_CELLS
+    unit = work * len(hours) / MAX_CELLS
     return typical / max(1, math.floor(typical / unit)) if unit < typical else unit
 
 
 def solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail) -> Values:
-    """Return the cost to go of every slot, state and amount of work left.
+    """Return the minimum cost to go for every slot, state and amount of remaining work.
 
     Args:
-        hours: Length of each slot, shape ``(n,)``.
+        hours: Length of each slot in hours, shape ``(n,)``.
         intensity: Carbon intensity of each slot in gCO2e/kWh, shape ``(n,)``.
-        work: Work left in hours at full speed.
-        costs: What running, pausing and switching cost.
-        tail: What lies beyond the last slot.
+        work: Remaining work in hours at full speed.
+        costs: Costs of running, pausing and switching.
+        tail: The time after the last slot.
 
     """
-    rests = _rests(hours, costs, work, tail)
-    if rests:
-        branches = tuple(_solve(hours[1:], intensity[1:], rest, costs, tail, work) for rest in rests)
+    amounts = _branch_amounts(hours, costs, work, tail)
+    if amounts:
+        branches = tuple(_solve(hours[1:], intensity[1:], amount, costs, tail, work) for amount in amounts)
         return Values(np.empty((0, 0, 0)), 0.0, work, branches)
     return _solve(hours, intensity, work, costs, tail, work)
 
 
-def _rests(hours: Array, costs: Costs, work: float, tail: Tail) -> list[float]:
-    """Return how much work can be left after the first slot, where it is better to go on from each of that apart.
+def _branch_amounts(hours: Array, costs: Costs, work: float, tail: Tail) -> list[float]:
+    """Return the amounts of work that can remain after the first slot, if each should get its own table.
 
-    A first slot that is cut short (most plans are made within an hour) would make the table fine, or its values
-    interpolated.
+    A short first slot (most plans are made within an hour) would need a fine table, or interpolation.
     """
     if len(hours) < 3:
         return []
     first, unit = float(hours[0]), work_unit(hours[1:], costs.levels, work, tail.capacity)
     cells = [first * level.speed / unit for level in costs.levels]
-    rests = {round(work - first * level.speed, 12) for level in costs.levels} | {work}
-    if all(abs(cell - round(cell)) < 1e-6 for cell in cells) or len(rests) * len(hours) * work / unit > MANY_BRANCHED:
+    amounts = {round(work - first * level.speed, 12) for level in costs.levels} | {work}
+    is_multiple = all(abs(cell - round(cell)) < 1e-6 for cell in cells)
+    if is_multiple or len(amounts) * len(hours) * work / unit > MAX_BRANCH_CELLS:
         return []
-    return sorted(rest for rest in rests if rest > EPSILON)
+    return sorted(amount for amount in amounts if amount > EPSILON)
 
 
-def _solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail, begun: float) -> Values:
-    """Do what :func:`solve` does in one table; ``begun`` is the work that a job has of which this is the rest."""
+def _solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail, total: float) -> Values:
+    """Solve for ``work``, the remainder of a job of ``total`` hours, in one table."""
     unit = work_unit(hours, costs.levels, work, tail.capacity)
     cells = max(1, math.ceil(work / unit - 1e-6))
-    switches = costs.hold > 0 or costs.back_from_hold > 0
-    back = np.array([0.0, costs.back_from_exit, costs.back_from_hold][: 3 if switches else 2])
+    has_hold_cost = costs.hold > 0 or costs.back_from_hold > 0
+    back = np.array([0.0, costs.back_from_exit, costs.back_from_hold][: 3 if has_hold_cost else 2])
     table = np.full((len(hours) + 1, len(back), cells + 1), np.inf)
     values = Values(table, unit, work)
-    left = values.left()
-    beyond = np.where(left <= tail.capacity + EPSILON, left * tail.price, np.inf)
-    table[-1] = beyond + tail.price * back[:, np.newaxis]
+    remaining = values.remaining()
+    after = np.where(remaining <= tail.capacity + EPSILON, remaining * tail.price, np.inf)
+    table[-1] = after + tail.price * back[:, np.newaxis]
     table[:, :, 0] = 0.0
-    weight = np.exp(-costs.stop_rate * (begun - left)) if costs.stop_rate else None
-    # No amount of work outside these bounds can be left when a slot begins: only they are worth computing.
-    most = np.concatenate(([0.0], np.cumsum(hours)))
-    lowest = np.maximum(1, cells - np.floor(most / unit + 1e-6).astype(int) - 1).tolist()
-    highest = np.minimum(cells, np.floor((most[-1] - most + tail.capacity) / unit + 1e-6).astype(int) + 1).tolist()
-    lengths, prices = hours.tolist(), intensity.tolist()
-    shifts = {length: _shifts(length, costs.levels, left, unit) for length in set(lengths)}
-    plain = weight is None and not switches and not costs.hour and not costs.exit and not costs.taken
-    sweep = _sweep_plain if plain else _sweep
-    sweep(table, lowest, highest, lengths, prices, costs, shifts, left, weight)
+    survival = np.exp(-costs.stop_rate * (total - remaining)) if costs.stop_rate else None
+    # Only the amounts of work within these bounds can remain when a slot begins.
+    elapsed = np.concatenate(([0.0], np.cumsum(hours)))
+    lowest = np.maximum(1, cells - np.floor(elapsed / unit + 1e-6).astype(int) - 1).tolist()
+    reachable = np.floor((elapsed[-1] - elapsed + tail.capacity) / unit + 1e-6).astype(int) + 1
+    highest = np.minimum(cells, reachable).tolist()
+    steps = {length: _steps(length, costs.levels, remaining, unit) for length in set(hours.tolist())}
+    slots = [_Slot(*slot) for slot in zip(lowest[:-1], highest[:-1], hours.tolist(), intensity.tolist(), strict=True)]
+    for index, slot in reversed(list(enumerate(slots))):
+        if slot.low <= slot.high:
+            now, later = table[index, :, slot.low : slot.high + 1], table[index + 1]
+            _run(now[0], later[0], slot, costs, steps[slot.hours], remaining, survival)
+            _pause(now, later[:, slot.low : slot.high + 1], slot, costs, survival)
     return values
 
 
-def _sweep(
-    table: Array,
-    lowest: list[int],
-    highest: list[int],
-    lengths: list[float],
-    prices: list[float],
-    costs: Costs,
-    shifts: dict[float, list[Shift]],
-    left: Array,
-    weight: Array | None,
-) -> None:
-    """Fill the table from the last slot to the first."""
-    for slot in range(len(lengths) - 1, -1, -1):
-        low, high, length, price = lowest[slot], highest[slot], lengths[slot], prices[slot]
-        if low <= high:
-            now, later = table[slot, :, low : high + 1], table[slot + 1]
-            _run(now[0], later[0], low, high, length, price, costs, shifts[length], left, weight)
-            _pause(now, later[:, low : high + 1], low, high, length, price, costs, weight)
-
-
-def _sweep_plain(
-    table: Array,
-    lowest: list[int],
-    highest: list[int],
-    lengths: list[float],
-    prices: list[float],
-    costs: Costs,
-    shifts: dict[float, list[Shift]],
-    left: Array,
-    weight: Array | None,
-) -> None:
-    """Do what :func:`_sweep` does where only running, holding and coming back from an exit cost anything.
-
-    That is most plans. Their tables are small, so that the number of calls is what takes the time.
-    """
-    on, out = list(table[:, 0]), list(table[:, 1])
-    back, hold, may_exit = costs.back_from_exit, costs.hold_power, costs.may_exit
-    power, speed = costs.levels[0].power, costs.levels[0].speed
-    add, minimum, multiply = np.add, np.minimum, np.multiply
-    simple = len(costs.levels) == 1
-    # Most that being out can cost above running, over all amounts of work left: a hold that costs as much is never
-    # better than an exit, and need not be looked at.
-    ends = table[-1][:, np.isfinite(table[-1, 0])]
-    most = float((ends[1] - ends[0]).max())
-    later, gone = on[-1], out[-1]
-    for slot in range(len(lengths) - 1, -1, -1):
-        low, stop, length, price = lowest[slot], highest[slot] + 1, lengths[slot], prices[slot]
-        run, away, wait, same = on[slot], out[slot], gone, later
-        _, whole, part, finish = shifts[length][0]
-        if simple and whole and not part:  # all amounts at once: cutting out those that are possible takes longer
-            add(later[:-whole], length * power * price, out=run[whole:])
-            if finish > 1:
-                multiply(left[1:finish], power / speed * price, out=run[1:finish])
-        else:
-            run, away, wait, same = run[low:stop], away[low:stop], wait[low:stop], same[low:stop]
-            if low < stop:
-                _run(run, later, low, stop - 1, length, price, costs, shifts[length], left, weight)
-        if back:
-            minimum(add(run, back * price, out=away), wait, out=away)
-        else:
-            minimum(run, wait, out=away)
-        waiting = math.inf if hold is None else length * hold * price
-        if hold is not None and (waiting < most or not may_exit):
-            minimum(run, same + waiting, out=run)
-        if may_exit:
-            minimum(run, wait, out=run)
-        most = max(back * price, most - waiting)
-        later, gone = on[slot], out[slot]
-
-
-def _shifts(length: float, levels: tuple[Level, ...], left: Array, unit: float) -> list[Shift]:
-    """Return for each level: whole cells done in a slot, the rest of a cell, how many cells finish within the slot."""
-    shifts = []
+def _steps(length: float, levels: tuple[Level, ...], remaining: Array, unit: float) -> list[_Step]:
+    """Return the work done at each level in a slot of ``length`` hours."""
+    steps = []
     for level in levels:
         cells = length * level.speed / unit
         whole = math.floor(cells + 1e-6)
-        part = cells - whole
-        part = 0.0 if part < 1e-6 else part
-        # Where it is done just as the slot ends, both ways to count it agree; the other one needs no case of its own.
-        margin = EPSILON if part else -EPSILON
-        finish = int(np.searchsorted(left, length * level.speed + margin, side="right"))
-        shifts.append((level, whole, part, finish))
-    return shifts
+        fraction = cells - whole
+        fraction = 0.0 if fraction < 1e-6 else fraction
+        # Work that ends exactly with the slot may count either way; counting it as unfinished needs no special case.
+        margin = EPSILON if fraction else -EPSILON
+        finish = int(np.searchsorted(remaining, length * level.speed + margin, side="right"))
+        steps.append(_Step(level, whole, fraction, finish))
+    return steps
 
 
 def _run(
     run: Array,
     later: Array,
-    low: int,
-    high: int,
-    length: float,
-    intensity: float,
+    slot: _Slot,
     costs: Costs,
-    shifts: list[Shift],
-    left: Array,
-    weight: Array | None,
+    steps: list[_Step],
+    remaining: Array,
+    survival: Array | None,
 ) -> None:
-    """Write into ``run`` the cost of working in this slot, at the best level, for the cells ``low`` to ``high``."""
-    best: Array | None = None
-    for level, whole, part, finish in shifts:
+    """Write the cost of working in this slot at the best level into ``run``.
+
+    Args:
+        run: Output, the cost of the cells ``slot.low`` to ``slot.high``.
+        later: Cost of running from the next slot on, for all cells.
+        slot: The slot.
+        costs: Costs.
+        steps: Work done in the slot at each level.
+        remaining: Remaining work of all cells in hours.
+        survival: Probability of reaching each cell; None without ``stop_rate``.
+
+    """
+    low, high, length, intensity = slot
+    for index, (level, whole, fraction, finish) in enumerate(steps):
         first = max(low, finish)
         hour = level.power * intensity + costs.hour + costs.taken
-        if best is None and first == low and not part and weight is None:
-            best = np.add(later[low - whole : high + 1 - whole], length * hour, out=run)
+        if index == 0 and first == low and not fraction and survival is None:
+            np.add(later[low - whole : high + 1 - whole], length * hour, out=run)
             continue
         if first > low:
             stop = min(first, high + 1)
-            done = left[low:stop] * (hour / level.speed)
-            if weight is not None:
-                done *= weight[low:stop]
+            done = remaining[low:stop] * (hour / level.speed)
+            if survival is not None:
+                done *= survival[low:stop]
             np.minimum(run[: stop - low], done, out=run[: stop - low])
         if first <= high:
             rest = later[first - whole : high + 1 - whole]
-            if part:
-                rest = (1 - part) * rest + part * later[first - whole - 1 : high - whole]
+            if fraction:
+                rest = (1 - fraction) * rest + fraction * later[first - whole - 1 : high - whole]
                 if first - whole - 1 == 0:
-                    # The lowest cell is not a whole unit: its value is on the line to nothing left, nothing to pay.
-                    rest[0] = later[1] * (left[first] - length * level.speed) / left[1]
-            spent = length * hour if weight is None else length * hour * weight[first : high + 1]
+                    # The lowest cell is not a whole unit: interpolate linearly between it and no remaining work.
+                    rest[0] = later[1] * (remaining[first] - length * level.speed) / remaining[1]
+            spent = length * hour if survival is None else length * hour * survival[first : high + 1]
             np.minimum(run[first - low :], rest + spent, out=run[first - low :])
-        best = run
 
 
-def _pause(
-    now: Array,
-    later: Array,
-    low: int,
-    high: int,
-    length: float,
-    intensity: float,
-    costs: Costs,
-    weight: Array | None,
-) -> None:
-    """Compare the cost of working, in the first row of ``now``, with that of a pause, and fill in the other rows."""
-    _, held, out = _rows(len(now))
-    price: float | Array = intensity if weight is None else intensity * weight[low : high + 1]
-    run, left, wait = now[0], now[out], later[out]
+def _pause(now: Array, later: Array, slot: _Slot, costs: Costs, survival: Array | None) -> None:
+    """Reduce the cost of working, in the first row of ``now``, where a pause costs less, and fill the other rows.
+
+    Args:
+        now: Cost of the cells ``slot.low`` to ``slot.high`` in each state.
+        later: The same from the next slot on.
+        slot: The slot.
+        costs: Costs.
+        survival: Probability of reaching each cell; None without ``stop_rate``.
+
+    """
+    low, high, length, intensity = slot
+    _, held, exited = _rows(len(now))
+    alive: float | Array = 1.0 if survival is None else survival[low : high + 1]
+    price = intensity * alive
+    run, restart, wait = now[0], now[exited], later[exited]
     if costs.hour:
-        wait = wait + (costs.hour * length if weight is None else costs.hour * length * weight[low : high + 1])
+        wait = wait + costs.hour * length * alive
     if costs.back_from_exit:
-        np.add(run, costs.back_from_exit * price, out=left)
-        np.minimum(left, wait, out=left)
+        np.add(run, costs.back_from_exit * price, out=restart)
+        np.minimum(restart, wait, out=restart)
     else:
-        np.minimum(run, wait, out=left)
+        np.minimum(run, wait, out=restart)
     if held:
         np.add(run, costs.back_from_hold * price, out=now[held])
     if costs.hold_power is not None:
-        alive: float | Array = 1.0 if weight is None else weight[low : high + 1]
         hold = later[held] + length * (costs.hold_power * price + (costs.hour + costs.taken) * alive)
         if held:
             np.minimum(now[held], hold, out=now[held])
             hold += costs.hold * price
         np.minimum(run, hold, out=run)
     if costs.may_exit:
-        gone = wait + costs.exit * price if costs.exit else wait
-        np.minimum(run, gone, out=run)
+        leave = wait + costs.exit * price if costs.exit else wait
+        np.minimum(run, leave, out=run)
         if held:
-            np.minimum(now[held], gone, out=now[held])
+            np.minimum(now[held], leave, out=now[held])

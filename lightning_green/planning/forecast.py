@@ -1,4 +1,4 @@
-"""Carbon intensity as a planner sees it."""
+"""Carbon intensity of the coming hours, and its history."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ KINDS = ("average/lifecycle", "average/direct", "marginal/lifecycle", "marginal/
 
 @dataclass(frozen=True)
 class Forecast:
-    """Carbon intensity over the coming hours, and what it was in the past.
+    """Carbon intensity of the coming hours, and recorded intensities of the past.
 
     Args:
-        times: Start of each interval, aware, ascending, shape ``(n,)``. A value holds until the next time; the last one
-            for as long as the interval before it, or an hour where there is only one.
+        times: Start of each interval, aware, ascending, shape ``(n,)``. An interval ends at the next time. The last one
+            is as long as the one before it, or an hour if there is only one.
         values: Carbon intensity in gCO2e/kWh, shape ``(n,)``.
-        spread: Standard deviation of each value in gCO2e/kWh, shape ``(n,)``, or None where the source gives none.
-        kind: What the numbers mean, ``"average/lifecycle"`` for example. Two kinds are never mixed.
-        issued_at: When the forecast was made; None where the source does not say.
-        history_times: Start of each past interval, aware, ascending, shape ``(m,)``. It may have gaps.
-        history_values: Past carbon intensity in gCO2e/kWh, shape ``(m,)``, of the same kind.
+        spread: Standard deviation of each value in gCO2e/kWh, shape ``(n,)``, or None if unknown.
+        kind: Kind of intensity, for example ``"average/lifecycle"``. Two kinds are never mixed.
+        issued_at: Time at which the forecast was issued, or None if unknown.
+        history_times: Start of each past interval, aware, ascending, shape ``(m,)``. May have gaps.
+        history_values: Recorded carbon intensity in gCO2e/kWh, shape ``(m,)``, of the same kind.
 
     Raises:
         ValueError: If the lengths differ, a time is naive or out of order, a value is negative or not finite, the
@@ -62,12 +62,12 @@ class Forecast:
         checked = check_series("history_values", np.asarray(history, dtype=np.float64), len(past), "history_times")
         object.__setattr__(self, "history_values", checked)
         steps = np.diff(seconds)
-        # An hour is the coarsest slot there is, so a value may stand for one; longer only where that is the usual step.
+        # Slots are at most an hour long, so an interval may last an hour; longer only if that is the usual step.
         if steps.size and steps.max() > max(3600.0, 1.5 * float(np.median(steps))) + 1e-6:
             at = int(np.argmax(steps))
             raise ValueError(
                 f"`times` should have no gap, got {steps[at] / 3600:g} h between {self.times[at].isoformat()} and "
-                f"{self.times[at + 1].isoformat()}, where {np.median(steps) / 3600:g} h are usual."
+                f"{self.times[at + 1].isoformat()}, and the usual step is {np.median(steps) / 3600:g} h."
             )
 
     @property
@@ -82,7 +82,7 @@ class Forecast:
 
     @property
     def end(self) -> datetime | None:
-        """When the last value ceases to hold; None for an empty forecast."""
+        """End of the last interval; None for an empty forecast."""
         if not self.times:
             return None
         last = self.times[-1].timestamp()

@@ -1,16 +1,17 @@
-"""A job as the planner sees it."""
+"""The job to plan: remaining work, deadline, operating points and costs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from lightning_green.utilities.validation import check_aware, check_number
 
 State = Literal["running", "throttled", "held", "out"]
 PAUSES = frozenset({"hold", "exit"})
+_JSON_NUMBERS = ("hold_power", "resume_cost", "min_saving", "delay_price")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,15 @@ class Level:
 
     @classmethod
     def parse(cls, text: str) -> Level:
-        """Return the level that ``"0.78:0.90"`` (power:speed) names."""
+        """Return the level described by ``"power:speed"``, such as ``"0.78:0.90"``.
+
+        Args:
+            text: Power and speed, separated by a colon.
+
+        Raises:
+            ValueError: If the text has another form or a number is out of its range.
+
+        """
         power, colon, speed = text.partition(":")
         try:
             numbers = float(power), float(speed)
@@ -56,37 +65,43 @@ class Level:
 
 @dataclass(frozen=True)
 class Job:
-    """Work to be done, and what running, holding and leaving cost.
+    """Remaining work, and the costs of running, holding and exiting.
 
-    Energies are in hours at full power, so that no watt is needed: multiply by the power that the job draws.
+    Energies are in hours at full power, so no watts are needed. Multiply by the power of the job to get kWh.
 
     Args:
-        work_hours: Work left, in hours at full power and full speed.
-        deadline: When the work has to be done, aware; None for a job that may not wait (unless time has a price).
-        levels: Operating points; the first is full power and full speed.
+        work_hours: Remaining work, in hours at full power and full speed.
+        deadline: Time by which the work must be done, aware. A job without a deadline does not wait, unless
+            ``delay_price`` is set.
+        levels: Operating points. The first is full power and full speed.
         hold_power: Fraction of full power drawn while held in process, in [0, 1].
-        resume_cost: Energy of one exit and return, in hours at full power; priced when it returns.
-        pauses: The pauses that are possible: ``"hold"``, ``"exit"``, both or none.
-        state: What the job is doing now.
-        min_saving: Fraction of run-now gCO2e below which a pause is not worth it.
-        caution: How many standard deviations of its own uncertainty a hold has to save, and an exit a quarter of it.
-            Without a spread of the forecast there is no such margin.
-        safety: Fraction of the work left that is kept free before the deadline, against a speed measured too high.
-        exit_cost: Energy of leaving (a checkpoint), in hours at full power, where it is not part of ``resume_cost``.
-        hold_cost: Energy of going into a hold, in hours at full power.
-        hold_resume_cost: Energy of coming back from a hold, in hours at full power.
-        delay_price: What an hour more until the end is worth, in gCO2e per hour and kW of full power. With it, a job
-            without a deadline may wait or slow down for as long as that pays.
-        budget: Emissions that the work left may cause, in gCO2e per kW of full power; None for no limit.
-        idle_power: Fraction of full power that the device draws without any job. With it, only what is drawn above
-            counts (the incremental account); with 0, all that is drawn while the device is taken (the attributed one).
-        embodied_rate: Embodied emissions of the device in gCO2e per hour and kW of full power, for every hour that it
-            is taken, running or held.
-        stop_rate: Chance per hour of work that the job ends early (early stopping), at most 1. ``work_hours`` is then
-            the most that there can be.
+        resume_cost: Energy of one exit and restart, in hours at full power, drawn in the slot of the restart.
+        pauses: Allowed pauses: ``"hold"``, ``"exit"``, both or none.
+        state: Current state of the job.
+        min_saving: Minimum saving of a pause, as a fraction of the run-now emissions.
+        caution: Minimum saving of a hold, in standard deviations of that saving. An exit needs a quarter of it. Ignored
+            for a forecast without ``spread``.
+        safety: Fraction of the remaining work that is kept free before the deadline, in case the measured speed is too
+            high.
+        exit_cost: Energy of an exit (a checkpoint) in hours at full power, if not included in ``resume_cost``.
+        hold_cost: Energy of entering a hold, in hours at full power.
+        hold_resume_cost: Energy of resuming from a hold, in hours at full power.
+        delay_price: Price of an hour of delay, in gCO2e per hour and kW of full power. With it, a job without a
+            deadline may wait or slow down.
+        budget: Maximum emissions of the remaining work, in gCO2e per kW of full power. None: no limit.
+        idle_power: Fraction of full power that the idle device draws. Only power above it counts (incremental
+            accounting). With 0, all power counts while the device is allocated (attributed accounting).
+        embodied_rate: Embodied emissions of the device, in gCO2e per hour and kW of full power, for every hour in which
+            it is allocated, running or held.
+        stop_rate: Probability per hour of work that the job stops early, at most 1. ``work_hours`` is then the maximum.
 
     Raises:
         ValueError: If a number is out of its range or not finite, or the deadline is naive.
+
+    Example::
+
+        >>> Job(work_hours=3.5, resume_cost=0.2, pauses={"exit"}).levels
+        (Level(power=1.0, speed=1.0),)
 
     """
 
@@ -125,29 +140,72 @@ class Job:
         if self.budget is not None:
             check_number("budget", self.budget)
         object.__setattr__(self, "levels", _check_levels(self.levels))
-        least = min(level.power for level in self.levels)
-        if self.idle_power >= least:
+        lowest = min(level.power for level in self.levels)
+        if self.idle_power >= lowest:
             raise ValueError(
-                f"`idle_power` should be below the power of every level ({least:g}), got {self.idle_power!r}."
+                f"`idle_power` should be below the power of every level ({lowest:g}), got {self.idle_power!r}."
             )
         object.__setattr__(self, "pauses", _check_pauses(self.pauses))
         if self.state not in get_args(State):
             raise ValueError(f"`state` should be one of {', '.join(get_args(State))}, got {self.state!r}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the part of the job that another process needs to plan it, as JSON data.
+
+        The state is not included, because it changes between the two processes. See :meth:`from_json`.
+
+        Example::
+
+            >>> Job.from_json(Job(3.5, resume_cost=0.2).to_json(), "out").resume_cost
+            0.2
+
+        """
+        return {
+            "work_hours": self.work_hours,
+            "deadline": None if self.deadline is None else self.deadline.isoformat(),
+            "levels": [f"{level.power}:{level.speed}" for level in self.levels],
+            "pauses": sorted(self.pauses),
+            **{name: getattr(self, name) for name in _JSON_NUMBERS},
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], state: State) -> Job:
+        """Return the job written by :meth:`to_json`. Missing fields get their defaults.
+
+        Args:
+            content: JSON data with at least ``work_hours``.
+            state: Current state of the job.
+
+        Raises:
+            KeyError: If ``work_hours`` is missing.
+            ValueError: If a value is out of its range.
+
+        """
+        deadline = content.get("deadline")
+        levels = content.get("levels") or ["1:1"]
+        return cls(
+            work_hours=content["work_hours"],
+            deadline=None if deadline is None else datetime.fromisoformat(deadline),
+            levels=tuple(Level.parse(level) for level in levels),
+            pauses=frozenset(content.get("pauses", PAUSES)),
+            state=state,
+            **{name: content[name] for name in _JSON_NUMBERS if name in content},
+        )
 
 
 def _check_levels(levels: Iterable[Level]) -> tuple[Level, ...]:
     """Return ``levels`` as a tuple whose first entry is full power and full speed."""
     checked = tuple(levels)
     if not checked or not all(isinstance(level, Level) for level in checked):
-        raise ValueError(f"`levels` should hold at least one Level, got {levels!r}.")
+        raise ValueError(f"`levels` should contain at least one Level, got {levels!r}.")
     if (checked[0].power, checked[0].speed) != (1.0, 1.0):
         raise ValueError(f"The first of `levels` should be full power and full speed (1:1), got {checked[0]}.")
     return checked
 
 
 def _check_pauses(pauses: Iterable[str]) -> frozenset[str]:
-    """Return ``pauses`` as a set of names that are known."""
+    """Return ``pauses`` as a set of valid names."""
     checked = frozenset({pauses} if isinstance(pauses, str) else pauses)
     if not checked <= PAUSES:
-        raise ValueError(f'`pauses` should hold "hold" and "exit" at most, got {sorted(checked)}.')
+        raise ValueError(f'`pauses` should contain only "hold" and "exit", got {sorted(checked)}.')
     return checked

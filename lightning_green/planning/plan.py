@@ -1,4 +1,4 @@
-"""What the planner answers."""
+"""The result of the planner: actions slot by slot, and their expected emissions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Action = Literal["run", "throttle", "hold", "exit"]
 
 
 class Slot(NamedTuple):
-    """What to do from ``start`` on.
+    """One action and its time.
 
     Args:
-        start: When the slot begins, aware.
-        end: When it ends, aware.
+        start: Start of the slot, aware.
+        end: End of the slot, aware.
         action: ``"run"``, ``"throttle"``, ``"hold"`` or ``"exit"``.
-        level: The operating point of ``"run"`` and ``"throttle"``; None for a pause.
-        intensity: Carbon intensity that the plan counts on, in gCO2e/kWh; None where nothing is known.
-        gco2e_per_kw: Expected emissions of the slot, in gCO2e per kW of full power; None where nothing is known.
+        level: Operating point of ``"run"`` and ``"throttle"``; None for a pause.
+        intensity: Expected carbon intensity in gCO2e/kWh, or None if unknown.
+        gco2e_per_kw: Expected emissions in gCO2e per kW of full power, or None if unknown.
 
     """
 
@@ -34,19 +34,19 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan, its price, and why.
+    """A plan, its expected emissions, and the reason for its first action.
 
     Args:
-        slots: What to do and when, in order, without gaps; the first begins at the time of planning.
-        gco2e_per_kw: Expected emissions of the plan in gCO2e per kW of full power; NaN where nothing is known.
-        run_now_gco2e_per_kw: Expected emissions of running on without a pause, in the same unit.
-        saving: Expected saving as a fraction of run-now; may be negative where the deadline forces it.
-        saving_std: Standard deviation of the saving, as a fraction of run-now; None where nothing is known about it.
-        end: When the work is expected to be done (or the budget spent), aware.
-        reason: One sentence for people.
-        late_hours: Hours that even running on at full speed ends after the deadline; 0 where it is met.
-        undone_hours: Work that an emissions budget leaves undone, in hours at full speed.
-        notes: What else a reader should know: levels that were dropped, intensities that had to be filled in.
+        slots: Actions in order, without gaps. The first slot starts at the time of planning.
+        gco2e_per_kw: Expected emissions in gCO2e per kW of full power. NaN if the intensity is unknown.
+        run_now_gco2e_per_kw: Expected emissions of the run-now baseline, in the same unit.
+        saving: Expected saving as a fraction of run-now. May be negative if the deadline forces it.
+        saving_std: Standard deviation of the saving, as a fraction of run-now; None if unknown.
+        end: Expected end of the work (or the time at which the budget is spent), aware.
+        reason: Explanation of the first action, for users.
+        late_hours: Hours by which the deadline is missed even without a pause at full speed; 0 if it is met.
+        undone_hours: Work that the emissions budget does not cover, in hours at full speed.
+        notes: Further information for users: dropped levels, hours that the forecast does not cover.
 
     """
 
@@ -63,7 +63,7 @@ class Plan:
 
     @property
     def until(self) -> datetime:
-        """When the first action gives way to another one (or the plan ends)."""
+        """End of the first action: the start of the first slot with another action or level, or the end of the plan."""
         for slot in self.slots:
             if (slot.action, slot.level) != (self.slots[0].action, self.slots[0].level):
                 return slot.start

@@ -1,4 +1,4 @@
-"""One sentence of why, for people."""
+"""The reason of a plan as text for users."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from datetime import datetime
 from lightning_green.planning.plan import Slot
 
 
-def clock(time: datetime, now: datetime) -> str:
-    """Return ``time`` as people say it: the time of day, with the date where it is another one."""
+def format_time(time: datetime, now: datetime) -> str:
+    """Return the time of day in UTC, with the date unless it is that of ``now``."""
     return time.strftime("%H:%M UTC" if time.date() == now.date() else "%d %b %H:%M UTC")
 
 
-def hours(value: float) -> str:
-    """Return a number of hours for people.
+def format_hours(value: float) -> str:
+    """Return a number of hours in minutes or hours.
 
     Example::
 
-        >>> hours(0.25), hours(3.0), hours(3.46)
+        >>> format_hours(0.25), format_hours(3.0), format_hours(3.46)
         ('15 min', '3 h', '3.5 h')
 
     """
@@ -26,40 +26,48 @@ def hours(value: float) -> str:
     return f"{round(value, 1):g} h"
 
 
-def saves(saving: float, std: float | None) -> str:
-    """Return the saving in words, with its uncertainty where that is known."""
-    margin = f" (give or take {std:.1%})" if std else ""
+def format_saving(saving: float, std: float | None) -> str:
+    """Return the saving relative to run-now, with its standard deviation if known."""
+    margin = f" (± {std:.1%})" if std else ""
     return f"{saving:.1%} less than running now{margin}"
 
 
-def pause(
+def pause_reason(
     slots: tuple[Slot, ...], now: datetime, saving: float, std: float | None, end: datetime, slack: float | None
 ) -> str:
-    """Return why the plan begins with a pause."""
+    """Return why the plan begins with a pause.
+
+    Args:
+        slots: Slots of the plan; the first is a pause.
+        now: Time of planning.
+        saving: Expected saving as a fraction of run-now.
+        std: Standard deviation of the saving, or None.
+        end: Expected end of the work.
+        slack: Hours between the end and the deadline; None without a deadline.
+
+    """
     first = slots[0]
-    after = next((slot for slot in slots if slot.action in ("run", "throttle")), slots[-1])
-    word = "Hold" if first.action == "hold" else "Exit"
-    finish = f"; done at {clock(end, now)}"
+    work = next((slot for slot in slots if slot.action in ("run", "throttle")), slots[-1])
+    action = "Hold" if first.action == "hold" else "Exit"
+    finish = f"finishes at {format_time(end, now)}"
     if slack is not None:
-        finish += f", {hours(max(0.0, slack))} before the deadline"
+        finish += f", {format_hours(max(0.0, slack))} before the deadline"
     return (
-        f"{word} until {clock(after.start, now)}: {first.intensity:.0f} gCO2e/kWh now, {after.intensity:.0f} expected "
-        f"then; the plan emits {saves(saving, std)}{finish}."
+        f"{action} until {format_time(work.start, now)}: {first.intensity:.0f} gCO2e/kWh now, {work.intensity:.0f} "
+        f"expected then. The plan emits {format_saving(saving, std)} and {finish}."
     )
 
 
-def go(slots: tuple[Slot, ...], now: datetime, saving: float, std: float | None) -> str:
-    """Return why the plan begins with work."""
+def run_reason(slots: tuple[Slot, ...], now: datetime, saving: float, std: float | None) -> str:
+    """Return why the plan begins with work. The arguments are those of :func:`pause_reason`."""
     first = slots[0]
-    power = "Run now" if first.action == "run" else f"Run at {first.level} (power:speed)"
-    later = next((slot for slot in slots if slot.action in ("hold", "exit")), None)
-    if later is not None:
-        word = "hold" if later.action == "hold" else "exit"
+    start = "Run now" if first.action == "run" else f"Run at {first.level} (power:speed)"
+    pause = next((slot for slot in slots if slot.action in ("hold", "exit")), None)
+    if pause is not None:
         return (
-            f"{power} at {first.intensity:.0f} gCO2e/kWh and {word} at {clock(later.start, now)} at "
-            f"{later.intensity:.0f} gCO2e/kWh; the plan emits {saves(saving, std)}."
+            f"{start} at {first.intensity:.0f} gCO2e/kWh and {pause.action} at {format_time(pause.start, now)} at "
+            f"{pause.intensity:.0f} gCO2e/kWh. The plan emits {format_saving(saving, std)}."
         )
-    changes = {(slot.action, slot.level) for slot in slots}
-    if changes == {("run", first.level)}:
-        return f"{power}: at {first.intensity:.0f} gCO2e/kWh no pause before the deadline would save anything."
-    return f"{power} at {first.intensity:.0f} gCO2e/kWh; the plan emits {saves(saving, std)}, without a pause."
+    if {(slot.action, slot.level) for slot in slots} == {("run", first.level)}:
+        return f"{start}: at {first.intensity:.0f} gCO2e/kWh no pause before the deadline reduces emissions."
+    return f"{start} at {first.intensity:.0f} gCO2e/kWh without a pause. The plan emits {format_saving(saving, std)}."

@@ -13,22 +13,22 @@ Array = NDArray[np.float64]
 
 HOUR = 3600.0
 DAY = 86400.0
-SHORTEST, LONGEST = 300.0, HOUR
+MIN_SECONDS, MAX_SECONDS = 300.0, HOUR
 RECENT_DAYS = 7
 FINE_HOURS = 24.0
-"""So far ahead slots keep the forecast's own resolution where a plan would otherwise have too many of them."""
-MANY_SLOTS = 800
+"""Hours ahead in which slots keep the resolution of the forecast if a plan would have more than ``MAX_SLOTS``."""
+MAX_SLOTS = 800
 
 
 @dataclass(frozen=True)
 class Slots:
-    """Consecutive slots from now on.
+    """Consecutive slots that start now.
 
     Args:
-        edges: Slot borders in hours from now, ascending from 0, shape ``(n + 1,)``.
+        edges: Slot edges in hours from now, ascending from 0, shape ``(n + 1,)``.
         values: Mean carbon intensity of each slot in gCO2e/kWh, shape ``(n,)``.
-        spread: Standard deviation of each value, shape ``(n,)``, or None where nothing is known about it.
-        filled_hours: Hours up to the horizon that the forecast says nothing about.
+        spread: Standard deviation of each value, shape ``(n,)``, or None if unknown.
+        filled_hours: Hours before the horizon that the forecast does not cover.
 
     """
 
@@ -44,13 +44,19 @@ class Slots:
 
 
 def make_slots(forecast: Forecast, now: float, horizon_hours: float) -> Slots | None:
-    """Return the slots from ``now`` (POSIX seconds) to ``now + horizon_hours``, or None where nothing is known.
+    """Return the slots from ``now`` to ``now + horizon_hours``, or None without any intensity.
 
-    Hours that the forecast leaves open are filled with the mean of the same time of the last seven days of the history
-    and, without a history, with the forecast's own last 24 hours; never with its last value.
+    Hours that the forecast does not cover are filled with the mean of the same hour over the last seven days of the
+    history. Without a history, the last 24 hours of the forecast are repeated.
 
-    Slots follow from the intensity as a function of time alone: neighbours of the same value are joined and cut anew,
-    so a forecast with a slot split in two gives the same plan.
+    Slots depend only on the intensity as a function of time: equal neighbors are joined and cut again, so a forecast
+    with a slot split in two gives the same plan.
+
+    Args:
+        forecast: Forecast and history.
+        now: Current time in POSIX seconds.
+        horizon_hours: Hours ahead.
+
     """
     end = now + horizon_hours * HOUR
     starts, values, spread = _steps(forecast)
@@ -73,14 +79,14 @@ def make_slots(forecast: Forecast, now: float, horizon_hours: float) -> Slots | 
         parts.append(tail)
     begins = np.concatenate([part[0][:-1] for part in parts] + [parts[-1][0][-1:]])
     level = np.concatenate([part[1] for part in parts])
-    known = all(part[2] is not None for part in parts[:1]) and spread is not None
-    error = np.concatenate([_or_last(part[2], part[1], spread) for part in parts]) if known else None
+    has_spread = parts[0][2] is not None and spread is not None
+    error = np.concatenate([_or_widest(part[2], part[1], spread) for part in parts]) if has_spread else None
     edges, level, error = _cut(begins, level, error, now, end)
     return Slots((edges - now) / HOUR, level, error, horizon_hours - covered)
 
 
 def _steps(forecast: Forecast) -> tuple[Array, Array, Array | None]:
-    """Return the forecast as a step function: ``n + 1`` borders, ``n`` values, ``n`` spreads."""
+    """Return the forecast as a step function: ``n + 1`` edges, ``n`` values, ``n`` spreads."""
     starts = forecast.seconds
     if not len(starts):
         return starts, np.empty(0), None
@@ -88,32 +94,32 @@ def _steps(forecast: Forecast) -> tuple[Array, Array, Array | None]:
     return np.append(starts, starts[-1] + last), forecast.values, forecast.spread
 
 
-def _or_last(error: Array | None, values: Array, known: Array | None) -> Array:
-    """Return ``error``; where it is unknown, the widest of the forecast's own spreads."""
+def _or_widest(error: Array | None, values: Array, known: Array | None) -> Array:
+    """Return ``error``, or the largest of the ``known`` errors for every value if it is None."""
     if error is not None:
         return error
     return np.full(len(values), float(known.max()) if known is not None and len(known) else 0.0)
 
 
 def _fill(forecast: Forecast, start: float, end: float, *, before: bool) -> tuple[Array, Array, None] | None:
-    """Return hourly values for an interval that the forecast leaves open, as a step function."""
-    days = same_hour_of_recent_days(forecast)
-    if days is None:
+    """Return hourly values for an interval that the forecast does not cover, as a step function."""
+    day = mean_recent_day(forecast)
+    if day is None:
         steps, values, _ = _steps(forecast)
         if not len(values):
             return None
         last = slice(0, len(values)) if before else slice(int(np.searchsorted(steps, steps[-1] - DAY)), len(values))
-        days = _by_hour(steps[:-1][last], values[last], np.diff(steps)[last])
+        day = _by_hour(steps[:-1][last], values[last], np.diff(steps)[last])
     first = np.floor(start / HOUR) * HOUR
-    borders = np.arange(first, end, HOUR)
-    filled = days[(borders // HOUR).astype(int) % 24]
-    # Whole hours at either end of the plan, which is cut later: pieces of a part of an hour would be of odd lengths.
-    borders = np.append(borders, end if before else borders[-1] + HOUR)
-    borders[0] = first if before else start
-    return borders, filled, None
+    edges = np.arange(first, end, HOUR)
+    filled = day[(edges // HOUR).astype(int) % 24]
+    # Keep whole hours at both ends. They are cut later; cutting here would give slots of odd lengths.
+    edges = np.append(edges, end if before else edges[-1] + HOUR)
+    edges[0] = first if before else start
+    return edges, filled, None
 
 
-def same_hour_of_recent_days(forecast: Forecast) -> Array | None:
+def mean_recent_day(forecast: Forecast) -> Array | None:
     """Return the mean intensity of each UTC hour over the last seven days of the history, shape ``(24,)``."""
     times, values = forecast.history_seconds, forecast.history_values
     if values is None or not len(times):
@@ -123,7 +129,7 @@ def same_hour_of_recent_days(forecast: Forecast) -> Array | None:
 
 
 def _by_hour(times: Array, values: Array, weights: Array) -> Array:
-    """Return the weighted mean of each UTC hour, and the mean of all where an hour has no value."""
+    """Return the weighted mean of each UTC hour; the overall mean for an hour without values."""
     hour = (times // HOUR).astype(int) % 24
     weight = np.bincount(hour, weights, 24)
     total = np.bincount(hour, weights * values, 24)
@@ -134,22 +140,22 @@ def _by_hour(times: Array, values: Array, weights: Array) -> Array:
 def _cut(
     begins: Array, values: Array, spread: Array | None, now: float, end: float
 ) -> tuple[Array, Array, Array | None]:
-    """Return edges, values and spreads of slots between ``now`` and ``end`` that follow from the step function."""
+    """Return edges, values and spreads of the slots of a step function between ``now`` and ``end``."""
     error = np.zeros(len(values)) if spread is None else spread
     change = (np.diff(values) != 0) | (np.diff(error) != 0)
     keep = np.flatnonzero(np.concatenate(([True], change)))
-    borders = np.append(begins[keep], begins[-1])
-    # As fine as the finest change, so that equal neighbours are decided one by one as unequal ones are.
-    inner = np.diff(borders)[1:-1] if len(keep) > 2 else np.diff(borders)
-    step = float(np.clip(inner.min(), SHORTEST, LONGEST))
-    pieces = np.maximum(1, np.ceil(np.diff(borders) / step - 1e-6)).astype(int)
+    steps = np.append(begins[keep], begins[-1])
+    # Cut long steps to the length of the shortest, so that equal neighbors are decided one by one like unequal ones.
+    inner = np.diff(steps)[1:-1] if len(keep) > 2 else np.diff(steps)
+    step = float(np.clip(inner.min(), MIN_SECONDS, MAX_SECONDS))
+    pieces = np.maximum(1, np.ceil(np.diff(steps) / step - 1e-6)).astype(int)
     if pieces.max() > 1:
         index = np.repeat(np.arange(len(keep)), pieces)
         within = np.arange(len(index)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-        edges = borders[index] + within * (np.diff(borders) / pieces)[index]
-        edges = np.append(edges, borders[-1])
+        edges = steps[index] + within * (np.diff(steps) / pieces)[index]
+        edges = np.append(edges, steps[-1])
     else:
-        index, edges = np.arange(len(keep)), borders
+        index, edges = np.arange(len(keep)), steps
     source = keep[index]
     inside = (edges[1:] > now + 1e-6) & (edges[:-1] < end - 1e-6)
     level, error = values[source][inside], error[source][inside]
@@ -160,13 +166,13 @@ def _cut(
 
 
 def _join_far(edges: Array, values: Array, error: Array, now: float) -> tuple[Array, Array, Array]:
-    """Join slots to hours beyond the first day where there are very many, and to 5 minutes where they are shorter.
+    """Join slots shorter than 5 minutes, and to hours after the first day if there are more than ``MAX_SLOTS``.
 
-    A plan is made again long before the far slots come near; their fine structure would only cost time.
+    A new plan is made long before the far slots begin, so their resolution does not matter.
     """
-    coarse = np.full(len(values), SHORTEST if np.diff(edges).min() < SHORTEST * 0.99 else 0.0)
-    if len(values) > MANY_SLOTS:
-        coarse[edges[:-1] >= now + FINE_HOURS * HOUR] = LONGEST
+    coarse = np.full(len(values), MIN_SECONDS if np.diff(edges).min() < MIN_SECONDS * 0.99 else 0.0)
+    if len(values) > MAX_SLOTS:
+        coarse[edges[:-1] >= now + FINE_HOURS * HOUR] = MAX_SECONDS
     if not coarse.any():
         return edges, values, error
     block = np.where(coarse > 0, np.floor(edges[:-1] / np.where(coarse > 0, coarse, 1.0)), edges[:-1])
@@ -174,5 +180,5 @@ def _join_far(edges: Array, values: Array, error: Array, now: float) -> tuple[Ar
     hours = np.diff(edges)
     length = np.add.reduceat(hours, new)
     joined = np.add.reduceat(hours * values, new) / length
-    # Errors of neighbours go together, so their mean is as uncertain as they are.
+    # Errors of neighbors are correlated, so the mean keeps their standard deviation.
     return np.append(edges[new], edges[-1]), joined, np.add.reduceat(hours * error, new) / length

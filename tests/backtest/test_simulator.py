@@ -1,4 +1,4 @@
-"""The account that is kept apart from the planner's, against sums done by hand."""
+"""The simulator counts energy and emissions; expected values are computed by hand."""
 
 import math
 
@@ -14,7 +14,7 @@ def walk(job, *steps):
     return job
 
 
-def test_run_hold_exit_and_return_by_hand():
+def test_run_hold_exit_and_restart():
     job = walk(
         Simulator(3.5, hold_power=0.25, resume_cost=0.2),
         ("run", 100), ("hold", 400), ("run", 200), ("exit", 900), ("exit", 900), ("run", 50), ("run", 80),
@@ -24,25 +24,25 @@ def test_run_hold_exit_and_return_by_hand():
     assert job.energy == pytest.approx(3.5 + 0.25 + 0.2)
 
 
-def test_throttle_is_slower_and_draws_less():
+def test_throttle_is_slower_and_draws_less_power():
     level = Level(0.78, 0.9)
     job = walk(Simulator(1.35), ("throttle", 100, level), ("throttle", 200, level))
     assert job.hours == pytest.approx(1.5)
     assert job.attributed == pytest.approx(0.78 * 100 + 0.5 * 0.78 * 200)
 
 
-def test_incremental_leaves_out_what_an_idle_device_draws():
+def test_incremental_account_excludes_idle_power():
     job = walk(Simulator(2, hold_power=0.3, idle_power=0.2), ("run", 100), ("hold", 100), ("exit", 500), ("run", 100))
     assert job.attributed == pytest.approx(100 + 30 + 100 + 0.1 * 100)
     assert job.incremental == pytest.approx(80 + 10 + 80 + 0.1 * 100)
 
 
-def test_embodied_counts_the_hours_that_the_device_is_taken():
+def test_embodied_account_counts_allocated_hours():
     job = walk(Simulator(2, embodied_rate=3.0), ("run", 100), ("hold", 100), ("exit", 100), ("run", 100))
     assert job.embodied == pytest.approx(9.0)
 
 
-def test_impossible_steps_are_refused():
+def test_impossible_step_raises():
     job = walk(Simulator(1), ("exit", 100))
     with pytest.raises(ValueError, match="cannot hold"):
         job.step("hold", 1.0, 100)
@@ -56,6 +56,6 @@ def test_impossible_steps_are_refused():
     [({"work_hours": 0}, "work_hours"), ({"hold_power": 1.5}, "hold_power"), ({"resume_cost": -1}, "resume_cost"),
      ({"idle_power": 2}, "idle_power"), ({"embodied_rate": math.nan}, "embodied_rate")],
 )  # fmt: skip
-def test_bad_arguments_are_refused(kwargs, name):
+def test_invalid_argument_raises(kwargs, name):
     with pytest.raises(ValueError, match=f"`{name}`"):
         Simulator(**{"work_hours": 1.0, **kwargs})

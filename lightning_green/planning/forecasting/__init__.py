@@ -1,11 +1,11 @@
-"""Correct forecasts with what earlier forecasts got wrong (pure NumPy)."""
+"""Correct carbon-intensity forecasts with the errors of earlier ones (pure NumPy)."""
 
 from lightning_green.planning.forecasting.correct import correct, remember
-from lightning_green.planning.forecasting.forecast_archive import ISSUES_FILE, Issues
+from lightning_green.planning.forecasting.forecast_archive import FORECAST_ARCHIVE_FILE, ForecastArchive
 
 __all__ = [
-    "ISSUES_FILE",
-    "Issues",
+    "FORECAST_ARCHIVE_FILE",
+    "ForecastArchive",
     "correct",
     "remember",
 ]

@@ -1,4 +1,4 @@
-"""The forecasts that a run has been given so far, kept in a file: what the next one is corrected by after a restart."""
+"""The forecasts and intensities that a run has received, stored in a file to survive restarts."""
 
 from __future__ import annotations
 
@@ -15,165 +15,186 @@ from numpy.typing import NDArray
 
 from lightning_green.planning.forecast import Forecast
 from lightning_green.planning.forecasting.correct import HORIZON, remember
-from lightning_green.planning.forecasting.correction import DAY, LEARN_DAYS
+from lightning_green.planning.forecasting.correction import FIT_DAYS
+from lightning_green.planning.forecasting.features import DAY
 from lightning_green.planning.forecasting.history import HOUR, hourly
 from lightning_green.utilities.files import write_json
 
 Array = NDArray[np.float64]
 
-ISSUES_FILE = "forecasts.json"
-"""Name of the file in a run's folder."""
+FORECAST_ARCHIVE_FILE = "forecasts.json"
+"""File name in the run directory."""
 VERSION = 1
-GRIDS = 3
-"""How many grids are kept; the one that was not used for longest makes room."""
-HISTORY_HOURS = LEARN_DAYS * DAY
+MAX_GRIDS = 3
+"""Number of grids kept; the least recently used one is dropped."""
+HISTORY_HOURS = FIT_DAYS * DAY
 DIGITS = 3
 
 
 @dataclass
-class _Kept:
-    """What is kept of one grid."""
+class _GridRecord:
+    """The issuances and the hourly intensities of one grid."""
 
-    issues: list[Forecast] = field(default_factory=list)
+    issuances: list[Forecast] = field(default_factory=list)
     history: dict[int, float] = field(default_factory=dict)
 
+    def version(self) -> tuple[list[datetime | None], int | None]:
+        """Return a value that changes when an issuance or a later intensity is added."""
+        return [issuance.issued_at for issuance in self.issuances], max(self.history, default=None)
 
-class Issues:
+    def add(self, forecast: Forecast) -> None:
+        """Add a forecast and the intensities of its history; drop what is too old."""
+        self.issuances = remember(self.issuances, forecast)
+        assert forecast.history_values is not None
+        first, actual = hourly(forecast.history_seconds, forecast.history_values, full=True)
+        self.history.update(_finite_hours(first, actual))
+        newest = max(self.history, default=0)
+        self.history = {hour: value for hour, value in self.history.items() if hour > newest - HISTORY_HOURS}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON data."""
+        first = min(self.history, default=0)
+        hours = range(first, max(self.history, default=-1) + 1)
+        issuances = []
+        for issuance in self.issuances:
+            begin, values = hourly(issuance.seconds, issuance.values, full=False)
+            assert issuance.issued_at is not None
+            row = [round(value, DIGITS) for value in values[:HORIZON].tolist()]
+            issuances.append({"at": issuance.issued_at.timestamp(), "first": begin, "values": row})
+        history = [round(self.history[hour], DIGITS) if hour in self.history else None for hour in hours]
+        return {"first": first, "history": history, "issues": issuances}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any], kind: str) -> _GridRecord:
+        """Return the record written by :meth:`to_json`; raises if the content has another form."""
+        issuances = [
+            Forecast(
+                [_to_time(int(row["first"]) + lead) for lead in range(len(row["values"]))],
+                row["values"],
+                kind=kind,
+                issued_at=datetime.fromtimestamp(row["at"], timezone.utc),
+            )
+            for row in content["issues"]
+        ]
+        history = [math.nan if value is None else float(value) for value in content["history"]]
+        return cls(issuances, _finite_hours(int(content["first"]), history))
+
+
+class ForecastArchive:
     """The forecasts of the last 28 days and the intensities of the last 60, by grid, in memory and in a file.
 
-    A run that pauses is several processes: the training, the supervisor that plans on while it is out, and the training
-    again. Each of them makes an object for the same file, and so learns from what the ones before it were told. Only
-    one of them plans at a time.
+    A paused run consists of several processes: the training, the supervisor that plans again during the pause, and the
+    training after the restart. Each process opens the same file and so learns from the forecasts of the earlier ones.
+    Only one process plans at a time.
 
-    The file is JSON and small: hourly means, one issue for each hour at most, four days of each, three grids at most
-    (a day of hourly issues is about 15 kB, 28 days of them 0.4 MB). It is replaced as a whole, so a reader never sees a
-    part of it. A file that cannot be read or written costs what could have been learned, never a run: :attr:`problem`
-    says what is wrong with it.
+    The JSON file is small: hourly means, at most one issuance per hour, four days each, at most three grids (one day of
+    hourly issuances takes about 15 kB, 28 days 0.4 MB). It is replaced atomically. If it cannot be read or written,
+    planning continues without it and :attr:`problem` contains the reason.
 
     Args:
-        path: The file, ``forecasts.json`` in a run's folder for example; None to keep everything in memory.
+        path: The file, for example ``forecasts.json`` in the run directory. None keeps everything in memory.
 
     Attributes:
-        problem: One sentence on what is wrong with the file, or None.
+        problem: Why the file cannot be read or written, or None.
 
     Example::
 
-        issues = Issues(run_folder / ISSUES_FILE)
-        answer = plan(job, correct(issues.continued("DE", newest), issues.of("DE", newest.kind), now), now)
-        issues.add("DE", newest)
+        archive = ForecastArchive(run_dir / FORECAST_ARCHIVE_FILE)
+        newest = archive.extend_history("DE", newest)
+        answer = plan(job, correct(newest, archive.issuances("DE", newest.kind), now), now)
+        archive.add("DE", newest)
 
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self.problem: str | None = None
-        self._grids: dict[str, _Kept] = {}
+        self._grids: dict[str, _GridRecord] = {}
         self._read()
 
-    def of(self, grid: str, kind: str) -> list[Forecast]:
-        """Return the issues of a grid so far, the newest last.
+    def issuances(self, grid: str, kind: str) -> list[Forecast]:
+        """Return the stored forecasts of a grid, the newest last.
 
         Args:
             grid: Name of the grid, such as its zone.
-            kind: What the numbers mean, see :class:`~lightning_green.planning.forecast.Forecast`.
+            kind: Kind of intensity, see :class:`~lightning_green.planning.forecast.Forecast`.
 
         """
-        kept = self._grids.get(f"{grid} {kind}")
-        return [] if kept is None else list(kept.issues)
+        record = self._grids.get(f"{grid} {kind}")
+        return [] if record is None else list(record.issuances)
 
-    def continued(self, grid: str, forecast: Forecast) -> Forecast:
-        """Return ``forecast`` with the hours put before its history that earlier ones brought and it no longer has."""
-        kept = self._grids.get(f"{grid} {forecast.kind}")
-        if kept is None or not kept.history:
+    def extend_history(self, grid: str, forecast: Forecast) -> Forecast:
+        """Return ``forecast`` with its history extended backwards by stored intensities.
+
+        Args:
+            grid: Name of the grid.
+            forecast: Newest forecast of the grid.
+
+        """
+        record = self._grids.get(f"{grid} {forecast.kind}")
+        if record is None or not record.history:
             return forecast
         begins = [*forecast.history_times[:1], *forecast.times[:1]]
-        until = min((int(time.timestamp() // HOUR) for time in begins), default=max(kept.history) + 1)
-        older = sorted(hour for hour in kept.history if hour < until)
-        own = forecast.history_values
-        assert own is not None
+        until = min((int(time.timestamp() // HOUR) for time in begins), default=max(record.history) + 1)
+        older = sorted(hour for hour in record.history if hour < until)
+        values = forecast.history_values
+        assert values is not None
         return replace(
             forecast,
-            history_times=(*(_time(hour) for hour in older), *forecast.history_times),
-            history_values=np.concatenate(([kept.history[hour] for hour in older], own)),
+            history_times=(*(_to_time(hour) for hour in older), *forecast.history_times),
+            history_values=np.concatenate(([record.history[hour] for hour in older], values)),
         )
 
     def add(self, grid: str, forecast: Forecast | None) -> None:
-        """Keep ``forecast``, and its history; what says nothing new is not written again."""
+        """Store ``forecast`` and its history. The file is written only if they contain something new.
+
+        Args:
+            grid: Name of the grid.
+            forecast: Newest forecast of the grid; None is ignored.
+
+        """
         if forecast is None:
             return
         key = f"{grid} {forecast.kind}"
-        kept = self._grids.pop(key, _Kept())
-        self._grids[key] = kept  # the last used one is last
-        while len(self._grids) > GRIDS:
+        record = self._grids.pop(key, _GridRecord())
+        self._grids[key] = record  # the most recently used grid is last
+        while len(self._grids) > MAX_GRIDS:
             del self._grids[next(iter(self._grids))]
-        before = [issue.issued_at for issue in kept.issues], max(kept.history, default=None)
-        kept.issues = remember(kept.issues, forecast)
-        assert forecast.history_values is not None
-        first, actual = hourly(forecast.history_seconds, forecast.history_values, full=True)
-        kept.history.update(_known(first, actual))
-        newest = max(kept.history, default=0)
-        kept.history = {hour: value for hour, value in kept.history.items() if hour > newest - HISTORY_HOURS}
-        if ([issue.issued_at for issue in kept.issues], max(kept.history, default=None)) != before:
+        before = record.version()
+        record.add(forecast)
+        if record.version() != before:
             self._write()
 
     def _read(self) -> None:
         if self.path is None:
             return
         try:
-            stored = json.loads(self.path.read_text(encoding="utf-8"))
-            if stored["version"] != VERSION:
-                raise ValueError(f"it is of version {stored['version']}")
-            self._grids = {str(key): _restored(str(key), kept) for key, kept in stored["grids"].items()}
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            if content["version"] != VERSION:
+                raise ValueError(f"unsupported version {content['version']}")
+            self._grids = {
+                str(key): _GridRecord.from_json(record, kind=str(key).rpartition(" ")[2])
+                for key, record in content["grids"].items()
+            }
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            self.problem = f"{self.path} cannot be read, so earlier forecasts are not learned from: {error!r}."
+            self.problem = f"{self.path} cannot be read, so earlier forecasts are ignored: {error!r}."
 
     def _write(self) -> None:
         if self.path is None:
             return
-        content = {"version": VERSION, "grids": {key: _stored(kept) for key, kept in self._grids.items()}}
+        content = {"version": VERSION, "grids": {key: record.to_json() for key, record in self._grids.items()}}
         try:
             write_json(self.path, content, indent=None, durable=False)
         except OSError as error:
-            self.problem = f"{self.path} cannot be written, so forecasts are not learned from after a restart: {error}."
+            self.problem = f"{self.path} cannot be written, so forecasts are lost at the next restart: {error}."
 
 
-def _time(hour: int) -> datetime:
+def _to_time(hour: int) -> datetime:
     return datetime.fromtimestamp(hour * HOUR, timezone.utc)
 
 
-def _known(first: int, values: Sequence[float] | Array) -> dict[int, float]:
-    """Return the value of every hour that has one."""
-    return {first + place: float(value) for place, value in enumerate(values) if math.isfinite(value)}
-
-
-def _stored(kept: _Kept) -> dict[str, Any]:
-    """Return what is kept of a grid as plain numbers and lists."""
-    hours = kept.history
-    first = min(hours, default=0)
-    span = range(first, max(hours, default=-1) + 1)
-    issues = []
-    for issue in kept.issues:
-        begin, values = hourly(issue.seconds, issue.values, full=False)
-        assert issue.issued_at is not None
-        row = [round(value, DIGITS) for value in values[:HORIZON].tolist()]
-        issues.append({"at": issue.issued_at.timestamp(), "first": begin, "values": row})
-    history = [round(hours[hour], DIGITS) if hour in hours else None for hour in span]
-    return {"first": first, "history": history, "issues": issues}
-
-
-def _restored(key: str, stored: dict[str, Any]) -> _Kept:
-    """Return what :func:`_stored` wrote; raises where it did not."""
-    kind = key.rpartition(" ")[2]
-    issues = [
-        Forecast(
-            [_time(int(row["first"]) + lead) for lead in range(len(row["values"]))],
-            row["values"],
-            kind=kind,
-            issued_at=datetime.fromtimestamp(row["at"], timezone.utc),
-        )
-        for row in stored["issues"]
-    ]
-    history = [math.nan if value is None else float(value) for value in stored["history"]]
-    return _Kept(issues, _known(int(stored["first"]), history))
+def _finite_hours(first: int, values: Sequence[float] | Array) -> dict[int, float]:
+    """Return the finite values by hour, the first of which belongs to the hour ``first``."""
+    return {first + index: float(value) for index, value in enumerate(values) if math.isfinite(value)}

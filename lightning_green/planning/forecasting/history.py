@@ -1,4 +1,4 @@
-"""What is known of a grid at one time: recorded intensities and the forecasts that were issued, hour by hour."""
+"""Recorded intensities and issued forecasts of a grid, as arrays by hour."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ HOUR = 3600.0
 
 
 @dataclass(frozen=True)
-class Past:
-    """Recorded intensities and forecasts by hour; times are hours since 1970 (UTC).
+class History:
+    """Recorded intensities and forecasts by hour. Times are hours since 1970 (UTC).
 
     Args:
         first: Hour of the first recorded value.
         actual: Recorded intensity of every hour in gCO2e/kWh, NaN in gaps, shape ``(n,)``.
         issued: Hour in which each forecast was issued, ascending, shape ``(m,)``.
-        forecasts: What each said about the hours from ``issued`` on, NaN where nothing, shape ``(m, horizon)``.
+        forecasts: Predicted intensity of the hours from ``issued`` on, NaN where missing, shape ``(m, horizon)``.
 
     """
 
@@ -36,72 +36,88 @@ class Past:
         """Hour after the last recorded one."""
         return self.first + len(self.actual)
 
-    def at(self, hours: NDArray[np.int64]) -> Array:
-        """Return the recorded intensity of each of ``hours``; NaN where it is not known."""
+    def recorded(self, hours: NDArray[np.int64]) -> Array:
+        """Return the recorded intensity of each of ``hours``; NaN where unknown."""
         if not len(self.actual):
             return np.full(hours.shape, np.nan)
-        place = hours - self.first
-        inside = (place >= 0) & (place < len(self.actual))
-        return np.where(inside, self.actual[np.clip(place, 0, len(self.actual) - 1)], np.nan)
+        index = hours - self.first
+        inside = (index >= 0) & (index < len(self.actual))
+        return np.where(inside, self.actual[np.clip(index, 0, len(self.actual) - 1)], np.nan)
 
-    def said(self, issue: NDArray[np.int64], hours: NDArray[np.int64]) -> Array:
-        """Return what forecast number ``issue`` says about ``hours``; NaN where nothing, or where it is negative."""
+    def predicted(self, issuance: NDArray[np.int64], hours: NDArray[np.int64]) -> Array:
+        """Return the intensity of ``hours`` predicted by each issuance.
+
+        Args:
+            issuance: Index into ``issued``; -1 for none.
+            hours: Hours since 1970; broadcast against ``issuance``.
+
+        Returns:
+            Intensity in gCO2e/kWh; NaN where the forecast has no value or the index is -1.
+
+        """
         if not len(self.issued):
-            return np.full(np.broadcast_shapes(issue.shape, hours.shape), np.nan)
-        chosen = np.clip(issue, 0, len(self.issued) - 1)
-        lead = hours - self.issued[chosen]
+            return np.full(np.broadcast_shapes(issuance.shape, hours.shape), np.nan)
+        index = np.clip(issuance, 0, len(self.issued) - 1)
+        lead = hours - self.issued[index]
         horizon = self.forecasts.shape[1]
-        inside = (issue >= 0) & (lead >= 0) & (lead < horizon)
-        return np.where(inside, self.forecasts[chosen, np.clip(lead, 0, horizon - 1)], np.nan)
+        inside = (issuance >= 0) & (lead >= 0) & (lead < horizon)
+        return np.where(inside, self.forecasts[index, np.clip(lead, 0, horizon - 1)], np.nan)
 
-    def newest(self, hours: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the number of the newest forecast that was issued by each of ``hours``; -1 for none."""
+    def newest_issuance(self, hours: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the index of the newest forecast issued by each of ``hours``; -1 for none."""
         return np.searchsorted(self.issued, hours, side="right").astype(np.int64) - 1
 
 
-def past_of(forecast: Forecast, issues: Sequence[Forecast], hour: int) -> Past:
-    """Return what ``forecast``, its history and earlier ``issues`` say, known in the hour ``hour``.
+def build_history(forecast: Forecast, issuances: Sequence[Forecast], hour: int) -> History:
+    """Return the recorded values and forecasts that are available in ``hour``.
 
-    The forecast itself is the newest issue. Hours that are not covered in full are left out, and so are issues of
-    another kind and those without a time of issue.
+    ``forecast`` itself is the newest issuance. Partly covered hours, issuances of another kind and issuances without an
+    issue time are skipped.
+
+    Args:
+        forecast: Newest forecast, with recorded values in its history.
+        issuances: Earlier forecasts.
+        hour: Current hour, in hours since 1970 (UTC).
+
     """
     seconds, values = forecast.history_seconds, forecast.history_values
     assert values is not None
     first, actual = hourly(seconds, values, full=True)
     actual = actual[: max(0, hour + 1 - first)]
     rows: dict[int, tuple[int, Array]] = {}
-    for issue in (*issues, forecast):
-        when = issue.issued_at
-        if (when is None and issue is not forecast) or issue.kind != forecast.kind or not issue.times:
+    for issuance in (*issuances, forecast):
+        when = issuance.issued_at
+        is_usable = when is not None or issuance is forecast
+        if not is_usable or issuance.kind != forecast.kind or not issuance.times:
             continue
-        made = hour if when is None else int(when.timestamp() // HOUR)
-        if made <= hour:
-            rows[made] = hourly(issue.seconds, issue.values, full=False)
+        issued_hour = hour if when is None else int(when.timestamp() // HOUR)
+        if issued_hour <= hour:
+            rows[issued_hour] = hourly(issuance.seconds, issuance.values, full=False)
     issued = np.array(sorted(rows), dtype=np.int64)
-    horizon = max((begin + len(said) - made for made, (begin, said) in rows.items()), default=0)
+    horizon = max((begin + len(means) - issued_hour for issued_hour, (begin, means) in rows.items()), default=0)
     table = np.full((len(issued), max(0, horizon)), np.nan)
-    for row, made in enumerate(issued.tolist()):
-        begin, said = rows[made]
-        skip = max(0, made - begin)
-        part = said[skip:]
-        at = begin + skip - made
-        table[row, at : at + len(part)] = part
-    return Past(first, actual, issued, table)
+    for row, issued_hour in enumerate(issued.tolist()):
+        begin, means = rows[issued_hour]
+        skipped = max(0, issued_hour - begin)
+        part = means[skipped:]
+        column = begin + skipped - issued_hour
+        table[row, column : column + len(part)] = part
+    return History(first, actual, issued, table)
 
 
 def hourly(seconds: Array, values: Array, *, full: bool) -> tuple[int, Array]:
-    """Return the first hour and the mean of every hour; NaN where nothing is known.
+    """Return the first hour and the mean value of every hour; NaN where unknown.
 
     Args:
         seconds: Start of each interval in POSIX seconds, ascending.
         values: Value of each interval.
-        full: Whether an hour at either end counts only where its values reach over all of it.
+        full: Whether to drop the last hour if the values do not cover all of it.
 
     """
     if not len(seconds):
         return 0, np.empty(0)
     steps = np.diff(seconds)
-    # The last value holds as long as the one before it, but for a gap between them.
+    # The last interval is as long as the one before it, unless a gap separates them.
     step = min(float(np.median(steps)), float(steps[-1])) if len(steps) else HOUR
     hour = (seconds // HOUR).astype(np.int64)
     first, count = int(hour[0]), int(hour[-1] - hour[0]) + 1

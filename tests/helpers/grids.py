@@ -1,4 +1,4 @@
-"""Grids for the tests: intensities that are known in advance, and forecasts of them that are wrong in one way."""
+"""Grid signals with known intensities and wrong forecasts."""
 
 from datetime import datetime, timedelta, timezone
 
@@ -9,11 +9,11 @@ START = datetime(2024, 5, 2, tzinfo=timezone.utc)
 
 
 class MorningsLookClean(GridSignal):
-    """600 gCO2e/kWh, 300 from 12 to 18 UTC; forecasts say ``promised`` for 6 to 12 UTC, every day, and are wrong.
+    """600 gCO2e/kWh, 300 from 12 to 18 UTC. Forecasts are wrong: ``promised`` from 6 to 12 UTC on every day.
 
     Args:
-        promised: What forecasts say about the mornings, in gCO2e/kWh.
-        days: Days of history that a forecast carries.
+        promised: Predicted intensity of the mornings in gCO2e/kWh.
+        days: Days of history in a forecast.
 
     """
 
@@ -25,7 +25,7 @@ class MorningsLookClean(GridSignal):
     def true(self, time):
         return 300.0 if 12 <= time.hour < 18 else 600.0
 
-    def said(self, time):
+    def predicted(self, time):
         return self.promised if 6 <= time.hour < 12 else self.true(time)
 
     def intensity(self, at):
@@ -33,11 +33,11 @@ class MorningsLookClean(GridSignal):
 
     def forecast(self, now, horizon):
         hour = now.replace(minute=0, second=0, microsecond=0)
-        past = [hour - timedelta(hours=back) for back in range(24 * self.days, 0, -1)]
+        history = [hour - timedelta(hours=back) for back in range(24 * self.days, 0, -1)]
         ahead = [hour + timedelta(hours=lead) for lead in range(48)]
         return Forecast(
-            ahead, [self.said(time) for time in ahead], issued_at=now,
-            history_times=past, history_values=[self.true(time) for time in past],
+            ahead, [self.predicted(time) for time in ahead], issued_at=now,
+            history_times=history, history_values=[self.true(time) for time in history],
         )  # fmt: skip
 
     def spec(self):

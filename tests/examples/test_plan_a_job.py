@@ -1,10 +1,10 @@
-"""The example that plans without training."""
+"""The example that plans a job without training."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.planning.archives import archive, write
+from tests.helpers.zone_archives import make_archive, write_archive
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plan_a_job.py"
 
@@ -14,15 +14,15 @@ def run(*arguments):
     return subprocess.run(line, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
-def test_the_correction_changes_the_plan_for_the_better():
+def test_corrected_forecast_gives_a_better_plan():
     published, corrected = run().strip().split("\n\n")
     assert "00:00 - Thu 05:00  run" in published
     assert "00:00 - Thu 05:00  run" not in corrected
     assert "exit" in corrected
 
 
-def test_from_files(tmp_path):
-    actual, forecast = write(archive(days=30), tmp_path)
-    told = run("--actual", actual, "--forecast", forecast, "--now", "2023-03-22T09:00:00+00:00", "--hold-only")
-    assert told.count("gCO2e per kW") >= 2
-    assert "exit" not in told
+def test_plan_from_recorded_files(tmp_path):
+    actual, forecast = write_archive(make_archive(days=30), tmp_path)
+    output = run("--actual", actual, "--forecast", forecast, "--now", "2023-03-22T09:00:00+00:00", "--hold-only")
+    assert output.count("gCO2e per kW") >= 2
+    assert "exit" not in output

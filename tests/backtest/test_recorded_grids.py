@@ -1,4 +1,4 @@
-"""The planner on recorded grids with the forecasts that were issued for them, where those are at hand."""
+"""The planner saves emissions on recorded grids with their published forecasts."""
 
 import os
 from dataclasses import replace
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.backtest.backtest import OPTIMAL, Backtest
+from lightning_green.backtest.backtest import Backtest
+from lightning_green.backtest.results import OPTIMAL
 from lightning_green.backtest.zone_archive import read_archive
 
 CARBON = Path(os.environ.get("LIGHTNING_GREEN_DATA", "")) / "carbon"
@@ -15,7 +16,7 @@ EXIT = Backtest(every_days=20)
 HOLD = replace(EXIT, pauses=frozenset({"hold"}), resume_hours=0.0)
 
 pytestmark = pytest.mark.skipif(
-    not CARBON.is_dir(), reason="needs recorded grids: set LIGHTNING_GREEN_DATA to a folder with them in `carbon`"
+    not CARBON.is_dir(), reason="needs recorded grids: set LIGHTNING_GREEN_DATA to a directory that contains `carbon`"
 )
 
 
@@ -29,7 +30,7 @@ def grids():
 
 
 @pytest.mark.parametrize("scope", ["lifecycle", "direct"])
-def test_most_of_what_can_be_saved_is_saved_and_no_deadline_is_missed(grids, scope):
+def test_planner_saves_most_of_the_optimum_and_meets_deadlines(grids, scope):
     saved, best = 0.0, 0.0
     for zone in ZONES:
         result = EXIT.run(grids[zone, scope], ["planner"])
@@ -40,8 +41,8 @@ def test_most_of_what_can_be_saved_is_saved_and_no_deadline_is_missed(grids, sco
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_holding_harms_no_grid(grids, zone):
+def test_hold_only_planner_does_not_increase_emissions(grids, zone):
     result = HOLD.run(grids[zone, "lifecycle"], ["planner", "threshold"])
     assert result["planner"]["saving_pct"] >= -0.3
     assert result["planner"]["deadline_misses"] == 0
-    assert result["threshold"]["saving_pct"] < 0, "what everyone builds raises emissions here"
+    assert result["threshold"]["saving_pct"] < 0, "the threshold policy increases emissions"

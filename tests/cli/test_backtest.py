@@ -1,4 +1,4 @@
-"""The command line of the backtest, as a process of its own."""
+"""``lightning-green backtest`` in a subprocess."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from lightning_green.backtest.backtest import Backtest
 from lightning_green.backtest.zone_archive import read_archive
 from lightning_green.planning import Level
-from tests.planning.archives import archive, write
+from tests.helpers.zone_archives import make_archive, write_archive
 
 KEYS = {
     "saving_pct", "worse_than_run_now_pct", "mean_delay_hours", "deadline_misses", "exits_per_run", "share_of_optimal",
@@ -28,10 +28,10 @@ def call(*arguments):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    return write(archive(days=20), tmp_path_factory.mktemp("zone"))
+    return write_archive(make_archive(days=20), tmp_path_factory.mktemp("zone"))
 
 
-def test_json_of_one_zone(files):
+def test_json_contains_zone_runs_and_policies(files):
     done = call("--actual", files[0], "--forecast", files[1], "--throttle", "0.78:0.90", *SMALL, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -41,16 +41,16 @@ def test_json_of_one_zone(files):
     assert all(set(row) == KEYS for row in result["policies"].values())
 
 
-def test_without_a_throttle_there_is_no_static_throttle(files):
+def test_static_throttle_needs_a_throttle_level(files):
     done = call("--actual", files[0], *SMALL, "--json", "--modes", "hold", "--kind", "direct", "--resume-hours", "0")
     result = json.loads(done.stdout)
     assert list(result["policies"]) == [name for name in POLICIES if name != "static_throttle"]
     assert all(row["exits_per_run"] == 0 for row in result["policies"].values())
 
 
-def test_several_zones_give_a_table_and_a_mean_and_a_figure(files, tmp_path):
+def test_several_zones_give_a_table_a_mean_and_a_figure(files, tmp_path):
     pytest.importorskip("matplotlib", reason="the figure needs matplotlib")
-    other = write(archive(days=20, seed=1), tmp_path, "YY")
+    other = write_archive(make_archive(days=20, seed=1), tmp_path, "YY")
     pairs = ["--actual", files[0], "--forecast", files[1], "--actual", other[0], "--forecast", other[1]]
     done = call(*pairs, *SMALL, "--plot", tmp_path / "figure.png")
     assert done.returncode == 0, done.stderr
@@ -79,7 +79,7 @@ def test_several_zones_give_a_table_and_a_mean_and_a_figure(files, tmp_path):
         ("carbon_intensity,", "co2,", "has no column `carbon_intensity`"),
     ],
 )
-def test_a_bad_file_is_refused_with_its_line(files, tmp_path, old, new, message):
+def test_invalid_intensity_file_is_rejected_with_its_line(files, tmp_path, old, new, message):
     bad = tmp_path / "bad.csv"
     text = files[0].read_text()
     assert old in text
@@ -99,7 +99,7 @@ def test_a_bad_file_is_refused_with_its_line(files, tmp_path, old, new, message)
         ("2023-03-02T00:00:00Z", "2023-03-02T00:30:00Z", "`issued_at` should be a full hour"),
     ],
 )
-def test_a_bad_forecast_file_is_refused(files, tmp_path, old, new, message):
+def test_invalid_forecast_file_is_rejected(files, tmp_path, old, new, message):
     bad = tmp_path / "bad_96h.csv"
     text = files[1].read_text()
     assert old in text
@@ -110,7 +110,7 @@ def test_a_bad_forecast_file_is_refused(files, tmp_path, old, new, message):
     assert "Traceback" not in done.stderr
 
 
-def test_forecasts_of_another_kind_are_refused(files, tmp_path):
+def test_forecast_file_of_another_kind_is_rejected(files, tmp_path):
     other = tmp_path / "direct_96h.csv"
     other.write_text("".join(line for line in files[1].open() if ",lifecycle," not in line))
     done = call("--actual", files[0], "--forecast", other, *SMALL)
@@ -118,8 +118,8 @@ def test_forecasts_of_another_kind_are_refused(files, tmp_path):
     assert "has no forecast of the kind 'lifecycle'" in done.stderr
 
 
-def test_every_option_reaches_the_backtest(files):
-    """Each option changes what comes out, and all of them together give what the library gives."""
+def test_every_option_is_passed_to_the_backtest(files):
+    """All options together give the result of the library."""
     pair = ["--actual", files[0], "--forecast", files[1]]
     options = {
         "--work-hours": "5", "--window-hours": "14", "--hold-power": "0.1", "--resume-hours": "0.4",
@@ -143,20 +143,20 @@ def test_every_option_reaches_the_backtest(files):
     [
         (["--work-hours", "0"], "`work_hours` should be a number above 0"),
         (["--hold-power", "1.2"], "`hold_power` should be"),
-        (["--modes", "sleep"], "`pauses` should hold"),
+        (["--modes", "sleep"], "`pauses` should contain"),
         (["--kind", "marginal"], "`kind` should be"),
         (["--throttle", "0.9"], "A level should be"),
         (["--forecast", "a.csv", "--forecast", "b.csv"], "Give one --forecast for each --actual"),
         (["--forecast", "missing.csv"], "missing.csv cannot be read"),
         (["--window-hours", "1000"], "too few for a run"),
-        (["--modes", ","], "--modes should name exit, hold or both"),
+        (["--modes", ","], "--modes should be exit, hold or both"),
         (["--start-hour", "24"], "`start_hour` should be a whole number from 0 to 23"),
         (["--every-days", "0"], "`every_days` should be a whole number from 1"),
         (["--lag-hours", "-1"], "`lag_hours` should be a whole number from 0"),
         (["--resume-hours", "-1"], "`resume_hours` should be"),
     ],
 )
-def test_bad_usage_says_what_to_pass(files, arguments, message):
+def test_wrong_usage_exits_with_2_and_an_explanation(files, arguments, message):
     done = call("--actual", files[0], *arguments)
     assert done.returncode == 2
     assert message in done.stderr.replace("\n", " ")

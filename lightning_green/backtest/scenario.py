@@ -1,0 +1,128 @@
+"""The job of a backtest, and the hours in which it starts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Literal
+
+from lightning_green.backtest.observation import DAY
+from lightning_green.backtest.simulator import FULL, Simulator
+from lightning_green.backtest.zone_archive import ZoneArchive
+from lightning_green.planning.job import PAUSES, Job, Level
+from lightning_green.utilities.validation import check_number
+
+HISTORY_DAYS = 7
+"""Days of history before the first start if there are no forecasts."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A job that starts again every few days, and its costs.
+
+    Args:
+        work_hours: Work in hours at full power.
+        window_hours: Hours from the start to the deadline.
+        hold_power: Fraction of full power drawn while held.
+        resume_hours: Energy of an exit and restart, in hours at full power.
+        throttle: Operating points in addition to full power.
+        start_hour: UTC hour of every start.
+        every_days: Days between two starts.
+        lag_hours: Delay in hours after which an intensity is known; 1 hides the current hour.
+        pauses: Allowed pauses.
+        account: ``"attributed"`` (all power drawn by the job) or ``"incremental"`` (power above ``idle_power``).
+        idle_power: Fraction of full power that the idle device draws.
+        embodied_rate: Embodied emissions in gCO2e per hour and kW of full power while the device is allocated.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    """
+
+    work_hours: float = 24.0
+    window_hours: float = 48.0
+    hold_power: float = 0.2
+    resume_hours: float = 0.1
+    throttle: tuple[Level, ...] = ()
+    start_hour: int = 9
+    every_days: int = 2
+    lag_hours: int = 1
+    pauses: frozenset[str] = field(default=PAUSES)
+    account: Literal["attributed", "incremental"] = "attributed"
+    idle_power: float = 0.0
+    embodied_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("work_hours", self.work_hours, above_low=True, unit="hours")
+        check_number("window_hours", self.window_hours, above_low=True, unit="hours")
+        check_number("hold_power", self.hold_power, 0.0, 1.0)
+        check_number("resume_hours", self.resume_hours, unit="hours at full power")
+        check_number("idle_power", self.idle_power, 0.0, 1.0)
+        check_number("embodied_rate", self.embodied_rate, unit="gCO2e per hour and kW")
+        for name, low, high in (("start_hour", 0, 23), ("every_days", 1, 366), ("lag_hours", 0, 2 * DAY)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise ValueError(f"`{name}` should be a whole number from {low} to {high}, got {value!r}.")
+        if self.account not in ("attributed", "incremental"):
+            raise ValueError(f'`account` should be "attributed" or "incremental", got {self.account!r}.')
+        Job(self.work_hours, levels=self.levels, pauses=self.pauses, idle_power=self.uncounted_power)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """All operating points. The first is full power."""
+        return (FULL, *self.throttle)
+
+    @property
+    def uncounted_power(self) -> float:
+        """Fraction of full power that the account does not count."""
+        return self.idle_power if self.account == "incremental" else 0.0
+
+    def starts(self, archive: ZoneArchive) -> list[int]:
+        """Return the start hours of all runs whose whole window is recorded.
+
+        With forecasts, runs start between the first issuance and a day after the last one. Without, from the eighth
+        recorded day on.
+
+        Args:
+            archive: Recorded intensities and forecasts.
+
+        """
+        first, last = archive.first + HISTORY_DAYS * DAY, archive.end
+        if len(archive.issued):
+            first, last = max(archive.first, int(archive.issued[0])), min(last, int(archive.issued[-1]) + DAY)
+        day = math.ceil(first / DAY)
+        if day * DAY - DAY + self.start_hour >= first:
+            day -= 1
+        hours = range(day * DAY + self.start_hour, last, self.every_days * DAY)
+        needed = math.ceil(max(self.window_hours, self.work_hours))
+        return [hour for hour in hours if hour + needed <= archive.end]
+
+    def job(self, start: int) -> Job:
+        """Return the job of the run that starts in the hour ``start``, for the planner."""
+        now = datetime.fromtimestamp(start * 3600, timezone.utc)
+        return Job(
+            self.work_hours,
+            deadline=now + timedelta(hours=self.window_hours),
+            levels=self.levels,
+            hold_power=self.hold_power,
+            resume_cost=self.resume_hours,
+            pauses=self.pauses,
+            idle_power=self.uncounted_power,
+            embodied_rate=self.embodied_rate,
+            safety=0.0,
+        )
+
+    def simulator(self) -> Simulator:
+        """Return a simulator of the job before its first hour."""
+        return Simulator(
+            self.work_hours,
+            hold_power=self.hold_power,
+            resume_cost=self.resume_hours,
+            idle_power=self.idle_power,
+            embodied_rate=self.embodied_rate,
+        )
+
+    def emissions(self, job: Simulator) -> float:
+        """Return the emissions of a simulated run in gCO2e per kW of full power, by the account of the scenario."""
+        return (job.attributed if self.account == "attributed" else job.incremental) + job.embodied

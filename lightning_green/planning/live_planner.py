@@ -1,0 +1,65 @@
+"""Plan from the newest forecast of a grid signal; used by the training process and by the supervisor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from lightning_green.planning.forecast import Forecast
+from lightning_green.planning.forecasting.correct import correct
+from lightning_green.planning.forecasting.forecast_archive import ForecastArchive
+from lightning_green.planning.job import Job
+from lightning_green.planning.plan import Plan
+from lightning_green.planning.planner import MAX_WAIT_WITHOUT_DEADLINE, plan
+
+MIN_HORIZON = timedelta(hours=1)
+
+
+class ForecastSource(Protocol):
+    """A source of forecasts, such as a :class:`~lightning_green.grid.signal.GridSignal`."""
+
+    @property
+    def zone(self) -> str | None:
+        """Grid zone, or None."""
+
+    @property
+    def source(self) -> str:
+        """Short name of the source."""
+
+    def forecast(self, now: datetime, horizon: timedelta) -> Forecast | None:
+        """Return the forecast from ``now`` to ``now + horizon`` that is available at ``now``, or None."""
+
+
+def live_plan(source: ForecastSource, job: Job, archive: ForecastArchive, now: datetime) -> Plan:
+    """Return a plan from the newest forecast of ``source``, corrected by the earlier ones in ``archive``.
+
+    A forecast with an issue time after ``now`` (its server's clock is ahead) is treated as issued at ``now``.
+
+    Args:
+        source: Source of the forecasts.
+        job: Remaining work, deadline and costs.
+        archive: Earlier forecasts of the source. The newest forecast is added to it.
+        now: Current time, aware.
+
+    Raises:
+        ValueError: If ``now`` is naive.
+
+    Example::
+
+        archive = ForecastArchive(run_dir / FORECAST_ARCHIVE_FILE)
+        answer = live_plan(grid, job, archive, clock.now())
+        print(answer.reason)
+
+    """
+    longest = timedelta(hours=2 * job.work_hours + MAX_WAIT_WITHOUT_DEADLINE)
+    ahead = longest if job.deadline is None else job.deadline - now
+    forecast = source.forecast(now, max(ahead, MIN_HORIZON))
+    if forecast is None:
+        return plan(job, None, now)
+    if forecast.issued_at is not None and forecast.issued_at > now:
+        forecast = replace(forecast, issued_at=now)
+    grid = source.zone or source.source
+    corrected = correct(archive.extend_history(grid, forecast), archive.issuances(grid, forecast.kind), now)
+    archive.add(grid, forecast)
+    return plan(job, corrected, now)

@@ -1,0 +1,139 @@
+"""The training and the supervisor make the same plans from live forecasts."""
+
+import json
+import sys
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from lightning_green.planning import FORECAST_ARCHIVE_FILE, Forecast, ForecastArchive, Job, live_plan, plan
+from lightning_green.planning.forecasting import correct
+from lightning_green.supervisor.supervisor import Supervisor, open_folder
+from tests.helpers.grids import START, MorningsLookClean
+from tests.helpers.ledgers import read_records
+from tests.supervisor.test_supervisor import CLOCK, FAKE, paused_with_a_plan
+
+KIND = "average/lifecycle"
+
+
+def job(now, work=3.0, window=20.0, **kwargs):
+    return Job(work, deadline=now + timedelta(hours=window), **kwargs)
+
+
+def test_live_plan_uses_the_corrected_forecast():
+    grid, archive, by_hand = MorningsLookClean(), ForecastArchive(), ForecastArchive()
+    for hour in range(0, 60, 3):
+        now = START + timedelta(hours=hour)
+        answer = live_plan(grid, job(now), archive, now)
+        newest = grid.forecast(now, timedelta(hours=20))
+        better = correct(by_hand.extend_history("ZZ", newest), by_hand.issuances("ZZ", KIND), now)
+        assert answer == plan(job(now), better, now)
+        by_hand.add("ZZ", newest)
+    assert answer != plan(job(now), newest, now)
+    assert len(archive.issuances("ZZ", KIND)) == 20
+
+
+def test_live_plan_learns_across_restarts(tmp_path):
+    """Every plan is made by a new process. The first one waits for the morning, after four days for noon."""
+    grid, waits = MorningsLookClean(), {}
+    for hour in range(0, 24 * 5, 3):
+        now = START + timedelta(hours=hour)
+        answer = live_plan(grid, job(now), ForecastArchive(tmp_path / FORECAST_ARCHIVE_FILE), now)
+        if now.hour == 0:
+            waits[now.day] = next(slot.start.hour for slot in answer.slots if slot.action == "run")
+    assert waits[START.day] == 6
+    assert waits[START.day + 4] == 12
+    without_archive = live_plan(grid, job(now := START + timedelta(days=4)), ForecastArchive(), now)
+    assert next(slot.start.hour for slot in without_archive.slots if slot.action == "run") == 6
+
+
+def test_missing_forecast_runs_now():
+    class Silent(MorningsLookClean):
+        def forecast(self, now, horizon):
+            return None
+
+    answer = live_plan(Silent(), job(START), ForecastArchive(), START)
+    assert answer.slots[0].action == "run"
+    assert "nothing is known" in answer.reason
+
+
+def test_issue_time_in_the_future_is_treated_as_now():
+    class Ahead(MorningsLookClean):
+        def forecast(self, now, horizon):
+            return replace(super().forecast(now, horizon), issued_at=now + timedelta(hours=2))
+
+    archive = ForecastArchive()
+    assert live_plan(Ahead(), job(START), archive, START).slots[0].action == "exit"
+    assert archive.issuances("ZZ", KIND)[0].issued_at == START
+
+
+def test_empty_forecast_is_predicted_from_the_history():
+    class HistoryOnly(MorningsLookClean):
+        def forecast(self, now, horizon):
+            found = super().forecast(now, horizon)
+            return Forecast([], [], history_times=found.history_times, history_values=found.history_values)
+
+    answer = live_plan(HistoryOnly(), job(START), ForecastArchive(), START)
+    assert [slot.start.hour for slot in answer.slots if slot.action == "run"] == [12, 13, 14]
+
+
+def test_delay_price_replaces_the_deadline():
+    """A pause ends when another hour costs more than it saves."""
+
+    class Recording(MorningsLookClean):
+        def forecast(self, now, horizon):
+            horizons.append(horizon)
+            return super().forecast(now, horizon)
+
+    horizons = []
+    patient = live_plan(Recording(), Job(3.0, delay_price=20.0), ForecastArchive(), START)
+    assert patient.slots[0].action == "exit"
+    assert live_plan(Recording(), Job(3.0, delay_price=2000.0), ForecastArchive(), START).slots[0].action == "run"
+    assert min(horizons) >= timedelta(hours=96)
+
+
+def test_supervisor_uses_delay_price_and_levels_of_the_job(tmp_path, monkeypatch):
+    """The next clean morning is a day away. At 200 gCO2e per hour waiting for it does not pay."""
+    monkeypatch.setenv("PYTHONPATH", str(FAKE.parents[2]))
+    run = tmp_path / "run"
+    paused_with_a_plan(run, MorningsLookClean(promised=590.0).spec())
+    ledger = next(run.glob("ledger*.jsonl"))
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    lines[-1]["job"] |= {"deadline": None, "delay_price": 200.0, "levels": ["1:1", "0.78:0.9"]}
+    ledger.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    folder = open_folder(run, fresh=False, say=lambda line: None)
+    try:
+        assert Supervisor([sys.executable, str(FAKE), "finish"], folder, clock=CLOCK, say=lambda line: None).run() == 0
+    finally:
+        folder.unlock()
+    records = read_records(run)
+    decided = next(record for record in records if record["event"] == "decision")
+    assert decided["action"] == "run"
+    started = [record for record in records if record["event"] == "started"][-1]
+    assert int(started["time_utc"][11:13]) < 10, "the original plan was to exit until ten"
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_supervisor_uses_the_forecasts_of_the_training(tmp_path, monkeypatch, known):
+    """After four wrong mornings, a run that exited at midnight waits for noon instead of the morning."""
+    monkeypatch.setenv("PYTHONPATH", str(FAKE.parents[2]))
+    grid, run = MorningsLookClean(), tmp_path / "run"
+    paused_with_a_plan(run, grid.spec())
+    if known:
+        archive = ForecastArchive(run / FORECAST_ARCHIVE_FILE)
+        for hour in range(-24 * 4, 0, 3):
+            then = START + timedelta(hours=hour)
+            live_plan(grid, job(then), archive, then)
+    messages = []
+    folder = open_folder(run, fresh=False, say=messages.append)
+    try:
+        code = Supervisor([sys.executable, str(FAKE), "finish"], folder, clock=CLOCK, say=messages.append).run()
+    finally:
+        folder.unlock()
+    assert code == 0
+    started = [record for record in read_records(run) if record["event"] == "started"][-1]
+    assert int(started["time_utc"][11:13]) in (range(12, 17) if known else [6])
+    kept = ForecastArchive(run / FORECAST_ARCHIVE_FILE).issuances("ZZ", KIND)
+    assert kept[-1].issued_at > START, "forecasts of the supervisor are stored for the training"
+    assert (kept[0].issued_at < START) == known
