@@ -1,20 +1,25 @@
-"""Train against grid services that fail in every way, and measure what that does to the training.
+"""Measure the delay of training steps by polling, for every fault of a grid service.
 
     python benchmarks/grid_faults.py --json
 
-A real Trainer with CarbonScheduler and a live signal; the services are real HTTP servers on the loopback interface, in
-a process of their own. For each fault one `fit` runs in alternating blocks of steps: with the source asked again and
-again (many times more often than a run ever does) and without. Figures:
+A Trainer with CarbonScheduler and a live signal. The services are HTTP servers on the loopback interface, in another
+process. For each fault, one `fit` runs in alternating blocks of steps with and without requests. The requests are sent
+on a thread of the training process, as polling does, but several times per second instead of once in 5 to 15 minutes.
+Figures:
 
-    faults                  faults that were tried
-    training_interrupted    fits that raised, or did not do all their steps
-    max_step_delay_ms       the largest, over all faults, of the lower end of the 95 % interval of the median delay;
-                            the delay of a pair of blocks is the longest step of the one with requests minus the longest
-                            of its neighbour without
-    largest_median_ms       the largest of the medians themselves
-    noise_ms                the same of control fits, in which nobody asks in either block of a pair
-    max_call_ms             the longest that the training thread spent in one call of the signal, median over the fits
-    n                       pairs of blocks
+    faults                  number of faults
+    training_interrupted    fits that raised or did not complete all steps
+    median_step_delay_ms    median delay over all pairs of blocks, with its 95 % interval. The delay of a pair is the
+                            longest step of the block with requests minus the longest step of the block without
+    max_step_delay_ms       largest lower end, over all faults, of the 95 % interval of the median delay
+    largest_median_ms       largest median delay of one fault
+    noise_ms                largest absolute median delay of control fits, which send no requests in either block
+    delay_per_round_ms      delay of the training by one round of requests, median over the fits: the difference of the
+                            total durations of the blocks with and without requests, divided by the number of rounds
+    cpu_per_round_ms        CPU time of one round of requests, mean: parsing, HTTP and the cache. It bounds the delay by
+                            the interpreter's lock and, unlike the delay, does not depend on other load of the machine
+    max_call_ms             longest call of the signal on the training thread, median over the fits
+    n                       number of pairs of blocks
 """
 
 from __future__ import annotations
@@ -43,16 +48,15 @@ from torch.utils.data import DataLoader, TensorDataset
 from typing_extensions import override
 
 from lightning_green import CarbonScheduler, EmissionsTracker
-from lightning_green.grid.live.poller import Message
-from lightning_green.grid.live.signal import LiveSignal
+from lightning_green.grid.live import LiveSignal
 from lightning_green.grid.providers.electricity_maps import ElectricityMapsSignal
 from lightning_green.grid.providers.energy_charts import EnergyChartsSignal
 from lightning_green.grid.providers.watttime import WattTimeSignal
 from lightning_green.utilities.http.transport import Limits
-from tests.servers.fake_grid import PASSWORD, TOKEN, USER, FakeGrid
-from tests.servers.faults import FAULTS
+from tests.helpers.fake_grid import PASSWORD, TOKEN, USER, FakeGrid
+from tests.helpers.grid_faults import FAULTS
 
-# each with another way to show a credential: a header, a log-in, none
+# with different authentication: a header, a login, none
 SOURCES = {
     "em": lambda url: ElectricityMapsSignal("DE", url=f"{url}/em"),
     "watttime": lambda url: WattTimeSignal("CAISO_NORTH", url=f"{url}/watttime"),
@@ -63,7 +67,7 @@ PAUSE_SECONDS = 0.1
 
 
 def serve() -> None:
-    """Serve until standard input ends; a line of it is the fault from then on."""
+    """Serve until standard input ends. Each line of it sets the fault."""
     with FakeGrid(datetime.now(timezone.utc)) as grid:
         print(grid.url("").rstrip("/"), flush=True)
         for line in sys.stdin:
@@ -73,7 +77,7 @@ def serve() -> None:
 
 
 class Server:
-    """The fake services, in a process of their own: their work must not count as the training's."""
+    """The fake services in another process, so that they do not delay the training."""
 
     def __init__(self) -> None:
         command = [sys.executable, __file__, "--serve"]
@@ -81,7 +85,7 @@ class Server:
         self.url = self.process.stdout.readline().strip()
 
     def fail(self, fault: str | None) -> None:
-        """Fail in this way from now on; None for not at all."""
+        """Set the fault; None for none."""
         self.process.stdin.write(f"{fault or ''}\n")
         self.process.stdin.flush()
         assert self.process.stdout.readline().strip() == "ready"
@@ -92,26 +96,22 @@ class Server:
         self.process.wait(timeout=10)
 
 
-class Asker:
-    """Has the polling process ask over and over, and counts what comes back."""
+class Requests:
+    """Sends requests over and over on a daemon thread of the training process, as the polling thread does."""
 
     def __init__(self, signal: LiveSignal) -> None:
-        self.signal, self.rounds = signal, 0
-        self.asking, self.stopped = threading.Event(), threading.Event()
-        take = signal._take
-
-        def counted(message: Message) -> None:
-            take(message)
-            self.rounds += 1
-
-        signal._take = counted
+        self.signal, self.rounds, self.cpu_seconds = signal, 0, 0.0
+        self.enabled, self.stopped = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._work, daemon=True)
         self.thread.start()
 
     def _work(self) -> None:
         while not self.stopped.is_set():
-            if self.asking.wait(0.05):
-                self.signal.ask_now()
+            if self.enabled.wait(0.05):
+                began = time.thread_time()
+                self.signal.refresh(force=True)
+                self.cpu_seconds += time.thread_time() - began
+                self.rounds += 1
                 self.stopped.wait(PAUSE_SECONDS)
 
     def close(self) -> None:
@@ -121,10 +121,10 @@ class Asker:
 
 
 class Blocks(pl.Callback):
-    """Times each step, and lets the source be asked in every second block."""
+    """Measures the duration of each step and enables requests in one block of each pair."""
 
-    def __init__(self, asker: Asker, steps: int, control: bool) -> None:
-        self.asker, self.steps, self.control = asker, steps, control
+    def __init__(self, requests: Requests, steps: int, control: bool) -> None:
+        self.requests, self.steps, self.control = requests, steps, control
         self.times: list[list[float]] = []
         self.last = 0.0
 
@@ -132,9 +132,9 @@ class Blocks(pl.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
         if trainer.global_step % self.steps == 0:
             number = trainer.global_step // self.steps
-            # the first of each pair by turns, so that a drift of the machine's speed cancels
-            asks = number % 4 in (1, 2) and not self.control
-            (self.asker.asking.set if asks else self.asker.asking.clear)()
+            # The order within a pair alternates, so that a drift of the machine's speed cancels.
+            is_busy = number % 4 in (1, 2) and not self.control
+            (self.requests.enabled.set if is_busy else self.requests.enabled.clear)()
             self.times.append([])
             time.sleep(0.01)
             self.last = time.perf_counter()
@@ -147,7 +147,7 @@ class Blocks(pl.Callback):
 
 
 class Model(pl.LightningModule):
-    """Small, so that a delay is seen."""
+    """Small, so that a delay is visible."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,9 +165,9 @@ class Model(pl.LightningModule):
 
 
 def timed(signal: LiveSignal, thread: int) -> list[float]:
-    """Time the calls of the training thread."""
+    """Measure the calls on the training thread."""
     calls: list[float] = []
-    for name in ("intensity", "forecast", "mean", "news"):
+    for name in ("intensity", "forecast", "mean", "pop_messages"):
         inner = getattr(signal, name)
 
         def outer(*args, inner=inner):
@@ -185,18 +185,18 @@ def timed(signal: LiveSignal, thread: int) -> list[float]:
 def train(
     url: str, server: Server, name: str, fault: str | None, pairs: int, steps: int, *, control: bool = False
 ) -> dict[str, object]:
-    """Run one fit while the source has ``fault``, and return what came of it; nobody asks in a ``control``."""
+    """Run one fit while the source has ``fault`` and return the measurements; a ``control`` sends no requests."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LIGHTNING_GREEN_CACHE_DIR"] = f"{folder}/cache"
         server.fail(None)
         signal = SOURCES[name](url)
-        signal.limits = LIMITS
+        signal.fetcher.limits = LIMITS
         calls = timed(signal, threading.get_ident())
-        asker = Asker(signal)
-        signal.start()  # a good answer first, so that there is a forecast in hand
-        assert signal._asker is not None, "the polling process did not start"
+        requests = Requests(signal)
+        signal.start()  # a valid answer first, so that there is a forecast
+        assert signal.poller.is_running
         server.fail(fault)
-        blocks = Blocks(asker, steps, control)
+        blocks = Blocks(requests, steps, control)
         total = pairs * 2 * steps
         trainer = pl.Trainer(
             max_steps=total,
@@ -217,14 +217,14 @@ def train(
         raised = ""
         try:
             trainer.fit(Model(), data)
-        except Exception as error:  # noqa: BLE001  (whatever it is, it is what this looks for)
+        except Exception as error:  # noqa: BLE001  (every exception is a result)
             raised = repr(error)
-        asker.close()
+        requests.close()
         signal.close()
-    quiet_longest, busy_longest = [], []
-    for number, block in enumerate(blocks.times[: pairs * 2]):
-        if block:
-            (busy_longest if number % 4 in (1, 2) else quiet_longest).append(max(block))
+    busy = [block for number, block in enumerate(blocks.times[: pairs * 2]) if block and number % 4 in (1, 2)]
+    quiet = [block for number, block in enumerate(blocks.times[: pairs * 2]) if block and number % 4 not in (1, 2)]
+    busy_longest, quiet_longest = [max(block) for block in busy], [max(block) for block in quiet]
+    delay = sum(map(sum, busy)) - sum(map(sum, quiet))
     interrupted = bool(raised) or trainer.global_step != total
     differences = [1e3 * (b - q) for b, q in zip(busy_longest, quiet_longest, strict=False)]
     return {
@@ -233,8 +233,10 @@ def train(
         "interrupted": interrupted,
         "why": raised,
         "steps": trainer.global_step,
-        "rounds": asker.rounds,
+        "rounds": requests.rounds,
         "differences_ms": differences,
+        "delay_per_round_ms": 1e3 * delay / max(1, requests.rounds),
+        "cpu_seconds": requests.cpu_seconds,
         "longest_call_ms": 1e3 * max(calls, default=0.0),
         "calls": len(calls),
         "quiet_longest_ms": 1e3 * statistics.median(quiet_longest) if quiet_longest else None,
@@ -250,11 +252,11 @@ def interval(values: list[float], generator: random.Random) -> tuple[float, floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    parser.add_argument("--data", help="not needed: the services are imitated")
-    parser.add_argument("--pairs", type=int, default=20, help="pairs of blocks for each fault")
-    parser.add_argument("--steps", type=int, default=60, help="steps of a block")
-    parser.add_argument("--controls", type=int, default=6, help="control fits")
-    parser.add_argument("--faults", nargs="*", help="these alone")
+    parser.add_argument("--data", help="ignored: the services are fakes")
+    parser.add_argument("--pairs", type=int, default=20, help="pairs of blocks per fault")
+    parser.add_argument("--steps", type=int, default=60, help="steps per block")
+    parser.add_argument("--controls", type=int, default=6, help="number of control fits")
+    parser.add_argument("--faults", nargs="*", help="only these faults")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -270,7 +272,7 @@ def main() -> None:
         train(server.url, server, "em", None, 1, arguments.steps)  # warm up
         names, faults = list(SOURCES), arguments.faults or [None, *FAULTS]
         tasks = [("control", True)] * arguments.controls + [(fault, False) for fault in faults]
-        generator.shuffle(tasks)  # other work on the machine comes and goes
+        generator.shuffle(tasks)  # so that other work on the machine affects all faults alike
         for number, (fault, control) in enumerate(tasks):
             real = None if fault in ("none", "control") else fault
             name = names[number % len(names)]
@@ -280,7 +282,7 @@ def main() -> None:
             result["low"], result["high"] = interval(result["differences_ms"], generator)
             result["median"] = statistics.median(result["differences_ms"])
             print(
-                f"{result['fault']:<16} {name:<9} asked {result['rounds']:4d} times  longest step "
+                f"{result['fault']:<16} {name:<9} {result['rounds']:4d} rounds  longest step "
                 f"{result['median']:+.2f} ms [{result['low']:+.2f}, {result['high']:+.2f}] of "
                 f"{result['quiet_longest_ms']:.2f}  longest call {result['longest_call_ms']:.2f} ms  {result['why']}",
                 file=sys.stderr,
@@ -288,22 +290,26 @@ def main() -> None:
     finally:
         server.close()
     controls = [result for result in results if result["fault"] == "control"]
-    asked = [result for result in results if result["fault"] != "control"]
-    worst = max(asked, key=lambda result: result["low"])
-    pooled = [value for result in asked for value in result["differences_ms"]]
+    fits = [result for result in results if result["fault"] != "control"]
+    worst = max(fits, key=lambda result: result["low"])
+    pooled = [value for result in fits for value in result["differences_ms"]]
     low, high = interval(pooled, generator)
     figures = {
-        "faults": len({result["fault"] for result in asked} - {"none"}),
+        "faults": len({result["fault"] for result in fits} - {"none"}),
         "training_interrupted": sum(result["interrupted"] for result in results),
         "max_step_delay_ms": round(max(0.0, worst["low"]), 3),
         "max_step_delay_fault": worst["fault"],
-        "largest_median_ms": round(max(result["median"] for result in asked), 3),
+        "largest_median_ms": round(max(result["median"] for result in fits), 3),
         "noise_ms": round(max(abs(result["median"]) for result in controls), 3) if controls else None,
         "median_step_delay_ms": round(statistics.median(pooled), 3),
         "median_step_delay_ms_95": [round(low, 3), round(high, 3)],
-        "max_call_ms": round(statistics.median(result["longest_call_ms"] for result in asked), 3),
-        "calls": sum(result["calls"] for result in asked),
-        "rounds": sum(result["rounds"] for result in asked),
+        "delay_per_round_ms": round(statistics.median(result["delay_per_round_ms"] for result in fits), 3),
+        "cpu_per_round_ms": round(
+            1e3 * sum(result["cpu_seconds"] for result in fits) / max(1, sum(result["rounds"] for result in fits)), 3
+        ),
+        "max_call_ms": round(statistics.median(result["longest_call_ms"] for result in fits), 3),
+        "calls": sum(result["calls"] for result in fits),
+        "rounds": sum(result["rounds"] for result in fits),
         "n": len(pooled),
     }
     print(json.dumps(figures) if arguments.json else "\n".join(f"{name}: {value}" for name, value in figures.items()))

@@ -1,4 +1,4 @@
-"""``lightning-green grid``: look at a carbon-intensity source, plan with it, check it, record it."""
+"""``lightning-green grid``: show, check and record a carbon-intensity source, and plan with it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -18,27 +19,28 @@ from lightning_green.grid.auto import ZONE_VARIABLE
 from lightning_green.grid.chain import ChainSignal
 from lightning_green.grid.chart import chart, hourly_values
 from lightning_green.grid.doctor import age, candidates, check
-from lightning_green.grid.live.signal import LiveSignal
+from lightning_green.grid.live import PolledSignal
 from lightning_green.grid.recording import record as record_to
 from lightning_green.grid.registry import build_grid, own_zone
 from lightning_green.grid.signal import GridSignal, Reading
-from lightning_green.planning import Job, Plan
+from lightning_green.planning import Job, Plan, Slot
 from lightning_green.planning import plan as make_plan
 from lightning_green.planning.forecast import Forecast
 from lightning_green.utilities.durations import parse_duration
 from lightning_green.utilities.http.errors import ServiceError
 
-NOTHING_KNOWN, BAD_USAGE = 1, 2
+UNKNOWN, BAD_USAGE = 1, 2
 
 grid_app = typer.Typer(
-    name="grid", help="Look at a carbon-intensity source, plan with it, check it, record it.", no_args_is_help=True
+    name="grid", help="Show, check and record a carbon-intensity source, and plan with it.", no_args_is_help=True
 )
 
 Zone = Annotated[
     str | None, typer.Option(help=f'Zone such as DE, US-CAL-CISO or "52.5,13.4". Default: {ZONE_VARIABLE}.')
 ]
 Source = Annotated[
-    str, typer.Option(help="What a callback takes as `grid`: auto, a source's name, a .csv, a number, a JSON spec.")
+    str,
+    typer.Option(help="The `grid` argument of a callback: auto, a source name, a .csv, a number, a JSON spec."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 
@@ -50,45 +52,45 @@ def show(
     hours: Annotated[int, typer.Option(min=1, max=168, help="Hours to show.")] = 48,
     as_json: AsJson = False,
 ) -> None:
-    """Print the carbon intensity now, how old it is and what it means, and its forecast as a chart.
+    """Print the present carbon intensity with its age and kind, and the forecast as a chart.
 
-    Exit codes: 0; 1 nothing is known; 2 wrong usage.
+    Exit codes: 0 success; 1 no value is known; 2 wrong usage.
     """
     signal, now = _signal(source, zone), _now()
-    with _asked(signal, now):
+    with _refreshed(signal, now):
         reading, forecast = signal.intensity(now), signal.forecast(now, timedelta(hours=hours))
         if as_json:
             typer.echo(json.dumps(_as_json(signal, reading, forecast, now, hours)))
         else:
-            for line in _shown(signal, reading, forecast, now, hours):
+            for line in _show_lines(signal, reading, forecast, now, hours):
                 typer.echo(line)
     if reading is None and forecast is None:
-        raise typer.Exit(NOTHING_KNOWN)
+        raise typer.Exit(UNKNOWN)
 
 
 @grid_app.command()
 def plan(
-    work: Annotated[str, typer.Option(help="Work left at full power, such as 24h.")],
-    deadline: Annotated[str, typer.Option(help="Time until it has to be done, such as 48h.")],
+    work: Annotated[str, typer.Option(help="Remaining work at full power, such as 24h.")],
+    deadline: Annotated[str, typer.Option(help="Time until the work has to be complete, such as 48h.")],
     zone: Zone = None,
     source: Source = "auto",
     hold_power: Annotated[
-        float, typer.Option(min=0, max=1, help="Fraction of full power drawn while held in process.")
+        float, typer.Option(min=0, max=1, help="Fraction of full power drawn while paused in process.")
     ] = 0.25,
     resume_cost: Annotated[
-        float, typer.Option(min=0, help="Energy of one exit and return, in hours at full power.")
+        float, typer.Option(min=0, help="Energy of one exit and restart, in hours at full power.")
     ] = 0.1,
     pause: Annotated[
-        list[str] | None, typer.Option(help="Pause that is possible: hold or exit; may be given twice. Default: both.")
+        list[str] | None, typer.Option(help="Allowed kind of pause, hold or exit; may be given twice. Default: both.")
     ] = None,
     min_saving: Annotated[
-        float, typer.Option(min=0, max=1, help="Fraction below which a pause is not worth it.")
+        float, typer.Option(min=0, max=1, help="Smallest relative saving that justifies a pause.")
     ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Print what a training with this much work should do from now on, and what that saves.
+    """Print the plan for a training with this much work, and its saving.
 
-    Exit codes: 0; 2 wrong usage. With nothing known the plan is to run now, and that is exit code 0 too.
+    Exit codes: 0 success; 2 wrong usage. If no value is known, the plan is to run now, and the exit code is 0.
     """
     signal, now = _signal(source, zone), _now()
     try:
@@ -102,7 +104,7 @@ def plan(
         )
     except ValueError as error:
         _fail(str(error), BAD_USAGE)
-    with _asked(signal, now):
+    with _refreshed(signal, now):
         answer = make_plan(job, signal.forecast(now, parse_duration(deadline)), now)
     if as_json:
         typer.echo(json.dumps(_plan_as_json(answer)))
@@ -113,10 +115,10 @@ def plan(
 
 
 @grid_app.command()
-def doctor(zone: Zone = None, source: Annotated[str | None, typer.Option(help="Check this one alone.")] = None) -> None:
-    """Ask each source that can be had here, and say in one line each what it gives or what is wrong.
+def doctor(zone: Zone = None, source: Annotated[str | None, typer.Option(help="Only this source.")] = None) -> None:
+    """Ask each available source, and print one line about its values or its failure.
 
-    Exit codes: 0 all that are configured answer; 1 one of them does not; 2 wrong usage.
+    Exit codes: 0 all configured sources answer; 1 one of them does not; 2 wrong usage.
     """
     broken, now = False, _now()
     try:
@@ -133,22 +135,22 @@ def doctor(zone: Zone = None, source: Annotated[str | None, typer.Option(help="C
         broken = broken or not good
         typer.echo(f"  {'ok' if good else '!!'}  {name:<20} {line}")
     if broken:
-        raise typer.Exit(NOTHING_KNOWN)
+        raise typer.Exit(UNKNOWN)
 
 
 @grid_app.command()
 def record(
-    out: Annotated[Path, typer.Option(help="The .csv file; what it holds is kept.")],
+    out: Annotated[Path, typer.Option(help="The .csv file; existing rows are kept.")],
     zone: Zone = None,
     source: Source = "auto",
-    every: Annotated[str, typer.Option(help="Time between two looks.")] = "15m",
+    every: Annotated[str, typer.Option(help="Time between two requests.")] = "15m",
     duration: Annotated[str | None, typer.Option("--for", help="Stop after this time. Default: never.")] = None,
-    once: Annotated[bool, typer.Option("--once", help="Look once, for a cron job.")] = False,
-    forecast: Annotated[bool, typer.Option(help="Write the predictions too, as a job without internet needs.")] = True,
+    once: Annotated[bool, typer.Option("--once", help="Request once, for a cron job.")] = False,
+    forecast: Annotated[bool, typer.Option(help="Also write predictions, for a job without internet access.")] = True,
 ) -> None:
-    """Collect a source's values in a file, which a job without internet reads with grid="file:PATH".
+    """Collect the values of a source in a file, for jobs without internet access (grid="file:PATH").
 
-    Exit codes: 0; 1 nothing was known at the last look; 2 wrong usage, or the file cannot be written.
+    Exit codes: 0 success; 1 no value was known at the last request; 2 wrong usage, or the file cannot be written.
     """
     signal = _signal(source, zone)
     try:
@@ -161,7 +163,7 @@ def record(
     known = False
     while True:
         now = _now()
-        with _asked(signal, now, force=once):
+        with _refreshed(signal, now, force=once):
             known = signal.intensity(now) is not None
             try:
                 rows = record_to(signal, out, now, with_forecast=forecast)
@@ -172,57 +174,51 @@ def record(
             break
         time.sleep(step)
     if not known:
-        raise typer.Exit(NOTHING_KNOWN)
-
-
-# -- signals ----------------------------------------------------------------------------------------------------------
+        raise typer.Exit(UNKNOWN)
 
 
 def _signal(source: str, zone: str | None) -> GridSignal:
-    """Return the signal that the options name, or end with what to say instead."""
-    with warnings.catch_warnings(record=True) as told:
+    """Return the signal for the options; exit with a message if they are invalid."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             text = source.strip()
             grid = json.loads(text) if text.startswith("{") else text
-            if zone is None and own_zone(grid) is None:  # the environment's is for every source without one of its own
+            if zone is None and own_zone(grid) is None:  # as a default for every source without a zone
                 zone = os.environ.get(ZONE_VARIABLE, "").strip() or None
             signal = build_grid(grid, zone=zone)
         except (ValueError, TypeError, FileNotFoundError) as error:
             _fail(str(error), BAD_USAGE)
     if signal is None:
-        why = str(told[0].message) if told else ""
-        _fail(why if source != "auto" else f"Name a zone: --zone DE, or set {ZONE_VARIABLE}.", BAD_USAGE)
+        reason = str(caught[0].message) if caught else ""
+        _fail(reason if source != "auto" else f"The zone is missing: pass --zone DE or set {ZONE_VARIABLE}.", BAD_USAGE)
     return signal
 
 
-class _asked:  # noqa: N801  (it is used like a function)
-    """Ask a live source now, on this thread; say what went wrong; let go of it at the end."""
-
-    def __init__(self, signal: GridSignal, now: datetime, *, force: bool = False) -> None:
-        self.signal, self.now, self.force = signal, now, force
-
-    def __enter__(self) -> None:
-        if isinstance(self.signal, (LiveSignal, ChainSignal)):
-            self.signal.refresh(self.now, force=self.force)
-            for sentence in self.signal.news():
-                _say(sentence)
-
-    def __exit__(self, *args: object) -> None:
-        for sentence in self.signal.news():
-            _say(sentence)
-        self.signal.close()
+@contextmanager
+def _refreshed(signal: GridSignal, now: datetime, *, force: bool = False) -> Iterator[None]:
+    """Request the present values on the calling thread, print failures, and close the signal at the end."""
+    try:
+        if isinstance(signal, (PolledSignal, ChainSignal)):
+            signal.refresh(now, force=force)
+            _print_messages(signal)
+        yield
+    finally:
+        _print_messages(signal)
+        signal.close()
 
 
-# -- what is printed --------------------------------------------------------------------------------------------------
+def _print_messages(signal: GridSignal) -> None:
+    for message in signal.pop_messages():
+        _print_error(message)
 
 
-def _shown(
+def _show_lines(
     signal: GridSignal, reading: Reading | None, forecast: Forecast | None, now: datetime, hours: int
 ) -> Iterator[str]:
     yield signal.describe()
     if reading is None:
-        yield f"Now       nothing is known{f': {signal.problem}' if signal.problem else ''}; a run would not wait"
+        yield f"Now       unknown{f': {signal.problem}' if signal.problem else ''}; a run would not wait"
     else:
         yield f"Now       {reading.value:.0f} gCO2e/kWh, {reading.quality}, {age(reading, now)}, from {reading.source}"
     begin = now.replace(minute=0, second=0, microsecond=0)
@@ -249,12 +245,12 @@ def _plan_lines(answer: Plan) -> Iterator[str]:
     for slots in _joined(answer):
         first, last = slots[0], slots[-1]
         hours = (last.end - first.start).total_seconds() / 3600
-        spent = sum(slot.gco2e_per_kw or 0.0 for slot in slots)
+        emitted = sum(slot.gco2e_per_kw or 0.0 for slot in slots)
         known = [slot for slot in slots if slot.intensity is not None]
         weight = sum((slot.end - slot.start).total_seconds() for slot in known)
         mean = sum((slot.intensity or 0.0) * (slot.end - slot.start).total_seconds() for slot in known)
-        price = f"at {mean / weight:4.0f} gCO2e/kWh  {spent:7.0f} gCO2e per kW" if weight else "intensity not known"
-        yield f"  {first.start:%a %H:%M} to {last.end:%a %H:%M}  {first.action:<4} {hours:5.1f} h  {price}"
+        figures = f"at {mean / weight:4.0f} gCO2e/kWh  {emitted:7.0f} gCO2e per kW" if weight else "intensity unknown"
+        yield f"  {first.start:%a %H:%M} to {last.end:%a %H:%M}  {first.action:<4} {hours:5.1f} h  {figures}"
     if math.isfinite(answer.gco2e_per_kw):
         yield (
             f"Emits {answer.gco2e_per_kw:.0f} gCO2e per kW of full power, "
@@ -264,8 +260,8 @@ def _plan_lines(answer: Plan) -> Iterator[str]:
     yield from answer.notes
 
 
-def _joined(answer: Plan) -> list[list[Any]]:
-    groups: list[list[Any]] = []
+def _joined(answer: Plan) -> list[list[Slot]]:
+    groups: list[list[Slot]] = []
     for slot in answer.slots:
         if groups and groups[-1][-1].action == slot.action:
             groups[-1].append(slot)
@@ -317,10 +313,10 @@ def _now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def _say(line: str) -> None:
+def _print_error(line: str) -> None:
     typer.echo(f"lightning-green: {line}", err=True)
 
 
 def _fail(line: str, code: int) -> NoReturn:
-    _say(line)
+    _print_error(line)
     raise typer.Exit(code)

@@ -2,7 +2,7 @@
 
 from lightning_green.grid.chain import ChainSignal
 from lightning_green.grid.errors import InventedDataError, NoDataError, WrongUnitError, WrongZoneError
-from lightning_green.grid.live.signal import LiveSignal
+from lightning_green.grid.live import LiveSignal
 from lightning_green.grid.providers.annual import AnnualMean
 from lightning_green.grid.providers.carbon_aware_sdk import CarbonAwareSdkSignal
 from lightning_green.grid.providers.constant import ConstantSignal

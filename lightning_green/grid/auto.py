@@ -1,4 +1,4 @@
-"""``grid="auto"``: the best source that can be had here, and why."""
+"""``grid="auto"``: the best available source for a place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 
 from lightning_green.grid.chain import ChainSignal
-from lightning_green.grid.live.signal import LiveSignal
+from lightning_green.grid.live import LiveSignal
 from lightning_green.grid.providers import electricity_maps, watttime
 from lightning_green.grid.providers.annual import AnnualMean, country_code
 from lightning_green.grid.providers.electricity_maps import ElectricityMapsSignal
@@ -24,9 +24,10 @@ ZONE_VARIABLE = "LIGHTNING_GREEN_ZONE"
 def auto_grid(zone: str | None = None, environ: Mapping[str, str] | None = None) -> GridSignal | None:
     """Return the best source for ``zone``.
 
-    In this order: Electricity Maps where its token is in the environment; WattTime where its log-in is and the zone
-    is one of its regions or coordinates; what the zone offers without a key (NESO, Energi Data Service, energy-charts);
-    the country's annual mean, with which nothing waits. Sources of the same kind stand in for each other.
+    The first of these: Electricity Maps, if its token is in the environment; WattTime, if its login is in the
+    environment and the zone is one of its regions or coordinates; a source without a key (NESO, Energi Data Service,
+    energy-charts); the annual mean of the country, with which a run does not wait. Later sources of the same kind
+    become fallbacks.
 
     Args:
         zone: Electricity Maps zone, ISO country, WattTime region or ``"52.5,13.4"``; None for the environment variable
@@ -34,11 +35,11 @@ def auto_grid(zone: str | None = None, environ: Mapping[str, str] | None = None)
         environ: The environment; None for the process's own.
 
     Returns:
-        The signal, whose :meth:`describe` says why it was taken; None, with a warning, where no zone is known: then
-        there is energy and no gCO2e.
+        The signal, whose :meth:`describe` includes the reason for the choice; None, with a warning, if there is no
+        zone. Then energy is measured without gCO2e.
 
     Raises:
-        ValueError: If ``zone`` cannot be read, or nothing at all is known about it.
+        ValueError: If ``zone`` is invalid, or no source covers it.
 
     """
     environ = os.environ if environ is None else environ
@@ -46,50 +47,49 @@ def auto_grid(zone: str | None = None, environ: Mapping[str, str] | None = None)
     if zone is None:
         warnings.warn(
             f'`grid="auto"` needs a zone, which is never guessed: pass grid="auto:DE" (or set {ZONE_VARIABLE}). '
-            "Until then there is energy, no gCO2e, and no waiting.",
+            "Without a zone, energy is measured without gCO2e, and the run does not wait.",
             stacklevel=3,
         )
         return None
     token = environ.get(electricity_maps.TOKEN_VARIABLE, "").strip()
     has_watttime = bool(environ.get(watttime.USER_VARIABLE) and environ.get(watttime.PASSWORD_VARIABLE))
-    if "_" in zone:  # only WattTime's regions are written so
-        return _because(WattTimeSignal(zone), f"{zone} is a region of WattTime; a marginal signal, which plans")
+    if "_" in zone:  # only regions of WattTime contain an underscore
+        return _with_reason(WattTimeSignal(zone), f"{zone} is a region of WattTime; a marginal signal, for planning")
     place = parse_place(zone)
     if token:
-        first = _because(ElectricityMapsSignal(zone), f"{electricity_maps.TOKEN_VARIABLE} is set")
+        first = _with_reason(ElectricityMapsSignal(zone), f"{electricity_maps.TOKEN_VARIABLE} is set")
         return _chain(first, [_charts(place), _mean(zone)])
     if has_watttime and place.code is None:
-        return _because(WattTimeSignal(zone), f"{watttime.USER_VARIABLE} is set; a marginal signal, which plans")
+        return _with_reason(WattTimeSignal(zone), f"{watttime.USER_VARIABLE} is set; a marginal signal, for planning")
     without = f"{electricity_maps.TOKEN_VARIABLE} is not set"
     if has_watttime:
-        without += ", WattTime takes its own regions and coordinates alone"
-    return _without_key(zone, place, without)
+        without += ", WattTime accepts only its own regions and coordinates"
+    return _source_without_key(zone, place, without)
 
 
-def _without_key(zone: str, place: Place, without: str) -> GridSignal:
-    if place.code == "GB":  # Northern Ireland and the islands are zones of their own
-        return _because(NesoSignal(), f"{without}, and NESO serves Great Britain without a key")
+def _source_without_key(zone: str, place: Place, without: str) -> GridSignal:
+    if place.code == "GB":  # Northern Ireland and the islands have their own zones
+        return _with_reason(NesoSignal(), f"{without}, and NESO covers Great Britain without a key")
     if place.code in AREAS:
-        reason = f"{without}, and Energi Data Service serves Denmark without a key"
-        return _because(EnergiDataServiceSignal(place.code), reason)
+        reason = f"{without}, and Energi Data Service covers Denmark without a key"
+        return _with_reason(EnergiDataServiceSignal(place.code), reason)
     charts = _charts(place)
     if charts is not None:
-        reason = f"{without}, and energy-charts serves {charts.zone} without a key"
-        return _chain(_because(charts, reason), [_mean(zone)])
+        reason = f"{without}, and energy-charts covers {charts.zone} without a key"
+        return _chain(_with_reason(charts, reason), [_mean(zone)])
     mean = _mean(zone)
     if mean is None:
-        instead = "a country such as" if place.code else "the country that they lie in, such as"
+        instead = "a country such as" if place.code else "their country, such as"
         raise ValueError(
             f"`grid` as auto finds no source for {zone!r} without a key: set {electricity_maps.TOKEN_VARIABLE}"
             f"{'' if place.code else f' or {watttime.USER_VARIABLE} and {watttime.PASSWORD_VARIABLE}'}, or pass "
-            f'{instead} "DE", or a signal of your own.'
+            f'{instead} "DE", or your own signal.'
         )
-    mean.note = f"{without}, and no service answers for {zone} without a key"
-    return mean
+    return _with_reason(mean, f"{without}, and no service covers {zone} without a key")
 
 
 def _charts(place: Place) -> LiveSignal | None:
-    # a country's figure does not stand for one of its zones, but for the one zone that most countries are
+    # Most countries are one zone. The value of a country is not used for one of several zones.
     return EnergyChartsSignal(place.code) if place.code in COUNTRIES else None
 
 
@@ -100,7 +100,7 @@ def _mean(zone: str) -> AnnualMean | None:
         return None
 
 
-def _because(signal: LiveSignal, reason: str) -> LiveSignal:
+def _with_reason(signal: GridSignal, reason: str) -> GridSignal:
     signal.reason = f"auto: {reason}"
     return signal
 

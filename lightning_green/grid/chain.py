@@ -1,4 +1,4 @@
-"""Several sources for one place: the first that answers is taken."""
+"""Several sources for one place, in order of preference."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from typing import Any
 
 from typing_extensions import override
 
-from lightning_green.grid.live.signal import FIRST_ANSWER_SECONDS, MAX_AGE, LiveSignal
+from lightning_green.grid.live.polled_signal import MAX_AGE, PolledSignal
+from lightning_green.grid.live.polling import FIRST_ANSWER_SECONDS
 from lightning_green.grid.signal import GridSignal, Reading
 from lightning_green.grid.spec import grid_from_spec
 from lightning_green.planning.forecast import Forecast
 from lightning_green.utilities.durations import parse_duration
 
-_OLDEST = parse_duration(MAX_AGE)
+_MAX_FORECAST_AGE = parse_duration(MAX_AGE)
 
 
 class ChainSignal(GridSignal):
-    """A source and what stands in for it, in order. All have to be of one kind.
+    """A source and its fallbacks, in order of preference. All must be of one kind.
 
-    Each question goes to the first source that has an answer of its own: measured values, an estimate of the source, or
-    a forecast, which a source that has failed for four hours may no longer answer with. Only if none has one, stand-ins
-    (that old forecast, the same hour of an earlier day) are taken. Each change of source is told once.
+    The first source with a current answer is used: a measured value, an estimate of the source, or a forecast that is
+    less than four hours old or whose source does not fail. If no source has one, the first older answer is used: an
+    old forecast, or the same hour of an earlier day. Each change of source is reported once.
 
     Args:
-        signal: The source that is preferred.
-        fallback: What stands in for it, in order.
+        signal: Preferred source.
+        fallback: Other sources, in order.
 
     Raises:
-        TypeError: If one of them is not a signal.
-        ValueError: If they are of different kinds, or there is no fallback.
+        TypeError: If an element is not a signal.
+        ValueError: If the sources are of different kinds, or there is no fallback.
 
     Example::
 
@@ -44,12 +45,12 @@ class ChainSignal(GridSignal):
         parts = [grid_from_spec(part) if isinstance(part, dict) else part for part in (signal, *fallback)]
         self.signals: list[GridSignal] = [part for part in parts if part is not None]
         if len(self.signals) < 2 or len(self.signals) != len(parts):
-            raise ValueError("`fallback` should name at least one source, and none of a chain's sources may be None.")
+            raise ValueError("`fallback` should contain at least one source, and no source of a chain may be None.")
         for part in self.signals:
             if not isinstance(part, GridSignal):
                 raise TypeError(
-                    f"A chain's sources should be GridSignals or their specs, got {part!r}; as grid=[...], a list may "
-                    "hold whatever `grid` takes."
+                    f"The sources of a chain should be GridSignals or their specs, got {part!r}; the list grid=[...] "
+                    "accepts everything that `grid` accepts."
                 )
         kinds = {str(part.kind) for part in self.signals}
         if len(kinds) > 1:
@@ -60,47 +61,49 @@ class ChainSignal(GridSignal):
         self.kind = self.signals[0].kind
         self.zone = next((part.zone for part in self.signals if part.zone is not None), None)
         self._current = self.signals[0]
-        self._news: deque[str] = deque(maxlen=100)
+        self._messages: deque[str] = deque(maxlen=100)
 
     @property
     def source(self) -> str:  # type: ignore[override]
-        """The source that answered last."""
+        """Name of the source in use."""
         return self._current.source
 
     @property
     def problem(self) -> str | None:  # type: ignore[override]
-        """What is wrong with the preferred source, or None."""
+        """One sentence about the current failure of the preferred source, or None."""
         return self.signals[0].problem
 
     @override
     def intensity(self, at: datetime) -> Reading | None:
-        stand_in: tuple[GridSignal, Reading] | None = None
+        older: tuple[GridSignal, Reading] | None = None
         for signal in self.signals:
             reading = signal.intensity(at)
             if reading is None:
                 continue
-            if not is_stand_in(reading, at) and not _is_outdated(signal, reading.quality, reading.issued_at, at):
-                self._take(signal)
+            if not _is_from_earlier_day(reading, at) and not _is_outdated(
+                signal, reading.quality, reading.issued_at, at
+            ):
+                self._use(signal)
                 return reading
-            stand_in = stand_in or (signal, reading)
-        if stand_in is None:
+            older = older or (signal, reading)
+        if older is None:
             return None
-        self._take(stand_in[0])
-        return stand_in[1]
+        self._use(older[0])
+        return older[1]
 
     @override
     def forecast(self, now: datetime, horizon: timedelta) -> Forecast | None:
-        best: Forecast | None = None
+        older: Forecast | None = None
         for signal in self.signals:
             found = signal.forecast(now, horizon)
             if found is None:
                 continue
-            # one that reaches an hour ahead is a forecast; the rest is the present and a history
-            reaches = found.end is not None and found.end > now + timedelta(hours=1)
-            if reaches and not _is_outdated(signal, "forecast", found.issued_at, now):
+            # A forecast of less than an hour is only the present value and a history.
+            reaches_ahead = found.end is not None and found.end > now + timedelta(hours=1)
+            if reaches_ahead and not _is_outdated(signal, "forecast", found.issued_at, now):
                 return found
-            best = best or found
-        return best
+            older = older or found
+        return older
 
     @override
     def resolution(self) -> timedelta:
@@ -113,10 +116,10 @@ class ChainSignal(GridSignal):
         return max(known) if len(known) == len(ends) else None
 
     @override
-    def news(self) -> list[str]:
-        found = [sentence for signal in self.signals for sentence in signal.news()]
-        while self._news:
-            found.append(self._news.popleft())
+    def pop_messages(self) -> list[str]:
+        found = [message for signal in self.signals for message in signal.pop_messages()]
+        while self._messages:
+            found.append(self._messages.popleft())
         return found
 
     @override
@@ -126,15 +129,15 @@ class ChainSignal(GridSignal):
 
     @override
     def start(self) -> None:
-        for signal in self.signals:
-            if isinstance(signal, LiveSignal):
-                signal.begin()  # side by side: a source that is silent does not keep the others waiting
+        polled = [signal for signal in self.signals if isinstance(signal, PolledSignal)]
+        for signal in polled:
+            signal.poller.start()  # all before the first wait, so that a source without an answer delays no other
         deadline = time.monotonic() + FIRST_ANSWER_SECONDS
-        for signal in self.signals:
-            if isinstance(signal, LiveSignal):
-                signal.wait_for_first_answer(deadline - time.monotonic())
-            else:
-                signal.start()
+        for signal in polled:
+            signal.poller.wait_for_first_answer(deadline - time.monotonic())
+        for other in self.signals:
+            if not isinstance(other, PolledSignal):
+                other.start()
 
     @override
     def close(self) -> None:
@@ -142,10 +145,10 @@ class ChainSignal(GridSignal):
             signal.close()
 
     def refresh(self, now: datetime | None = None, *, force: bool = False) -> list[str]:
-        """Ask every live source what is due, on the calling thread, and return what went wrong."""
+        """Request what is due from every polled source, on the calling thread; see :meth:`PolledSignal.refresh`."""
         failures = []
         for signal in self.signals:
-            if isinstance(signal, LiveSignal):
+            if isinstance(signal, PolledSignal):
                 failures += signal.refresh(now, force=force)
         return failures
 
@@ -161,19 +164,19 @@ class ChainSignal(GridSignal):
         others = ", ".join(signal.source for signal in self.signals[1:])
         return f"{self.signals[0].describe()}; else {others}"
 
-    def _take(self, signal: GridSignal) -> None:
+    def _use(self, signal: GridSignal) -> None:
         if signal is not self._current:
-            self._news.append(f"The grid source changes from {self._current.source} to {signal.source}.")
+            self._messages.append(f"The grid source changes from {self._current.source} to {signal.source}.")
             self._current = signal
 
 
-def is_stand_in(reading: Reading, at: datetime) -> bool:
-    """Return whether a reading is that of an earlier day."""
+def _is_from_earlier_day(reading: Reading, at: datetime) -> bool:
+    """Return whether a reading for ``at`` was taken from an earlier day."""
     return reading.quality == "estimated" and at - reading.measured_at >= timedelta(hours=12)
 
 
 def _is_outdated(signal: GridSignal, quality: str, issued_at: datetime | None, at: datetime) -> bool:
-    """Return whether this is a forecast that a failing source has not renewed for so long that another goes first."""
+    """Return whether a failing source has not renewed this forecast for so long that another source is preferred."""
     if quality != "forecast" or signal.problem is None or issued_at is None:
         return False
-    return at - issued_at > _OLDEST
+    return at - issued_at > _MAX_FORECAST_AGE

@@ -1,4 +1,4 @@
-"""Carbon intensity over time as a small chart of text."""
+"""Carbon intensity over time as a text chart."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _FILLED = "░"
 
 
 def hourly_values(forecast: Forecast, now: datetime, hours: int) -> list[float]:
-    """Return the mean of each of the next ``hours`` hours, as the planner sees them; shorter where nothing is known."""
+    """Return the mean of each of the next ``hours`` hours, as the planner uses them; empty if unknown."""
     slots = make_slots(forecast, now.timestamp(), float(hours))
     if slots is None:
         return []
-    # the integral over time is piecewise linear, so its differences are the means
+    # The integral over time is piecewise linear, so its hourly differences are the means.
     integral = np.concatenate(([0.0], np.cumsum(slots.hours * slots.values)))
     at = np.interp(np.arange(hours + 1.0), slots.edges, integral)
     return [float(value) for value in np.diff(at)]
 
 
 def chart(values: Sequence[float], now: datetime, known: int | None = None, height: int = 7) -> list[str]:
-    """Return the lines of a bar chart with one column an hour, from ``now`` on.
+    """Return the lines of a bar chart with one column per hour.
 
     Args:
         values: Mean carbon intensity of each hour in gCO2e/kWh, 0 or more.
-        now: When the first hour begins, aware; the times below the chart are its zone's.
-        known: How many of the hours a forecast speaks of; the others are drawn lighter. None for all.
-        height: Lines of the bars.
+        now: Start of the first hour, aware. The labels are in its time zone.
+        known: Number of hours that a forecast covers; the others are drawn lighter. None for all.
+        height: Number of lines.
 
     Raises:
-        ValueError: If there is no value, or ``height`` is below 1.
+        ValueError: If ``values`` is empty or ``height`` is below 1.
 
     Example::
 
@@ -47,7 +47,7 @@ def chart(values: Sequence[float], now: datetime, known: int | None = None, heig
 
     """
     if not values or height < 1:
-        raise ValueError(f"`values` should hold an hour or more and `height` be 1 or more, got {values!r}, {height!r}.")
+        raise ValueError(f"`values` should not be empty and `height` should be 1 or more, got {values!r}, {height!r}.")
     known = len(values) if known is None else known
     top = max(*values, 1.0) if len(values) > 1 else max(values[0], 1.0)
     width = max(3, len(f"{top:.0f}"))

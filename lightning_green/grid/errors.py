@@ -1,4 +1,4 @@
-"""Errors of a carbon-intensity source whose answer arrived but cannot be used."""
+"""Errors of answers that arrived but cannot be used."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from lightning_green.utilities.http.errors import ServiceError
 
 
 class NoDataError(ServiceError):
-    """A well-formed answer without a single usable value."""
+    """The answer is well-formed and has no usable value."""
 
 
 class WrongZoneError(ServiceError):
-    """An answer about another zone than the one that was asked for."""
+    """The answer is about another zone than the requested one."""
 
     pause = timedelta(minutes=30)
 
 
 class WrongUnitError(ServiceError):
-    """Numbers that are no carbon intensity: a percentile, another unit."""
+    """The values are not carbon intensities: a percentile, another unit."""
 
     pause = timedelta(hours=1)
 
 
 class InventedDataError(ServiceError):
-    """Numbers that the source itself marks as invented (a sandbox)."""
+    """The source marks the values as artificial (a sandbox)."""
 
     pause = timedelta(hours=1)

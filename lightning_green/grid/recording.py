@@ -1,4 +1,4 @@
-"""What a source says, kept over time in a file that :class:`FileSignal` and :class:`TraceSignal` read."""
+"""The values of a source, collected over time in a file for :class:`FileSignal` and :class:`TraceSignal`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from lightning_green.grid.chain import ChainSignal
-from lightning_green.grid.live.answer import Point, ordered
-from lightning_green.grid.live.signal import LiveSignal
+from lightning_green.grid.live import Point, PolledSignal, sort_points
 from lightning_green.grid.providers.file import parse_rows
 from lightning_green.grid.signal import GridSignal
 from lightning_green.utilities.files import atomic_file
@@ -19,53 +18,53 @@ _RANKS = {"estimated": 0, "static": 0, "measured": 1}
 
 
 def points_of(signal: GridSignal, now: datetime) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
-    """Return what ``signal`` knows: values up to ``now``, and predictions from ``now`` on.
+    """Return the values of ``signal`` up to ``now`` and its predictions from ``now`` on.
 
     Args:
-        signal: Any signal; of a chain, the first source that knows the present.
+        signal: Any signal. Of a chain, the first source with a present value is used.
         now: The time, aware.
 
     """
     if isinstance(signal, ChainSignal):
         signal = next((part for part in signal.signals if part.intensity(now) is not None), signal.signals[0])
-    if isinstance(signal, LiveSignal):
-        past, ahead = signal.known()
-        return past, tuple(point for point in ahead if point.time > now - signal.step)
+    if isinstance(signal, PolledSignal):
+        snapshot = signal.snapshot
+        return snapshot.past, tuple(point for point in snapshot.predictions if point.time > now - signal.step)
     reading, forecast = signal.intensity(now), signal.forecast(now, _HORIZON)
-    now_known = () if reading is None else (Point(reading.measured_at, reading.value, reading.quality),)
+    present = () if reading is None else (Point(reading.measured_at, reading.value, reading.quality),)
     rows = [] if forecast is None else list(zip(forecast.times, forecast.values.tolist(), strict=True))
-    return now_known, tuple(Point(time, value, "forecast") for time, value in rows if time > now)
+    return present, tuple(Point(time, value, "forecast") for time, value in rows if time > now)
 
 
 def record(signal: GridSignal, path: Path, now: datetime, *, with_forecast: bool = True) -> int:
-    """Write what ``signal`` knows to ``path``, together with what the file held before, and return the number of rows.
+    """Merge the values of ``signal`` into a file and return the number of rows.
 
-    The file is replaced whole, so a reader on another machine never sees a half of it. A value once measured is kept;
-    an estimate gives way to it. The predictions are those of the newest forecast.
+    The file is replaced atomically, so a reader on another machine never sees a part of it. A measured value is kept
+    and replaces an estimate. The predictions are those of the newest forecast.
 
     Args:
-        signal: Where the values come from.
+        signal: Source of the values.
         path: A ``.csv`` file.
         now: The time, aware.
-        with_forecast: Write predictions too, as a job without internet wants them; not for a trace of the past.
+        with_forecast: Whether to write predictions, for a job without internet access. A trace contains none.
 
     Raises:
         OSError: If the file cannot be read or written.
-        ServiceError: If what is there is not such a file, or is about another zone or kind.
+        ServiceError: If the existing file has another form, or is about another zone or kind.
 
     """
     kept: tuple[Point, ...] = ()
     if path.exists() and path.stat().st_size:
         kept = parse_rows(path.read_bytes(), signal.zone, str(signal.kind), now).past
-    past, ahead = points_of(signal, now)
+    past, predictions = points_of(signal, now)
     best: dict[datetime, Point] = {}
     for point in (*kept, *past):
         before = best.get(point.time)
         if before is None or _RANKS.get(point.quality, 0) >= _RANKS.get(before.quality, 0):
             best[point.time] = point
-    rows = [point for point in ordered(best.values()) if point.time <= now]
+    rows = [point for point in sort_points(best.values()) if point.time <= now]
     if with_forecast:
-        rows += [point for point in ordered(ahead) if not rows or point.time > rows[-1].time]
+        rows += [point for point in sort_points(predictions) if not rows or point.time > rows[-1].time]
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path, "w") as file:
         file.write(_to_csv(rows, signal))

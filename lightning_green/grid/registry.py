@@ -1,4 +1,4 @@
-"""From what a user writes as ``grid=`` to a signal, and from a signal's spec back to it."""
+"""Conversion of the ``grid`` argument to a signal."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ SOURCES = Registry(
         "watttime": "lightning_green.grid.providers.watttime:WattTimeSignal",
     },
 )
-"""Sources by the name that ``grid="name:ZONE"`` uses; other packages add to it through entry points."""
+"""Sources by name, for ``grid="name:ZONE"``. Other packages add sources through entry points."""
 
 _CHOICES = (
     'a GridSignal, a number of gCO2e/kWh, the path of a .csv or .parquet trace, "typical:DE", "auto:DE", '
     'a source and its zone ("electricity-maps:DE"; {sources}), a callable from a datetime to gCO2e/kWh, a list of '
-    "these (the first, and what stands in for it), a dict with class_path and init_args, or None for energy alone"
+    "these (the first and its fallbacks), a dict with class_path and init_args, or None for energy without emissions"
 )
 
 
 def build_grid(grid: GridLike, zone: str | None = None) -> GridSignal | None:
-    """Return the signal that ``grid`` stands for; None for None, which means energy and no emissions.
+    """Return the signal for ``grid``; None for None, which means energy without emissions.
 
     Args:
         grid: A signal, a number, a path, a string such as ``"typical:DE"``, ``"electricity-maps:DE"`` or ``"auto"``, a
             callable, a list of these, or a spec.
-        zone: Grid zone, for those of the above that do not say it themselves.
+        zone: Grid zone, for forms of ``grid`` that do not contain it.
 
     Raises:
-        TypeError: If ``grid`` is of a type that means nothing here.
-        ValueError: If a string or a spec means nothing here, or ``zone`` is another one than ``grid`` says.
+        TypeError: If ``grid`` is of another type.
+        ValueError: If a string or a spec is invalid, or ``zone`` contradicts ``grid``.
 
     Example::
 
@@ -64,7 +64,7 @@ def build_grid(grid: GridLike, zone: str | None = None) -> GridSignal | None:
         return grid_from_spec(grid)
     if isinstance(grid, (list, tuple)):
         if not grid:
-            raise ValueError("`grid` as a list should name at least one source, got an empty list.")
+            raise ValueError("`grid` as a list should contain at least one source, got an empty list.")
         return build_grid(grid[0], zone) if len(grid) == 1 else _chain(grid, zone)
     if isinstance(grid, str):
         return _from_string(grid.strip(), zone)
@@ -76,17 +76,17 @@ def build_grid(grid: GridLike, zone: str | None = None) -> GridSignal | None:
 
 
 def _refuse_contradiction(grid: GridLike, zone: str | None) -> None:
-    """Raise where ``zone`` would be dropped, because all of ``grid`` is about other zones."""
+    """Raise if ``zone`` would be ignored because every part of ``grid`` has another zone."""
     if zone is None or grid is None:
         return
-    said = [own_zone(part) for part in (grid if isinstance(grid, (list, tuple)) else [grid])]
-    places = [place for place in said if place is not None]
-    if len(places) == len(said) and zone.strip().casefold() not in {place.casefold() for place in places}:
-        raise ValueError(f"`zone` should be left out, or be {places[0]!r} as the grid says itself, got {zone!r}.")
+    zones = [own_zone(part) for part in (grid if isinstance(grid, (list, tuple)) else [grid])]
+    places = [place for place in zones if place is not None]
+    if len(places) == len(zones) and zone.strip().casefold() not in {place.casefold() for place in places}:
+        raise ValueError(f"`zone` should be omitted or equal the zone {places[0]!r} of `grid`, got {zone!r}.")
 
 
 def own_zone(part: Any) -> str | None:
-    """Return the zone that one part of a grid is about by itself, None where it has none."""
+    """Return the zone that one part of a grid contains, or None."""
     if isinstance(part, str):
         source, _, place = part.partition(":")
         return place.strip() or None if source.strip().lower() in ("auto", *SOURCES) else None
@@ -105,7 +105,7 @@ def _from_string(text: str, zone: str | None) -> GridSignal | None:
         return TraceSignal(text, zone=zone)
     if source in SOURCES:
         if place is None and source != "neso":
-            raise ValueError(f'`grid` should say the zone, "{source}:DE" for example, got {text!r}.')
+            raise ValueError(f'`grid` should contain the zone, for example "{source}:DE", got {text!r}.')
         return named_source(source, place)
     try:
         value = float(text)
@@ -119,7 +119,7 @@ def named_source(source: str, place: str | None) -> GridSignal:
 
     Raises:
         TypeError: If the registered class is not a ``GridSignal``.
-        ValueError: If the source does not know the place.
+        ValueError: If the place is missing or unknown.
 
     """
     cls = SOURCES[source]

@@ -1,4 +1,4 @@
-"""A run of intensities over time: lookup, exact integral and slices, with nothing else around it."""
+"""Piecewise constant values over time: lookup, exact integral, slices."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from lightning_green.planning.forecast import Forecast
 
-Array = NDArray[np.float64]
-
 HISTORY = timedelta(days=8)
-"""How much of the past a forecast carries: a week for the mean of the same hour, and a day of slack."""
+"""Length of the history in a forecast: a week, for the mean of the same hour, and one more day."""
 
 
 class Series:
@@ -23,8 +21,8 @@ class Series:
 
     Args:
         points: ``(start, gCO2e/kWh)``, aware, strictly ascending.
-        step: How long the last value holds; None for as long as the interval before it, or an hour.
-        gap: The longest interval that one value may cover; beyond it nothing is known. None for no limit.
+        step: Interval that the last value is valid for; None for the length of the previous one, or an hour.
+        gap: Longest interval that one value may be valid for; later times are unknown. None for no limit.
 
     """
 
@@ -32,31 +30,20 @@ class Series:
         self, points: Iterable[tuple[datetime, float]], step: timedelta | None = None, gap: timedelta | None = None
     ) -> None:
         pairs = [(time.timestamp(), float(value)) for time, value in points]
-        self._fill(np.array([p[0] for p in pairs], np.float64), np.array([p[1] for p in pairs], np.float64), step, gap)
-
-    @classmethod
-    def from_arrays(
-        cls, starts: Array, values: Array, step: timedelta | None = None, gap: timedelta | None = None
-    ) -> Series:
-        """Return the series of ``values`` that begin at ``starts`` (seconds since the epoch, strictly ascending)."""
-        series = cls.__new__(cls)
-        series._fill(starts, values, step, gap)
-        return series
-
-    def _fill(self, starts: Array, values: Array, step: timedelta | None, gap: timedelta | None) -> None:
-        self.starts, self.values = starts, values
+        self.starts = np.array([start for start, _ in pairs], dtype=np.float64)
+        self.values = np.array([value for _, value in pairs], dtype=np.float64)
         if step is not None:
             last = step.total_seconds()
         else:
-            last = float(starts[-1] - starts[-2]) if len(starts) > 1 else 3600.0
-        ends = np.append(starts[1:], starts[-1:] + last)
-        self.ends = ends if gap is None else np.minimum(ends, starts + gap.total_seconds())
+            last = float(self.starts[-1] - self.starts[-2]) if len(pairs) > 1 else 3600.0
+        ends = np.append(self.starts[1:], self.starts[-1:] + last)
+        self.ends = ends if gap is None else np.minimum(ends, self.starts + gap.total_seconds())
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def index(self, at: float) -> int | None:
-        """Return the index of the value that holds at ``at`` (seconds since the epoch), or None."""
+        """Return the index of the value that is valid at ``at`` (seconds since the epoch), or None."""
         position = self.before(at)
         return position if position is not None and at < self.ends[position] else None
 
@@ -66,12 +53,12 @@ class Series:
         return position if position >= 0 else None
 
     def at(self, at: datetime) -> tuple[datetime, float] | None:
-        """Return the start and the value of the interval that ``at`` lies in, or None."""
+        """Return the start and the value of the interval that contains ``at``, or None."""
         position = self.index(at.timestamp())
         return None if position is None else (utc(self.starts[position]), float(self.values[position]))
 
     def mean(self, start: datetime, end: datetime) -> float | None:
-        """Return the exact time-weighted mean from ``start`` to ``end``; None where a part of it is unknown."""
+        """Return the exact time-weighted mean from ``start`` to ``end``; None if a part of it is unknown."""
         first, last = start.timestamp(), end.timestamp()
         position = self.index(first)
         if position is None or last <= first:
@@ -89,7 +76,7 @@ class Series:
         """Return the starts and values of the intervals that touch ``start`` to ``end``."""
         low = max(0, bisect_right(self.starts, start.timestamp()) - 1)
         if low < len(self.starts) and self.ends[low] <= start.timestamp():
-            low += 1  # the newest value before the start does not reach it
+            low += 1  # the newest value before the start is not valid at the start
         high = max(low, bisect_left(self.starts, end.timestamp()))
         return [utc(start) for start in self.starts[low:high].tolist()], self.values[low:high].copy()
 
@@ -109,11 +96,11 @@ class Series:
         )
 
     def covers_until(self) -> datetime | None:
-        """Return when the last value stops to hold; None for an empty series."""
+        """Return the end of the last interval; None for an empty series."""
         return utc(self.ends[-1]) if len(self.ends) else None
 
     def step(self) -> timedelta:
-        """Return the shortest interval between two values; an hour where there is but one."""
+        """Return the shortest interval between two values; an hour if there are fewer than two."""
         return timedelta(seconds=float(np.diff(self.starts).min())) if len(self) > 1 else timedelta(hours=1)
 
 

@@ -1,4 +1,4 @@
-"""What a carbon-intensity signal is: its kind, a reading, a forecast's contract."""
+"""The contract of a carbon-intensity signal: kind, reading, forecast."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Quality = Literal["measured", "estimated", "forecast", "static"]
 
 @dataclass(frozen=True)
 class SignalKind:
-    """What a number in gCO2e/kWh means. Two signals of different kinds are never mixed.
+    """Definition of a carbon intensity. Signals of different kinds are never combined.
 
     Args:
-        method: ``"average"`` (all generation, location-based; accounts) or ``"marginal"`` (the plant that answers to
-            one more kWh; plans).
-        scope: ``"lifecycle"`` (with construction and fuel supply) or ``"direct"`` (at the stack).
+        method: ``"average"`` (all generation, location-based; used to account) or ``"marginal"`` (the power plant that
+            supplies one additional kWh; used to plan).
+        scope: ``"lifecycle"`` (includes construction and fuel supply) or ``"direct"`` (stack emissions only).
 
     """
 
@@ -39,23 +39,23 @@ class SignalKind:
 
     @classmethod
     def parse(cls, text: str) -> SignalKind:
-        """Return the kind that ``str(kind)`` wrote, for example ``"average/lifecycle"``."""
+        """Return the kind for a string such as ``"average/lifecycle"``, the inverse of ``str(kind)``."""
         method, _, scope = text.partition("/")
         return cls(method, scope)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One carbon intensity with where and when it comes from.
+    """One carbon intensity and its origin.
 
     Args:
         value: Carbon intensity in gCO2e/kWh.
-        kind: What the number means.
-        source: Name of the signal that it came from.
-        zone: The grid zone, or None where the signal knows none.
-        measured_at: The time that the value is true for.
-        issued_at: When the source published it.
-        fetched_at: When we read it.
+        kind: Definition of the value.
+        source: Name of the signal.
+        zone: Grid zone, or None if the signal has none.
+        measured_at: Time that the value applies to.
+        issued_at: Time at which the source published it.
+        fetched_at: Time at which it was fetched.
         quality: ``"measured"``, ``"estimated"`` (by the source), ``"forecast"`` or ``"static"`` (a long-run mean).
 
     """
@@ -73,14 +73,18 @@ class Reading:
 class GridSignal(ABC):
     """Carbon intensity of a grid over time.
 
-    A signal answers from memory and at once: one that needs the network polls on a thread of its own. It never raises
-    into a training because the world failed; it answers None, and :attr:`problem` says why.
+    A signal answers from memory without waiting; a signal that needs the network polls on its own thread. A failure
+    outside the process never raises: the answer is None, and :attr:`problem` contains the reason.
+
+    A subclass sets ``kind``, ``zone`` and ``source``, implements :meth:`intensity` and :meth:`forecast`, and returns
+    ``self._spec(argument=value, ...)`` from :meth:`spec`.
 
     Attributes:
-        kind: What its numbers mean.
-        zone: Grid zone, for example ``"DE"``; None where it has none.
-        source: A short name for logs and the ledger.
-        problem: One sentence about the last failure, or None.
+        kind: Definition of the values.
+        zone: Grid zone, for example ``"DE"``; None if it has none.
+        source: Short name for logs and the ledger.
+        problem: One sentence about the current failure, or None.
+        reason: Why this source was chosen, for the start-up block; empty if the user named it.
 
     """
 
@@ -88,20 +92,21 @@ class GridSignal(ABC):
     zone: str | None
     source: str
     problem: str | None = None
+    reason: str = ""
 
     @abstractmethod
     def intensity(self, at: datetime) -> Reading | None:
-        """Return the intensity at ``at`` (aware), or None where nothing is known about that time."""
+        """Return the intensity at ``at`` (aware), or None if it is unknown."""
 
     @abstractmethod
     def forecast(self, now: datetime, horizon: timedelta) -> Forecast | None:
-        """Return what is known at ``now`` about ``now`` to ``now + horizon``, or None."""
+        """Return the forecast, made at ``now``, of the time from ``now`` to ``now + horizon``, or None."""
 
     def mean(self, start: datetime, end: datetime) -> float | None:
         """Return the time-weighted mean intensity from ``start`` to ``end`` in gCO2e/kWh.
 
-        This is the integral that emissions are made of. Values hold from their time to the next one; the base class
-        asks :meth:`intensity` every :meth:`resolution`, aligned to it. None where a part of the interval is unknown.
+        Emissions are this mean times the energy. A value applies from its time to the next one; the base class
+        evaluates :meth:`intensity` at multiples of :meth:`resolution`. None if any part of the interval is unknown.
         """
         step = self.resolution().total_seconds()
         first, last = start.timestamp(), end.timestamp()
@@ -119,37 +124,37 @@ class GridSignal(ABC):
         return total / (last - first)
 
     def resolution(self) -> timedelta:
-        """Return how often the values change; an hour unless a signal knows better."""
+        """Return the interval between two values; the base class returns one hour."""
         return timedelta(hours=1)
 
     def covers_until(self) -> datetime | None:
-        """Return the time at which the signal's values end for good; None where they never do.
+        """Return the time at which the values end; None if they do not.
 
-        Only recorded values end: a deadline after this time cannot be planned for.
+        Only recorded values end. A deadline after this time cannot be planned for.
         """
         return None
 
-    def news(self) -> list[str]:
-        """Return what happened since the last call, a sentence each: a source failed, another took over, it recovered.
+    def pop_messages(self) -> list[str]:
+        """Return one sentence for each failure, change of source and recovery since the last call.
 
-        Whoever asks writes them to the log and the ledger; each is told once.
+        The caller writes them to the log and the ledger. Each is returned once.
         """
         return []
 
     def bind_clock(self, now: Callable[[], datetime]) -> None:  # noqa: B027  (a hook)
-        """Take the time from ``now`` instead of the machine's clock, where the signal reads one; before ``start``."""
+        """Use ``now`` instead of the machine's clock. Call this before :meth:`start`."""
 
     def start(self) -> None:  # noqa: B027  (a hook)
-        """Begin to poll, where the signal needs that."""
+        """Start to poll, if the signal polls."""
 
     def close(self) -> None:  # noqa: B027  (a hook)
-        """Stop polling and let go of what was opened."""
+        """Stop polling and release all resources."""
 
     def spec(self) -> dict[str, Any] | None:
-        """Return ``{"class_path": ..., "init_args": {...}}`` from which another process can build the same signal.
+        """Return ``{"class_path": ..., "init_args": {...}}``, from which another process builds the same signal.
 
-        The supervisor plans with it while the run is out. No secret is ever in it. None where the signal lives in this
-        process alone (a Python callable).
+        The supervisor plans with it after the training has exited. It never contains a secret. None if the signal
+        exists in this process only (a Python callable).
         """
         return None
 
@@ -160,15 +165,13 @@ class GridSignal(ABC):
 
     @classmethod
     def from_zone(cls, zone: str | None) -> GridSignal:
-        """Return the signal for ``zone``: what ``grid="name:ZONE"`` calls.
-
-        The base class calls ``cls(zone)``.
+        """Return the signal for ``zone``. ``grid="name:ZONE"`` calls this; the base class returns ``cls(zone)``.
 
         Args:
-            zone: Text after the colon, or the ``zone`` argument; None if neither is given.
+            zone: Text after the colon or the ``zone`` argument; None if neither is given.
 
         Raises:
-            ValueError: If the source needs a zone and has none, or does not know it.
+            ValueError: If the zone is missing or unknown.
 
         """
         if zone is None:
@@ -177,13 +180,13 @@ class GridSignal(ABC):
 
     def describe(self) -> str:
         """Return one line for the start-up block."""
-        return f"{self.source}, {self.kind}, zone {self.zone or 'none'}"
+        return f"{self.source}, {self.kind}, zone {self.zone or 'none'}" + (f" ({self.reason})" if self.reason else "")
 
 
 def public_path(path: str) -> str:
-    """Return the public path of a class of this package: without the module that defines it.
+    """Return the path under which a class of this package is exported, without its module.
 
-    Specs in ledgers stay valid when a module moves.
+    Specs in ledgers so remain valid when a module moves.
 
     Example::
 

@@ -1,4 +1,4 @@
-"""Build a signal from its spec: the form in which a signal is stored and sent to another process."""
+"""Signals from their specs, the form in which they are stored and passed to another process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def grid_from_spec(spec: dict[str, Any]) -> GridSignal:
         spec: ``{"class_path": "package.module.Class", "init_args": {...}}``.
 
     Raises:
-        ValueError: If the spec has another form or does not name a subclass of ``GridSignal``.
+        ValueError: If the spec has another form or its class is not a subclass of ``GridSignal``.
 
     Example::
 
@@ -27,13 +27,15 @@ def grid_from_spec(spec: dict[str, Any]) -> GridSignal:
     path, arguments = spec.get("class_path"), spec.get("init_args", {})
     if not isinstance(path, str) or "." not in path or not isinstance(arguments, dict):
         raise ValueError(
-            f"`grid` as a dict should hold `class_path` (a string) and `init_args` (a dict), got {spec!r}."
+            f"`grid` as a dict should contain `class_path` (a string) and `init_args` (a dict), got {spec!r}."
         )
     module, _, name = public_path(path).rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
-        raise ValueError(f"`grid` names the class {path}, but there is no module {error.name}.") from error
+        raise ValueError(
+            f"`grid` names the class {path}, but there is no module {error.name}. Install it or fix the path."
+        ) from error
     if not (isinstance(found, type) and issubclass(found, GridSignal)):
-        raise ValueError(f"`grid` should name a subclass of lightning_green.grid.GridSignal, {path} is not.")
+        raise ValueError(f"`grid` should name a subclass of lightning_green.grid.GridSignal, got {path}.")
     return found(**arguments)

@@ -1,4 +1,4 @@
-"""Places as users name them: an Electricity Maps zone, an ISO country, or latitude and longitude."""
+"""Places: an Electricity Maps zone, an ISO country, or latitude and longitude."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _CODE = re.compile(r"[A-Z]{2,3}[0-9]?(-[A-Z0-9]+)*")
 
 
 _ALIASES = {"UK": "GB", "EL": "GR", "DK1": "DK-DK1", "DK2": "DK-DK2"}
-"""Names in wide use that neither ISO 3166 nor Electricity Maps has."""
+"""Common names that are neither in ISO 3166 nor in Electricity Maps."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the electricity comes from.
+    """A place with a grid.
 
     Args:
-        code: An Electricity Maps zone such as ``"DE"`` or ``"US-CAL-CISO"``; None where coordinates are given.
+        code: An Electricity Maps zone such as ``"DE"`` or ``"US-CAL-CISO"``; None for coordinates.
         latitude: Degrees north, or None.
         longitude: Degrees east, or None.
 
@@ -40,7 +40,7 @@ class Place:
 
 
 def parse_place(zone: str, argument: str = "zone") -> Place:
-    """Return the place that ``zone`` names.
+    """Return the place for ``zone``.
 
     Args:
         zone: ``"DE"``, ``"DEU"``, ``"UK"``, ``"US-CAL-CISO"`` or ``"52.5,13.4"``.
@@ -48,7 +48,7 @@ def parse_place(zone: str, argument: str = "zone") -> Place:
 
     Raises:
         TypeError: If ``zone`` is not a string.
-        ValueError: If it names no place.
+        ValueError: If it is not a place.
 
     Example::
 

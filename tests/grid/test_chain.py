@@ -11,7 +11,7 @@ from lightning_green.grid.providers.watttime import WattTimeSignal
 AT = datetime(2026, 1, 15, 10, 20, tzinfo=timezone.utc)
 
 
-def test_kinds_are_never_mixed():
+def test_sources_of_different_kinds_are_refused():
     for mixed in (NesoSignal(), WattTimeSignal("CAISO_NORTH"), ConstantSignal(1.0, kind="marginal/direct")):
         with pytest.raises(ValueError, match=r"average and marginal, direct and lifecycle are never mixed"):
             ChainSignal(ConstantSignal(300.0), fallback=[mixed])
@@ -21,7 +21,7 @@ def test_kinds_are_never_mixed():
         ChainSignal(ConstantSignal(300.0), fallback=[None])
 
 
-def test_takes_the_first_that_knows_and_tells_each_change_once():
+def test_first_source_with_a_value_is_used_and_each_change_is_reported_once():
     known = {"first": True}
 
     def first(at):
@@ -29,20 +29,20 @@ def test_takes_the_first_that_knows_and_tells_each_change_once():
 
     signal = ChainSignal(FunctionSignal(first, zone="DE"), fallback=[ConstantSignal(381.0)])
     assert signal.intensity(AT).value == 100.0
-    assert signal.news() == []
+    assert signal.pop_messages() == []
     known["first"] = False
     for _ in range(3):
         assert signal.intensity(AT).value == 381.0
-    assert signal.news() == ["The grid source changes from function first to constant."]
+    assert signal.pop_messages() == ["The grid source changes from function first to constant."]
     assert signal.source == "constant"
     assert "finite number" in signal.problem
     known["first"] = True
     assert signal.intensity(AT).value == 100.0
-    assert signal.news() == ["The grid source changes from constant to function first."]
+    assert signal.pop_messages() == ["The grid source changes from constant to function first."]
     assert signal.zone == "DE"
 
 
-def test_the_forecast_is_of_the_first_that_reaches_ahead():
+def test_first_source_with_a_forecast_is_used():
     def nothing(at):
         return float("nan")
 

@@ -1,4 +1,4 @@
-"""An on-disk memory of answers and failures, shared by every process of a machine."""
+"""On-disk cache of answers and failures, shared by all processes of a machine."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ FOLDER_VARIABLE = "LIGHTNING_GREEN_CACHE_DIR"
 _VERSION = 1
 _LOCK_SECONDS = 45.0
 _LONGEST_PAUSE = timedelta(minutes=30)
-_LATEST = 7258118400.0  # the year 2200; what is no time at all would never fall due
+_LATEST = 7258118400.0  # the year 2200; an entry with a later time is corrupt
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known about one request.
+    """The cached state of one request.
 
     Args:
-        body: The last good JSON body, or None.
-        fetched_at: When it was read, in seconds since the epoch.
-        not_before: When to ask again, in seconds since the epoch.
-        error: What went wrong the last time; empty after a success.
-        failures: Failures in a row.
+        body: Last usable JSON body, or None.
+        fetched_at: Time at which it was fetched, in seconds since the epoch.
+        not_before: Time of the next request, in seconds since the epoch.
+        error: Message of the last failure; empty after a success.
+        failures: Number of consecutive failures.
         validators: ``etag`` and ``last_modified`` of the body.
 
     """
@@ -45,19 +45,25 @@ class Entry:
     failures: int = 0
     validators: dict[str, str] = field(default_factory=dict)
 
-    def due(self, now: float, longest: float) -> bool:
-        """Return whether to ask at ``now``; a time to ask that lies beyond ``longest`` comes from a wrong clock."""
+    def is_due(self, now: float, longest: float) -> bool:
+        """Return whether to send the request.
+
+        Args:
+            now: The time in seconds since the epoch.
+            longest: Longest possible wait in seconds. An entry with a longer one was written with a wrong clock.
+
+        """
         return now >= self.not_before or self.not_before > now + longest
 
     def succeeded(self, body: Any, now: float, not_before: float, validators: Mapping[str, str]) -> Entry:
-        """Return the entry after a good answer."""
+        """Return the entry after a usable answer."""
         return Entry(body, now, not_before, validators=dict(validators))
 
     def failed(self, error: ServiceError, now: float) -> Entry:
-        """Return the entry after a failure: the last good body stays, and the source is left alone for a while.
+        """Return the entry after a failure: the last usable body is kept, and the next request is delayed.
 
-        This is the circuit breaker: the pause doubles with each failure in a row that time may heal, and every process
-        of the machine keeps to it.
+        This is the circuit breaker. The delay doubles with each consecutive failure that may be temporary, and applies
+        to every process of the machine.
         """
         pause = error.pause
         if error.retry:
@@ -68,12 +74,16 @@ class Entry:
 
 
 class Cache:
-    """Entries by key, in files that are replaced whole, each with a lock of its own.
+    """Entries by key, one atomically replaced file and one lock each.
 
-    Where the folder cannot be written to, the entries live in this process alone and :attr:`problem` says so.
+    If the folder is not writable, the entries are kept in memory for this process only, and :attr:`problem` is set.
 
     Args:
-        folder: Where; None for ``LIGHTNING_GREEN_CACHE_DIR``, or else ``lightning-green/grid`` in the user's cache.
+        folder: Folder of the files; None for ``LIGHTNING_GREEN_CACHE_DIR`` or, if that is not set,
+            ``lightning-green/grid`` in the user's cache.
+
+    Attributes:
+        problem: One sentence if the folder is not writable, else None.
 
     """
 
@@ -83,16 +93,16 @@ class Cache:
         self._memory: dict[str, Entry] = {}
 
     def read(self, key: str) -> Entry:
-        """Return the entry of ``key``, an empty one if there is none; never waits for a lock."""
+        """Return the entry of ``key``, an empty one if there is none. This does not wait for a lock."""
         path = self.folder / f"{key}.json"
         try:
             data = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError):  # none yet, or a file of which only a part was written
+        except (OSError, ValueError, RecursionError):  # no file, or a partly written one
             return self._memory.get(key, Entry())
         return _entry(data) or self._memory.get(key, Entry())
 
     def write(self, key: str, entry: Entry) -> None:
-        """Keep ``entry``; other processes see the whole of it or nothing."""
+        """Store ``entry`` atomically."""
         self._memory[key] = entry
         content = {"version": _VERSION, **asdict(entry)}
         try:
@@ -104,10 +114,10 @@ class Cache:
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Hold the lock of ``key``: of many processes that want the same answer, one asks.
+        """Hold the lock of ``key``, so that only one of several processes sends the request.
 
         Raises:
-            UnreachableError: If another process holds it for too long.
+            UnreachableError: If another process holds the lock for too long.
 
         """
         lock: filelock.BaseFileLock | None = None
@@ -116,8 +126,10 @@ class Cache:
             lock = filelock.FileLock(self.folder / f"{key}.lock", timeout=_LOCK_SECONDS)
             lock.acquire()
         except filelock.Timeout:
-            raise UnreachableError("another process of this machine has been asking the source for too long") from None
-        except (OSError, NotImplementedError) as error:  # no such folder may be made, or it knows no locks
+            raise UnreachableError(
+                "another process of this machine has waited for the same answer for too long"
+            ) from None
+        except (OSError, NotImplementedError) as error:  # the folder cannot be created, or does not support locks
             self._degrade(error)
             lock = None
         try:
@@ -129,7 +141,8 @@ class Cache:
     def _degrade(self, error: BaseException) -> None:
         if self.problem is None:
             self.problem = (
-                f"The cache folder {self.folder} cannot be written to ({error}); each process asks for itself."
+                f"The cache folder {self.folder} cannot be written ({error}). Each process sends its own requests; set "
+                f"{FOLDER_VARIABLE} to a writable folder."
             )
 
 
@@ -146,15 +159,15 @@ def cache_key(identity: str, credential: str = "") -> str:
     """Return the key of a request.
 
     Args:
-        identity: What tells the request from others.
-        credential: A digest of the credential, so that a new one does not wait for an old one's failure.
+        identity: Text that is unique to the request.
+        credential: Digest of the credential, so that a new credential does not inherit the failure of an old one.
 
     """
     return hashlib.sha256(json.dumps([identity, credential]).encode()).hexdigest()[:32]
 
 
 def _entry(data: Any) -> Entry | None:
-    """Return what a file holds, None where it cannot be what :meth:`Cache.write` wrote."""
+    """Return the entry in a decoded file, or None if :meth:`Cache.write` cannot have written it."""
     if not isinstance(data, dict) or data.get("version") != _VERSION:
         return None
     try:

@@ -1,1 +1,1 @@
-"""Sources of carbon intensity, one file each."""
+"""Sources of carbon intensity, one file each. This package contains no base classes."""

@@ -1,4 +1,4 @@
-"""The annual mean of a country: what is left when nothing else is known."""
+"""The annual mean of a country, the last resort of ``grid="auto"``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AnnualFigure:
         value: Carbon intensity in gCO2e/kWh, average and lifecycle.
         country: ISO 3166 code of three letters.
         name: The country's name.
-        year: The year that it is the mean of.
+        year: Year of the mean.
 
     """
 
@@ -34,12 +34,12 @@ class AnnualFigure:
 
 
 class AnnualMean(ConstantSignal):
-    """A country's annual mean from codecarbon's data, as a constant and labelled static.
+    """A country's annual mean from codecarbon's data, as a constant that is labeled static.
 
-    No hour is cleaner than another in it, so a scheduler runs at once. It stands in where no live service can be had.
+    All hours are equal, so a scheduler runs at once.
 
     Args:
-        zone: ISO country code of two or three letters, or an Electricity Maps zone, which gets its country's mean.
+        zone: ISO country code of two or three letters, or an Electricity Maps zone, for its country's mean.
 
     Raises:
         ValueError: If no annual mean is known for ``zone``.
@@ -54,7 +54,6 @@ class AnnualMean(ConstantSignal):
         self.figure = annual_figure(zone)
         super().__init__(self.figure.value, zone=zone)
         self.source = f"annual mean {self.figure.country} {self.figure.year}"
-        self.note = ""
 
     @override
     def spec(self) -> dict[str, Any] | None:
@@ -64,13 +63,13 @@ class AnnualMean(ConstantSignal):
     def describe(self) -> str:
         return (
             f"annual mean of {self.figure.name} {self.figure.year} ({self.value:g} gCO2e/kWh, codecarbon's data), "
-            f"{self.kind}, static: no hour is cleaner than another, so nothing waits"
-            + (f" (auto: {self.note})" if self.note else "")
+            f"{self.kind}, static: all hours are equal, so a run does not wait"
+            + (f" ({self.reason})" if self.reason else "")
         )
 
 
 def annual_figure(zone: str) -> AnnualFigure:
-    """Return the annual mean of the country that ``zone`` lies in.
+    """Return the annual mean of the country of ``zone``.
 
     Args:
         zone: ``"DE"``, ``"DEU"``, or a zone such as ``"US-CAL-CISO"`` whose first part is a country of two letters.
@@ -97,7 +96,7 @@ def annual_figure(zone: str) -> AnnualFigure:
 
 
 def country_code(zone: str) -> str | None:
-    """Return the ISO code of three letters of the country that ``zone`` lies in, or None."""
+    """Return the three-letter ISO code of the country of ``zone``, or None."""
     try:
         part = parse_place(zone).country or ""
     except ValueError:
@@ -111,7 +110,7 @@ def country_code(zone: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _energy_mix() -> dict[str, dict[str, Any]]:
-    # read from the installed package, so that a newer codecarbon brings newer means
+    # Read from the installed package, so that newer versions of codecarbon provide newer means.
     path = files("codecarbon") / "data" / "private_infra" / "global_energy_mix.json"
     table: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return table

@@ -1,4 +1,4 @@
-"""The web API of the Green Software Foundation's Carbon Aware SDK, which a site hosts itself."""
+"""The self-hosted web API of the Green Software Foundation's Carbon Aware SDK."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_green.grid.errors import NoDataError, WrongZoneError
-from lightning_green.grid.live.answer import (
+from lightning_green.grid.live import (
+    MAX_AGE,
     Answer,
+    LiveSignal,
     Point,
     Query,
     floor_time,
-    items,
-    minutes,
-    ordered,
-    read_time,
-    read_value,
-    shown,
-    whole,
+    format_minutes,
+    parse_list,
+    parse_time,
+    parse_value,
+    require_points,
+    sort_points,
+    truncate_text,
 )
-from lightning_green.grid.live.signal import MAX_AGE, LiveSignal
 from lightning_green.grid.signal import SignalKind
 from lightning_green.utilities.durations import parse_duration
 
 
 class CarbonAwareSdkSignal(LiveSignal):
-    """Whatever source a self-hosted Carbon Aware SDK stands in front of, in gCO2/kWh.
+    """The source behind a self-hosted Carbon Aware SDK, in gCO2/kWh.
 
     Args:
-        location: The location as the SDK knows it, for example ``"eastus"``.
-        kind: What the source behind it measures: ``"average/lifecycle"`` for Electricity Maps, ``"marginal/direct"``
-            for WattTime. The SDK does not say, so this is not guessed.
+        location: Name of the location in the SDK, for example ``"eastus"``.
+        kind: Definition of the values: ``"average/lifecycle"`` for Electricity Maps, ``"marginal/direct"`` for
+            WattTime. The SDK does not provide it.
         url: Address of the web API.
-        resolution: How often the source's values change.
-        max_age: Values older than this are not taken for "now".
+        resolution: Interval between two values of the source.
+        max_age: Values older than this are not used for the present.
 
     Raises:
         ValueError: If ``location``, ``kind``, ``url`` or ``resolution`` cannot be read.
@@ -67,7 +68,7 @@ class CarbonAwareSdkSignal(LiveSignal):
     def queries(self, now: datetime) -> Sequence[Query]:
         location, base = str(self.zone), f"{self.url}/emissions"
         end = floor_time(now, self.step) + self.step
-        past = {"location": location, "time": minutes(end - timedelta(days=1)), "toTime": minutes(end)}
+        past = {"location": location, "time": format_minutes(end - timedelta(days=1)), "toTime": format_minutes(end)}
         name = f"{base}/bylocations"
         return (
             Query("now", name, self.step, partial(parse_emissions, location=location), past, f"{name} {location}"),
@@ -81,37 +82,34 @@ class CarbonAwareSdkSignal(LiveSignal):
             ),
         )
 
-    @override
-    def same_zone(self, answered: str) -> bool:
-        return True  # the parsers compare what the SDK was asked for; the grid behind it goes by another name
-
 
 def parse_emissions(body: Any, location: str) -> Answer:
-    """Read the answer of ``/emissions/bylocations``."""
+    """Parse the answer of ``/emissions/bylocations``."""
     points = []
-    for row in items(body):
+    for row in parse_list(body):
         _check(row.get("location"), location)
-        time, value = read_time(row.get("time")), read_value(row.get("rating"))
+        time, value = parse_time(row.get("time")), parse_value(row.get("rating"))
         if time is not None and value is not None:
             points.append(Point(time, value))
-    return whole(Answer(past=ordered(points)))
+    return require_points(Answer(past=sort_points(points)))
 
 
 def parse_forecast(body: Any, location: str) -> Answer:
-    """Read the answer of ``/emissions/forecasts/current``: a list with one forecast for the one location."""
-    rows = items(body)
+    """Parse the answer of ``/emissions/forecasts/current``: a list with one forecast for the one location."""
+    rows = parse_list(body)
     if not rows:
         raise NoDataError("the Carbon Aware SDK has no forecast")
     forecast = rows[0]
     _check(forecast.get("location"), location)
     points = []
-    for row in items(forecast, "forecastData"):
-        time, value = read_time(row.get("timestamp")), read_value(row.get("value"))
+    for row in parse_list(forecast, "forecastData"):
+        time, value = parse_time(row.get("timestamp")), parse_value(row.get("value"))
         if time is not None and value is not None:
             points.append(Point(time, value, "forecast"))
-    return whole(Answer(forecast=ordered(points), issued_at=read_time(forecast.get("generatedAt"))))
+    return require_points(Answer(forecast=sort_points(points), issued_at=parse_time(forecast.get("generatedAt"))))
 
 
 def _check(answered: Any, asked: str) -> None:
+    # The zone of an answer is not used: the grid behind the SDK has another name than the location.
     if isinstance(answered, str) and answered.casefold() != asked.casefold():
-        raise WrongZoneError(f"the Carbon Aware SDK was asked for {asked} and answers for {shown(answered)}")
+        raise WrongZoneError(f"the Carbon Aware SDK was asked for {asked} and answers for {truncate_text(answered)}")

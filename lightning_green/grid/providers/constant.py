@@ -1,4 +1,4 @@
-"""One carbon intensity for all time."""
+"""A constant carbon intensity."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lightning_green.planning.forecast import Forecast
 class ConstantSignal(GridSignal):
     """The same carbon intensity at all times, for example a utility's yearly figure.
 
-    It accounts for emissions; no plan can save with it, since no hour is cleaner than another.
+    It accounts for emissions. A plan cannot save any, because all hours are equal.
 
     Args:
         intensity: Carbon intensity in gCO2e/kWh.
-        zone: Grid zone that it holds for, or None.
-        kind: What the number means, for example ``"average/lifecycle"``.
+        zone: Grid zone, or None.
+        kind: Definition of the value, for example ``"average/lifecycle"``.
 
     Raises:
         TypeError: If ``intensity`` is not a number.

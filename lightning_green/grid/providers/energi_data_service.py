@@ -11,25 +11,26 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_green.grid.errors import NoDataError, WrongZoneError
-from lightning_green.grid.live.answer import (
+from lightning_green.grid.live import (
+    MAX_AGE,
     Answer,
+    LiveSignal,
     Point,
     Query,
     floor_time,
-    items,
-    minutes,
-    ordered,
-    read_time,
-    read_value,
-    shown,
-    whole,
+    format_minutes,
+    parse_list,
+    parse_time,
+    parse_value,
+    require_points,
+    sort_points,
+    truncate_text,
 )
-from lightning_green.grid.live.signal import MAX_AGE, LiveSignal
 from lightning_green.grid.signal import Quality, SignalKind
 
 _STEP = timedelta(minutes=5)
 AREAS = {"DK1": "DK1", "DK2": "DK2", "DK-DK1": "DK1", "DK-DK2": "DK2"}
-"""The two price areas, by each of their names."""
+"""The two price areas by all their names."""
 
 
 class EnergiDataServiceSignal(LiveSignal):
@@ -38,10 +39,10 @@ class EnergiDataServiceSignal(LiveSignal):
     Args:
         zone: ``"DK1"`` or ``"DK2"``, also as the Electricity Maps zone ``"DK-DK1"``.
         url: Address of the service.
-        max_age: Values older than this are not taken for "now".
+        max_age: Values older than this are not used for the present.
 
     Raises:
-        ValueError: If ``zone`` is neither of them.
+        ValueError: If ``zone`` is anything else.
 
     Example::
 
@@ -60,11 +61,11 @@ class EnergiDataServiceSignal(LiveSignal):
     @override
     def queries(self, now: datetime) -> Sequence[Query]:
         area = str(self.zone)
-        # the times of a question are Danish unless it says otherwise; those of an answer are UTC in `Minutes5UTC`
+        # Times in a request are Danish local time by default; `Minutes5UTC` in an answer is UTC.
         common = {"filter": json.dumps({"PriceArea": [area]}), "timezone": "UTC", "sort": "Minutes5UTC desc"}
         base, begin = f"{self.url}/dataset", floor_time(now, timedelta(hours=1))
-        past = {**common, "start": minutes(begin - timedelta(days=1))[:-1], "limit": "400"}
-        ahead = {**common, "start": minutes(begin)[:-1], "limit": "1000"}
+        past = {**common, "start": format_minutes(begin - timedelta(days=1))[:-1], "limit": "400"}
+        ahead = {**common, "start": format_minutes(begin)[:-1], "limit": "1000"}
         read_past = partial(parse_records, area=area, quality="measured")
         read_ahead = partial(parse_records, area=area, quality="forecast")
         hour = timedelta(hours=1)
@@ -76,13 +77,13 @@ class EnergiDataServiceSignal(LiveSignal):
 
 
 def parse_records(body: Any, area: str, quality: Quality) -> Answer:
-    """Read the answer of a dataset: its times are UTC without saying so, and it may hold other areas too."""
+    """Parse the answer of a dataset. Its times are naive UTC, and it may contain other areas."""
     points, others = [], set()
-    for row in items(body, "records"):
+    for row in parse_list(body, "records"):
         if row.get("PriceArea") != area:
-            others.add(shown(row.get("PriceArea")))
+            others.add(truncate_text(row.get("PriceArea")))
             continue
-        time, value = read_time(row.get("Minutes5UTC")), read_value(row.get("CO2Emission"))
+        time, value = parse_time(row.get("Minutes5UTC")), parse_value(row.get("CO2Emission"))
         if time is not None and value is not None:
             points.append(Point(time, value, quality))
     if not points and others:
@@ -91,5 +92,5 @@ def parse_records(body: Any, area: str, quality: Quality) -> Answer:
         )
     if not points:
         raise NoDataError(f"Energi Data Service has no value for {area}")
-    found = ordered(points)
-    return whole(Answer(forecast=found) if quality == "forecast" else Answer(past=found))
+    found = sort_points(points)
+    return require_points(Answer(forecast=found) if quality == "forecast" else Answer(past=found))

@@ -8,18 +8,19 @@ from typing import Any
 
 from typing_extensions import override
 
-from lightning_green.grid.live.answer import (
+from lightning_green.grid.live import (
+    MAX_AGE,
     Answer,
+    LiveSignal,
     Point,
     Query,
     floor_time,
-    mapping,
-    ordered,
-    read_unix,
-    read_value,
-    whole,
+    parse_object,
+    parse_unix_time,
+    parse_value,
+    require_points,
+    sort_points,
 )
-from lightning_green.grid.live.signal import MAX_AGE, LiveSignal
 from lightning_green.grid.signal import SignalKind
 from lightning_green.grid.zones import parse_place
 from lightning_green.utilities.http.errors import UnreadableError
@@ -30,7 +31,7 @@ _CODES = """
 AL AT BA BE BG CH CY CZ DE DK EE ES FI FR GE GR HR HU IE IT LT LU LV MD ME MK NL NO PL PT RO RS SE SI SK XK
 """
 COUNTRIES = frozenset(_CODES.split())
-"""Countries that the service answers for; any other is asked for all the same and may be refused by it."""
+"""Countries that the service covers. Requests for other countries are sent and may be rejected."""
 
 
 class EnergyChartsSignal(LiveSignal):
@@ -38,9 +39,9 @@ class EnergyChartsSignal(LiveSignal):
 
     Args:
         zone: ISO country of two or three letters.
-        kind: What its numbers are taken to be; the service speaks of CO2 equivalents with lifecycle factors.
+        kind: Definition of the values. The service documents CO2 equivalents with lifecycle factors.
         url: Address of the service.
-        max_age: Values older than this are not taken for "now".
+        max_age: Values older than this are not used for the present.
 
     Raises:
         ValueError: If ``zone`` is not a country.
@@ -79,8 +80,8 @@ class EnergyChartsSignal(LiveSignal):
 
 
 def parse_co2eq(body: Any) -> Answer:
-    """Read the answer of ``/co2eq``: ``co2eq_forecast`` goes on where ``co2eq`` is null."""
-    columns = mapping(body)
+    """Parse the answer of ``/co2eq``. Where ``co2eq`` is null, ``co2eq_forecast`` has the value."""
+    columns = parse_object(body)
     times, measured = columns.get("unix_seconds"), columns.get("co2eq")
     predicted = columns.get("co2eq_forecast")
     if not isinstance(times, list) or not isinstance(measured, list):
@@ -91,12 +92,12 @@ def parse_co2eq(body: Any) -> Answer:
         raise UnreadableError("energy-charts answers with lists of unequal length")
     past, ahead = [], []
     for raw, value, forecast in zip(times, measured, predicted, strict=True):
-        time = read_unix(raw)
+        time = parse_unix_time(raw)
         if time is None:
             continue
-        known, expected = read_value(value), read_value(forecast)
+        known, expected = parse_value(value), parse_value(forecast)
         if known is not None:
             past.append(Point(time, known))
         elif expected is not None:
             ahead.append(Point(time, expected, "forecast"))
-    return whole(Answer(past=ordered(past), forecast=ordered(ahead)))
+    return require_points(Answer(past=sort_points(past), forecast=sort_points(ahead)))

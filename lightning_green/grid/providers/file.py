@@ -1,11 +1,10 @@
-"""A file that another machine refreshes, for compute nodes without internet."""
+"""A file that another machine keeps up to date, for compute nodes without internet access."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -13,35 +12,47 @@ from typing import cast
 from typing_extensions import override
 
 from lightning_green.grid.errors import WrongZoneError
-from lightning_green.grid.live.answer import Answer, Point, Query, ordered, read_time, read_value, shown, whole
-from lightning_green.grid.live.signal import MAX_AGE, LiveSignal
+from lightning_green.grid.live import (
+    MAX_AGE,
+    Answer,
+    Failure,
+    FetchResult,
+    Point,
+    PolledSignal,
+    parse_time,
+    parse_value,
+    require_points,
+    sort_points,
+    truncate_text,
+)
 from lightning_green.grid.series import utc
 from lightning_green.grid.signal import Quality, SignalKind
 from lightning_green.utilities.durations import parse_duration
 from lightning_green.utilities.http.errors import ServiceError, UnreachableError, UnreadableError
 
-_LARGEST = 20_000_000
+_MOST_BYTES = 20_000_000
 _QUALITIES = ("measured", "estimated", "forecast")
 
 
-class FileSignal(LiveSignal):
-    """Carbon intensity from a CSV file that is written anew by somebody who can reach a service.
+class FileSignal(PolledSignal):
+    """Carbon intensity from a CSV file that a machine with internet access keeps up to date.
 
-    ``lightning-green grid record --zone DE --out /shared/de.csv --every 15m`` on a login node writes it; a job without
-    internet reads it whenever it changed. Columns: ``datetime`` (start of the interval, UTC), ``carbon_intensity``, and
-    optionally ``quality`` (``measured``, ``estimated`` or ``forecast``), ``zone`` and ``kind``. Its forecast is as old
-    as the file. A file that is missing, torn or old degrades like a service that does not answer.
+    ``lightning-green grid record --zone DE --out /shared/de.csv --every 15m`` on a login node writes it. A job without
+    internet access reads it after each change. Columns: ``datetime`` (start of the interval, UTC), ``carbon_intensity``
+    and optionally ``quality`` (``measured``, ``estimated`` or ``forecast``), ``zone`` and ``kind``. The time of the
+    last change is the time of issue of its forecast. A file that is missing, incomplete or old is handled like a
+    service that does not answer.
 
     Args:
-        path: The file; it may come into being later.
-        zone: Grid zone of the values; compared with the column ``zone`` where there is one.
-        kind: What the numbers mean; compared with the column ``kind`` where there is one.
-        resolution: How long one value holds.
-        every: How often to look whether it changed.
-        max_age: Values older than this are not taken for "now".
+        path: The file; it may be created later.
+        zone: Grid zone of the values; compared with the column ``zone`` if there is one.
+        kind: Definition of the values; compared with the column ``kind`` if there is one.
+        resolution: Interval that one value is valid for.
+        every: Interval at which the file is checked for changes.
+        max_age: Values older than this are not used for the present.
 
     Raises:
-        ValueError: If an argument cannot be read.
+        ValueError: If an argument is invalid.
 
     Example::
 
@@ -73,70 +84,73 @@ class FileSignal(LiveSignal):
             "max_age": max_age,
         }
         super().__init__(f"file {self.path.name}", zone, SignalKind.parse(kind), step, arguments, max_age)
-        self._seen: tuple[int, int] | None = None
+        self._version: tuple[int, int] | None = None
 
     @override
-    def queries(self, now: datetime) -> Sequence[Query]:
-        return ()
-
-    @override
-    def recall(self, now: datetime) -> None:
+    def load_cache(self, now: datetime) -> bool:
         self.refresh(now)
+        return super().load_cache(now)
 
     @override
-    def refresh(self, now: datetime | None = None, *, force: bool = False) -> list[str]:
-        now = now or self._clock()
-        failures: dict[str, tuple[bool, ServiceError]] = {}
-        with self._refreshing:
-            try:
-                status = self.path.stat()
-                if force or self._seen != (status.st_mtime_ns, status.st_size):
-                    if status.st_size > _LARGEST:
-                        raise UnreadableError(f"{self.path} is larger than {_LARGEST / 1e6:g} MB")
-                    answer = parse_rows(self.path.read_bytes(), self.zone, str(self.kind), utc(status.st_mtime))
-                    self._snapshot = self._snapshot.merged([(answer, utc(status.st_mtime))], now)
-                    self._seen = (status.st_mtime_ns, status.st_size)
-            except OSError as error:
-                reason = os.strerror(error.errno) if error.errno else "unknown reason"
-                failures["file"] = (False, UnreachableError(f"{self.path} cannot be read ({reason})"))
-            except ServiceError as error:
-                failures["file"] = (False, error)
-            self._report(failures, now)
-        return [str(error) for _, error in failures.values()]
+    def fetch(self, now: datetime, *, force: bool = False) -> FetchResult:
+        try:
+            answers = self._read(force)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else "unknown reason"
+            return FetchResult(failures=(Failure("file", UnreachableError(f"{self.path} cannot be read ({reason})")),))
+        except ServiceError as error:
+            return FetchResult(failures=(Failure("file", error),))
+        return FetchResult(answers)
 
     @override
-    def _seconds_to_next(self, now: datetime) -> float:
+    def seconds_to_next_fetch(self, now: datetime) -> float:
         return self.every.total_seconds()
+
+    def _read(self, force: bool) -> tuple[tuple[Answer, datetime], ...]:
+        """Return the content of the file if it has changed."""
+        status = self.path.stat()
+        version = (status.st_mtime_ns, status.st_size)
+        if version == self._version and not force:
+            return ()
+        if status.st_size > _MOST_BYTES:
+            raise UnreadableError(f"{self.path} is larger than {_MOST_BYTES / 1e6:g} MB")
+        written_at = utc(status.st_mtime)
+        answer = parse_rows(self.path.read_bytes(), self.zone, str(self.kind), written_at)
+        self._version = version
+        return ((answer, written_at),)
 
 
 def parse_rows(data: bytes, zone: str | None, kind: str, written_at: datetime) -> Answer:
-    """Read the content of a file.
+    """Parse the content of a file.
 
     Args:
-        data: The bytes; a torn last line is dropped.
-        zone: The zone that is wanted, or None.
-        kind: The kind that is wanted.
-        written_at: When the file was written.
+        data: The bytes; an incomplete last line is dropped.
+        zone: Expected zone, or None.
+        kind: Expected kind.
+        written_at: Time of the last change of the file.
+
+    Raises:
+        ServiceError: If the file is unusable, or about another zone or kind.
 
     """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UnreadableError("the file is not text in UTF-8") from None
-    whole_lines = text if text.endswith("\n") else text[: text.rfind("\n") + 1]
+    complete_lines = text if text.endswith("\n") else text[: text.rfind("\n") + 1]
     past: list[Point] = []
     ahead: list[Point] = []
     try:
-        reader = csv.DictReader(io.StringIO(whole_lines))
+        reader = csv.DictReader(io.StringIO(complete_lines))
         names = reader.fieldnames or []
         if "datetime" not in names or "carbon_intensity" not in names:
             raise UnreadableError("the file has no columns `datetime` and `carbon_intensity`")
         for row in reader:
             if zone is not None and row.get("zone") and str(row["zone"]).casefold() != zone.casefold():
-                raise WrongZoneError(f"the file is about zone {shown(row['zone'])}, {zone} was asked for")
+                raise WrongZoneError(f"the file is about zone {truncate_text(row['zone'])}, expected {zone}")
             if row.get("kind") and row["kind"] != kind:
-                raise WrongZoneError(f"the file's values are {shown(row['kind'])}, {kind} was asked for")
-            time, value = read_time(row["datetime"]), read_value(_number(row["carbon_intensity"]))
+                raise WrongZoneError(f"the values of the file are {truncate_text(row['kind'])}, expected {kind}")
+            time, value = parse_time(row["datetime"]), parse_value(_number(row["carbon_intensity"]))
             quality = row.get("quality") or "measured"
             if time is None or value is None or quality not in _QUALITIES:
                 continue
@@ -144,7 +158,7 @@ def parse_rows(data: bytes, zone: str | None, kind: str, written_at: datetime) -
             (ahead if quality == "forecast" else past).append(point)
     except csv.Error:
         raise UnreadableError("the file is not a CSV file") from None
-    return whole(Answer(past=ordered(past), forecast=ordered(ahead), issued_at=written_at))
+    return require_points(Answer(past=sort_points(past), forecast=sort_points(ahead), issued_at=written_at))
 
 
 def _number(raw: str | None) -> float | None:

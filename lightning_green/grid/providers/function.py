@@ -1,4 +1,4 @@
-"""A carbon intensity that the user's own Python computes."""
+"""Carbon intensity from a Python callable of the user."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from lightning_green.utilities.durations import parse_duration
 
 
 class FunctionSignal(GridSignal):
-    """Carbon intensity from a Python callable: a site's own energy mix, its solar roof, a model.
+    """Carbon intensity from a Python callable, for example a model or the energy mix of a site.
 
-    The callable is asked for the start of each interval, in UTC; past and future alike. It lives in this process, so
-    the supervisor cannot plan with it while the run is out: record it to a file for that.
+    The callable is called with the start of each interval in UTC, in the past and in the future. It exists in this
+    process only, so the supervisor cannot plan with it after the training has exited; record it to a file for that.
 
-    A callable that raises, or answers with anything but a finite number of 0 or more, makes the signal answer None for
-    that time; :attr:`problem` says so, once.
+    If the callable raises, or returns anything but a finite number of at least 0, the signal returns None for that time
+    and sets :attr:`problem`.
 
     Args:
-        function: Takes an aware datetime and returns gCO2e/kWh. It should answer at once.
-        zone: Grid zone that it speaks for, or None.
-        kind: What the number means, for example ``"average/lifecycle"``.
-        resolution: How often the value changes.
+        function: Takes an aware datetime and returns gCO2e/kWh without blocking.
+        zone: Grid zone of the values, or None.
+        kind: Definition of the values, for example ``"average/lifecycle"``.
+        resolution: Interval between two values.
 
     Raises:
         TypeError: If ``function`` is not callable.
-        ValueError: If ``kind`` or ``resolution`` cannot be read.
+        ValueError: If ``kind`` or ``resolution`` is invalid.
 
     Example::
 
@@ -65,7 +65,7 @@ class FunctionSignal(GridSignal):
         start = grid_times(at, timedelta(0), self.step)[0]
         try:
             value = self.function(start)
-        except Exception as error:  # noqa: BLE001  (a user's callable may raise anything, and must not end a training)
+        except Exception as error:  # noqa: BLE001  (no exception of a user's callable may end a training)
             self._note(start, f"raised {type(error).__name__}: {error}")
             return None
         number = not isinstance(value, bool) and isinstance(value, (int, float, np.integer, np.floating))
@@ -78,7 +78,7 @@ class FunctionSignal(GridSignal):
     def forecast(self, now: datetime, horizon: timedelta) -> Forecast | None:
         ahead = [self.intensity(time) for time in grid_times(now, horizon, self.step)]
         known: list[Reading] = []
-        for reading in ahead:  # what follows a gap is of no use to a planner
+        for reading in ahead:  # a planner needs contiguous values
             if reading is None:
                 break
             known.append(reading)

@@ -1,60 +1,60 @@
-"""A plain HTTP address with JSON behind it, as a site may run for itself."""
+"""Any HTTP address that returns JSON."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from typing_extensions import override
 
-from lightning_green.grid.live.answer import (
+from lightning_green.grid.live import (
+    MAX_AGE,
     Answer,
+    LiveSignal,
     Point,
     Query,
-    items,
-    ordered,
-    read_time,
-    read_unix,
-    read_value,
-    whole,
+    TokenAuthentication,
+    parse_list,
+    parse_time,
+    parse_unix_time,
+    parse_value,
+    require_points,
+    sort_points,
 )
-from lightning_green.grid.live.signal import MAX_AGE, LiveSignal
 from lightning_green.grid.signal import SignalKind
 from lightning_green.utilities.durations import parse_duration
 from lightning_green.utilities.http.errors import UnreadableError
-from lightning_green.utilities.http.secret import Secret, read_secret
-from lightning_green.utilities.http.transport import Transport
 
 TOKEN_VARIABLE = "LIGHTNING_GREEN_GRID_TOKEN"  # noqa: S105  (the name of a variable)
 
 
 class HttpJsonSignal(LiveSignal):
-    """Carbon intensity from any address that answers with JSON.
+    """Carbon intensity from any address that returns JSON.
 
-    The names of the fields are paths of keys and positions, joined by dots: ``"data.0.intensity.actual"``. Times are
-    ISO 8601 (UTC where they do not say) or seconds since the epoch. If ``LIGHTNING_GREEN_GRID_TOKEN`` is set (or
+    Fields are named by paths of keys and positions, joined by dots: ``"data.0.intensity.actual"``. Times are ISO 8601
+    (naive times are UTC) or seconds since the epoch. If ``LIGHTNING_GREEN_GRID_TOKEN`` is set (or
     ``token_file`` given), it is sent as ``Authorization: Bearer``.
 
     Args:
-        url: The address; no credential belongs into it.
-        zone: Grid zone that it speaks for, or None.
-        kind: What the number means.
+        url: Address, without a credential.
+        zone: Grid zone of the values, or None.
+        kind: Definition of the values.
         value: Path of the present value.
-        time: Path of the time that it is true for; None to take the time of the answer.
+        time: Path of its time; None to use the time of the request.
         forecast: Path of a list of predictions, or None.
         forecast_value: Path of the value within each of them.
         forecast_time: Path of the time within each of them.
-        zone_field: Path of the zone in the answer, which must then be the same as ``zone``; None where there is none.
-        factor: What to multiply with to get gCO2e/kWh.
-        resolution: How often the value changes.
-        token_file: A file that holds the token; None for the environment.
-        max_age: Values older than this are not taken for "now".
+        zone_field: Path of the zone, which must equal ``zone``; None if the answer names no zone.
+        factor: Factor from the unit of the values to gCO2e/kWh.
+        resolution: Interval between two values.
+        token_file: File that contains the token; None for the environment.
+        max_age: Values older than this are not used for the present.
 
     Raises:
-        ValueError: If an argument cannot be read.
+        ValueError: If an argument is invalid.
 
     Example::
 
@@ -78,17 +78,8 @@ class HttpJsonSignal(LiveSignal):
         token_file: str | None = None,
         max_age: str = MAX_AGE,
     ) -> None:
-        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-            raise ValueError(f"`url` should begin with http:// or https://, got {url!r}.")
-        if "@" in url.split("//", 1)[1].split("/", 1)[0]:
-            raise ValueError(f"`url` should hold no password; set {TOKEN_VARIABLE} or `token_file` instead.")
-        if not factor > 0:
-            raise ValueError(f"`factor` should be above 0, got {factor!r}.")
-        step = parse_duration(resolution, "resolution")
-        if step < timedelta(seconds=10):
-            raise ValueError(f"`resolution` should be ten seconds or more, got {resolution!r}.")
+        step = check_arguments(url, factor, resolution)
         self.url = url
-        self.token_file = token_file
         self.fields = Fields(value, time, forecast, forecast_value, forecast_time, zone_field, factor)
         arguments = {
             "url": url,
@@ -105,80 +96,84 @@ class HttpJsonSignal(LiveSignal):
             "token_file": token_file,
             "max_age": max_age,
         }
-        super().__init__("http", zone, SignalKind.parse(kind), step, arguments, max_age)
+        token = TokenAuthentication(TOKEN_VARIABLE, token_file, required=False)
+        super().__init__("http", zone, SignalKind.parse(kind), step, arguments, max_age, token)
 
     @override
     def queries(self, now: datetime) -> Sequence[Query]:
         return (Query("now", self.url, self.step, partial(parse_body, fields=self.fields, now=now)),)
 
-    @override
-    def credential(self) -> Secret | None:
-        if self.token_file is None and not os.environ.get(TOKEN_VARIABLE):
-            return None
-        return read_secret(TOKEN_VARIABLE, self.token_file)
 
-    @override
-    def headers(self, transport: Transport, *, renew: bool) -> dict[str, str]:
-        secret = self.credential()
-        return {} if secret is None else {"Authorization": f"Bearer {secret.reveal()}"}
+def check_arguments(url: str, factor: float, resolution: str | timedelta) -> timedelta:
+    """Check the arguments that every self-hosted service has, and return the resolution.
+
+    Raises:
+        ValueError: If one of them is invalid.
+
+    """
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+        raise ValueError(f"`url` should begin with http:// or https://, got {url!r}.")
+    if "@" in url.split("//", 1)[1].split("/", 1)[0]:
+        raise ValueError(f"`url` should not contain a password; set {TOKEN_VARIABLE} or `token_file` instead.")
+    if not factor > 0:
+        raise ValueError(f"`factor` should be above 0, got {factor!r}.")
+    step = parse_duration(resolution, "resolution")
+    if step < timedelta(seconds=10):
+        raise ValueError(f"`resolution` should be ten seconds or more, got {resolution!r}.")
+    return step
 
 
+@dataclass(frozen=True)
 class Fields:
-    """Where the values are in a body.
+    """Paths of the values in a body.
 
     Args:
         value: Path of the present value.
         time: Path of its time, or None.
         forecast: Path of the list of predictions, or None.
-        forecast_value: Path of the value in each.
-        forecast_time: Path of the time in each.
+        forecast_value: Path of the value in each prediction.
+        forecast_time: Path of the time in each prediction.
         zone: Path of the zone, or None.
-        factor: What to multiply with to get gCO2e/kWh.
+        factor: Factor from the unit of the values to gCO2e/kWh.
 
     """
 
-    def __init__(
-        self,
-        value: str,
-        time: str | None,
-        forecast: str | None,
-        forecast_value: str,
-        forecast_time: str,
-        zone: str | None,
-        factor: float,
-    ) -> None:
-        self.value, self.time, self.forecast = value, time, forecast
-        self.forecast_value, self.forecast_time = forecast_value, forecast_time
-        self.zone, self.factor = zone, factor
+    value: str
+    time: str | None
+    forecast: str | None
+    forecast_value: str
+    forecast_time: str
+    zone: str | None
+    factor: float
 
 
 def parse_body(body: Any, fields: Fields, now: datetime) -> Answer:
-    """Read a body.
+    """Parse a body.
 
     Args:
         body: Decoded JSON.
-        fields: Where the values are.
-        now: Time of the answer, for a value that comes without one.
+        fields: Paths of the values.
+        now: Time of the request, for a value without a time.
 
     """
-    value = read_value(at_path(body, fields.value), fields.factor)
+    value = parse_value(at_path(body, fields.value), fields.factor)
     time = now if fields.time is None else _time(at_path(body, fields.time))
     points = [] if value is None or time is None else [Point(time, value)]
     ahead = []
     if fields.forecast is not None:
-        for row in items(at_path(body, fields.forecast)):
+        for row in parse_list(at_path(body, fields.forecast)):
             start = _time(at_path(row, fields.forecast_time))
-            predicted = read_value(at_path(row, fields.forecast_value), fields.factor)
+            predicted = parse_value(at_path(row, fields.forecast_value), fields.factor)
             if start is not None and predicted is not None:
                 ahead.append(Point(start, predicted, "forecast"))
     zone = None if fields.zone is None else at_path(body, fields.zone)
     if fields.zone is not None and not isinstance(zone, str):
         raise UnreadableError(f"the answer has no zone at `{fields.zone}`")
-    return whole(Answer(past=tuple(points), forecast=ordered(ahead), zone=zone))
+    return require_points(Answer(past=tuple(points), forecast=sort_points(ahead), zone=zone))
 
 
 def at_path(body: Any, path: str) -> Any:
-    """Return what lies at ``path`` of keys and positions, None where there is nothing.
+    """Return the element at a path of keys and positions, or None.
 
     Example::
 
@@ -197,4 +192,4 @@ def at_path(body: Any, path: str) -> Any:
 
 
 def _time(raw: Any) -> datetime | None:
-    return read_time(raw) or read_unix(raw)
+    return parse_time(raw) or parse_unix_time(raw)

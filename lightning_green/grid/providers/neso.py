@@ -11,20 +11,21 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_green.grid.errors import WrongZoneError
-from lightning_green.grid.live.answer import (
+from lightning_green.grid.live import (
+    MAX_AGE,
     Answer,
+    LiveSignal,
     Point,
     Query,
     floor_time,
-    mapping,
-    minutes,
-    ordered,
-    read_time,
-    read_value,
-    shown,
-    whole,
+    format_minutes,
+    parse_object,
+    parse_time,
+    parse_value,
+    require_points,
+    sort_points,
+    truncate_text,
 )
-from lightning_green.grid.live.signal import MAX_AGE, LiveSignal
 from lightning_green.grid.signal import Quality, SignalKind
 from lightning_green.utilities.http.errors import UnreadableError
 
@@ -36,13 +37,13 @@ class NesoSignal(LiveSignal):
     """Average direct carbon intensity of Great Britain or one of its 14 regions; no key, 48 hours of forecast.
 
     Args:
-        region: Region number, 1 to 17 as NESO counts them; None for all of Great Britain.
+        region: NESO region number, 1 to 17; None for all of Great Britain.
         postcode: Outward postcode such as ``"RG10"`` instead of a region number.
         url: Address of the service.
-        max_age: Values older than this are not taken for "now".
+        max_age: Values older than this are not used for the present.
 
     Raises:
-        ValueError: If ``region`` or ``postcode`` cannot be read, or both are given.
+        ValueError: If ``region`` or ``postcode`` is invalid, or both are given.
 
     Example::
 
@@ -91,57 +92,58 @@ class NesoSignal(LiveSignal):
         identity = f"{base}{where}"
         read_forecast = partial(parse_forecast, region=self.region)
         read_past = partial(parse_past, region=self.region)
-        past = f"{base}/{minutes(begin - timedelta(days=1))}/{minutes(begin)}{where}"
+        past = f"{base}/{format_minutes(begin - timedelta(days=1))}/{format_minutes(begin)}{where}"
         return (
             Query(
-                "forecast", f"{base}/{minutes(begin)}/fw48h{where}", _HALF_HOUR, read_forecast, {}, f"{identity} ahead"
+                "forecast",
+                f"{base}/{format_minutes(begin)}/fw48h{where}",
+                _HALF_HOUR,
+                read_forecast,
+                {},
+                f"{identity} ahead",
             ),
             Query("history", past, _HALF_HOUR, read_past, {}, f"{identity} past", optional=True),
         )
 
-    @override
-    def same_zone(self, answered: str) -> bool:
-        return True  # a body names its region by number alone, and the parsers compare that
-
 
 def parse_forecast(body: Any, region: int | None = None) -> Answer:
-    """Read the answer of ``/intensity/{from}/fw48h`` and of its regional sisters."""
+    """Parse the answer of ``/intensity/{from}/fw48h`` and of its regional variants."""
     points = [(time, value) for time, actual, value in _rows(body, region) if value is not None and actual is None]
     measured = [Point(time, actual) for time, actual, _ in _rows(body, region) if actual is not None]
-    return whole(Answer(past=ordered(measured), forecast=_as_points(points, "forecast")))
+    return require_points(Answer(past=sort_points(measured), forecast=_as_points(points, "forecast")))
 
 
 def parse_past(body: Any, region: int | None = None) -> Answer:
-    """Read the answer of ``/intensity/{from}/{to}``: measured where settled, the last prediction where not yet."""
+    """Parse the answer of ``/intensity/{from}/{to}``. Values that are not settled yet are the last predictions."""
     points = []
     for time, actual, predicted in _rows(body, region):
         if actual is not None:
             points.append(Point(time, actual))
         elif predicted is not None:
             points.append(Point(time, predicted, "estimated"))
-    return whole(Answer(past=ordered(points)))
+    return require_points(Answer(past=sort_points(points)))
 
 
 def _rows(body: Any, region: int | None) -> list[tuple[datetime, float | None, float | None]]:
     """Return ``(start, actual, forecast)`` of each half hour."""
-    data = mapping(body).get("data")
+    data = parse_object(body).get("data")
     if isinstance(data, list) and len(data) == 1 and isinstance(data[0], Mapping) and "data" in data[0]:
-        data = data[0]  # the documentation shows a list of one region, the service answers with the region alone
+        data = data[0]  # the documentation shows a list of one region, the service returns the region itself
     if isinstance(data, Mapping):
         answered = data.get("regionid")
         if region is not None and answered is not None and answered != region:
-            raise WrongZoneError(f"NESO was asked for region {region} and answers for {shown(answered)}")
+            raise WrongZoneError(f"NESO was asked for region {region} and answers for {truncate_text(answered)}")
         data = data.get("data")
     if not isinstance(data, list):
         raise UnreadableError("NESO answers without a list `data`")
     rows = []
     for row in data:
         intensity = row.get("intensity") if isinstance(row, Mapping) else None
-        time = read_time(row.get("from")) if isinstance(row, Mapping) else None
+        time = parse_time(row.get("from")) if isinstance(row, Mapping) else None
         if time is not None and isinstance(intensity, Mapping):
-            rows.append((time, read_value(intensity.get("actual")), read_value(intensity.get("forecast"))))
+            rows.append((time, parse_value(intensity.get("actual")), parse_value(intensity.get("forecast"))))
     return rows
 
 
 def _as_points(points: list[tuple[datetime, float]], quality: Quality) -> tuple[Point, ...]:
-    return ordered(Point(time, value, quality) for time, value in points)
+    return sort_points(Point(time, value, quality) for time, value in points)

@@ -10,40 +10,42 @@ from typing import Any
 
 from typing_extensions import override
 
-from lightning_green.grid.live.answer import (
+from lightning_green.grid.live import (
+    MAX_AGE,
     Answer,
+    LiveSignal,
     Point,
     Query,
+    TokenAuthentication,
     floor_time,
-    mapping,
-    ordered,
-    read_unix,
-    read_value,
-    whole,
+    parse_object,
+    parse_unix_time,
+    parse_value,
+    require_points,
+    sort_points,
 )
-from lightning_green.grid.live.signal import MAX_AGE
-from lightning_green.grid.providers.http_json import HttpJsonSignal
-from lightning_green.utilities.durations import parse_duration
+from lightning_green.grid.providers.http_json import TOKEN_VARIABLE, check_arguments
+from lightning_green.grid.signal import SignalKind
 from lightning_green.utilities.http.errors import UnreadableError
 
 
-class PrometheusSignal(HttpJsonSignal):
-    """Carbon intensity that a site's own exporter writes to Prometheus.
+class PrometheusSignal(LiveSignal):
+    """Carbon intensity from a metric in Prometheus.
 
-    The query has to give one series. The credential is that of :class:`HttpJsonSignal`.
+    The query must return one series. The credential is read as in :class:`~lightning_green.grid.HttpJsonSignal`.
 
     Args:
         url: Address of the server, without ``/api/v1``.
-        query: PromQL that gives one series of gCO2e/kWh (times ``factor``).
-        zone: Grid zone that it speaks for, or None.
-        kind: What the number means.
-        factor: What to multiply with to get gCO2e/kWh.
-        resolution: How often the value changes.
-        token_file: A file that holds the token; None for the environment.
-        max_age: Values older than this are not taken for "now".
+        query: PromQL expression that returns one series.
+        zone: Grid zone of the values, or None.
+        kind: Definition of the values.
+        factor: Factor from the unit of the series to gCO2e/kWh.
+        resolution: Interval between two values.
+        token_file: File that contains the token; None for the environment.
+        max_age: Values older than this are not used for the present.
 
     Raises:
-        ValueError: If an argument cannot be read.
+        ValueError: If an argument is invalid.
 
     Example::
 
@@ -64,21 +66,21 @@ class PrometheusSignal(HttpJsonSignal):
     ) -> None:
         if not isinstance(query, str) or not query.strip():
             raise ValueError(f"`query` should be a PromQL expression, got {query!r}.")
-        super().__init__(
-            url.rstrip("/"), zone, kind, factor=factor, resolution=resolution, token_file=token_file, max_age=max_age
-        )
+        step = check_arguments(url, factor, resolution)
+        self.url = url.rstrip("/")
         self.query, self.factor = query, factor
-        self.source = "prometheus"
-        self._arguments = {
+        arguments = {
             "url": url,
             "query": query,
             "zone": zone,
             "kind": kind,
             "factor": factor,
-            "resolution": f"{parse_duration(resolution).total_seconds():g}s",
+            "resolution": f"{step.total_seconds():g}s",
             "token_file": token_file,
             "max_age": max_age,
         }
+        token = TokenAuthentication(TOKEN_VARIABLE, token_file, required=False)
+        super().__init__("prometheus", zone, SignalKind.parse(kind), step, arguments, max_age, token)
 
     @override
     def queries(self, now: datetime) -> Sequence[Query]:
@@ -96,25 +98,25 @@ class PrometheusSignal(HttpJsonSignal):
 
 
 def parse_result(body: Any, factor: float = 1.0) -> Answer:
-    """Read the answer of ``/api/v1/query`` or ``/api/v1/query_range``."""
-    data = mapping(body).get("data")
+    """Parse the answer of ``/api/v1/query`` or ``/api/v1/query_range``."""
+    data = parse_object(body).get("data")
     if body.get("status") != "success" or not isinstance(data, Mapping):
-        raise UnreadableError("Prometheus does not answer with success; check the query")
+        raise UnreadableError("Prometheus does not report success; check the query")
     result = data.get("result")
     if not isinstance(result, list) or not all(isinstance(series, Mapping) for series in result):
-        raise UnreadableError("Prometheus answers without a list of series; the query should give a vector")
+        raise UnreadableError("Prometheus answers without a list of series; the query should return a vector")
     if len(result) > 1:
-        raise UnreadableError(f"the Prometheus query gives {len(result)} series; narrow it down to one")
+        raise UnreadableError(f"the Prometheus query returns {len(result)} series; it should return one")
     points = []
     for series in result:
         samples = series.get("values") if "values" in series else [series.get("value")]
         for sample in samples if isinstance(samples, list) else []:
             if not isinstance(sample, list) or len(sample) != 2:
                 continue
-            time, value = read_unix(sample[0]), read_value(_number(sample[1]), factor)
+            time, value = parse_unix_time(sample[0]), parse_value(_number(sample[1]), factor)
             if time is not None and value is not None:
                 points.append(Point(time, value))
-    return whole(Answer(past=ordered(points)))
+    return require_points(Answer(past=sort_points(points)))
 
 
 def _number(raw: Any) -> float | None:

@@ -1,4 +1,4 @@
-"""A recorded or prepared series of carbon intensities in a file."""
+"""A recorded series of carbon intensities in a file."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _HOUR = timedelta(hours=1)
 class TraceSignal(GridSignal):
     """Carbon intensity from a CSV or Parquet file with the columns ``datetime`` and ``carbon_intensity``.
 
-    A time marks the start of its interval: ISO 8601 with ``Z`` or an offset, hourly or finer. What lies before "now" is
-    the signal's history, what lies after it is its forecast. After the end of the file nothing is known.
+    A time is the start of its interval: ISO 8601 with ``Z`` or an offset, hourly or finer. Rows before the present are
+    the history, rows after it the forecast. After the last row, all values are unknown.
 
     Args:
         path: A ``.csv`` or ``.parquet`` file; Parquet needs the extra ``parquet``.
         zone: Grid zone of the values, or None.
-        kind: What the numbers mean, for example ``"average/lifecycle"``.
-        column: The column to read; None for ``carbon_intensity``.
+        kind: Definition of the values, for example ``"average/lifecycle"``.
+        column: Name of the column; None for ``carbon_intensity``.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If the file does not exist.
         ValueError: If the file is empty, unsorted, has duplicate or naive times, gaps, or a value that is negative or
-            not a number; the message names the file, the line and what to change.
+            not a number. The message names the file, the line and the fix.
 
     Example::
 
@@ -52,7 +52,7 @@ class TraceSignal(GridSignal):
         self.column = column
         self.source = f"trace {self.path.name}"
         if not self.path.is_file():
-            raise FileNotFoundError(f"`path` should be a .csv or .parquet file of carbon intensities, {path!r} is not.")
+            raise FileNotFoundError(f"`path` should be a .csv or .parquet file that exists, got {path!r}.")
         name = column or "carbon_intensity"
         rows = _parquet_rows if self.path.suffix == ".parquet" else _csv_rows
         points = check_points(self.path, rows(self.path, name))
@@ -87,11 +87,14 @@ class TraceSignal(GridSignal):
 
 
 def check_points(path: Path, rows: Iterator[tuple[str, Any, Any]]) -> list[tuple[datetime, float]]:
-    """Return the points of a trace, or raise a ValueError that says where it is wrong.
+    """Return the points of a trace.
 
     Args:
         path: The file, for the message.
-        rows: ``(where, time, value)`` of each row, where ``where`` is "line 3", say.
+        rows: ``(where, time, value)`` of each row; ``where`` is text such as "line 3".
+
+    Raises:
+        ValueError: If a row is invalid.
 
     """
     points: list[tuple[datetime, float]] = []
@@ -99,20 +102,20 @@ def check_points(path: Path, rows: Iterator[tuple[str, Any, Any]]) -> list[tuple
     for where, raw_time, raw_value in rows:
         time, value = _time(path, where, raw_time), _value(path, where, raw_value)
         if points and time == points[-1][0]:
-            raise ValueError(f"{path}, {where}: the time {raw_time} is there twice; keep one row for each time.")
+            raise ValueError(f"{path}, {where}: the time {raw_time} occurs twice; keep one row for each time.")
         if points and time < points[-1][0]:
             raise ValueError(f"{path}, {where}: the time {raw_time} is earlier than the row before it; sort the rows.")
         points.append((time, value))
         places.append(where)
     if not points:
-        raise ValueError(f"{path} has no rows; it should hold at least one `datetime,carbon_intensity`.")
+        raise ValueError(f"{path} has no rows; it should contain at least one `datetime,carbon_intensity`.")
     steps = [after[0] - before[0] for before, after in itertools.pairwise(points)]
     usual = Counter(steps).most_common(1)[0][0] if steps else _HOUR
     limit = min(usual * 1.5, _HOUR)
     for position, step in enumerate(steps):
         if step > limit:
             raise ValueError(
-                f"{path}, {places[position + 1]}: nothing is said about {points[position][0] + min(usual, _HOUR)} to "
+                f"{path}, {places[position + 1]}: there is no value from {points[position][0] + min(usual, _HOUR)} to "
                 f"{points[position + 1][0]}; fill the gap (values every {min(usual, _HOUR)}, hourly or finer)."
             )
     return points
@@ -159,7 +162,7 @@ def _time(path: Path, where: str, raw: Any) -> datetime:
     if not isinstance(raw, datetime):
         text = str(raw or "").strip()
         try:
-            # Python 3.10 does not read a trailing Z
+            # Python 3.10 does not parse a trailing Z
             time = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
         except ValueError:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""A built-in typical day for clusters without internet, and for the demo."""
+"""A built-in typical day, for clusters without internet access and for the demo."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _HOUR = timedelta(hours=1)
 _BUMPS = ((-0.30, 12.5, 3.0), (0.15, 19.5, 2.2), (0.06, 7.5, 1.5))
 _WEEKEND = 0.92
 
-# Longitude of each country's centre of demand, in degrees east, to a degree or two. It moves the shape to local solar
-# time; a country that is not here is taken to lie at Greenwich.
+# Longitude of each country's center of demand, in degrees east, to a degree or two. It shifts the shape to local solar
+# time. Countries without an entry are placed at Greenwich.
 _LONGITUDE = {
     "ARG": -59, "AUS": 148, "AUT": 15, "BEL": 4, "BGR": 25, "BRA": -47, "CAN": -79, "CHE": 8, "CHL": -71, "CHN": 114,
     "COL": -74, "CZE": 15, "DEU": 9, "DNK": 11, "EGY": 31, "ESP": -4, "EST": 25, "FIN": 25, "FRA": 3, "GBR": -1,
@@ -34,19 +34,19 @@ _LONGITUDE = {
 
 
 class TypicalDay(GridSignal):
-    """A typical day's shape scaled to a country's annual mean. A shape, not data: an estimate, and labelled so.
+    """The shape of a typical day, scaled to a country's annual mean. It is an assumed shape, not data, and labeled so.
 
     Hour by hour, in local solar time h (UTC hour + longitude / 15)::
 
         g(h) = mean x w x (1 - 0.30 b(h, 12.5, 3.0) + 0.15 b(h, 19.5, 2.2) + 0.06 b(h, 7.5, 1.5)) / norm
-        b(h, centre, width) = exp(-(d / width)^2 / 2), d = hours from the centre around the clock
+        b(h, center, width) = exp(-(d / width)^2 / 2), d = hours from the center around the clock
 
-    a dip at noon where solar power serves, a peak in the evening and a small one in the morning; w is lower on the
-    weekend (ratio 0.92); norm makes the mean over a week the country's annual mean (codecarbon's data). Season, wind
-    and weather are not in it, and where a grid's day looks different it is wrong: a measured trace is always better.
+    It has a dip at noon (solar power), a peak in the evening and a small one in the morning. w is lower on weekends
+    (ratio 0.92). norm makes the mean over a week the country's annual mean (codecarbon's data). Season and weather are
+    ignored, and the daily shape of a real grid may differ: prefer a measured trace.
 
     Args:
-        zone: ISO country code of two or three letters, or an Electricity Maps zone, which gets its country's mean.
+        zone: ISO country code of two or three letters, or an Electricity Maps zone, for its country's mean.
 
     Raises:
         ValueError: If no annual mean is known for ``zone``.
@@ -99,7 +99,7 @@ class TypicalDay(GridSignal):
 
 
 def typical_factor(start: datetime, solar_offset: float) -> float:
-    """Return the factor on the annual mean for the hour that begins at ``start``.
+    """Return the ratio of the hour that begins at ``start`` to the annual mean.
 
     Args:
         start: Start of an hour, aware.
@@ -114,11 +114,11 @@ def typical_factor(start: datetime, solar_offset: float) -> float:
 
 
 def _shape(hour: float) -> float:
-    return 1.0 + sum(height * math.exp(-0.5 * (_around(hour, centre) / width) ** 2) for height, centre, width in _BUMPS)
+    return 1.0 + sum(height * math.exp(-0.5 * (_around(hour, center) / width) ** 2) for height, center, width in _BUMPS)
 
 
-def _around(hour: float, centre: float) -> float:
-    return (hour - centre + 12.0) % 24.0 - 12.0
+def _around(hour: float, center: float) -> float:
+    return (hour - center + 12.0) % 24.0 - 12.0
 
 
 def _norm(solar_offset: float) -> float:

@@ -12,21 +12,24 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_green.grid.errors import WrongUnitError
-from lightning_green.grid.live.answer import (
+from lightning_green.grid.live import (
+    MAX_AGE,
     Answer,
+    Authentication,
+    FetchResult,
+    LiveSignal,
     Point,
     Query,
     floor_time,
-    items,
-    mapping,
-    minutes,
-    ordered,
-    read_time,
-    read_value,
-    shown,
-    whole,
+    format_minutes,
+    parse_list,
+    parse_object,
+    parse_time,
+    parse_value,
+    require_points,
+    sort_points,
+    truncate_text,
 )
-from lightning_green.grid.live.signal import MAX_AGE, LiveSignal
 from lightning_green.grid.signal import SignalKind
 from lightning_green.grid.zones import parse_place
 from lightning_green.utilities.http.errors import RefusedError, UnreadableError
@@ -40,32 +43,30 @@ G_PER_KWH = 0.45359237
 _SIGNAL = "co2_moer"
 _STEP = timedelta(minutes=5)
 _REGION = re.compile(r"[A-Z0-9_-]{2,40}")
-_TOKEN_SECONDS = 25 * 60.0  # a token lives for 30 minutes
+_TOKEN_SECONDS = 25 * 60.0  # a token is valid for 30 minutes
 
 
 class WattTimeSignal(LiveSignal):
-    """Marginal carbon intensity (the plant that answers to one more kWh) with a forecast of 72 hours.
+    """Marginal carbon intensity (of the plant that supplies one additional kWh) with a forecast of 72 hours.
 
-    It plans; emissions are accounted with an average signal, or labelled marginal. The user name and the password are
-    read from ``WATTTIME_USERNAME`` and ``WATTTIME_PASSWORD`` (or a file); the token is kept in memory alone and renewed
-    once where it has expired. The percentile of ``/v3/signal-index`` is no intensity and is never used.
+    It is a signal for planning. Emissions computed from it are labeled marginal. The user name and the password are
+    read from ``WATTTIME_USERNAME`` and ``WATTTIME_PASSWORD`` (or a file). The token is kept in memory only and renewed
+    once after it has expired. The percentile of ``/v3/signal-index`` is not an intensity and is not used.
 
     Args:
         zone: WattTime region such as ``"CAISO_NORTH"``, or ``"38.5,-121.5"``, for which the region is looked up.
-        password_file: A file that holds the password; None for the environment.
+        password_file: File that contains the password; None for the environment.
         url: Address of the service.
-        max_age: Values older than this are not taken for "now".
+        max_age: Values older than this are not used for the present.
 
     Raises:
-        ValueError: If ``zone`` cannot be read.
+        ValueError: If ``zone`` is invalid.
 
     Example::
 
         CarbonScheduler(grid=WattTimeSignal("CAISO_NORTH"), deadline="36h")
 
     """
-
-    renewable = True
 
     def __init__(
         self,
@@ -81,11 +82,9 @@ class WattTimeSignal(LiveSignal):
         self.place = parse_place(zone) if "," in zone else None
         self.region: str | None = zone.strip().upper() if self.place is None else None
         self.url = url.rstrip("/")
-        self.password_file = password_file
-        self._token: tuple[Secret, float] | None = None
-        self._token_lock = threading.Lock()
         arguments = {"zone": zone, "password_file": password_file, "url": url, "max_age": max_age}
-        super().__init__("watttime", self.region or zone, SignalKind("marginal", "direct"), _STEP, arguments, max_age)
+        kind, login = SignalKind("marginal", "direct"), WattTimeLogin(f"{self.url}/login", password_file)
+        super().__init__("watttime", self.region or zone, kind, _STEP, arguments, max_age, login)
 
     @override
     def queries(self, now: datetime) -> Sequence[Query]:
@@ -93,11 +92,11 @@ class WattTimeSignal(LiveSignal):
             assert self.place is not None
             params = {"latitude": f"{self.place.latitude:g}", "longitude": f"{self.place.longitude:g}"}
             place = {**params, "signal_type": _SIGNAL}
-            return (Query("region", f"{self.url}/v3/region-from-loc", timedelta(days=1), self._learn_region, place),)
+            return (Query("region", f"{self.url}/v3/region-from-loc", timedelta(days=1), self._set_region, place),)
         forecast = {"region": self.region, "signal_type": _SIGNAL, "horizon_hours": "72"}
         end = floor_time(now, _STEP)
-        past = {"region": self.region, "signal_type": _SIGNAL, "start": minutes(end - timedelta(days=1))}
-        past["end"] = minutes(end)
+        past = {"region": self.region, "signal_type": _SIGNAL, "start": format_minutes(end - timedelta(days=1))}
+        past["end"] = format_minutes(end)
         history, hour = f"{self.url}/v3/historical", timedelta(hours=1)
         identity = f"{history} {self.region}"
         return (
@@ -106,90 +105,105 @@ class WattTimeSignal(LiveSignal):
         )
 
     @override
-    def refresh(self, now: datetime | None = None, *, force: bool = False) -> list[str]:
-        unknown = self.region is None
-        failures = super().refresh(now, force=force)
-        if unknown and self.region is not None:
-            failures = super().refresh(now, force=force)  # the region is known now; ask for its values
-        return failures
+    def fetch(self, now: datetime, *, force: bool = False) -> FetchResult:
+        was_unknown = self.region is None
+        result = super().fetch(now, force=force)
+        if was_unknown and self.region is not None:
+            return super().fetch(now, force=force)  # the first request returned the region, this one its values
+        return result
 
-    @override
-    def credential(self) -> Secret | None:
-        user = read_secret(USER_VARIABLE)
-        return Secret(f"{user.reveal()}:{read_secret(PASSWORD_VARIABLE, self.password_file).reveal()}")
-
-    @override
-    def headers(self, transport: Transport, *, renew: bool) -> dict[str, str]:
-        with self._token_lock:
-            now = time.monotonic()
-            if renew or self._token is None or now - self._token[1] > _TOKEN_SECONDS:
-                user = read_secret(USER_VARIABLE).reveal()
-                password = read_secret(PASSWORD_VARIABLE, self.password_file).reveal()
-                reply = transport.get(f"{self.url}/login", auth=(user, password))
-                self._token = (Secret(parse_login(reply.body)), now)
-            return {"Authorization": f"Bearer {self._token[0].reveal()}"}
-
-    @override
-    def same_zone(self, answered: str) -> bool:
-        return self.region is None or answered.casefold() == self.region.casefold()
-
-    def _learn_region(self, body: Any) -> Answer:
+    def _set_region(self, body: Any) -> Answer:
         self.region = self.zone = parse_region(body)
         return Answer()
 
 
+class WattTimeLogin(Authentication):
+    """User name and password, exchanged for a token that is valid for half an hour.
+
+    Args:
+        url: Address of the login.
+        password_file: File that contains the password; None for the environment.
+
+    """
+
+    renewable = True
+
+    def __init__(self, url: str, password_file: str | None = None) -> None:
+        self.url = url
+        self.password_file = password_file
+        self._token: tuple[Secret, float] | None = None
+        self._lock = threading.Lock()
+
+    @override
+    def credential(self) -> Secret | None:
+        user, password = self._user_and_password()
+        return Secret(f"{user}:{password}")
+
+    @override
+    def headers(self, transport: Transport, *, renew: bool = False) -> dict[str, str]:
+        with self._lock:
+            now = time.monotonic()
+            if renew or self._token is None or now - self._token[1] > _TOKEN_SECONDS:
+                reply = transport.get(self.url, auth=self._user_and_password())
+                self._token = (Secret(parse_login(reply.body)), now)
+            return {"Authorization": f"Bearer {self._token[0].reveal()}"}
+
+    def _user_and_password(self) -> tuple[str, str]:
+        return read_secret(USER_VARIABLE).reveal(), read_secret(PASSWORD_VARIABLE, self.password_file).reveal()
+
+
 def parse_login(body: Any) -> str:
-    """Read the token that ``/login`` answers with."""
-    token = mapping(body).get("token")
+    """Parse the token in the answer of ``/login``."""
+    token = parse_object(body).get("token")
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
-        raise UnreadableError("WattTime's log-in answers without a token")
+        raise UnreadableError("the login of WattTime answers without a token")
     return token
 
 
 def parse_region(body: Any) -> str:
-    """Read the region that ``/v3/region-from-loc`` answers with."""
-    region = mapping(body).get("region")
+    """Parse the region in the answer of ``/v3/region-from-loc``."""
+    region = parse_object(body).get("region")
     if not isinstance(region, str) or not _REGION.fullmatch(region):
         raise RefusedError("WattTime has no region at these coordinates")
     return region
 
 
 def parse_forecast(body: Any) -> Answer:
-    """Read the answer of ``/v3/forecast``."""
+    """Parse the answer of ``/v3/forecast``."""
     meta = _meta(body)
-    return whole(
+    return require_points(
         Answer(
             forecast=_points(body, "forecast"),
-            issued_at=read_time(meta.get("generated_at")),
+            issued_at=parse_time(meta.get("generated_at")),
             zone=_region(meta),
         )
     )
 
 
 def parse_historical(body: Any) -> Answer:
-    """Read the answer of ``/v3/historical``."""
+    """Parse the answer of ``/v3/historical``."""
     meta = _meta(body)
-    return whole(Answer(past=_points(body, "measured"), zone=_region(meta)))
+    return require_points(Answer(past=_points(body, "measured"), zone=_region(meta)))
 
 
 def _points(body: Any, quality: Any) -> tuple[Point, ...]:
     points = []
-    for row in items(body, "data"):
-        time_, value = read_time(row.get("point_time")), read_value(row.get("value"), G_PER_KWH)
+    for row in parse_list(body, "data"):
+        time_, value = parse_time(row.get("point_time")), parse_value(row.get("value"), G_PER_KWH)
         if time_ is not None and value is not None:
             points.append(Point(time_, value, "estimated" if row.get("imputed_data_used") is True else quality))
-    return ordered(points)
+    return sort_points(points)
 
 
 def _meta(body: Any) -> Mapping[str, Any]:
-    meta = mapping(body).get("meta")
+    meta = parse_object(body).get("meta")
     if not isinstance(meta, Mapping):
-        raise UnreadableError("WattTime answers without `meta`, so the unit of its numbers is not known")
+        raise UnreadableError("WattTime answers without `meta`, so the unit of its values is unknown")
     unit = meta.get("units")
     if unit == "percentile":
-        raise WrongUnitError("WattTime answers with a percentile, which is no carbon intensity")
+        raise WrongUnitError("WattTime answers with a percentile, which is not a carbon intensity")
     if unit != "lbs_co2_per_mwh":
-        raise WrongUnitError(f"WattTime answers in {shown(unit)}, lbs_co2_per_mwh was expected")
+        raise WrongUnitError(f"WattTime answers in {truncate_text(unit)} instead of lbs_co2_per_mwh")
     return meta
 
 

@@ -1,1 +1,1 @@
-"""HTTP with time limits, retries and size limits; credentials that are never printed."""
+"""HTTP with time limits, size limits and retries, and credentials that are never printed."""

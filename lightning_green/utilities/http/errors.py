@@ -1,4 +1,4 @@
-"""Errors of HTTP services. Callers catch them; none of them ever reaches a training."""
+"""Errors of HTTP services. Callers catch them; none of them reaches a training."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datetime import timedelta
 class ServiceError(Exception):
     """A service gave no usable answer.
 
-    The message is one sentence for people. It contains no secret, no query string and no text of the server.
+    The message is one clause without a final period. It contains no secret, no query string and no text of the server.
 
     Attributes:
-        retry: Whether asking again within seconds may help.
-        pause: How long to leave the service alone after it; doubled with each consecutive failure if ``retry`` is set.
-        retry_after: The wait that the server asked for, or None.
+        retry: Whether another attempt within seconds may succeed.
+        pause: Time until the next request; doubled with each consecutive failure if ``retry`` is set.
+        retry_after: Wait that the server asked for, or None.
 
     """
 
@@ -26,14 +26,14 @@ class ServiceError(Exception):
 
 
 class UnreachableError(ServiceError):
-    """No connection, a connection that broke, or an answer that took too long."""
+    """The connection failed, or the answer took too long."""
 
     retry = True
     pause = timedelta(minutes=1)
 
 
 class UnavailableError(ServiceError):
-    """The server says that it has a problem (5xx)."""
+    """The server reports an error of its own (5xx)."""
 
     retry = True
     pause = timedelta(minutes=1)
@@ -47,22 +47,22 @@ class LimitedError(ServiceError):
 
 
 class RefusedError(ServiceError):
-    """No credential, or one that is not accepted (401)."""
+    """The credential is missing or not accepted (401)."""
 
     pause = timedelta(hours=1)
 
 
 class NotAllowedError(ServiceError):
-    """The credential's plan does not include what was asked (403)."""
+    """The credential's plan does not include the request (403)."""
 
     pause = timedelta(hours=1)
 
 
 class RejectedError(ServiceError):
-    """The server does not understand the question (400, 404, 422): most often the zone."""
+    """The server does not accept the request (400, 404, 422), most often because of the zone."""
 
     pause = timedelta(minutes=30)
 
 
 class UnreadableError(ServiceError):
-    """An answer that is too large, no JSON, or not of the documented form."""
+    """The answer is too large, is not JSON, or does not have the documented form."""

@@ -1,10 +1,12 @@
-"""HTTP as the signals need it: limits on everything, retries with jitter, and no secret anywhere but in its header."""
+"""JSON over HTTP with limits on time and size, retries with jitter, and secrets in headers only."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -12,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -28,23 +31,22 @@ from lightning_green.utilities.http.errors import (
     UnreadableError,
 )
 
-_HOPS = 3
-_DICE = random.SystemRandom()
+_MOST_REDIRECTS = 3
+_JITTER = random.SystemRandom()  # never the global generator, which a training's samples are drawn from
 _LONGEST_RETRY_AFTER = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long and how often.
+    """Limits of one request.
 
     Args:
-        connect: Seconds to a connection.
-        read: Seconds between two pieces of the answer.
-        total: Seconds for the whole answer; a server that drips is cut off.
-        attempts: Tries for one request.
-        wait: Longest wait in seconds before the second try, of which a random part is waited; doubled for each further
-            one.
-        patience: The longest ``Retry-After`` in seconds that is waited for on the spot.
+        connect: Seconds to connect.
+        read: Seconds between two parts of the answer.
+        total: Seconds for the whole answer. A server that sends it byte by byte is cut off.
+        attempts: Attempts for one request.
+        wait: Upper limit in seconds of the random wait before the second attempt; doubled for each further one.
+        patience: Longest ``Retry-After`` in seconds that is waited for within the request.
         size: Largest answer in bytes.
 
     """
@@ -63,10 +65,10 @@ class Response:
     """A JSON answer.
 
     Args:
-        body: The decoded JSON; None where nothing changed.
-        unchanged: Whether the server said that our copy is still right (304).
+        body: Decoded JSON; None if unchanged.
+        unchanged: Whether the copy that the validators belong to is still valid (304).
         validators: ``ETag`` and ``Last-Modified``, for the next conditional request.
-        server_time: The server's clock, or None where it does not say.
+        server_time: Time of the server's clock, or None if not given.
 
     """
 
@@ -77,17 +79,19 @@ class Response:
 
 
 class Transport:
-    """A client for one service. It is used on one thread, and never on the training's.
+    """An HTTP client for one service, for one thread at a time.
+
+    The client is created with the first request and reused, and all clients of a process share one TLS context.
 
     Args:
-        limits: How long and how often.
-        stop: Set to give up at once: no waits, no further tries.
+        limits: Limits of each request.
 
     """
 
-    def __init__(self, limits: Limits | None = None, stop: threading.Event | None = None) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self._stop = stop or threading.Event()
+        self._cancelled = threading.Event()
+        self._in_use = threading.Lock()
         self._client: httpx.Client | None = None
         self._stream: Any = None
 
@@ -99,17 +103,17 @@ class Transport:
         validators: Mapping[str, str] | None = None,
         auth: tuple[str, str] | None = None,
     ) -> Response:
-        """Return the JSON that ``url`` answers with.
+        """Return the JSON at ``url``.
 
         Args:
             url: Address without a query string.
             params: Query string.
-            headers: Headers, the secret among them.
-            validators: What an earlier :class:`Response` carried, to ask only for what is new.
+            headers: Headers, including the credential.
+            validators: Validators of an earlier :class:`Response`, for a conditional request.
             auth: User and password for HTTP Basic.
 
         Raises:
-            ServiceError: If there is no usable answer; the kinds are in :mod:`lightning_green.grid.errors`.
+            ServiceError: If there is no usable answer; see :mod:`lightning_green.utilities.http.errors`.
 
         """
         sent = dict(headers or {})
@@ -120,27 +124,41 @@ class Transport:
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(limits.attempts),
             wait=_Wait(limits),
-            retry=tenacity.retry_if_exception(self._worth_another_try),
-            sleep=self._sleep,
+            retry=tenacity.retry_if_exception(self._should_retry),
+            sleep=self._wait,
             reraise=True,
         )
-        return retrying(self._once, url, dict(params or {}), sent, auth)
+        try:
+            with self._in_use:
+                return retrying(self._once, url, dict(params or {}), sent, auth)
+        finally:
+            if self._cancelled.is_set():
+                self.close()
 
     def close(self) -> None:
-        """Close the connections."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        """Close the connections. The next request opens new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
-    def _sleep(self, seconds: float) -> None:
-        self._stop.wait(seconds)
+    def cancel(self) -> None:
+        """Close the connections for good, from any thread. A request in progress ends without another attempt."""
+        self._cancelled.set()
+        if self._in_use.acquire(blocking=False):  # else the request in progress closes them
+            try:
+                self.close()
+            finally:
+                self._in_use.release()
 
-    def _worth_another_try(self, error: BaseException) -> bool:
-        if not isinstance(error, ServiceError) or not error.retry or self._stop.is_set():
+    def _wait(self, seconds: float) -> None:
+        self._cancelled.wait(seconds)
+
+    def _should_retry(self, error: BaseException) -> bool:
+        if not isinstance(error, ServiceError) or not error.retry or self._cancelled.is_set():
             return False
         if error.retry_after is not None:
             return error.retry_after.total_seconds() <= self.limits.patience
-        # a limit without a time to wait: seconds will not help, and another request would make it worse
+        # Without a Retry-After, another request within seconds would make it worse.
         return not isinstance(error, LimitedError)
 
     def _once(
@@ -154,7 +172,7 @@ class Transport:
         try:
             self._client = self._client or self._new_client()
             target = httpx.URL(url).copy_merge_params(params)
-            for _ in range(_HOPS + 1):
+            for _ in range(_MOST_REDIRECTS + 1):
                 request = self._client.build_request(
                     "GET", target, headers=headers, extensions={"trace": self._note_connection}
                 )
@@ -170,32 +188,37 @@ class Transport:
             if late.is_set():
                 raise UnreachableError(_too_slow(_host(url), self.limits)) from None
             what = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
-            # the library's own message may hold the address with all of its query
+            # The message of httpx may contain the address with its query string.
             raise UnreachableError(f"{_host(url)} {what} ({type(error).__name__})") from None
-        except (OSError, ValueError) as error:  # certificates or a proxy of the environment that cannot be used
+        except (OSError, ValueError) as error:  # unusable certificates or proxy in the environment
             raise UnreachableError(
                 f"{_host(url)} cannot be reached: check the proxy and certificate settings ({type(error).__name__})"
             ) from None
         finally:
             cut.cancel()
-        raise UnreadableError(f"{_host(url)} redirects in a circle")
+        raise UnreadableError(f"{_host(url)} redirects too often")
 
     def _new_client(self) -> httpx.Client:
         timeout = httpx.Timeout(self.limits.read, connect=self.limits.connect)
-        # redirects are followed by hand: httpx would carry a header of ours to any host
-        return httpx.Client(timeout=timeout, follow_redirects=False, headers={"User-Agent": "lightning-green"})
+        # Redirects are followed in _once: httpx would send custom headers, and so the credential, to any host.
+        return httpx.Client(
+            verify=_tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
+            timeout=timeout,
+            follow_redirects=False,
+            headers={"User-Agent": "lightning-green"},
+        )
 
     def _note_connection(self, event: str, info: Mapping[str, Any]) -> None:
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             self._stream = info["return_value"]
 
     def _cut(self, late: threading.Event) -> None:
-        """Break the connection: a read's own limit starts anew with each byte, so a server could drip for days."""
+        """Break the connection. The read limit restarts with each byte, so it does not limit the whole answer."""
         late.set()
-        wire = None if self._stream is None else self._stream.get_extra_info("socket")
-        if isinstance(wire, socket.socket):
+        connection = None if self._stream is None else self._stream.get_extra_info("socket")
+        if isinstance(connection, socket.socket):
             with suppress(OSError):
-                socket.socket.shutdown(wire, socket.SHUT_RDWR)
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def _read(self, reply: httpx.Response, deadline: float) -> Response:
         host = str(reply.url.host)
@@ -209,7 +232,7 @@ class Transport:
         if reply.status_code == 304:
             return Response(None, True, validators, server_time)
         data = bytearray()
-        for piece in reply.iter_bytes():  # as they come: collected ones would hide a server that drips
+        for piece in reply.iter_bytes():  # as they arrive, so that the deadline is checked
             data += piece
             if len(data) > self.limits.size:
                 raise UnreadableError(f"{host} answers with more than {self.limits.size / 1e6:g} MB")
@@ -219,7 +242,7 @@ class Transport:
 
 
 class _Wait(tenacity.wait.wait_base):
-    """What the server asks for, else exponential with jitter."""
+    """``Retry-After`` if the server sent one, else exponential with jitter."""
 
     def __init__(self, limits: Limits) -> None:
         self._longest = tenacity.wait_exponential(multiplier=limits.wait, max=20.0)
@@ -228,8 +251,8 @@ class _Wait(tenacity.wait.wait_base):
         error = retry_state.outcome.exception() if retry_state.outcome else None
         if isinstance(error, ServiceError) and error.retry_after is not None:
             return error.retry_after.total_seconds()
-        # tenacity's own jitter draws from Python's common generator, which a training's samples come from
-        return _DICE.uniform(0.0, self._longest(retry_state))
+        # tenacity's own jitter draws from Python's global generator.
+        return _JITTER.uniform(0.0, self._longest(retry_state))
 
 
 def _check_status(reply: httpx.Response, host: str) -> None:
@@ -240,14 +263,20 @@ def _check_status(reply: httpx.Response, host: str) -> None:
     if status == 401:
         raise RefusedError(f"{host} does not accept the credential (401)")
     if status == 403:
-        raise NotAllowedError(f"{host} does not allow this with the credential's plan (403)")
+        raise NotAllowedError(f"{host} does not include this request in the plan of the credential (403)")
     if status == 429:
-        raise LimitedError(f"{host} says that there were too many requests (429)", after)
+        raise LimitedError(f"{host} reports too many requests (429)", after)
     if status >= 500:
-        raise UnavailableError(f"{host} has a problem of its own ({status})", after)
+        raise UnavailableError(f"{host} reports a server error ({status})", after)
     if status in (400, 404, 422):
-        raise RejectedError(f"{host} does not know what was asked for, most often the zone ({status})")
+        raise RejectedError(f"{host} does not accept the request, most often because of the zone ({status})")
     raise UnreadableError(f"{host} answers with the unexpected status {status}")
+
+
+@lru_cache(maxsize=4)
+def _tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """Return the TLS context for a value of ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``; loading certificates is slow."""
+    return httpx.create_ssl_context()
 
 
 def _same_host(target: httpx.URL, reply: httpx.Response) -> httpx.URL:
@@ -255,12 +284,12 @@ def _same_host(target: httpx.URL, reply: httpx.Response) -> httpx.URL:
     if where.host != target.host or (where.scheme, where.port) != (target.scheme, target.port):
         upgrade = where.host == target.host and (target.scheme, where.scheme) == ("http", "https")
         if not upgrade:
-            raise UnreadableError(f"{target.host} redirects to another host, which is not followed")
+            raise UnreadableError(f"{target.host} redirects to another host, which is not allowed")
     return where
 
 
 def read_json(data: bytes, host: str = "the source") -> Any:
-    """Return what ``data`` says in JSON.
+    """Return the decoded JSON.
 
     Raises:
         UnreadableError: If it is not JSON.
@@ -269,16 +298,16 @@ def read_json(data: bytes, host: str = "the source") -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
-        kind = "HTML" if data.lstrip()[:1] == b"<" else "something"
-        raise UnreadableError(f"{host} answers with {kind} that is not JSON") from None
+        content = "HTML" if data.lstrip()[:1] == b"<" else "text"
+        raise UnreadableError(f"{host} answers with {content} that is not JSON") from None
 
 
 def retry_after(raw: str | None, now: datetime) -> timedelta | None:
-    """Return what a ``Retry-After`` header asks for, at most a day; None where it says nothing that can be read.
+    """Return the wait of a ``Retry-After`` header, at most a day; None if it cannot be parsed.
 
     Args:
         raw: Seconds, or an HTTP date.
-        now: The time that a date is compared with.
+        now: Time that a date is relative to.
 
     """
     if raw is None:
@@ -305,7 +334,7 @@ def _http_date(raw: str | None) -> datetime | None:
 
 
 def _too_slow(host: str, limits: Limits) -> str:
-    return f"{host} took more than {limits.total:g} s for its answer"
+    return f"{host} took more than {limits.total:g} s to answer"
 
 
 def _host(url: str) -> str:

@@ -1,17 +1,17 @@
-"""A chain of live sources through an outage of the preferred one."""
+"""A chain of live sources during an outage of the preferred one."""
 
 from datetime import timedelta
 
 import pytest
 
 from lightning_green.grid.chain import ChainSignal
-from tests.servers.conftest import NOW
-from tests.servers.fake_grid import solar_day
+from tests.helpers.fake_grid import solar_day
+from tests.helpers.live_signals import NOW
 
 HOUR = timedelta(hours=1)
 
 
-def test_the_forecast_in_hand_bridges_four_hours_and_then_the_next_source_goes_first(grid, build):
+def test_last_forecast_is_used_for_four_hours_and_then_the_next_source(grid, build):
     chain = ChainSignal(build("em"), fallback=[build("charts")])
     chain.refresh(NOW)
     grid.faults = {"em": "500"}
@@ -26,14 +26,14 @@ def test_the_forecast_in_hand_bridges_four_hours_and_then_the_next_source_goes_f
         assert chain.forecast(at, HOUR * 12).end >= at + HOUR * 11
         seen.append(reading.source)
     assert seen == ["electricity-maps"] * 5 + ["energy-charts"] * 2 + ["electricity-maps"] * 2
-    changes = [sentence for sentence in chain.news() if "changes from" in sentence]
+    changes = [message for message in chain.pop_messages() if "changes from" in message]
     assert changes == [
         "The grid source changes from electricity-maps to energy-charts.",
         "The grid source changes from energy-charts to electricity-maps.",
     ]
 
 
-def test_an_old_forecast_is_better_than_an_earlier_day(grid, build):
+def test_old_forecast_is_preferred_to_an_earlier_day(grid, build):
     chain = ChainSignal(build("em"), fallback=[build("charts")])
     chain.refresh(NOW)
     grid.faults = {None: "reset"}
@@ -43,7 +43,7 @@ def test_an_old_forecast_is_better_than_an_earlier_day(grid, build):
         reading = chain.intensity(at)
         assert reading.quality == "forecast"
         assert reading.value == pytest.approx(solar_day(at))
-    for hours in range(60, 70):  # beyond the horizon: yesterday's hours, and marked so
+    for hours in range(60, 70):  # beyond the horizon: the hours of the day before, marked as estimates
         assert chain.intensity(NOW + HOUR * hours).quality == "estimated"
     assert chain.intensity(NOW + timedelta(days=10)) is None
     assert chain.forecast(NOW + timedelta(days=20), HOUR * 12) is None

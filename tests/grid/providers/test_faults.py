@@ -1,13 +1,13 @@
-"""Provider x fault -> what the run does.
+"""The value in use for each provider and fault.
 
-``fresh`` is a run that starts while the fault lasts and has nothing in its cache; ``later`` one that had good answers
-three hours ago. What the run then goes by:
+``fresh`` is a run that starts during the fault with an empty cache; ``later`` is a run that had valid answers three
+hours ago. The value in use:
 
-    value     the right value of this hour
-    forecast  the forecast in hand
+    value     the true value of this hour
+    forecast  the last forecast
     old       the last value, three hours old
     nothing   None: the run does not wait
-    unknown   None for this hour, with a forecast of the next ones: it may wait for one of them
+    unknown   None for this hour, with a forecast of later hours: the run may wait for one of them
 """
 
 from datetime import datetime, timedelta, timezone
@@ -16,16 +16,16 @@ import pytest
 
 from lightning_green.planning.job import Job
 from lightning_green.planning.planner import plan
-from tests.servers.conftest import NOW, PROVIDERS
-from tests.servers.fake_grid import PASSWORD, STEPS, TOKEN, solar_day
-from tests.servers.faults import NO_ANSWER, ODD_ANSWER
+from tests.helpers.fake_grid import PASSWORD, STEPS, TOKEN, solar_day
+from tests.helpers.grid_faults import NO_ANSWER, ODD_ANSWER
+from tests.helpers.live_signals import NOW, PROVIDERS
 
 # fault -> (fresh, later)
 WITHOUT = dict.fromkeys(NO_ANSWER, ("nothing", "forecast"))
 WITH = dict.fromkeys([None, *ODD_ANSWER], ("value", "value"))
-TABLE = {(provider, fault): what for provider in PROVIDERS for fault, what in (WITHOUT | WITH).items()}
+TABLE = {(provider, fault): values for provider in PROVIDERS for fault, values in (WITHOUT | WITH).items()}
 for fault in WITHOUT:
-    TABLE["prometheus", fault] = ("nothing", "old")  # it knows no forecast
+    TABLE["prometheus", fault] = ("nothing", "old")  # it has no forecast
 for provider in ("charts", "prometheus"):
     del TABLE[provider, "wrong_zone"]  # their answers name no zone
 TABLE["charts", "unequal"] = ("nothing", "forecast")
@@ -34,7 +34,7 @@ TABLE["em", "estimated"] = ("value", "value")
 TABLE["em", "no_forecast_in_plan"] = ("value", "value")
 TABLE["watttime", "percentile"] = ("nothing", "forecast")
 TABLE["watttime", "expired_token"] = ("value", "value")
-# with the newest value missing: the one before it, or what an earlier forecast said for this very time
+# Without the newest value: the one before it, or the earlier forecast for this time.
 for provider in PROVIDERS:
     TABLE[provider, "null_newest"] = ("old", "forecast")
 TABLE["json", "null_newest"] = ("unknown", "forecast")  # one address, one value, and its forecast begins later
@@ -73,36 +73,36 @@ def plans(signal, now):
 
 
 @pytest.mark.parametrize(("provider", "fault"), TABLE, ids=lambda value: str(value))
-def test_table(grid, build, provider, fault):
+def test_value_in_use_during_a_fault(grid, build, provider, fault):
     fresh, later = TABLE[provider, fault]
 
     grid.faults = {None: fault}
     signal = build(provider)
     signal.refresh(NOW)
     assert outcome(signal, NOW) == ("nothing" if fresh == "unknown" else fresh)
-    made = plans(signal, NOW)  # whatever is known, there is a plan; with nothing known it is to run
+    made = plans(signal, NOW)  # there is always a plan; without values, it is to run
     if fresh == "nothing":
         assert {slot.action for slot in made.slots} == {"run"}
         assert signal.problem
-        assert len(signal.news()) >= 1
+        assert len(signal.pop_messages()) >= 1
         asked = len(grid.requests)
         signal.refresh(NOW + timedelta(seconds=1))
-        assert len(grid.requests) == asked, "a source that failed was asked again at once"
-        assert signal.news() == [], "the same failure was told twice"
+        assert len(grid.requests) == asked, "a source that failed was asked again immediately"
+        assert signal.pop_messages() == [], "the same failure was reported twice"
 
     grid.faults, grid.requests = {}, []
     signal = build(provider)
-    signal.cache.folder = signal.cache.folder / "later"
+    signal.fetcher.cache.folder = signal.fetcher.cache.folder / "later"
     signal.refresh(NOW)
     assert signal.problem is None
-    signal.news()
+    signal.pop_messages()
     grid.now = then = NOW + timedelta(hours=3)
     grid.faults, grid.valid_token = {None: fault}, ""
     signal.refresh(then)
     assert outcome(signal, then) == later
-    told = " ".join(signal.news())
-    assert TOKEN not in told + repr(signal.__dict__)
-    assert PASSWORD not in told + repr(signal.__dict__)
+    text = " ".join(signal.pop_messages())
+    assert TOKEN not in text + repr(signal.__dict__)
+    assert PASSWORD not in text + repr(signal.__dict__)
     plans(signal, then)
 
     grid.faults = {}
@@ -113,14 +113,14 @@ def test_table(grid, build, provider, fault):
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_what_is_kept_holds_no_secret(grid, build, provider, tmp_path):
+def test_cache_contains_no_secret(grid, build, provider, tmp_path):
     for fault in (None, "401_html"):
         grid.faults = {None: fault}
         build(provider).refresh(NOW, force=True)
-    kept = b"".join(path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file())
-    assert kept
+    content = b"".join(path.read_bytes() for path in (tmp_path / "cache").rglob("*") if path.is_file())
+    assert content
     for secret in (TOKEN, PASSWORD, "Bearer", "token-1"):
-        assert secret.encode() not in kept
+        assert secret.encode() not in content
 
 
 CHANGES = {
@@ -133,7 +133,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("change", CHANGES)
-def test_changes_of_the_calendar(grid, build, provider, change):
+def test_times_are_correct_when_the_calendar_changes(grid, build, provider, change):
     grid.now = now = CHANGES[change]
     grid.faults = {None: "local_times"}
     signal = build(provider)
@@ -149,11 +149,11 @@ def test_changes_of_the_calendar(grid, build, provider, change):
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_clock_two_hours_off_is_said(grid, build, provider):
+def test_clock_difference_of_two_hours_is_reported(grid, build, provider):
     grid.faults = {None: "clock_skew"}
     signal = build(provider)
     signal.refresh(NOW)
-    told = [sentence for sentence in signal.news() if "clock is 2 h behind" in sentence]
-    assert len(told) == 1
+    messages = [message for message in signal.pop_messages() if "clock is 2 h behind" in message]
+    assert len(messages) == 1
     reading = signal.intensity(NOW)
     assert reading is None or reading.measured_at <= NOW + timedelta(minutes=5)

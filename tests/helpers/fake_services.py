@@ -7,10 +7,10 @@ import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from tests.servers.faults import HTML
+from tests.helpers.grid_faults import HTML
 
 if TYPE_CHECKING:
-    from tests.servers.fake_grid import FakeGrid
+    from tests.helpers.fake_grid import FakeGrid
 
 LB_PER_MWH = 1 / 0.45359237
 

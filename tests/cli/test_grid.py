@@ -1,4 +1,4 @@
-"""``lightning-green grid`` against real servers."""
+"""``lightning-green grid`` against fake services over real HTTP."""
 
 import json
 import os
@@ -13,12 +13,16 @@ from lightning_green.cli.main import app
 from lightning_green.grid.doctor import candidates
 from lightning_green.grid.providers.file import FileSignal
 from lightning_green.grid.providers.trace import TraceSignal
-from tests.servers.conftest import PROVIDERS
-from tests.servers.fake_grid import PASSWORD, TOKEN, FakeGrid, solar_day
+from tests.helpers.fake_grid import PASSWORD, TOKEN, FakeGrid, solar_day
+from tests.helpers.live_signals import PROVIDERS, service_environment
+
+__all__ = ["service_environment"]
+pytestmark = pytest.mark.usefixtures("service_environment")
 
 
 @pytest.fixture
 def live(monkeypatch):
+    """Fake services at the present time."""
     monkeypatch.delenv("LIGHTNING_GREEN_ZONE", raising=False)
     with FakeGrid(datetime.now(timezone.utc)) as server:
         yield server
@@ -32,7 +36,7 @@ def run(*arguments):
     return CliRunner().invoke(app, ["grid", *arguments])
 
 
-def test_show_prints_now_kind_source_age_and_a_chart(live):
+def test_show_prints_the_value_its_origin_and_a_chart(live):
     result = run("show", "--source", spec("em", live), "--hours", "24")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
@@ -51,25 +55,25 @@ def test_show_prints_now_kind_source_age_and_a_chart(live):
     assert "░" not in "".join(bars)
 
 
-def test_show_draws_what_the_history_fills_in_lighter(live):
+def test_show_draws_hours_without_forecast_lighter(live):
     live.faults = {"em": "short_forecast"}
     result = run("show", "--source", spec("em", live), "--hours", "12")
     assert "then the same hours of recent days" in result.stdout
     assert "░" in result.stdout
 
 
-def test_show_as_json(live):
-    said = json.loads(run("show", "--source", spec("charts", live), "--json").stdout)
-    assert said["zone"] == "DE"
-    assert said["kind"] == "average/lifecycle"
-    assert said["problem"] is None
-    assert said["now"]["gco2e_per_kwh"] == solar_day(live.now)
-    assert 0 <= said["now"]["age_s"] <= 900
-    assert len(said["forecast"]) >= 47 * 4
+def test_show_json(live):
+    output = json.loads(run("show", "--source", spec("charts", live), "--json").stdout)
+    assert output["zone"] == "DE"
+    assert output["kind"] == "average/lifecycle"
+    assert output["problem"] is None
+    assert output["now"]["gco2e_per_kwh"] == solar_day(live.now)
+    assert 0 <= output["now"]["age_s"] <= 900
+    assert len(output["forecast"]) >= 47 * 4
 
 
 @pytest.mark.parametrize("command", ["show", "plan"])
-def test_a_source_that_fails_is_one_line_and_no_traceback(live, command):
+def test_failing_source_is_reported_in_one_line(live, command):
     live.faults = {None: "401_html"}
     more = ["--work", "2h", "--deadline", "10h"] if command == "plan" else []
     result = run(command, "--source", spec("em", live), *more)
@@ -78,29 +82,29 @@ def test_a_source_that_fails_is_one_line_and_no_traceback(live, command):
     assert TOKEN not in result.output
     if command == "show":
         assert result.exit_code == 1
-        assert "nothing is known" in result.stdout
+        assert "unknown" in result.stdout
     else:
         assert result.exit_code == 0
         assert "Run now: nothing is known about the carbon intensity." in result.stdout
 
 
-def test_plan(live):
+def test_plan_schedules_the_work(live):
     result = run("plan", "--work", "3h", "--deadline", "30h", "--source", spec("charts", live), "--json")
     assert result.exit_code == 0, result.output
-    said = json.loads(result.stdout)
-    assert {slot["action"] for slot in said["slots"]} <= {"run", "exit", "hold"}
-    ran = [slot for slot in said["slots"] if slot["action"] == "run"]
+    output = json.loads(result.stdout)
+    assert {slot["action"] for slot in output["slots"]} <= {"run", "exit", "hold"}
+    ran = [slot for slot in output["slots"] if slot["action"] == "run"]
     hours = sum(
         (datetime.fromisoformat(slot["end"]) - datetime.fromisoformat(slot["start"])).total_seconds() / 3600
         for slot in ran
     )
     assert hours == pytest.approx(3.0, abs=1e-3)
     shown = run("plan", "--work", "3h", "--deadline", "30h", "--source", spec("charts", live), "--pause", "hold")
-    assert f"running now {said['run_now_gco2e_per_kw']:.0f}" in shown.stdout
+    assert f"running now {output['run_now_gco2e_per_kw']:.0f}" in shown.stdout
     assert " exit " not in shown.stdout
 
 
-def test_doctor_says_of_each_source_what_it_gives_or_what_is_wrong(live):
+def test_doctor_reports_values_or_the_failure_of_each_source(live):
     for name in PROVIDERS:
         result = run("doctor", "--source", spec(name, live))
         assert result.exit_code == 0, result.output
@@ -112,7 +116,7 @@ def test_doctor_says_of_each_source_what_it_gives_or_what_is_wrong(live):
     result = run("doctor", "--source", spec("em", live))
     assert result.exit_code == 1
     assert result.stdout.startswith("  !!  ")
-    assert "does not know what was asked for, most often the zone (404)" in result.stdout
+    assert "does not accept the request, most often because of the zone (404)" in result.stdout
     live.faults = {"em": "no_forecast_in_plan"}
     result = run("doctor", "--source", spec("em", live))
     assert result.exit_code == 0
@@ -123,7 +127,7 @@ def test_doctor_says_of_each_source_what_it_gives_or_what_is_wrong(live):
     assert "clock" in result.stdout
 
 
-def test_doctor_asks_nobody_who_is_not_configured(monkeypatch):
+def test_doctor_asks_only_configured_sources(monkeypatch):
     monkeypatch.delenv("ELECTRICITYMAPS_API_TOKEN")
     monkeypatch.delenv("WATTTIME_PASSWORD")
     result = run("doctor", "--zone", "JP")
@@ -135,7 +139,7 @@ def test_doctor_asks_nobody_who_is_not_configured(monkeypatch):
     assert "not configured: WATTTIME_PASSWORD not set" in lines[1]
 
 
-def test_candidates():
+def test_candidates_depend_on_zone_and_credentials():
     both = {"ELECTRICITYMAPS_API_TOKEN": "t", "WATTTIME_USERNAME": "u", "WATTTIME_PASSWORD": "p"}
 
     def asked(zone, environ):
@@ -150,7 +154,7 @@ def test_candidates():
     assert asked(None, both) == []
 
 
-def test_record_writes_what_a_job_without_internet_reads(live, tmp_path):
+def test_recorded_file_is_a_source(live, tmp_path):
     out = tmp_path / "shared" / "de.csv"
     result = run("record", "--source", spec("charts", live), "--out", str(out), "--once")
     assert result.exit_code == 0, result.output
@@ -162,14 +166,14 @@ def test_record_writes_what_a_job_without_internet_reads(live, tmp_path):
     assert forecast.end > now + timedelta(hours=23)
     for at, value in zip(forecast.times, forecast.values, strict=True):
         assert value == pytest.approx(solar_day(at), rel=1e-5)
-    assert FileSignal(str(out), zone="FR").refresh(now) == ["the file is about zone DE, FR was asked for"]
+    assert FileSignal(str(out), zone="FR").refresh(now) == ["the file is about zone DE, expected FR"]
     assert FileSignal(str(out), "DE", "average/direct").refresh(now)
 
-    # later: what was measured stays, also what the service itself no longer tells
+    # Later: measured values are kept, also those that the service no longer returns.
     header, first, *rest = out.read_text().splitlines()
     older = datetime.fromisoformat(first.split(",")[0].replace("Z", "+00:00")) - timedelta(minutes=15)
     kept = f"{older:%Y-%m-%dT%H:%M:%SZ},123.4,measured,DE,average/lifecycle"
-    out.write_text("\n".join([header, kept, first, *rest, "2026-01-15T10:00:00Z,12"]))  # and a torn last line
+    out.write_text("\n".join([header, kept, first, *rest, "2026-01-15T10:00:00Z,12"]))  # and an incomplete last line
     again = run("record", "--source", spec("charts", live), "--out", str(out), "--once", "--no-forecast")
     assert again.exit_code == 0, again.output
     rows = out.read_text().splitlines()
@@ -180,13 +184,13 @@ def test_record_writes_what_a_job_without_internet_reads(live, tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ["de.csv"]
 
 
-def test_record_keeps_looking_while_the_source_fails_and_refuses_another_zone(live, tmp_path):
+def test_record_keeps_rows_while_the_source_fails_and_refuses_another_zone(live, tmp_path):
     out = tmp_path / "de.csv"
     assert run("record", "--source", spec("charts", live), "--out", str(out), "--once").exit_code == 0
     before = out.read_text()
     live.faults = {None: "502_html"}
     result = run("record", "--source", spec("charts", live), "--out", str(out), "--once")
-    assert "has a problem of its own (502)" in result.stderr
+    assert "reports a server error (502)" in result.stderr
     measured = [row for row in before.splitlines() if "measured" in row]
     assert [row for row in out.read_text().splitlines() if "measured" in row] == measured
     other = run("record", "--source", "typical:FR", "--out", str(out), "--once")
@@ -197,7 +201,7 @@ def test_record_keeps_looking_while_the_source_fails_and_refuses_another_zone(li
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["show"], "Name a zone: --zone DE"),
+        (["show"], "The zone is missing: pass --zone DE"),
         (["show", "--zone", "ZZ"], "finds no source for 'ZZ'"),
         (["show", "--source", "green"], "`grid` should be"),
         (["show", "--source", "{}"], "class_path"),
@@ -209,7 +213,7 @@ def test_record_keeps_looking_while_the_source_fails_and_refuses_another_zone(li
         (["doctor", "--zone", "Germany!"], "should be an Electricity Maps zone"),
     ],
 )
-def test_wrong_usage_is_one_line(arguments, message, monkeypatch):
+def test_wrong_usage_is_reported_in_one_line(arguments, message, monkeypatch):
     monkeypatch.delenv("LIGHTNING_GREEN_ZONE", raising=False)
     monkeypatch.delenv("ELECTRICITYMAPS_API_TOKEN", raising=False)
     result = run(*arguments)
@@ -218,7 +222,7 @@ def test_wrong_usage_is_one_line(arguments, message, monkeypatch):
     assert "Traceback" not in result.output
 
 
-def test_as_a_user_types_it(live):
+def test_command_line_of_a_user(live):
     environment = {**os.environ, "LIGHTNING_GREEN_ZONE": "DE"}
     command = [sys.executable, "-m", "lightning_green", "grid", "show", "--source", spec("watttime", live)]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)

@@ -1,3 +1,5 @@
+"""examples/live_grid.py."""
+
 import csv
 import subprocess
 import sys
@@ -10,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
-def test_the_example_trains_with_a_file_that_another_machine_refreshes(tmp_path, monkeypatch):
+def test_example_trains_with_a_recorded_file(tmp_path, monkeypatch):
     hour = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
     with open(tmp_path / "de.csv", "w", newline="") as file:
         writer = csv.writer(file)
@@ -20,9 +22,9 @@ def test_the_example_trains_with_a_file_that_another_machine_refreshes(tmp_path,
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     command = [sys.executable, str(ROOT / "examples/live_grid.py"), "--source", "file:de.csv", "--zone", "DE"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    said = ended.stdout + ended.stderr
-    assert ended.returncode == 0, said
-    assert "file de.csv, average/lifecycle, zone DE" in said
-    assert "y = 1.99 x + 1.00" in said
-    assert "'carbon/unpriced_kwh': 0.0" in said
-    assert "'carbon/gco2e': None" not in said
+    output = ended.stdout + ended.stderr
+    assert ended.returncode == 0, output
+    assert "file de.csv, average/lifecycle, zone DE" in output
+    assert "y = 1.99 x + 1.00" in output
+    assert "'carbon/unpriced_kwh': 0.0" in output
+    assert "'carbon/gco2e': None" not in output

@@ -1,16 +1,15 @@
-"""Any bytes in: an answer or a named error out, and whatever the answer, a reading, a forecast and a plan."""
+"""Parsers return an answer or raise a ServiceError for any input, and every answer can be planned with."""
 
 import copy
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lightning_green.grid.live.answer import Answer
-from lightning_green.grid.live.cache import Cache
+from lightning_green.grid.live import Answer
 from lightning_green.grid.live.snapshot import Snapshot
 from lightning_green.grid.providers import (
     carbon_aware_sdk,
@@ -27,9 +26,10 @@ from lightning_green.grid.signal import SignalKind
 from lightning_green.planning.job import Job
 from lightning_green.planning.planner import plan
 from lightning_green.utilities.http.errors import ServiceError
-from lightning_green.utilities.http.transport import read_json, retry_after
-from tests.servers import fake_grid, fake_services
-from tests.servers.conftest import NOW
+from lightning_green.utilities.http.transport import read_json
+from tests.helpers import fake_grid, fake_services
+from tests.helpers.any_json import any_json
+from tests.helpers.live_signals import NOW
 
 KIND = SignalKind()
 FIELDS = http_json.Fields("now.g", "now.t", "next", "g", "t", "zone", 1.0)
@@ -46,7 +46,7 @@ def body(route, path, **query):
 
 
 AREA = {"filter": '{"PriceArea": ["DK1"]}', "limit": "400"}
-# parser -> (how to read, a good body)
+# name -> (parser, valid body)
 PARSERS = {
     "em latest": (electricity_maps.parse_latest, body(fake_services.electricity_maps, "/latest", zone="DE")),
     "em history": (electricity_maps.parse_history, body(fake_services.electricity_maps, "/history", zone="DE")),
@@ -74,36 +74,9 @@ PARSERS = {
     "prometheus": (prometheus.parse_result, body(fake_services.prometheus, "/api/v1/query_range")),
 }
 
-odd = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    st.text(),
-    st.just(10**400),
-    st.sampled_from(
-        [
-            "2026-01-15T10:00Z",
-            "2026-01-15T10:00:00.1234567+02:00",
-            "0001-01-01T00:00:00+14:00",
-            "9999-12-31T23:59:59-14:00",
-            "2026-02-30T00:00Z",
-            "\ud800",
-            "NaN",
-            -1,
-            1e300,
-            float("nan"),
-            float("inf"),
-        ]
-    ),
-)
-any_json = st.recursive(
-    odd, lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4))
-)
-
 
 def places(node, at=()):
-    """Every place within a body, the first rows of each list standing for all."""
+    """Return the path of every element of a body; of lists, only of the first three rows."""
     found = [at]
     if isinstance(node, dict):
         for key in node:
@@ -125,10 +98,10 @@ def planted(good, place, value):
     return bad
 
 
-def use(read):
-    """Read, and use what was read as a run does."""
+def use(parse):
+    """Parse, and use the answer as a run does."""
     try:
-        answer = read()
+        answer = parse()
     except ServiceError as error:
         message = str(error)
     else:
@@ -151,7 +124,7 @@ some = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 
 
 @pytest.mark.parametrize("name", PARSERS)
-def test_a_good_body_is_read(name):
+def test_valid_body_is_parsed(name):
     parse, good = PARSERS[name]
     assert parse(json.loads(json.dumps(good)))
 
@@ -159,7 +132,7 @@ def test_a_good_body_is_read(name):
 @pytest.mark.parametrize("name", PARSERS)
 @some
 @given(data=st.data())
-def test_a_body_with_an_odd_value_somewhere(name, data):
+def test_body_with_one_unexpected_value(name, data):
     parse, good = PARSERS[name]
     place = data.draw(st.sampled_from(places(good)))
     bad = planted(good, place, data.draw(any_json))
@@ -169,14 +142,14 @@ def test_a_body_with_an_odd_value_somewhere(name, data):
 @pytest.mark.parametrize("name", PARSERS)
 @some
 @given(bad=any_json)
-def test_any_json(name, bad):
+def test_body_of_any_json(name, bad):
     use(lambda: PARSERS[name][0](bad))
 
 
 @pytest.mark.parametrize("name", PARSERS)
 @some
 @given(data=st.data())
-def test_any_bytes(name, data):
+def test_body_with_changed_bytes(name, data):
     parse, good = PARSERS[name]
     raw = bytearray(json.dumps(good).encode())
     for _ in range(data.draw(st.integers(1, 4))):
@@ -187,52 +160,7 @@ def test_any_bytes(name, data):
 
 @some
 @given(raw=st.binary(max_size=300))
-def test_any_bytes_in_a_file(raw):
+def test_file_with_any_bytes(raw):
     good = b"datetime,carbon_intensity,quality,zone,kind\n2026-01-15T10:00Z,300,measured,DE,average/lifecycle\n"
     for content in (raw, good + raw, good[:40] + raw + good[40:]):
         use(lambda content=content: file.parse_rows(content, "DE", "average/lifecycle", NOW))
-
-
-@settings(max_examples=300, deadline=None)
-@given(raw=st.text())
-def test_any_retry_after(raw):
-    wait = retry_after(raw, datetime(2026, 1, 1, tzinfo=timezone.utc))
-    assert wait is None or timedelta(0) <= wait <= timedelta(days=1)
-
-
-@pytest.mark.parametrize(
-    ("raw", "seconds"),
-    [
-        ("120", 120),
-        (" 7 ", 7),
-        ("999999999999999999999", 86400),
-        ("Thu, 01 Jan 2026 00:02:00 GMT", 120),
-        ("Wed, 31 Dec 2025 00:00:00 GMT", 0),
-        ("-5", None),
-        ("soon", None),
-        ("", None),
-        ("٣", None),
-    ],
-)
-def test_retry_after(raw, seconds):
-    wait = retry_after(raw, datetime(2026, 1, 1, tzinfo=timezone.utc))
-    assert wait == (None if seconds is None else timedelta(seconds=seconds))
-
-
-@some
-@given(content=st.one_of(st.binary(max_size=200), any_json.map(lambda body: json.dumps(body).encode())))
-def test_any_cache_file(content, tmp_path_factory):
-    cache = Cache(tmp_path_factory.mktemp("cache"))
-    (cache.folder / "k.json").write_bytes(content)
-    entry = cache.read("k")
-    entry.due(NOW.timestamp(), 86400.0)
-    assert entry.body is None
-    entry = {"version": 1, "body": [], "fetched_at": 1.0, "not_before": 2.0, "error": "", "failures": 0}
-    for name in entry:
-        for value in (None, "x", [], float("nan"), float("inf"), -1, 10**400, {}):
-            (cache.folder / "k.json").write_text(json.dumps({**entry, name: value}))
-            found = cache.read("k")
-            assert found.due(NOW.timestamp(), 86400.0) in (True, False)
-            found.failed(ServiceError("x"), NOW.timestamp())
-            if found.fetched_at is not None:
-                datetime.fromtimestamp(found.fetched_at, timezone.utc)

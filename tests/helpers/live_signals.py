@@ -1,3 +1,5 @@
+"""Every provider as a signal of the fake services, and the fixtures that create them."""
+
 from datetime import datetime, timezone
 
 import pytest
@@ -11,7 +13,7 @@ from lightning_green.grid.providers.neso import NesoSignal
 from lightning_green.grid.providers.prometheus import PrometheusSignal
 from lightning_green.grid.providers.watttime import WattTimeSignal
 from lightning_green.utilities.http.transport import Limits
-from tests.servers.fake_grid import PASSWORD, TOKEN, USER, FakeGrid
+from tests.helpers.fake_grid import PASSWORD, TOKEN, USER, FakeGrid
 
 NOW = datetime(2026, 1, 15, 10, 20, tzinfo=timezone.utc)
 FAST = Limits(connect=0.5, read=0.25, total=0.3, attempts=2, wait=0.001, patience=0.05)
@@ -37,8 +39,9 @@ PROVIDERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch, tmp_path):
+@pytest.fixture
+def service_environment(monkeypatch, tmp_path):
+    """The credentials of the fake services, an empty cache and no proxy."""
     monkeypatch.setenv("LIGHTNING_GREEN_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("ELECTRICITYMAPS_API_TOKEN", TOKEN)
     monkeypatch.setenv("WATTTIME_USERNAME", USER)
@@ -49,18 +52,20 @@ def _environment(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def grid():
+def grid(service_environment):
+    """The fake services."""
     with FakeGrid(NOW) as server:
         yield server
 
 
 @pytest.fixture
 def build(grid):
+    """A function from the name of a provider to its signal, with short time limits."""
     made = []
 
     def make(name):
         signal = PROVIDERS[name](grid)
-        signal.limits = FAST
+        signal.fetcher.limits = FAST
         made.append(signal)
         return signal
 

@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo
 
-from tests.servers.fake_services import SERVICES
-from tests.servers.faults import HTML, SKEW, STATUS
+from tests.helpers.fake_services import SERVICES
+from tests.helpers.grid_faults import HTML, SKEW, STATUS
 
 STEPS = {"em": 60, "watttime": 5, "neso": 30, "charts": 15, "eds": 5, "sdk": 60, "json": 60, "prometheus": 5}
 TOKEN, USER, PASSWORD = "em-secret-token", "alice", "wt-secret-password"

@@ -1,4 +1,4 @@
-"""A run through a day of faults ends with the right ledger, the right emissions and exact weights."""
+"""A run during a day of faults ends with a correct ledger, correct emissions and exact weights."""
 
 import json
 import os
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.ledger.ledger import last_state_event, read_ledger
-from tests.servers.day_of_faults import HOLD_POWER, START, WATTS, truth
-from tests.servers.fake_grid import TOKEN
+from tests.grid.day_of_faults import HOLD_POWER, START, WATTS, truth
+from tests.helpers.fake_grid import TOKEN
+from tests.helpers.ledgers import last_state_of, read_records
 
 pytestmark = pytest.mark.slow
 
@@ -28,23 +28,23 @@ def start(folder, mode):
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, "-m", "tests.servers.day_of_faults", str(folder), mode]
+    command = [sys.executable, "-m", "tests.grid.day_of_faults", str(folder), mode]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def run_to_the_end(folder, mode):
-    """Start, and start again at the planned time whenever the training has left, as a supervisor does."""
+    """Start the training, and start it again at the planned time after each exit, as the supervisor does."""
     folder.mkdir()
-    said = ""
+    output = ""
     for _ in range(12):
         ended = start(folder, mode)
-        said += ended.stdout + ended.stderr
+        output += ended.stdout + ended.stderr
         if ended.returncode != 75:
             break
-        until = datetime.fromisoformat(last_state_event(read_ledger(folder / "run"))["until"])
+        until = datetime.fromisoformat(last_state_of(read_records(folder / "run"))["until"])
         (folder / "run" / "clock").write_text(f"{until.timestamp():020.6f}\n")
-    assert ended.returncode == 0, said[-4000:]
-    return json.loads((folder / "result.json").read_text()), read_ledger(folder / "run"), said
+    assert ended.returncode == 0, output[-4000:]
+    return json.loads((folder / "result.json").read_text()), read_records(folder / "run"), output
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def true_mean(start, end):
 
 
 def intervals(ledger):
-    """Return ``(start, end, joules, state)`` of all that the ledger metered, from its own times and states alone."""
+    """Return ``(start, end, joules, state)`` of each metered interval in the ledger."""
     found, before = [], None
     for record in ledger:
         if "joules" not in record:
@@ -84,15 +84,15 @@ def intervals(ledger):
 
 
 @pytest.mark.parametrize("mode", ["day", "hold", "blind"])
-def test_the_weights_are_those_of_the_run_that_never_stopped(runs, mode):
-    result, _, said = runs[mode]
+def test_weights_equal_those_of_the_uninterrupted_run(runs, mode):
+    result, _, output = runs[mode]
     assert result["weights"] == runs["reference"][0]["weights"]
     assert result["steps"] == STEPS
-    assert TOKEN not in said
+    assert TOKEN not in output
 
 
 @pytest.mark.parametrize("mode", ["reference", "day", "hold"])
-def test_the_emissions_are_the_integral_of_power_times_the_true_intensity(runs, mode):
+def test_emissions_are_the_integral_of_power_times_intensity(runs, mode):
     result, ledger, _ = runs[mode]
     summary = result["summary"]
     joules = {"running": 0.0, "held": 0.0}
@@ -109,7 +109,7 @@ def test_the_emissions_are_the_integral_of_power_times_the_true_intensity(runs, 
     assert summary["carbon/gco2e"] == pytest.approx(grams, rel=1e-3)
 
 
-def test_a_run_that_never_waits_emits_the_analytic_value(runs):
+def test_run_without_pauses_emits_the_analytic_value(runs):
     result, ledger, _ = runs["reference"]
     end = time_of(ledger[-1])
     expected = WATTS * (end - START).total_seconds() / 3.6e6 * true_mean(START, end)
@@ -118,7 +118,7 @@ def test_a_run_that_never_waits_emits_the_analytic_value(runs):
 
 
 @pytest.mark.parametrize("mode", ["day", "hold"])
-def test_it_waited_for_the_clean_hours_all_the_same(runs, mode):
+def test_run_waits_for_clean_hours(runs, mode):
     result, ledger, _ = runs[mode]
     summary = result["summary"]
     assert summary["carbon/hours_waited"] > 8.0
@@ -127,21 +127,21 @@ def test_it_waited_for_the_clean_hours_all_the_same(runs, mode):
     first = result["summary"]["carbon/counterfactual_gco2e"]
     work_end = START + timedelta(seconds=STEPS * 600)
     least = WATTS * STEPS * 600 / 3.6e6 * true_mean(START, work_end)
-    assert first == pytest.approx(least, rel=0.02)  # and what periodic checkpoints take
+    assert first == pytest.approx(least, rel=0.02)  # and the energy of periodic checkpoints
     assert time_of(ledger[-1]) <= START + timedelta(hours=30)
-    assert last_state_event(ledger)["event"] == "finished"
+    assert last_state_of(ledger)["event"] == "finished"
     assert sum(record["event"] == "finished" for record in ledger) == 1
     assert not any(record["event"] == "failed" for record in ledger)
 
 
-def test_the_ledger_says_where_each_number_comes_from(runs):
+def test_ledger_contains_the_source_of_each_intensity(runs):
     _, ledger, _ = runs["day"]
     assert [record["seq"] for record in ledger] == list(range(1, len(ledger) + 1))
     priced = [record["intensity"] for record in ledger if record.get("intensity")]
     assert {item["kind"] for item in priced} == {"average/lifecycle"}
     assert {item["source"] for item in priced} <= {"electricity-maps", "energy-charts"}
     assert {item["quality"] for item in priced} <= {"measured", "forecast"}
-    assert "forecast" in {item["quality"] for item in priced}, "no outage was bridged"
+    assert "forecast" in {item["quality"] for item in priced}, "no forecast was used during an outage"
     text = json.dumps(ledger)
     assert TOKEN not in text
     for record in ledger:
@@ -149,7 +149,7 @@ def test_the_ledger_says_where_each_number_comes_from(runs):
         assert not now or now == pytest.approx(truth(time_of(record)), rel=1e-6)
 
 
-def test_energy_of_hours_of_which_nothing_was_known_is_unpriced_and_the_rest_is_right(runs):
+def test_energy_of_hours_without_intensity_is_unpriced(runs):
     result, ledger, _ = runs["blind"]
     summary = result["summary"]
     unknown = summary["carbon/unpriced_kwh"]

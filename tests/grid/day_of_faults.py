@@ -1,7 +1,7 @@
-"""A training on simulated time, against services that go through a day of faults; started by test_day_of_faults.py.
+"""A training on simulated time with services that fail for a day; started by test_day_of_faults.py.
 
-Two live sources and their fake services, both in this process and over real HTTP. Whenever simulated time moves on, the
-services follow, change their fault by the hour, and the sources ask what is due, as the polling process does in real
+Two live sources and their fake services run in this process and use real HTTP. When simulated time advances, the
+services follow, their fault changes every hour, and the sources request what is due, as the polling thread does in real
 time.
 """
 
@@ -26,13 +26,13 @@ from lightning_green.grid.chain import ChainSignal
 from lightning_green.grid.providers.electricity_maps import ElectricityMapsSignal
 from lightning_green.grid.providers.energy_charts import EnergyChartsSignal
 from lightning_green.utilities.http.transport import Limits
-from tests.servers.fake_grid import FakeGrid
+from tests.helpers.fake_grid import FakeGrid
 
 START = datetime(2026, 1, 15, 16, 0, tzinfo=timezone.utc)
 WATTS, HOLD_POWER = 300.0, 0.1
 PIECE = 300.0
 
-# hour after the start -> fault of Electricity Maps, fault of energy-charts, until the next one
+# hours after the start -> faults of Electricity Maps and energy-charts, until the next entry
 DAY = {
     0: (None, None),
     1: ("500", None),
@@ -55,13 +55,13 @@ DAY = {
 
 
 def truth(at: datetime) -> float:
-    """Return gCO2e/kWh: another value in each hour, low from 10 to 15 o'clock."""
+    """Return the true intensity in gCO2e/kWh: different in each hour, low from 10:00 to 15:00 UTC."""
     hour = at.timestamp() // 3600
     return (140.0 if 10 <= hour % 24 < 15 else 460.0) + 13.0 * (hour % 7)
 
 
 def faults(at: datetime, begins: int = 0) -> dict[str | None, str | None]:
-    """Return what is wrong with the services at ``at``; everything, for the first ``begins`` hours."""
+    """Return the faults of the services at ``at``; all fail in the first ``begins`` hours."""
     hours = (at - START).total_seconds() / 3600
     if hours < begins:
         return {None: "500"}
@@ -70,7 +70,7 @@ def faults(at: datetime, begins: int = 0) -> dict[str | None, str | None]:
 
 
 class ServedClock(SimulatedClock):
-    """Simulated time that the services and the polling follow."""
+    """A simulated clock that the services and the polling follow."""
 
     def __init__(self, grid: FakeGrid, signals: list, begins: int) -> None:
         self.grid, self.signals, self.begins = grid, signals, begins
@@ -91,7 +91,7 @@ class ServedClock(SimulatedClock):
 
 
 class Noisy(Dataset):
-    """Samples that differ each time they are drawn, so that a wrong random state is seen in the weights."""
+    """Samples with noise, so that a wrong random state changes the weights."""
 
     def __init__(self) -> None:
         self.rows = torch.randn(96, 8, generator=torch.Generator().manual_seed(0))
@@ -125,15 +125,15 @@ def main(folder: Path, mode: str) -> None:
     os.environ["LIGHTNING_GREEN_CACHE_DIR"] = str(folder / "cache")
     pl.seed_everything(1)
     torch.set_num_threads(1)
-    port = folder / "port"  # the same after a restart, so that the cache is of the same addresses
+    port = folder / "port"  # the same after a restart, so that the cached addresses are valid
     with FakeGrid(START, truth, port=int(port.read_text()) if port.exists() else 0) as grid:
         port.write_text(str(grid.port))
         em = ElectricityMapsSignal("DE", url=grid.url("em"))
         charts = EnergyChartsSignal("DE", url=grid.url("charts"))
         for signal in (em, charts):
-            signal.limits = Limits(connect=0.5, read=0.25, total=0.4, attempts=2, wait=0.001, patience=0.01)
-            signal.start = signal.begin = lambda: None  # the clock polls
-            signal.wait_for_first_answer = lambda seconds: None
+            signal.fetcher.limits = Limits(connect=0.5, read=0.25, total=0.4, attempts=2, wait=0.001, patience=0.01)
+            signal.start = signal.poller.start = lambda: None  # the clock polls
+            signal.poller.wait_for_first_answer = lambda seconds: True
         chain = ChainSignal(em, fallback=[charts])
         clock = ServedClock(grid, [em, charts], begins=2 if mode == "blind" else 0)
         chain.bind_clock(clock.now)
@@ -161,9 +161,9 @@ def main(folder: Path, mode: str) -> None:
         weights = hashlib.sha256()
         for tensor in model.state_dict().values():
             weights.update(tensor.numpy().tobytes())
-        said = {"weights": weights.hexdigest(), "steps": trainer.global_step, "summary": tracker.summary()}
-        said["requests"] = len(grid.requests)
-        (folder / "result.json").write_text(json.dumps(said))
+        result = {"weights": weights.hexdigest(), "steps": trainer.global_step, "summary": tracker.summary()}
+        result["requests"] = len(grid.requests)
+        (folder / "result.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+"""Credentials in requests, and nowhere else."""
+
+import json
+import pickle
+from datetime import timedelta
+
+import pytest
+
+from lightning_green.grid.providers.electricity_maps import ElectricityMapsSignal
+from lightning_green.grid.providers.http_json import HttpJsonSignal
+from lightning_green.grid.providers.watttime import WattTimeSignal
+from tests.helpers.fake_grid import PASSWORD, TOKEN, USER
+from tests.helpers.live_signals import NOW, PROVIDERS
+
+
+def test_each_service_receives_only_its_own_credential(grid, build):
+    for name in PROVIDERS:
+        build(name).refresh(NOW)
+    for service, path, query, headers in grid.requests:
+        sent = {name: value for name, value in headers.items() if name in ("auth-token", "authorization")}
+        if service == "em":
+            assert sent == {"auth-token": TOKEN}
+        elif path == "/login":
+            assert sent["authorization"].startswith("Basic ")
+        elif service == "watttime":
+            assert sent == {"authorization": "Bearer token-1"}
+        else:
+            assert sent == {}
+        assert TOKEN not in str(query)
+        assert headers["user-agent"] == "lightning-green"
+
+
+def test_token_from_the_environment_or_a_file_is_sent_as_bearer(grid, build, monkeypatch, tmp_path):
+    monkeypatch.setenv("LIGHTNING_GREEN_GRID_TOKEN", "site-secret")
+    build("json").refresh(NOW)
+    file = tmp_path / "token"
+    file.write_text("file-secret\n")
+    signal = HttpJsonSignal(grid.url("json") + "/co2", zone="DE", value="now.g", time="now.t", token_file=str(file))
+    signal.refresh(NOW)
+    signal.close()
+    assert [headers["authorization"] for *_, headers in grid.requests] == ["Bearer site-secret", "Bearer file-secret"]
+
+
+def test_missing_credential_sends_nothing_and_names_the_variable(grid, build, monkeypatch):
+    monkeypatch.delenv("ELECTRICITYMAPS_API_TOKEN")
+    monkeypatch.delenv("WATTTIME_PASSWORD")
+    for name, variable in (("em", "ELECTRICITYMAPS_API_TOKEN"), ("watttime", "WATTTIME_PASSWORD")):
+        signal = build(name)
+        signal.refresh(NOW)
+        assert variable in signal.problem
+        assert variable in " ".join(signal.pop_messages())
+        assert signal.intensity(NOW) is None
+    assert grid.requests == []
+
+
+def test_new_credential_does_not_inherit_the_failure_of_the_old_one(grid, build, monkeypatch):
+    monkeypatch.setenv("ELECTRICITYMAPS_API_TOKEN", "wrong")
+    signal = build("em")
+    signal.refresh(NOW)
+    assert "does not accept the credential" in signal.problem
+    monkeypatch.setenv("ELECTRICITYMAPS_API_TOKEN", TOKEN)
+    assert signal.refresh(NOW) == []
+    assert signal.intensity(NOW) is not None
+
+
+def test_expired_token_is_renewed_exactly_once(grid, build):
+    signal = build("watttime")
+    signal.refresh(NOW)
+    assert grid.count("watttime", "/login") == 1
+    grid.valid_token = ""  # expired on the server
+    grid.requests.clear()
+    signal.refresh(NOW + timedelta(hours=1))
+    assert [path for _, path, _, _ in grid.requests][:3] == ["/v3/forecast", "/login", "/v3/forecast"]
+    assert grid.count("watttime", "/login") == 1
+    assert signal.problem is None
+
+    grid.faults, grid.requests = {"watttime": "401_html"}, []
+    signal.refresh(NOW + timedelta(hours=2))
+    paths = [path for _, path, _, _ in grid.requests]
+    assert paths.count("/v3/forecast") == 2, "one new login and one more attempt"
+    assert "does not accept the credential" in signal.problem
+
+
+def test_secrets_appear_in_no_repr_pickle_spec_or_error(grid, build):
+    for name in ("em", "watttime"):
+        for fault in (None, "401_html", "500", "redirect_away", "reset"):
+            grid.faults = {None: fault}
+            signal = build(name)
+            failures = signal.refresh(NOW, force=True)
+            texts = [
+                repr(signal),
+                repr(vars(signal)),
+                str(signal.spec()),
+                signal.describe(),
+                *failures,
+                *signal.pop_messages(),
+            ]
+            texts += [json.dumps(signal.spec()), pickle.dumps(signal).decode("latin-1"), str(signal.problem)]
+            with pytest.raises(TypeError, match="cannot be pickled"):
+                pickle.dumps(signal.fetcher.authentication.credential())
+            for secret in (TOKEN, PASSWORD, f"token-{grid.tokens}"):
+                assert not any(secret in text for text in texts), (name, fault)
+    copied = pickle.loads(pickle.dumps(WattTimeSignal("CAISO_NORTH")))
+    assert copied.fetcher.authentication.credential().reveal() == f"{USER}:{PASSWORD}"
+    assert isinstance(pickle.loads(pickle.dumps(ElectricityMapsSignal("DE"))), ElectricityMapsSignal)
+
+
+def test_redirect_keeps_the_credential_within_the_host_only(grid, build):
+    grid.faults = {None: "redirect_here"}
+    signal = build("em")
+    assert signal.refresh(NOW) == []
+    assert all(headers["auth-token"] == TOKEN for *_, headers in grid.requests)
+
+    grid.faults, grid.requests = {None: "redirect_away"}, []
+    signal.refresh(NOW, force=True)  # to another host name
+    assert "redirects to another host" in signal.problem
+    assert grid.count("em", "elsewhere") == 0
