@@ -1,4 +1,4 @@
-"""What every green callback does: it finds the run, and one of them leads it."""
+"""Base of the callbacks that share a run."""
 
 from __future__ import annotations
 
@@ -13,45 +13,55 @@ from lightning_green._lightning.callbacks import BeforeExperiment, output_direct
 from lightning_green._lightning.tuner import is_tuner_run
 from lightning_green.run.coordinator import join_fit
 from lightning_green.run.fit import Fit
-from lightning_green.run.session import RunOptions, Session
+from lightning_green.run.options import RunOptions
+from lightning_green.run.session import Session
 
 
 class GreenCallback(pl.Callback):
-    """Base of the callbacks that share the one run of a process. Their order in the list does not matter."""
+    """Base of the callbacks that share the run of a Trainer.
+
+    A subclass overrides the hooks that it needs and calls ``super()``. The hooks of all callbacks of a Trainer call the
+    same :class:`~lightning_green.run.fit.Fit`, where the first call acts: the order of the callbacks does not matter.
+
+    Args:
+        options: What this callback asks of the run.
+
+    Example::
+
+        class StepCounter(GreenCallback):
+            def __init__(self) -> None:
+                super().__init__(RunOptions())
+
+            def on_train_end(self, trainer, pl_module):
+                super().on_train_end(trainer, pl_module)
+                print(trainer.global_step, self.session.summary()["energy/kwh"])
+
+    """
 
     log = BeforeExperiment()
 
     wants_exact = False
-    """Whether this callback needs the training state to be saved exactly."""
-
-    # Around each hook of each callback Lightning enters a context of its profiler, also where the hook does nothing. It
-    # leaves out what is not callable, so the hooks of every step that none of these callbacks needs are not.
-    on_train_batch_start: Any = None
-    on_before_zero_grad: Any = None
-    on_before_backward: Any = None
-    on_after_backward: Any = None
-    on_before_optimizer_step: Any = None
+    """Whether this callback needs the exact training state to be saved."""
 
     def __init__(self, options: RunOptions) -> None:
         self._options = options
         self._last = _LastFit()
         self._fit: Fit | None = None
-        self._leads = False  # whether this is the one of its Trainer's green callbacks that acts for all
 
     def __getstate__(self) -> dict[str, Any]:
         # A fit belongs to its process and to one Trainer. Frameworks copy callbacks before they train with the copies.
-        return {**self.__dict__, "_fit": None, "_leads": False}
+        return {**self.__dict__, "_fit": None}
 
     @property
-    def green_run(self) -> Session | None:
-        """The session of the last fit of this callback, or of a copy of it, from the start of ``fit`` on."""
+    def session(self) -> Session | None:
+        """Session of the last fit of this callback or of a copy of it, from the start of ``fit`` on."""
         return None if self._last.fit is None else self._last.fit.session
 
     def on_attach(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Called by Lightning's binding of ``log``, before the loggers' experiments exist."""
+        """Join the fit; called when Lightning binds ``log``, before the loggers' experiments exist."""
         self._fit = None
-        tests = trainer.fast_dev_run or is_tuner_run(trainer)  # type: ignore[attr-defined]
-        if trainer.state.fn != TrainerFn.FITTING or tests:
+        is_trial = trainer.fast_dev_run or is_tuner_run(trainer)  # type: ignore[attr-defined]
+        if trainer.state.fn != TrainerFn.FITTING or is_trial:
             return
         members = _members(trainer)
 
@@ -63,83 +73,86 @@ class GreenCallback(pl.Callback):
 
         self._fit = join_fit(trainer, self, options, needs_state=any(member.wants_exact for member in members))
         self._last.fit = self._fit
-        self._leads = self._fit.members[0] is self
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if stage == "fit" and self._fit is not None and self._leads:
-            wanted = any(member.wants_exact for member in _members(trainer))
-            # `enable_checkpointing=False` says that no file is wanted
-            self._fit.setup(wants_exact=wanted, saves=bool(trainer.checkpoint_callbacks))
+        if stage == "fit" and self._fit is not None:
+            wants_exact = any(member.wants_exact for member in _members(trainer))
+            # With `enable_checkpointing=False` the user wants no files.
+            self._fit.setup(wants_exact=wants_exact, saves=bool(trainer.checkpoint_callbacks))
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._fit is not None and self._leads:
+        if self._fit is not None:
             self._fit.check_optimizers()
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._fit is not None and self._leads:
-            self._fit.begin()
-            lines: dict[str, str] = {}
-            for member in _members(trainer):
-                lines.update(member.startup_lines(trainer))
-            shown = [f"  {name:<9} {text}" for name, text in lines.items()]
-            if self._fit.session.clock.is_simulated and (places := ", ".join(output_directories(trainer))):
-                rank_zero_info(f"Lightning Green: rehearsal on a simulated clock; the script itself writes to {places}")
-            rank_zero_info("\n".join(["Lightning Green", *shown, *(f"  {line}" for line in self._fit.told)]))
+        if self._fit is None or not self._fit.begin():
+            return
+        lines: dict[str, str] = {}
+        for member in _members(trainer):
+            lines.update(member.startup_lines(trainer))
+        shown = [f"  {name:<9} {text}" for name, text in lines.items()]
+        if self._fit.session.clock.is_simulated and (places := ", ".join(output_directories(trainer))):
+            rank_zero_info(f"Lightning Green: rehearsal on a simulated clock; the script itself writes to {places}")
+        rank_zero_info("\n".join(["Lightning Green", *shown, *(f"  {line}" for line in self._fit.messages)]))
 
     def startup_lines(self, trainer: pl.Trainer) -> dict[str, str]:
-        """Return what to say at start: a name and a line each."""
+        """Return the lines of the start-up block: a name and a text for each."""
         assert self._fit is not None
-        run = self._fit.session
+        session = self._fit.session
         grid = "none, so there is energy and no gCO2e; give `grid`, for example grid='typical:DE'"
-        if self._fit.session.folder is None:
-            folder = "none"
-        else:
-            number = f", fit {run.fit}" if run.fit else ""
-            folder = f"{self._fit.session.folder.path}{number}, new"
-            if run.attempt > 1 and run.continuing:
-                went_on = f"continued from {self._fit.restored}" if self._fit.restored else "from the beginning"
-                folder = f"{self._fit.session.folder.path}{number}, attempt {run.attempt}, {went_on}"
-        others = run.node.count - 1
+        others = session.node.count - 1
         summed = f"; and those of {others} other {'node' if others == 1 else 'nodes'}" if others else ""
         return {
-            "Meter": run.meter.describe() + summed,
-            "Grid": grid if run.grid is None else run.grid.describe(),
-            "Folder": folder,
+            "Meter": session.meter.describe() + summed,
+            "Grid": grid if session.grid is None else session.grid.describe(),
+            "Folder": self._directory_line(self._fit),
         }
+
+    @staticmethod
+    def _directory_line(fit: Fit) -> str:
+        session = fit.session
+        if session.path is None:
+            return "none"
+        number = f", fit {session.fit}" if session.fit else ""
+        if session.attempt == 1 or not session.continuing:
+            return f"{session.path}{number}, new"
+        restored = None if fit.state is None else fit.state.restored
+        origin = f"continued from {restored}" if restored else "from the beginning"
+        return f"{session.path}{number}, attempt {session.attempt}, {origin}"
 
     @override
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._fit is not None and self._leads:
-            self._fit.session.clock.advance("batch")
+        if self._fit is not None:
+            self._fit.batch_ended(trainer.current_epoch, batch_idx)
 
     @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._fit is not None and self._leads and self._fit.session.announced:
-            self._fit.session.enter(phase="validation")
+        if self._fit is not None:
+            self._fit.enter_phase("validation")
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._fit is not None and self._leads and self._fit.session.announced:
-            self._fit.session.enter(phase="training")
+        if self._fit is not None:
+            self._fit.enter_phase("training")
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._fit is not None and self._leads:
+        if self._fit is not None:
             self._fit.finish()
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if self._fit is not None and self._leads:
+        if self._fit is not None:
             self._fit.fail(exception)
 
 
 class _LastFit:
-    """The last fit of a callback; shared by its copies in this process, so that each of them has its totals."""
+    """The last fit of a callback; its copies in this process share it, so that each of them has its totals."""
 
     def __init__(self) -> None:
         self.fit: Fit | None = None

@@ -16,7 +16,7 @@ from typing_extensions import override
 from lightning_green._lightning.loggers import logging_step
 from lightning_green.callbacks._green import GreenCallback
 from lightning_green.callbacks._plan_maker import PlanMaker
-from lightning_green.callbacks._scheduler_arguments import Pause, check_plan_arguments, check_steps
+from lightning_green.callbacks._scheduler_arguments import Pause, check_plan_arguments
 from lightning_green.callbacks.emissions_tracker import check_options
 from lightning_green.energy.meter import Meter
 from lightning_green.grid.registry import GridLike
@@ -25,13 +25,14 @@ from lightning_green.planning import Level, Plan
 from lightning_green.resume.random_states import synchronize_cuda
 from lightning_green.resume.training_state import Point
 from lightning_green.run import loggers
-from lightning_green.run.session import RunOptions
+from lightning_green.run.options import RunOptions
 from lightning_green.run.throttling import SchedulerThrottle, throttle_control
 from lightning_green.strategies.control_group import Command
 from lightning_green.supervisor.launchers import who_restarts
 from lightning_green.throttle.request import FULL, ThrottleLike
 from lightning_green.utilities.clock import CLOCK_VARIABLE, Clock
 from lightning_green.utilities.durations import parse_duration
+from lightning_green.utilities.validation import check_positive_int
 
 HOLD_TICK_SECONDS = 1.0
 HOLD_LOG_SECONDS = 60.0
@@ -108,7 +109,7 @@ class CarbonScheduler(GreenCallback):
         check_options(grid, zone, meter)
         super().__init__(RunOptions(grid=grid, zone=zone, meter=meter, clock=clock))
         self._asked = check_plan_arguments(deadline, on_pause, hold_power, resume_cost, min_saving, delay_price)
-        self.every_n_steps = check_steps(every_n_steps)
+        self.every_n_steps = check_positive_int("every_n_steps", every_n_steps)
         self.checkpoint_every = (
             None if checkpoint_every is None else parse_duration(checkpoint_every, "checkpoint_every")
         )
@@ -134,15 +135,14 @@ class CarbonScheduler(GreenCallback):
             if control is not None:
                 self._throttle = SchedulerThrottle(control, self._fit, self._maker.timer)
             self._fit.save_every(self.checkpoint_every)
-            self._fit.on_boundary.append(self._at_boundary)
+            self._fit.actions.append(self._at_boundary)
         super().setup(trainer, pl_module, stage)
 
     @override
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._leads:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self._fit is not None and self._maker is not None:
             self._batches += 1
             if self._throttle is not None and self._throttle.batch_ended():
@@ -153,6 +153,7 @@ class CarbonScheduler(GreenCallback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         if self._throttle is not None:
             self._throttle.batch_began()
 
@@ -223,7 +224,7 @@ class CarbonScheduler(GreenCallback):
             given = [f"{name}={os.environ[name]}" for name in (RUN_DIR_VARIABLE, CLOCK_VARIABLE) if name in os.environ]
             line = shlex.join([*(["env", *given] if given else []), "python", *sys.argv])
             rank_zero_info(f"Lightning Green: exiting until {until:%Y-%m-%d %H:%M} UTC. To continue, run: {line}")
-        fit.leave(point, until, decided.reason, **maker.describe(decided))
+        fit.exit_until(point, until, decided.reason, **maker.describe(decided))
         maker.why_no_exit = "the training state cannot be saved"  # it came back: run on, and do not try each step
         maker.next_decision = fit.session.clock.time() + 3600.0
 
@@ -231,18 +232,19 @@ class CarbonScheduler(GreenCallback):
         """Wait in process until the plan says to go on, or a signal says to stop."""
         fit = self._fit
         assert fit is not None
+        assert fit.boundaries is not None
         run, trainer = fit.session, fit.trainer
         real, held_from = time.monotonic(), run.clock.monotonic()
         synchronize_cuda()
         run.meter.set_load(maker.hold_power())
-        run.enter(state="held", phase="held", reason=decided.reason, until=decided.until.isoformat())
+        run.enter(state="held", phase="held", reason=decided.reason, until=decided.until)
         fit.ranks.send(Command.HOLD, maker.hold_power())
         self._log(trainer)
         tick = SIMULATED_HOLD_TICK_SECONDS if run.clock.is_simulated else HOLD_TICK_SECONDS
         next_log = run.clock.time() + HOLD_LOG_SECONDS
         next_plan = decided.slots[0].end.timestamp()
         again: Plan | None = decided
-        while not fit.stop_requested():
+        while not fit.boundaries.stop_requested():
             now = run.clock.time()
             if now >= next_plan:
                 again = maker.make("held")
@@ -259,7 +261,7 @@ class CarbonScheduler(GreenCallback):
             run.clock.sleep(max(0.0, min(tick, next_plan - now)))
         run.meter.set_load(1.0)
         maker.timer.leave_out(run.clock.monotonic() - held_from)
-        fit.held_for(time.monotonic() - real)
+        fit.boundaries.end_hold(time.monotonic() - real)
         run.enter(state="running", phase="training", reason="going on")
         if self._throttle is not None:
             self._throttle.disturbed()

@@ -12,10 +12,11 @@ from typing_extensions import override
 from lightning_green._lightning.loggers import logging_step, should_log
 from lightning_green.callbacks._green import GreenCallback
 from lightning_green.energy.meter import Meter
-from lightning_green.grid.registry import GridLike
+from lightning_green.energy.registry import build_meter
+from lightning_green.grid.registry import GridLike, build_grid
 from lightning_green.report.block import totals_block
 from lightning_green.run import loggers
-from lightning_green.run.session import RunOptions
+from lightning_green.run.options import RunOptions
 from lightning_green.utilities.clock import Clock
 
 
@@ -100,13 +101,13 @@ class EmissionsTracker(GreenCallback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._leads:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if should_log(trainer) and self._fit is not None and trainer.loggers:
             loggers.log_to_all(trainer, self._fit.session.metrics(), logging_step(trainer))
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
         if self._fit is not None:
             summary = self._fit.last_summary = self._fit.summary()
             loggers.log_to_all(trainer, self._fit.session.metrics(), logging_step(trainer))
@@ -125,9 +126,6 @@ def check_options(grid: GridLike, zone: str | None, meter: Meter | str | float |
 
     Both are built again when the run begins, so that a callback stays small, picklable and YAML-serialisable.
     """
-    from lightning_green.energy.registry import build_meter
-    from lightning_green.grid.registry import build_grid
-
     try:
         build_grid(grid, zone=zone)
     except ValueError as error:

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from typing_extensions import override
 
 from lightning_green.callbacks._green import GreenCallback
-from lightning_green.run.session import RunOptions
+from lightning_green.run.options import RunOptions
 from lightning_green.utilities.durations import parse_duration
 
 
@@ -44,6 +44,6 @@ class ExactResume(GreenCallback):
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit" and self._fit is not None:
-            self._fit.allow_inexact = self.allow_inexact
+            self._fit.recorded.allow_inexact = self.allow_inexact
             self._fit.save_every(self.every)
         super().setup(trainer, pl_module, stage)

@@ -1,16 +1,27 @@
-"""The record of a run: append-only log, totals, history, run directory."""
+"""The record of a run: typed events, append-only log, totals, baseline, history, run directory."""
 
+from lightning_green.ledger.baseline import counterfactual_gco2e, saving_percent
+from lightning_green.ledger.events import Event, StateEvent, event_from_json
+from lightning_green.ledger.history import RunHistory, read_history
 from lightning_green.ledger.ledger import Ledger, read_ledger
+from lightning_green.ledger.measurement import Intensity, Measurement
 from lightning_green.ledger.run_directory import RunFolder, RunIsAliveError
-from lightning_green.ledger.totals import Totals, saving_percent, total, total_by_fit
+from lightning_green.ledger.totals import Totals, total
 
 __all__ = [
+    "Event",
+    "Intensity",
     "Ledger",
+    "Measurement",
     "RunFolder",
+    "RunHistory",
     "RunIsAliveError",
+    "StateEvent",
     "Totals",
+    "counterfactual_gco2e",
+    "event_from_json",
+    "read_history",
     "read_ledger",
     "saving_percent",
     "total",
-    "total_by_fit",
 ]

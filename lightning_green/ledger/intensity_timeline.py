@@ -1,4 +1,4 @@
-"""What the energy of a node costs that does not read the grid itself."""
+"""The carbon intensities that rank 0 has recorded, to account the energy of the other nodes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 
-class Price(NamedTuple):
-    """An intensity in gCO2e/kWh (None where it is not known) that holds from ``start`` to ``end``."""
+class IntensityInterval(NamedTuple):
+    """An intensity in gCO2e/kWh (None if unknown) from ``start`` to ``end`` (seconds since the epoch)."""
 
     start: float
     end: float
@@ -16,54 +16,54 @@ class Price(NamedTuple):
     kind: str
 
 
-class Prices:
-    """The mean intensities that rank 0 put on record, one interval after another, within one start of a run.
+class IntensityTimeline:
+    """The mean intensities that rank 0 has recorded, one interval after another, within one start of a run.
 
-    The ledgers of the other nodes hold energy alone. An interval of theirs is priced by the intensities that overlap
-    it, in proportion to the time.
+    The ledgers of the other nodes hold only energy. The energy of an interval is split among the intensities that
+    overlap it, in proportion to time.
 
     Example::
 
-        >>> prices = Prices()
-        >>> prices.add(Price(0.0, 60.0, 300.0, "average/direct"))
-        >>> prices.add(Price(60.0, 120.0, 500.0, "average/direct"))
-        >>> prices.shares(30.0, 90.0)
+        >>> timeline = IntensityTimeline()
+        >>> timeline.add(IntensityInterval(0.0, 60.0, 300.0, "average/direct"))
+        >>> timeline.add(IntensityInterval(60.0, 120.0, 500.0, "average/direct"))
+        >>> timeline.shares(30.0, 90.0)
         [(0.5, 300.0, 'average/direct'), (0.5, 500.0, 'average/direct')]
 
     """
 
     def __init__(self) -> None:
-        self._prices: list[Price] = []
+        self._intervals: list[IntensityInterval] = []
         self._starts: list[float] = []
 
     @property
     def end(self) -> float:
-        """Until when the intensities are on record; minus infinity before there is any."""
-        return self._prices[-1].end if self._prices else float("-inf")
+        """End of the last interval; minus infinity if there is none."""
+        return self._intervals[-1].end if self._intervals else float("-inf")
 
-    def add(self, price: Price) -> None:
-        """Take in the next interval; one that costs as much as the one before makes it longer."""
-        if price.end <= price.start:
+    def add(self, interval: IntensityInterval) -> None:
+        """Add the next interval; one with the same intensity extends the previous one."""
+        if interval.end <= interval.start:
             return
-        if self._prices and self._prices[-1][2:] == price[2:]:
-            self._prices[-1] = self._prices[-1]._replace(end=max(price.end, self.end))
+        if self._intervals and self._intervals[-1][2:] == interval[2:]:
+            self._intervals[-1] = self._intervals[-1]._replace(end=max(interval.end, self.end))
         else:
-            self._prices.append(price)
-            self._starts.append(price.start)
+            self._intervals.append(interval)
+            self._starts.append(interval.start)
 
     def shares(self, start: float, end: float) -> list[tuple[float, float | None, str]]:
         """Return the parts of an interval: (fraction of its time, intensity, kind); together they are 1.
 
-        What lies before the first intensity or after the last one costs as much as that one: the nodes do not begin and
-        end at the same moment.
+        The time before the first interval and after the last one has their intensity: the nodes do not start and end at
+        the same moment.
         """
-        if not self._prices:
+        if not self._intervals:
             return [(1.0, None, "")]
         first = max(0, bisect_right(self._starts, start) - 1)
         last = max(0, bisect_right(self._starts, end) - 1)
         if first == last or end <= start:
-            return [(1.0, *self._prices[last][2:])]
+            return [(1.0, *self._intervals[last][2:])]
         edges = [start, *self._starts[first + 1 : last + 1], end]
         lengths = [after - before for before, after in pairwise(edges)]
-        parts = zip(lengths, self._prices[first : last + 1], strict=True)
-        return [(length / (end - start), price.value, price.kind) for length, price in parts if length > 0.0]
+        parts = zip(lengths, self._intervals[first : last + 1], strict=True)
+        return [(length / (end - start), interval.value, interval.kind) for length, interval in parts if length > 0.0]

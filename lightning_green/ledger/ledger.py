@@ -1,4 +1,4 @@
-"""The ledger: what was measured, what was decided and why, what happened."""
+"""The ledger: an append-only log of what was measured, what was decided and why, and what happened."""
 
 from __future__ import annotations
 
@@ -7,38 +7,41 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from heapq import merge
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from lightning_green.ledger.events import Event, HistoryMissing, StateEvent, event_from_json
 from lightning_green.utilities.clock import Clock, utc_iso
 
 log = logging.getLogger(__name__)
 
-LEDGER_VERSION = 2
-"""From 2 on each fit has a meter of its own, whose joules begin at 0."""
-STATE_EVENTS = ("started", "finished", "paused", "interrupted", "failed")
-ENDED_EVENT = "ended"
-"""The process came to its end without an exception."""
+EventT = TypeVar("EventT", bound=Event)
 
 
 def node_name() -> str:
-    """Return this machine's name as it stands in file names."""
+    """Return the name of this machine as it is used in file names."""
     return socket.gethostname().split(".")[0] or "node"
 
 
 class Ledger:
-    """Append-only JSON lines of one node, one object a line.
+    """Append-only JSON lines of one node, one event per line.
 
-    Every line is one ``write`` to a file opened for appending, so it survives a ``kill -9`` of the process. Where the
-    disk is full, lines wait in memory and are written with the next one that fits; training goes on.
+    Each line is one ``write`` to a file opened for appending, so it survives a ``kill -9`` of the process. If the disk
+    is full, lines wait in memory and are written with the next line that fits; training continues.
 
     Args:
-        folder: The run's folder.
-        clock: Where ``time_utc`` and ``mono_s`` come from.
-        attempt: Which start of the run this is, from 1.
-        node: Name of this node in the file's name.
+        folder: Run directory.
+        clock: Clock of the run.
+        attempt: Start of the run, from 1.
+        node: Name of this node in the file name.
+
+    Example::
+
+        ledger = Ledger(Path("run"), SystemClock(), attempt=1)
+        ledger.append(Warned(reason="The meter has failed."))
 
     """
 
@@ -54,38 +57,36 @@ class Ledger:
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._torn = torn
         if torn:
-            self.append("history_missing", reason="the last line was cut off by a kill or a full disk and is dropped")
+            self.append(HistoryMissing(reason="the last line was cut off by a kill or a full disk and is dropped"))
 
-    def append(self, event: str, **fields: Any) -> dict[str, Any]:
-        """Write one event and return it as written."""
+    def append(self, event: EventT) -> EventT:
+        """Write an event and return it with its header."""
         with self._lock:
             self._seq += 1
-            record: dict[str, Any] = {
-                "v": LEDGER_VERSION,
-                "seq": self._seq,
-                "time_utc": utc_iso(self._clock.time()),
-                "mono_s": round(self._clock.monotonic(), 6),
-                "node": self._node,
-                "pid": os.getpid(),
-                "attempt": self.attempt,
-                "event": event,
-                **fields,
-            }
-            self._waiting.append(json.dumps(record, allow_nan=False).encode() + b"\n")
+            stamped = replace(
+                event,
+                seq=self._seq,
+                time_utc=utc_iso(self._clock.time()),
+                mono_s=round(self._clock.monotonic(), 6),
+                node=self._node,
+                pid=os.getpid(),
+                attempt=self.attempt,
+            )
+            self._waiting.append(json.dumps(stamped.to_json(), allow_nan=False).encode() + b"\n")
             self._write_waiting()
-            return record
+            return stamped
 
     def sync(self) -> None:
-        """Have the operating system bring the lines to the disk, before a planned exit."""
+        """Flush the lines to the disk, before a planned exit."""
         with self._lock:
             self._write_waiting()
             try:
                 os.fsync(self._file)
-            except OSError as error:  # a full disk; what is written is in the system's memory still
+            except OSError as error:  # a full disk; the system still holds what was written
                 self._report(error)
 
     def close(self) -> None:
-        """Close the file; lines that waited for room on the disk are tried once more."""
+        """Close the file; lines that wait for room on the disk are tried again."""
         with self._lock:
             if self._file >= 0:
                 if self._waiting:
@@ -116,8 +117,8 @@ class Ledger:
         if not self._warned:
             self._warned = True
             log.warning(
-                "The ledger %s cannot be written (%s). Training goes on and the lines wait in memory; free space there "
-                "so that they are not lost.",
+                "The ledger %s cannot be written (%s). Training continues and the lines wait in memory. Free disk "
+                "space so that they are not lost.",
                 self.path,
                 error.strerror,
             )
@@ -128,21 +129,35 @@ def _last_sequence(path: Path) -> tuple[int, bool]:
         return 0, False
     data = path.read_bytes()
     torn = bool(data) and not data.endswith(b"\n")
-    last = next(parse_lines(reversed(data.split(b"\n"))), {})
+    last = next(_json_lines(reversed(data.split(b"\n"))), {})
     return int(last.get("seq", 0)), torn
 
 
-def parse_lines(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """Return the events in lines of a ledger; what is no line of JSON is left out."""
+def _json_lines(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
         if not line.strip():
             continue
         try:
             record = json.loads(line)
         except ValueError:
-            continue  # torn by a kill; the writer that came next says so in an event of its own
+            continue  # torn by a kill; the next writer has appended a HistoryMissing event
         if isinstance(record, dict):
             yield record
+
+
+def parse_lines(lines: Iterable[bytes]) -> Iterator[Event]:
+    """Return the events in lines of a ledger.
+
+    A line that a kill has torn is dropped. A line that is not an event is dropped with a warning.
+    """
+    dropped: list[dict[str, Any]] = []
+    for record in _json_lines(lines):
+        try:
+            yield event_from_json(record)
+        except ValueError:  # noqa: PERF203 - the next line may be complete
+            dropped.append(record)
+    if dropped:
+        log.warning("%d events of the ledger are skipped, the first of them is %s", len(dropped), dropped[0])
 
 
 def ledger_files(folder: Path) -> list[Path]:
@@ -150,15 +165,27 @@ def ledger_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("ledger.*.jsonl"))
 
 
-def read_ledger(folder: Path) -> list[dict[str, Any]]:
-    """Return all events of a run, of all nodes, in the order in which they were written: a clock may step back.
+def read_ledger(folder: Path) -> list[Event]:
+    """Return all events of a run, of all nodes, in the order in which they were written.
 
-    Unknown events and fields are kept; a line that a kill tore is dropped.
+    The order does not depend on the time: a clock may be set back.
+
+    Args:
+        folder: Run directory.
+
+    Raises:
+        OSError: If a ledger cannot be read.
+
+    Example::
+
+        for event in read_ledger(Path("lightning_green/train-1a2b3c4d")):
+            print(event.time, event.name, event.reason)
+
     """
     files = [parse_lines(path.read_bytes().split(b"\n")) for path in ledger_files(folder)]
-    return list(merge(*files, key=lambda record: (record.get("attempt", 0), record.get("time_utc", ""))))
+    return list(merge(*files, key=lambda event: (event.attempt, event.time_utc)))
 
 
-def last_state_event(records: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the last event that says how the run stands, or None for a run that never started."""
-    return next((record for record in reversed(records) if record.get("event") in STATE_EVENTS), None)
+def last_state_event(events: Sequence[Event]) -> StateEvent | None:
+    """Return the last event that changed the state of a fit; None for a run that never started."""
+    return next((event for event in reversed(events) if isinstance(event, StateEvent) and not event.node_rank), None)

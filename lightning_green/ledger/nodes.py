@@ -1,11 +1,11 @@
-"""The nodes of one training: each has a meter and a ledger of its own, and rank 0 adds them up."""
+"""The nodes of one training: each has a meter and a ledger, and rank 0 adds them up."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from lightning_green.ledger.events import Event
 from lightning_green.ledger.ledger import ledger_files, node_name, parse_lines
 
 
@@ -27,15 +27,15 @@ class Node:
 
 
 class OtherNodes:
-    """What the other nodes write while rank 0 trains, read from where their ledgers have grown.
+    """Reads what the other nodes append to their ledgers while rank 0 trains.
 
     Args:
-        folder: The run's folder.
-        attempt: Which start of the run this is; lines of others are left out.
+        folder: Run directory.
+        attempt: Start of the run; events of other starts are left out.
 
     Attributes:
-        problem: One sentence about a ledger that could not be read, or None.
-        watts: Power of each node over its last interval of a second or more, by its number.
+        problem: One sentence about a ledger that cannot be read, or None.
+        watts: Power of each node over its last interval of at least one second, by the number of the node.
 
     """
 
@@ -46,31 +46,31 @@ class OtherNodes:
         self.problem: str | None = None
         self.watts: dict[int, float] = {}
 
-    def news(self) -> list[dict[str, Any]]:
-        """Return the complete lines that have come since the last call, of each node in order; one thread at a time."""
-        found: list[dict[str, Any]] = []
+    def new_events(self) -> list[Event]:
+        """Return the events appended since the last call, of each node in order; not thread-safe."""
+        found: list[Event] = []
         for path in ledger_files(self._folder):
             try:
-                with open(path, "rb") as file:  # anew: a network file system looks for what is new on opening
+                with open(path, "rb") as file:  # opened each time: a network file system looks for new data on opening
                     file.seek(self._read.get(path, 0))
                     data = file.read()
-            except OSError as error:  # it is tried again; what is there is not lost
+            except OSError as error:  # the next call reads it
                 self.problem = f"The ledger {path} of another node cannot be read: {error.strerror}"
                 continue
             *lines, rest = data.split(b"\n")
             self._read[path] = self._read.get(path, 0) + len(data) - len(rest)
-            found += [one for one in parse_lines(lines) if one.get("node_rank") and self._is_ours(one)]
-        for record in found:
-            self._note_power(record)
+            found += [event for event in parse_lines(lines) if event.node_rank and self._is_ours(event)]
+        for event in found:
+            self._note_power(event)
         return found
 
-    def _is_ours(self, record: dict[str, Any]) -> bool:
-        return record.get("attempt") == self._attempt and "joules" in record
+    def _is_ours(self, event: Event) -> bool:
+        return event.attempt == self._attempt and event.measured is not None
 
-    def _note_power(self, record: dict[str, Any]) -> None:
-        node, at = int(record["node_rank"]), float(record["mono_s"])
-        joules = sum(float(energy["value"]) for energy in record["joules"].values())
-        before, joules_before = self._before.setdefault(node, (at, joules))
-        if at - before >= 1.0:
-            self.watts[node] = max(0.0, joules - joules_before) / (at - before)
-            self._before[node] = (at, joules)
+    def _note_power(self, event: Event) -> None:
+        assert event.measured is not None
+        joules = event.measured.total_joules
+        before, joules_before = self._before.setdefault(event.node_rank, (event.mono_s, joules))
+        if event.mono_s - before >= 1.0:
+            self.watts[event.node_rank] = max(0.0, joules - joules_before) / (event.mono_s - before)
+            self._before[event.node_rank] = (event.mono_s, joules)

@@ -1,19 +1,23 @@
-"""From a ledger's events to spans of time: when a run was running, held, out or stopped."""
+"""Spans of time in which a run was running, held, out or stopped."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from lightning_green.ledger.totals import node_of
+from lightning_green.ledger.events import Event, Paused, Started
 
 
 class Span(NamedTuple):
-    """A state that lasted from ``start`` to ``end``.
+    """A state from ``start`` to ``end``.
 
-    ``state`` is one of the ledger's (``running``, ``throttled``, ``held``), ``out`` between a planned exit and the next
-    start, or ``stopped`` between any other end and the next start.
+    Attributes:
+        start: Start of the span.
+        end: End of the span.
+        state: A state of the ledger (``running``, ``throttled``, ``held``), ``out`` between a planned exit and the next
+            start, or ``stopped`` between any other end and the next start.
+
     """
 
     start: datetime
@@ -21,34 +25,32 @@ class Span(NamedTuple):
     state: str
 
 
-def spans(records: Iterable[dict[str, Any]]) -> list[Span]:
-    """Return what a run did, in order and without a gap between its first start and its last event.
+def spans(events: Iterable[Event]) -> list[Span]:
+    """Return the spans of a run in order, without a gap between its first start and its last event.
 
     Args:
-        records: Events of the ledger, in order. Of several nodes, the first one counts, where rank 0 runs.
+        events: Events of the ledger in order. Of several nodes, the node of rank 0 counts.
 
     """
     found: list[Span] = []
-    previous: dict[str, Any] | None = None
+    previous: Event | None = None
     paused = False
-    for record in records:
-        if "state" not in record or "joules" not in record:
-            continue  # written by the supervisor, which is not what runs
-        if previous is None and record["event"] != "started":
+    for event in events:
+        if event.state is None or event.measured is None or event.node_rank:
+            continue  # an event of the supervisor, which does not train, or of another node
+        if previous is None and not isinstance(event, Started):
             continue
-        if node_of(record):
-            continue
-        at = datetime.fromisoformat(record["time_utc"])
-        if previous is None or record["attempt"] != previous["attempt"]:
-            began = at - timedelta(seconds=float(record.get("startup_s", 0.0)))
+        at = event.time
+        if previous is None or event.attempt != previous.attempt:
+            began = at - timedelta(seconds=event.startup_s if isinstance(event, Started) else 0.0)
             if previous is not None:
-                _extend(found, datetime.fromisoformat(previous["time_utc"]), began, "out" if paused else "stopped")
+                _extend(found, previous.time, began, "out" if paused else "stopped")
             _extend(found, began, at, "running")
             paused = False
         else:
-            _extend(found, datetime.fromisoformat(previous["time_utc"]), at, previous["state"])
-        paused = paused or record["event"] == "paused"
-        previous = record
+            _extend(found, previous.time, at, previous.state or "running")
+        paused = paused or isinstance(event, Paused)
+        previous = event
     return found
 
 

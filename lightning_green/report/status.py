@@ -1,34 +1,35 @@
-"""What a run is doing now, for people."""
+"""The state of a run as text."""
 
 from __future__ import annotations
 
 import shlex
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
-from lightning_green.ledger.ledger import STATE_EVENTS, last_state_event, read_ledger
+from lightning_green.ledger.events import Decision, Event, Paused, Started, StateChanged, StateEvent
+from lightning_green.ledger.ledger import last_state_event, read_ledger
 from lightning_green.ledger.run_directory import RunFolder
-from lightning_green.ledger.totals import JOULES_PER_KWH, node_of, total
+from lightning_green.ledger.totals import JOULES_PER_KWH, total
 from lightning_green.utilities.clock import SystemClock, clock_from_spec
 from lightning_green.utilities.durations import format_duration
 
 
 def status_text(folder: RunFolder) -> str:
-    """Return the state of the run in ``folder``, when it will go on, and its totals."""
-    records = read_ledger(folder.path)
-    totals = total(records)
-    fits = sorted({int(one["fit"]) for one in records if one.get("event") in STATE_EVENTS and one.get("fit")})
+    """Return the state of the run in ``folder``, when it will resume, and its totals."""
+    events = read_ledger(folder.path)
+    totals = total(events)
+    fits = sorted({event.fit for event in events if isinstance(event, StateEvent) and event.fit})
     lines = [f"Run       {folder.path}", *_identity(folder.record.get("invocation"))]
     if not fits:
-        lines.append(f"State     {_state(folder, records)}")
+        lines.append(f"State     {_state(folder, events)}")
     for number in [0, *fits] if fits else []:
-        own = [record for record in records if record.get("fit", 0) == number]
+        own = [event for event in events if event.fit == number]
         lines.append(f"{f'Fit {number}':<9} {_state(folder, own)}: {total(own).kwh:.4f} kWh")
-    decision = next((record for record in reversed(records) if record["event"] == "decision"), None)
+    decision = next((event for event in reversed(events) if isinstance(event, Decision)), None)
     if decision is not None:
-        lines.append(f"Decision  {decision['reason']}")
-    if deadline := next((r["deadline"] for r in reversed(records) if r.get("deadline")), None):
-        lines.append(f"Deadline  {datetime.fromisoformat(deadline):%Y-%m-%d %H:%M} UTC")
+        lines.append(f"Decision  {decision.reason}")
+    if deadline := next((e.deadline for e in reversed(events) if isinstance(e, Decision) and e.deadline), None):
+        lines.append(f"Deadline  {deadline:%Y-%m-%d %H:%M} UTC")
     parts = [
         f"{name} {joules / JOULES_PER_KWH:.4f} kWh ({totals.quality.get(name, 'unavailable')})"
         for name, joules in totals.joules.items()
@@ -36,8 +37,8 @@ def status_text(folder: RunFolder) -> str:
     lines.append(f"Energy    {totals.kwh:.4f} kWh" + (f": {', '.join(parts)}" if parts else ""))
     if totals.between_joules:
         lines.append(f"          and {totals.between_joules / JOULES_PER_KWH:.4f} kWh between the fits, in no sum")
-    if len(totals.joules_by_node) > 1:
-        nodes = [f"{joules / JOULES_PER_KWH:.4f} kWh" for _, joules in sorted(totals.joules_by_node.items())]
+    if len(totals.by_node) > 1:
+        nodes = [f"{node.joules / JOULES_PER_KWH:.4f} kWh" for _, node in sorted(totals.by_node.items())]
         lines.append(f"Nodes     {len(nodes)}: {', '.join(nodes)}")
     for kind, grams in totals.gco2e.items():
         lines.append(f"Emitted   {grams:.1f} gCO2e ({kind})")
@@ -57,28 +58,32 @@ def _identity(invocation: dict[str, Any] | None) -> list[str]:
     return [f"Script    {shlex.join([*variables, invocation['script'], *invocation['arguments']])}"]
 
 
-def _state(folder: RunFolder, records: list[dict[str, Any]]) -> str:
-    records = [record for record in records if not node_of(record)]  # the others follow the first node
-    last = last_state_event(records)
+def _state(folder: RunFolder, events: Sequence[Event]) -> str:
+    events = [event for event in events if not event.node_rank]  # the other nodes follow the node of rank 0
+    last = last_state_event(events)
     if last is None:
         return "not started yet"
-    step, event = last.get("global_step", 0), last["event"]
-    newest = max((int(record.get("global_step", 0)) for record in records), default=0)
-    if event == "started":
-        if not folder.is_alive("run"):
-            return f"killed at about step {newest}; start it again to continue"
-        state = next((record["state"] for record in reversed(records) if "state" in record), "running")
-        held = next((r for r in reversed(records) if r.get("state") == "held" and r.get("until")), None)
-        if state == "held" and held is not None:
-            return f"held in process at step {newest} until {datetime.fromisoformat(held['until']):%Y-%m-%d %H:%M} UTC"
-        return f"{state}, at step {newest}"
-    if event == "paused":
+    if isinstance(last, Started):
+        return _running(folder, events)
+    step = last.global_step or 0
+    if isinstance(last, Paused):
+        until = next(event.until for event in reversed(events) if isinstance(event, (Decision, Paused)) and event.until)
         spec = folder.record.get("clock")
         clock = SystemClock() if spec is None else clock_from_spec(spec)
         clock.look(folder.path)
-        planned = next((r["until"] for r in reversed(records) if r.get("until")), last["until"])
-        until = datetime.fromisoformat(planned)
         left = format_duration((until - clock.now()).total_seconds())
-        who = "" if folder.is_alive("supervisor") else "; no supervisor is waiting, so start it again by hand"
-        return f"out at step {step} until {until:%Y-%m-%d %H:%M} UTC, in {left}{who}"
-    return f"{event} at step {step}" + (f": {last['reason']}" if last.get("reason") else "")
+        by_hand = "" if folder.is_alive("supervisor") else "; no supervisor is waiting, so start it again by hand"
+        return f"out at step {step} until {until:%Y-%m-%d %H:%M} UTC, in {left}{by_hand}"
+    return f"{last.name} at step {step}" + (f": {last.reason}" if last.reason else "")
+
+
+def _running(folder: RunFolder, events: Sequence[Event]) -> str:
+    """Return the state of a run whose training has started and has not ended."""
+    step = max((event.global_step or 0 for event in events), default=0)
+    if not folder.is_alive("run"):
+        return f"killed at about step {step}; start it again to continue"
+    state = next((event.state for event in reversed(events) if event.state), "running")
+    hold = next((one for one in reversed(events) if isinstance(one, StateChanged) and one.state == "held"), None)
+    if state == "held" and hold is not None and hold.until is not None:
+        return f"held in process at step {step} until {hold.until:%Y-%m-%d %H:%M} UTC"
+    return f"{state}, at step {step}"

@@ -1,4 +1,4 @@
-"""A run over time as a figure: the grid's intensity, what the run did in it, and what it has emitted."""
+"""A run over time as a figure: carbon intensity, states and cumulative emissions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lightning_green.ledger.totals import FitTotals, node_of, total_by_fit
+from lightning_green.ledger.events import Decision, Event, Started
+from lightning_green.ledger.totals import FitAccounts, account_by_fit
 from lightning_green.report.spans import Span, spans
 
 if TYPE_CHECKING:
@@ -14,17 +15,17 @@ if TYPE_CHECKING:
 
     from lightning_green.grid.signal import GridSignal
 
-Records = Sequence[dict[str, Any]]
+Events = Sequence[Event]
 Axes = Any  # matplotlib plots datetimes; its annotations do not know
 
-COLOURS = {
+COLORS = {
     "running": "#2a9d6f",
     "throttled": "#8fcf9f",
     "held": "#eda73a",
     "out": "#dfe4ea",
     "stopped": "#e4572e",
 }
-"""One colour a state, in the order of the legend; ``stopped`` is the time after a kill or a crash."""
+"""One color a state, in the order of the legend; ``stopped`` is the time after a kill or a crash."""
 
 INK, FAINT, REFERENCE = "#1f2933", "#7b8794", "#9aa5b1"
 
@@ -38,7 +39,7 @@ class Step(NamedTuple):
 
 
 def timeline(
-    records: Records, reference: Records | None = None, grid: GridSignal | None = None, title: str | None = None
+    events: Events, reference: Events | None = None, grid: GridSignal | None = None, title: str | None = None
 ) -> Figure:
     """Return a figure of one run, drawn from its ledger.
 
@@ -46,13 +47,13 @@ def timeline(
     cumulative emissions. Needs matplotlib: ``pip install 'lightning-green[demo]'``.
 
     Args:
-        records: Events of the run, as :func:`~lightning_green.ledger.ledger.read_ledger` returns them.
+        events: Events of the run, as :func:`~lightning_green.ledger.ledger.read_ledger` returns them.
         reference: Events of another run to compare with, such as the same training started at once.
         grid: Signal that knows the intensity of the times at which the run was out; without it the curve has gaps.
         title: Title of the figure; by default it says what the run emitted.
 
     Raises:
-        ValueError: If ``records`` hold no start of a run.
+        ValueError: If ``events`` hold no start of a run.
         ModuleNotFoundError: If matplotlib is not installed.
 
     Example::
@@ -70,22 +71,22 @@ def timeline(
             "The timeline needs matplotlib: pip install 'lightning-green[demo]'.", name=error.name
         ) from error
 
-    own = spans(records)
+    own = spans(events)
     if not own:
-        raise ValueError("`records` should hold a run's events, such as read_ledger(run_dir), got none of a start.")
+        raise ValueError("`events` should hold a run's events, such as read_ledger(run_dir), got none of a start.")
     compared = [] if reference is None else spans(reference)
-    end = max(_deadline(records) or own[-1].end, own[-1].end)
+    end = max(_deadline(events) or own[-1].end, own[-1].end)
     layout = ConstrainedLayoutEngine(h_pad=0.04, w_pad=0.1, hspace=0.02)
     figure = Figure(figsize=(11.0, 6.6), facecolor="white", layout=layout)
     heights = [3.2, 0.42 if not compared else 0.72, 1.7]
     top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=heights)
-    _draw_intensity(top, _steps(records, own[0].start, end, grid), own)
+    _draw_intensity(top, _steps(events, own[0].start, end, grid), own)
     _draw_states(middle, own, compared)
-    _draw_emissions(bottom, records, reference)
-    _draw_deadline((top, middle, bottom), _deadline(records))
+    _draw_emissions(bottom, events, reference)
+    _draw_deadline((top, middle, bottom), _deadline(events))
     _draw_time_axis(bottom, own[0].start, end)
-    figure.suptitle(title or _title(records, reference), x=0.012, ha="left", fontsize=15, fontweight="bold", color=INK)
-    figure.supxlabel(_footnote(records), x=0.012, ha="left", fontsize=8.5, color=FAINT)
+    figure.suptitle(title or _title(events, reference), x=0.012, ha="left", fontsize=15, fontweight="bold", color=INK)
+    figure.supxlabel(_footnote(events), x=0.012, ha="left", fontsize=8.5, color=FAINT)
     return figure
 
 
@@ -100,14 +101,14 @@ def _draw_intensity(axes: Axes, steps: Sequence[Step], own: Sequence[Span]) -> N
         for step in steps:
             start, end = max(span.start, step.start), min(span.end, step.end)
             if start < end:
-                colour = COLOURS[span.state]
-                axes.fill_between([start, end], 0.0, step.value, color=colour, alpha=0.85, linewidth=0)
+                color = COLORS[span.state]
+                axes.fill_between([start, end], 0.0, step.value, color=color, alpha=0.85, linewidth=0)
     for times, values in _curves(steps):
         axes.plot(times, values, color=INK, linewidth=1.5, solid_joinstyle="miter")
     axes.set_ylim(0.0, 1.12 * high)
     axes.set_ylabel("Grid intensity\ngCO₂e/kWh", color=INK, fontsize=10)
     shown = {span.state for span in own}
-    patches = [Patch(color=colour, label=state) for state, colour in COLOURS.items() if state in shown]
+    patches = [Patch(color=color, label=state) for state, color in COLORS.items() if state in shown]
     axes.legend(
         handles=patches, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(patches), frameon=False,
         fontsize=9.5, labelcolor=INK, handlelength=1.0, handleheight=0.9, borderaxespad=0.2, columnspacing=1.4,
@@ -119,24 +120,24 @@ def _draw_states(axes: Axes, own: Sequence[Span], compared: Sequence[Span]) -> N
     rows = [("this run", own)] if not compared else [("run now", compared), ("this run", own)]
     for row, (_, states) in enumerate(rows):
         for span in states:
-            axes.barh(row, span.end - span.start, left=span.start, height=0.62, color=COLOURS[span.state], linewidth=0)
+            axes.barh(row, span.end - span.start, left=span.start, height=0.62, color=COLORS[span.state], linewidth=0)
     axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=10, color=INK)
     axes.set_ylim(len(rows) - 0.45, -0.55)
     _plain(axes)
     axes.spines["bottom"].set_visible(False)
 
 
-def _draw_emissions(axes: Axes, records: Records, reference: Records | None) -> None:
-    lines = [("run now", reference, REFERENCE, (0, (4, 2))), ("this run", records, COLOURS["running"], "solid")]
+def _draw_emissions(axes: Axes, events: Events, reference: Events | None) -> None:
+    lines = [("run now", reference, REFERENCE, (0, (4, 2))), ("this run", events, COLORS["running"], "solid")]
     ends: list[tuple[datetime, float, str, str]] = []
-    for name, events, colour, style in lines:
-        times, grams = _emissions(events or ())
+    for name, own, color, style in lines:
+        times, grams = _emissions(own or ())
         if times:
-            axes.plot(times, [g / 1000 for g in grams], color=colour, linewidth=2.2, linestyle=style)
-            ends.append((times[-1], grams[-1] / 1000, name, colour))
+            axes.plot(times, [g / 1000 for g in grams], color=color, linewidth=2.2, linestyle=style)
+            ends.append((times[-1], grams[-1] / 1000, name, color))
     most = max((end[1] for end in ends), default=0.0) or 1.0
-    for at, kilograms, name, colour in ends:
-        axes.plot([at], [kilograms], "o", color=colour, markersize=5)
+    for at, kilograms, name, color in ends:
+        axes.plot([at], [kilograms], "o", color=color, markersize=5)
         label = f"{name}: {kilograms:.2f} kg" if kilograms >= 0.1 else f"{name}: {kilograms * 1000:.2f} g"
         above = kilograms == most or kilograms < 0.8 * most
         axes.annotate(
@@ -152,10 +153,10 @@ def _draw_deadline(panels: Sequence[Axes], deadline: datetime | None) -> None:
     if deadline is None:
         return
     for axes in panels:
-        axes.axvline(deadline, color=COLOURS["stopped"], linewidth=1.2, linestyle=(0, (3, 2)))
+        axes.axvline(deadline, color=COLORS["stopped"], linewidth=1.2, linestyle=(0, (3, 2)))
     panels[0].annotate(
         "deadline", (deadline, 1.0), xycoords=("data", "axes fraction"), xytext=(-4, -3), textcoords="offset points",
-        ha="right", va="top", fontsize=9, color=COLOURS["stopped"],
+        ha="right", va="top", fontsize=9, color=COLORS["stopped"],
     )  # fmt: skip
 
 
@@ -185,7 +186,7 @@ def _plain(axes: Axes) -> None:
 # -- what is drawn ----------------------------------------------------------------------------------------------------
 
 
-def _steps(records: Records, start: datetime, end: datetime, grid: GridSignal | None) -> list[Step]:
+def _steps(events: Events, start: datetime, end: datetime, grid: GridSignal | None) -> list[Step]:
     """Return the intensities from ``start`` to ``end``: the grid's where it is given, else those on record."""
     if grid is not None:
         length = grid.resolution()
@@ -198,13 +199,13 @@ def _steps(records: Records, start: datetime, end: datetime, grid: GridSignal | 
             at += length
         return steps
     steps, before = [], dict[tuple[Any, Any], datetime]()
-    for record in records:
-        at, key = _time(record), (record.get("node"), record.get("attempt"))
-        intensity = record.get("intensity")
-        if intensity is not None and key in before and before[key] < at:
-            steps.append(Step(before[key], at, float(intensity["value"])))
-        if "joules" in record:
-            before[key] = at
+    for event in events:
+        at, key = event.time, (event.node, event.attempt)
+        if event.measured is None:
+            continue
+        if event.measured.intensity is not None and key in before and before[key] < at:
+            steps.append(Step(before[key], at, event.measured.intensity.value))
+        before[key] = at
     return steps
 
 
@@ -219,32 +220,33 @@ def _curves(steps: Sequence[Step]) -> list[tuple[list[datetime], list[float]]]:
     return curves
 
 
-def _emissions(records: Records) -> tuple[list[datetime], list[float]]:
+def _emissions(events: Events) -> tuple[list[datetime], list[float]]:
     """Return times and the grams emitted until then; empty where no intensity was known."""
-    fits: FitTotals = {}
+    accounts: FitAccounts = {}
     times, grams = list[datetime](), list[float]()
-    for record in records:
-        total_by_fit([record], fits)
-        so_far = _grams(fits)
-        if so_far is not None and "joules" in record and not node_of(record):
-            times.append(_time(record))
+    for event in events:
+        account_by_fit([event], accounts)
+        so_far = _grams(accounts)
+        if so_far is not None and event.measured is not None and not event.node_rank:
+            times.append(event.time)
             grams.append(so_far)
-    for totals in fits.values():
-        totals.settle()
-    so_far = _grams(fits)
+    for account in accounts.values():
+        account.settle()
+    so_far = _grams(accounts)
     if times and so_far is not None:
         grams[-1] = so_far
     return times, grams
 
 
-def _grams(fits: FitTotals) -> float | None:
-    """Return the emissions of all fits; None where nothing was priced, or by signals of two kinds."""
-    kinds = {kind for totals in fits.values() for kind in totals.gco2e}
-    return sum(totals.gco2e.get(kind, 0.0) for totals in fits.values() for kind in kinds) if len(kinds) == 1 else None
+def _grams(accounts: FitAccounts) -> float | None:
+    """Return the emissions of all fits; None if no intensity was known or signals of two kinds were used."""
+    emissions = [account.totals.gco2e for account in accounts.values()]
+    kinds = {kind for grams in emissions for kind in grams}
+    return sum(grams.get(kind, 0.0) for grams in emissions for kind in kinds) if len(kinds) == 1 else None
 
 
-def _title(records: Records, reference: Records | None) -> str:
-    _, grams = _emissions(records)
+def _title(events: Events, reference: Events | None) -> str:
+    _, grams = _emissions(events)
     _, compared = _emissions(reference or ())
     if not grams:
         return "What the run did"
@@ -255,21 +257,17 @@ def _title(records: Records, reference: Records | None) -> str:
     return f"The run emitted {amount}, {abs(change):.0f} % {'less' if change >= 0 else 'more'} than running now"
 
 
-def _footnote(records: Records) -> str:
+def _footnote(events: Events) -> str:
     """Return where the numbers come from: a figure travels without its text."""
-    started = next((record for record in records if record.get("meter")), {})
-    priced = next((record["intensity"] for record in records if record.get("intensity")), None)
-    parts = ["Times are UTC.", f"Energy: {started.get('meter', 'not measured')}."]
+    meter = next((event.meter for event in events if isinstance(event, Started) and event.meter), "not measured")
+    measured = [event.measured for event in events if event.measured is not None]
+    priced = next((one.intensity for one in measured if one.intensity is not None), None)
+    parts = ["Times are UTC.", f"Energy: {meter}."]
     if priced is not None:
-        estimate = ", an estimate" if priced.get("quality") == "static" else ""
-        parts.append(f"Intensity: {priced['source']}, {priced['kind']}{estimate}.")
+        estimate = ", an estimate" if priced.quality == "static" else ""
+        parts.append(f"Intensity: {priced.source}, {priced.kind}{estimate}.")
     return " ".join(parts)
 
 
-def _deadline(records: Records) -> datetime | None:
-    found = next((record["deadline"] for record in reversed(records) if record.get("deadline")), None)
-    return None if found is None else datetime.fromisoformat(found)
-
-
-def _time(record: dict[str, Any]) -> datetime:
-    return datetime.fromisoformat(record["time_utc"])
+def _deadline(events: Events) -> datetime | None:
+    return next((one.deadline for one in reversed(events) if isinstance(one, Decision) and one.deadline), None)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lightning_green.ledger.history import Past, read_past
+from lightning_green.ledger.events import Failed, Finished, Interrupted, Paused
+from lightning_green.ledger.history import RunHistory, read_history
 from lightning_green.ledger.ledger import ledger_files
 from lightning_green.ledger.run_directory import (
     ATTEMPT_VARIABLE,
@@ -38,7 +39,7 @@ LINGERING_SECONDS = HEARTBEAT_STALE_SECONDS + 10.0
 DOUBT_SECONDS = 30.0
 """How long a training that may be another one than a recorded one waits for that one to be claimed."""
 
-Claimed = tuple[RunFolder, Past, bool]
+Claimed = tuple[RunFolder, RunHistory, bool]
 """A run's directory, locked; what its ledger contains; and whether to continue it."""
 
 
@@ -52,22 +53,22 @@ class _Slot:
 
     folder: RunFolder
     size: int
-    past: Past
+    history: RunHistory
 
     @classmethod
     def of(cls, path: Path) -> _Slot:
-        return cls(RunFolder(path), _ledger_bytes(path), read_past(path))
+        return cls(RunFolder(path), _ledger_bytes(path), read_history(path))
 
     def lock(self) -> None:
         """Keep other processes out, and take in what was written until now."""
         self.folder.lock("run")
         if _ledger_bytes(self.folder.path) != self.size:
             self.folder.read()
-            self.past = read_past(self.folder.path)
+            self.history = read_history(self.folder.path)
 
     @property
     def is_free(self) -> bool:
-        return "invocation" not in self.folder.record and not self.past.records
+        return "invocation" not in self.folder.record and not self.history.events
 
     def belongs_to(self, invocation: Invocation) -> bool:
         """Return whether the run is one of this invocation; what an older version wrote counts as that."""
@@ -83,20 +84,22 @@ class _Slot:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do: each fit has finished, or failed in a script that went on."""
-        states = {state["event"] for state in self.past.states.values()}
-        return self.all_finished or (bool(states) and self.past.ended and states <= {"finished", "failed"})
+        states = self.history.states.values()
+        handled = bool(states) and all(isinstance(state, (Finished, Failed)) for state in states)
+        return self.all_finished or (handled and self.history.ended)
 
     @property
     def all_finished(self) -> bool:
-        return {state["event"] for state in self.past.states.values()} == {"finished"}
+        states = self.history.states.values()
+        return bool(states) and all(isinstance(state, Finished) for state in states)
 
     @property
     def is_paused(self) -> bool:
-        return any(state["event"] == "paused" for state in self.past.states.values())
+        return any(isinstance(state, Paused) for state in self.history.states.values())
 
     @property
     def is_unfinished(self) -> bool:
-        return bool(self.past.states) and not (self.all_finished and self.past.ended)
+        return bool(self.history.states) and not (self.all_finished and self.history.ended)
 
     @property
     def is_alive(self) -> bool:
@@ -171,7 +174,7 @@ class Claim:
                     slot.lock()
                 except RunIsAliveError:
                     return self._alive(slot, slots)
-                return slot.folder, slot.past, True
+                return slot.folder, slot.history, True
         return self._fresh(slots, own)
 
     def _continues(self, own: list[_Slot]) -> bool:
@@ -260,29 +263,31 @@ class Claim:
                 home.lock()
             except RunIsAliveError:
                 return self._new_slot(slots)
-            if not home.past.records:
-                return home.folder, home.past, False
+            if not home.history.events:
+                return home.folder, home.history, False
             return self._set_aside(home)
         return self._new_slot(slots)
 
     def _set_aside(self, home: _Slot) -> Claimed:
-        last = home.past.state
+        last = home.history.state
         home.folder.unlock()
         kept = set_aside(self.home)
         self.home.mkdir(parents=True)
         folder = RunFolder(self.home)
         folder.lock("run")
-        if last is not None and last["event"] == "finished":
+        if isinstance(last, Finished):
             self.messages.append(f"The run in {self.home} had finished; this is a fresh one. It is kept in {kept}.")
         elif last is not None:
-            ends = {"interrupted": "was interrupted", "failed": "failed"}
-            was, where = ends.get(last["event"], "was killed"), f"step {last.get('global_step', 0)}"
+            was = "was killed"
+            if isinstance(last, (Interrupted, Failed)):
+                was = "was interrupted" if isinstance(last, Interrupted) else "failed"
+            where = f"step {last.global_step or 0}"
             self.messages.append(
                 f"The run in {self.home} {was} at {where}; this is a fresh one. To continue the old one instead, start "
                 "it with `LIGHTNING_GREEN_RESUME=1 LIGHTNING_GREEN_RUN_DIR=<its folder>` or under `lightning-green "
                 f"run`. It is kept in {kept}."
             )
-        return folder, Past([], {}), False
+        return folder, RunHistory(), False
 
     def _new_slot(self, slots: list[_Slot]) -> Claimed:
         name, owner = self.invocation.name, slots[0]
@@ -304,7 +309,7 @@ class Claim:
         else:
             line = f"{self.home} is the run of another training, so this one has a run of its own"
         self.messages.append(f"{line}: {path}.")
-        return folder, Past([], {}), False
+        return folder, RunHistory(), False
 
 
 def continues_by_request() -> bool:

@@ -17,7 +17,7 @@ import lightning.pytorch as pl
 
 from lightning_green._lightning.callbacks import allow_config_overwrite
 from lightning_green._lightning.process import early_global_rank, stop_other_ranks
-from lightning_green.ledger.history import Past
+from lightning_green.ledger.history import RunHistory
 from lightning_green.ledger.nodes import Node
 from lightning_green.ledger.run_directory import RUN_DIR_VARIABLE, RunFolder, RunIsAliveError, run_directories
 from lightning_green.resume.fingerprint import fit_fingerprint
@@ -25,8 +25,9 @@ from lightning_green.resume.module_state import weights_digest
 from lightning_green.run.claims import Claim, continues_by_request
 from lightning_green.run.fit import Fit
 from lightning_green.run.identity import Invocation
+from lightning_green.run.options import RunOptions
 from lightning_green.run.run import FitIdentity, OtherTrainingError, Run
-from lightning_green.run.session import RunOptions, Session
+from lightning_green.run.session import Session
 from lightning_green.utilities.clock import Clock, SystemClock, clock_from_environment, clock_from_spec
 
 log = logging.getLogger(__name__)
@@ -155,11 +156,11 @@ def open_run(
     invocation = Invocation.of_process(clock.is_simulated) if invocation is None else invocation
     claim = Claim(home, invocation, FitIdentity() if identity is None else identity, needs_state)
     try:
-        folder, past, continuing = claim.take()
+        folder, history, continuing = claim.take()
         if clock.is_simulated and not continuing:
             _go_on_in_time(clock, home, folder.path)
         clock.bind(folder.path)
-        return Run(folder, clock, past, continuing, node), claim.messages
+        return Run(folder, clock, history, continuing, node), claim.messages
     except (RunIsAliveError, OtherTrainingError):
         raise
     except (OSError, ValueError) as error:  # ValueError: a `run.json` that is damaged
@@ -171,7 +172,7 @@ def open_run(
             home,
             (error.strerror if isinstance(error, OSError) else None) or error,
         )
-        return Run(None, clock, Past([], {}), continuing=False, node=node), []
+        return Run(None, clock, RunHistory(), continuing=False, node=node), []
 
 
 def _go_on_in_time(clock: Clock, home: Path, path: Path) -> None:

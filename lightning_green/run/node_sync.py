@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 import torch.distributed as dist
 
+from lightning_green.ledger.events import Sample
 from lightning_green.run.session import Session
 from lightning_green.strategies.control_group import ControlGroup
 
@@ -92,7 +93,7 @@ def bring_up_to_date(session: Session, ranks: ControlGroup) -> None:
         session.clock.go_to(ranks.broadcast(session.clock.time()))
         if not ranks.is_rank_zero and session.ledger is not None and session.announced:
             session.meter.sample()
-            session.record("sample")
+            session.record(Sample())
             session.ledger.sync()
         ranks.gather(None)
     except RuntimeError as error:

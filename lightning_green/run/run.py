@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning_green.energy.meter import Meter
-from lightning_green.ledger.history import Past
-from lightning_green.ledger.ledger import ENDED_EVENT, Ledger
+from lightning_green.ledger.events import BetweenFits, Ended, Event, Finished
+from lightning_green.ledger.history import RunHistory
+from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.nodes import Node
 from lightning_green.ledger.run_directory import (
     FORCE_VARIABLE,
@@ -23,7 +24,7 @@ from lightning_green.ledger.run_directory import (
     RunFolder,
     remove_kept_files,
 )
-from lightning_green.ledger.totals import Totals
+from lightning_green.ledger.totals import Account
 from lightning_green.resume.fingerprint import differences
 from lightning_green.utilities.clock import Clock
 
@@ -77,7 +78,7 @@ class Run:
     Args:
         folder: Its directory, locked for this process; None where there is nowhere to write.
         clock: The clock.
-        past: What its ledger contains up to now.
+        history: Events of earlier processes.
         continuing: Whether this process continues what earlier ones did.
         node: The node of this process.
 
@@ -92,14 +93,14 @@ class Run:
         self,
         folder: RunFolder | None,
         clock: Clock,
-        past: Past | None = None,
+        history: RunHistory | None = None,
         continuing: bool = False,
         node: Node | None = None,
     ) -> None:
         self.folder, self.clock, self.continuing = folder, clock, continuing
         self.node = Node() if node is None else node
-        self.past = Past([], {}) if past is None else past
-        self.attempt = self.past.attempts + 1
+        self.history = RunHistory() if history is None else history
+        self.attempt = self.history.attempts + 1
         self.ledger = None if folder is None else Ledger(folder.path, clock, self.attempt, self.node.name)
         self.stops = False
         self._claimed: set[int] = set()
@@ -141,7 +142,7 @@ class Run:
             return claimed
 
     def _choose_fit(self, fits: dict[str, Any], identity: FitIdentity, needs_state: bool) -> ClaimedFit:
-        known = {*map(int, fits), *(number for number in self.past.fits if number is not None)}
+        known = {*map(int, fits), *(number for number in self.history.accounts if number is not None)}
         new = ClaimedFit(max(known | self._claimed, default=-1) + 1, continuing=False)
         due = sorted(known - self._claimed)
         if not self.continuing or not due:
@@ -161,18 +162,18 @@ class Run:
         if os.environ.get(FORCE_VARIABLE) == "1":
             line = f"Fit {number} continues with other values, as --force asks for: {found}."
             return ClaimedFit(number, continuing=True, messages=[line])
-        state = self.past.states.get(number)
-        if state is None or state["event"] == "finished" or not needs_state:
+        state = self.history.states.get(number)
+        if state is None or isinstance(state, Finished) or not needs_state:
             line = f"Fit {number} of this run was another one ({found}), so this one is a new one."
             return ClaimedFit(new.number, continuing=False, messages=[line])
         raise OtherTrainingError(refusal(self.path, found))
 
-    def history(self, number: int) -> tuple[list[dict[str, Any]], Totals]:
-        """Return the recorded events of a fit and their totals."""
+    def fit_history(self, number: int) -> tuple[list[Event], Account]:
+        """Return the events of a fit in earlier processes, and its account."""
         if not self.continuing:
-            return [], Totals()
-        records = [record for record in self.past.records if record.get("fit", 0) == number]
-        return records, self.past.fits.get(number, Totals())
+            return [], Account()
+        events = [event for event in self.history.events if event.fit == number]
+        return events, self.history.accounts.get(number, Account())
 
     # -- the meter between two fits -----------------------------------------------------------------------------------
 
@@ -185,7 +186,7 @@ class Run:
         idle.meter.sample()
         joules = sum(energy.joules for energy in idle.meter.read().values()) - idle.joules
         if self.ledger is not None:
-            self.ledger.append("between_fits", fit=None, between_joules=round(max(0.0, joules), 3))
+            self.ledger.append(BetweenFits(fit=None, between_joules=round(max(0.0, joules), 3)))
         if idle.option == option and idle.gpus == gpus:
             return idle.meter
         idle.meter.close()
@@ -215,7 +216,7 @@ class Run:
             self._idle = None
         if self.ledger is not None:
             if cleanly and self._claimed and not self.stops:
-                self.ledger.append(ENDED_EVENT, fit=None)
+                self.ledger.append(Ended(fit=None))
             self.ledger.close()
         if self.folder is not None:
             if cleanly and not self.stops and SUPERVISED_VARIABLE not in os.environ:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import lightning.pytorch as pl
 
 from lightning_green._lightning.elapsed_time import exclude_pause
+from lightning_green.ledger.events import Interrupted, Paused
 from lightning_green.run.session import Session
 from lightning_green.strategies.control_group import Command, ControlGroup
 
@@ -49,8 +50,8 @@ class Follower:
                 return None
             if command in (Command.EXIT, Command.INTERRUPT):
                 if self._session.announced:
-                    event = "paused" if command == Command.EXIT else "interrupted"
-                    self._session.record(event, reason="as rank 0 does")
+                    kind = Paused if command == Command.EXIT else Interrupted
+                    self._session.record(kind(reason="as rank 0 does"))
                 return command, int(first)
             if command == Command.SAVE:
                 self._enter(phase="checkpoint" if second else "restart")

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import Any
 
+from lightning_green.ledger.events import Finished, Started, StateEvent
 from lightning_green.supervisor.command import FitKey, Trainings
 
 _HOPELESS = re.compile(
@@ -47,17 +47,17 @@ class Attempt:
     token: str
 
     @cached_property
-    def changed(self) -> dict[FitKey, dict[str, Any]]:
+    def changed(self) -> dict[FitKey, StateEvent]:
         """The fits that it has trained or restored."""
         return self.after.since(self.before)
 
     @cached_property
-    def broken(self) -> dict[FitKey, dict[str, Any]]:
+    def broken(self) -> dict[FitKey, StateEvent]:
         """The fits that it left unfinished; where it trained nothing, those that were unfinished before."""
         return self.after.broken(self.changed or self.after.states)
 
     @cached_property
-    def left(self) -> dict[FitKey, dict[str, Any]]:
+    def left(self) -> dict[FitKey, StateEvent]:
         """The fits that it should have continued and did not."""
         return self.after.left(self.changed, self.token)
 
@@ -79,11 +79,11 @@ class Attempt:
         last = newest(self.broken or self.changed)
         if last is None or not self.changed:
             return "died before the training began"
-        if last["event"] == "finished":
+        if isinstance(last, Finished):
             return f"the training finished; the script then ended with {self.ending}"
-        if last["event"] == "started":
+        if isinstance(last, Started):
             return f"the process was killed or died ({self.ending})"
-        return str(last["reason"])
+        return last.reason
 
     @property
     def ending(self) -> str:
@@ -108,6 +108,6 @@ class Attempt:
         return lines[-1].strip() if lines else "no message"
 
 
-def newest(states: Mapping[FitKey, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def newest(states: Mapping[FitKey, StateEvent]) -> StateEvent | None:
     """Return the newest of these events; None without one."""
-    return max(states.values(), key=lambda state: str(state.get("time_utc")), default=None)
+    return max(states.values(), key=lambda state: state.time_utc, default=None)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_green.ledger.history import Past, read_past
+from lightning_green.ledger.events import Failed, Finished, Interrupted, Paused, Started, StateEvent
+from lightning_green.ledger.history import RunHistory, read_history
 from lightning_green.ledger.run_directory import RunFolder, final_path, run_directories
 from lightning_green.utilities.files import write_json
 
@@ -99,48 +100,48 @@ class Trainings:
     """The trainings of a command at one moment.
 
     Args:
-        pasts: What the ledger of each run contains, by the run's directory.
+        histories: History of each run by its directory.
 
     """
 
-    pasts: Mapping[Path, Past]
+    histories: Mapping[Path, RunHistory]
 
     @classmethod
     def of(cls, home: Path) -> Trainings:
         """Return the trainings of the command in ``home``."""
-        return cls({path: read_past(path) for path in run_directories(home)})
+        return cls({path: read_history(path) for path in run_directories(home)})
 
     @property
-    def states(self) -> dict[FitKey, dict[str, Any]]:
+    def states(self) -> dict[FitKey, StateEvent]:
         """The last event that says how each fit stands."""
-        return {(path, fit): state for path, past in self.pasts.items() for fit, state in past.states.items()}
+        return {(path, fit): state for path, history in self.histories.items() for fit, state in history.states.items()}
 
     @property
-    def paused(self) -> dict[FitKey, dict[str, Any]]:
+    def paused(self) -> dict[FitKey, Paused]:
         """The fits that are paused."""
-        return {key: state for key, state in self.states.items() if state["event"] == "paused" and state.get("until")}
+        return {key: state for key, state in self.states.items() if isinstance(state, Paused) and state.until}
 
     @property
     def steps(self) -> int:
         """The most optimizer steps that were done, summed over all fits."""
-        return sum(past.steps for past in self.pasts.values())
+        return sum(history.steps for history in self.histories.values())
 
     @property
     def are_finished(self) -> bool:
         """Whether there are trainings and each has finished."""
-        return bool(self.states) and all(state["event"] == "finished" for state in self.states.values())
+        return bool(self.states) and all(isinstance(state, Finished) for state in self.states.values())
 
     @property
     def are_restored(self) -> bool:
         """Whether each has finished and would be restored by another start, rather than trained again."""
         return self.are_finished and all(final_path(path, fit).exists() for path, fit in self.states)
 
-    def since(self, before: Trainings) -> dict[FitKey, dict[str, Any]]:
+    def since(self, before: Trainings) -> dict[FitKey, StateEvent]:
         """Return the fits whose state is another one than before."""
         earlier = before.states
         return {key: state for key, state in self.states.items() if earlier.get(key) != state}
 
-    def broken(self, keys: Iterable[FitKey]) -> dict[FitKey, dict[str, Any]]:
+    def broken(self, keys: Iterable[FitKey]) -> dict[FitKey, StateEvent]:
         """Return which of these fits ended without having finished or paused.
 
         A fit that failed in a process that came to its end all the same was handled by its script, but not one that
@@ -149,12 +150,12 @@ class Trainings:
         states = self.states
         return {key: states[key] for key in keys if self._is_broken(key, states[key])}
 
-    def _is_broken(self, key: FitKey, state: Mapping[str, Any]) -> bool:
-        if state["event"] == "failed":
-            return bool(state.get("thread")) or not self.pasts[key[0]].ended
-        return state["event"] in ("started", "interrupted")
+    def _is_broken(self, key: FitKey, state: StateEvent) -> bool:
+        if isinstance(state, Failed):
+            return bool(state.thread) or not self.histories[key[0]].ended
+        return isinstance(state, (Started, Interrupted))
 
-    def left(self, changed: Collection[FitKey], attempt: str) -> dict[FitKey, dict[str, Any]]:
+    def left(self, changed: Collection[FitKey], attempt: str) -> dict[FitKey, StateEvent]:
         """Return the fits that an attempt should have continued and did not.
 
         They are paused, or belong to a run that a process of the attempt has claimed without coming to its end.
@@ -172,7 +173,7 @@ class Trainings:
         }
 
     def _was_claimed(self, path: Path, attempt: str) -> bool:
-        return not self.pasts[path].ended and RunFolder(path).record.get("claimed_in") == attempt
+        return not self.histories[path].ended and RunFolder(path).record.get("claimed_in") == attempt
 
 
 def are_alive(home: Path) -> bool:
@@ -180,8 +181,8 @@ def are_alive(home: Path) -> bool:
     return any(RunFolder(path).is_alive("run") for path in run_directories(home))
 
 
-def describe_fit(key: FitKey, state: Mapping[str, Any]) -> str:
+def describe_fit(key: FitKey, state: StateEvent) -> str:
     """Return a few words that name a fit: its directory, its number where there are several, its step."""
     path, fit = key
     number = f", fit {fit}" if fit else ""
-    return f"{path}{number}, at step {state.get('global_step', 0)}"
+    return f"{path}{number}, at step {state.global_step or 0}"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_green.ledger.events import StateEvent
 from lightning_green.ledger.run_directory import (
     ATTEMPT_VARIABLE,
     FORCE_VARIABLE,
@@ -36,7 +37,7 @@ from lightning_green.supervisor.command import (
     write_command,
 )
 from lightning_green.supervisor.waiting import Waiting
-from lightning_green.throttle.journal import restore_left_over
+from lightning_green.throttle.restore import restore_left_over
 from lightning_green.utilities.clock import CLOCK_VARIABLE, Clock, SystemClock, clock_from_spec
 from lightning_green.utilities.durations import format_duration
 
@@ -112,7 +113,7 @@ class Supervisor:
         seen = self._look()
         if self._wait_for_survivor() and self._signal is None:
             seen = self._look()
-            ended = all(past.ended for past in seen.pasts.values() if past.states)
+            ended = all(history.ended for history in seen.histories.values() if history.states)
             if seen.are_finished and ended and not seen.are_restored:  # nobody has seen its exit code
                 self.say("That training has finished. To train again, add --fresh.")
                 return FINISHED
@@ -200,7 +201,7 @@ class Supervisor:
             self.say(
                 f"The command has finished. Trainings of earlier attempts that it did not continue: {_names(left)}."
             )
-        for path in seen.pasts:
+        for path in seen.histories:
             remove_kept_files(path)
 
     # -- one attempt --------------------------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ class Supervisor:
         self._attempt += 1
         code, trace = self._run_child()
         after = self._look()
-        for path in after.pasts:
+        for path in after.histories:
             for line in restore_left_over(path):  # a child that was killed could not do it itself
                 self.say(line)
         return Attempt(code, trace, before, after, self._token)
@@ -319,7 +320,7 @@ class Supervisor:
     def _stopped(self) -> int:
         assert self._signal is not None
         last = newest(self._look().states)
-        step = 0 if last is None else last.get("global_step", 0)
+        step = 0 if last is None else last.global_step or 0
         options = [] if self.max_restarts == MAX_RESTARTS else ["--max-restarts", str(self.max_restarts)]
         again = self.command.line(self.folder.path, *options, *(["--force"] if self.force else []))
         self.say(
@@ -351,7 +352,7 @@ def open_folder(
     finished = recorded.get("exit_code") == 0 if recorded else seen.are_finished and not left
     if seen.states and (fresh or (finished and not are_alive(path))):
         if fresh:
-            for run in seen.pasts:
+            for run in seen.histories:
                 RunFolder(run).refuse_if_alive("run")
         folder.unlock()
         kept = set_aside(path)
@@ -367,5 +368,5 @@ def open_folder(
     return folder
 
 
-def _names(fits: Mapping[FitKey, Mapping[str, Any]]) -> str:
+def _names(fits: Mapping[FitKey, StateEvent]) -> str:
     return "; ".join(describe_fit(key, state) for key, state in fits.items())

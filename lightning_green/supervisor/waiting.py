@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from lightning_green.grid.signal import GridSignal
 from lightning_green.grid.spec import grid_from_spec
+from lightning_green.ledger.events import Decision, Event, Paused, Warned
 from lightning_green.ledger.ledger import Ledger
-from lightning_green.planning import ISSUES_FILE, Issues, job_from_record, live_plan
+from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Job, live_plan
 from lightning_green.supervisor.command import FitKey
 from lightning_green.utilities.clock import Clock
 
@@ -24,7 +25,7 @@ class Waiting:
 
     """
 
-    def __init__(self, paused: Mapping[FitKey, Mapping[str, Any]], say: Callable[[str], None]) -> None:
+    def __init__(self, paused: Mapping[FitKey, Paused], say: Callable[[str], None]) -> None:
         (self.path, _), self._paused = min(paused.items(), key=lambda item: _until(item[1]))
         self._others = [_until(one) for one in paused.values() if one is not self._paused]
         self._say = say
@@ -42,9 +43,9 @@ class Waiting:
         if grid is not None:
             grid.bind_clock(clock.now)
             grid.start()
-        issues = Issues(self.path / ISSUES_FILE)  # with the forecasts that the training had before it exited
+        archive = ForecastArchive(self.path / FORECAST_ARCHIVE_FILE)  # with the forecasts of the training
         more = f" ({len(self._others) + 1} trainings are paused)" if self._others else ""
-        self._say(f"Out until {until:%Y-%m-%d %H:%M} UTC: {self._paused['reason']}{more}")
+        self._say(f"Out until {until:%Y-%m-%d %H:%M} UTC: {self._paused.reason}{more}")
         try:
             while not wake.is_set() and clock.now() < until:
                 seconds = (until - clock.now()).total_seconds()
@@ -52,17 +53,17 @@ class Waiting:
                 clock.sleep(min(seconds, next_slot, 3600.0 if clock.is_simulated else 60.0), wake)
                 beat()
                 if grid is not None and clock.now() < until and clock.time() % 3600.0 < 60.0:
-                    until = min([self._plan_again(grid, issues, clock, until), *self._others])
+                    until = min([self._plan_again(grid, archive, clock, until), *self._others])
         finally:
             if grid is not None:
                 grid.close()
 
     def _grid(self, clock: Clock) -> GridSignal | None:
-        spec, job = self._paused.get("grid"), self._paused.get("job", {})
+        spec, job = self._paused.grid, self._paused.job or {}
         if spec is None or not (job.get("deadline") or job.get("delay_price")):
             return None
         try:
-            return grid_from_spec(spec)
+            return grid_from_spec(dict(spec))
         except (
             OSError,
             ValueError,
@@ -70,26 +71,27 @@ class Waiting:
             ImportError,
         ) as error:  # a trace that was moved, a class of the script's
             line = f"Planning again is not possible while the run is out, so the time that was planned stands: {error}"
-            self._record(clock, "warning", reason=line)
+            self._record(clock, Warned(reason=line))
             self._say(line)
             return None
 
-    def _plan_again(self, grid: GridSignal, issues: Issues, clock: Clock, until: datetime) -> datetime:
+    def _plan_again(self, grid: GridSignal, archive: ForecastArchive, clock: Clock, until: datetime) -> datetime:
         now = clock.now()
-        answer = live_plan(grid, job_from_record(self._paused["job"], "out"), issues, now)
+        answer = live_plan(grid, Job.from_json(self._paused.job or {}, "out"), archive, now)
         waits = answer.slots[0].action in ("exit", "hold")
         again = answer.until if waits else now
         if abs((again - until).total_seconds()) >= 60.0:
             action = "exit" if waits else "run"
-            self._record(clock, "decision", reason=answer.reason, action=action, until=again.isoformat())
+            self._record(clock, Decision(reason=answer.reason, action=action, until=again))
             self._say(f"Planned again: out until {again:%Y-%m-%d %H:%M} UTC. {answer.reason}")
         return again
 
-    def _record(self, clock: Clock, event: str, **fields: Any) -> None:
-        ledger = Ledger(self.path, clock, int(self._paused["attempt"]))
-        ledger.append(event, **fields, state="out", fit=self._paused.get("fit", 0))
+    def _record(self, clock: Clock, event: Event) -> None:
+        ledger = Ledger(self.path, clock, self._paused.attempt)
+        ledger.append(replace(event, state="out", fit=self._paused.fit))
         ledger.close()
 
 
-def _until(paused: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(paused["until"])
+def _until(paused: Paused) -> datetime:
+    assert paused.until is not None
+    return paused.until

@@ -1,204 +1,206 @@
-"""Two nodes, each started by a torchrun of its own: their energy adds up, over a planned exit and a kill as well."""
+"""Totals of several nodes against what can be worked out by hand, and the reading of ledgers that grow."""
 
-import json
-import shlex
-import shutil
-import subprocess
-from itertools import pairwise
+import random
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from lightning_green.ledger.ledger import last_state_event, node_name, read_ledger
-from lightning_green.ledger.run_directory import RunFolder
-from lightning_green.ledger.totals import full_power, total
-from lightning_green.report.status import status_text
-from tests.helpers.nodes import torchruns, two_torchruns
-from tests.helpers.processes import green, run_to_the_end
-from tests.helpers.traces import two_windows, write_trace
-from tests.throttle.trees import limits, packages
+from lightning_green.ledger.baseline import counterfactual_gco2e
+from lightning_green.ledger.events import HistoryMissing
+from lightning_green.ledger.intensity_timeline import IntensityInterval, IntensityTimeline
+from lightning_green.ledger.ledger import Ledger, node_name
+from lightning_green.ledger.nodes import Node, OtherNodes
+from lightning_green.ledger.totals import full_power, measured_hold_power, measured_resume_hours
+from lightning_green.report.spans import spans
+from lightning_green.utilities.clock import SimulatedClock
+from tests.helpers.ledgers import events_of, make_event, total_of
+from tests.ledger.test_totals import KIND, START, Book
 
-SCRIPT = "tests/run/nodes_script.py"
-CLOCK = "simulated:start=2024-05-02T00:00:00+00:00,batch=600,checkpoint=60,restart=300"
-KW = 0.3 + 0.2
-BATCH = 600 / 3600  # hours
-BATCHES = 10  # of each of two epochs
-pytestmark = [pytest.mark.distributed, pytest.mark.slow]
+INTENSITIES = [100.0, 500.0, 200.0, 50.0, 300.0, 100.0]
 
 
-def start(folder, devices=1, before=(), **variables):
-    """Train on two nodes; return the exit codes of both and what they told. ``before`` stands before node 1's line."""
-    variables |= {"LIGHTNING_GREEN_CLOCK": CLOCK, "LIGHTNING_GREEN_RESUME": "1"}
-    variables |= {"LIGHTNING_GREEN_RUN_DIR": str(folder / "run")}
-    return two_torchruns(SCRIPT, folder, devices, devices=devices, before=before, **variables)
+STATES = ("started", "finished", "paused", "interrupted", "failed")
 
 
-def ended(folder, rank=0):
-    return json.loads((folder / f"rank{rank}.json").read_text())
+def of_node(book, rank, seconds_late=0.0):
+    """Return a book's events as those of a node that does not read the grid and whose clock is late."""
+    return [
+        {
+            **record,
+            "node": f"n.{rank}",
+            "node_rank": rank,
+            "intensity": None,
+            "event": f"node_{record['event']}" if record["event"] in STATES else record["event"],
+            "time_utc": (datetime.fromisoformat(record["time_utc"]) + timedelta(seconds=seconds_late)).isoformat(),
+        }
+        for record in book.records
+    ]
 
 
-def check_sums(folder, hours):
-    """See that each node's energy is its power times ``hours``, and that everything that is shown is the sum."""
-    records = read_ledger(folder / "run")
-    totals = total(records)
-    assert totals.joules_by_node[0] / 3.6e6 == pytest.approx(0.3 * hours, rel=1e-3)
-    assert totals.joules_by_node[1] / 3.6e6 == pytest.approx(0.2 * hours, rel=1e-3)
-    assert totals.kwh == pytest.approx(KW * hours, rel=1e-3)
-    assert totals.grams() == pytest.approx(400.0 * KW * hours, rel=1e-3)
+def sorted_as_read(*records):
+    return sorted((one for some in records for one in some), key=lambda one: (one["attempt"], one["time_utc"]))
+
+
+def a_run(watts, every=0.25):
+    """Return a book: an hour of work, two held, one out, half an hour of restart, and another hour of work."""
+    book = Book(INTENSITIES)
+    book.start()
+    for _ in range(int(1 / every)):
+        book.work(every, watts=watts)
+    book.records[-1] |= {"state": "held", "phase": "held"}
+    book.now |= {"state": "held", "phase": "held"}
+    for _ in range(int(2 / every)):
+        book.work(every, watts=0.2 * watts)
+    book.records[-1]["event"] = "paused"
+    book.at += timedelta(hours=1)
+    book.start(0.5)
+    book.records[-1]["joules"]["gpu"]["value"] = book.joules = watts * 0.5 * 3600
+    book.work(1.0, watts=watts, event="finished")
+    for record in book.records:
+        record["nodes"] = 2
+    return book
+
+
+def test_energy_is_summed_and_time_counts_once():
+    first, second = a_run(300.0), a_run(500.0, every=0.5)
+    totals = total_of(sorted_as_read(first.records, of_node(second, 1)))
+    alone = total_of(first.records)
+    assert totals.kwh == pytest.approx(alone.kwh * 8 / 3)
+    joules = {number: node.joules for number, node in totals.by_node.items()}
+    assert joules == pytest.approx({0: alone.kwh * 3.6e6, 1: alone.kwh * 3.6e6 * 5 / 3})
+    assert totals.grams() == pytest.approx(alone.grams() * 8 / 3)
     assert totals.unpriced_joules == 0.0
-    summary = ended(folder)["summary"]
-    assert summary == ended(folder, 1)["summary"]  # every rank is told
-    assert summary["energy/kwh"] == pytest.approx(totals.kwh, rel=1e-3)
-    assert summary["carbon/gco2e"] == pytest.approx(totals.grams(), rel=1e-3)
-    assert summary["energy/nodes"] == 2
-    assert sum(totals.seconds_by_state[one] for one in ("running", "held", "throttled")) == pytest.approx(3600 * hours)
-    shown = status_text(RunFolder(folder / "run"))
-    assert f"Energy    {totals.kwh:.4f} kWh" in shown
-    assert "Nodes     2: " in shown
-    return totals, summary
+    assert totals.seconds_by_state == alone.seconds_by_state
+    assert (totals.exits, totals.attempts, totals.nodes) == (1, 2, 2)
+    assert totals.hours_waited == alone.hours_waited == pytest.approx(3.0)
+    assert totals.elapsed_hours == alone.elapsed_hours
+    assert totals.joules_by_state["held"] == pytest.approx(0.2 * 800 * 2 * 3600)
+    both = events_of(sorted_as_read(first.records, of_node(second, 1)))
+    assert spans(both) == spans(events_of(first.records))
 
 
-def last_row(folder):
-    lines = (folder / "csv" / "0" / "metrics.csv").read_text().splitlines()
-    names = lines[0].split(",")
-    rows = [dict(zip(names, line.split(","), strict=True)) for line in lines[1:]]
-    return [row for row in rows if row["energy/kwh"]][-1]
+def test_power_is_that_of_all_nodes():
+    totals = total_of(sorted_as_read(a_run(300.0).records, of_node(a_run(500.0), 1)))
+    assert full_power(totals) == pytest.approx(800.0)
+    assert measured_hold_power(totals) == pytest.approx(0.2)
+    assert measured_resume_hours(totals) == pytest.approx(0.5)
+    unheard = total_of([*a_run(300.0).records, *of_node(a_run(500.0), 1)[:1]])
+    assert full_power(unheard) == pytest.approx(600.0)  # taken to be like the first
+    assert measured_hold_power(unheard) == pytest.approx(0.2)
 
 
-def test_a_planned_exit_and_its_return_keep_the_sum_true(tmp_path):
-    codes, told = start(tmp_path, STOP="exit@7")
-    assert codes == [0, 0], told
-    records = read_ledger(tmp_path / "run")
-    assert {record["event"] for record in records} >= {"paused", "node_paused"}
-    codes, told = start(tmp_path)
-    assert codes == [0, 0], told
-    hours = 2 * BATCHES * BATCH + (60 + 300) / 3600  # with the checkpoint to leave with, and the restart
-    totals, summary = check_sums(tmp_path, hours)
-    names = sorted(path.name for path in (tmp_path / "run").glob("ledger.*"))
-    assert names == [f"ledger.{node_name()}.{node}.jsonl" for node in (0, 1)]
-    assert totals.exits == summary["carbon/exits"] == 1
-    assert totals.joules_by_phase["restart"] / 3.6e6 == pytest.approx(KW * (300 + 60) / 3600)
-    assert float(last_row(tmp_path)["energy/kwh"]) == pytest.approx(totals.kwh, rel=1e-3)
-    epochs = ended(tmp_path)["seen"]
-    assert epochs[-1] == pytest.approx([KW * BATCHES * BATCH, 4 / (KW * 1000 * 600)], rel=1e-3)
-    run_now = summary["carbon/counterfactual_gco2e"]
-    assert run_now == pytest.approx(400 * (KW * hours - totals.joules_by_phase["restart"] / 3.6e6), rel=1e-3)
+def test_run_now_is_all_nodes_side_by_side():
+    first, second = a_run(300.0), a_run(500.0, every=0.5)
+    totals = total_of(sorted_as_read(first.records, of_node(second, 1)))
+    assert counterfactual_gco2e(totals, first.mean) == pytest.approx(0.8 * (100 + 500))
+    # a node that a kill robbed of its last sample, and one that is new: both start with the others again
+    robbed = [one for one in of_node(second, 1) if one["attempt"] == 2]
+    totals = total_of(sorted_as_read(first.records, robbed))
+    assert counterfactual_gco2e(totals, first.mean) == pytest.approx(0.3 * (100 + 500) + 0.5 * 500)
 
 
-@pytest.mark.parametrize("stop", ["kill@9", "kill-1@9"])
-def test_a_kill_loses_no_more_than_the_last_sample_and_the_state_of_every_node_is_restored(stop, tmp_path):
-    trees = [packages(tmp_path / "trees" / str(node), watts=(200,)) for node in (0, 1)]
-    throttled = {
-        "TRACE": write_trace(tmp_path / "trace.csv", [100, *[600] * 10]),
-        "TREES": str(tmp_path / "trees"),
-        "HOLD": "1.0",
-        "PRICE": "350",
-        "EVERY": "30m",
-    }
-    codes, _ = start(tmp_path, STOP=stop, **throttled)
-    assert all(codes)
-    records = read_ledger(tmp_path / "run")
-    assert last_state_event(records)["event"] in ("started", "failed", "interrupted")
-    before = total(records)
-    hours = [before.joules_by_node[0] / 0.3 / 3.6e6, before.joules_by_node[1] / 0.2 / 3.6e6]
-    assert hours[1] > 0.5
-    assert abs(hours[0] - hours[1]) < 0.5  # a sample every 15 simulated minutes
-    assert limits(trees[1]) == [150.0]  # nobody could bring it back
-    codes, told = start(tmp_path, **throttled)
-    assert codes == [0, 0], told
-    assert "RAPL power limit was left throttled by a process that is gone; it is as it was before." in told
-    assert [limits(tree) for tree in trees] == [[200.0], [200.0]]
-    records = read_ledger(tmp_path / "run")
-    after = total([record for record in records if record["attempt"] == 2])
-    assert after.joules_by_node[0] / 0.3 == pytest.approx(after.joules_by_node[1] / 0.2, rel=1e-3)
-    everything = total(records)
-    assert everything.kwh == pytest.approx(before.kwh + after.kwh, rel=1e-6)  # what was spent before the kill is there
-    assert ended(tmp_path)["summary"]["energy/kwh"] == pytest.approx(everything.kwh, rel=1e-3)
-    assert ended(tmp_path)["at"] == 2 * BATCHES
+def test_the_order_of_the_nodes_lines_does_not_matter():
+    first, second = a_run(300.0), a_run(500.0, every=0.5)
+    of_second = of_node(second, 1, seconds_late=-7.0)
+    expected = total_of(sorted_as_read(first.records, of_second))
+    shuffle = random.Random(1)
+    for _ in range(20):
+        rest, mixed = [list(first.records), list(of_second)], []
+        while any(rest):  # each node in order, and no attempt before the other is through with the one before
+            attempt = min(one[0]["attempt"] for one in rest if one)
+            mixed.append(shuffle.choice([one for one in rest if one and one[0]["attempt"] == attempt]).pop(0))
+        totals = total_of(mixed)
+        assert totals.kwh == pytest.approx(expected.kwh)
+        assert totals.grams() == pytest.approx(expected.grams())
+        assert counterfactual_gco2e(totals, first.mean) == pytest.approx(counterfactual_gco2e(expected, first.mean))
 
 
-def test_two_ranks_on_each_of_two_nodes_with_the_tracker_alone(tmp_path):
-    codes, told = start(tmp_path, devices=2, ALONE="1")
-    assert codes == [0, 0], told
-    totals, _ = check_sums(tmp_path, 2 * BATCHES * BATCH)
-    assert len(list((tmp_path / "run").glob("ledger.*"))) == 2  # one a node, not a rank
-    assert set(totals.joules) == {"other"}
-    for rank in range(4):  # no node counts twice
-        assert ended(tmp_path, rank)["seen"] == [
-            pytest.approx([KW * BATCHES * BATCH, 4 * 2 / (KW * 1000 * 600)], rel=1e-3) for _ in range(2)
-        ]
+def test_energy_after_the_first_node_s_last_line_costs_what_it_did_then():
+    first, second = Book(INTENSITIES), Book(INTENSITIES)
+    for book, hours in ((first, 1.5), (second, 3.0)):
+        book.start()
+        book.work(hours)
+    totals = total_of(sorted_as_read(first.records, of_node(second, 1)))
+    mean = (100 + 0.5 * 500) / 1.5
+    assert totals.grams() == pytest.approx(0.3 * 1.5 * mean + 0.3 * 3.0 * mean)  # one interval of the first node
+    nothing = total_of(of_node(second, 1))
+    assert nothing.grams() is None
+    assert nothing.unpriced_joules == pytest.approx(0.9 * 3.6e6)
 
 
-def test_a_node_that_does_not_see_the_folder_is_named_and_the_training_goes_on(tmp_path):
-    unshare = shutil.which("unshare")
-    hidden = tmp_path / "run"
-    hidden.mkdir()
-    line = [unshare, "-m", "sh", "-c", f'mount -t tmpfs none {hidden} && exec "$@"', "sh"]
-    if unshare is None or subprocess.run([*line, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine does not let a process mount a file system of its own")
-    codes, told = start(tmp_path, before=line)
-    assert codes == [0, 0], told
-    assert told.count("does not see the run folder") == 1
-    assert "so its energy is in no total" in told
-    records = read_ledger(hidden)
-    assert any("does not see" in record["reason"] for record in records if record["event"] == "warning")
-    totals = total(records)
-    assert dict(totals.joules_by_node) == {0: pytest.approx(totals.kwh * 3.6e6)}
+def test_without_a_grid_nothing_is_priced():
+    first = Book([])
+    first.start()
+    first.work(1.0)
+    totals = total_of(sorted_as_read(first.records, of_node(first, 1)))
+    assert totals.grams() is None
+    assert totals.unpriced_joules == pytest.approx(0.6 * 3.6e6)
 
 
-def test_a_hold_draws_the_hold_power_of_both_nodes(tmp_path):
-    trace = write_trace(tmp_path / "trace.csv", [50, 2000, 2000, *[50] * 60])
-    codes, told = start(tmp_path, TRACE=trace, HOLD="0.3", PRICE="30")
-    assert codes == [0, 0], told
-    totals = total(read_ledger(tmp_path / "run"))
-    held = totals.seconds_by_state["held"] / 3600  # counted once, not once a node
-    late = 2.0 - held  # of the two dirty hours: the batch or the checkpoint that was under way when they began
-    assert 0.0 <= late < BATCH
-    assert totals.joules_by_state["held"] / 3.6e6 == pytest.approx(0.3 * KW * held, rel=1e-3)
-    assert totals.joules_by_node[1] / totals.joules_by_node[0] == pytest.approx(2 / 3, rel=1e-3)
-    running = totals.seconds_by_state["running"] / 3600
-    assert 2 * BATCHES * BATCH <= running < 2 * BATCHES * BATCH + 0.25  # with checkpoints every half an hour
-    assert totals.kwh == pytest.approx(KW * running + 0.3 * KW * held, rel=1e-3)
-    clean, dirty = KW * (running - late), KW * late + 0.3 * KW * held
-    assert totals.grams() == pytest.approx(50 * clean + 2000 * dirty, rel=1e-3)
-    assert ended(tmp_path)["summary"]["carbon/hours_waited"] == pytest.approx(held)
+def test_shares_of_an_interval_add_up():
+    timeline = IntensityTimeline()
+    assert timeline.shares(0.0, 1.0) == [(1.0, None, "")]
+    for start, end, value in ((0, 10, 1.0), (10, 20, 1.0), (20, 30, None), (30, 30, 9.0), (30, 40, 3.0)):
+        timeline.add(IntensityInterval(float(start), float(end), value, KIND))
+    assert timeline.shares(5.0, 15.0) == [(1.0, 1.0, KIND)]
+    assert timeline.shares(-10.0, 50.0) == [
+        (pytest.approx(30 / 60), 1.0, KIND),
+        (pytest.approx(10 / 60), None, KIND),
+        (pytest.approx(20 / 60), 3.0, KIND),
+    ]
+    assert timeline.shares(25.0, 25.0) == [(1.0, None, KIND)]
 
 
-def test_all_nodes_change_level_at_the_same_batch_by_the_power_of_all(tmp_path):
-    trees = [packages(tmp_path / "trees" / str(node), watts=(200,)) for node in (0, 1)]
-    trace = write_trace(tmp_path / "trace.csv", [100, 600, 600, *[100] * 60])
-    # with the 500 W of both nodes the level pays above 467 gCO2e/kWh; with the 300 W of the first, above 778
-    codes, told = start(tmp_path, TRACE=trace, HOLD="1.0", PRICE="350", TREES=str(tmp_path / "trees"))
-    assert codes == [0, 0], told
-    first, second = (ended(tmp_path, rank)["limits"] for rank in (0, 1))
-    assert first == second
-    assert set(first) == {150, 200}
-    assert sum(before != after for before, after in pairwise(first)) == 2
-    assert [limits(tree) for tree in trees] == [[200.0], [200.0]]  # as they were found
-    assert not list((tmp_path / "run").glob("throttle.*"))
-    records = read_ledger(tmp_path / "run")
-    for node in (0, 1):
-        own = [record for record in records if record.get("node_rank", 0) == node and "state" in record]
-        states = {record["state"] for record in own}
-        assert states == {"running", "throttled"}
-    totals = total(records)
-    assert full_power(totals) == pytest.approx(500.0, rel=1e-3)
-    assert totals.joules_by_node[1] / totals.joules_by_node[0] == pytest.approx(2 / 3, rel=1e-3)
+# -- the ledgers of other nodes ---------------------------------------------------------------------------------------
 
 
-def test_the_supervisor_starts_both_nodes_again_once_electricity_is_clean(tmp_path):
-    trace = write_trace(tmp_path / "trace.csv", two_windows())
-    first, second = torchruns(SCRIPT, tmp_path, 1)
-    both = f"{shlex.join(second)} & {shlex.join(first)}; wait"
-    line = green("run", "--run-dir", tmp_path / "run", "--clock", CLOCK, "--", "bash", "-c", both)
-    code, told = run_to_the_end(line, tmp_path, 400, TRACE=trace, ON_PAUSE="auto", GLOO_SOCKET_IFNAME="lo")
-    assert code == 0, told
-    records = read_ledger(tmp_path / "run")
-    for node, events in ((0, ["started", "paused"]), (1, ["node_started", "node_paused"])):
-        written = [one["event"] for one in records if one.get("node_rank", 0) == node]
-        assert [one for one in written if one in events] == [*events, events[0]]
-    totals = total(records)
-    assert totals.exits == 1
-    assert totals.hours_waited == totals.seconds_by_state["out"] / 3600 > 3
-    assert totals.joules_by_node[1] / totals.joules_by_node[0] == pytest.approx(2 / 3, rel=1e-3)
-    assert ended(tmp_path)["summary"]["energy/kwh"] == pytest.approx(totals.kwh, rel=1e-3)
-    assert ended(tmp_path)["summary"]["carbon/saving_pct"] > 50
+def test_nodes_of_one_machine_have_names_of_their_own():
+    assert Node().name == Node(0, 1, 3).name == node_name()
+    assert {Node(rank, 2).name for rank in (0, 1)} == {f"{node_name()}.0", f"{node_name()}.1"}
+
+
+def line(ledger, joules, rank=1):
+    energy = {"other": {"value": joules, "quality": "modelled"}}
+    return ledger.append(make_event("sample", joules=energy, node_rank=rank))
+
+
+def test_what_has_grown_is_read_once_and_a_torn_line_when_it_is_whole(tmp_path):
+    clock = SimulatedClock(START, seconds_per_batch=10)
+    old = Ledger(tmp_path, clock, 1, "n.1")
+    line(old, 5.0)
+    others = OtherNodes(tmp_path, attempt=2)
+    line(old, 6.0)  # of the start before
+    own, second, third = (Ledger(tmp_path, clock, 2, f"n.{rank}") for rank in (0, 1, 2))
+    line(own, 1.0, rank=0)
+    line(second, 0.0)
+    line(third, 0.0, rank=2)
+    third.append(HistoryMissing(reason="no energy in it"))
+    assert [(one.node, one.measured.total_joules) for one in others.new_events()] == [("n.1", 0.0), ("n.2", 0.0)]
+    assert others.new_events() == []
+    clock.advance("batch")
+    written = line(second, 2000.0)
+    whole = second.path.read_bytes()
+    second.path.write_bytes(whole[:-20])
+    assert others.new_events() == []
+    second.path.write_bytes(whole)
+    (event,) = others.new_events()
+    assert event == written
+    assert others.watts == {1: pytest.approx(200.0)}
+
+
+def test_a_ledger_that_cannot_be_read_is_named_and_tried_again(tmp_path):
+    others = OtherNodes(tmp_path, attempt=1)
+    (tmp_path / "ledger.n.1.jsonl").mkdir()
+    assert others.new_events() == []
+    assert "ledger.n.1.jsonl of another node cannot be read" in others.problem
+    (tmp_path / "ledger.n.1.jsonl").rmdir()
+    line(Ledger(tmp_path, SimulatedClock(START), 1, "n.1"), 3.0)
+    assert len(others.new_events()) == 1
+
+
+def test_a_clock_follows_and_never_goes_back():
+    clock = SimulatedClock(datetime(2024, 5, 1, tzinfo=timezone.utc))
+    began = clock.time()
+    clock.go_to(began + 60.0)
+    clock.go_to(began)
+    assert clock.time() == began + 60.0

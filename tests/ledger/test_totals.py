@@ -7,14 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_green.grid.series import Series
-from lightning_green.ledger.totals import (
-    Totals,
-    counterfactual_gco2e,
-    measured_hold_power,
-    measured_resume_hours,
-    saving_percent,
-    total,
-)
+from lightning_green.ledger.baseline import counterfactual_gco2e, saving_percent
+from lightning_green.ledger.totals import Account, Totals, measured_hold_power, measured_resume_hours
+from tests.helpers.ledgers import events_of, total_of
 
 START = datetime(2024, 5, 2, tzinfo=timezone.utc)
 WATTS = 300.0
@@ -74,13 +69,13 @@ def test_emissions_are_the_integral_of_power_times_intensity():
     book.start()
     for _ in range(8):
         book.work(0.5)
-    totals = total(book.records)
+    totals = total_of(book.records)
     assert totals.kwh == pytest.approx(0.3 * 4)
     assert totals.grams() == pytest.approx(0.3 * (100 + 150 + 200 + 250))
     coarse = Book(slope)  # the mean of an interval is exact, so how often is written does not matter
     coarse.start()
     coarse.work(4.0)
-    assert total(coarse.records).grams() == pytest.approx(totals.grams())
+    assert total_of(coarse.records).grams() == pytest.approx(totals.grams())
 
 
 def test_the_facility_s_overhead_is_in_the_emissions_and_not_in_the_energy():
@@ -89,7 +84,7 @@ def test_the_facility_s_overhead_is_in_the_emissions_and_not_in_the_energy():
     book.work(2.0)
     for record in book.records:
         record["pue"] = 1.5
-    totals = total(book.records)
+    totals = total_of(book.records)
     assert totals.kwh == pytest.approx(0.6)
     assert totals.grams() == pytest.approx(90.0)
 
@@ -99,7 +94,7 @@ def test_energy_of_no_known_intensity_is_kept_apart():
     book.start()
     for _ in range(3):
         book.work(1.0)
-    totals = total(book.records)
+    totals = total_of(book.records)
     assert totals.grams() == pytest.approx(60.0)
     assert totals.unpriced_joules == pytest.approx(0.3 * 3.6e6)
 
@@ -110,7 +105,7 @@ def test_grams_of_two_kinds_are_not_added_up():
     book.work(1.0)
     book.work(1.0)
     book.records[-1]["intensity"]["kind"] = "marginal/direct"
-    totals = total(book.records)
+    totals = total_of(book.records)
     assert totals.grams() is None
     assert dict(totals.gco2e) == {KIND: pytest.approx(30.0), "marginal/direct": pytest.approx(30.0)}
 
@@ -124,7 +119,7 @@ def test_a_component_is_as_good_as_its_worst_reading_and_never_falls():
     book.quality = "measured"
     book.joules = 0.0  # a counter that was reset
     book.write("sample")
-    totals = total(book.records)
+    totals = total_of(book.records)
     assert totals.quality == {"gpu": "modelled"}
     assert totals.kwh == pytest.approx(0.6)
 
@@ -136,7 +131,7 @@ def test_each_phase_and_state_has_its_own_energy_and_time():
     book.work(0.25, phase="held", state="held", event="state")
     book.work(2.0, watts=90.0, phase="training", state="throttled", power=0.78, speed=0.9, event="state")
     book.work(1.0, watts=234.0, event="finished")
-    totals = total(book.records)
+    totals = total_of(book.records)
     kwh = {phase: joules / 3.6e6 for phase, joules in totals.joules_by_phase.items()}
     expected = {"startup": 0.15, "training": 0.3 + 0.234, "validation": 0.075, "held": 0.18}
     assert kwh == pytest.approx(expected)
@@ -161,7 +156,7 @@ def left_and_came_back(event, hours_out=5.0):
 
 
 def test_totals_are_cumulative_over_a_restart():
-    totals = total(left_and_came_back("paused").records)
+    totals = total_of(left_and_came_back("paused").records)
     assert totals.kwh == pytest.approx(0.3 * (0.1 + 1.0 + 0.2 + 1.0))
     assert totals.grams() == pytest.approx(100.0 * totals.kwh)
     assert totals.joules_by_phase["startup"] == pytest.approx(0.1 * WATTS * 3600)
@@ -173,7 +168,7 @@ def test_totals_are_cumulative_over_a_restart():
 
 @pytest.mark.parametrize("event", [None, "interrupted", "failed"])
 def test_the_time_after_a_kill_is_not_waiting(event):
-    totals = total(left_and_came_back(event).records)
+    totals = total_of(left_and_came_back(event).records)
     assert totals.exits == 0
     assert totals.hours_waited == 0.0
     assert totals.seconds_by_state["stopped"] == pytest.approx(5 * 3600)
@@ -182,10 +177,10 @@ def test_the_time_after_a_kill_is_not_waiting(event):
 
 def test_what_comes_in_parts_comes_to_the_same():
     records = left_and_came_back("paused").records
-    totals = Totals()
-    for record in records:
-        totals.add(record)
-    assert totals == total(records)
+    account = Account()
+    for event in events_of(records):
+        account.add(event)
+    assert account.totals == total_of(records)
 
 
 def test_run_now_does_the_same_work_at_the_first_start():
@@ -195,7 +190,7 @@ def test_run_now_does_the_same_work_at_the_first_start():
     book.work(1.0, phase="held", state="held", event="state")
     book.work(3.0, watts=90.0, phase="training", state="running", event="state")
     book.work(2.0, event="finished")
-    totals = total(book.records)
+    totals = total_of(book.records)
     assert totals.grams() == pytest.approx(0.3 * 600 + 0.27 * 600 + 0.6 * 50)
     run_now = counterfactual_gco2e(totals, book.mean)
     assert run_now == pytest.approx(0.3 * 3 * 600)  # three hours in a row, and nothing for holding
@@ -204,7 +199,7 @@ def test_run_now_does_the_same_work_at_the_first_start():
 
 def test_run_now_has_no_restart_and_no_time_out():
     book = left_and_came_back("paused")
-    totals = total(book.records)
+    totals = total_of(book.records)
     assert counterfactual_gco2e(totals, book.mean) == pytest.approx(100 * 0.3 * (0.1 + 1.0 + 1.0))
 
 
@@ -214,7 +209,7 @@ def test_run_now_is_at_full_power():
     book.now |= {"state": "throttled", "power": 0.78, "speed": 0.9}
     book.records[-1] |= book.now
     book.work(2.0, watts=0.78 * WATTS, event="finished")
-    totals = total(book.records)
+    totals = total_of(book.records)
     assert totals.kwh == pytest.approx(0.3 * 0.78 * 2.0)
     assert counterfactual_gco2e(totals, book.mean) == pytest.approx(100 * 0.3 * 1.8)  # the same steps in 1.8 hours
 
@@ -223,9 +218,9 @@ def test_run_now_is_not_known_where_an_intensity_is_not():
     book = Book([100.0])
     book.start()
     book.work(0.5)
-    assert counterfactual_gco2e(total(book.records), book.mean) == pytest.approx(15.0)
+    assert counterfactual_gco2e(total_of(book.records), book.mean) == pytest.approx(15.0)
     book.work(2.0)
-    assert counterfactual_gco2e(total(book.records), book.mean) is None
+    assert counterfactual_gco2e(total_of(book.records), book.mean) is None
     assert counterfactual_gco2e(Totals(), book.mean) is None
 
 
@@ -244,7 +239,7 @@ def test_a_run_that_never_waits_is_its_own_counterfactual(intensities, parts):
     book.start()
     for hours in parts:
         book.work(hours)
-    totals = total(book.records)
+    totals = total_of(book.records)
     assert counterfactual_gco2e(totals, book.mean) == pytest.approx(totals.grams(), rel=1e-6, abs=1e-6)
 
 
@@ -254,7 +249,7 @@ def test_the_power_while_held_is_measured_where_a_sensor_saw_it():
         book.start()
         book.work(1.0, phase="held", state="held", event="state")
         book.work(hours, watts=60.0, phase="training", state="running", event="state")
-        return total(book.records)
+        return total_of(book.records)
 
     assert measured_hold_power(held("measured", 1.0)) == pytest.approx(0.2)
     assert measured_hold_power(held("modelled", 1.0)) is None
@@ -263,11 +258,11 @@ def test_the_power_while_held_is_measured_where_a_sensor_saw_it():
 
 
 def test_the_price_of_leaving_is_measured_where_a_sensor_saw_it():
-    totals = total(left_and_came_back("paused").records)
+    totals = total_of(left_and_came_back("paused").records)
     mean_power = 0.3 * 2.3 / 2.3  # kW: what the restart drew counts as running
     assert measured_resume_hours(totals) == pytest.approx(0.2 * 0.3 / mean_power)
-    assert measured_resume_hours(total(left_and_came_back(None).records)) is None
+    assert measured_resume_hours(total_of(left_and_came_back(None).records)) is None
     modelled = left_and_came_back("paused")
     for record in modelled.records:
         record["joules"]["gpu"]["quality"] = "modelled"
-    assert measured_resume_hours(total(modelled.records)) is None
+    assert measured_resume_hours(total_of(modelled.records)) is None

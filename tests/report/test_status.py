@@ -12,6 +12,7 @@ from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.run_directory import RunFolder
 from lightning_green.report.status import status_text
 from lightning_green.utilities.clock import SimulatedClock
+from tests.helpers.ledgers import make_event
 from tests.helpers.processes import Process, green, run_to_the_end
 from tests.helpers.traces import START
 
@@ -33,7 +34,7 @@ class Story:
         joules["gpu"] = {"value": self.joules * 3 / 4, "quality": "measured"}
         intensity = {"value": 400.0, "kind": "average/lifecycle"}
         common = {"state": state, "phase": "training", "joules": joules, "intensity": intensity, "reason": ""}
-        self.ledger.append(event, global_step=step, **{**common, **fields})
+        self.ledger.append(make_event(event, global_step=step, **{**common, **fields}))
         self.clock.sleep(3600)
         self.joules += 0.3 * 3.6e6
         return self

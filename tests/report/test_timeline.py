@@ -5,8 +5,11 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from lightning_green.grid.providers.typical_day import TypicalDay
-from lightning_green.report.spans import Span, spans
-from lightning_green.report.timeline import COLOURS, timeline
+from lightning_green.report.spans import Span
+from lightning_green.report.spans import spans as find_spans
+from lightning_green.report.timeline import COLORS
+from lightning_green.report.timeline import timeline as draw
+from tests.helpers.ledgers import events_of
 
 START = datetime(2024, 5, 2, 16, tzinfo=timezone.utc)
 
@@ -41,6 +44,14 @@ def a_run():
         event(10.5, "started", attempt=2, startup_s=1800.0, joules=1.8e6, intensity=200.0),
         event(12, "finished", attempt=2, joules=7.2e6, intensity=200.0),
     ]  # fmt: skip
+
+
+def spans(records):
+    return find_spans(events_of(records))
+
+
+def timeline(records, reference=None, **options):
+    return draw(events_of(records), None if reference is None else events_of(reference), **options)
 
 
 def at(hours):
@@ -87,7 +98,7 @@ def colours_of_bar(axes, row):
 
 def test_the_bar_has_the_states_in_their_colours():
     _, bar, _ = timeline(a_run()).axes
-    assert colours_of_bar(bar, 0) == [COLOURS[state] for state in ("running", "held", "running", "out", "running")]
+    assert colours_of_bar(bar, 0) == [COLORS[state] for state in ("running", "held", "running", "out", "running")]
     assert [label.get_text() for label in bar.get_yticklabels()] == ["this run"]
 
 
@@ -95,7 +106,7 @@ def test_a_reference_gets_a_bar_and_a_line_of_its_own():
     reference = [event(0, "started"), event(4, "finished", joules=14.4e6)]
     figure = timeline(a_run(), reference)
     _, bar, emissions = figure.axes
-    assert colours_of_bar(bar, 0) == [COLOURS["running"]]
+    assert colours_of_bar(bar, 0) == [COLORS["running"]]
     assert len(colours_of_bar(bar, 1)) == 5
     # 4 kWh at 400 against 8.2 MJ at 400 and 7.2 MJ at 200 gCO2e/kWh
     expected = (8.2 * 400 + 7.2 * 200) / 3.6 / 1000
@@ -143,5 +154,5 @@ def test_a_run_without_a_grid_is_drawn_without_emissions(tmp_path):
 
 
 def test_no_events_are_refused():
-    with pytest.raises(ValueError, match="`records` should hold a run's events"):
+    with pytest.raises(ValueError, match="`events` should hold a run's events"):
         timeline([])

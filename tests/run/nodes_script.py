@@ -36,7 +36,7 @@ class Model(pl.LightningModule):
         self.limits, self.seen = [], []
 
     def joules(self):
-        return sum(energy.joules for energy in self.tracker.green_run.meter.read().values())
+        return sum(energy.joules for energy in self.tracker.session.meter.read().values())
 
     def on_train_start(self):
         self.before = self.joules()

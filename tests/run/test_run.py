@@ -5,12 +5,13 @@ from datetime import datetime, timezone
 
 import pytest
 
-from lightning_green.ledger.ledger import Ledger, read_ledger
+from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.run_directory import RunFolder, RunIsAliveError
 from lightning_green.run.coordinator import open_run
 from lightning_green.run.identity import Invocation
 from lightning_green.run.run import FitIdentity, OtherTrainingError
 from lightning_green.utilities.clock import SimulatedClock
+from tests.helpers.ledgers import make_event, read_records
 
 START = datetime(2024, 5, 2, tzinfo=timezone.utc)
 ONE, OTHER = (Invocation("/home/me/train.py", ("--lr", lr), "/home/me") for lr in ("0.1", "0.2"))
@@ -38,7 +39,7 @@ def claim(tmp_path):
 
 def write(run, *events, fit=0):
     for event in events:
-        run.ledger.append(event, fit=fit, global_step=7, until=START.isoformat())
+        run.ledger.append(make_event(event, fit=fit, global_step=7, until=START.isoformat()))
     run.folder.save()
 
 
@@ -82,7 +83,7 @@ def test_which_runs_are_continued(tmp_path, monkeypatch, claim, event, how):
         return
     (line,) = messages
     assert f"It is kept in {tmp_path / 'run.1'}" in line
-    assert read_ledger(tmp_path / "run.1")[0]["event"] == "started"
+    assert read_records(tmp_path / "run.1")[0]["event"] == "started"
     if event in ("finished", "ended"):
         assert "had finished; this is a fresh one" in line
     else:
@@ -214,8 +215,8 @@ def test_a_run_of_before_there_were_invocations_is_continued(claim, tmp_path, mo
     ledger.close()
     RunFolder(tmp_path / "run").save()
     old = Ledger(tmp_path / "run", SimulatedClock(START), 1)
-    old.append("started", global_step=1)
-    old.append("paused", global_step=2, until=START.isoformat())
+    old.append(make_event("started", global_step=1))
+    old.append(make_event("paused", global_step=2, until=START.isoformat()))
     old.close()
     run, claimed, _ = claim()
     assert run.continuing

@@ -9,13 +9,14 @@ import pytest
 
 from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.grid.providers.function import FunctionSignal
-from lightning_green.ledger.ledger import read_ledger
+from lightning_green.ledger.events import Paused
 from lightning_green.ledger.nodes import Node
-from lightning_green.ledger.totals import PHASES, total
+from lightning_green.ledger.totals import PHASES
 from lightning_green.run import session as session_module
 from lightning_green.run.coordinator import bystander
 from lightning_green.run.session import RunOptions
 from lightning_green.utilities.clock import SimulatedClock, SystemClock
+from tests.helpers.ledgers import read_records, total_of
 from tests.helpers.sessions import open_session
 
 START = datetime(2024, 5, 2, tzinfo=timezone.utc)
@@ -135,7 +136,7 @@ def test_totals_go_on_over_a_pause_a_kill_and_a_hold(opened, tmp_path, monkeypat
     grid = FunctionSignal(day, resolution=MINUTE)
     run, _ = opened(grid=grid)
     advance(run, 12)  # 0 to 2
-    run.record("paused", until=(START + timedelta(hours=8)).isoformat())
+    run.record(Paused(until=START + timedelta(hours=8)))
     run.summary()  # as `leave` does
     run.clock.sleep(6 * 3600)
     run.end()
@@ -167,7 +168,7 @@ def test_totals_go_on_over_a_pause_a_kill_and_a_hold(opened, tmp_path, monkeypat
     assert summary["carbon/elapsed_hours"] == pytest.approx(12 + 2 * back + 0.5)
     work = 2 + 1 + 0.5 + 1  # without the two returns
     assert summary["carbon/counterfactual_gco2e"] == pytest.approx(0.3 * integral(0, work), rel=2e-3)
-    books = total(read_ledger(tmp_path / "run"))
+    books = total_of(read_records(tmp_path / "run"))
     assert books.grams() == pytest.approx(summary["carbon/gco2e"])
     assert books.kwh == pytest.approx(summary["energy/kwh"])
 
@@ -176,7 +177,7 @@ def test_the_first_start_is_kept_over_restarts(opened):
     run, _ = opened()
     first = run.record_on_disk["first_start"]
     assert datetime.fromisoformat(first) == START
-    run.record("paused", until=START.isoformat())
+    run.record(Paused(until=START))
     run.clock.sleep(3600)
     run.end()
     run.run.end(cleanly=True)
@@ -230,13 +231,13 @@ def test_names_of_the_metrics(opened, given, names):
 
 def test_metrics_are_up_to_this_moment_and_write_nothing(opened, tmp_path):
     run, _ = opened(grid=100.0, pue=2.0)
-    before = len(read_ledger(tmp_path / "run"))
+    before = len(read_records(tmp_path / "run"))
     run.clock.advance("batch")  # ten minutes, of which the ledger does not know yet
     metrics = run.metrics()
     assert metrics["energy/kwh"] == pytest.approx(0.05)
     assert metrics["carbon/gco2e"] == pytest.approx(10.0)
     assert metrics["energy/power_w"] == pytest.approx(300.0)
-    assert len(read_ledger(tmp_path / "run")) == before
+    assert len(read_records(tmp_path / "run")) == before
 
 
 def test_the_state_is_a_number(opened):
@@ -260,21 +261,21 @@ def test_marginal_grams_are_labelled_in_the_summary(opened):
 def test_a_change_of_state_is_an_event_and_of_phase_another(opened, tmp_path):
     run, _ = opened()
     run.enter(phase="validation")
-    run.enter(state="held", phase="held", reason="dirty now", until="later")
-    records = read_ledger(tmp_path / "run")
+    run.enter(state="held", phase="held", reason="dirty now", until=START)
+    records = read_records(tmp_path / "run")
     assert [record["event"] for record in records] == ["started", "phase", "state"]
-    assert (records[-1]["reason"], records[-1]["until"]) == ("dirty now", "later")
+    assert (records[-1]["reason"], records[-1]["until"]) == ("dirty now", START.isoformat())
 
 
 def test_a_heart_beats_in_real_time_until_it_is_closed(opened, tmp_path, monkeypatch):
     monkeypatch.setattr(session_module, "SAMPLE_SECONDS", 0.02)
     run, _ = opened(clock=SystemClock())
     limit = time.monotonic() + 20
-    while len(read_ledger(tmp_path / "run")) < 4 and time.monotonic() < limit:
+    while len(read_records(tmp_path / "run")) < 4 and time.monotonic() < limit:
         time.sleep(0.01)
     run.end()
     run.run.end(cleanly=True)
-    records = read_ledger(tmp_path / "run")
+    records = read_records(tmp_path / "run")
     assert [record["event"] for record in records[:4]] == ["started", "sample", "sample", "sample"]
     assert records[-1]["event"] == "ended"
     joules = [record["joules"]["other"]["value"] for record in records[:-1]]
@@ -301,15 +302,15 @@ def test_what_happens_to_the_sources_is_told_once_and_on_record(opened, tmp_path
     class Telling(FunctionSignal):
         lines = ("The grid does not answer.",)
 
-        def news(self):
+        def pop_messages(self):
             lines, self.lines = self.lines, ()
             return list(lines)
 
     run, _ = opened(meter=Failing(300.0), grid=Telling(lambda at: 100.0))
     run.sample()
     run.sample()
-    told = {record["event"]: record["reason"] for record in read_ledger(tmp_path / "run") if record["reason"]}
+    told = {record["event"]: record["reason"] for record in read_records(tmp_path / "run") if record["reason"]}
     assert told == {"grid": Telling.lines[0], "meter": Failing.problem}
     assert caplog.text.count("The grid does not answer.") == 1
     assert caplog.text.count("cannot be read any more") == 1
-    assert [record["event"] for record in read_ledger(tmp_path / "run")].count("meter") == 1
+    assert [record["event"] for record in read_records(tmp_path / "run")].count("meter") == 1

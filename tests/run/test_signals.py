@@ -10,9 +10,9 @@ import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.trainer.connectors.signal_connector import _HandlersCompose, _SignalConnector
 
-from lightning_green.ledger.ledger import read_ledger
 from lightning_green.run import signals
 from lightning_green.run.signals import StopSignals
+from tests.helpers.ledgers import read_records
 from tests.helpers.processes import Process
 
 
@@ -175,7 +175,7 @@ def test_sigterm_saves_the_state_and_calls_the_script_s_handler(training, tmp_pa
         process.until(at_step(tmp_path, 3))
         process.kill(signal.SIGTERM)
     assert (tmp_path / "own-handler").read_text() == str(int(signal.SIGTERM))
-    last = read_ledger(tmp_path / "run")[-1]
+    last = read_records(tmp_path / "run")[-1]
     assert (last["event"], last["signal"]) == ("interrupted", "SIGTERM")
     assert last["reason"] == f"SIGTERM: saved at step {last['global_step']}"
     (stored,) = (tmp_path / "run" / "checkpoints").iterdir()
@@ -191,6 +191,6 @@ def test_a_second_ctrl_c_ends_a_step_that_is_stuck(training, tmp_path):
         process.until(lambda: "Ctrl-C again stops at once" in process.told)
         time.sleep(signals.SECOND_SIGNAL_SECONDS + 0.2)
         assert process.kill(signal.SIGINT) != 0
-    last = read_ledger(tmp_path / "run")[-1]
+    last = read_records(tmp_path / "run")[-1]
     assert (last["event"], last["reason"]) == ("interrupted", "SIGINT: stopped at once")
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []

@@ -4,11 +4,13 @@ import signal
 
 import pytest
 
+from lightning_green.ledger.events import Started
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.run_directory import RunFolder, final_path
 from lightning_green.supervisor.attempt import Attempt, Outcome, newest
 from lightning_green.supervisor.command import Trainings
 from lightning_green.utilities.clock import SystemClock
+from tests.helpers.ledgers import make_event
 
 TOKEN = "4f1e/2"
 
@@ -35,7 +37,7 @@ def attempt(tmp_path):
 def _write(path, events):
     ledger = Ledger(path, SystemClock(), 1)
     for fit, event in events:
-        ledger.append(event, fit=fit, global_step=7, until="2024-05-02T05:00:00+00:00", reason="dirty now")
+        ledger.append(make_event(event, fit=fit, global_step=7, until="2024-05-02T05:00:00+00:00", reason="dirty now"))
     ledger.close()
 
 
@@ -106,5 +108,5 @@ def test_without_a_trace_there_is_no_message(attempt):
 
 def test_the_newest_event_counts():
     assert newest({}) is None
-    states = {1: {"time_utc": "2024-05-02T05"}, 2: {"time_utc": "2024-05-02T07"}, 3: {"time_utc": "2024-05-02T06"}}
+    states = {number: Started(time_utc=f"2024-05-02T0{hour}") for number, hour in ((1, 5), (2, 7), (3, 6))}
     assert newest(states) is states[2]

@@ -16,6 +16,7 @@ from lightning_green.supervisor.command import (
     write_command,
 )
 from lightning_green.utilities.clock import SystemClock
+from tests.helpers.ledgers import make_event
 
 CLOCK = "simulated:start=2024-05-02T00:00:00+00:00,batch=60"
 LOOP = Command(("bash", "-c", "for s in 1 2; do SEED=$s python train.py; done"), "/home/me", CLOCK)
@@ -62,7 +63,8 @@ def command(tmp_path):
         ledger = Ledger(path, SystemClock(), 1)
         for number, (fit, event, *more) in enumerate(events):
             more = more[0] if more else {}
-            ledger.append(event, fit=fit, global_step=number, until="2024-05-02T00:00:00+00:00", reason=event, **more)
+            until = "2024-05-02T00:00:00+00:00"
+            ledger.append(make_event(event, fit=fit, global_step=number, until=until, reason=event, **more))
         ledger.close()
         return path
 
@@ -73,14 +75,14 @@ def test_states_of_all_fits_of_all_runs(command, tmp_path):
     command("", (0, "started"), (0, "finished"), (1, "started"), (1, "paused"))
     other = command("b", (0, "started"))
     seen = Trainings.of(tmp_path)
-    assert {key: state["event"] for key, state in seen.states.items()} == {
+    assert {key: state.name for key, state in seen.states.items()} == {
         (tmp_path, 0): "finished",
         (tmp_path, 1): "paused",
         (other, 0): "started",
     }
     assert list(seen.paused) == [(tmp_path, 1)]
     assert set(seen.broken(seen.states)) == {(other, 0)}
-    assert (sum(past.attempts for past in seen.pasts.values()), seen.steps) == (2, 1 + 3 + 0)
+    assert (sum(history.attempts for history in seen.histories.values()), seen.steps) == (2, 1 + 3 + 0)
     assert not seen.are_finished
     assert describe_fit((tmp_path, 1), seen.states[tmp_path, 1]) == f"{tmp_path}, fit 1, at step 3"
     before = seen

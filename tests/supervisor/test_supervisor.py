@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.ledger.ledger import Ledger, read_ledger
+from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.run_directory import RunFolder
 from lightning_green.supervisor.supervisor import Supervisor, open_folder
 from lightning_green.utilities.clock import SimulatedClock, SystemClock
+from tests.helpers.ledgers import make_event, read_records
 from tests.helpers.processes import Process, green, run_to_the_end
 from tests.helpers.traces import START, write_trace
 
@@ -38,7 +39,7 @@ def supervise(tmp_path):
 
 
 def events(folder):
-    return [record["event"] for record in read_ledger(folder) if record["event"] != "sample"]
+    return [record["event"] for record in read_records(folder) if record["event"] != "sample"]
 
 
 def starts(folder):
@@ -54,7 +55,7 @@ def test_it_starts_again_until_it_is_finished(supervise, tmp_path):
     code, said = supervise("pause", "pause", "finish")
     assert code == 0
     assert events(tmp_path / "run") == ["started", "paused", "started", "paused", "started", "finished", "ended"]
-    records = read_ledger(tmp_path / "run")
+    records = read_records(tmp_path / "run")
     assert records[2]["time_utc"] >= records[1]["until"]
     assert said.count("Out until") == 2
     assert "dirty now" in said
@@ -125,8 +126,8 @@ def test_what_somebody_did_by_hand_while_it_was_out_is_not_taken_for_the_child_s
         said.append(line)
         if line.startswith("Out until"):
             ledger = Ledger(folder.path, SystemClock(), 2)
-            ledger.append("started", global_step=1)
-            ledger.append("finished", global_step=9)
+            ledger.append(make_event("started", global_step=1))
+            ledger.append(make_event("finished", global_step=9))
             ledger.close()
 
     command = [sys.executable, str(FAKE), "pause", "die"]
@@ -297,7 +298,7 @@ def paused_with_a_plan(folder, grid, hours=20):
     clock.bind(folder)
     ledger = Ledger(folder, clock, 1)
     common = {"state": "running", "phase": "training", "joules": {}, "global_step": 3}
-    ledger.append("started", reason="", **common)
+    ledger.append(make_event("started", reason="", **common))
     job = {
         "work_hours": 2.0,
         "deadline": START.replace(hour=hours).isoformat(),
@@ -306,7 +307,8 @@ def paused_with_a_plan(folder, grid, hours=20):
         "pauses": ["exit"],
         "min_saving": 0.0,
     }
-    ledger.append("paused", until=START.replace(hour=10).isoformat(), reason="dirty now", job=job, grid=grid, **common)
+    until = START.replace(hour=10).isoformat()
+    ledger.append(make_event("paused", until=until, reason="dirty now", job=job, grid=grid, **common))
     ledger.close()
 
 
@@ -318,7 +320,7 @@ def test_it_plans_again_while_it_is_out(supervise, tmp_path):
     code, said = supervise("finish")
     assert code == 0
     assert "Planned again: out until 2024-05-02 06:00 UTC" in said
-    records = read_ledger(tmp_path / "run")
+    records = read_records(tmp_path / "run")
     assert [record["event"] for record in records][-4:] == ["decision", "started", "finished", "ended"]
     records.pop()
     assert records[-2]["time_utc"].startswith("2024-05-02T06:0")
@@ -340,7 +342,7 @@ def test_a_grid_that_is_gone_ends_no_run(supervise, tmp_path, spec):
     paused_with_a_plan(tmp_path / "run", spec)
     code, said = supervise("finish")
     assert code == 0
-    records = read_ledger(tmp_path / "run")[:-1]
+    records = read_records(tmp_path / "run")[:-1]
     assert records[-2]["time_utc"] >= START.replace(hour=10).isoformat()
     assert "Planning again is not possible" in said
     assert any(record["event"] == "warning" for record in records)

@@ -4,9 +4,10 @@ import threading
 
 import pytest
 
-from lightning_green.ledger.ledger import Ledger, read_ledger
+from lightning_green.ledger.ledger import Ledger
 from lightning_green.supervisor.waiting import Waiting
 from lightning_green.utilities.clock import SimulatedClock
+from tests.helpers.ledgers import make_event, read_records
 from tests.helpers.traces import START, write_trace
 
 
@@ -32,7 +33,7 @@ def wait(tmp_path):
                     "class_path": "lightning_green.grid.TraceSignal",
                     "init_args": {"path": values},
                 }
-            paused[tmp_path, number] = state
+            paused[tmp_path, number] = make_event("paused", **state)
         clock = SimulatedClock(START)
         clock.bind(tmp_path)
         Waiting(paused, said.append).wait(clock, wake or threading.Event(), beat)
@@ -45,14 +46,14 @@ def test_it_ends_when_the_first_fit_is_due(wait, tmp_path):
     hours, said = wait(9, 4, 7)
     assert hours == 4.0
     assert said == "Out until 2024-05-02 04:00 UTC: fit 1 is out (3 trainings are paused)"
-    assert read_ledger(tmp_path) == []
+    assert read_records(tmp_path) == []
 
 
 def test_an_earlier_clean_hour_ends_it_sooner(wait, tmp_path):
     hours, said = wait((10, [600] * 6 + [50] * 4 + [600] * 20))
     assert hours == 6.0
     assert "Planned again: out until 2024-05-02 06:00 UTC" in said
-    assert [record["action"] for record in read_ledger(tmp_path) if record["event"] == "decision"] == ["exit"]
+    assert [record["action"] for record in read_records(tmp_path) if record["event"] == "decision"] == ["exit"]
 
 
 def test_a_later_clean_hour_does_not_keep_another_fit_out(wait):
@@ -76,6 +77,6 @@ def test_a_wake_ends_it_and_what_it_kept_alive_hears_from_it_till_then(wait):
 def test_it_leaves_the_ledger_closed(wait, tmp_path):
     wait((10, [50] * 30))
     ledger = Ledger(tmp_path, SimulatedClock(START), 2)
-    ledger.append("started")
+    ledger.append(make_event("started"))
     ledger.close()
-    assert read_ledger(tmp_path)[-1]["attempt"] == 2
+    assert read_records(tmp_path)[-1]["attempt"] == 2

@@ -1,0 +1,443 @@
+"""The events of a ledger: one frozen dataclass for each, and its form as JSON.
+
+An event holds a header (when, where and in which attempt it was written), the state of the fit, the energy measured up
+to that moment, and the fields of its own class. Readers keep what they do not know: an event of an unknown name is an
+:class:`UnknownEvent`, and unknown fields are in ``extra``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, ClassVar
+
+from lightning_green.ledger.measurement import FIELDS, Measurement
+
+LEDGER_VERSION = 2
+"""Since version 2 each fit has a meter of its own, whose joules start at 0."""
+
+_HEADER = ("v", "seq", "time_utc", "mono_s", "node", "pid", "attempt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One line of a ledger.
+
+    Args:
+        seq: Number of the event in the ledger of its node, from 1.
+        time_utc: Time of the run's clock (ISO 8601, UTC).
+        mono_s: Monotonic seconds of the run's clock.
+        node: Name of the node.
+        pid: Process id.
+        attempt: Start of the run that the event belongs to, from 1.
+        v: Version of the ledger.
+        phase: Phase of the fit, for example ``"training"``; None if the event was not written by a training process.
+        state: ``"running"``, ``"throttled"``, ``"held"`` or ``"out"``.
+        measured: Energy up to the event, or None.
+        global_step: Optimizer steps done, or None.
+        fit: Number of the fit within its run; None if the event belongs to no fit.
+        reason: One sentence for people.
+        node_rank: Number of the node; 0 is the node of rank 0.
+        extra: Fields that this version does not know.
+
+    """
+
+    name: ClassVar[str]
+
+    seq: int = 0
+    time_utc: str = ""
+    mono_s: float = 0.0
+    node: str = ""
+    pid: int = 0
+    attempt: int = 0
+    v: int = LEDGER_VERSION
+    phase: str | None = None
+    state: str | None = None
+    measured: Measurement | None = None
+    global_step: int | None = None
+    fit: int | None = 0
+    reason: str = ""
+    node_rank: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def time(self) -> datetime:
+        """The time of the run's clock."""
+        return datetime.fromisoformat(self.time_utc)
+
+    @property
+    def timestamp(self) -> float:
+        """The time of the run's clock in seconds since the epoch."""
+        return self.time.timestamp()
+
+    @property
+    def accounted_fit(self) -> int | None:
+        """Number of the fit that the energy belongs to; None if it belongs to no fit.
+
+        Before version 2 the meter counted over all fits of a process, so they are one.
+        """
+        return self.fit if self.fit is None or self.v >= LEDGER_VERSION else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event as JSON; fields that do not apply are left out."""
+        record: dict[str, Any] = {name: getattr(self, name) for name in _HEADER}
+        record["event"] = self._json_name()
+        for name in ("phase", "state"):
+            if getattr(self, name) is not None:
+                record[name] = getattr(self, name)
+        if self.measured is not None:
+            record |= self.measured.to_json()
+        if self.global_step is not None:
+            record["global_step"] = self.global_step
+        record |= {"fit": self.fit, "reason": self.reason}
+        if self.node_rank:
+            record["node_rank"] = self.node_rank
+        for name, (_, encode) in _own_fields(type(self)).items():
+            value = getattr(self, name)
+            if value is not None:
+                record[name] = encode(value)
+        return {**record, **self.extra}
+
+    def _json_name(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateEvent(Event):
+    """An event after which a fit is in another state of its life.
+
+    On other nodes it is written as ``node_<name>``: only the node of rank 0 decides about the state of a fit.
+    """
+
+    def _json_name(self) -> str:
+        return f"node_{self.name}" if self.node_rank else self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started(StateEvent):
+    """The training of a fit has started in a process.
+
+    Args:
+        startup_s: Seconds from the first measurement to this event.
+        meter: Description of the meter.
+        nodes: Number of nodes.
+        restored: What the fit was continued from, or None.
+        script: Command line of the process.
+
+    """
+
+    name: ClassVar[str] = "started"
+    startup_s: float = 0.0
+    meter: str = ""
+    nodes: int = 1
+    restored: str | None = None
+    script: list[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished(StateEvent):
+    """A fit has finished.
+
+    Args:
+        again: True if it had finished in an earlier process and was restored in this one.
+
+    """
+
+    name: ClassVar[str] = "finished"
+    again: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paused(StateEvent):
+    """A fit has exited until a planned time.
+
+    Args:
+        until: Planned time of the next start, or None.
+        job: The planner's job as JSON, from which the supervisor plans again.
+        grid: Spec of the grid signal, or None.
+        seconds_per_batch: Mean seconds of a training batch.
+        seconds_per_validation: Mean seconds of a validation.
+        saving: Expected saving as a fraction of run-now emissions.
+
+    """
+
+    name: ClassVar[str] = "paused"
+    until: datetime | None = None
+    job: Mapping[str, Any] | None = None
+    grid: Mapping[str, Any] | None = None
+    seconds_per_batch: float | None = None
+    seconds_per_validation: float | None = None
+    saving: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interrupted(StateEvent):
+    """A signal has stopped a fit.
+
+    Args:
+        signal: Name of the signal, for example ``"SIGTERM"``.
+
+    """
+
+    name: ClassVar[str] = "interrupted"
+    signal: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed(StateEvent):
+    """An exception has ended a fit.
+
+    Args:
+        traceback: Digest of the traceback, to recognize the same failure.
+        thread: Name of the thread; None for the main thread.
+
+    """
+
+    name: ClassVar[str] = "failed"
+    traceback: str = ""
+    thread: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended(Event):
+    """A process of the run has ended without an exception."""
+
+    name: ClassVar[str] = "ended"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BetweenFits(Event):
+    """Energy between two fits of a process.
+
+    Args:
+        between_joules: The energy in J.
+
+    """
+
+    name: ClassVar[str] = "between_fits"
+    between_joules: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Event):
+    """The energy up to now."""
+
+    name: ClassVar[str] = "sample"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseChanged(Event):
+    """The fit has entered another phase."""
+
+    name: ClassVar[str] = "phase"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateChanged(Event):
+    """The fit has entered another state: running, throttled or held.
+
+    Args:
+        until: Planned end of a hold.
+        level: Throttle level, for example ``"0.78:0.9"`` (power:speed).
+
+    """
+
+    name: ClassVar[str] = "state"
+    until: datetime | None = None
+    level: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision(Event):
+    """The planner has decided.
+
+    Args:
+        action: ``"run"``, ``"hold"`` or ``"exit"``.
+        until: End of the action.
+        level: Throttle level, or None.
+        work_hours: Remaining work in hours at full power.
+        saving: Expected saving as a fraction of run-now emissions.
+        saving_std: Standard deviation of ``saving``.
+        expected_end: Expected end of the training.
+        late_hours: Hours after the deadline at which the training ends.
+        deadline: The deadline, or None.
+
+    """
+
+    name: ClassVar[str] = "decision"
+    action: str = ""
+    until: datetime | None = None
+    level: str | None = None
+    work_hours: float | None = None
+    saving: float | None = None
+    saving_std: float | None = None
+    expected_end: datetime | None = None
+    late_hours: float | None = None
+    deadline: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSaved(Event):
+    """A training state has been saved.
+
+    Args:
+        path: File name.
+        position: Epoch and batch.
+
+    """
+
+    name: ClassVar[str] = "checkpoint"
+    path: str = ""
+    position: list[int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFailed(Event):
+    """A training state could not be saved."""
+
+    name: ClassVar[str] = "checkpoint_failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridChanged(Event):
+    """A source of carbon intensity has failed, recovered or been replaced."""
+
+    name: ClassVar[str] = "grid"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeterProblem(Event):
+    """A source of energy has failed."""
+
+    name: ClassVar[str] = "meter"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warned(Event):
+    """The user has been warned."""
+
+    name: ClassVar[str] = "warning"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryMissing(Event):
+    """A part of the ledger has been lost."""
+
+    name: ClassVar[str] = "history_missing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownEvent(Event):
+    """An event that another version has written.
+
+    Args:
+        kind: Its name.
+
+    """
+
+    name: ClassVar[str] = ""
+    kind: str
+
+    def _json_name(self) -> str:
+        return self.kind
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event as it was read."""
+        return dict(self.extra)
+
+
+_BY_NAME: dict[str, type[Event]] = {
+    kind.name: kind
+    for kind in (
+        *(Started, Finished, Paused, Interrupted, Failed, Ended, BetweenFits, Sample, PhaseChanged, StateChanged),
+        *(Decision, CheckpointSaved, CheckpointFailed, GridChanged, MeterProblem, Warned, HistoryMissing),
+    )
+}
+
+
+def event_from_json(record: Mapping[str, Any]) -> Event:
+    """Return the event that a line of a ledger holds.
+
+    Args:
+        record: The line as JSON.
+
+    Raises:
+        ValueError: If it is not an event, or lacks a field that its kind requires.
+
+    Example::
+
+        >>> event_from_json({"event": "between_fits", "time_utc": "2024-05-01T00:00:00+00:00", "between_joules": 3})
+        ... # doctest: +ELLIPSIS
+        BetweenFits(seq=0, time_utc='2024-05-01T00:00:00+00:00', ..., between_joules=3.0)
+
+    """
+    try:
+        return _from_json(record)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"not an event of a ledger ({type(error).__name__}: {error}): {record!r}") from error
+
+
+def _from_json(record: Mapping[str, Any]) -> Event:
+    name, rank = str(record["event"]), int(record.get("node_rank", 0))
+    kind = _BY_NAME.get(name.removeprefix("node_") if rank else name)
+    common: dict[str, Any] = {
+        "seq": int(record.get("seq", 0)),
+        "time_utc": str(record.get("time_utc", "")),
+        "mono_s": float(record.get("mono_s", 0.0)),
+        "node": str(record.get("node", "")),
+        "pid": int(record.get("pid", 0)),
+        "attempt": int(record.get("attempt", 0)),
+        "v": int(record.get("v", 1)),
+        "node_rank": rank,
+    }
+    if kind is None:
+        return UnknownEvent(**common, kind=name, extra=dict(record))
+    datetime.fromisoformat(record["time_utc"])
+    codecs = _own_fields(kind).items()
+    own = {key: decode(record[key]) for key, (decode, _) in codecs if record.get(key) is not None}
+    known = {*common, *own, "event", "phase", "state", "global_step", "fit", "reason", *_own_fields(kind)}
+    step, fit = record.get("global_step"), record.get("fit", 0)
+    measured = None
+    if "joules" in record:
+        measured, known = Measurement.from_json(record), known | set(FIELDS)
+    return kind(
+        **common,
+        **own,
+        phase=record.get("phase"),
+        state=record.get("state"),
+        measured=measured,
+        global_step=None if step is None else int(step),
+        fit=None if fit is None else int(fit),
+        reason=str(record.get("reason", "")),
+        extra={key: value for key, value in record.items() if key not in known},
+    )
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+_Codec = tuple[Callable[[Any], Any], Callable[[Any], Any]]
+_CODECS: dict[str, _Codec] = {
+    "str": (str, _unchanged),
+    "int": (int, _unchanged),
+    "float": (float, _unchanged),
+    "bool": (bool, _unchanged),
+    "datetime": (datetime.fromisoformat, datetime.isoformat),
+    "list[str]": (list, list),
+    "list[int]": (list, list),
+    "Mapping[str, Any]": (dict, dict),
+}
+
+
+_OWN_FIELDS: dict[type[Event], dict[str, _Codec]] = {}
+
+
+def _own_fields(kind: type[Event]) -> dict[str, _Codec]:
+    """Return how the fields of an event's own class are read from JSON and written to it."""
+    if kind not in _OWN_FIELDS:
+        common = {one.name for one in fields(Event)}
+        own = [one for one in fields(kind) if one.name not in common]
+        _OWN_FIELDS[kind] = {one.name: _CODECS[str(one.type).removesuffix(" | None")] for one in own}
+    return _OWN_FIELDS[kind]

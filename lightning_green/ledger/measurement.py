@@ -1,0 +1,113 @@
+"""What an event of the ledger says about energy and carbon intensity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from lightning_green.energy.meter import Energy, Quality
+
+_QUALITIES = get_args(Quality)
+_NUMBERS = ("pue", "power", "speed", "data_wait_s")
+FIELDS = (*_NUMBERS, "joules", "intensity")
+"""Fields of an event's JSON that hold the measurement."""
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """The carbon intensity that an interval is priced with.
+
+    Args:
+        value: Mean intensity since the previous event in gCO2e/kWh.
+        kind: Kind of the signal, for example ``"average/lifecycle"``.
+        source: Name of the signal.
+        zone: Grid zone, or None.
+        now: Intensity at the time of the event in gCO2e/kWh, or None.
+        measured_at: Time that ``now`` is true for (ISO 8601), or None.
+        quality: Quality of ``now``, or None.
+
+    """
+
+    value: float
+    kind: str
+    source: str = ""
+    zone: str | None = None
+    now: float | None = None
+    measured_at: str | None = None
+    quality: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the intensity as JSON."""
+        return {
+            "value": self.value,
+            "now": self.now,
+            "kind": self.kind,
+            "source": self.source,
+            "zone": self.zone,
+            "measured_at": self.measured_at,
+            "quality": self.quality,
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Intensity:
+        """Return the intensity that :meth:`to_json` wrote."""
+        known = {name: record[name] for name in ("source", "zone", "now", "measured_at", "quality") if name in record}
+        return cls(value=float(record["value"]), kind=str(record["kind"]), **known)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Energy up to an event, and how it was used since the previous one.
+
+    Args:
+        joules: Energy by component since the fit began in this process (before PUE).
+        intensity: Carbon intensity since the previous event; None if it is unknown.
+        pue: Power usage effectiveness of the data center.
+        power: Power of the throttle level as a fraction of full power.
+        speed: Speed of the throttle level as a fraction of full speed.
+        data_wait_s: Seconds that this process has waited for training batches.
+
+    """
+
+    joules: Mapping[str, Energy]
+    intensity: Intensity | None = None
+    pue: float = 1.0
+    power: float = 1.0
+    speed: float = 1.0
+    data_wait_s: float = 0.0
+
+    @property
+    def total_joules(self) -> float:
+        """Energy of all components in J."""
+        return sum(energy.joules for energy in self.joules.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields of an event's JSON that hold the measurement."""
+        return {
+            "power": self.power,
+            "speed": self.speed,
+            "joules": {
+                name: {"value": energy.joules, "quality": energy.quality} for name, energy in self.joules.items()
+            },
+            "intensity": None if self.intensity is None else self.intensity.to_json(),
+            "pue": self.pue,
+            "data_wait_s": self.data_wait_s,
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Measurement:
+        """Return the measurement in an event's JSON.
+
+        Raises:
+            ValueError: If a quality is unknown.
+
+        """
+        joules: dict[str, Energy] = {}
+        for name, energy in record["joules"].items():
+            if energy["quality"] not in _QUALITIES:
+                raise ValueError(f"unknown quality {energy['quality']!r}")
+            joules[name] = Energy(float(energy["value"]), energy["quality"])
+        intensity = record.get("intensity")
+        numbers = {name: float(record[name]) for name in _NUMBERS if name in record}
+        return cls(joules, None if intensity is None else Intensity.from_json(intensity), **numbers)

@@ -1,0 +1,72 @@
+"""Compare a fit that continues with what its run directory has recorded about it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import lightning.pytorch as pl
+
+from lightning_green.ledger.run_directory import FORCE_VARIABLE
+from lightning_green.resume.fingerprint import data_fingerprint, differences, optimizer_fingerprint
+from lightning_green.run.run import OtherTrainingError, refusal, shorten
+from lightning_green.run.session import Session
+
+# With another number of processes, schedules and loaders have other lengths as well.
+_PER_WORLD_SIZE = {"world_size", "schedulers", "training_batches", "batch_sizes"}
+
+
+class RecordedValues:
+    """The optimizers and the data of a fit as its run directory has recorded them.
+
+    Args:
+        session: Session of the fit.
+        trainer: The trainer.
+        messages: Receives lines for the user.
+
+    Attributes:
+        allow_inexact: Whether a change of the number of processes is accepted.
+
+    """
+
+    def __init__(self, session: Session, trainer: pl.Trainer, messages: list[str]) -> None:
+        self._session, self._trainer, self._messages = session, trainer, messages
+        self.allow_inexact = False
+        self._world_size_changed = False
+
+    def check_data(self) -> None:
+        """Compare the data, and record it.
+
+        Raises:
+            OtherTrainingError: If it differs and ``--force`` is not set.
+
+        """
+        self._compare("data", data_fingerprint(self._trainer))
+
+    def check_optimizers(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Compare the optimizers, and record them; return the recorded and the new values where they differ.
+
+        Raises:
+            OtherTrainingError: If they differ and ``--force`` is not set.
+
+        """
+        world_size = self._trainer.world_size
+        known = self._session.record_on_disk.get("optimization", {}).get("world_size", world_size)
+        self._world_size_changed = known != world_size
+        return self._compare("optimization", optimizer_fingerprint(self._trainer))
+
+    def _compare(self, part: str, current: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        if self._session.folder is None:
+            return None
+        record, changed = self._session.record_on_disk, None
+        if self._session.continuing and part in record:
+            ignored = _PER_WORLD_SIZE if self.allow_inexact and self._world_size_changed else set[str]()
+            saved = {key: value for key, value in record[part].items() if key not in ignored}
+            found = differences(saved, current)
+            if found and os.environ.get(FORCE_VARIABLE) != "1":
+                raise OtherTrainingError(refusal(self._session.path, shorten(found)))
+            if found:
+                self._messages.append(f"Continued with other values, as --force asks for: {shorten(found)}.")
+                changed = record[part], current
+        record[part] = current
+        return changed

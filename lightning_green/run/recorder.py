@@ -1,0 +1,210 @@
+"""Measure a fit, write its events, and add them to its totals."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Protocol, TypeVar
+
+from lightning_green.energy.meter import Energy, Meter
+from lightning_green.grid.signal import GridSignal
+from lightning_green.ledger.events import Event, PhaseChanged, Sample, StateChanged
+from lightning_green.ledger.measurement import Intensity, Measurement
+from lightning_green.ledger.totals import Account, Totals
+from lightning_green.utilities.clock import Clock, utc_iso
+
+EventT = TypeVar("EventT", bound=Event)
+
+
+class EventLog(Protocol):
+    """What events are appended to: a ledger or a :class:`MemoryLog`."""
+
+    def append(self, event: EventT) -> EventT:
+        """Append an event and return it with its header."""
+
+
+class MemoryLog:
+    """Numbers events without writing them, for a process that has no ledger.
+
+    Args:
+        clock: Clock of the run.
+        attempt: Start of the run, from 1.
+
+    """
+
+    def __init__(self, clock: Clock, attempt: int) -> None:
+        self._clock, self._attempt, self._seq = clock, attempt, 0
+
+    def append(self, event: EventT) -> EventT:
+        """Return the event with its header."""
+        self._seq += 1
+        return replace(event, seq=self._seq, time_utc=utc_iso(self._clock.time()), attempt=self._attempt)
+
+
+@dataclass
+class Status:
+    """What a fit is doing.
+
+    Attributes:
+        state: ``"running"``, ``"throttled"`` or ``"held"``.
+        phase: ``"startup"``, ``"restart"``, ``"training"``, ``"validation"``, ``"checkpoint"`` or ``"held"``.
+        power: Power of the throttle level as a fraction of full power.
+        speed: Speed of the throttle level as a fraction of full speed.
+
+    """
+
+    state: str = "running"
+    phase: str = "startup"
+    power: float = 1.0
+    speed: float = 1.0
+
+    @property
+    def level(self) -> tuple[float, float]:
+        """Power and speed of the throttle level."""
+        return self.power, self.speed
+
+
+class Recorder:
+    """Reads the meter and the grid at each event of a fit.
+
+    Args:
+        clock: Clock of the run.
+        log: Where events are written.
+        meter: Energy meter.
+        grid: Grid signal; None if nothing is known about emissions.
+        pue: Power usage effectiveness of the data center.
+        account: Totals of the fit up to now.
+        node_rank: Number of this node; 0 is the node of rank 0.
+        fit: Number of the fit within its run.
+
+    Attributes:
+        status: State, phase and throttle level.
+        global_step: Optimizer steps up to the last event.
+        read_step: Returns the optimizer steps now, while a fit is in progress.
+        data_wait_seconds: Seconds that this process has waited for training batches.
+        lock: Protects the meter reading and the totals; reentrant.
+
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        log: EventLog,
+        meter: Meter,
+        grid: GridSignal | None,
+        pue: float,
+        account: Account,
+        node_rank: int,
+        fit: int,
+    ) -> None:
+        self.clock, self.log, self.meter, self.grid, self.pue = clock, log, meter, grid, pue
+        self.account, self.node_rank, self.fit = account, node_rank, fit
+        self.status = Status()
+        self.global_step = 0
+        self.read_step: Callable[[], int] | None = None
+        self.data_wait_seconds = 0.0
+        self.lock = threading.RLock()
+        self._last = (clock.time(), 0.0)
+
+    @property
+    def totals(self) -> Totals:
+        """Totals up to the last event."""
+        return self.account.totals
+
+    @property
+    def last_time(self) -> float:
+        """Time of the last event in seconds since the epoch."""
+        return self._last[0]
+
+    def restart_interval(self) -> None:
+        """Start the first interval now."""
+        self._last = (self.clock.time(), 0.0)
+
+    def record(self, event: EventT) -> EventT:
+        """Write an event with the energy and the intensity up to now, and return it."""
+        with self.lock:
+            now = self.clock.time()
+            if self.read_step is not None:
+                self.global_step = self.read_step()
+            joules: dict[str, Energy] = {
+                name: Energy(round(energy.joules, 3), energy.quality) for name, energy in self.meter.read().items()
+            }
+            status = self.status
+            measured = Measurement(
+                joules=joules,
+                intensity=self._intensity(self.last_time, now),
+                pue=self.pue,
+                power=status.power,
+                speed=status.speed,
+                data_wait_s=round(self.data_wait_seconds, 6),
+            )
+            complete = replace(
+                event,
+                phase=status.phase,
+                state=status.state,
+                measured=measured,
+                global_step=self.global_step,
+                fit=self.fit,
+                node_rank=self.node_rank,
+            )
+            written = self.log.append(complete)
+            self.account.add(written)
+            self._last = (now, measured.total_joules)
+            return written
+
+    def enter(self, state: str | None = None, phase: str | None = None, reason: str = "", **fields: object) -> None:
+        """Enter another state or phase; the energy up to now belongs to the previous one.
+
+        Args:
+            state: New state; None to keep it.
+            phase: New phase; None to keep it.
+            reason: Reason for the change.
+            fields: Further fields of :class:`~lightning_green.ledger.events.StateChanged`.
+
+        """
+        with self.lock:
+            self.meter.sample()
+            changed = state is not None and state != self.status.state
+            self.status.state, self.status.phase = state or self.status.state, phase or self.status.phase
+            self.record(StateChanged(reason=reason, **fields) if changed else PhaseChanged(reason=reason))  # type: ignore[arg-type]
+
+    def set_level(self, power: float, speed: float) -> None:
+        """Enter another throttle level; the energy up to now belongs to the previous one."""
+        with self.lock:
+            self.meter.sample()
+            self.record(Sample())
+            self.status.power, self.status.speed = power, speed
+            self.meter.set_load(power)
+
+    def since_last(self) -> float:
+        """Return the energy since the last event in J."""
+        with self.lock:
+            return max(0.0, sum(energy.joules for energy in self.meter.read().values()) - self._last[1])
+
+    def mean_intensity(self, start: float, end: float) -> float | None:
+        """Return the mean intensity between two times in seconds since the epoch; None if it is unknown."""
+        return None if self.grid is None else self.grid.mean(utc(start), utc(end))
+
+    def _intensity(self, start: float, end: float) -> Intensity | None:
+        if self.grid is None:
+            return None
+        reading = self.grid.intensity(utc(end))
+        mean = self.mean_intensity(start, end)
+        if mean is None:
+            return None
+        return Intensity(
+            value=round(mean, 6),
+            kind=str(self.grid.kind),
+            source=self.grid.source,
+            zone=self.grid.zone,
+            now=None if reading is None else reading.value,
+            measured_at=None if reading is None else reading.measured_at.isoformat(),
+            quality=None if reading is None else reading.quality,
+        )
+
+
+def utc(seconds: float) -> datetime:
+    """Return seconds since the epoch as a datetime."""
+    return datetime.fromtimestamp(seconds, timezone.utc)

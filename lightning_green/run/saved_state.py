@@ -1,0 +1,240 @@
+"""The training state of one fit on disk: when it is saved, and what the fit is restored from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from lightning_green._lightning.loops import batch_position
+from lightning_green.ledger.events import CheckpointFailed, CheckpointSaved, Warned
+from lightning_green.ledger.run_directory import final_path
+from lightning_green.resume import checkpoints
+from lightning_green.resume.kept_files import keep_files, put_back_files
+from lightning_green.resume.plain_data import NotPlainError
+from lightning_green.resume.training_state import STATE_KEY, ExactState, Point
+from lightning_green.run.session import Session
+from lightning_green.strategies.control_group import Command, ControlGroup
+from lightning_green.utilities.clock import Clock
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointTimer:
+    """When the next periodic checkpoint is due.
+
+    Args:
+        clock: Clock of the run.
+
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._every, self._next = clock, None, float("inf")  # type: tuple[Clock, timedelta | None, float]
+
+    def request(self, every: timedelta | None) -> None:
+        """Save at least this often; the shortest of several requests counts."""
+        known = [one for one in (self._every, every) if one is not None]
+        self._every = min(known) if known else None
+
+    def restart(self) -> None:
+        """Count from now on."""
+        if self._every is not None:
+            self._next = self._clock.monotonic() + self._every.total_seconds()
+
+    def is_due(self) -> bool:
+        """Return whether a checkpoint is due."""
+        return self._next != float("inf") and self._clock.monotonic() >= self._next
+
+
+class SavedState:
+    """Saves and restores the training state of one fit; all processes of the training take part.
+
+    Args:
+        session: Session of the fit.
+        trainer: The trainer.
+        ranks: Processes of the training.
+        timer: When periodic checkpoints are due.
+        messages: Receives lines for the user.
+
+    Attributes:
+        exact: The exact training state, from :meth:`attach` on.
+        path: Run directory, known to all ranks; None if there is none.
+        can_save: Whether states are written.
+        why_not_saved: Reason why no state can be written, or None.
+        already_finished: Whether the fit had finished in an earlier process.
+        restored: What the fit was restored from, for people; None if it was not.
+
+    """
+
+    exact: ExactState
+
+    def __init__(
+        self, session: Session, trainer: pl.Trainer, ranks: ControlGroup, timer: CheckpointTimer, messages: list[str]
+    ) -> None:
+        self._session, self._trainer, self._ranks = session, trainer, ranks
+        self._timer, self._messages = timer, messages
+        self.path: Path | None = None
+        self.can_save = self.already_finished = False
+        self.why_not_saved: str | None = None
+        self.restored: str | None = None
+
+    def attach(self, exact: Callable[[], ExactState], saves: bool, check_data: Callable[[], None]) -> bool:
+        """Find what to restore, and prepare the training loops; return whether there is something to restore.
+
+        Args:
+            exact: Returns the exact training state.
+            saves: Whether files may be written.
+            check_data: Compares the data with the recorded data before a finished fit is restored.
+
+        """
+        session, folder = self._session, self._session.folder
+        resuming = finished = False
+        if folder is not None and saves and session.continuing:
+            finished = final_path(folder.path, session.fit).exists()
+            resuming = finished or bool(checkpoints.list_checkpoints(folder.path, session.fit))
+        path = None if folder is None else folder.path
+        own = saves and folder is not None, resuming, finished, path, session.fit, session.continuing
+        shared = self._ranks.broadcast(own)  # rank 0 has the directory and decides for all
+        self.can_save, resuming, self.already_finished, self.path, session.recorder.fit, session.continuing = shared
+        self.exact = exact()
+        self.exact.attach(self._load, resuming, check_data if self.already_finished else None)
+        return bool(resuming)
+
+    def request_every(self, every: timedelta | None) -> None:
+        """Save at least this often."""
+        self._timer.request(every)
+
+    # -- restore ------------------------------------------------------------------------------------------------------
+
+    def _load(self) -> tuple[str, dict[str, Any]] | None:
+        """Return the newest checkpoint that every rank can read: its path and content, or None.
+
+        Rank 0 chooses one, each rank reads it, and if one of them cannot, rank 0 chooses an older one.
+        """
+        problems, damaged = list[str](), list[Path]()
+        while True:
+            found = self._choose(problems, damaged) if self._ranks.is_rank_zero else None
+            path = self._ranks.broadcast(None if found is None else found[0])
+            if path is None:
+                return None
+            checkpoint = checkpoints.load_checkpoint(Path(path)) if found is None else found[1]
+            wrong = self._ranks.broadcast(self._ranks.gather(self.exact.load_shard(Path(path), checkpoint)))
+            if not any(wrong):
+                return path, checkpoint
+            problems += filter(None, wrong)
+            damaged.append(Path(path))
+
+    def _choose(self, problems: list[str], damaged: list[Path]) -> tuple[str, dict[str, Any]] | None:
+        folder, fit = self._session.folder, self._session.fit
+        assert folder is not None
+        if self.already_finished:
+            path = final_path(folder.path, fit)
+            if path in damaged:
+                raise RuntimeError(problems[-1])
+            self.restored = "its final state"
+            checkpoint = checkpoints.load_checkpoint(path)
+            put_back_files(self._trainer, folder.path, fit, checkpoint[STATE_KEY].get("files", []))
+            return str(path), checkpoint
+        found = checkpoints.load_latest(folder.path, fit, problems, damaged)
+        if found is None:
+            return None
+        stored, checkpoint, found_problems = found
+        for problem in found_problems:
+            self._messages.append(
+                f"{problem.rstrip('.')}. The checkpoint before it is used: step {stored.global_step}."
+            )
+        self.restored = f"step {stored.global_step}"
+        self._session.recorder.global_step = stored.global_step
+        return str(stored.path), checkpoint
+
+    # -- save ---------------------------------------------------------------------------------------------------------
+
+    def check_can_save(self, point: Point) -> None:
+        """Save and restore a state in memory before anything depends on it; if that fails, nothing is saved."""
+        why = self._ranks.broadcast(self.exact.why_not_saved(point)) if self.can_save else None
+        if why is not None:
+            self.can_save, self.why_not_saved = False, why
+            line = f"The run is metered, and neither paused nor saved: {why}."
+            self._messages.append(line)
+            if self._session.announced:
+                log.warning("%s", line)
+                self._session.record(Warned(reason=line))
+
+    def save(self, point: Point, reason: str) -> Path | None:
+        """Save the exact state at a boundary; all ranks take part.
+
+        Args:
+            point: Boundary, ``"batch"`` or ``"epoch"``.
+            reason: ``"periodic"``, ``"exit"`` or the name of a signal.
+
+        Returns:
+            The file; None if it could not be written, which is logged and recorded.
+
+        """
+        session = self._session
+        if session.folder is None or not self.can_save:
+            return None
+        # A checkpoint taken in order to exit is restart overhead; a run without pauses takes periodic ones as well.
+        session.enter(phase="checkpoint" if reason == "periodic" else "restart")
+        number = checkpoints.next_number(session.folder.path, session.fit)
+        self._ranks.send(Command.SAVE, number, float(reason == "periodic"))
+        try:
+            checkpoint = self.exact.dump(point, self.path_of(number))
+            stored = checkpoints.store_checkpoint(
+                session.folder.path, session.fit, self._trainer.global_step, checkpoint
+            )
+        except (OSError, NotPlainError) as error:
+            log.warning(
+                "The training state could not be saved: %s. Training continues without this checkpoint. Free disk "
+                "space or fix permissions.",
+                error,
+            )
+            session.enter(phase="training")
+            session.record(CheckpointFailed(reason=str(error)))
+            return None
+        finally:
+            self.plan_next()
+        session.clock.advance("checkpoint")
+        session.recorder.status.phase = "training"
+        batch = list(batch_position(self._trainer))
+        position = batch if point == "batch" else [self._trainer.current_epoch, 0]
+        session.record(CheckpointSaved(reason=reason, path=stored.path.name, position=position))
+        return stored.path
+
+    def save_if_due(self, point: Point) -> None:
+        """Save periodically."""
+        if self._timer.is_due():
+            self.save(point, "periodic")
+
+    def plan_next(self) -> None:
+        """Count the time to the next periodic checkpoint from now on."""
+        if self.can_save:
+            self._timer.restart()
+
+    def dump(self, point: Point, number: int) -> None:
+        """Take part in the checkpoint with that number, on ranks other than 0."""
+        self.exact.dump(point, self.path_of(number))
+
+    def path_of(self, number: int) -> Path:
+        """Return the file of the checkpoint with that number."""
+        assert self.path is not None
+        return checkpoints.checkpoint_path(self.path, self._session.fit, self._trainer.global_step, number)
+
+    def save_final(self) -> None:
+        """Save the final state, after every ``on_train_end``."""
+        if not self.can_save or self.already_finished or self.path is None:
+            return
+        folder, fit = self._session.folder, self._session.fit
+        try:
+            state = self.exact.dump("epoch", final_path(self.path, fit))
+            if folder is None:  # rank 0 writes
+                return
+            state[STATE_KEY]["files"] = keep_files(self._trainer, folder.path, fit)
+            checkpoints.store_final(folder.path, fit, state)
+        except (OSError, NotPlainError) as error:
+            log.warning("The final state could not be saved: %s.", error)
+            self._session.record(CheckpointFailed(reason=str(error)))
