@@ -167,7 +167,7 @@ def interval(values: list[float]) -> list[float]:
 
 
 class Simulated(nn.Module):
-    """A module's network in fake quantisation."""
+    """A module's network in fake quantization."""
 
     def __init__(self, callback: QuantizationAwareTraining, module: Lit) -> None:
         super().__init__()

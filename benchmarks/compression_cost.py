@@ -1,4 +1,4 @@
-"""What does a training step cost with pruning, distillation and fake quantisation, against the same step without?
+"""What does a training step cost with pruning, distillation and fake quantization, against the same step without?
 
     python benchmarks/compression_cost.py --data DIR --json
 

@@ -141,7 +141,7 @@ def data_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def fashion_mnist(data: Path | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return images (standardised floats ``(n, 1, 28, 28)``) and labels, of training and test; or exit with 2."""
+    """Return images (standardized floats ``(n, 1, 28, 28)``) and labels, of training and test; or exit with 2."""
     places = [] if data is None else [Path(data) / "fashion_mnist.npz", Path(data) / "images" / "fashion_mnist.npz"]
     found = next((place for place in places if place.exists()), None)
     if found is None:

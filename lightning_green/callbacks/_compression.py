@@ -72,9 +72,9 @@ def refuse_sharded(trainer: pl.Trainer, name: str) -> None:
 
 
 def put_in_order(trainer: pl.Trainer) -> None:
-    """Let pruning act before quantisation, and that before distillation, whatever their order in the list.
+    """Let pruning act before quantization, and that before distillation, whatever their order in the list.
 
-    Removed channels change the network that is then quantised, and distillation reads what the quantised one answers.
+    Removed channels change the network that is then quantized, and distillation reads what the quantized one answers.
     """
     callbacks = callbacks_of(trainer)
     places = [i for i, callback in enumerate(callbacks) if hasattr(callback, "compression_order")]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, get_args
 
 from lightning_green.utilities.durations import parse_duration
+from lightning_green.utilities.validation import check_number
 
 Pause = Literal["auto", "hold", "exit"]
 Measured = Literal["measured"]
@@ -52,39 +52,15 @@ def check_plan_arguments(
     return PlanArguments(
         check_deadline(deadline),
         on_pause,
-        "measured" if hold_power == "measured" else check_number("hold_power", hold_power, 1.0, ' or "measured"'),
+        "measured"
+        if hold_power == "measured"
+        else check_number("hold_power", hold_power, high=1.0, alternative='"measured"'),
         "measured"
         if resume_cost == "measured"
-        else check_number("resume_cost", resume_cost, math.inf, ' or "measured"', "hours"),
-        check_number("min_saving", min_saving, 1.0),
-        check_number("delay_price", delay_price, math.inf, "", "gCO2e per hour"),
+        else check_number("resume_cost", resume_cost, unit="hours", alternative='"measured"'),
+        check_number("min_saving", min_saving, high=1.0),
+        check_number("delay_price", delay_price, unit="gCO2e per hour"),
     )
-
-
-def check_number(name: str, value: Any, highest: float, also: str = "", unit: str = "") -> float:
-    """Return ``value`` as a float.
-
-    Raises:
-        ValueError: If it is no number from 0 to ``highest``.
-
-    """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or not 0.0 <= float(value) <= highest:
-        wanted = f"a number in [0, {highest:g}]" if highest < math.inf else f"a number of {unit}, 0 or more"
-        raise ValueError(f"`{name}` should be {wanted}{also}, got {value!r}.")
-    return float(value)
-
-
-def check_steps(value: Any) -> int:
-    """Return ``every_n_steps``.
-
-    Raises:
-        ValueError: If it is no integer of 1 or more.
-
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"`every_n_steps` should be an integer of 1 or more, got {value!r}.")
-    return value
 
 
 def check_deadline(value: Any) -> timedelta | datetime | None:

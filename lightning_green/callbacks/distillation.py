@@ -24,18 +24,18 @@ from typing_extensions import override
 
 from lightning_green.callbacks._compression import TrainingLength, callbacks_of, optimizer_steps, put_in_order
 from lightning_green.callbacks.emissions_tracker import EmissionsTracker
-from lightning_green.compression._arguments import check_choice
 from lightning_green.compression.distillation import losses as losses_of
 from lightning_green.compression.distillation.adapters import Adapters
 from lightning_green.compression.distillation.teacher_cache import TeacherCache
 from lightning_green.compression.distillation.teachers import load_teacher
 from lightning_green.compression.network import find_network, positional, uncompiled
 from lightning_green.compression.schedules import Ramp
+from lightning_green.utilities.validation import check_choice
 
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 LOSSES = (*losses_of.OUTPUT_LOSSES, *losses_of.FEATURE_LOSSES)
-_DEFAULT_WEIGHTS = {"standardised": 4.0}
-_TEMPERATURES = {"standardised": 2.0, "soft_targets": 4.0, "decoupled": 4.0}
+_DEFAULT_WEIGHTS = {"standardized": 4.0}
+_TEMPERATURES = {"standardized": 2.0, "soft_targets": 4.0, "decoupled": 4.0}
 
 
 class KnowledgeDistillation(Callback):
@@ -43,7 +43,7 @@ class KnowledgeDistillation(Callback):
 
     ::
 
-        Trainer(callbacks=[KnowledgeDistillation(teacher)])                        # logits, standardised
+        Trainer(callbacks=[KnowledgeDistillation(teacher)])                        # logits, standardized
         Trainer(callbacks=[KnowledgeDistillation(teacher, cache="memory")])        # asked once per image
         Trainer(callbacks=[KnowledgeDistillation(
             teacher, {"soft_targets": 1.0, "hint": Ramp(1.0, 0.0)}, layers={"layer2": "stage2"})])
@@ -63,10 +63,10 @@ class KnowledgeDistillation(Callback):
     Args:
         teacher: A module, a callable, or the path of a checkpoint, which is loaded into ``teacher_model``.
         losses: Weight of each loss by name, numbers or schedules (:class:`~lightning_green.compression.Ramp`):
-            ``"standardised"`` (the default), ``"soft_targets"``, ``"decoupled"``, ``"relational"``, and of the
+            ``"standardized"`` (the default), ``"soft_targets"``, ``"decoupled"``, ``"relational"``, and of the
             features of ``layers``: ``"hint"``, ``"attention"``.
         layers: Dotted paths inside the student's network to dotted paths inside the teacher.
-        temperature: Of the losses of logits, a number or a schedule. None for each one's own (2 standardised, else 4).
+        temperature: Of the losses of logits, a number or a schedule. None for each one's own (2 standardized, else 4).
         task_weight: Weight of the loss that ``training_step`` returns, a number or a schedule.
         model: Dotted path of the student's network. None for the only child with parameters.
         student_output: Returns the logits from what the network returned. None where it is them.
@@ -266,7 +266,7 @@ class KnowledgeDistillation(Callback):
         if not isinstance(loss, Tensor):
             raise ValueError(
                 f"`training_step` of {type(pl_module).__name__} should return a loss to be distilled, got "
-                f"{type(result).__name__}; with manual optimisation, add the losses of "
+                f"{type(result).__name__}; with manual optimization, add the losses of "
                 "lightning_green.compression.distillation.losses there."
             )
         if self._inputs is None:
@@ -305,7 +305,7 @@ class KnowledgeDistillation(Callback):
         temperature = _TEMPERATURES[name] if self.temperature is None else _at(self.temperature, progress)
         if name == "decoupled":
             return losses_of.decoupled(student, teacher, self._target(batch), temperature)
-        function = losses_of.standardised if name == "standardised" else losses_of.soft_targets
+        function = losses_of.standardized if name == "standardized" else losses_of.soft_targets
         return function(student, teacher, temperature)
 
     def _ask(self, trainer: pl.Trainer, inputs: tuple[Any, ...]) -> Tensor:

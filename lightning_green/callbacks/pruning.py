@@ -25,7 +25,6 @@ from lightning_green.callbacks._compression import (
     put_in_order,
     refuse_sharded,
 )
-from lightning_green.compression._arguments import check_choice, check_fraction, check_positive_int
 from lightning_green.compression.network import InputRecorder, TensorSpec, example_inputs, find_network, uncompiled
 from lightning_green.compression.pruning.channel_pruner import ChannelPruner
 from lightning_green.compression.pruning.channels import CHANNEL_CRITERIA
@@ -35,6 +34,7 @@ from lightning_green.compression.pruning.mask_pruner import MaskPruner
 from lightning_green.compression.pruning.resizing import resize_to
 from lightning_green.compression.schedules import SHAPES, Moment, Span
 from lightning_green.run.loggers import log_to_all
+from lightning_green.utilities.validation import check_choice, check_fraction, check_positive_int
 
 
 class Pruning(Callback):

@@ -1,4 +1,4 @@
-"""Training in fake quantisation, and what comes out of it in int8."""
+"""Training in fake quantization, and what comes out of it in int8."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from lightning_green.callbacks._compression import (
     refuse_sharded,
 )
 from lightning_green.callbacks.pruning import Pruning
-from lightning_green.compression._arguments import check_choice, check_positive_int, check_weight_bits
 from lightning_green.compression.network import InputRecorder, TensorSpec, example_inputs, find_network, uncompiled
 from lightning_green.compression.quantization.agreement import Agreement, agreement
-from lightning_green.compression.quantization.fake_quantize import ACTIVATIONS
+from lightning_green.compression.quantization.fake_quantize import ACTIVATIONS, check_weight_bits
 from lightning_green.compression.quantization.quantized_forward import plain_forward, quantized_forward
 from lightning_green.compression.quantization.quantized_network import QuantizedNetwork
 from lightning_green.compression.schedules import Moment
+from lightning_green.utilities.validation import check_choice, check_positive_int
 
 
 class QuantizationAwareTraining(Callback):
@@ -41,15 +41,15 @@ class QuantizationAwareTraining(Callback):
         export(qat.convert(module), "model.onnx")                      # int8, batch norm folded in
 
     The module is left as it is, with its parameters, names and optimizer; from ``begin`` on, calls of its network are
-    computed by a graph of the same parameters with fake quantisation between the operations. So checkpoints are those
+    computed by a graph of the same parameters with fake quantization between the operations. So checkpoints are those
     of the plain model, and what was observed is in this callback's state. Validation and tests run with fake
-    quantisation too, whichever checkpoint they take. Weights have a scale per channel, activations a moving average of
+    quantization too, whichever checkpoint they take. Weights have a scale per channel, activations a moving average of
     their range, the same on all ranks, which stops to move at ``freeze``.
 
     Logged at the end of an epoch: ``quantization/active``, 0 or 1.
 
     Args:
-        begin: When fake quantisation starts: a fraction of the training (0.9) or the start of an epoch (``"3ep"``).
+        begin: When fake quantization starts: a fraction of the training (0.9) or the start of an epoch (``"3ep"``).
         freeze: When the ranges of activations stop to move.
         model: Dotted path of the network. None for the only child with parameters.
         keep_float: Patterns of modules inside the network that stay in float.
@@ -125,7 +125,7 @@ class QuantizationAwareTraining(Callback):
                 continue
             if other.span.end > self._begin_step:
                 raise ValueError(
-                    f"`Pruning` should remove its last channels before quantisation begins, but its `end` is step "
+                    f"`Pruning` should remove its last channels before quantization begins, but its `end` is step "
                     f"{other.span.end} and `begin` of QuantizationAwareTraining is step {self._begin_step}."
                 )
 
@@ -148,7 +148,7 @@ class QuantizationAwareTraining(Callback):
         step = optimizer_steps(trainer)
         if self.quantized is None and step >= self._begin_step and self._seen_inputs() is not None:
             self._prepare(pl_module)
-            rank_zero_info(f"Fake quantisation begins at step {step}.")
+            rank_zero_info(f"Fake quantization begins at step {step}.")
         if self.quantized is not None:
             self.quantized.observing = step < self._freeze_step or self.quantized.has_unseen()
 
@@ -181,19 +181,19 @@ class QuantizationAwareTraining(Callback):
                 state of the checkpoint (``callback.load_state_dict(checkpoint["callbacks"][callback.state_key])``).
 
         Raises:
-            ValueError: If quantisation has not begun, or the copy does not agree with the fake-quantised network.
+            ValueError: If quantization has not begun, or the copy does not agree with the fake-quantized network.
 
         """
         quantized = self._quantized_of(module)
         converted = quantized.convert()
         result = self.agreement(converted, module)
-        result.require(0.05, "The model in int8", "the fake-quantised one")
+        result.require(0.05, "The model in int8", "the fake-quantized one")
         return converted
 
     def agreement(
         self, model: torch.nn.Module, module: pl.LightningModule, inputs: Sequence[Tensor] | None = None
     ) -> Agreement:
-        """Compare a model's answers with those of the module's network in fake quantisation.
+        """Compare a model's answers with those of the module's network in fake quantization.
 
         Args:
             model: Such as the one that :meth:`convert` returned.
@@ -217,7 +217,7 @@ class QuantizationAwareTraining(Callback):
             return self.quantized
         state = self._restored or self.state_dict()
         if state["ranges"] is None:
-            raise ValueError("There is nothing to convert: fake quantisation has not begun; train past `begin` first.")
+            raise ValueError("There is nothing to convert: fake quantization has not begun; train past `begin` first.")
         self._inputs = state["inputs"]
         quantized = self._build(network)
         quantized.load_state_dict(state["ranges"])

@@ -1,4 +1,4 @@
-"""Smaller models in pure PyTorch: masks and schedules, removed channels, fake quantisation, distillation, export."""
+"""Smaller models in pure PyTorch: masks and schedules, removed channels, fake quantization, distillation, export."""
 
 from lightning_green.compression.distillation.teacher_cache import TeacherCache
 from lightning_green.compression.distillation.teachers import load_teacher
@@ -16,7 +16,6 @@ from lightning_green.compression.pruning.rigl import erdos_renyi_sparsities, rig
 from lightning_green.compression.quantization.agreement import Agreement, agreement
 from lightning_green.compression.quantization.quantized_network import QuantizedNetwork, quantize
 from lightning_green.compression.schedules import Moment, Ramp, Span, sparsity_at
-from lightning_green.compression.surgery import compound_scale, depthwise_separable
 
 __all__ = [
     "Agreement",
@@ -33,8 +32,6 @@ __all__ = [
     "TeacherCache",
     "agreement",
     "block_mask",
-    "compound_scale",
-    "depthwise_separable",
     "erdos_renyi_sparsities",
     "export",
     "global_masks",

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils._pytree import tree_leaves
 
-from lightning_green.compression._arguments import check_choice
 from lightning_green.compression.quantization.agreement import Agreement, agreement
 from lightning_green.compression.quantization.quantized_network import quantize
+from lightning_green.utilities.validation import check_choice
 
 FORMATS = ("onnx", "torch", "executorch")
 _OPSET = 21
@@ -55,8 +55,8 @@ def export(
 
     ::
 
-        export(callback.convert(module), "model.onnx")          # after quantisation-aware training
-        export(network, "model.onnx", [images])                 # quantised now, with the ranges of these images
+        export(callback.convert(module), "model.onnx")          # after quantization-aware training
+        export(network, "model.onnx", [images])                 # quantized now, with the ranges of these images
         export(network, "model.onnx", [images], int8=False)     # in float
 
     Args:
@@ -66,8 +66,8 @@ def export(
         inputs: Batches of inputs, of at least two samples each. They are what is compared, and what a network that is
             not in int8 yet is calibrated with. May be left out for a model in int8, which remembers one.
         format: ``"onnx"``, ``"torch"`` (``torch.export.load`` reads it), or ``"executorch"``.
-        int8: Whether a model that is not in int8 is quantised first.
-        keep_float: Patterns of modules to leave in float, where a network is quantised here.
+        int8: Whether a model that is not in int8 is quantized first.
+        keep_float: Patterns of modules to leave in float, where a network is quantized here.
         tolerance: Largest accepted difference between the file's outputs and the model's, as a fraction of the
             outputs' standard deviation. Runtimes round halves differently, so it is not zero.
 

@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from lightning_green.compression._arguments import check_choice, check_fraction
+from lightning_green.utilities.validation import check_choice, check_fraction
 
 SHAPES = ("constant", "linear", "cubic", "one_cycle")
 

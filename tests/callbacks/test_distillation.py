@@ -12,7 +12,7 @@ from lightning_green.callbacks.pruning import Pruning
 from lightning_green.callbacks.quantization import QuantizationAwareTraining
 from lightning_green.compression import Ramp
 from lightning_green.compression.distillation import losses as losses_of
-from tests.callbacks.compression_kit import Lit, Net, SaveAt, assert_equal, assert_resumes_exactly, loader, trainer
+from tests.helpers.compression_fits import Lit, Net, SaveAt, assert_equal, assert_resumes_exactly, loader, trainer
 
 
 class Counted(Net):
@@ -172,7 +172,7 @@ def test_a_stream_has_a_cache_too(tmp_path):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: KnowledgeDistillation(teacher(), {"standardised": Ramp(4.0, 1.0), "relational": 0.1}),
+        lambda: KnowledgeDistillation(teacher(), {"standardized": Ramp(4.0, 1.0), "relational": 0.1}),
         lambda: KnowledgeDistillation(teacher(), cache="memory"),
         lambda: KnowledgeDistillation(teacher(), {"hint": 1.0, "attention": 10.0}, layers={"block": "block"}),
     ],
@@ -229,9 +229,9 @@ def test_other_tasks_by_a_selector(tmp_path):
         module=Segments(), epochs=1)  # fmt: skip
 
 
-def test_distillation_sees_hints_of_a_quantised_network(tmp_path):
+def test_distillation_sees_hints_of_a_quantized_network(tmp_path):
     callbacks = [
-        KnowledgeDistillation(teacher(), {"hint": 1.0, "standardised": 1.0}, layers={"block": "block"}),
+        KnowledgeDistillation(teacher(), {"hint": 1.0, "standardized": 1.0}, layers={"block": "block"}),
         QuantizationAwareTraining(begin=0.5),
         Pruning(0.5, end=0.5),
     ]
@@ -248,7 +248,7 @@ def test_removed_channels_with_a_teacher_and_int8(tmp_path):
     net = teacher()
     callbacks = [
         QuantizationAwareTraining(begin=0.6),
-        KnowledgeDistillation(net, {"standardised": 1.0, "hint": 1.0}, layers={"block": "block"}),
+        KnowledgeDistillation(net, {"standardized": 1.0, "hint": 1.0}, layers={"block": "block"}),
         Pruning(0.5, "channels", begin=0.2, end=0.5),
     ]
     module, _ = fit(tmp_path, *callbacks)
@@ -278,7 +278,7 @@ def test_everything_together_resumes_exactly(tmp_path, precision):
     [
         ({"teacher": 3}, TypeError, "`teacher` should be a module, a callable or the path"),
         ({"teacher": "x.ckpt"}, ValueError, "`teacher_model` should be the network that 'x.ckpt'"),
-        ({"losses": "crd"}, ValueError, "`losses` should be one of 'standardised'"),
+        ({"losses": "crd"}, ValueError, "`losses` should be one of 'standardized'"),
         ({"losses": {}}, ValueError, "`losses` should name at least one"),
         ({"losses": {"soft_targets": -1.0}}, ValueError, r"`losses\['soft_targets'\]` should be a weight"),
         ({"losses": "hint"}, ValueError, "`layers` should say whose features hint compares"),

@@ -10,7 +10,7 @@ from torch import nn
 
 from lightning_green.callbacks.pruning import Pruning
 from lightning_green.compression import load_pruned
-from tests.callbacks.compression_kit import Lit, Net, SaveAt, SeededSteps, assert_resumes_exactly, loader, trainer
+from tests.helpers.compression_fits import Lit, Net, SaveAt, SeededSteps, assert_resumes_exactly, loader, trainer
 
 
 def sparsity_of(module):
@@ -208,7 +208,7 @@ class TwoOptimizers(Lit):
         return [torch.optim.SGD(p, 0.01) for p in (self.net.stem.parameters(), list(self.net.parameters())[1:])]
 
 
-def test_manual_optimisation_with_two_optimizers(tmp_path):
+def test_manual_optimization_with_two_optimizers(tmp_path):
     module = TwoOptimizers()
     pruning = Pruning(0.5, end=0.5)
     trainer(tmp_path, [pruning]).fit(module, loader())

@@ -8,7 +8,7 @@ from torch import nn
 from lightning_green import GreenMixedPrecision
 from lightning_green.callbacks.pruning import Pruning
 from lightning_green.callbacks.quantization import QuantizationAwareTraining
-from tests.callbacks.compression_kit import Lit, Net, SaveAt, assert_resumes_exactly, loader, trainer
+from tests.helpers.compression_fits import Lit, Net, SaveAt, assert_resumes_exactly, loader, trainer
 
 
 def images(count=16):
@@ -59,7 +59,7 @@ def test_resumes_exactly_with_accumulation_and_adam(tmp_path):
 
 
 class Counting(Callback):
-    """Remembers whether validation ran in fake quantisation, and what ranges did meanwhile."""
+    """Remembers whether validation ran in fake quantization, and what ranges did meanwhile."""
 
     def __init__(self, callback):
         self.callback, self.seen = callback, []
@@ -76,7 +76,7 @@ class Counting(Callback):
         return quantized and [r.count for r in quantized.roundings.values()]
 
 
-def test_validation_is_quantised_and_observes_nothing(tmp_path):
+def test_validation_is_quantized_and_observes_nothing(tmp_path):
     callback = QuantizationAwareTraining(begin="1ep", freeze="2ep")
     watch = Counting(callback)
     torch.manual_seed(0)
@@ -86,7 +86,7 @@ def test_validation_is_quantised_and_observes_nothing(tmp_path):
     assert {r.count for r in callback.quantized.roundings.values()} == {6}  # the steps of epoch 1 alone
 
 
-def test_the_test_of_a_checkpoint_is_as_quantised_as_the_checkpoint(tmp_path):
+def test_the_test_of_a_checkpoint_is_as_quantized_as_the_checkpoint(tmp_path):
     callback = QuantizationAwareTraining(begin="1ep")
     best = ModelCheckpoint(tmp_path, monitor="val_loss", save_top_k=-1, filename="{epoch}")
     torch.manual_seed(0)
@@ -174,14 +174,14 @@ def test_pruned_weights_are_zero_in_int8(tmp_path, first):
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_channels_first_and_quantised_afterwards(tmp_path, at_once):
+def test_channels_first_and_quantized_afterwards(tmp_path, at_once):
     pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     begin = 0.5 if at_once else 0.7
     callback = QuantizationAwareTraining(begin=begin)
     module, _ = fit(tmp_path, callback, Pruning(0.5, "channels", end=0.5))
     converted = callback.convert(module)
     assert converted.state_dict()["conv2d_weight"].shape[0] == module.net.stem.out_channels < 8
-    with pytest.raises(ValueError, match="remove its last channels before quantisation begins"):
+    with pytest.raises(ValueError, match="remove its last channels before quantization begins"):
         fit(tmp_path, QuantizationAwareTraining(begin=0.5), Pruning(0.5, "channels", end=0.8))
 
 
@@ -268,7 +268,7 @@ def test_a_wrong_argument_raises_at_construction(arguments, error, message):
         ({"model": "network"}, r"`model` should be the dotted path .* \(children: net\), got 'network'"),
         ({"model": ""}, "`model` should be the dotted path of a network inside"),
         ({"keep_float": ["head"], "begin": 0.2}, "`keep_float` should match something, but 'head' matches none"),
-        ({"keep_float": ["*"], "begin": 0.2}, "nothing to quantise"),
+        ({"keep_float": ["*"], "begin": 0.2}, "nothing to quantize"),
         ({"begin": "2ep", "freeze": 0.5}, "`freeze` should not come before `begin`: they are steps 9 and 12"),
     ],
 )

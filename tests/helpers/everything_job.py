@@ -27,7 +27,7 @@ from lightning_green import (
     Pruning,
     QuantizationAwareTraining,
 )
-from tests.callbacks.compression_kit import Net, loader
+from tests.helpers.compression_fits import Net, loader
 
 FOLDER, RANKS = Path(sys.argv[1]), int(os.environ["RANKS"])
 RANK = int(os.environ.get("LOCAL_RANK", "0"))  # Lightning starts the script again for the second

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-OUTPUT_LOSSES = ("standardised", "soft_targets", "decoupled", "relational")
+OUTPUT_LOSSES = ("standardized", "soft_targets", "decoupled", "relational")
 FEATURE_LOSSES = ("hint", "attention")
 _SMALL = 1e-7
 
@@ -31,7 +31,7 @@ def soft_targets(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> 
     return functional.kl_div(log_p, q, reduction="batchmean") * temperature**2
 
 
-def standardised(student: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
+def standardized(student: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
     """Return :func:`soft_targets` of logits with mean 0 and standard deviation 1 in each sample.
 
     Sun et al., "Logit Standardization in Knowledge Distillation" (arXiv 2403.01427), equation 12: a small student need
@@ -95,7 +95,7 @@ def hint(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def attention(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the distance of two attention maps, the normalised mean over channels of squared activations.
+    """Return the distance of two attention maps, the normalized mean over channels of squared activations.
 
     Zagoruyko and Komodakis, "Paying More Attention to Attention" (arXiv 1612.03928), equation 2.
 

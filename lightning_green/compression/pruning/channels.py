@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from lightning_green.compression._arguments import check_choice, check_fraction, check_positive_int, matching
+from lightning_green.compression.patterns import matching
+from lightning_green.utilities.validation import check_choice, check_fraction, check_positive_int
 
 CHANNEL_CRITERIA = ("magnitude", "random")
 # Layers whose channels are coupled in ways that the graph does not fully know; groups with one of them are left whole,

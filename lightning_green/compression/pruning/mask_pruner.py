@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightning_green.compression._arguments import matching
+from lightning_green.compression.patterns import matching
 from lightning_green.compression.pruning.criteria import (
     accumulate_movement_,
     gradient_scores,
@@ -110,7 +110,7 @@ class MaskPruner:
             self.masked.apply_to_state(optimizer)
 
     def can_update(self) -> bool:
-        """Return whether what the criterion reads is there: gradients that an overflow in fp16 has spoilt are not."""
+        """Return whether what the criterion reads is there: gradients that an overflow in fp16 has spoiled are not."""
         if self.criterion not in ("gradient", "rigl"):
             return True
         return _finite([p.grad for p in self.masked.parameters.values() if p.grad is not None])

@@ -51,7 +51,7 @@ def can_be_n_m(shape: torch.Size, m: int) -> bool:
 
 
 def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
-    """Return the mask that keeps the ``n`` highest of every ``m`` neighbours along the input channels (dimension 1).
+    """Return the mask that keeps the ``n`` highest of every ``m`` neighbors along the input channels (dimension 1).
 
     This is the pattern that sparse tensor cores execute: Mishra et al., "Accelerating Sparse Deep Neural Networks"
     (arXiv 2104.08378), where a convolution is grouped along its input channels as well.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from lightning_green.compression._arguments import matching
+from lightning_green.compression.patterns import matching
 
 PRUNABLE = (nn.Linear, nn.modules.conv._ConvNd)
 

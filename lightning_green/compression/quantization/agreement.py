@@ -30,7 +30,7 @@ class Agreement:
             raise ValueError(
                 f"{what} should answer like {than}, but over {self.samples} samples its outputs differ by "
                 f"{self.difference:.3f} of their standard deviation (at most {difference}) and the largest is the same "
-                f"for {self.same_class:.1%}. Calibrate or train quantised for longer, or keep the layers that suffer "
+                f"for {self.same_class:.1%}. Calibrate or train quantized for longer, or keep the layers that suffer "
                 "in float with `keep_float`."
             )
 

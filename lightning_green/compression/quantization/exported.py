@@ -76,7 +76,7 @@ def _why(network: nn.Module, error: Exception) -> str:
         where = f" at {Path(last.filename).name}:{last.lineno} (`{line}`)"
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
-        f"{type(network).__name__} cannot be exported for quantisation{where}: {first} "
+        f"{type(network).__name__} cannot be exported for quantization{where}: {first} "
         "Write that line without Python control flow over the values of tensors (torch.where, torch.cond), move it "
         "out of the network, or name a smaller network with `model`."
     )

@@ -1,4 +1,4 @@
-"""Fake quantisation: numbers rounded to what eight bits can hold, with the gradient of the identity.
+"""Fake quantization: numbers rounded to what eight bits can hold, with the gradient of the identity.
 
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"
 (arXiv 1712.05877); the rounding is ``torch.fake_quantize_*``, whose backward is the straight-through estimator.
@@ -18,6 +18,12 @@ _SMALLEST_SCALE = 2.0**-24
 # Without VNNI, x86 adds two products of eight bits in sixteen, which overflow: 2 * 255 * 127 > 32767. With seven bits
 # for the weights they do not, and a model answers the same on every processor. ARM and XNNPACK have no such limit.
 WEIGHT_BITS = {"uint8": 7, "int8": 8}
+
+
+def check_weight_bits(value: int | None) -> None:
+    """Raise a ``ValueError`` unless ``value`` is 7, 8 or None."""
+    if value not in (None, 7, 8) or isinstance(value, bool):
+        raise ValueError(f"`weight_bits` should be 7, 8 or None, got {value!r}.")
 
 
 def weight_limit(bits: int) -> int:
@@ -61,7 +67,7 @@ def weight_scales(weight: Tensor, limit: int = 127) -> Tensor:
 
 
 class WeightFakeQuantize(nn.Module):
-    """Fake quantisation of a weight: symmetric, one scale for each output channel, always that of the weight as it is.
+    """Fake quantization of a weight: symmetric, one scale for each output channel, always that of the weight as it is.
 
     It has no state, so a scale is never older than its weight. Because scales are per channel and symmetric, folding
     batch norm into the weight afterwards multiplies the scale and leaves the integers as they are: training needs no
@@ -85,7 +91,7 @@ class WeightFakeQuantize(nn.Module):
 
 
 class ActivationFakeQuantize(nn.Module):
-    """Fake quantisation of an activation, with a moving average of its range.
+    """Fake quantization of an activation, with a moving average of its range.
 
     Each observation counts ``max(averaging, 1 / n)`` for the n-th, so the first batches are averaged equally and a
     short training does not hang on its first batch. With several processes the range is that of all their batches.
@@ -146,7 +152,7 @@ class ActivationFakeQuantize(nn.Module):
 
         """
         if self._range is None:
-            raise ValueError("There is no scale yet: fake quantisation has to see data first.")
+            raise ValueError("There is no scale yet: fake quantization has to see data first.")
         if device is not None and self._range.device != device:
             self._range, self._parameters_now = self._range.to(device), None
         if self._parameters_now is None:

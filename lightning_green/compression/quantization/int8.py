@@ -1,4 +1,4 @@
-"""From fake quantisation to integers: a graph with weights in int8 and batch norm folded into them."""
+"""From fake quantization to integers: a graph with weights in int8 and batch norm folded into them."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from lightning_green.compression.quantization.quantized_network import Quantized
 
 
 def quantized_forward(network: nn.Module, quantized: QuantizedNetwork) -> None:
-    """Let calls of a network be computed in fake quantisation.
+    """Let calls of a network be computed in fake quantization.
 
     Args:
         network: The network, or what ``torch.compile`` made of it.

@@ -1,4 +1,4 @@
-"""A network in fake quantisation: two graphs, for training and for evaluation, beside the network as it is."""
+"""A network in fake quantization: two graphs, for training and for evaluation, beside the network as it is."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from lightning_green.compression._arguments import check_choice, check_weight_bits
 from lightning_green.compression.quantization.exported import export_graph
 from lightning_green.compression.quantization.fake_quantize import (
     ACTIVATIONS,
     WEIGHT_BITS,
     ActivationFakeQuantize,
     WeightFakeQuantize,
+    check_weight_bits,
 )
 from lightning_green.compression.quantization.graph_hooks import call_hooks, replace_uses
 from lightning_green.compression.quantization.int8 import Rounding, to_int8
 from lightning_green.compression.quantization.rounding_points import RoundingPoints, find_rounding_points
+from lightning_green.utilities.validation import check_choice
 
 
 class QuantizedNetwork:
-    """Fake quantisation of a network, without a Trainer.
+    """Fake quantization of a network, without a Trainer.
 
     ::
 
@@ -72,7 +73,7 @@ class QuantizedNetwork:
         if first != second or points[0].weights.keys() != points[1].weights.keys():
             raise ValueError(
                 f"{type(network).__name__} should do the same operations in training and in evaluation to be "
-                "quantised; move what only one of them does out of the network."
+                "quantized; move what only one of them does out of the network."
             )
         self.roundings = {key: ActivationFakeQuantize(activation) for key in points[0].values}
         for graph, chosen in zip(self._graphs.values(), points, strict=True):
@@ -80,7 +81,7 @@ class QuantizedNetwork:
             call_hooks(graph, network)
 
     def run(self, *inputs: Tensor, training: bool = True, observe: bool | None = None) -> Any:
-        """Return the network's output in fake quantisation.
+        """Return the network's output in fake quantization.
 
         Args:
             inputs: What the network is called with.
@@ -111,7 +112,7 @@ class QuantizedNetwork:
         """Return a copy that computes with 8-bit integers: batch norm folded, weights stored in int8, on the CPU.
 
         Raises:
-            ValueError: If fake quantisation has seen no data.
+            ValueError: If fake quantization has seen no data.
 
         """
         network = copy.deepcopy(self.network).cpu().float()
@@ -149,7 +150,7 @@ def quantize(
     activation: str = "uint8",
     weight_bits: int | None = None,
 ) -> GraphModule:
-    """Quantise a trained network without training it further.
+    """Quantize a trained network without training it further.
 
     ::
 
@@ -166,7 +167,7 @@ def quantize(
         The model in int8, on the CPU.
 
     Raises:
-        ValueError: If there is no batch, or the network cannot be quantised.
+        ValueError: If there is no batch, or the network cannot be quantized.
 
     """
     quantized = None

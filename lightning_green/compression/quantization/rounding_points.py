@@ -1,4 +1,4 @@
-"""Where a graph is quantised: which weights, and which values between operations.
+"""Where a graph is quantized: which weights, and which values between operations.
 
 The rules are those of what runs in int8 on x86 with ONNX Runtime: its convolutions, additions and products need 8-bit
 inputs *and* outputs, so every convolution (with its batch norm and ReLU), linear layer, addition, product and
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from lightning_green.compression._arguments import matching
+from lightning_green.compression.patterns import matching
 from lightning_green.compression.quantization.exported import owner_path, shape_of
 
 aten = torch.ops.aten
@@ -64,7 +64,7 @@ SAME_SCALE = {
 
 @dataclass
 class RoundingPoints:
-    """What is quantised in a graph.
+    """What is quantized in a graph.
 
     Args:
         weights: The operation that reads a weight (a convolution or a linear layer), by the key of its rounding.
@@ -81,7 +81,7 @@ class RoundingPoints:
 
 
 def find_rounding_points(graph_module: GraphModule, keep_float: Sequence[str] = ()) -> RoundingPoints:
-    """Decide what is quantised in an exported graph.
+    """Decide what is quantized in an exported graph.
 
     Keys depend on the graph's structure alone, so they are the same in the graphs of training and of evaluation and in
     another process.
@@ -91,7 +91,7 @@ def find_rounding_points(graph_module: GraphModule, keep_float: Sequence[str] = 
         keep_float: Patterns of modules whose operations stay in float.
 
     Raises:
-        ValueError: If a pattern matches nothing, or nothing is left to quantise.
+        ValueError: If a pattern matches nothing, or nothing is left to quantize.
 
     """
     operations = [node for node in graph_module.graph.nodes if node.op == "call_function"]
@@ -121,7 +121,7 @@ def find_rounding_points(graph_module: GraphModule, keep_float: Sequence[str] = 
             rounded.update({*(_as_node(part) for part in node.args[0]), node})
     _propagate(operations, rounded, ends, kept, points)
     if not points.weights:
-        raise ValueError("There is nothing to quantise: no convolution or linear layer is left outside `keep_float`.")
+        raise ValueError("There is nothing to quantize: no convolution or linear layer is left outside `keep_float`.")
     return points
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.callbacks.compression_kit import assert_equal
+from tests.helpers.compression_fits import assert_equal
 
-SCRIPT = Path(__file__).with_name("two_ranks.py")
+SCRIPT = Path(__file__).parents[1] / "helpers" / "compression_ranks.py"
 
 
 def fit(names, processes, folder):
@@ -25,10 +25,10 @@ def load(name, processes, rank, folder):
 
 @pytest.mark.distributed
 @pytest.mark.slow
-def test_two_ranks_have_the_masks_scales_and_adapters_of_one(tmp_path):
+def test_two_ranks_end_with_the_masks_ranges_and_adapters_of_one(tmp_path):
     names = ["magnitude", "random", "rigl", "2:4"]
     for processes in (1, 2):
-        fit([*names, "quantised", "distilled", "cached"], processes, tmp_path)
+        fit([*names, "quantized", "distilled", "cached"], processes, tmp_path)
     for name in names:
         alone, first, second = (load(name, *which, tmp_path) for which in ((1, 0), (2, 0), (2, 1)))
         assert_equal(first, second, name)
@@ -37,8 +37,8 @@ def test_two_ranks_have_the_masks_scales_and_adapters_of_one(tmp_path):
         for key, mask in masks.items():
             assert (first["weights"][key][~mask] == 0).all()
             assert not mask.all()
-    alone, first, second = (load("quantised", *which, tmp_path) for which in ((1, 0), (2, 0), (2, 1)))
-    assert_equal(first, second, "quantised")
+    alone, first, second = (load("quantized", *which, tmp_path) for which in ((1, 0), (2, 0), (2, 1)))
+    assert_equal(first, second, "quantized")
     for key, seen in first["callback"]["ranges"].items():
         assert seen["count"] == alone["callback"]["ranges"][key]["count"] > 0
         assert torch.allclose(seen["range"], alone["callback"]["ranges"][key]["range"], rtol=1e-3)

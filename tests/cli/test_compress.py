@@ -9,10 +9,10 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from tests.compression.networks import SmallResNet
-from tests.compression.trained_digits import Data, Model
+from tests.helpers.bright_quarter import Data, Model
+from tests.helpers.compression_networks import SmallResNet
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(
     any(
         importlib.util.find_spec(n) is None
@@ -39,19 +39,15 @@ def checkpoint(tmp_path_factory):
 
 def compress(*arguments):
     command = [sys.executable, "-m", "lightning_green", "compress", *map(str, arguments)]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{HERE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-    }
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=False)
 
 
-CLASSES = ("--model", "trained_digits:Model", "--data", "trained_digits:Data")
+CLASSES = ("--model", "tests.helpers.bright_quarter:Model", "--data", "tests.helpers.bright_quarter:Data")
 
 
 @pytest.mark.slow
-def test_one_command_prunes_distils_quantises_and_reports(checkpoint, tmp_path):
+def test_compress_prunes_distills_quantizes_and_reports(checkpoint, tmp_path):
     done = compress(
         checkpoint, *CLASSES, "--network", "network", "--prune", 0.5, "--int8", "--distill", "--epochs", 4,
         "--out", tmp_path / "out", "--round-to", 2, "--grid", 100,
@@ -67,7 +63,7 @@ def test_one_command_prunes_distils_quantises_and_reports(checkpoint, tmp_path):
     assert after["accuracy"] > 0.8
     assert report["agreement"] > 0.95
     assert report["compression"]["gco2e"] == pytest.approx(100 * report["compression"]["kwh"])
-    assert "int8 and fake quantisation agree" in done.stdout
+    assert "int8 and fake quantization agree" in done.stdout
     assert str(tmp_path / "out" / "compressed.onnx") in done.stdout
     state = torch.load(tmp_path / "out" / "compressed.ckpt", weights_only=True)["state_dict"]
     assert sum(v.numel() for k, v in state.items() if k in dict(Model().named_parameters())) == after["parameters"]
@@ -79,13 +75,13 @@ def test_one_command_prunes_distils_quantises_and_reports(checkpoint, tmp_path):
     [
         ((*CLASSES,), 2, "Say what to do: --prune FRACTION, --int8, or both."),
         ((*CLASSES, "--prune", 1.2), 2, r"`--prune` should be a fraction in [0, 1), got 1.2."),
-        (("--model", "trained_digits", "--data", "x:Y", "--int8"), 2, "`--model` should be module:Class"),
-        (("--model", "trained_digits:Nothing", "--data", "x:Y", "--int8"), 2, "cannot be imported"),
+        (("--model", "tests.helpers.bright_quarter", "--data", "x:Y", "--int8"), 2, "`--model` should be module:Class"),
+        (("--model", "tests.helpers.bright_quarter:Nothing", "--data", "x:Y", "--int8"), 2, "cannot be imported"),
         ((*CLASSES, "--int8", "--model-args", "[1]"), 2, "`--model-args` should be a JSON object"),
         ((*CLASSES, "--int8", "--model-args", '{"width": 3}'), 2, "Give its arguments with --model-args."),
     ],
 )
-def test_wrong_usage_is_one_sentence(checkpoint, tmp_path, arguments, code, message):
+def test_invalid_usage_prints_one_line_and_exits(checkpoint, tmp_path, arguments, code, message):
     done = compress(checkpoint, *arguments, "--out", tmp_path)
     assert done.returncode == code, done.stderr[-1500:]
     assert message in done.stderr

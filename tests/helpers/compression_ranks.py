@@ -1,6 +1,6 @@
-"""Fits callbacks on one process or on two, on the same data, and saves what each rank ends with.
+"""Fit callbacks on one process or on two, on the same data, and save the final state of each rank.
 
-``python two_ranks.py CALLBACK,... PROCESSES FOLDER``
+``python compression_ranks.py CALLBACK,... PROCESSES FOLDER``
 """
 
 import sys
@@ -18,7 +18,7 @@ from lightning_green.callbacks.quantization import QuantizationAwareTraining
 
 
 class Lit(pl.LightningModule):
-    """Without batch norm, whose statistics are each rank's own: half batches then have the whole batch's gradient."""
+    """A network without batch norm, so that the gradients of two half batches average to that of the whole batch."""
 
     def __init__(self):
         super().__init__()
@@ -46,8 +46,8 @@ CALLBACKS = {
     "magnitude": lambda: Pruning(0.7),
     "random": lambda: Pruning(0.7, criterion="random"),
     "rigl": lambda: Pruning(0.7, criterion="rigl", every_n_steps=3),
-    "quantised": lambda: QuantizationAwareTraining(begin=0.3, freeze=0.9),
-    "distilled": lambda: KnowledgeDistillation(teacher(), {"hint": 1.0, "standardised": 1.0}, layers={"1": "1"}),
+    "quantized": lambda: QuantizationAwareTraining(begin=0.3, freeze=0.9),
+    "distilled": lambda: KnowledgeDistillation(teacher(), {"hint": 1.0, "standardized": 1.0}, layers={"1": "1"}),
     "cached": lambda: KnowledgeDistillation(teacher(), cache="memory"),
     "2:4": lambda: Pruning(granularity="2:4", criterion="gradient"),
 }

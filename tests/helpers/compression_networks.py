@@ -1,4 +1,4 @@
-"""Small networks with the shapes that break compression: residuals, a reused activation, depthwise, concatenation."""
+"""Small networks with residuals, a reused activation, depthwise convolutions and concatenation."""
 
 import torch
 from torch import nn
@@ -54,6 +54,29 @@ class Mixed(nn.Module):
         x = nn.functional.silu(self.depthwise(x))
         x = torch.cat([self.left(x), self.right(x)], 1).mean((2, 3))
         return self.fc(self.dropout(nn.functional.relu(self.norm(self.hidden(x)))))
+
+
+class Inception(nn.Module):
+    """In-place operations, a layer used twice, squeeze and excite, max pooling, batch norm on a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding="same")
+        self.bn = nn.BatchNorm2d(8, eps=0.5)
+        self.shared = nn.Conv2d(8, 8, 1)
+        self.gate = nn.Conv2d(8, 8, 1)
+        self.block = Residual(8, 8)
+        self.hidden = nn.Linear(8, 16)
+        self.norm = nn.BatchNorm1d(16)
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, x):
+        x = nn.functional.relu_(self.bn(self.stem(x)))
+        x = nn.functional.max_pool2d(self.shared(self.shared(x)), 2)
+        x = x * torch.sigmoid(self.gate(nn.functional.adaptive_avg_pool2d(x, 1)))
+        y = self.block(x)
+        y += x
+        return self.fc(nn.functional.relu(self.norm(self.hidden(y.mean((2, 3))))))
 
 
 def count(model):

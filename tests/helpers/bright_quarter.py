@@ -1,15 +1,15 @@
-"""A module and its data in a file of its own, as a user of ``lightning-green compress`` has them."""
+"""A LightningModule and a data module that ``lightning-green compress`` imports."""
 
 import lightning.pytorch as pl
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.compression.networks import SmallResNet
+from tests.helpers.compression_networks import SmallResNet
 
 
 class Data(pl.LightningDataModule):
-    """Images whose class is the quarter that is bright."""
+    """Noisy images; the class is the index of the bright quarter."""
 
     def __init__(self, size=256):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A classifier, its data, and fits that stop and go on: what the tests of the compression callbacks share."""
+"""A classifier, its data, and fits that resume from checkpoints, for tests of the compression callbacks."""
 
 import lightning.pytorch as pl
 import torch
@@ -6,19 +6,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-
-class Residual(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.relu = nn.ReLU()  # used twice
-
-    def forward(self, x):
-        y = self.relu(self.bn1(self.conv1(x)))
-        return self.relu(self.bn2(self.conv2(y)) + x)
+from tests.helpers.compression_networks import Residual
+from tests.helpers.trainers import quiet_trainer
 
 
 class Net(nn.Module):
@@ -26,7 +15,7 @@ class Net(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, width, 3, 1, 1, bias=False)
         self.bn = nn.BatchNorm2d(width)
-        self.block = Residual(width)
+        self.block = Residual(width, width)
         self.dropout = nn.Dropout(0.1)
         self.fc = nn.Linear(width, 4)
 
@@ -67,7 +56,7 @@ def loader(size=48, batch=8):
 
 
 class SeededSteps(Callback):
-    """Makes dropout and data a function of the position, as an exactly resumed run does."""
+    """Make dropout and data a function of the batch index, as an exactly resumed run does."""
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         torch.manual_seed(1000 * trainer.current_epoch + batch_idx)
@@ -78,7 +67,7 @@ class SeededSteps(Callback):
 
 
 class SaveAt(Callback):
-    """Saves in `on_train_batch_end` of the batch that makes the given step."""
+    """Save a checkpoint in `on_train_batch_end` after each of the given optimizer steps."""
 
     def __init__(self, folder, steps):
         self.folder, self.steps = folder, steps
@@ -89,22 +78,12 @@ class SaveAt(Callback):
             trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
 
 
-def trainer(folder, callbacks, epochs=3, **kwargs):
-    options = {
-        "default_root_dir": folder,
-        "max_epochs": epochs,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-    }
-    return pl.Trainer(callbacks=callbacks, **{**options, **kwargs})
+def trainer(folder, callbacks, epochs=3, **options):
+    return quiet_trainer(folder, *callbacks, **{"max_epochs": epochs, "limit_val_batches": 1.0, **options})
 
 
 def assert_equal(a, b, path=""):
-    """Fail where two nested states differ in any bit."""
+    """Assert that two nested states are equal bit for bit."""
     assert type(a) is type(b), f"{path}: {type(a)} and {type(b)}"
     if isinstance(a, torch.Tensor):
         assert a.shape == b.shape, f"{path}: {a.shape} and {b.shape}"
@@ -122,7 +101,7 @@ def assert_equal(a, b, path=""):
 
 
 def assert_resumes_exactly(folder, make_callbacks, steps, make_module=Lit, val=True, **kwargs):
-    """Train without a stop and once more from each checkpoint; weights, optimizer and callbacks have to be equal."""
+    """Assert that a fit resumed from each checkpoint ends with the state of the uninterrupted fit."""
 
     def fit(ckpt=None, save=()):
         torch.manual_seed(0)

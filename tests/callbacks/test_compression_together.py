@@ -1,4 +1,4 @@
-"""Pruning, quantisation, distillation, mixed precision and the scheduler's pauses in one training."""
+"""Pruning, quantization, distillation, mixed precision and the scheduler's pauses in one training."""
 
 import itertools
 import os
@@ -21,7 +21,7 @@ from lightning_green import (
     QuantizationAwareTraining,
 )
 from lightning_green.run.coordinator import close_current_run
-from tests.callbacks.compression_kit import Lit, Net, assert_equal, loader, trainer
+from tests.helpers.compression_fits import Lit, Net, assert_equal, loader, trainer
 from tests.helpers.traces import START, write_trace
 
 CLOCK = f"simulated:start={START.isoformat()},batch=600,checkpoint=60,restart=60"
@@ -47,7 +47,7 @@ def channels():
     return [
         Pruning(0.5, "channels", begin=0.15, end=0.5, every_n_steps=3),
         QuantizationAwareTraining(begin=0.6, freeze=0.85),
-        KnowledgeDistillation(net(), {"standardised": 1.0, "hint": 1.0}, layers={"block": "block"}),
+        KnowledgeDistillation(net(), {"standardized": 1.0, "hint": 1.0}, layers={"block": "block"}),
     ]
 
 
@@ -125,7 +125,7 @@ def test_what_left_and_came_back_ends_like_what_never_stopped(tmp_path, make, or
     _, _, began = whole_run(tmp_path / "whole", make, (0, 1, 2, 3), None, grid)
     assert began == [0]
     mine, module, began = whole_run(tmp_path / "paused", make, order, "exit", grid)
-    # Before the first moment or inside the pruning, and after fake quantisation began (step 11 of 18).
+    # Before the first moment or inside the pruning, and after fake quantization began (step 11 of 18).
     assert len(began) >= 3, began
     assert any(0 < step < 9 for step in began), began
     assert any(step >= 11 for step in began), began
@@ -204,7 +204,7 @@ def test_an_overflow_in_fp16_spoils_no_mask(tmp_path, criterion):
 
 
 @pytest.mark.parametrize("kept", ["net.fc", "net.block"])
-def test_modules_that_are_kept_in_float32_stay_so_in_fake_quantisation(tmp_path, kept):
+def test_modules_that_are_kept_in_float32_stay_so_in_fake_quantization(tmp_path, kept):
     seen = []
 
     class Watch(pl.Callback):

@@ -1,0 +1,74 @@
+import pytest
+import torch
+from torch import nn
+
+from lightning_green.compression.quantization.quantized_network import QuantizedNetwork, quantize
+from tests.helpers.compression_networks import SmallResNet
+from tests.helpers.quantized_networks import IMAGES as X
+from tests.helpers.quantized_networks import NETWORKS, trained
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_graphs_match_the_network_without_rounding(network):
+    torch.manual_seed(0)
+    model = network()
+    quantized = QuantizedNetwork(model, (X[:2],))
+    for graph in quantized._graphs.values():
+        graph.round_weight = nn.Identity()
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    torch.manual_seed(1)
+    quantized.observing = False
+    ours = quantized.run(X)
+    statistics = {k: v.clone() for k, v in model.state_dict().items()}
+    model.load_state_dict(state)
+    torch.manual_seed(1)
+    assert torch.allclose(ours, model(X), atol=1e-6)
+    for key, value in model.state_dict().items():
+        assert torch.allclose(value.float(), statistics[key].float(), atol=1e-6), key
+    model.eval()
+    assert torch.allclose(quantized.run(X, training=False), model(X), atol=1e-6)
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in model.state_dict().items())
+
+
+def test_evaluation_changes_no_statistics_or_ranges():
+    model, quantized = trained(SmallResNet, steps=1)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    counts = [r.count for r in quantized.roundings.values()]
+    quantized.run(X, training=False)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert [r.count for r in quantized.roundings.values()] == counts
+
+
+def test_keep_float_patterns_keep_layers_in_float():
+    quantized = QuantizedNetwork(SmallResNet(), (X[:2],), keep_float=["layers.0", "fc"])
+    quantized.run(X)
+    state = quantized.convert().state_dict()
+    assert sum(v.dtype is torch.int8 for v in state.values()) == 7 - 2 - 1
+    assert {k for k in state if k.endswith("weight") and state[k].dtype is torch.float32} >= {
+        "layers_0_conv1_weight",
+        "layers_0_conv2_weight",
+        "fc_weight",
+    }
+
+
+class Uncertain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.auxiliary = nn.Linear(4, 4)
+
+    def forward(self, x):
+        if self.training:
+            return self.fc(x), self.auxiliary(x)
+        return self.fc(x)
+
+
+def test_networks_that_cannot_be_quantized_raise():
+    with pytest.raises(ValueError, match="Uncertain should do the same operations in training and in evaluation"):
+        QuantizedNetwork(Uncertain(), (torch.randn(2, 4),))
+    with pytest.raises(ValueError, match="fake quantization has to see data first"):
+        QuantizedNetwork(SmallResNet(), (X[:2],)).convert()
+    with pytest.raises(ValueError, match="`batches` should hold at least one batch"):
+        quantize(SmallResNet(), [])
+    with pytest.raises(ValueError, match="ranges of 1 activations, but the network has 10"):
+        QuantizedNetwork(SmallResNet(), (X[:2],)).load_state_dict({"x": {}})
