@@ -37,7 +37,7 @@ from lightning_green.energy.meter import Component, Meter  # noqa: E402
 from lightning_green.energy.nvml import NvmlMeter  # noqa: E402
 from lightning_green.energy.prometheus import PrometheusMeter  # noqa: E402
 from lightning_green.energy.rapl import RaplMeter  # noqa: E402
-from tests.energy.fake_nvml import LOST, OK, Card, FakeDriver  # noqa: E402
+from tests.helpers.fake_nvml import LOST, OK, Card, FakeDriver  # noqa: E402
 
 BASE, SWING, PERIOD = 200.0, 100.0, 7.0
 EVERY = "0.2s"

@@ -1,4 +1,4 @@
-"""The best source that this machine has for each component."""
+"""The most accurate available meter for each component."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from lightning_green.utilities.durations import parse_duration
 
 
 class AutoMeter(Meter):
-    """Each component from the best source that this machine has; what ``meter="auto"`` means.
+    """Measure each component with the most accurate available meter. ``meter="auto"`` creates this meter.
 
     ========== =====================================================================================
-    component  taken from, the first that works
+    component  first available source
     ========== =====================================================================================
-    ``gpu``    NVIDIA's energy counter; AMD's and Apple's through codecarbon
-    ``cpu``    RAPL, where its files may be read; codecarbon's model of the load
-    ``ram``    RAPL, where the CPU counts its memory; codecarbon's model
+    ``gpu``    energy counter of NVIDIA GPUs; AMD and Apple GPUs through codecarbon
+    ``cpu``    RAPL, if its files are readable; the load model of codecarbon
+    ``ram``    RAPL, if the CPU counts the energy of the memory; the model of codecarbon
     ========== =====================================================================================
 
-    :meth:`describe` says what was taken, how good it is, and what would make it better.
+    :meth:`describe` reports the sources, their quality, and how to enable a better one.
 
     Args:
-        every: Time between two samples.
-        gpu_ids: Cards to count; see :class:`~lightning_green.energy.NvmlMeter`.
-        powercap: The folder of RAPL's zones.
+        every: Time between two samples, at least 0.1 s.
+        gpu_ids: GPUs to measure; see :class:`~lightning_green.energy.NvmlMeter`.
+        powercap: Directory of the RAPL zones.
 
     Raises:
-        ValueError: If ``every`` cannot be read or is shorter than a tenth of a second.
+        ValueError: If ``every`` cannot be parsed or is shorter than 0.1 s.
 
     Example::
 
@@ -54,12 +54,11 @@ class AutoMeter(Meter):
         self.every = parse_duration(every, "every")
         self.gpu_ids = None if gpu_ids is None else [str(gpu) for gpu in gpu_ids]
         self.powercap = Path(powercap)
-        NvmlMeter(self.gpu_ids, self.every)  # raises for a wrong argument
+        NvmlMeter(self.gpu_ids, self.every)  # validates the arguments
         self._reset()
 
     def _reset(self) -> None:
         self._sources: dict[Component, Meter] = {}
-        self._problems: list[str] = []
         self._remedy: str | None = None
         self._closed = False
 
@@ -77,7 +76,7 @@ class AutoMeter(Meter):
         self._remedy = rapl.remedy
         if {"gpu", "cpu", "ram"} <= set(self._sources):
             return
-        # it would count the cards once more
+        # An empty list, because the GPUs would be counted twice otherwise.
         rest = CodeCarbonMeter(self.every, gpu_ids=[] if "gpu" in self._sources else self.gpu_ids)
         rest.start()
         for name, energy in rest.read().items():
@@ -86,7 +85,7 @@ class AutoMeter(Meter):
 
     @property
     def problem(self) -> str | None:  # type: ignore[override]
-        """One sentence about the last failure of a source in use, or None."""
+        """Description of the last failure of a source in use, or None."""
         found = [source.problem for source in self._meters() if source.problem]
         return " ".join(found) or None
 
@@ -122,7 +121,7 @@ class AutoMeter(Meter):
         return list({id(source): source for source in self._sources.values()}.values())
 
     def __getstate__(self) -> dict[str, Any]:
-        # sensors belong to their process; a copy starts afresh
+        # Sensors belong to a process, so a copy starts from zero.
         return {"every": self.every, "gpu_ids": self.gpu_ids, "powercap": self.powercap}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

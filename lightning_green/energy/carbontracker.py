@@ -1,4 +1,4 @@
-"""Power from carbontracker's components, integrated here."""
+"""Power readings of carbontracker's components, integrated over time."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from lightning_green.energy.sampled import SampledMeter
 
 
 class CarbonTrackerMeter(SampledMeter):
-    """CPU and GPU energy of this node from carbontracker's power readings (extra ``carbontracker``).
+    """Measure the CPU and GPU energy of this node with carbontracker's power readings (extra ``carbontracker``).
 
-    Only carbontracker's components are used: they read power. Its tracker is not: that one looks its place up in the
-    network, multiplies every energy by a PUE of 1.58, prints, and ends the process when it finds no device. Power is
-    sampled every ``every`` and integrated by the trapezium rule. Its GPUs are those of ``CUDA_VISIBLE_DEVICES``, or
-    all of the node's.
+    Only carbontracker's components are used, which read power. Its tracker is not used: it looks up its location over
+    the network, multiplies every energy by a PUE of 1.58, prints, and ends the process if it finds no device. Power is
+    sampled every ``every`` and integrated by the trapezoidal rule. The GPUs are those of ``CUDA_VISIBLE_DEVICES``, or
+    all GPUs of the node.
 
-    Values are those of the last sample. A component whose sensor fails keeps its last value; if none works, all are
-    ``"unavailable"``, and :attr:`problem` says so.
+    Values are those of the last sample. A component whose sensor fails keeps its last value. If no sensor works, all
+    components are ``"unavailable"`` and :attr:`problem` contains the reason.
 
     Args:
-        every: Time between two samples.
+        every: Time between two samples, at least 0.1 s.
         components: ``"all"``, ``"gpu"``, ``"cpu"`` or ``"gpu,cpu"``.
-        sim_cpu: Name of a simulated CPU, for tests; with ``sim_cpu_tdp`` (W) and ``sim_cpu_util`` (0 to 1).
-        sim_cpu_tdp: Its power at full load in W.
-        sim_cpu_util: Its load.
-        sim_gpu: Name of a simulated GPU, for tests; with ``sim_gpu_watts`` (W) and ``sim_gpu_util`` (0 to 1).
-        sim_gpu_watts: Its power at full load in W.
-        sim_gpu_util: Its load.
+        sim_cpu: Name of a simulated CPU, for tests; requires ``sim_cpu_tdp``.
+        sim_cpu_tdp: Power of the simulated CPU at full load, in W.
+        sim_cpu_util: Load of the simulated CPU, in [0, 1].
+        sim_gpu: Name of a simulated GPU, for tests; requires ``sim_gpu_watts``.
+        sim_gpu_watts: Power of the simulated GPU at full load, in W.
+        sim_gpu_util: Load of the simulated GPU, in [0, 1].
 
     Raises:
         ModuleNotFoundError: If carbontracker is not installed.
-        ValueError: If ``every`` or ``components`` cannot be read, or a simulated device lacks its power.
+        ValueError: If ``every`` or ``components`` cannot be parsed, or a simulated device has no power.
 
     Example::
 
@@ -87,15 +87,15 @@ class CarbonTrackerMeter(SampledMeter):
         self._integrals: dict[Component, PowerIntegral] = {}
 
     @override
-    def _open(self) -> dict[Component, Quality]:
+    def _open_sensor(self) -> dict[Component, Quality]:
         found = self._find_components()
         if not self._sources:
-            self.problem = self.problem or "carbontracker found no device that it can read, so there is no energy."
-        self._advance()
+            self.problem = self.problem or "carbontracker found no device that it can read, so no energy is counted."
+        self._read_sensor()
         return found
 
     @override
-    def _shut(self) -> None:
+    def _close_sensor(self) -> None:
         for source in self._sources.values():
             with contextlib.suppress(*_sensor_errors()):
                 source.shutdown()
@@ -106,7 +106,7 @@ class CarbonTrackerMeter(SampledMeter):
         for part in self.components:
             name = cast("Component", part)
             qualities[name] = "unavailable"
-            # some of its handlers print on the way; a training's output is not the place
+            # Some handlers print, which would appear in the output of the training.
             with contextlib.redirect_stdout(io.StringIO()):
                 try:
                     found = component.Component(name, pids=[], devices_by_pid=False, logger=_Quiet(), **self.simulated)
@@ -115,7 +115,7 @@ class CarbonTrackerMeter(SampledMeter):
                     found.init()
                     found.handler.power_usage()
                 except _sensor_errors() as error:
-                    self.problem = f"carbontracker cannot read the {name}: {_say(error)}."
+                    self.problem = f"carbontracker cannot read the {name}: {_describe(error)}."
                     continue
             kind = type(found.handler).__name__
             self._sources[name] = found
@@ -123,25 +123,27 @@ class CarbonTrackerMeter(SampledMeter):
         return qualities
 
     @override
-    def _advance(self) -> dict[Component, float]:
+    def _read_sensor(self) -> dict[Component, float]:
         joules: dict[Component, float] = {}
         for name, source in self._sources.items():
             begin = time.monotonic()
             try:
                 power = math.fsum(float(watts) for watts in source.handler.power_usage())
             except _sensor_errors() as error:
-                self.problem = f"carbontracker cannot read the {name}: {_say(error)}; its energy stays where it is."
+                self.problem = (
+                    f"carbontracker cannot read the {name}: {_describe(error)}. Its energy keeps the last value."
+                )
                 self._integrals.pop(name, None)
                 continue
             if math.isfinite(power) and power >= 0.0:
-                # RAPL's reading is a mean over a second that it sleeps; it holds for the middle of that second
+                # A RAPL reading is a mean over the second of the call, so its time is the middle of the call.
                 at = (begin + time.monotonic()) / 2
                 joules[name] = self._integrals.setdefault(name, PowerIntegral(math.inf)).add(at, power).joules
         return joules
 
 
 class _Quiet:
-    """Stands where carbontracker's components want a logger; their errors reach us as exceptions."""
+    """Logger that carbontracker's components require. It discards everything, because errors arrive as exceptions."""
 
     def err_critical(self, message: str) -> None:
         pass
@@ -159,7 +161,7 @@ def _import_component() -> Any:
         raise ModuleNotFoundError(
             "`meter` \"carbontracker\" needs the package: pip install 'lightning-green[carbontracker]'."
         ) from error
-    # this logger of a module of theirs writes to standard output whatever the verbosity
+    # This logger writes to standard output at every verbosity.
     logging.getLogger("carbontracker.root.err").setLevel(logging.CRITICAL + 1)
     return component
 
@@ -168,10 +170,10 @@ def _sensor_errors() -> tuple[type[BaseException], ...]:
     import pynvml
     from carbontracker import exceptions
 
-    # its own exceptions, NVML's, and what reading files under /sys and parsing them can raise
+    # Its own exceptions, those of NVML, and those of reading and parsing files under /sys.
     named = [value for value in vars(exceptions).values() if isinstance(value, type) and issubclass(value, Exception)]
     return (*named, pynvml.NVMLError, OSError, ValueError, TypeError, AttributeError, IndexError)
 
 
-def _say(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".rstrip(": ")

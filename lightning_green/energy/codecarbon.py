@@ -1,4 +1,4 @@
-"""Energy from codecarbon, used as a meter and nothing else."""
+"""Energy from codecarbon, which is used as a meter only."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from lightning_green.energy.meter import Component, Quality
 from lightning_green.energy.sampled import SampledMeter
 
 _JOULES_PER_KWH = 3.6e6
-_NEVER = 1e8  # seconds; longer than any run, shorter than the longest wait that a threading.Timer takes
-# classes and modes of codecarbon's hardware that read a sensor
+_NEVER = 1e8  # seconds; longer than any run, and within the range of threading.Timer
+# Modes of codecarbon's CPU that read a sensor.
 _MEASURING_CPUS = ("intel_rapl", "intel_power_gadget", "windows_emi")
 
 
 class CodeCarbonMeter(SampledMeter):
-    """CPU, GPU and RAM energy of this node, from codecarbon's offline tracker.
+    """Measure the CPU, GPU and RAM energy of this node with codecarbon's offline tracker.
 
-    The GPU is measured by its own counter (NVML, AMD SMI), the CPU by RAPL where its files can be read and by
-    codecarbon's load model where not, the RAM by a model; each value says which. Its emissions, look-ups, files, signal
-    handlers and log lines are switched off. Settings of codecarbon's own configuration that describe the machine
-    (``force_cpu_power``, ``force_ram_power``, ``rapl_include_dram``) are honoured.
+    GPUs are measured by their own counter (NVML, AMD SMI). The CPU is measured by RAPL if its files are readable, and
+    modeled from its load otherwise. The RAM is modeled. Each value has its quality. The emissions, location look-ups,
+    files, signal handlers and log messages of codecarbon are disabled. Options in codecarbon's configuration that
+    describe the machine (``force_cpu_power``, ``force_ram_power``, ``rapl_include_dram``) apply.
 
-    Values are those of the last sample: at most ``every`` old, at once after :meth:`sample` or :meth:`close`. If
-    codecarbon cannot start, every component is ``"unavailable"``, and :attr:`problem` says so.
+    Values are those of the last sample: at most ``every`` old, and current after :meth:`sample` or :meth:`close`. If
+    codecarbon cannot start, all components are ``"unavailable"`` and :attr:`problem` contains the reason.
 
     Args:
-        every: Time between two samples.
-        gpu_ids: GPUs to count, as NVML indices or UUIDs; None for those of ``CUDA_VISIBLE_DEVICES``, or all.
+        every: Time between two samples, at least 0.1 s.
+        gpu_ids: GPUs to measure, as NVML indices or UUIDs; None for ``CUDA_VISIBLE_DEVICES``, or all GPUs.
 
     Raises:
-        ValueError: If ``every`` cannot be read or is shorter than a tenth of a second.
+        ValueError: If ``every`` cannot be parsed or is shorter than 0.1 s.
 
     Example::
 
@@ -53,7 +53,7 @@ class CodeCarbonMeter(SampledMeter):
     def _reset(self) -> None:
         super()._reset()
         self._tracker: Any = None
-        self._total: Any = None  # what codecarbon last told our handler
+        self._total: Any = None  # last totals that codecarbon passed to the handler
         self._taken: dict[Component, float] = {}
 
     @override
@@ -62,24 +62,26 @@ class CodeCarbonMeter(SampledMeter):
             self.gpu_ids = [str(gpu) for gpu in gpus]
 
     @override
-    def _open(self) -> dict[Component, Quality]:
+    def _open_sensor(self) -> dict[Component, Quality]:
         self._tracker = self._build_tracker()
-        self._tracker.start()  # it never raises: what went wrong shows in the first sample
+        self._tracker.start()  # never raises: a failure shows in the first sample
         self._quality = _qualities(self._tracker)
-        self._advance()
+        self._read_sensor()
         if self._taken:
             return self._quality
         self._tracker = None
-        self.problem = "codecarbon could not start, so there is no energy; its own logger says why at level DEBUG."
+        self.problem = (
+            "codecarbon could not start, so no energy is counted. Its logger reports the cause at level DEBUG."
+        )
         return dict.fromkeys(("cpu", "gpu", "ram"), "unavailable")
 
     @override
-    def _advance(self) -> dict[Component, float]:
+    def _read_sensor(self) -> dict[Component, float]:
         self._total = None
         self._tracker.flush()
         if self._total is None:
             if self._taken:
-                self.problem = "codecarbon could not take a sample; its energy stays at the last value."
+                self.problem = "codecarbon could not take a sample. Its energy keeps the last value."
             return {}
         total, before = self._total, self._taken
         kwh: dict[Component, float] = {"cpu": total.cpu_energy, "gpu": total.gpu_energy, "ram": total.ram_energy}
@@ -87,12 +89,12 @@ class CodeCarbonMeter(SampledMeter):
         return {name: joules - before.get(name, 0.0) for name, joules in self._taken.items()}
 
     @override
-    def _shut(self) -> None:
+    def _close_sensor(self) -> None:
         self._tracker.stop()
         self._tracker = None
 
     def _build_tracker(self) -> Any:
-        # codecarbon logs at INFO from its first line on, before its own log_level is read
+        # codecarbon logs at level INFO before it reads its own log_level.
         logger = logging.getLogger("codecarbon")
         from codecarbon import OfflineEmissionsTracker
         from codecarbon.output_methods.base_output import BaseOutput
@@ -101,20 +103,20 @@ class CodeCarbonMeter(SampledMeter):
         meter = self
 
         class Handler(BaseOutput):  # type: ignore[misc]
-            """Keeps the totals that codecarbon hands out on flush and stop."""
+            """Keeps the totals that codecarbon passes on flush and stop."""
 
             def out(self, total: Any, delta: Any) -> None:
                 meter._total = total
 
         return OfflineEmissionsTracker(
-            country_iso_code="USA",  # it wants one; nothing of ours depends on it
-            measure_power_secs=_NEVER,  # its timer may overlap with itself; our sampler asks instead
+            country_iso_code="USA",  # required, but not used: emissions are computed in this package
+            measure_power_secs=_NEVER,  # its timer may overlap with itself; the sampler calls flush instead
             api_call_interval=-1,
             output_methods=[],
             output_handlers=[Handler()],
             emissions_endpoint=None,
             electricitymaps_api_token=None,
-            force_carbon_intensity_g_co2e_kwh=0.0,  # no look-up of any intensity: emissions are computed here
+            force_carbon_intensity_g_co2e_kwh=0.0,  # no look-up of an intensity
             allow_multiple_runs=True,  # False installs signal handlers that end the process
             tracking_mode="machine",
             gpu_ids=_gpus_to_count(self.gpu_ids),
@@ -125,7 +127,7 @@ class CodeCarbonMeter(SampledMeter):
 
 
 def _gpus_to_count(gpu_ids: list[str] | None) -> list[str] | None:
-    """Return codecarbon's ``gpu_ids``: an empty list means every GPU to it, so none is named by an id that is none."""
+    """Return ``gpu_ids`` for codecarbon, which takes an empty list for all GPUs: none is an ID that does not exist."""
     if gpu_ids is None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         gpu_ids = [] if visible is not None and visible.strip() in ("", "-1") else None
@@ -133,7 +135,7 @@ def _gpus_to_count(gpu_ids: list[str] | None) -> list[str] | None:
 
 
 def _qualities(tracker: Any) -> dict[Component, Quality]:
-    """Return what each component's energy is worth, by the hardware that codecarbon found."""
+    """Return the quality of each component from the hardware that codecarbon found."""
     found: dict[Component, Quality] = {}
     for hardware in getattr(tracker, "_hardware", ()):
         kind = type(hardware).__name__

@@ -1,4 +1,4 @@
-"""Energy as power times time."""
+"""A constant power."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from lightning_green.energy.meter import COMPONENTS, Component, Energy, Meter
 
 
 class ConstantPowerMeter(Meter):
-    """A power that the user states, times the time that passed. Modelled, and labelled so.
+    """Model the energy as a stated power times the elapsed time. The quality is ``"modelled"``.
 
-    It is the meter of the simulated clock, and of machines whose power is known from elsewhere (a PDU, a data sheet).
+    Use this meter with the simulated clock, or if the power of the machine is known from a PDU or a data sheet.
 
     Args:
-        watts: Full power of the job on this node in W; one number (component ``other``), or one for each component:
-            ``{"gpu": 300, "cpu": 80}``.
+        watts: Full power of the job on this node, in W: one number (component ``other``), or a number for each
+            component, such as ``{"gpu": 300, "cpu": 80}``.
 
     Raises:
-        TypeError: If ``watts`` is not a number or a dict of numbers.
+        TypeError: If ``watts`` is neither a number nor a dict of numbers.
         ValueError: If a power is negative or not finite, or a component is unknown.
 
     Example::
@@ -94,7 +94,7 @@ class ConstantPowerMeter(Meter):
 
     def __getstate__(self) -> dict[str, object]:
         state = self.__dict__.copy()
-        # a lock and a clock belong to their process; the copy begins at nought
+        # A lock and a clock belong to a process, so a copy starts from zero.
         state.update(_lock=None, _now=None, _since=None, _full_power_seconds=0.0)
         return state
 

@@ -1,4 +1,4 @@
-"""Joules from what sensors give: a counter that wraps and resets, or a power."""
+"""Energy from the readings of a sensor: a counter that wraps around and resets, or a power."""
 
 from __future__ import annotations
 
@@ -6,49 +6,49 @@ from typing import NamedTuple
 
 
 class Added(NamedTuple):
-    """Energy since the reading before.
+    """Energy since the previous reading.
 
     Args:
-        joules: Energy in joules, 0 or more.
-        guessed: Whether a part of it had to be filled in.
+        joules: Energy in J, 0 or more.
+        estimated: Whether a part of the energy is estimated.
 
     """
 
     joules: float
-    guessed: bool = False
+    estimated: bool = False
 
 
 class EnergyCounter:
-    """Energy from a cumulative counter, over its wrap-around, its resets and times in which it did not answer.
+    """Compute energy from a cumulative counter that may wrap around, be reset, or be unreadable for a while.
 
-    A counter that comes back after an outage has counted on, so nothing is lost. One that falls has wrapped around, if
-    it has a range and the energy that this means is one that the device can have drawn; else it was reset (a driver was
-    reloaded, a machine slept), and the gap is filled with the power before it. Where a gap was so long that the counter
-    may have gone round several times, the power before decides how often. What was filled in is ``guessed``.
+    A counter keeps counting while it cannot be read, so an outage loses no energy. A lower reading is a wrap-around if
+    the counter has a range and the resulting energy is at most ``max_watts`` times the elapsed time. Otherwise the
+    counter was reset, for example by a driver reload, and the energy of the gap is estimated from the previous power.
+    If the counter may have wrapped around several times, the previous power determines the number of times.
 
     Args:
-        most_watts: More than the device can draw, in W.
-        range_joules: Where the counter wraps around, in J; None where it does not.
+        max_watts: Upper bound of the device's power, in W.
+        range_joules: Value at which the counter wraps around, in J; None if it does not.
 
     Example::
 
-        >>> counter = EnergyCounter(most_watts=500.0, range_joules=1000.0)
+        >>> counter = EnergyCounter(max_watts=500.0, range_joules=1000.0)
         >>> [counter.add(at, joules).joules for at, joules in [(0, 900.0), (1, 980.0), (2, 60.0)]]
         [0.0, 80.0, 80.0]
 
     """
 
-    def __init__(self, most_watts: float, range_joules: float | None = None) -> None:
-        self._most_watts, self._range = most_watts, range_joules
+    def __init__(self, max_watts: float, range_joules: float | None = None) -> None:
+        self._max_watts, self._range = max_watts, range_joules
         self._last: tuple[float, float] | None = None
         self._watts = 0.0
 
     def add(self, at: float, joules: float) -> Added:
-        """Take a reading and return the energy since the one before; 0 for the first.
+        """Add a reading and return the energy since the previous one; 0 for the first reading.
 
         Args:
             at: Time of the reading in monotonic seconds.
-            joules: What the counter shows, in J.
+            joules: Value of the counter in J.
 
         """
         if self._last is None:
@@ -57,30 +57,30 @@ class EnergyCounter:
         elapsed = max(0.0, at - self._last[0])
         added = self._between(elapsed, self._last[1], joules)
         self._last = (at, joules)
-        if elapsed > 0.0 and not added.guessed:
+        if elapsed > 0.0 and not added.estimated:
             self._watts = added.joules / elapsed
         return added
 
     def _between(self, elapsed: float, before: float, now: float) -> Added:
-        most, expected = self._most_watts * elapsed, self._watts * elapsed
+        maximum, expected = self._max_watts * elapsed, self._watts * elapsed
         difference = now - before
         if self._range is None:
-            return Added(difference) if difference >= 0.0 else Added(expected, guessed=True)
+            return Added(difference) if difference >= 0.0 else Added(expected, estimated=True)
         if difference < 0.0:
             difference += self._range
-            if not 0.0 <= difference <= most:
-                return Added(expected, guessed=True)
-        if difference + self._range <= most:  # it may have gone round more than once
-            rounds = max(0, round((expected - difference) / self._range))
-            return Added(difference + rounds * self._range, guessed=True)
+            if not 0.0 <= difference <= maximum:
+                return Added(expected, estimated=True)
+        if difference + self._range <= maximum:  # more than one wrap-around is possible
+            wraps = max(0, round((expected - difference) / self._range))
+            return Added(difference + wraps * self._range, estimated=True)
         return Added(difference)
 
 
 class PowerIntegral:
-    """Energy from a power that is sampled, by the trapezium rule.
+    """Integrate a sampled power over time by the trapezoidal rule.
 
     Args:
-        longest_gap: Seconds between two samples above which what lies between them is ``guessed``.
+        longest_gap: Time between two samples, in s, above which the energy between them is ``estimated``.
 
     Example::
 
@@ -95,7 +95,7 @@ class PowerIntegral:
         self._last: tuple[float, float] | None = None
 
     def add(self, at: float, watts: float) -> Added:
-        """Take a sample and return the energy since the one before; 0 for the first.
+        """Add a sample and return the energy since the previous one; 0 for the first sample.
 
         Args:
             at: Time of the sample in monotonic seconds.
@@ -106,4 +106,4 @@ class PowerIntegral:
         if before is None:
             return Added(0.0)
         elapsed = max(0.0, at - before[0])
-        return Added((watts + before[1]) / 2 * elapsed, guessed=elapsed > self._longest_gap)
+        return Added((watts + before[1]) / 2 * elapsed, estimated=elapsed > self._longest_gap)

@@ -1,4 +1,4 @@
-"""Which NVIDIA devices belong to the job."""
+"""The NVIDIA GPUs of the job."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True)
 class Gpu:
-    """A card of this node that the job uses, whole or in part.
+    """A GPU of this node that the job uses, as a whole or in part.
 
     Args:
-        index: Its index in NVML, which zeusd uses too.
-        uuid: Its UUID.
-        model: Its name, such as ``"NVIDIA H100 80GB HBM3"``.
-        share: Fraction of its compute slices that the job has; below 1 only under MIG.
-        handle: NVML's handle.
+        index: NVML index, which zeusd uses too.
+        uuid: UUID.
+        model: Name of the model, such as ``"NVIDIA H100 80GB HBM3"``.
+        share: Fraction of the compute slices that belong to the job; below 1 under MIG only.
+        handle: NVML handle.
 
     """
 
@@ -32,47 +32,55 @@ class Gpu:
 
 
 def open_nvml() -> tuple[ModuleType | None, str | None]:
-    """Return the initialised NVML, or None and why there is none. Each success is to be shut down once."""
+    """Return the initialized NVML module and None, or None and the reason of the failure.
+
+    The caller calls ``nvmlShutdown`` once after each success.
+    """
     import pynvml
 
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        return None, say_nvml(error)
+        return None, describe_nvml_error(error)
     return pynvml, None
 
 
-def say_nvml(error: BaseException) -> str:
-    """Return an NVML error as part of a sentence."""
-    return f"NVML says: {str(error).rstrip('.') or type(error).__name__}"
+def describe_nvml_error(error: BaseException) -> str:
+    """Return the text of an NVML error, for use in a message."""
+    return f"NVML error: {str(error).rstrip('.') or type(error).__name__}"
 
 
-def job_gpus(nvml: ModuleType, asked: Sequence[str] | None = None) -> tuple[list[Gpu], list[str]]:
-    """Return the cards that the job uses, as CUDA picks them, and notes on names that fit none.
+def job_gpus(nvml: ModuleType, requested: Sequence[str] | None = None) -> tuple[list[Gpu], list[str]]:
+    """Return the GPUs of the job, by the rules of CUDA, and notes about names without a GPU.
 
-    ``CUDA_VISIBLE_DEVICES`` holds indices, UUIDs or the beginnings of UUIDs, and MIG instances (``MIG-<uuid>`` or
-    ``MIG-GPU-<uuid>/<gpu instance>/<compute instance>``); as in CUDA, what follows a name that fits nothing is ignored.
-    Of a card in MIG mode that is named as a whole, CUDA uses the first instance.
+    ``CUDA_VISIBLE_DEVICES`` contains indices, UUIDs or prefixes of UUIDs, and MIG instances (``MIG-<uuid>`` or
+    ``MIG-GPU-<uuid>/<gpu instance>/<compute instance>``). As in CUDA, names after the first unknown one are ignored,
+    and a GPU in MIG mode that is named as a whole means its first instance.
 
     Args:
-        nvml: The initialised NVML.
-        asked: Names as above; None for ``CUDA_VISIBLE_DEVICES``, and every card of the node where it is not set.
+        nvml: The initialized NVML module.
+        requested: Names as above; None for ``CUDA_VISIBLE_DEVICES``, or all GPUs of the node if it is not set.
+
+    Returns:
+        The GPUs, and one note per problem.
 
     """
-    names = visible_names() if asked is None else [str(name) for name in asked]
+    names = visible_names() if requested is None else [str(name) for name in requested]
     cards = _cards(nvml)
     notes: list[str] = []
     shares: dict[int, float] = {}
     for name in [str(card.index) for card in cards] if names is None else names:
         found = _find(nvml, cards, name)
         if found is None:
-            notes.append(f"no GPU of this node is called {name!r}; it and what follows it in {VISIBLE} is not counted")
+            notes.append(
+                f"no GPU of this node has the name {name!r}; this name and all later ones in {VISIBLE} are ignored"
+            )
             break
         index, share = found
         shares[index] = min(1.0, shares.get(index, 0.0) + share)
         if name.isdigit() and len({card.model for card in cards}) > 1 and _fastest_first():
             notes.append(
-                "the GPUs differ and CUDA_DEVICE_ORDER is not PCI_BUS_ID, so an index may mean another card to CUDA; "
+                "the GPUs differ and CUDA_DEVICE_ORDER is not PCI_BUS_ID, so CUDA may use another GPU for an index; "
                 f"name them by UUID in {VISIBLE}"
             )
     by_index = {card.index: card for card in cards}
@@ -84,7 +92,7 @@ def job_gpus(nvml: ModuleType, asked: Sequence[str] | None = None) -> tuple[list
 
 
 def visible_names() -> list[str] | None:
-    """Return the names in ``CUDA_VISIBLE_DEVICES``, None where it is not set."""
+    """Return the names in ``CUDA_VISIBLE_DEVICES``, or None if it is not set."""
     text = os.environ.get(VISIBLE)
     if text is None:
         return None
@@ -106,14 +114,14 @@ def _cards(nvml: ModuleType) -> list[Gpu]:
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             model, uuid = nvml.nvmlDeviceGetName(handle), nvml.nvmlDeviceGetUUID(handle)
-        except nvml.NVMLError:  # a card that fell off the bus, or one that this container may not see
+        except nvml.NVMLError:  # a GPU that has fallen off the bus, or is not accessible in this container
             continue
         cards.append(Gpu(index, uuid, model, handle=handle))
     return cards
 
 
 def _find(nvml: ModuleType, cards: list[Gpu], name: str) -> tuple[int, float] | None:
-    """Return the card that a name means and the share of it."""
+    """Return the index and the share of the GPU with a name."""
     if name.isascii() and name.isdigit():
         card = next((card for card in cards if card.index == int(name)), None)
         return None if card is None else _whole_or_first_instance(nvml, card)
@@ -139,12 +147,12 @@ def _find_instance(nvml: ModuleType, cards: list[Gpu], name: str) -> tuple[int, 
 
 
 def _instances(nvml: ModuleType, card: Gpu) -> list[tuple[str, str, float]]:
-    """Return UUID, ``<gpu instance>/<compute instance>`` and share of every MIG instance of a card."""
+    """Return UUID, ``<gpu instance>/<compute instance>`` and share of every MIG instance of a GPU."""
     try:
         if nvml.nvmlDeviceGetMigMode(card.handle)[0] != nvml.NVML_DEVICE_MIG_ENABLE:
             return []
         slots = nvml.nvmlDeviceGetMaxMigDeviceCount(card.handle)
-    except nvml.NVMLError:  # a card that knows no MIG
+    except nvml.NVMLError:  # a GPU without MIG
         return []
     found = []
     for slot in range(slots):
@@ -152,7 +160,7 @@ def _instances(nvml: ModuleType, card: Gpu) -> list[tuple[str, str, float]]:
             handle = nvml.nvmlDeviceGetMigDeviceHandleByIndex(card.handle, slot)
             place = f"{nvml.nvmlDeviceGetGpuInstanceId(handle)}/{nvml.nvmlDeviceGetComputeInstanceId(handle)}"
             attributes = nvml.nvmlDeviceGetAttributes(handle)
-            # `slots` is the number of compute slices of the card: an instance of one slice is the smallest there is
+            # `slots` is the number of compute slices, because the smallest instance has one slice.
             share = min(1.0, attributes.gpuInstanceSliceCount / slots)
             found.append((nvml.nvmlDeviceGetUUID(handle), place, share))
         except nvml.NVMLError:  # noqa: PERF203  (a slot without an instance)

@@ -1,4 +1,4 @@
-"""A wall meter or a BMC that answers with JSON."""
+"""Energy of the node from an HTTP address with JSON, such as a power meter or a BMC."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from lightning_green.utilities.http.transport import Transport
 
 
 class HttpJsonMeter(WallMeter):
-    """Power or energy of the node from an address that answers with JSON, such as a plug, a PDU or Redfish.
+    """Measure the energy of the node at an HTTP address with JSON, such as a smart plug, a PDU or Redfish.
+
+    A token in ``LIGHTNING_GREEN_METER_TOKEN`` or ``token_file`` is sent as ``Authorization: Bearer``.
 
     Args:
-        url: Address; see :class:`~lightning_green.energy.WallMeter`.
-        value: Path of the number: keys and positions joined by dots.
-        unit: Its unit.
-        component: What the number stands for.
-        every: Time between two samples.
-        token_file: A file that holds the token.
+        url: Address without credentials.
+        value: Path of the number in the response: keys and positions joined by dots.
+        unit: ``"W"`` or ``"kW"`` for a power; ``"J"``, ``"Wh"`` or ``"kWh"`` for a cumulative energy.
+        component: Component that the number measures; ``"other"`` for the whole node.
+        every: Time between two samples, at least 0.1 s.
+        token_file: File with the token; None for ``LIGHTNING_GREEN_METER_TOKEN``.
 
     Raises:
-        ValueError: If an argument cannot be read.
+        ValueError: If an argument is invalid.
 
     Example::
 
@@ -49,12 +51,12 @@ class HttpJsonMeter(WallMeter):
         super().__init__(url, unit, component, every, token_file)
 
     @override
-    def _ask(self, transport: Transport, headers: dict[str, str]) -> float | None:
+    def _fetch(self, transport: Transport, headers: dict[str, str]) -> float | None:
         return _number(at_path(transport.get(self.url, headers=headers).body, self.value))
 
 
 def _number(raw: object) -> float | None:
-    """Return a JSON number, or one that was written as a string; None for anything else."""
+    """Return a JSON number, or a number in a JSON string, as a float; None for anything else."""
     if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What an energy meter is."""
+"""Base class of the energy meters."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Energy(NamedTuple):
     """Cumulative energy of one component since the meter started.
 
     Args:
-        joules: Energy in joules; never falls from one reading to the next.
-        quality: ``"measured"`` by a sensor, ``"modelled"`` (a guess that says so), or ``"unavailable"``.
+        joules: Energy in J; never decreases.
+        quality: ``"measured"`` by a sensor, ``"modelled"`` in whole or in part, or ``"unavailable"``.
 
     """
 
@@ -26,14 +26,32 @@ class Energy(NamedTuple):
 
 
 class Meter(ABC):
-    """Cumulative energy of the devices that a job uses on this node.
+    """Measure the cumulative energy of the devices that a job uses on this node.
 
-    The contract: :meth:`read` is cumulative since :meth:`start`, monotonic and thread-safe, returns at once, and never
-    raises once the meter has started: a sensor that fails keeps its last value, and :attr:`problem` says why.
+    :meth:`read` is cumulative since :meth:`start`, monotonic and thread-safe, and returns without waiting. It never
+    raises after the start: a component whose sensor fails keeps its last value, and :attr:`problem` contains the
+    reason.
+
+    To add a meter, implement :meth:`start`, :meth:`read` and :meth:`close`. To select it by name, register the class
+    in the entry point group ``lightning_green.energy``; it is created without arguments.
 
     Attributes:
-        name: A short name for logs and the ledger.
-        problem: One sentence about the last failure, or None.
+        name: Short name for messages and the ledger.
+        problem: Description of the last failure, or None.
+
+    Example::
+
+        class RackMeter(Meter):
+            name = "rack"
+
+            def start(self):
+                self._first = rack.joules()
+
+            def read(self):
+                return {"other": Energy(rack.joules() - self._first, "measured")}
+
+            def close(self):
+                pass
 
     """
 
@@ -42,42 +60,41 @@ class Meter(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Begin to count. A second call does nothing."""
+        """Start to count. A second call has no effect."""
 
     @abstractmethod
     def read(self) -> dict[Component, Energy]:
-        """Return the energy of every component that the meter knows since :meth:`start`."""
+        """Return the energy of every known component since :meth:`start`."""
 
     @abstractmethod
     def close(self) -> None:
-        """Stop counting and let go of threads and files; :meth:`read` keeps answering with the last values."""
+        """Stop counting and release threads and files. :meth:`read` then returns the last values."""
 
     def sample(self) -> None:  # noqa: B027  (a hook)
-        """Take a sample now; blocks for as long as one sample takes.
+        """Take a sample now and wait for it.
 
-        :meth:`read` answers from the last sample. Where the state of the run changes and at its end, a fresh one puts
-        the energy on the right side of the change. Does nothing for a meter that needs no samples.
+        :meth:`read` returns the values of the last sample. A sample at every change of the run's state assigns the
+        energy to the correct state. Has no effect on a meter that needs no samples.
         """
 
     def bind_clock(self, time_source: Callable[[], float]) -> None:  # noqa: B027  (a hook)
-        """Take the time from ``time_source`` (monotonic seconds) from now on.
+        """Use ``time_source``, which returns monotonic seconds, from now on.
 
-        Only a meter that computes energy from time needs it, to run on the simulated clock; one that measures lives in
-        real time and ignores it.
+        A meter that models energy from the elapsed time follows the simulated clock this way. Other meters ignore it.
         """
 
     def bind_gpus(self, gpus: Sequence[str]) -> None:  # noqa: B027  (a hook)
-        """Say which GPUs of this node the job uses, as NVML indices or UUIDs, before :meth:`start`.
+        """Restrict the meter to the GPUs of the job, as NVML indices or UUIDs. Call before :meth:`start`.
 
-        A meter that would count every GPU of the node counts these alone; others ignore it.
+        Meters without GPUs, and meters for which the user named GPUs, ignore it.
         """
 
     def set_load(self, fraction: float) -> None:  # noqa: B027  (a hook)
-        """Say what fraction of full power the job draws from now on.
+        """Set the fraction of full power that the job draws from now on.
 
-        Only a meter that models a constant power needs to be told; one that measures ignores it.
+        A meter that models a constant power uses it. Other meters ignore it.
         """
 
     def describe(self) -> str:
-        """Return one line for the start-up block: what is measured, what is modelled."""
+        """Return one line for the start-up messages, with the quality of each component."""
         return self.name

@@ -1,4 +1,4 @@
-"""No meter."""
+"""A meter that measures nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lightning_green.energy.meter import Component, Energy, Meter
 
 
 class NoMeter(Meter):
-    """Measures nothing: there is no energy and there are no emissions, and nothing else changes."""
+    """Measure nothing. The run has no energy and no emissions."""
 
     name = "none"
 

@@ -1,4 +1,4 @@
-"""GPU energy from NVIDIA's own counter."""
+"""Energy of NVIDIA GPUs."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from types import ModuleType
 from typing_extensions import override
 
 from lightning_green.energy.counter import Added, EnergyCounter, PowerIntegral
-from lightning_green.energy.gpus import Gpu, job_gpus, open_nvml, say_nvml
+from lightning_green.energy.gpus import Gpu, describe_nvml_error, job_gpus, open_nvml
 from lightning_green.energy.meter import Component, Quality
 from lightning_green.energy.sampled import SampledMeter
 
-_MOST_WATTS = 3000.0  # more than any card draws, where a card does not tell its limit
+_MAX_WATTS = 3000.0  # upper bound for a GPU that does not report its limit
 
 
 class NvmlMeter(SampledMeter):
-    """Energy of the job's NVIDIA GPUs from the card's total-energy counter, in mJ since the driver was loaded.
+    """Measure the energy of NVIDIA GPUs with their total-energy counter.
 
-    Cards before Volta have no counter; their power is sampled and integrated by the trapezium rule. A MIG instance has
-    neither: it is charged its share of the card's energy by compute slices, and that is ``"modelled"``.
+    GPUs before Volta have no counter. Their power is sampled and integrated by the trapezoidal rule. A MIG instance has
+    no counter either. Its energy is a share of the GPU's energy by compute slices, with the quality ``"modelled"``.
 
     Args:
-        gpu_ids: Cards to count, as NVML indices, UUIDs or MIG names; None for those of ``CUDA_VISIBLE_DEVICES``, or
-            all.
-        every: Time between two samples.
+        gpu_ids: GPUs to measure, as NVML indices, UUIDs or MIG names; None for ``CUDA_VISIBLE_DEVICES``, or all GPUs.
+        every: Time between two samples, at least 0.1 s.
 
     Raises:
-        ValueError: If ``every`` cannot be read or is shorter than a tenth of a second.
+        ValueError: If ``every`` cannot be parsed or is shorter than 0.1 s.
 
     Example::
 
@@ -55,30 +54,30 @@ class NvmlMeter(SampledMeter):
         self._cards: list[_Card] = []
 
     @override
-    def _open(self) -> dict[Component, Quality]:
-        self._nvml, why = open_nvml()
+    def _open_sensor(self) -> dict[Component, Quality]:
+        self._nvml, reason = open_nvml()
         if self._nvml is None:
-            self.problem = f"The GPU's energy cannot be read ({why})."
+            self.problem = f"The energy of the GPUs cannot be read ({reason})."
             return {"gpu": "unavailable"}
         try:
             gpus, notes = job_gpus(self._nvml, self.gpu_ids)
         except self._nvml.NVMLError as error:
-            gpus, notes = [], [say_nvml(error)]
+            gpus, notes = [], [describe_nvml_error(error)]
         if notes:
-            self.problem = f"Of the GPUs, {'; '.join(notes)}."
+            self.problem = f"Not all GPUs may be measured: {'; '.join(notes)}."
         for gpu in gpus:
             try:
                 self._cards.append(_Card(self._nvml, gpu))
-            except self._nvml.NVMLError as error:  # noqa: PERF203  (seldom, and few)
-                self.problem = f"The energy of GPU {gpu.index} cannot be read ({say_nvml(error)})."
+            except self._nvml.NVMLError as error:  # noqa: PERF203  (few GPUs)
+                self.problem = f"The energy of GPU {gpu.index} cannot be read ({describe_nvml_error(error)})."
         if not self._cards:
-            self._shut()
+            self._close_sensor()
             return {"gpu": "unavailable"}
         whole = len(self._cards) == len(gpus) and all(gpu.share == 1.0 for gpu in gpus)
         return {"gpu": "measured" if whole else "modelled"}
 
     @override
-    def _advance(self) -> dict[Component, float]:
+    def _read_sensor(self) -> dict[Component, float]:
         assert self._nvml is not None
         joules = 0.0
         for card in self._cards:
@@ -86,26 +85,26 @@ class NvmlMeter(SampledMeter):
                 added = card.advance()
             except self._nvml.NVMLError as error:
                 self.problem = (
-                    f"The energy of GPU {card.gpu.index} cannot be read for now ({say_nvml(error)}); it stays where it "
-                    "is until it can be."
+                    f"The energy of GPU {card.gpu.index} cannot be read for now ({describe_nvml_error(error)}). It "
+                    "keeps the last value until the next successful reading."
                 )
                 continue
-            if added.guessed:
-                self._guessed("gpu")
+            if added.estimated:
+                self._mark_estimated("gpu")
                 self.problem = (
-                    f"The energy counter of GPU {card.gpu.index} was reset or silent; the gap is filled with the power "
-                    "before it."
+                    f"The energy counter of GPU {card.gpu.index} was reset or could not be read. The energy of the gap "
+                    "is estimated from the previous power."
                 )
             joules += added.joules * card.gpu.share
         return {"gpu": joules}
 
     @override
-    def _shut(self) -> None:
+    def _close_sensor(self) -> None:
         if self._nvml is not None:
             try:
                 self._nvml.nvmlShutdown()
             except self._nvml.NVMLError as error:
-                self.problem = f"NVML could not be let go of ({say_nvml(error)})."
+                self.problem = f"NVML could not be shut down ({describe_nvml_error(error)})."
             self._nvml, self._cards = None, []
 
     @override
@@ -116,16 +115,16 @@ class NvmlMeter(SampledMeter):
 
 
 class _Card:
-    """One card and what has been read from it so far."""
+    """Readings of one GPU."""
 
     def __init__(self, nvml: ModuleType, gpu: Gpu) -> None:
         self.gpu, self._nvml = gpu, nvml
         try:
-            # 20 % above the highest limit: short peaks pass it
-            most = nvml.nvmlDeviceGetPowerManagementLimitConstraints(gpu.handle)[1] / 1000.0 * 1.2
+            # Short peaks exceed the highest limit, by less than 20 %.
+            max_watts = nvml.nvmlDeviceGetPowerManagementLimitConstraints(gpu.handle)[1] / 1000.0 * 1.2
         except nvml.NVMLError:
-            most = _MOST_WATTS
-        self._counter, self._integral = EnergyCounter(most), PowerIntegral(longest_gap=60.0)
+            max_watts = _MAX_WATTS
+        self._counter, self._integral = EnergyCounter(max_watts), PowerIntegral(longest_gap=60.0)
         try:
             self._has_counter = True
             self.advance()

@@ -1,4 +1,4 @@
-"""A wall meter, a PDU or a BMC whose exporter writes to Prometheus."""
+"""Energy of the node from a Prometheus server."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing_extensions import override
 
 from lightning_green.energy.meter import Component
 from lightning_green.energy.wall import Unit, WallMeter
-from lightning_green.grid.providers.prometheus import parse_result
-from lightning_green.utilities.http.errors import ServiceError
+from lightning_green.utilities.http.errors import UnreadableError
 from lightning_green.utilities.http.transport import Transport
 
 
 class PrometheusMeter(WallMeter):
-    """Power or energy of the node from a Prometheus server. The query has to give one series.
+    """Measure the energy of the node with a Prometheus server.
+
+    A token in ``LIGHTNING_GREEN_METER_TOKEN`` or ``token_file`` is sent as ``Authorization: Bearer``.
 
     Args:
-        url: Address of the server, without ``/api/v1``; see :class:`~lightning_green.energy.WallMeter`.
-        query: PromQL that gives the number for this node.
-        unit: Its unit.
-        component: What the number stands for.
-        every: Time between two samples; no shorter than the server scrapes.
-        token_file: A file that holds the token.
+        url: Address of the server without credentials and without ``/api/v1``.
+        query: PromQL expression with a single series: the number for this node.
+        unit: ``"W"`` or ``"kW"`` for a power; ``"J"``, ``"Wh"`` or ``"kWh"`` for a cumulative energy.
+        component: Component that the number measures; ``"other"`` for the whole node.
+        every: Time between two samples, at least 0.1 s and the scrape interval of the server.
+        token_file: File with the token; None for ``LIGHTNING_GREEN_METER_TOKEN``.
 
     Raises:
-        ValueError: If an argument cannot be read.
+        ValueError: If an argument is invalid.
 
     Example::
 
@@ -50,26 +51,40 @@ class PrometheusMeter(WallMeter):
         super().__init__(url, unit, component, every, token_file)
 
     @override
-    def _ask(self, transport: Transport, headers: dict[str, str]) -> float | None:
+    def _fetch(self, transport: Transport, headers: dict[str, str]) -> float | None:
         body = transport.get(f"{self.url}/api/v1/query", {"query": self.query}, headers).body
         return instant_value(body)
 
 
 def instant_value(body: object) -> float | None:
-    """Return the one value of an instant query; None where the series has none now.
+    """Return the value of an instant query with one series, or None if the series has no value.
+
+    Args:
+        body: Parsed JSON of the response.
 
     Raises:
-        ServiceError: If the answer is no success, or gives several series.
+        UnreadableError: If the query failed or returned several series.
+
+    Example::
+
+        >>> sample = {"metric": {}, "value": [1714521600.0, "215.5"]}
+        >>> instant_value({"status": "success", "data": {"resultType": "vector", "result": [sample]}})
+        215.5
 
     """
-    try:
-        parse_result(body)  # says what is wrong with an answer
-    except ServiceError as error:
-        if "series" in str(error) or "success" in str(error):
-            raise
-    data = body.get("data", {}) if isinstance(body, dict) else {}
-    result = data.get("result") if isinstance(data, dict) else None
-    sample = result[0].get("value") if isinstance(result, list) and result and isinstance(result[0], dict) else None
+    if not isinstance(body, dict):
+        return None
+    data = body.get("data")
+    if body.get("status") != "success" or not isinstance(data, dict):
+        raise UnreadableError("the Prometheus query failed; check the query")
+    result = data.get("result")
+    if not isinstance(result, list) or not all(isinstance(series, dict) for series in result):
+        raise UnreadableError(
+            "the Prometheus query returned no list of series; use a query with a vector as its result"
+        )
+    if len(result) > 1:
+        raise UnreadableError(f"the Prometheus query returned {len(result)} series; select one of them")
+    sample = result[0].get("value") if result else None
     try:
         return float(sample[1]) if isinstance(sample, list) and len(sample) == 2 else None
     except (TypeError, ValueError):

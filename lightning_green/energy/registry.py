@@ -1,25 +1,39 @@
-"""From what a user writes as ``meter=`` to a meter."""
+"""Meters by name, and parsing of the ``meter=`` argument."""
 
 from __future__ import annotations
 
 from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.energy.meter import Meter
 from lightning_green.energy.none import NoMeter
+from lightning_green.utilities.registry import Registry
 
-_CHOICES = 'a Meter, "auto", "nvml", "rapl", "codecarbon", "carbontracker", a number of watts, or None for no meter'
+MeterLike = Meter | str | float | None
+
+METERS = Registry(
+    "lightning_green.energy",
+    {
+        "auto": "lightning_green.energy.auto:AutoMeter",
+        "nvml": "lightning_green.energy.nvml:NvmlMeter",
+        "rapl": "lightning_green.energy.rapl:RaplMeter",
+        "codecarbon": "lightning_green.energy.codecarbon:CodeCarbonMeter",
+        "carbontracker": "lightning_green.energy.carbontracker:CarbonTrackerMeter",
+        "none": "lightning_green.energy.none:NoMeter",
+    },
+)
+"""Meters by the name that ``meter="name"`` uses. Other packages add meters through entry points."""
 
 
-def build_meter(meter: Meter | str | float | None) -> Meter:
-    """Return the meter that ``meter`` stands for.
+def build_meter(meter: MeterLike) -> Meter:
+    """Return the meter for a ``meter=`` argument.
 
     Args:
-        meter: A meter, ``"auto"`` (the best source of each component), ``"nvml"``, ``"rapl"``, ``"codecarbon"``,
-            ``"carbontracker"``, a number of watts for a constant power, or ``"none"`` or None for no meter.
+        meter: A meter, the name of a registered meter such as ``"auto"`` or ``"nvml"``, a constant power in W, or None
+            for no meter.
 
     Raises:
-        TypeError: If ``meter`` is of a type that means nothing here.
-        ValueError: If a string means nothing here.
-        ModuleNotFoundError: If the package that a meter needs is not installed; the message names the extra.
+        TypeError: If ``meter`` has an unsupported type, or the registered object is not a subclass of ``Meter``.
+        ValueError: If a string is neither a name nor a power.
+        ModuleNotFoundError: If a meter requires a package that is not installed; the message contains the extra.
 
     Example::
 
@@ -32,38 +46,30 @@ def build_meter(meter: Meter | str | float | None) -> Meter:
     if meter is None:
         return NoMeter()
     if isinstance(meter, str):
-        return _from_name(meter)
+        return _from_string(meter)
     if isinstance(meter, (int, float)) and not isinstance(meter, bool):
         return ConstantPowerMeter(meter)
-    raise TypeError(f"`meter` should be {_CHOICES}; got {meter!r}.")
+    raise TypeError(f"`meter` should be {_choices()}; got {meter!r}.")
 
 
-def _from_name(text: str) -> Meter:
+def _from_string(text: str) -> Meter:
     name = text.strip().lower()
-    if name == "none":
-        return NoMeter()
-    if name == "auto":
-        from lightning_green.energy.auto import AutoMeter
-
-        return AutoMeter()
-    if name == "nvml":
-        from lightning_green.energy.nvml import NvmlMeter
-
-        return NvmlMeter()
-    if name == "rapl":
-        from lightning_green.energy.rapl import RaplMeter
-
-        return RaplMeter()
-    if name == "codecarbon":
-        from lightning_green.energy.codecarbon import CodeCarbonMeter
-
-        return CodeCarbonMeter()
-    if name == "carbontracker":
-        from lightning_green.energy.carbontracker import CarbonTrackerMeter
-
-        return CarbonTrackerMeter()
+    if name in METERS:
+        return _named_meter(name)
     try:
         watts = float(name.removesuffix("w"))
     except ValueError:
-        raise ValueError(f"`meter` should be {_CHOICES}; got {text!r}.") from None
+        raise ValueError(f"`meter` should be {_choices()}; got {text!r}.") from None
     return ConstantPowerMeter(watts)
+
+
+def _named_meter(name: str) -> Meter:
+    cls = METERS[name]
+    if not (isinstance(cls, type) and issubclass(cls, Meter)):
+        raise TypeError(f"The meter {name!r} should be a subclass of lightning_green.energy.Meter, got {cls!r}.")
+    return cls()
+
+
+def _choices() -> str:
+    names = ", ".join(f'"{name}"' for name in METERS if name != "none")
+    return f"a Meter, {names}, a number of watts, or None for no meter"

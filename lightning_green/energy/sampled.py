@@ -1,4 +1,4 @@
-"""What the meters have in common that ask a sensor every so often."""
+"""Base class of the meters that sample a sensor periodically."""
 
 from __future__ import annotations
 
@@ -14,27 +14,24 @@ from lightning_green.utilities.durations import parse_duration
 
 
 class SampledMeter(Meter):
-    """A meter that reads its sensor on a thread of its own and answers from the last sample.
+    """Sample a sensor in a background thread. :meth:`read` returns the values of the last sample.
 
-    A subclass opens its sensor in :meth:`_open` and returns what was added since in :meth:`_advance`; neither raises
-    where the world fails, and both say what happened in :attr:`problem`. An attribute that belongs to this process is
-    named in :meth:`_reset`, so that a pickled copy starts afresh.
+    A subclass opens its sensor in :meth:`_open_sensor` and returns the energy since the previous call in
+    :meth:`_read_sensor`. If the sensor fails, neither method raises; both set :attr:`problem`. Attributes that belong
+    to the process are set in :meth:`_reset`, so that a pickled copy starts from zero.
 
     Args:
-        every: Time between two samples.
+        every: Time between two samples, at least 0.1 s.
 
     Raises:
-        ValueError: If ``every`` cannot be read or is shorter than a tenth of a second.
+        ValueError: If ``every`` cannot be parsed or is shorter than 0.1 s.
 
     """
-
-    remedy: str | None = None
-    """What somebody could do for a better measurement, or None."""
 
     def __init__(self, every: str | timedelta = "10s") -> None:
         self.every = parse_duration(every, "every")
         if self.every < timedelta(seconds=0.1):
-            raise ValueError(f"`every` should be a tenth of a second or more, got {every!r}.")
+            raise ValueError(f"`every` should be 0.1 s or more, got {every!r}.")
         self._reset()
 
     def _reset(self) -> None:
@@ -43,24 +40,23 @@ class SampledMeter(Meter):
         self._quality: dict[Component, Quality] = {}
         self._closed = False
         self.problem: str | None = None
-        self.remedy = None
 
     @abstractmethod
-    def _open(self) -> dict[Component, Quality]:
-        """Open the sensor, take its first reading, and return what each component will be worth."""
+    def _open_sensor(self) -> dict[Component, Quality]:
+        """Open the sensor, take the first reading, and return the quality of each component."""
 
     @abstractmethod
-    def _advance(self) -> dict[Component, float]:
-        """Return the joules that each component used since the last call."""
+    def _read_sensor(self) -> dict[Component, float]:
+        """Return the energy of each component since the previous call, in J."""
 
-    def _shut(self) -> None:
-        """Let go of the sensor."""
+    def _close_sensor(self) -> None:
+        """Release the sensor."""
 
     @override
     def start(self) -> None:
         if self._values or self._closed:
             return
-        self._quality = self._open()
+        self._quality = self._open_sensor()
         self._values = {name: Energy(0.0, quality) for name, quality in self._quality.items()}
         if any(quality != "unavailable" for quality in self._quality.values()):
             self._sampler = Sampler(self._sample, self.every.total_seconds(), f"lightning-green {self.name}")
@@ -84,7 +80,7 @@ class SampledMeter(Meter):
             self._sampler.now()
             self._sampler.stop()
             self._sampler = None
-            self._shut()
+            self._close_sensor()
 
     @override
     def describe(self) -> str:
@@ -93,17 +89,17 @@ class SampledMeter(Meter):
 
     def _sample(self) -> None:
         values = dict(self._values)
-        for name, joules in self._advance().items():
+        for name, joules in self._read_sensor().items():
             values[name] = Energy(values[name].joules + max(0.0, joules), self._quality[name])
-        self._values = values  # one assignment: a reader sees the old values or the new ones
+        self._values = values  # a single assignment: other threads read either the old or the new values
 
-    def _guessed(self, name: Component) -> None:
-        """From here on the component's total holds a part that was filled in."""
+    def _mark_estimated(self, name: Component) -> None:
+        """Mark the energy of a component as partly estimated from now on."""
         if self._quality[name] == "measured":
             self._quality[name] = "modelled"
 
     def __getstate__(self) -> dict[str, Any]:
-        # sensors, threads and counts belong to their process
+        # Sensors, threads and counts belong to a process.
         return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

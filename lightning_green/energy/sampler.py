@@ -1,4 +1,4 @@
-"""A thread that takes a sample every so often."""
+"""A background thread that takes samples periodically."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 
 class Sampler:
-    """Calls ``sample`` every ``seconds`` on a daemon thread of its own, and never two at once.
+    """Call ``sample`` every ``seconds`` in a daemon thread. Calls never overlap.
 
     Args:
-        sample: Takes one sample. It handles the failures that it knows of.
-        seconds: Time from the end of one sample to the begin of the next.
+        sample: Takes one sample and handles its failures.
+        seconds: Time from the end of one sample to the start of the next.
         name: Name of the thread.
 
     """
@@ -24,17 +24,17 @@ class Sampler:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin; the first sample is due after one interval."""
+        """Start the thread. The first sample is due after one interval."""
         self._thread.start()
 
     def now(self) -> None:
-        """Take a sample on the calling thread."""
+        """Take a sample in the calling thread."""
         with self._lock:
             if not self._stop.is_set():
                 self._sample()
 
     def stop(self) -> None:
-        """Take no more samples; a sample under way is waited for, for one interval at most."""
+        """Stop the thread and wait for a running sample, for at most one interval or 5 s."""
         self._stop.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout=max(self._seconds, 5.0))

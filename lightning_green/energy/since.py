@@ -1,4 +1,4 @@
-"""The energy of one fit, from a meter that several fits of a process use one after another."""
+"""The energy of one fit, from a meter that consecutive fits of a process share."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from lightning_green.energy.meter import Component, Energy, Meter
 
 
 class MeterSince(Meter):
-    """Counts from its own :meth:`start` what another meter, which is running already, has counted.
+    """Count the energy of a running meter from the call of :meth:`start`.
 
     Args:
-        meter: The running meter.
+        meter: Running meter.
 
     Example::
 
         fit_meter = MeterSince(meter)
         fit_meter.start()
-        fit_meter.read()  # joules since that line
+        fit_meter.read()  # energy since fit_meter.start()
 
     """
 
@@ -30,12 +30,12 @@ class MeterSince(Meter):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """Name of the meter."""
+        """Name of the running meter."""
         return self._meter.name
 
     @property
     def problem(self) -> str | None:  # type: ignore[override]
-        """One sentence about the last failure of the meter, or None."""
+        """Description of the last failure of the running meter, or None."""
         return self._meter.problem
 
     @override
@@ -54,7 +54,7 @@ class MeterSince(Meter):
         }
 
     def end(self) -> Meter:
-        """Stop counting, leave the other meter running, and return it."""
+        """Stop counting and return the running meter."""
         self._last = self.read()
         return self._meter
 

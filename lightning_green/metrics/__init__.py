@@ -1,4 +1,4 @@
-"""Energy and emissions as torchmetrics."""
+"""Energy and emissions as torchmetrics: one file per metric."""
 
 from lightning_green.metrics.carbon_emitted import CarbonEmitted
 from lightning_green.metrics.energy_consumed import EnergyConsumed

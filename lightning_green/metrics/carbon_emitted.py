@@ -1,4 +1,4 @@
-"""Emissions over all nodes."""
+"""Emissions of all nodes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from lightning_green.metrics.node_metric import JOULES_PER_KWH, NodeMetric, chec
 
 
 class CarbonEmitted(NodeMetric):
-    """Operational emissions in gCO2e: the sum of energy x PUE x carbon intensity, each at its time.
+    """Compute operational emissions in gCO2e: the sum of energy times PUE times carbon intensity.
 
     Args:
         pue: Power usage effectiveness, at least 1.
-        local_rank: See :class:`~lightning_green.metrics.EnergyConsumed`.
-        kwargs: See ``torchmetrics.Metric``.
+        local_rank: Rank of this process on its node; None for ``LOCAL_RANK`` or ``SLURM_LOCALID``.
+        kwargs: Arguments of ``torchmetrics.Metric``.
 
     Raises:
         ValueError: If ``pue`` is below 1.
@@ -39,11 +39,17 @@ class CarbonEmitted(NodeMetric):
         self.pue = float(pue)
 
     def update(self, joules: float, intensity: float) -> None:
-        """Add energy of this node since the last update, in J, at a mean intensity in gCO2e/kWh."""
+        """Add energy of this node.
+
+        Args:
+            joules: Energy since the last update, in J.
+            intensity: Mean carbon intensity over that time, in gCO2e/kWh.
+
+        """
         if self.counts:
             energy = check_amount("joules", joules) / JOULES_PER_KWH
             self.grams += energy * self.pue * check_amount("intensity", intensity)
 
     def compute(self) -> Tensor:
-        """Return gCO2e."""
+        """Return the emissions in gCO2e."""
         return self.grams.clone()

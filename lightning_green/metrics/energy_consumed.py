@@ -1,4 +1,4 @@
-"""Energy over all nodes."""
+"""Energy of all nodes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from lightning_green.metrics.node_metric import JOULES_PER_KWH, NodeMetric, chec
 
 
 class EnergyConsumed(NodeMetric):
-    """Energy in kWh, summed over nodes and counted once a node.
+    """Compute the energy of all nodes in kWh.
 
-    A meter sees its whole node, so only local rank 0 of each node counts what it is given (``LOCAL_RANK``, or
-    ``SLURM_LOCALID``; a process without either is alone on its node).
+    A meter measures a whole node, so only the process with local rank 0 counts its updates.
 
     Args:
-        local_rank: Rank of this process on its node; None for the environment.
-        kwargs: See ``torchmetrics.Metric``.
+        local_rank: Rank of this process on its node; None for ``LOCAL_RANK`` or ``SLURM_LOCALID``, or 0 if neither is
+            set.
+        kwargs: Arguments of ``torchmetrics.Metric``.
 
     Example::
 
@@ -34,10 +34,15 @@ class EnergyConsumed(NodeMetric):
         super().__init__(["joules"], local_rank, **kwargs)
 
     def update(self, joules: float) -> None:
-        """Add energy of this node since the last update, in J."""
+        """Add energy of this node.
+
+        Args:
+            joules: Energy since the last update, in J.
+
+        """
         if self.counts:
             self.joules += check_amount("joules", joules)
 
     def compute(self) -> Tensor:
-        """Return kWh."""
+        """Return the energy in kWh."""
         return self.joules / JOULES_PER_KWH

@@ -1,4 +1,4 @@
-"""What the metrics of energy have in common."""
+"""Base class of the metrics of energy."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ JOULES_PER_KWH = 3.6e6
 
 
 class NodeMetric(Metric):
-    """Base of the metrics whose sums are of whole nodes: local rank 0 counts for its node.
+    """Base class of the metrics whose states are sums over nodes. The process with local rank 0 counts for its node.
 
-    The sums keep double precision whatever the module around them is moved to: float32 holds seven digits, so a joule
-    would vanish in the total of a long run, and bfloat16 holds two.
+    The states keep double precision when the module is converted to another precision. In float32, with seven digits,
+    a joule would be lost in the total of a long run.
 
     Args:
-        sums: Names of the sums.
-        local_rank: Rank of this process on its node; None for the environment (``LOCAL_RANK``, ``SLURM_LOCALID``).
-        kwargs: See ``torchmetrics.Metric``.
+        sums: Names of the states.
+        local_rank: Rank of this process on its node; None for ``LOCAL_RANK`` or ``SLURM_LOCALID``, or 0 if neither is
+            set.
+        kwargs: Arguments of ``torchmetrics.Metric``.
 
     """
 
@@ -40,20 +41,20 @@ class NodeMetric(Metric):
 
     @override
     def _apply(self, fn: Callable[..., Any], exclude_state: Sequence[str] = "") -> Module:
-        # torchmetrics guards `half()` and the like against a change of precision, but not `to(torch.bfloat16)`, which
-        # is what Lightning's true precisions do
+        # torchmetrics ignores `half()` and similar calls, but not `to(torch.bfloat16)`, which Lightning's true
+        # precision plugins call.
         kept = {name: getattr(self, name) for name in self._defaults}
         moved = super()._apply(fn, exclude_state)
         for name, value in kept.items():
             device = getattr(self, name).device
-            precision = torch.float32 if device.type == "mps" else torch.float64  # that one has no double precision
+            precision = torch.float32 if device.type == "mps" else torch.float64  # MPS has no double precision
             setattr(self, name, value.to(device, precision))
             self._defaults[name] = torch.zeros((), dtype=precision, device=device)
         return moved
 
 
 def counts_here(local_rank: int | None) -> bool:
-    """Return whether this process counts for its node."""
+    """Return whether this process has local rank 0, and so counts for its node."""
     if local_rank is None:
         found = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
         local_rank = int(found) if found.isdigit() else 0
@@ -64,7 +65,7 @@ def check_amount(name: str, value: float) -> float:
     """Return ``value`` as a float.
 
     Raises:
-        ValueError: If it is negative or not finite.
+        ValueError: If ``value`` is negative or not finite.
 
     """
     number = float(value)

@@ -1,4 +1,4 @@
-"""How far a joule goes."""
+"""Energy efficiency."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lightning_green.metrics.node_metric import NodeMetric, check_amount
 
 
 class SamplesPerJoule(NodeMetric):
-    """Samples of all ranks per joule of all nodes; NaN before there is any energy.
+    """Compute the samples of all ranks per joule of all nodes.
 
     Args:
-        local_rank: See :class:`~lightning_green.metrics.EnergyConsumed`.
-        kwargs: See ``torchmetrics.Metric``.
+        local_rank: Rank of this process on its node; None for ``LOCAL_RANK`` or ``SLURM_LOCALID``.
+        kwargs: Arguments of ``torchmetrics.Metric``.
 
     Example::
 
@@ -35,11 +35,17 @@ class SamplesPerJoule(NodeMetric):
         super().__init__(["samples", "joules"], local_rank, **kwargs)
 
     def update(self, samples: int, joules: float) -> None:
-        """Add samples of this rank and energy of this node since the last update, in J."""
+        """Add samples of this rank and energy of this node.
+
+        Args:
+            samples: Number of samples since the last update.
+            joules: Energy since the last update, in J.
+
+        """
         self.samples += check_amount("samples", samples)
         if self.counts:
             self.joules += check_amount("joules", joules)
 
     def compute(self) -> Tensor:
-        """Return samples per joule."""
+        """Return samples per joule, or NaN without energy."""
         return torch.where(self.joules > 0, self.samples / self.joules, torch.nan)

@@ -1,4 +1,4 @@
-"""Software Carbon Intensity."""
+"""Software Carbon Intensity (SCI)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from lightning_green.metrics.node_metric import JOULES_PER_KWH, NodeMetric, chec
 
 
 class SoftwareCarbonIntensity(NodeMetric):
-    """SCI in gCO2e per functional unit: ((E x I) + M) per R (ISO/IEC 21031:2024).
+    """Compute the Software Carbon Intensity in gCO2e per functional unit (ISO/IEC 21031:2024).
 
-    E is energy in kWh, I the location-based carbon intensity in gCO2e/kWh, M embodied emissions and R the number of
-    functional units. M is what the hardware emitted when it was made, shared out over its life: TE x TS x RS.
+    SCI = (E x I + M) / R, with the energy E in kWh, the location-based carbon intensity I in gCO2e/kWh, the embodied
+    emissions M = TE x TS x RS in gCO2e, and the number of functional units R.
 
     Args:
-        embodied_g: TE: emissions of making the hardware of one node, in gCO2e.
-        lifetime_hours: Its expected life, in hours.
-        share: RS: fraction of the hardware that the job has reserved, in [0, 1].
-        local_rank: See :class:`~lightning_green.metrics.EnergyConsumed`.
-        kwargs: See ``torchmetrics.Metric``.
+        embodied_g: TE: embodied emissions of the hardware of one node, in gCO2e.
+        lifetime_hours: Expected lifetime of the hardware in hours. TS is the reserved time divided by it.
+        share: RS: fraction of the hardware that is reserved for the job, in [0, 1].
+        local_rank: Rank of this process on its node; None for ``LOCAL_RANK`` or ``SLURM_LOCALID``.
+        kwargs: Arguments of ``torchmetrics.Metric``.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -55,13 +55,13 @@ class SoftwareCarbonIntensity(NodeMetric):
         self.lifetime_hours, self.share = float(lifetime_hours), float(share)
 
     def update(self, units: float, joules: float, intensity: float, seconds: float) -> None:
-        """Add what was done since the last update.
+        """Add functional units of this rank and energy of this node since the last update.
 
         Args:
-            units: Functional units of this rank, such as samples.
-            joules: Energy of this node in J.
-            intensity: Its mean carbon intensity in gCO2e/kWh.
-            seconds: Time for which the hardware was reserved.
+            units: Number of functional units, such as samples.
+            joules: Energy in J.
+            intensity: Mean carbon intensity in gCO2e/kWh.
+            seconds: Time for which the hardware was reserved, in s.
 
         """
         self.units += check_amount("units", units)
@@ -71,5 +71,5 @@ class SoftwareCarbonIntensity(NodeMetric):
             self.grams += operational + self.embodied_g * hours / self.lifetime_hours * self.share
 
     def compute(self) -> Tensor:
-        """Return gCO2e per functional unit; NaN before there is any."""
+        """Return gCO2e per functional unit, or NaN without functional units."""
         return torch.where(self.units > 0, self.grams / self.units, torch.nan)

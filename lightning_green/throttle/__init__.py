@@ -1,7 +1,8 @@
-"""Less power while running: the actuators, what each level costs in speed, and which one is worth it."""
+"""Lower power while training: the actuators, the profile of their levels, and the controller that selects one."""
 
-from lightning_green.throttle.actuator import Actuator, Setting
+from lightning_green.throttle.actuator import Actuator
 from lightning_green.throttle.errors import ThrottleError
-from lightning_green.throttle.journal import restore_left_over
+from lightning_green.throttle.restore import restore_left_over
+from lightning_green.throttle.settings import Setting
 
 __all__ = ["Actuator", "Setting", "ThrottleError", "restore_left_over"]

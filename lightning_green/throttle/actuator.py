@@ -1,4 +1,4 @@
-"""What a throttle is."""
+"""Base class of the actuators."""
 
 from __future__ import annotations
 
@@ -8,126 +8,138 @@ import platform
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from lightning_green.planning.job import Level
 from lightning_green.throttle.errors import ThrottleError
-from lightning_green.throttle.journal import Journal, restore_left_over
+from lightning_green.throttle.journal import Journal
+from lightning_green.throttle.settings import FRACTIONS, Setting
 
 log = logging.getLogger(__name__)
 
 Scale = Literal["power", "speed"] | None
-FRACTIONS = (0.9, 0.8, 0.7, 0.6, 0.5)
-NEAR = 0.02
-"""How far a setting may lie from what somebody stated, as a fraction of the present one."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One level of an actuator.
-
-    Args:
-        name: What people read, such as ``"250 W"``.
-        value: What the actuator is set to, in its own unit.
-
-    """
-
-    name: str
-    value: float | str
+TOLERANCE = 0.02
+"""Largest distance between a setting and a stated level, as a fraction of the original setting."""
 
 
 class Actuator(ABC):
-    """Something that lets a device draw less power.
+    """Lowers the power of one kind of device and restores its original state.
 
-    The contract: :meth:`levels` names the present state first and then what may be set, from more power to less, and is
-    empty where this process lacks the permission, after one warning that says how to get it. :meth:`set` takes one of
-    them. :meth:`restore` brings back the state that was found before the first change, not the maximum; it may be
-    called at any time and more than once. That state is written into the run's folder before the first change, so that
-    :func:`~lightning_green.throttle.journal.restore_left_over` can bring it back after a ``kill -9``.
+    :meth:`levels` returns the original setting first, then the available settings from more to less power. It returns
+    an empty tuple if this process lacks the permission, and logs one warning with the remedy. :meth:`set` applies one
+    of these settings. :meth:`restore` brings back the original state, which is the state before the first change and
+    not the maximum; it may be called at any time and more than once. The original state is written into the run
+    directory before the first change, so that :func:`~lightning_green.throttle.restore_left_over` can restore it after
+    a ``kill -9``.
 
-    A subclass reads and writes a state (JSON) and turns a setting into one; it raises :class:`ThrottleError` or
-    ``OSError`` where that fails.
+    To add an actuator, implement :meth:`read_state`, :meth:`write_state`, :meth:`offer_settings` and
+    :meth:`apply_setting`, which raise ``ThrottleError`` or ``OSError`` on failure, and :meth:`arguments`. Register the
+    class in the entry point group ``lightning_green.actuators``.
 
     Attributes:
-        kind: Its name in the journal.
-        survives: Whether what it sets outlives the process.
-        scale: What a fraction of the present setting is a fraction of, power or speed; None where a setting is no
-            number.
-        fractions: Fractions of the present setting to offer where no values were asked for.
-        problem: One sentence about the last failure, or None.
-        quiet: Whether a missing permission is no warning, because something else may do.
+        kind: Display name, also in the journal. Registered name: :attr:`kind` in lower case with hyphens for spaces.
+        auto_device: Kind of training device for which ``throttle="auto"`` tries this actuator; None for neither.
+        scale: Quantity of a stated level that a setting is proportional to; None if settings are not numbers.
+        fractions: Fractions of the original setting to offer if the user requests no values.
+        problem: Description of the last failure, or None.
+        quiet: Whether a missing permission is logged as information and not as a warning.
+
+    Example::
+
+        class MyPowerLimit(Actuator):
+            kind = "my power limit"  # registered as "my-power-limit"
+            scale = "power"
+
+            def read_state(self):
+                return {"watts": my_driver.power_limit()}
+
+            def write_state(self, state):
+                my_driver.set_power_limit(state["watts"])
+
+            def offer_settings(self, state):
+                return power_settings(state["watts"], 50.0, None, self.fractions)
+
+            def apply_setting(self, setting, state):
+                my_driver.set_power_limit(setting.value)
 
     """
 
     kind: ClassVar[str]
-    survives: ClassVar[bool] = True
+    auto_device: ClassVar[Literal["cpu", "gpu"] | None] = None
     scale: ClassVar[Scale] = None
 
     def __init__(self) -> None:
         self.fractions: Sequence[float] = FRACTIONS
         self.problem: str | None = None
         self.quiet = False
-        self._found: dict[str, Any] | None = None
+        self._original: dict[str, Any] | None = None
         self._journal: Journal | None = None
         self._offered: tuple[Setting, ...] | None = None
 
-    # -- what a subclass does ---------------------------------------------------------------------------------------
+    # -- implemented by a subclass ------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _read(self) -> dict[str, Any]:
-        """Return the present state."""
+    def read_state(self) -> dict[str, Any]:
+        """Return the current state of the device, as JSON."""
 
     @abstractmethod
-    def _write(self, state: dict[str, Any]) -> None:
-        """Bring a state about that :meth:`_read` returned."""
+    def write_state(self, state: dict[str, Any]) -> None:
+        """Bring the device into a state that :meth:`read_state` returned."""
 
     @abstractmethod
-    def _offer(self, state: dict[str, Any]) -> Sequence[Setting]:
-        """Return the present setting and what may be set, from more power to less, without trying any of it."""
+    def offer_settings(self, state: dict[str, Any]) -> Sequence[Setting]:
+        """Return the current setting and the available ones, from more to less power, without changing the device."""
 
     @abstractmethod
-    def _apply(self, setting: Setting, state: dict[str, Any]) -> None:
-        """Set a level. ``state`` is what was found before the first change."""
+    def apply_setting(self, setting: Setting, state: dict[str, Any]) -> None:
+        """Apply a setting.
 
-    def _probe(self, state: dict[str, Any]) -> None:
-        """Raise where this process may not set anything; writes what is there already."""
-        self._write(state)
+        Args:
+            setting: One of :meth:`offer_settings`.
+            state: Original state of the device.
+
+        """
+
+    def check_permission(self, state: dict[str, Any]) -> None:
+        """Raise if this process may not change the device. By default, writes the current state back."""
+        self.write_state(state)
 
     def arguments(self) -> dict[str, Any]:
-        """Return what another process needs to build this actuator again, as JSON."""
+        """Return the constructor arguments with which another process can restore the device, as JSON."""
         return {}
 
     def device(self) -> str:
-        """Return what is throttled, so that what was measured on one device is not taken for another."""
+        """Return a description of the device, which is part of the key of cached profiles."""
         return platform.node()
 
-    # -- the contract -----------------------------------------------------------------------------------------------
+    # -- contract -----------------------------------------------------------------------------------------------------
 
     def bind(self, run_dir: Path | None, node: str = "") -> None:
-        """Keep what was found in ``run_dir``, and bring back what a killed process left there first.
+        """Record the original state in ``run_dir`` before the first change.
 
         Args:
-            run_dir: The run's folder.
-            node: Number of this node, where the run has several.
+            run_dir: Run directory; None to record nothing.
+            node: Number of this node in a run with several nodes.
 
         """
-        if run_dir is not None and self.survives:
-            self._journal = Journal(run_dir, node)
-            for line in restore_left_over(run_dir, node):
-                log.warning("%s", line)
+        self._journal = None if run_dir is None else Journal(run_dir, node)
 
     def bind_gpus(self, gpus: Sequence[str]) -> None:  # noqa: B027  (a hook)
-        """Say which GPUs of this node the job uses, before :meth:`levels`; for an actuator of GPUs that names none."""
+        """Restrict the actuator to the GPUs of the job, unless the user named GPUs. Call before :meth:`levels`."""
+
+    def offer_levels(self, levels: Sequence[Level]) -> None:
+        """Offer the settings of stated levels if the user requests no values. Call before :meth:`levels`."""
+        if self.scale is not None:
+            self.fractions = [level.power if self.scale == "power" else level.speed for level in levels]
 
     def levels(self) -> tuple[Setting, ...]:
-        """Return the present setting and those that may be set, from more power to less; empty where none may."""
+        """Return the original setting and the available ones, from more to less power; empty if there are none."""
         if self._offered is None:
             try:
-                state = self._read()
-                offered = tuple(self._offer(state))
-                self._probe(state)
+                state = self.read_state()
+                offered = tuple(self.offer_settings(state))
+                self.check_permission(state)
             except (ThrottleError, OSError) as error:
                 offered = ()
                 self.problem = f"{self.kind} is not used for throttling: {error}"
@@ -136,24 +148,23 @@ class Actuator(ABC):
         return self._offered
 
     def setting_for(self, level: Level) -> Setting | None:
-        """Return the setting that stands for an operating point which somebody stated; None where there is none.
+        """Return the setting for a stated level, or None if no setting is within :data:`TOLERANCE`.
 
-        Its power (for clocks and times its speed) is taken as a fraction of the present setting. Where no values were
-        asked for, :attr:`fractions` has to hold it before the first call of :meth:`levels`.
+        The setting is the power of the level (the speed, for clocks) times the original setting.
         """
         offered = self.levels()
         if self.scale is None or len(offered) < 2:
             return None
-        wanted = level.power if self.scale == "power" else level.speed
-        present = float(offered[0].value)
-        nearest = min(offered[1:], key=lambda setting: abs(float(setting.value) / present - wanted))
-        return nearest if abs(float(nearest.value) / present - wanted) <= NEAR else None
+        fraction = level.power if self.scale == "power" else level.speed
+        original = float(offered[0].value)
+        nearest = min(offered[1:], key=lambda setting: abs(float(setting.value) / original - fraction))
+        return nearest if abs(float(nearest.value) / original - fraction) <= TOLERANCE else None
 
     def set(self, level: Setting) -> bool:
-        """Set ``level``; return whether it took. The first of :meth:`levels` is the state that was found.
+        """Apply one of :meth:`levels` and return whether that succeeded. The first one restores the original state.
 
         Raises:
-            ValueError: If ``level`` is none of :meth:`levels`.
+            ValueError: If ``level`` is not one of :meth:`levels`.
 
         """
         if level not in self.levels():
@@ -162,13 +173,13 @@ class Actuator(ABC):
         if level == self.levels()[0]:
             return self.restore()
         try:
-            if self._found is None:
-                found = self._read()
+            if self._original is None:
+                original = self.read_state()
                 if self._journal is not None:
-                    self._journal.save(self.kind, self.arguments(), found)
-                self._found = found
+                    self._journal.save(self.kind, self.arguments(), original)
+                self._original = original
                 _restore_at_exit(self)
-            self._apply(level, self._found)
+            self.apply_setting(level, self._original)
         except (ThrottleError, OSError) as error:
             self.problem = f"{self.kind} could not be set to {level.name}: {error}"
             log.warning("%s", self.problem)
@@ -177,22 +188,19 @@ class Actuator(ABC):
         return True
 
     def restore(self) -> bool:
-        """Bring back what was found before the first change; return whether that is the state now."""
-        if self._found is None:
+        """Restore the original state and return whether the device is in it."""
+        if self._original is None:
             return True
         try:
-            self._write(self._found)
+            self.write_state(self._original)
         except (ThrottleError, OSError) as error:
-            self.problem = f"{self.kind} could not be brought back to {self._found}: {error}"
+            self.problem = f"{self.kind} could not be restored to {self._original}: {error}"
             log.warning("%s", self.problem)
             return False
         if self._journal is not None:
             self._journal.forget(self.kind, self.arguments())
-        self._found = None
+        self._original = None
         return True
-
-    def on_step(self, seconds: float) -> None:  # noqa: B027  (a hook)
-        """A training batch has taken ``seconds``; only the duty cycle does something with it."""
 
 
 _changed: weakref.WeakSet[Actuator] = weakref.WeakSet()
@@ -207,16 +215,3 @@ def _restore_at_exit(actuator: Actuator) -> None:
 def _restore_all() -> None:
     for actuator in list(_changed):
         actuator.restore()
-
-
-def steps_below(present: float, lowest: float, fractions: Sequence[float] = FRACTIONS) -> list[float]:
-    """Return ``fractions`` of ``present``, from more to less, those that are not below ``lowest``.
-
-    Example::
-
-        >>> steps_below(700.0, 400.0)
-        [630.0, 560.0, 490.0, 420.0]
-
-    """
-    wanted = (round(present * fraction, 6) for fraction in sorted(fractions, reverse=True))
-    return [value for value in wanted if value >= lowest]

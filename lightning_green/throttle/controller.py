@@ -1,314 +1,268 @@
-"""The throttle of a run: its actuators, its profile, and the level that it is at."""
+"""The throttle of a run: finds the levels, profiles them, and sets the selected one."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
-import os
 from collections.abc import Sequence
+from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lightning_green.energy.meter import Meter
 from lightning_green.planning.job import Level
-from lightning_green.throttle.actuator import Actuator, Setting
+from lightning_green.throttle.devices import LevelDevices
+from lightning_green.throttle.errors import ThrottleError
 from lightning_green.throttle.profile import ThrottleProfile, least_energy
-from lightning_green.throttle.request import FULL, ThrottleLike, parse_throttle
-from lightning_green.utilities.files import write_json
+from lightning_green.throttle.profile_cache import ProfileCache
+from lightning_green.throttle.request import FULL, ThrottleLike, check_max_slowdown, parse_throttle
+from lightning_green.throttle.restore import restore_left_over
+from lightning_green.throttle.selection import select_actuator
 
 log = logging.getLogger(__name__)
 
-
-def check_slowdown(value: float) -> None:
-    """Raise a ValueError where ``value`` cannot be a ``max_slowdown``."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 1.0 <= value < math.inf:
-        raise ValueError(f"`max_slowdown` should be a number of 1 or more, got {value!r}.")
+_FULL_NAME = "full"
+_SEE_DOCS = "See docs/throttling.md for the permissions that each device requires."
 
 
-class ThrottleControl:
-    """Offers levels to the planner, and sets the one that was chosen.
+class ThrottleState(Enum):
+    """State of a :class:`ThrottleController`.
 
-    Levels that the user states are offered as they are; the others are measured first.
+    ``UNAVAILABLE`` until :meth:`~ThrottleController.start`. Then ``DONE`` with stated levels, or ``READY`` and, from
+    :meth:`~ThrottleController.begin_profiling`, ``PROFILING`` and ``DONE``. A drift of the step time leads from
+    ``DONE`` back to ``PROFILING``.
+    """
+
+    UNAVAILABLE = "unavailable"
+    """No level below full power can be set."""
+    READY = "ready"
+    """Levels can be set, but their power and speed are not known."""
+    PROFILING = "profiling"
+    """Levels are being measured, so none can be selected."""
+    DONE = "done"
+    """Levels are known, so one can be selected."""
+
+
+class ThrottleController:
+    """Offer levels to the planner and set the selected one.
+
+    Stated levels are offered as they are. Other levels are measured during the first training steps.
 
     Args:
-        throttle: What the user asks for; see :func:`~lightning_green.throttle.request.parse_throttle`.
-        max_slowdown: How many times longer a step may take at a level that was measured, at least 1.
+        throttle: The ``throttle=`` argument; see :func:`~lightning_green.throttle.request.parse_throttle`.
+        max_slowdown: Largest ratio of the step time at a measured level to that at full power, at least 1.
 
     Raises:
-        TypeError: If ``throttle`` is of another type.
+        TypeError: If ``throttle`` has an unsupported type.
         ValueError: If an argument is out of its range.
+
+    Example::
+
+        controller = ThrottleController("auto", max_slowdown=1.15)
+        controller.start(run_dir, meter, "resnet50", on_gpu=True)
+        controller.begin_profiling(run_seconds=36_000)
+        controller.on_step(0.21)  # after each training step
+        controller.choose()  # once the state is DONE
 
     """
 
     def __init__(self, throttle: ThrottleLike, max_slowdown: float = 1.15) -> None:
-        check_slowdown(max_slowdown)
-        request = parse_throttle(throttle)
-        self.auto, self.stated = request.auto, request.levels
+        check_max_slowdown(max_slowdown)
+        self.request = parse_throttle(throttle)
         self.max_slowdown = float(max_slowdown)
-        self.actuators: list[Actuator] = list(request.actuators)
-        self.profile: ThrottleProfile | None = None
-        self.level, self._name, self._model = FULL, "full", ""
+        self.devices = LevelDevices(self.request.actuators)
+        self.state = ThrottleState.UNAVAILABLE
+        self.level = FULL
         self.why_not: str | None = None
-        self._offered: dict[str, Level] = {}
-        self._settings: dict[str, tuple[Actuator, Setting]] = {}
-        self._cache: Path | None = None
+        self.profile: ThrottleProfile | None = None
+        self.cache: ProfileCache | None = None
+        self._stated: dict[str, Level] = {}
+        self._name = _FULL_NAME
         self._meter: Meter | None = None
+        self._model = ""
 
     def start(
         self,
         run_dir: Path | None,
-        meter: Meter,
+        meter: Meter | None,
         model: str,
         on_gpu: bool,
-        modelled: bool = False,
+        simulated: bool = False,
         gpus: Sequence[str] | None = None,
-        ranks: int = 1,
         node: str = "",
     ) -> None:
-        """Find out which levels this process may set.
+        """Find the levels that this process can set. Restores devices that a killed process left throttled.
 
         Args:
-            run_dir: The run's folder.
-            meter: What sees the energy.
-            model: What identifies the model and its data, for the cache.
+            run_dir: Run directory; None to record no original states.
+            meter: Meter of the energy.
+            model: Description of the model and its data, for the cache of profiles.
             on_gpu: Whether the training runs on a GPU.
-            modelled: Whether time and power are computed, so that stated levels hold without a device.
-            gpus: The GPUs of this node that the job uses.
-            ranks: How many processes train; with several, what changes this one alone is left out.
-            node: What tells this node from others whose machine has the same name.
+            simulated: Whether time and power are simulated, so that stated levels need no device.
+            gpus: NVML indices or UUIDs of the GPUs of the job on this node.
+            node: Number of this node in a run with several nodes.
 
         """
-        self._meter = meter
-        fractions = {"power": [level.power for level in self.stated], "speed": [level.speed for level in self.stated]}
-        if self.auto and not modelled:
-            self.actuators = _first_that_works(on_gpu, gpus, fractions if self.stated else None)
-        for actuator in [one for one in self.actuators if ranks > 1 and not one.survives]:
-            self.actuators.remove(actuator)
-            log.warning("The %s is not used: it would change one of several ranks alone.", actuator.kind)
-        for actuator in self.actuators:
+        self._meter, self._model = meter, model
+        if run_dir is not None:
+            for message in restore_left_over(run_dir, node):
+                log.warning("%s", message)
+        if self.request.auto and not simulated:
+            actuator = select_actuator(on_gpu, gpus, self.request.levels)
+            self.devices = LevelDevices([] if actuator is None else [actuator])
+        for actuator in self.devices.actuators:
             actuator.bind(run_dir, node)
             if gpus is not None:
                 actuator.bind_gpus(gpus)
-            if self.stated and actuator.scale is not None:
-                actuator.fractions = fractions[actuator.scale]
-        if self.stated:
-            self._offer_stated(modelled)
-            return
-        for actuator in self.actuators:
-            for setting in actuator.levels()[1:]:
-                self._settings[setting.name] = (actuator, setting)
-        if not self._settings:
-            self.why_not = "no device lets this process set anything"
-            if self.auto:
-                log.warning(
-                    "There is no throttling: %s. The documentation says which permission each needs.", self.why_not
-                )
-        self._model = model
-        self._cache = self._cache_file()
-
-    def _cache_file(self) -> Path:
-        used = {id(actuator): actuator for actuator, _ in self._settings.values()}.values()
-        devices = sorted(f"{actuator.kind}: {actuator.device()}" for actuator in used)
-        key = json.dumps([devices, self._model, sorted(self._settings)])
-        return cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
-
-    def names(self) -> list[str]:
-        """Return the names of the levels below full that this process may set."""
-        return list(self._settings or self._offered)
-
-    def keep(self, names: Sequence[str]) -> None:
-        """Offer no other levels than these: those that every node of the training may set, in the same order on all."""
-        lost = [name for name in self.names() if name not in names]
-        if not lost:
-            return
-        self.why_not = f"another node does not let {', '.join(lost)} be set"
-        log.warning("There is no throttling at a level that only some of the nodes offer: %s.", self.why_not)
-        self._settings = {name: self._settings[name] for name in names if name in self._settings}
-        self._offered = {name: self._offered[name] for name in names if name in self._offered}
-        self._cache = self._cache_file()
-
-    def go_to(self, number: int) -> bool:
-        """Set the level below full of that number, from 1, or full power for 0; return whether it took."""
-        return self._go_to(["full", *self.names()][number])
+            if self.request.levels:
+                actuator.offer_levels(self.request.levels)
+        if self.request.levels:
+            self._offer_stated(simulated)
+        else:
+            self._offer_settings()
 
     @property
-    def number(self) -> int:
-        """Number of the present level, as :meth:`go_to` takes it."""
-        return ["full", *self.names()].index(self._name)
+    def names(self) -> list[str]:
+        """Names of the levels below full power that this process can set."""
+        return list(self._stated) if self.request.levels else self.devices.names
 
-    def _offer_stated(self, modelled: bool) -> None:
-        """Offer each level that was stated and that a device can be set to."""
-        missing = []
-        for level in self.stated:
-            found = [(actuator, setting) for actuator in self.actuators if (setting := actuator.setting_for(level))]
-            if found:
-                self._settings[str(level)] = found[0]
-            if found or (modelled and not self.actuators):
-                self._offered[str(level)] = level
-            else:
-                missing.append(str(level))
-        if missing:
-            self.why_not = f"no device lets this process set {', '.join(missing)} (power:speed)"
-            log.warning(
-                "There is no throttling at a level that was stated: %s. The documentation says which permission each "
-                "device needs.",
-                self.why_not,
-            )
-
-    def plan_for(self, run_seconds: float) -> None:
-        """Begin to measure, or take what an earlier run measured; once the length of the run is known."""
-        if self.profile is not None or self.stated or not self._settings:
+    def restrict(self, names: Sequence[str]) -> None:
+        """Offer only the levels that all nodes of the training can set, in the order of ``names``."""
+        missing = [name for name in self.names if name not in names]
+        if not missing:
             return
-        self.profile = ThrottleProfile(["full", *self._settings], run_seconds)
+        self.why_not = f"another node cannot set {', '.join(missing)}"
+        log.warning("Some throttle levels are not used: %s.", self.why_not)
+        self.devices.restrict(names)
+        self._stated = {name: self._stated[name] for name in names if name in self._stated}
+        if not self.names:
+            self.state = ThrottleState.UNAVAILABLE
+
+    @property
+    def level_number(self) -> int:
+        """Number of the current level: 0 for full power, then the position in :attr:`names` from 1."""
+        return [_FULL_NAME, *self.names].index(self._name)
+
+    def set_level_number(self, number: int) -> bool:
+        """Set the level with a number as in :attr:`level_number` and return whether that succeeded."""
+        return self.devices.apply([_FULL_NAME, *self.names][number])
+
+    def begin_profiling(self, run_seconds: float) -> None:
+        """Start to measure the levels, or load the measurements of an earlier run. Has an effect in ``READY`` only.
+
+        Args:
+            run_seconds: Expected duration of the run in s.
+
+        """
+        if self.state is not ThrottleState.READY:
+            return
+        self.profile = ThrottleProfile([_FULL_NAME, *self.names], run_seconds)
         try:
-            assert self._cache is not None
-            self.profile.load(json.loads(self._cache.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            return  # nothing there, or nothing to be read: it is measured
+            self.cache = ProfileCache(self.devices.describe(), self._model, self.names)
+        except ThrottleError as error:
+            log.warning("The throttle levels are measured without a cache: %s", error)
+        if self.cache is not None and self.cache.load(self.profile):
+            self.state = ThrottleState.DONE
+        else:
+            self.state = ThrottleState.PROFILING
 
     def on_step(self, seconds: float) -> bool:
-        """A training batch took ``seconds``. Return whether the levels have just become known."""
+        """Add a training step of ``seconds`` and return whether it completed the profile."""
         if self.profile is None:
             return False
-        before = self.profile.measuring
-        wanted = self.profile.on_step(seconds, self._joules)
-        if wanted is not None:
-            self._go_to(wanted)
-        done = before is not None and self.profile.measuring is None
-        if done:
-            self._keep()
-        return done
+        name = self.profile.on_step(seconds, partial(_read_measured_joules, self._meter))
+        if name is not None:
+            self.devices.apply(name)
+        was_profiling = self.state is ThrottleState.PROFILING
+        self.state = ThrottleState.DONE if self.profile.measuring is None else ThrottleState.PROFILING
+        completed = was_profiling and self.state is ThrottleState.DONE
+        if completed:
+            self._finish_profile()
+        return completed
 
-    def disturbed(self) -> None:
-        """What is drawn now is not that of training steps alone."""
+    def discard_block(self) -> None:
+        """Discard the current block of steps, because something other than a training step used time or energy."""
         if self.profile is not None:
-            self.profile.disturbed()
-
-    @property
-    def can_set(self) -> bool:
-        """Whether there is any level below full, known or to be measured."""
-        return bool(self._settings or self._offered)
-
-    @property
-    def measuring(self) -> bool:
-        """Whether levels are being measured, so that none is to be chosen."""
-        return self.profile is not None and self.profile.measuring is not None
-
-    @property
-    def knows(self) -> bool:
-        """Whether the levels are known, so that one can be chosen."""
-        return bool(self._offered) or (self.profile is not None and self.profile.measuring is None)
+            self.profile.discard_block()
 
     def levels(self) -> tuple[Level, ...]:
-        """Return the levels for the planner: full first, then those that were stated or are within ``max_slowdown``."""
-        if self.stated:
-            return (FULL, *self._offered.values())
+        """Return the levels for the planner: full power, then the stated levels or the fast enough measured levels."""
+        if self.request.levels:
+            return (FULL, *self._stated.values())
         known = {} if self.profile is None else self.profile.levels()
-        slower = [level for level in known.values() if level.speed * self.max_slowdown >= 1.0 - 1e-9]
-        return (FULL, *(level for level in dict.fromkeys(slower) if level != FULL))
+        allowed = [level for level in known.values() if level.speed * self.max_slowdown >= 1.0 - 1e-9]
+        return (FULL, *(level for level in dict.fromkeys(allowed) if level != FULL))
 
     def choose(self, level: Level | None = None) -> Level:
-        """Set the level that the planner chose, or the one of least energy per step; return the one that is set."""
-        if not self.knows:
+        """Set a level and return the level that is set. Has an effect in ``DONE`` only.
+
+        Args:
+            level: Level that the planner selected; None for the level with the least energy per step.
+
+        """
+        if self.state is not ThrottleState.DONE:
             return self.level
-        known, slowest = {"full": FULL, **self._offered}, math.inf
+        known, slowest = {_FULL_NAME: FULL, **self._stated}, math.inf
         if self.profile is not None:
             known, slowest = self.profile.levels(), self.max_slowdown
         if level is None:
             name = least_energy(known, slowest)
         else:
-            name = next((name for name, point in known.items() if point == level), "full")
-        self._name = name if self._go_to(name) else "full"
+            name = next((name for name, point in known.items() if point == level), _FULL_NAME)
+        self._name = name if self.devices.apply(name) else _FULL_NAME
         self.level = known[self._name]
         if self.profile is not None:
-            self.profile.at(self._name)
+            self.profile.set_current(self._name)
         return self.level
 
     def restore(self) -> None:
-        """Bring every device back to the state in which it was found."""
-        for actuator in self.actuators:
-            actuator.restore()
-        self.level, self._name = FULL, "full"
-        if self.profile is not None and not self.measuring:
-            self.profile.at("full")
+        """Restore the original state of all devices."""
+        self.devices.restore()
+        self.level, self._name = FULL, _FULL_NAME
+        if self.profile is not None and self.state is ThrottleState.DONE:
+            self.profile.set_current(_FULL_NAME)
 
-    def _go_to(self, name: str) -> bool:
-        chosen = self._settings.get(name)
-        for actuator in self.actuators:
-            if chosen is None or actuator is not chosen[0]:
-                actuator.restore()
-        return True if chosen is None else chosen[0].set(chosen[1])
+    def _offer_stated(self, simulated: bool) -> None:
+        """Offer each stated level that a device can set."""
+        missing = []
+        for level in self.request.levels:
+            if self.devices.add_level(level) or (simulated and not self.devices.actuators):
+                self._stated[str(level)] = level
+            else:
+                missing.append(str(level))
+        if self._stated:
+            self.state = ThrottleState.DONE
+        if missing:
+            self.why_not = f"no device can be set to {', '.join(missing)} (power:speed) by this process"
+            log.warning("Some stated throttle levels are not used: %s. %s", self.why_not, _SEE_DOCS)
 
-    def _joules(self) -> float | None:
-        assert self._meter is not None
-        self._meter.sample()
-        energies = self._meter.read().values()
-        if not energies or any(energy.quality != "measured" for energy in energies):
-            return None
-        return sum(energy.joules for energy in energies)
+    def _offer_settings(self) -> None:
+        """Offer all settings of the devices."""
+        self.devices.add_all()
+        if self.names:
+            self.state = ThrottleState.READY
+            return
+        self.why_not = "this process may not change the power of any device"
+        if self.request.auto:
+            log.warning("Throttling is not possible: %s. %s", self.why_not, _SEE_DOCS)
 
-    def _keep(self) -> None:
+    def _finish_profile(self) -> None:
         assert self.profile is not None
         if len(self.profile.levels()) == 1 and self.levels() == (FULL,):
-            known = [point for point in self.profile.points.values() if point.watts is not None]
+            with_power = [point for point in self.profile.points.values() if point.watts is not None]
             self.why_not = (
-                "no level saves energy" if len(known) > 1 else "the power of the levels could not be measured"
+                "no level saves energy" if len(with_power) > 1 else "the power of the levels could not be measured"
             )
-        if self._cache is not None and self.profile.points:
-            try:
-                self._cache.parent.mkdir(parents=True, exist_ok=True)
-                write_json(self._cache, self.profile.state())
-            except OSError as error:
-                log.warning("The measured throttle levels could not be kept (%s); the next run measures again.", error)
+        if self.cache is not None and self.profile.points:
+            self.cache.save(self.profile)
 
 
-def cache_folder() -> Path:
-    """Return where measured levels are kept: ``LIGHTNING_GREEN_CACHE_DIR``, or the user's cache."""
-    given = os.environ.get("LIGHTNING_GREEN_CACHE_DIR")
-    base = (
-        Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lightning-green"
-    )
-    return base / "throttle"
-
-
-def _first_that_works(
-    on_gpu: bool, gpus: Sequence[str] | None, fractions: dict[str, list[float]] | None
-) -> list[Actuator]:
-    """Return the actuator that lowers the energy of a step best, of those that this process may use.
-
-    Args:
-        on_gpu: Whether the training runs on a GPU.
-        gpus: The GPUs of this node that the job uses.
-        fractions: Fractions of full power and of full speed that it has to offer; None for any.
-
-    """
-    from lightning_green.throttle.actuators.cpu_governor import CpuGovernor
-    from lightning_green.throttle.actuators.nvml_locked_clocks import NvmlLockedClocks
-    from lightning_green.throttle.actuators.nvml_power_limit import NvmlPowerLimit
-    from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
-    from lightning_green.throttle.actuators.zeusd_power_limit import ZeusdPowerLimit
-
-    candidates: list[Any] = (
-        [NvmlPowerLimit, ZeusdPowerLimit, NvmlLockedClocks] if on_gpu else [RaplPowerLimit, CpuGovernor]
-    )
-    for make in candidates:
-        actuator: Actuator = make()
-        actuator.quiet = True
-        if gpus is not None:
-            actuator.bind_gpus(gpus)
-        if fractions is not None:
-            if actuator.scale is None:
-                continue
-            actuator.fractions = fractions[actuator.scale]
-        if len(actuator.levels()) > 1:
-            return [actuator]
-    return []
-
-
-def describe_model(module: Any) -> str:
-    """Return what tells one model from another for the cache: its class and its parameters' shapes."""
-    shapes = [(name, list(parameter.shape)) for name, parameter in module.named_parameters()]
-    return f"{type(module).__qualname__} {hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]}"
+def _read_measured_joules(meter: Meter | None) -> float | None:
+    """Return the energy so far in J, or None if a part of it is not measured."""
+    if meter is None:
+        return None
+    meter.sample()
+    energies = meter.read().values()
+    if not energies or any(energy.quality != "measured" for energy in energies):
+        return None
+    return sum(energy.joules for energy in energies)

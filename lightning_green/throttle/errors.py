@@ -1,5 +1,5 @@
-"""How throttling fails."""
+"""Errors of the throttle."""
 
 
 class ThrottleError(Exception):
-    """A device cannot be throttled: why, and what would help."""
+    """A device cannot be throttled. The message contains the cause and, where there is one, the remedy."""

@@ -1,4 +1,4 @@
-"""From what a user writes as ``throttle=`` to actuators and operating points."""
+"""Parsing of the ``throttle=`` argument."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ from dataclasses import dataclass
 
 from lightning_green.planning.job import Level
 from lightning_green.throttle.actuator import Actuator
+from lightning_green.throttle.registry import ACTUATORS, actuator_class
 
 ThrottleLike = str | Level | Actuator | Sequence[str | Level | Actuator] | None
 
 FULL = Level(1.0, 1.0)
-_CHOICES = 'None, "auto", a level such as "0.78:0.90" (power:speed), an Actuator, or a list of levels or of actuators'
+_CHOICES = (
+    'None, "auto", a level such as "0.78:0.90" (power:speed), an Actuator or its name ({names}), or a list of levels '
+    "and actuators"
+)
 
 
 @dataclass(frozen=True)
 class ThrottleRequest:
-    """What a user asks of the throttle.
+    """The parsed ``throttle=`` argument.
 
     Args:
-        auto: Whether the devices are looked for, because none is named.
-        levels: Operating points that the user states; without any, they are measured.
-        actuators: What sets them.
+        auto: Whether to select an actuator automatically, because the user names none.
+        levels: Stated levels; empty if the levels are to be measured.
+        actuators: Actuators that the user names.
 
     """
 
@@ -31,16 +35,16 @@ class ThrottleRequest:
 
 
 def parse_throttle(throttle: ThrottleLike) -> ThrottleRequest:
-    """Return what ``throttle`` asks for.
+    """Parse the ``throttle=`` argument.
 
     Args:
-        throttle: ``"auto"`` to measure what this machine lets us set; a level that is stated, as text
-            (``"0.78:0.90"``, power:speed) or a :class:`~lightning_green.planning.job.Level`, or several; an actuator
-            or several, to measure their levels; an actuator with levels, to set these with it.
+        throttle: ``"auto"`` to measure the levels of an actuator that is selected automatically; one or several stated
+            levels, as text (``"0.78:0.90"``, power:speed) or as :class:`~lightning_green.planning.job.Level`; one or
+            several actuators, or their registered names, to measure their levels; or actuators and stated levels.
 
     Raises:
-        TypeError: If it is of another type.
-        ValueError: If a level cannot be read, or saves no power.
+        TypeError: If ``throttle`` has an unsupported type.
+        ValueError: If a level cannot be parsed or does not lower the power.
 
     Example::
 
@@ -50,26 +54,39 @@ def parse_throttle(throttle: ThrottleLike) -> ThrottleRequest:
     """
     if throttle == "auto":
         return ThrottleRequest(True, (), ())
-    given = [throttle] if isinstance(throttle, (str, Level, Actuator)) else throttle
-    if not isinstance(given, Sequence) or not given:
-        raise TypeError(f"`throttle` should be {_CHOICES}, got {throttle!r}.")
+    items = [throttle] if isinstance(throttle, (str, Level, Actuator)) else throttle
+    if not isinstance(items, Sequence) or not items:
+        raise TypeError(f"`throttle` should be {_choices()}, got {throttle!r}.")
     levels: list[Level] = []
     actuators: list[Actuator] = []
-    for item in given:
+    for item in items:
         if isinstance(item, Actuator):
             actuators.append(item)
+        elif isinstance(item, str) and item.strip().lower() in ACTUATORS:
+            actuators.append(actuator_class(item.strip().lower())())
         elif isinstance(item, (str, Level)):
-            levels.append(_check_level(item))
+            levels.append(_parse_level(item))
         else:
-            raise TypeError(f"`throttle` should be {_CHOICES}, got {throttle!r}.")
+            raise TypeError(f"`throttle` should be {_choices()}, got {throttle!r}.")
     return ThrottleRequest(not actuators, tuple(dict.fromkeys(levels)), tuple(actuators))
 
 
-def _check_level(item: str | Level) -> Level:
+def check_max_slowdown(value: float) -> None:
+    """Raise a ValueError if ``value`` is not a valid ``max_slowdown``."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 1.0 <= value < float("inf"):
+        raise ValueError(f"`max_slowdown` should be a number of 1 or more, got {value!r}.")
+
+
+def _parse_level(item: str | Level) -> Level:
     try:
         level = Level.parse(item) if isinstance(item, str) else item
     except ValueError as error:
-        raise ValueError(f"`throttle` should be {_CHOICES}. {error}") from None
+        raise ValueError(f"`throttle` should be {_choices()}. {error}") from None
     if level.power >= 1.0:
-        raise ValueError(f"`throttle` should hold levels below full power, got {level}.")
+        raise ValueError(f"`throttle` should contain levels below full power only, got {level}.")
     return level
+
+
+def _choices() -> str:
+    return _CHOICES.format(names=", ".join(ACTUATORS))

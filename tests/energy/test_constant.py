@@ -1,3 +1,5 @@
+"""A constant power on different clocks."""
+
 import pickle
 import threading
 
@@ -14,14 +16,14 @@ class Clock:
         return self.now
 
 
-def test_power_times_time_on_a_bound_clock():
+def test_energy_is_power_times_time_of_bound_clock():
     clock = Clock()
     meter = ConstantPowerMeter({"gpu": 300.0, "cpu": 80.0})
     meter.bind_clock(clock)
-    clock.now += 50  # before start nothing counts
+    clock.now += 50  # before the start nothing is counted
     meter.start()
     clock.now += 3600
-    meter.start()  # a second call does nothing
+    meter.start()  # a second call has no effect
     assert meter.read()["gpu"] == (pytest.approx(300.0 * 3600), "modelled")
     meter.set_load(0.2)
     clock.now += 3600
@@ -33,7 +35,7 @@ def test_power_times_time_on_a_bound_clock():
     assert meter.read()["cpu"].joules == pytest.approx(80.0 * 3600 * 1.2)
 
 
-def test_changing_the_clock_keeps_what_was_counted():
+def test_changing_clock_keeps_energy():
     first, second = Clock(), Clock()
     second.now = 5.0
     meter = ConstantPowerMeter(10.0)
@@ -43,21 +45,21 @@ def test_changing_the_clock_keeps_what_was_counted():
     meter.bind_clock(second)
     second.now += 10
     assert meter.read()["other"].joules == pytest.approx(200.0)
-    second.now -= 100  # a clock that jumps back takes nothing away
+    second.now -= 100  # a clock that jumps back does not lower the energy
     assert meter.read()["other"].joules == pytest.approx(200.0)
 
 
-def test_readers_in_many_threads_see_it_grow():
+def test_energy_never_decreases_in_concurrent_reads():
     meter = ConstantPowerMeter(1e6)
     meter.start()
-    falls = []
+    decreases = []
 
     def read():
         last = 0.0
         for _ in range(500):
             now = meter.read()["other"].joules
             if now < last:
-                falls.append((last, now))
+                decreases.append((last, now))
             last = now
 
     threads = [threading.Thread(target=read) for _ in range(4)]
@@ -65,10 +67,10 @@ def test_readers_in_many_threads_see_it_grow():
         thread.start()
     for thread in threads:
         thread.join()
-    assert falls == []
+    assert decreases == []
 
 
-def test_a_copy_starts_afresh():
+def test_pickled_copy_starts_from_zero():
     meter = ConstantPowerMeter(10.0)
     meter.start()
     copy = pickle.loads(pickle.dumps(meter))
@@ -80,12 +82,12 @@ def test_a_copy_starts_afresh():
     ("watts", "error"),
     [(-1.0, ValueError), (float("nan"), ValueError), ("300", TypeError), (True, TypeError), ({}, ValueError)],
 )
-def test_impossible_watts(watts, error):
+def test_invalid_power_raises(watts, error):
     with pytest.raises(error, match="`watts` should"):
         ConstantPowerMeter(watts)
 
 
-def test_unknown_component_and_load():
+def test_invalid_component_and_load_raise():
     with pytest.raises(ValueError, match="components cpu, gpu, ram, other, got 'tpu'"):
         ConstantPowerMeter({"tpu": 3.0})
     with pytest.raises(ValueError, match="`fraction` should be"):

@@ -1,4 +1,4 @@
-"""What a real card's counter says, against our totals; what holding it costs; what a level costs and saves."""
+"""Measurements on a real GPU: its counter, the power of an idle process, and the energy of a step at each level."""
 
 import json
 import os
@@ -13,14 +13,14 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import EmissionsTracker
-from tests.energy import resnet_step
+from tests.helpers import resnet_step
 
 ROOT = Path(__file__).parents[2]
-ALLOWED = "GPU_SETTINGS_ALLOWED"  # set it to 1 where the card is yours: its owner may have set it on purpose
+ALLOWED = "GPU_SETTINGS_ALLOWED"  # set to 1 on a GPU whose settings the test may change
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
 
-def test_the_network_is_a_resnet_50():
+def test_network_is_resnet50():
     net = resnet_step.resnet50()
     assert sum(parameter.numel() for parameter in net.parameters()) == 25_557_032  # He et al. (2016), 1000 classes
     steps = resnet_step.Steps("cpu", batch=2, side=64)
@@ -43,19 +43,19 @@ class Vision(pl.LightningModule):
 
 
 class Compare(pl.Callback):
-    """Reads the driver's counter and our meter at the same moments; ends after some time."""
+    """Read the counter of the driver and the meter at the same times; stop after some time."""
 
     def __init__(self, tracker, seconds):
         self.tracker, self.seconds, self.readings = tracker, seconds, []
 
     def read(self):
         torch.cuda.synchronize()
-        meter = self.tracker.green_run.meter
+        meter = self.tracker.session.meter
         meter.sample()
-        self.readings.append((resnet_step.joules(self.card), meter.read()["gpu"]))
+        self.readings.append((resnet_step.joules(self.gpu), meter.read()["gpu"]))
 
     def on_train_start(self, trainer, pl_module):
-        self.card, self.end = resnet_step.job_card(), time.monotonic() + self.seconds
+        self.gpu, self.end = resnet_step.job_gpu(), time.monotonic() + self.seconds
         self.read()
 
     def on_train_batch_end(self, trainer, *_):
@@ -68,7 +68,7 @@ class Compare(pl.Callback):
 @pytest.mark.gpu
 @pytest.mark.slow
 @NEEDS_GPU
-def test_our_total_of_a_training_is_the_drivers_within_one_percent(tmp_path):
+def test_total_of_training_matches_driver_within_one_percent(tmp_path):
     tracker = EmissionsTracker(meter="nvml", grid=400.0, zone="XX")
     compare = Compare(tracker, seconds=30.0)
     pl.Trainer(
@@ -84,15 +84,15 @@ def test_our_total_of_a_training_is_the_drivers_within_one_percent(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.slow
 @NEEDS_GPU
-def test_holding_a_card_costs_more_than_leaving_it():
+def test_idle_process_draws_more_power_than_no_process():
     done = subprocess.run(
-        [sys.executable, "-m", "tests.energy.resnet_step"],
+        [sys.executable, "-m", "tests.helpers.resnet_step"],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     print(found)
-    # another process on the card would keep its context, and hide the difference: then both are the same
+    # The context of another process on the GPU would hide the difference.
     assert found["without_context_w"] <= 1.05 * found["with_context_w"]
     assert found["with_context_w"] < 0.6 * found["training_w"]
 
@@ -100,16 +100,16 @@ def test_holding_a_card_costs_more_than_leaving_it():
 @pytest.mark.gpu
 @pytest.mark.slow
 @NEEDS_GPU
-def test_a_level_lowers_the_energy_of_a_step():
+def test_lower_level_reduces_energy_of_step():
     if os.environ.get(ALLOWED) != "1":
-        pytest.skip(f"the card's settings are left as they are; {ALLOWED}=1 allows to change them for the test")
-    actuator, why = resnet_step.settable()
+        pytest.skip(f"set {ALLOWED}=1 to let the test change the settings of the GPU")
+    actuator, reason = resnet_step.settable()
     if actuator is None:
-        pytest.skip(f"this machine lets neither a power limit nor clocks be set: {why}")
-    found = actuator._read()
+        pytest.skip(f"neither a power limit nor clocks can be set: {reason}")
+    found = actuator.read_state()
     points = resnet_step.curve(actuator)
     print(json.dumps(points))
     assert len(points) >= 2
     assert min(point["step_j"] for point in points[1:]) < points[0]["step_j"]
     assert points[-1]["step_s"] >= 0.98 * points[0]["step_s"]
-    assert actuator._read() == found
+    assert actuator.read_state() == found

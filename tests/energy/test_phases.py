@@ -11,16 +11,9 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_green import CarbonScheduler, EmissionsTracker
-from lightning_green.ledger.ledger import read_ledger
-from lightning_green.ledger.totals import (
-    PHASES,
-    energy_kwh,
-    full_power,
-    measured_hold_power,
-    measured_resume_hours,
-    total,
-)
+from lightning_green.ledger.totals import PHASES, energy_kwh, full_power, measured_hold_power, measured_resume_hours
 from lightning_green.utilities.clock import SimulatedClock
+from tests.helpers.ledgers import read_records, total_of
 
 START = datetime(2024, 5, 1, tzinfo=timezone.utc)
 BATCH, FETCH, VALIDATION, CHECKPOINT, WATTS = 900.0, 300.0, 60.0, 120.0, 360.0
@@ -43,7 +36,7 @@ def event(seconds, phase, joules, state="running", waited=None, attempt=1, power
 
 
 def test_the_share_of_the_time_that_was_waited_is_data_wait():
-    totals = total(
+    totals = total_of(
         [
             event(10, "training", 50, event="started", startup_s=10.0, waited=0.0),
             event(110, "training", 1050, waited=25.0),
@@ -58,7 +51,7 @@ def test_the_share_of_the_time_that_was_waited_is_data_wait():
 
 
 def test_a_new_attempt_counts_its_waiting_from_nought_and_an_old_ledger_has_none():
-    totals = total(
+    totals = total_of(
         [
             event(0, "training", 0, event="started", startup_s=0.0, waited=0.0),
             event(100, "training", 100, waited=90.0),
@@ -68,12 +61,12 @@ def test_a_new_attempt_counts_its_waiting_from_nought_and_an_old_ledger_has_none
     )
     assert totals.joules_by_phase["restart"] == 7.0
     assert totals.joules_by_phase["data_wait"] == pytest.approx(90.0 + 50.0)
-    old = total([event(0, "training", 0, event="started"), event(100, "training", 100)])
+    old = total_of([event(0, "training", 0, event="started"), event(100, "training", 100)])
     assert dict(old.joules_by_phase) == {"startup": 0.0, "training": 100.0}
 
 
 def test_full_power_is_that_of_the_training_whatever_its_level():
-    totals = total(
+    totals = total_of(
         [
             event(60, "training", 60, event="started", startup_s=60.0),  # a slow start draws little
             event(70, "training", 3060, power=0.75),
@@ -82,7 +75,7 @@ def test_full_power_is_that_of_the_training_whatever_its_level():
         ]
     )
     assert full_power(totals) == pytest.approx(300.0)
-    assert full_power(total([event(0, "training", 0, event="started", startup_s=0.0)])) is None
+    assert full_power(total_of([event(0, "training", 0, event="started", startup_s=0.0)])) is None
 
 
 class Slow(Dataset):
@@ -136,7 +129,7 @@ def test_a_training_has_its_energy_by_phase_in_every_place(tmp_path):
     )
     summary = tracker.summary()
     (ledger,) = tmp_path.rglob("ledger.*.jsonl")
-    records = read_ledger(ledger.parent)
+    records = read_records(ledger.parent)
 
     saved = sum(record["event"] == "checkpoint" for record in records)
     held = sum(
@@ -158,7 +151,7 @@ def test_a_training_has_its_energy_by_phase_in_every_place(tmp_path):
     found = {phase: summary[f"energy/{phase}_kwh"] * 3.6e6 / WATTS for phase in PHASES}
     assert found == pytest.approx(expected, abs=1.0)
     assert sum(found.values()) * WATTS / 3.6e6 == pytest.approx(summary["energy/kwh"], rel=1e-6)
-    assert energy_kwh(total(records))["energy/data_wait_kwh"] == pytest.approx(summary["energy/data_wait_kwh"])
+    assert energy_kwh(total_of(records))["energy/data_wait_kwh"] == pytest.approx(summary["energy/data_wait_kwh"])
 
     logger.save()
     with open(f"{logger.log_dir}/metrics.csv", newline="") as file:
@@ -172,7 +165,7 @@ def test_a_training_has_its_energy_by_phase_in_every_place(tmp_path):
 
 
 def measured(*events):
-    return total([event(0, "training", 0, event="started", startup_s=0.0), *events])
+    return total_of([event(0, "training", 0, event="started", startup_s=0.0), *events])
 
 
 def test_what_a_hold_and_a_return_cost_is_a_fraction_of_full_power_whatever_the_level_was():

@@ -1,3 +1,5 @@
+"""Parsing of the ``meter=`` argument, and meters of other packages."""
+
 import builtins
 
 import pytest
@@ -9,10 +11,32 @@ from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.energy.none import NoMeter
 from lightning_green.energy.nvml import NvmlMeter
 from lightning_green.energy.rapl import RaplMeter
-from lightning_green.energy.registry import build_meter
+from lightning_green.energy.registry import METERS, build_meter
+from tests.helpers.distributions import installed_distribution
+
+RACK = """
+from lightning_green.energy import Energy, Meter
 
 
-def test_every_way_to_name_a_meter():
+class RackMeter(Meter):
+    name = "rack"
+
+    def start(self):
+        pass
+
+    def read(self):
+        return {"other": Energy(42.0, "measured")}
+
+    def close(self):
+        pass
+
+
+def not_a_meter():
+    pass
+"""
+
+
+def test_every_form_of_the_argument():
     meter = ConstantPowerMeter(5.0)
     assert build_meter(meter) is meter
     assert isinstance(build_meter(None), NoMeter)
@@ -26,7 +50,7 @@ def test_every_way_to_name_a_meter():
     assert build_meter("250 W").watts == {"other": 250.0}
 
 
-def test_unknown_meters_list_the_choices():
+def test_unknown_meter_raises_with_choices():
     with pytest.raises(
         ValueError, match='`meter` should be a Meter, "auto", "nvml", "rapl", "codecarbon", "carbontracker"'
     ):
@@ -37,7 +61,7 @@ def test_unknown_meters_list_the_choices():
         build_meter(-3.0)
 
 
-def test_a_missing_extra_is_named(monkeypatch):
+def test_missing_extra_raises_with_install_command(monkeypatch):
     real = builtins.__import__
 
     def without(name, *args, **kwargs):
@@ -50,8 +74,28 @@ def test_a_missing_extra_is_named(monkeypatch):
         build_meter("carbontracker")
 
 
-def test_no_meter_reads_nothing():
-    meter = NoMeter()
-    meter.start()
-    assert meter.read() == {}
-    meter.close()
+@pytest.fixture
+def rack(tmp_path, monkeypatch):
+    points = {"rack": "rack_meter:RackMeter", "broken": "rack_meter:not_a_meter", "nvml": "rack_meter:RackMeter"}
+    with installed_distribution(tmp_path, monkeypatch, METERS, points, {"rack_meter": RACK}):
+        yield
+
+
+@pytest.mark.filterwarnings("ignore:The entry point 'nvml'")
+def test_entry_point_adds_meter(rack):
+    meter = build_meter("Rack")
+    assert meter.read() == {"other": (42.0, "measured")}
+    with pytest.raises(ValueError, match='"carbontracker", "rack", "broken", a number of watts'):
+        build_meter("wattmeter")
+
+
+def test_entry_point_does_not_replace_built_in_meter(rack):
+    with pytest.warns(UserWarning, match=r"'nvml' of lightning_green.energy \(rack_meter:RackMeter\) is ignored"):
+        assert isinstance(build_meter("rack"), METERS["rack"])
+    assert isinstance(build_meter("nvml"), NvmlMeter)
+
+
+@pytest.mark.filterwarnings("ignore:The entry point 'nvml'")
+def test_entry_point_that_is_not_a_meter_raises(rack):
+    with pytest.raises(TypeError, match=r"'broken' should be a subclass of lightning_green\.energy\.Meter"):
+        build_meter("broken")

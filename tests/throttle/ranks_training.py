@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import CarbonScheduler
 from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
-from lightning_green.throttle.actuators.thread_count import ThreadCount
 from lightning_green.utilities.clock import SimulatedClock
 
 TREE, OUT = Path(sys.argv[1]), Path(sys.argv[2])
@@ -42,7 +41,7 @@ class Model(pl.LightningModule):
 if __name__ == "__main__":
     scheduler = CarbonScheduler(
         grid=grid, zone="XX", meter=200.0, delay_price=60.0, on_pause="hold", hold_power=1.0,
-        throttle=[RaplPowerLimit(powercap=TREE), ThreadCount(), "0.75:0.9"],
+        throttle=[RaplPowerLimit(powercap=TREE), "0.75:0.9"],
         clock=SimulatedClock(START, seconds_per_batch=1800.0),
     )  # fmt: skip
     model = Model()
@@ -51,5 +50,5 @@ if __name__ == "__main__":
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=OUT,
     )  # fmt: skip
     trainer.fit(model, DataLoader(TensorDataset(torch.ones(80, 2)), batch_size=1))
-    found = {"seen": model.seen, "threads": torch.get_num_threads(), "pid": os.getpid()}
+    found = {"seen": model.seen, "pid": os.getpid()}
     (OUT / f"rank{trainer.global_rank}.json").write_text(json.dumps(found))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.ledger.ledger import read_ledger
 from lightning_green.throttle import restore_left_over
+from tests.helpers.ledgers import read_records
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,7 +58,7 @@ def test_a_training_measures_its_levels_and_takes_the_one_of_least_energy(tmp_pa
     child = start(tmp_path, "finish")
     told, _ = child.communicate(timeout=200)
     assert child.returncode == 0, told
-    records = read_ledger(tmp_path / "run")
+    records = read_records(tmp_path / "run")
     (throttled,) = [record for record in records if record.get("state") == "throttled" and record["event"] == "state"]
     assert throttled["reason"] == "the least energy per step"
     assert throttled["power"] < 0.95
@@ -73,7 +73,7 @@ def test_the_planner_takes_what_was_measured(tmp_path):
     child = start(tmp_path, "plan")
     told, _ = child.communicate(timeout=200)
     assert child.returncode == 0, told
-    records = read_ledger(tmp_path / "run")
+    records = read_records(tmp_path / "run")
     decisions = [record for record in records if record["event"] == "decision"]
     (throttled,) = [record for record in records if record.get("state") == "throttled" and record["event"] == "state"]
     assert decisions[0]["action"] == "run"  # while the levels were measured
@@ -115,11 +115,11 @@ def test_the_supervisor_restores_after_a_kill(tmp_path):
     else:
         pytest.fail("it was never throttled")
     assert limit.read_text() == "150000000\n"
-    training = read_ledger(tmp_path / "run")[-1]["pid"]
+    training = read_records(tmp_path / "run")[-1]["pid"]
     assert training != supervisor.pid
     os.kill(training, signal.SIGKILL)
     told, _ = supervisor.communicate(timeout=60)  # it may not start it again, so nobody else restores
     assert supervisor.returncode != 0
     assert limit.read_text() == "200000000\n"
-    assert "RAPL power limit was left throttled by a process that is gone" in told
+    assert "RAPL power limit was still throttled after its process had ended" in told
     assert list((tmp_path / "run").glob("throttle.*")) == []

@@ -28,7 +28,7 @@ class Model(pl.LightningModule):
         time.sleep(seconds)
         # the package counts what it draws: 200 W, or what the limit allows
         COUNTER.write_text(f"{int(COUNTER.read_text()) + round(seconds * int(LIMIT.read_text()))}\n")
-        if scheduler.green_run.state == "throttled":  # measured, and chosen
+        if scheduler.session.state == "throttled":  # measured, and chosen
             print("throttled", flush=True)
             if ENDING == "wait":
                 time.sleep(60)

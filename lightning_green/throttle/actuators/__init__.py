@@ -1,23 +1,17 @@
-"""Devices whose power can be limited, one file each."""
+"""Devices whose power can be lowered, one file each."""
 
-from lightning_green.throttle.actuators.cgroup_cpu_max import CgroupCpuMax
 from lightning_green.throttle.actuators.cpu_governor import CpuGovernor
-from lightning_green.throttle.actuators.duty_cycle import DutyCycle
 from lightning_green.throttle.actuators.nvml_locked_clocks import NvmlLockedClocks
 from lightning_green.throttle.actuators.nvml_power_limit import NvmlPowerLimit
 from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
-from lightning_green.throttle.actuators.thread_count import ThreadCount
 from lightning_green.throttle.actuators.zeusd_locked_clocks import ZeusdLockedClocks
 from lightning_green.throttle.actuators.zeusd_power_limit import ZeusdPowerLimit
 
 __all__ = [
-    "CgroupCpuMax",
     "CpuGovernor",
-    "DutyCycle",
     "NvmlLockedClocks",
     "NvmlPowerLimit",
     "RaplPowerLimit",
-    "ThreadCount",
     "ZeusdLockedClocks",
     "ZeusdPowerLimit",
 ]

@@ -1,4 +1,4 @@
-"""The kernel's frequency governor."""
+"""Frequency governor of the CPU."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from lightning_green.throttle.actuator import Setting
-from lightning_green.throttle.actuators.files import FileActuator, read_text
+from lightning_green.throttle.actuators.files import FileActuator
 from lightning_green.throttle.errors import ThrottleError
+from lightning_green.throttle.settings import Setting
+from lightning_green.throttle.sysfs import read_text
 
-_FROM_FAST_TO_SLOW = ("performance", "ondemand", "schedutil", "conservative", "powersave")
+_FAST_TO_SLOW = ("performance", "ondemand", "schedutil", "conservative", "powersave")
 
 
 class CpuGovernor(FileActuator):
-    """The frequency governor of every core of the node; it needs root and slows down all that runs there.
+    """Set the frequency governor of all cores of the node. Requires root and affects all processes on the node.
 
-    With the driver ``intel_pstate`` in its active mode, ``powersave`` is not the lowest frequency but a governor that
-    follows the load; :class:`~lightning_green.throttle.profile.ThrottleProfile` measures what it is worth.
+    With the driver ``intel_pstate`` in active mode, ``powersave`` does not select the lowest frequency but follows the
+    load. The profile measures its effect in either case.
 
     Args:
-        root: The folder of the policies.
+        root: Directory of the frequency policies.
 
     Example::
 
@@ -41,22 +42,22 @@ class CpuGovernor(FileActuator):
         return {"root": str(self.root)}
 
     @override
-    def _read(self) -> dict[str, Any]:
+    def read_state(self) -> dict[str, Any]:
         found = {str(path): read_text(path) for path in sorted(self.root.glob("policy*/scaling_governor"))}
         if not found:
-            raise ThrottleError(f"the kernel offers no frequency governor ({self.root} has no policy)")
+            raise ThrottleError(f"the kernel offers no frequency governor ({self.root} contains no policy)")
         return found
 
     @override
-    def _offer(self, state: dict[str, Any]) -> Sequence[Setting]:
+    def offer_settings(self, state: dict[str, Any]) -> Sequence[Setting]:
         common = set.intersection(
             *(set(read_text(Path(path).with_name("scaling_available_governors")).split()) for path in state)
         )
-        present = next(iter(state.values()))
-        rank = _FROM_FAST_TO_SLOW.index(present) if present in _FROM_FAST_TO_SLOW else -1
-        slower = [name for name in _FROM_FAST_TO_SLOW[rank + 1 :] if name in common]
-        return [Setting(name, name) for name in (present, *slower)]
+        original = next(iter(state.values()))
+        rank = _FAST_TO_SLOW.index(original) if original in _FAST_TO_SLOW else -1
+        slower = [name for name in _FAST_TO_SLOW[rank + 1 :] if name in common]
+        return [Setting(name, name) for name in (original, *slower)]
 
     @override
-    def _apply(self, setting: Setting, state: dict[str, Any]) -> None:
-        self._write(dict.fromkeys(state, setting.value))
+    def apply_setting(self, setting: Setting, state: dict[str, Any]) -> None:
+        self.write_state(dict.fromkeys(state, setting.value))

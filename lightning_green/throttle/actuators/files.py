@@ -1,30 +1,20 @@
-"""Actuators that are files under /sys."""
+"""Base class of the actuators that set files under ``/sys``."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
 from lightning_green.throttle.actuator import Actuator
-from lightning_green.throttle.errors import ThrottleError
+from lightning_green.throttle.sysfs import write_texts
 
 
 class FileActuator(Actuator):
-    """Base of the actuators whose state is the text of files: ``{path: text}``."""
+    """Base class of the CPU actuators whose state is the text of files: ``{path: text}``."""
 
-    remedy = "run as root, or have an administrator make it writable"
+    auto_device: ClassVar[Literal["cpu", "gpu"] | None] = "cpu"
 
     @override
-    def _write(self, state: dict[str, Any]) -> None:
-        for path, text in state.items():
-            try:
-                Path(path).write_text(f"{text}\n", encoding="ascii")
-            except PermissionError as error:  # noqa: PERF203  (a handful of files)
-                raise ThrottleError(f"{path} may not be written; {self.remedy}") from error
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a small file, without its end of line."""
-    return path.read_text(encoding="ascii").strip()
+    def write_state(self, state: dict[str, Any]) -> None:
+        write_texts(state)

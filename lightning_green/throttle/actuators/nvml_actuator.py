@@ -1,22 +1,25 @@
-"""What the actuators have in common that ask NVIDIA's driver themselves."""
+"""Base class of the actuators that use NVML."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 from typing_extensions import override
 
 from lightning_green.throttle.actuator import Actuator
-from lightning_green.throttle.actuators.nvml_cards import card_models
+from lightning_green.throttle.actuators.nvml_cards import open_cards
 
 
 class NvmlActuator(Actuator):
-    """Base of the actuators that set the job's NVIDIA cards through NVML, as root.
+    """Base class of the actuators that set NVIDIA GPUs through NVML. They require root.
 
     Args:
-        gpu_ids: Cards; None for those of ``CUDA_VISIBLE_DEVICES``, or all.
+        gpu_ids: NVML indices or UUIDs; None for ``CUDA_VISIBLE_DEVICES``, or all GPUs if it is not set.
 
     """
+
+    auto_device: ClassVar[Literal["cpu", "gpu"] | None] = "gpu"
 
     def __init__(self, gpu_ids: Sequence[str | int] | None) -> None:
         super().__init__()
@@ -29,4 +32,5 @@ class NvmlActuator(Actuator):
 
     @override
     def device(self) -> str:
-        return card_models(self.gpu_ids)
+        with open_cards(self.gpu_ids) as (_, gpus):
+            return ", ".join(gpu.model for gpu in gpus)

@@ -1,4 +1,4 @@
-"""The job's NVIDIA cards, as the actuators need them."""
+"""Access to the NVIDIA GPUs of the job."""
 
 from __future__ import annotations
 
@@ -6,45 +6,42 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
-from lightning_green.energy.gpus import Gpu, job_gpus, open_nvml, say_nvml
+from lightning_green.energy.gpus import Gpu, describe_nvml_error, job_gpus, open_nvml
 from lightning_green.throttle.errors import ThrottleError
 
-REMEDY = (
-    "run as root (in a container with `--cap-add SYS_ADMIN`), or have an administrator start zeusd, which sets it for "
-    "users"
+_REMEDY = (
+    "run as root (in a container with `--cap-add SYS_ADMIN`), or ask an administrator to start zeusd, which changes "
+    "GPU settings for other users"
 )
 
 
-def card_models(gpu_ids: Sequence[str] | None) -> str:
-    """Return the models of the job's cards.
+@contextmanager
+def open_cards(gpu_ids: Sequence[str] | None) -> Iterator[tuple[ModuleType, list[Gpu]]]:
+    """Open NVML for the duration of the block and yield it with the GPUs of the job.
+
+    Args:
+        gpu_ids: NVML indices or UUIDs; None for ``CUDA_VISIBLE_DEVICES``, or all GPUs if it is not set.
 
     Raises:
-        ThrottleError: If they cannot be told.
+        ThrottleError: If NVML fails, the job has no GPU, or it has only a MIG slice, because a setting of the GPU would
+            slow down the other users of that GPU.
 
     """
-    with cards(gpu_ids) as (_, found):
-        return ", ".join(gpu.model for gpu in found)
-
-
-@contextmanager
-def cards(gpu_ids: Sequence[str] | None) -> Iterator[tuple[ModuleType, list[Gpu]]]:
-    """Open NVML and yield it with the job's cards; every error of NVML becomes a :class:`ThrottleError`.
-
-    A card of which the job has a MIG instance only is shared with others and not touched.
-    """
-    nvml, why = open_nvml()
+    nvml, reason = open_nvml()
     if nvml is None:
-        raise ThrottleError(f"there is no NVIDIA driver ({why})")
+        raise ThrottleError(f"there is no NVIDIA driver ({reason})")
     try:
-        found, notes = job_gpus(nvml, gpu_ids)
-        if not found:
+        gpus, notes = job_gpus(nvml, gpu_ids)
+        if not gpus:
             raise ThrottleError(notes[0] if notes else "the job has no GPU")
-        if any(gpu.share < 1.0 for gpu in found):
-            raise ThrottleError("the job has a MIG instance only, and the card's setting would slow the others down")
-        yield nvml, found
+        if any(gpu.share < 1.0 for gpu in gpus):
+            raise ThrottleError(
+                "the job has a MIG slice of a shared GPU, and a setting would slow down its other users"
+            )
+        yield nvml, gpus
     except nvml.NVMLError_NoPermission as error:
-        raise ThrottleError(f"{say_nvml(error)}; {REMEDY}") from error
+        raise ThrottleError(f"{describe_nvml_error(error)}; {_REMEDY}") from error
     except nvml.NVMLError as error:
-        raise ThrottleError(say_nvml(error)) from error
+        raise ThrottleError(describe_nvml_error(error)) from error
     finally:
         nvml.nvmlShutdown()

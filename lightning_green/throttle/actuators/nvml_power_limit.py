@@ -1,4 +1,4 @@
-"""A power limit for the job's NVIDIA cards."""
+"""Power limit of NVIDIA GPUs."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from lightning_green.throttle.actuator import Scale, Setting, steps_below
+from lightning_green.throttle.actuator import Scale
 from lightning_green.throttle.actuators.nvml_actuator import NvmlActuator
-from lightning_green.throttle.actuators.nvml_cards import cards
+from lightning_green.throttle.actuators.nvml_cards import open_cards
+from lightning_green.throttle.settings import Setting, check_positive, power_settings
 
 
 class NvmlPowerLimit(NvmlActuator):
-    """The driver's power limit; it needs root, in a container ``SYS_ADMIN``.
+    """Set the power limit of NVIDIA GPUs. Requires root; in a container, ``SYS_ADMIN``.
 
     Args:
-        watts: Limits to offer, per card, in W; None for steps of a tenth of the limit that was found, down to half.
-        gpu_ids: Cards; None for those of ``CUDA_VISIBLE_DEVICES``, or all.
+        watts: Limits to offer per GPU, in W; None for 90 % to 50 % of the original limit in steps of 10 %.
+        gpu_ids: NVML indices or UUIDs; None for ``CUDA_VISIBLE_DEVICES``, or all GPUs if it is not set.
 
     Raises:
         ValueError: If a limit is not above 0.
@@ -33,51 +34,30 @@ class NvmlPowerLimit(NvmlActuator):
 
     def __init__(self, watts: Sequence[float] | None = None, gpu_ids: Sequence[str | int] | None = None) -> None:
         super().__init__(gpu_ids)
-        self.watts = check_above_zero("watts", watts)
+        self.watts = check_positive("watts", watts)
 
     @override
     def arguments(self) -> dict[str, Any]:
         return {"gpu_ids": self.gpu_ids}
 
     @override
-    def _read(self) -> dict[str, Any]:
-        with cards(self.gpu_ids) as (nvml, gpus):
+    def read_state(self) -> dict[str, Any]:
+        with open_cards(self.gpu_ids) as (nvml, gpus):
             return {gpu.uuid: nvml.nvmlDeviceGetPowerManagementLimit(gpu.handle) for gpu in gpus}
 
     @override
-    def _write(self, state: dict[str, Any]) -> None:
-        with cards(list(state)) as (nvml, gpus):
+    def write_state(self, state: dict[str, Any]) -> None:
+        with open_cards(list(state)) as (nvml, gpus):
             for gpu in gpus:
                 nvml.nvmlDeviceSetPowerManagementLimit(gpu.handle, state[gpu.uuid])
 
     @override
-    def _offer(self, state: dict[str, Any]) -> Sequence[Setting]:
-        with cards(list(state)) as (nvml, gpus):
+    def offer_settings(self, state: dict[str, Any]) -> Sequence[Setting]:
+        with open_cards(list(state)) as (nvml, gpus):
             lowest = max(nvml.nvmlDeviceGetPowerManagementLimitConstraints(gpu.handle)[0] for gpu in gpus) / 1000.0
         return power_settings(min(state.values()) / 1000.0, lowest, self.watts, self.fractions)
 
     @override
-    def _apply(self, setting: Setting, state: dict[str, Any]) -> None:
-        self._write({uuid: min(limit, round(float(setting.value) * 1000.0)) for uuid, limit in state.items()})
-
-
-def check_above_zero(name: str, values: Sequence[float] | None) -> list[float] | None:
-    """Return ``values`` as floats.
-
-    Raises:
-        ValueError: If one of them is not above 0, or there is none.
-
-    """
-    if values is None:
-        return None
-    if isinstance(values, (str, bytes)) or not list(values) or not all(float(value) > 0.0 for value in values):
-        raise ValueError(f"`{name}` should be a list of numbers above 0, got {values!r}.")
-    return [float(value) for value in values]
-
-
-def power_settings(
-    present: float, lowest: float, asked: Sequence[float] | None, fractions: Sequence[float]
-) -> list[Setting]:
-    """Return the present limit in W and those below it that the device takes, from more to less."""
-    wanted = steps_below(present, lowest, fractions) if asked is None else sorted(asked, reverse=True)
-    return [Setting(f"{watts:g} W", watts) for watts in [present, *(w for w in wanted if lowest <= w < present)]]
+    def apply_setting(self, setting: Setting, state: dict[str, Any]) -> None:
+        milliwatts = round(float(setting.value) * 1000.0)
+        self.write_state({uuid: min(limit, milliwatts) for uuid, limit in state.items()})

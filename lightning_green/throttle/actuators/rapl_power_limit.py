@@ -1,4 +1,4 @@
-"""A power limit for the CPU packages."""
+"""Power limit of the CPU packages."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 from lightning_green.energy.rapl import POWERCAP, rapl_zones
-from lightning_green.throttle.actuator import Scale, Setting
-from lightning_green.throttle.actuators.files import FileActuator, read_text
-from lightning_green.throttle.actuators.nvml_power_limit import check_above_zero, power_settings
+from lightning_green.throttle.actuator import Scale
+from lightning_green.throttle.actuators.files import FileActuator
 from lightning_green.throttle.errors import ThrottleError
+from lightning_green.throttle.settings import Setting, check_positive, power_settings
+from lightning_green.throttle.sysfs import read_text
 
 
 class RaplPowerLimit(FileActuator):
-    """RAPL's long-term limit of every package of the node; it needs root and slows down all that runs there.
+    """Set RAPL's long-term limit of all CPU packages. Requires root and affects all processes on the node.
 
     Args:
-        watts: Limits to offer, per package, in W; None for steps of a tenth of the limit that was found, down to half.
-        powercap: The folder of the zones.
+        watts: Limits to offer per package, in W; None for 90 % to 50 % of the original limit in steps of 10 %.
+        powercap: Directory of the RAPL zones.
 
     Raises:
         ValueError: If a limit is not above 0.
@@ -36,7 +37,7 @@ class RaplPowerLimit(FileActuator):
 
     def __init__(self, watts: Sequence[float] | None = None, powercap: str | Path = POWERCAP) -> None:
         super().__init__()
-        self.watts = check_above_zero("watts", watts)
+        self.watts = check_positive("watts", watts)
         self.powercap = Path(powercap)
 
     @override
@@ -44,7 +45,7 @@ class RaplPowerLimit(FileActuator):
         return {"powercap": str(self.powercap)}
 
     @override
-    def _read(self) -> dict[str, Any]:
+    def read_state(self) -> dict[str, Any]:
         found = {}
         for zone, component in rapl_zones(self.powercap):
             for name in zone.glob("constraint_*_name") if component == "cpu" else ():
@@ -52,15 +53,15 @@ class RaplPowerLimit(FileActuator):
                     limit = name.with_name(name.name.replace("_name", "_power_limit_uw"))
                     found[str(limit)] = read_text(limit)
         if not found:
-            raise ThrottleError(f"there is no package with a long-term limit in {self.powercap}")
+            raise ThrottleError(f"{self.powercap} contains no CPU package with a long-term power limit")
         return found
 
     @override
-    def _offer(self, state: dict[str, Any]) -> Sequence[Setting]:
-        present = min(int(text) for text in state.values()) / 1e6
-        return power_settings(present, 1.0, self.watts, self.fractions)
+    def offer_settings(self, state: dict[str, Any]) -> Sequence[Setting]:
+        original = min(int(text) for text in state.values()) / 1e6
+        return power_settings(original, 1.0, self.watts, self.fractions)
 
     @override
-    def _apply(self, setting: Setting, state: dict[str, Any]) -> None:
-        wanted = round(float(setting.value) * 1e6)
-        self._write({path: min(int(text), wanted) for path, text in state.items()})
+    def apply_setting(self, setting: Setting, state: dict[str, Any]) -> None:
+        microwatts = round(float(setting.value) * 1e6)
+        self.write_state({path: min(int(text), microwatts) for path, text in state.items()})

@@ -1,4 +1,4 @@
-"""What the actuators have in common that ask zeusd."""
+"""Base class of the actuators that use zeusd."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lightning_green.throttle.actuators.zeusd import Zeusd, zeusd_gpus
 
 
 class ZeusdActuator(Actuator):
-    """Base of the actuators that have a zeusd set the job's NVIDIA cards, without root.
+    """Base class of the actuators that set NVIDIA GPUs through zeusd, without root.
 
     Args:
-        gpu_ids: Physical indices of the cards; None for the job's.
-        socket: Path of zeusd's socket; None for ``ZEUSD_SOCK_PATH``, or ``/run/zeusd/zeusd.sock``.
+        gpu_ids: Physical indices of the GPUs; None for the GPUs of the job.
+        socket: Path of zeusd's socket; None for ``ZEUSD_SOCK_PATH``, or ``/run/zeusd/zeusd.sock`` if it is not set.
 
     """
 
@@ -34,16 +34,16 @@ class ZeusdActuator(Actuator):
     def arguments(self) -> dict[str, Any]:
         return {"gpu_ids": self.gpu_ids, "socket": self.daemon.path}
 
-    def _cards(self) -> list[str]:
-        """Return the cards' physical indices as zeusd takes them, if it lets us set anything.
+    def _gpu_indices(self) -> list[str]:
+        """Return the physical indices of the GPUs.
 
         Raises:
-            ThrottleError: If it does not, or the cards cannot be told.
+            ThrottleError: If zeusd cannot change GPU settings, or the GPUs cannot be found.
 
         """
         self.daemon.check()
         return [str(gpu) for gpu in zeusd_gpus(self.gpu_ids, self._names)]
 
-    def _post(self, route: str, cards: Sequence[str], **query: int) -> None:
-        """Have zeusd set the cards, and wait until it has."""
-        self.daemon.call("POST", route, {"gpu_ids": ",".join(cards), **query, "block": "true"})
+    def _post(self, route: str, gpus: Sequence[str], **query: int) -> None:
+        """Change a setting of GPUs and wait for its completion."""
+        self.daemon.call("POST", route, {"gpu_ids": ",".join(gpus), **query, "block": "true"})

@@ -1,4 +1,4 @@
-"""Locked clocks for the job's NVIDIA cards, without root."""
+"""Locked clocks of NVIDIA GPUs through zeusd."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from lightning_green.throttle.actuator import Setting
-from lightning_green.throttle.actuators.nvml_power_limit import check_above_zero
 from lightning_green.throttle.actuators.zeusd_actuator import ZeusdActuator
+from lightning_green.throttle.settings import Setting, check_positive
 
 
 class ZeusdLockedClocks(ZeusdActuator):
-    """The highest clock of the cards' processors, set by a zeusd that an administrator started.
+    """Set the highest graphics clock of NVIDIA GPUs through zeusd, without root.
 
-    Neither the driver nor zeusd tells which clocks are locked, so what is restored is no lock.
+    Neither the driver nor zeusd reports locked clocks, so restoring removes the lock.
 
     Args:
-        megahertz: Clocks to offer; zeusd does not tell which ones there are.
-        gpu_ids: Physical indices of the cards; None for the job's.
-        socket: Path of zeusd's socket; None for ``ZEUSD_SOCK_PATH``, or ``/run/zeusd/zeusd.sock``.
+        megahertz: Clocks to offer, in MHz; zeusd does not report the supported ones.
+        gpu_ids: Physical indices of the GPUs; None for the GPUs of the job.
+        socket: Path of zeusd's socket; None for ``ZEUSD_SOCK_PATH``, or ``/run/zeusd/zeusd.sock`` if it is not set.
 
     Raises:
         ValueError: If a clock is not above 0.
@@ -40,26 +39,26 @@ class ZeusdLockedClocks(ZeusdActuator):
         socket: str | None = None,
     ) -> None:
         super().__init__(gpu_ids, socket)
-        self.megahertz = check_above_zero("megahertz", megahertz) or []
+        self.megahertz = check_positive("megahertz", megahertz) or []
 
     @override
-    def _read(self) -> dict[str, Any]:
-        return dict.fromkeys(self._cards())
+    def read_state(self) -> dict[str, Any]:
+        return dict.fromkeys(self._gpu_indices())
 
     @override
-    def _write(self, state: dict[str, Any]) -> None:
+    def write_state(self, state: dict[str, Any]) -> None:
         self._post("/gpu/reset_gpu_locked_clocks", list(state))
 
     @override
-    def _probe(self, state: dict[str, Any]) -> None:
-        self.daemon.check()  # a reset would take away a lock that somebody else has set
+    def check_permission(self, state: dict[str, Any]) -> None:
+        self.daemon.check()  # a reset would remove a lock that another program set
 
     @override
-    def _offer(self, state: dict[str, Any]) -> Sequence[Setting]:
+    def offer_settings(self, state: dict[str, Any]) -> Sequence[Setting]:
         clocks = sorted(self.megahertz, reverse=True)
         return [Setting("unlocked", 0), *(Setting(f"{clock:g} MHz", clock) for clock in clocks)]
 
     @override
-    def _apply(self, setting: Setting, state: dict[str, Any]) -> None:
+    def apply_setting(self, setting: Setting, state: dict[str, Any]) -> None:
         highest = int(float(setting.value))
         self._post("/gpu/set_gpu_locked_clocks", list(state), min_clock_mhz=0, max_clock_mhz=highest)

@@ -1,25 +1,25 @@
-"""A power limit for the job's NVIDIA cards, without root."""
+"""Power limit of NVIDIA GPUs through zeusd."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
-from lightning_green.throttle.actuator import Scale, Setting
-from lightning_green.throttle.actuators.nvml_power_limit import check_above_zero, power_settings
+from lightning_green.throttle.actuator import Scale
 from lightning_green.throttle.actuators.zeusd_actuator import ZeusdActuator
 from lightning_green.throttle.errors import ThrottleError
+from lightning_green.throttle.settings import Setting, check_positive, power_settings
 
 
 class ZeusdPowerLimit(ZeusdActuator):
-    """The driver's power limit, set by a zeusd that an administrator started.
+    """Set the power limit of NVIDIA GPUs through zeusd, without root.
 
     Args:
-        watts: Limits to offer, per card, in W; None for steps of a tenth of the limit that was found, down to half.
-        gpu_ids: Physical indices of the cards; None for the job's.
-        socket: Path of zeusd's socket; None for ``ZEUSD_SOCK_PATH``, or ``/run/zeusd/zeusd.sock``.
+        watts: Limits to offer per GPU, in W; None for 90 % to 50 % of the original limit in steps of 10 %.
+        gpu_ids: Physical indices of the GPUs; None for the GPUs of the job.
+        socket: Path of zeusd's socket; None for ``ZEUSD_SOCK_PATH``, or ``/run/zeusd/zeusd.sock`` if it is not set.
 
     Raises:
         ValueError: If a limit is not above 0.
@@ -31,6 +31,7 @@ class ZeusdPowerLimit(ZeusdActuator):
     """
 
     kind: ClassVar[str] = "zeusd power limit"
+    auto_device: ClassVar[Literal["cpu", "gpu"] | None] = "gpu"
     scale: ClassVar[Scale] = "power"
 
     def __init__(
@@ -40,31 +41,32 @@ class ZeusdPowerLimit(ZeusdActuator):
         socket: str | None = None,
     ) -> None:
         super().__init__(gpu_ids, socket)
-        self.watts = check_above_zero("watts", watts)
+        self.watts = check_positive("watts", watts)
 
     @override
-    def _read(self) -> dict[str, Any]:
-        answer = self.daemon.call("GET", "/gpu/get_power_limit", {"gpu_ids": ",".join(self._cards())})
-        return {gpu: _milliwatts(limit, "power_limit_mw") for gpu, limit in answer.items()}
+    def read_state(self) -> dict[str, Any]:
+        response = self.daemon.call("GET", "/gpu/get_power_limit", {"gpu_ids": ",".join(self._gpu_indices())})
+        return {gpu: _milliwatts(limit, "power_limit_mw") for gpu, limit in response.items()}
 
     @override
-    def _write(self, state: dict[str, Any]) -> None:
+    def write_state(self, state: dict[str, Any]) -> None:
         for gpu, milliwatts in state.items():
             self._post("/gpu/set_power_limit", [gpu], power_limit_mw=milliwatts)
 
     @override
-    def _offer(self, state: dict[str, Any]) -> Sequence[Setting]:
+    def offer_settings(self, state: dict[str, Any]) -> Sequence[Setting]:
         limits = self.daemon.call("GET", "/gpu/get_power_limit_constraints", {"gpu_ids": ",".join(state)})
         lowest = max(_milliwatts(limit, "min_power_limit_mw") for limit in limits.values()) / 1000.0
         return power_settings(min(state.values()) / 1000.0, lowest, self.watts, self.fractions)
 
     @override
-    def _apply(self, setting: Setting, state: dict[str, Any]) -> None:
-        self._write({gpu: min(limit, round(float(setting.value) * 1000.0)) for gpu, limit in state.items()})
+    def apply_setting(self, setting: Setting, state: dict[str, Any]) -> None:
+        milliwatts = round(float(setting.value) * 1000.0)
+        self.write_state({gpu: min(limit, milliwatts) for gpu, limit in state.items()})
 
 
 def _milliwatts(body: Any, name: str) -> int:
     value = body.get(name) if isinstance(body, dict) else None
     if not isinstance(value, int):
-        raise ThrottleError(f"zeusd answers without `{name}`")
+        raise ThrottleError(f"the response of zeusd has no `{name}`")
     return value

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from lightning_green.ledger.ledger import read_ledger
 from tests.examples.helpers import EXAMPLES
+from tests.helpers.ledgers import read_records
 
 CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=900,checkpoint=0,restart=0"
 
@@ -24,7 +24,7 @@ def start(folder, *arguments, clock=None):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (ledger,) = folder.rglob("ledger.*.jsonl")
-    return done.stdout + done.stderr, read_ledger(ledger.parent)
+    return done.stdout + done.stderr, read_records(ledger.parent)
 
 
 def emitted(told):

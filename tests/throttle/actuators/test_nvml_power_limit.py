@@ -1,4 +1,4 @@
-"""The NVML actuators against a driver library of our own, behind the real nvidia-ml-py."""
+"""The power limit through a fake driver library behind the real nvidia-ml-py."""
 
 import json
 
@@ -7,8 +7,7 @@ import pytest
 from lightning_green.throttle import Setting
 from lightning_green.throttle.actuators.nvml_locked_clocks import NvmlLockedClocks
 from lightning_green.throttle.actuators.nvml_power_limit import NvmlPowerLimit
-from lightning_green.throttle.controller import ThrottleControl
-from tests.energy.fake_nvml import Card, FakeDriver
+from tests.helpers.fake_nvml import Card, FakeDriver
 
 
 @pytest.fixture
@@ -17,7 +16,7 @@ def driver(monkeypatch):
     return FakeDriver([Card("GPU-aa", limit=500_000), Card("GPU-bb", limit=650_000)]).install(monkeypatch)
 
 
-def test_a_power_limit_goes_back_to_what_was_found_and_not_to_the_maximum(driver, tmp_path):
+def test_restores_original_limit_and_not_maximum(driver, tmp_path):
     cap = NvmlPowerLimit()
     cap.bind(tmp_path)
     assert [level.name for level in cap.levels()] == ["500 W", "450 W", "400 W", "350 W", "300 W", "250 W"]
@@ -34,7 +33,7 @@ def test_a_power_limit_goes_back_to_what_was_found_and_not_to_the_maximum(driver
     assert driver.open == 0
 
 
-def test_without_permission_there_is_one_warning_with_the_remedy_and_no_level(driver, caplog):
+def test_missing_permission_logs_one_warning_with_remedy(driver, caplog):
     for card in driver.cards:
         card.root = False
     for actuator in (NvmlPowerLimit(), NvmlLockedClocks()):
@@ -49,10 +48,10 @@ def test_without_permission_there_is_one_warning_with_the_remedy_and_no_level(dr
     assert [card.limit for card in driver.cards] == [500_000, 650_000]
 
 
-def test_only_the_jobs_cards_are_capped_and_no_shared_one(driver, monkeypatch):
+def test_sets_gpus_of_job_and_no_shared_gpu(driver, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-bb")
     cap = NvmlPowerLimit([300, 100, 900])
-    assert [level.name for level in cap.levels()] == ["650 W", "300 W"]  # the card takes neither 100 nor 900
+    assert [level.name for level in cap.levels()] == ["650 W", "300 W"]  # the GPU accepts neither 100 nor 900
     cap.set(cap.levels()[1])
     assert [card.limit for card in driver.cards] == [500_000, 300_000]
     cap.restore()
@@ -60,36 +59,10 @@ def test_only_the_jobs_cards_are_capped_and_no_shared_one(driver, monkeypatch):
     assert NvmlPowerLimit().levels() == ()
 
 
-def test_locked_clocks_are_supported_ones_and_unlocked_again(driver, tmp_path):
-    clocks = NvmlLockedClocks([1400, 1203])
-    clocks.bind(tmp_path)
-    assert [level.value for level in clocks.levels()] == [1980, 1395, 1200]
-    clocks.set(clocks.levels()[1])
-    assert {card.locked for card in driver.cards} == {(0, 1395)}
-    clocks.restore()
-    assert {card.locked for card in driver.cards} == {None}
-    site = NvmlLockedClocks(previous=(210, 1500))
-    site.set(site.levels()[1])
-    site.restore()
-    assert {card.locked for card in driver.cards} == {(210, 1500)}
-
-
-def test_a_card_that_refuses_later_is_brought_back_and_training_goes_on(driver):
+def test_refused_setting_restores_original_limit(driver):
     cap = NvmlPowerLimit()
     level = cap.levels()[1]
     driver.cards[1].limits = (600_000, 700_000)
     assert not cap.set(level)
     assert [card.limit for card in driver.cards] == [500_000, 650_000]
     assert "could not be set" in cap.problem
-
-
-def test_what_was_measured_on_one_model_of_card_is_not_taken_for_another(driver, tmp_path, monkeypatch):
-    monkeypatch.setenv("LIGHTNING_GREEN_CACHE_DIR", str(tmp_path / "cache"))
-    names = set()
-    for model in ("NVIDIA H100 80GB HBM3", "NVIDIA L40S", "NVIDIA L40S"):
-        for card in driver.cards:
-            card.model = model
-        control = ThrottleControl(NvmlPowerLimit())
-        control.start(None, None, "model", on_gpu=True)
-        names.add(control._cache.name)
-    assert len(names) == 2

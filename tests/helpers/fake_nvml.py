@@ -1,4 +1,4 @@
-"""A driver library: it stands where ``libnvidia-ml.so`` is loaded, behind the real nvidia-ml-py."""
+"""A fake ``libnvidia-ml.so`` behind the real nvidia-ml-py."""
 
 import ctypes
 import threading
@@ -25,7 +25,10 @@ class Card:
 
 
 class FakeDriver:
-    """Functions of the library by their C names; a handle is 1 + index, an instance's 1000 * (1 + index) + slot."""
+    """The functions of the library by their C names.
+
+    The handle of a GPU is 1 + index, and that of a MIG instance is 1000 * (1 + index) + slot.
+    """
 
     def __init__(self, cards):
         self.cards = cards
@@ -63,7 +66,7 @@ class FakeDriver:
         return OK
 
     def do_nvmlErrorString(self, code):
-        return b"the driver's words"
+        return b"text of the driver"
 
     def do_nvmlDeviceGetCount_v2(self, count):
         count.value = len(self.cards)

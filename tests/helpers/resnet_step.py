@@ -1,7 +1,10 @@
-"""A training step like ResNet-50's, and what a card draws for it: python -m tests.energy.resnet_step [--levels].
+"""Power and energy of a ResNet-50 training step on the GPU of the job.
 
-Prints a JSON object: the card's power without a CUDA context, with one, and in training; with ``--levels``, seconds and
-joules of a step at each level that this machine lets us set, which changes the card's settings while it runs.
+    python -m tests.helpers.resnet_step [--levels]
+
+Prints a JSON object with the power of the GPU without a CUDA context, with a context, and in training. With
+``--levels``, it contains the time and the energy of a step at each level that can be set. The settings of the GPU are
+changed during that measurement and restored afterwards.
 """
 
 import json
@@ -31,7 +34,7 @@ class Bottleneck(nn.Module):
 
 
 def resnet50(classes=1000):
-    """Return the network of He et al. (2016), with the stride in the 3 x 3 convolution."""
+    """Return the network of He et al. (2016) with the stride in the 3 x 3 convolution."""
     layers, inside = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)], 64
     for width, blocks, stride in [(64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)]:
         for block in range(blocks):
@@ -41,7 +44,7 @@ def resnet50(classes=1000):
 
 
 class Steps:
-    """Training steps on one batch that stays on the device."""
+    """Training steps on one batch on the device."""
 
     def __init__(self, device, batch=128, side=224):
         self.device = torch.device(device)
@@ -59,7 +62,7 @@ class Steps:
         return loss
 
     def run(self, seconds):
-        """Train for some seconds; return how many steps that were."""
+        """Train for ``seconds`` and return the number of steps."""
         torch.cuda.synchronize()
         count, end = 0, time.monotonic() + seconds
         while time.monotonic() < end:
@@ -70,8 +73,8 @@ class Steps:
         return count
 
 
-def job_card():
-    """Return NVML's handle of the job's first card."""
+def job_gpu():
+    """Return the NVML handle of the first GPU of the job."""
     from lightning_green.energy.gpus import job_gpus
 
     pynvml.nvmlInit()
@@ -80,42 +83,42 @@ def job_card():
     return gpus[0].handle
 
 
-def joules(card):
-    return pynvml.nvmlDeviceGetTotalEnergyConsumption(card) / 1000.0
+def joules(gpu):
+    return pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000.0
 
 
-def mean_watts(card, during):
-    """Return the mean power by the card's counter while ``during`` runs, and what that returned."""
-    began, before = time.monotonic(), joules(card)
+def mean_watts(gpu, during):
+    """Return the mean power in W while ``during`` runs, from the counter of the GPU, and the result of ``during``."""
+    began, before = time.monotonic(), joules(gpu)
     result = during()
-    return (joules(card) - before) / (time.monotonic() - began), result
+    return (joules(gpu) - before) / (time.monotonic() - began), result
 
 
 def idle_powers(seconds=5.0):
-    """Return the power in W without a CUDA context, with one that holds 8 GiB, and in training.
+    """Return the power in W without a CUDA context, with a context and 8 GiB of memory, and in training.
 
-    To be called in a process that has not used CUDA yet.
+    Call it in a process that has not used CUDA yet.
     """
     assert not torch.cuda.is_initialized()
-    card = job_card()
-    found = {"card": pynvml.nvmlDeviceGetName(card), "limit_w": pynvml.nvmlDeviceGetPowerManagementLimit(card) / 1000.0}
-    time.sleep(seconds)  # what was there before cools down
-    found["without_context_w"], _ = mean_watts(card, lambda: time.sleep(seconds))
+    gpu = job_gpu()
+    found = {"gpu": pynvml.nvmlDeviceGetName(gpu), "limit_w": pynvml.nvmlDeviceGetPowerManagementLimit(gpu) / 1000.0}
+    time.sleep(seconds)  # let earlier work cool down
+    found["without_context_w"], _ = mean_watts(gpu, lambda: time.sleep(seconds))
     torch.cuda.init()
-    held = torch.zeros(2**31, dtype=torch.float32, device="cuda")
+    allocated = torch.zeros(2**31, dtype=torch.float32, device="cuda")
     torch.cuda.synchronize()
     time.sleep(seconds)
-    found["with_context_w"], _ = mean_watts(card, lambda: time.sleep(seconds))
-    del held
+    found["with_context_w"], _ = mean_watts(gpu, lambda: time.sleep(seconds))
+    del allocated
     steps = Steps("cuda")
     steps.run(seconds)
-    found["training_w"], _ = mean_watts(card, lambda: steps.run(seconds))
+    found["training_w"], _ = mean_watts(gpu, lambda: steps.run(seconds))
     return found
 
 
 def curve(actuator, seconds=10.0):
-    """Return name, seconds and joules of a step at each level of an actuator; what was found is restored."""
-    card, steps, points = job_card(), Steps("cuda"), []
+    """Return name, seconds and joules of a step at each level of an actuator, and restore the original state."""
+    gpu, steps, points = job_gpu(), Steps("cuda"), []
     steps.run(seconds)
     try:
         for level in actuator.levels():
@@ -123,7 +126,7 @@ def curve(actuator, seconds=10.0):
                 continue
             steps.run(seconds / 3)
             began = time.monotonic()
-            watts, count = mean_watts(card, lambda: steps.run(seconds))
+            watts, count = mean_watts(gpu, lambda: steps.run(seconds))
             per_step = (time.monotonic() - began) / count
             points.append({"level": level.name, "watts": watts, "step_s": per_step, "step_j": watts * per_step})
     finally:
@@ -132,7 +135,7 @@ def curve(actuator, seconds=10.0):
 
 
 def settable():
-    """Return the actuator that this machine lets us use: a power limit, else clocks; None and why."""
+    """Return an actuator that can be used (power limit or clocks) and None, or None and the reason."""
     from lightning_green.throttle.actuators.nvml_locked_clocks import NvmlLockedClocks
     from lightning_green.throttle.actuators.nvml_power_limit import NvmlPowerLimit
 
@@ -145,6 +148,6 @@ def settable():
 if __name__ == "__main__":
     result = idle_powers()
     if "--levels" in sys.argv:
-        actuator, why = settable()
-        result["levels"] = why if actuator is None else {"set_by": actuator.kind, "points": curve(actuator)}
+        actuator, reason = settable()
+        result["levels"] = reason if actuator is None else {"set_by": actuator.kind, "points": curve(actuator)}
     print(json.dumps(result))

@@ -1,0 +1,64 @@
+"""Measured profiles on disk, for later runs of the same model on the same device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning_green.throttle.profile import ThrottleProfile
+from lightning_green.utilities.files import write_json
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+log = logging.getLogger(__name__)
+
+
+class ProfileCache:
+    """Load and save the profile of one model on one set of devices.
+
+    Args:
+        devices: Descriptions of the devices.
+        model: Description of the model and its data; see :func:`describe_model`.
+        names: Names of the levels below full power.
+
+    """
+
+    def __init__(self, devices: Sequence[str], model: str, names: Sequence[str]) -> None:
+        key = json.dumps([sorted(devices), model, sorted(names)])
+        self.path = cache_directory() / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
+
+    def load(self, profile: ThrottleProfile) -> bool:
+        """Load the operating points of an earlier run and return whether there are any."""
+        try:
+            return profile.load(json.loads(self.path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):  # no file, or an unreadable one: the levels are measured
+            return False
+
+    def save(self, profile: ThrottleProfile) -> None:
+        """Save the operating points. A failure logs a warning."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.path, profile.state())
+        except OSError as error:
+            log.warning(
+                "The measured throttle levels could not be saved (%s). The next run measures them again.", error
+            )
+
+
+def cache_directory() -> Path:
+    """Return the directory of the profiles: ``LIGHTNING_GREEN_CACHE_DIR``, or the user's cache directory."""
+    configured = os.environ.get("LIGHTNING_GREEN_CACHE_DIR")
+    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return (Path(configured) if configured else user_cache / "lightning-green") / "throttle"
+
+
+def describe_model(module: Module) -> str:
+    """Return a description of a model for the cache: its class and a hash of the names and shapes of its parameters."""
+    shapes = [(name, list(parameter.shape)) for name, parameter in module.named_parameters()]
+    return f"{type(module).__qualname__} {hashlib.sha256(json.dumps(shapes).encode()).hexdigest()[:16]}"
