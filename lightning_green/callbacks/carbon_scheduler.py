@@ -207,7 +207,7 @@ class CarbonScheduler(GreenCallback):
     def _decide(self, point: Point, maker: PlanMaker) -> None:
         """Plan, and act on the first action of the plan."""
         decided = maker.make("running")
-        if self._throttle is not None and (decided is not None or maker.energy_alone):
+        if self._throttle is not None and (decided is not None or maker.energy_only):
             self._throttle.follow(decided)
         if decided is None:
             return

@@ -40,19 +40,19 @@ WRONG = [
     ({"deadline": date(2030, 1, 1)}, "`deadline` should be a string"),
     ({"deadline": datetime(2030, 1, 1)}, "`deadline` should have a time zone"),
     *[({"on_pause": v}, '`on_pause` should be "auto", "hold" or "exit", got') for v in ("stop", None, True, ["hold"])],
-    *[({"hold_power": v}, r'`hold_power` should be a number in \[0, 1\] or "measured", got')
+    *[({"hold_power": v}, '`hold_power` should be a number of at least 0 and at most 1 or "measured", got')
       for v in (-0.1, 1.1, 300, math.nan, "0.3", None, True)],
-    *[({"resume_cost": v}, '`resume_cost` should be a number of hours, 0 or more or "measured", got')
+    *[({"resume_cost": v}, '`resume_cost` should be a number of at least 0 hours or "measured", got')
       for v in (-0.1, math.nan, math.inf, "10m", None, True)],
-    *[({"min_saving": v}, r"`min_saving` should be a number in \[0, 1\], got")
+    *[({"min_saving": v}, "`min_saving` should be a number of at least 0 and at most 1, got")
       for v in (-0.1, 1.1, math.nan, "measured", None)],
-    *[({"every_n_steps": v}, "`every_n_steps` should be an integer of 1 or more, got") for v in (0, 1.5, "1", True)],
+    *[({"every_n_steps": v}, "`every_n_steps` should be an integer of at least 1, got") for v in (0, 1.5, "1", True)],
     *[({"checkpoint_every": v}, "`checkpoint_every` should (be a|not be)") for v in ("soon", 30, timedelta(-1), True)],
     *[({"throttle": v}, '`throttle` should be None, "auto", .*an Actuator.* got')
       for v in ("fast", 3, True, [], [3])],
     *[({"max_slowdown": v}, "`max_slowdown` should be a number of 1 or more, got")
       for v in (0.9, math.nan, math.inf, "1.1", None)],
-    *[({"delay_price": v}, "`delay_price` should be a number of gCO2e per hour, 0 or more")
+    *[({"delay_price": v}, "`delay_price` should be a number of at least 0 gCO2e per hour, got")
       for v in (-1.0, math.nan, math.inf, "measured", None)],
     ({"grid": "green"}, "`grid` should be a GridSignal, a number"),
     ({"meter": "wattmeter"}, "`meter` should be a Meter"),
@@ -89,10 +89,10 @@ def test_without_an_argument_it_says_what_it_needs(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     train(tmp_path, CarbonScheduler(meter=300.0))
     said = block(caplog)
-    assert said["Deadline"] == 'none, so there is no waiting; give one, for example deadline="36h"'
+    assert said["Deadline"] == 'none, so the run does not wait; set one, for example deadline="36h"'
     assert "grid='typical:DE'" in said["Grid"]
-    assert said["Pauses"].startswith("hold (no exit: nothing would start the run again; use `lightning-green run")
-    assert 'give one, for example grid="typical:DE"' in said["Next"]
+    assert said["Pauses"].startswith("hold (no exit: nothing would restart the run; use `lightning-green run")
+    assert 'set one, for example grid="typical:DE"' in said["Next"]
     assert set(said) == {"Meter", "Grid", "Folder", "Deadline", "Pauses", "Next"}
 
 
@@ -103,8 +103,8 @@ def states(folder):
 def test_without_a_deadline_there_is_no_waiting_and_it_says_so(tmp_path, trace, caplog):
     caplog.set_level(logging.INFO)
     train(tmp_path, scheduler(trace, deadline=None))
-    assert "no waiting" in block(caplog)["Deadline"]
-    assert block(caplog)["Next"] == "run on"
+    assert "does not wait" in block(caplog)["Deadline"]
+    assert block(caplog)["Next"] == "continue"
     assert states(tmp_path) == {"running"}
     assert events(tmp_path, "decision") == []
     assert events(tmp_path)[-1]["time_utc"] == (START + timedelta(hours=BATCHES / 6)).isoformat()
@@ -113,7 +113,7 @@ def test_without_a_deadline_there_is_no_waiting_and_it_says_so(tmp_path, trace, 
 def test_without_a_grid_there_is_nothing_to_wait_for(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     train(tmp_path, scheduler(None))
-    assert block(caplog)["Next"].startswith("run on: without `grid` there is nothing to wait for")
+    assert block(caplog)["Next"].startswith("continue: without `grid` the run does not wait")
     assert states(tmp_path) == {"running"}
 
 
@@ -123,7 +123,7 @@ def test_it_holds_until_the_clean_hours_and_harms_nothing(tmp_path, trace, caplo
     _, weights = train(tmp_path / "held", scheduler(trace), tracker, logger=logger)
     said = block(caplog)
     assert said["Deadline"] == "2024-05-02 20:00 UTC, in 20 h"
-    assert said["Next"] == "a decision as soon as the time of a step is known"
+    assert said["Next"] == "a decision once the step time is measured"
     close_current_run()
     held = events(tmp_path / "held")
     began = next(record for record in held if record["event"] == "state" and record["state"] == "held")
@@ -170,7 +170,7 @@ def test_exit_by_hand_prints_the_line_that_continues_it(tmp_path, trace, caplog,
     monkeypatch.setattr("sys.argv", ["train.py", "--lr", "0.1"])
     caplog.set_level(logging.INFO)
     assert leave(tmp_path, trace, on_pause="exit") == 75
-    assert block(caplog)["Pauses"] == "exit (as asked for; start it again by hand)"
+    assert block(caplog)["Pauses"] == "exit (as requested; restart it by hand)"
     assert (
         "Lightning Green: exiting until 2024-05-02 04:00 UTC. To continue, run: python train.py --lr 0.1" in caplog.text
     )
@@ -253,7 +253,7 @@ def test_a_training_without_a_limit_runs_on_and_says_why(tmp_path, trace):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             trainer.should_stop = trainer.global_step >= 20
 
-    with pytest.warns(UserWarning, match="Running on without waiting: the Trainer has no `max_epochs`"):
+    with pytest.warns(UserWarning, match="Continuing without waiting: the Trainer has no `max_epochs`"):
         train(tmp_path, scheduler(trace), End(), max_epochs=-1)
     assert states(tmp_path) == {"running"}
 
