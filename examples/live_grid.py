@@ -1,4 +1,4 @@
-"""Train with a live grid: the best source that can be had for your place, and what stands in for it.
+"""Train with a live grid: the best available source for your place, and its fallbacks.
 
 python examples/live_grid.py --zone DE                 # no key needed in Europe
 ELECTRICITYMAPS_API_TOKEN=... python examples/live_grid.py --zone US-CAL-CISO
@@ -30,9 +30,9 @@ class Line(pl.LightningModule):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--zone", help="where you are: DE, US-CAL-CISO, 52.5,13.4; default: LIGHTNING_GREEN_ZONE")
-    parser.add_argument("--source", default="auto", help="such as auto, electricity-maps, neso, file:/shared/de.csv")
-    parser.add_argument("--deadline", help="such as 36h; without it the training runs now and is metered")
+    parser.add_argument("--zone", help="zone such as DE, US-CAL-CISO or 52.5,13.4; default: LIGHTNING_GREEN_ZONE")
+    parser.add_argument("--source", default="auto", help="such as auto, electricity-maps, neso or file:/shared/de.csv")
+    parser.add_argument("--deadline", help="deadline such as 36h; without one, the training runs now and is metered")
     arguments = parser.parse_args()
 
     pl.seed_everything(0)

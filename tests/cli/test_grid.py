@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from lightning_green.cli.main import app
-from lightning_green.grid.doctor import candidates
 from lightning_green.grid.providers.file import FileSignal
 from lightning_green.grid.providers.trace import TraceSignal
 from tests.helpers.fake_grid import PASSWORD, TOKEN, FakeGrid, solar_day
@@ -137,21 +136,6 @@ def test_doctor_asks_only_configured_sources(monkeypatch):
     assert all(line.startswith("  --  ") for line in lines)
     assert "ELECTRICITYMAPS_API_TOKEN not set" in lines[0]
     assert "not configured: WATTTIME_PASSWORD not set" in lines[1]
-
-
-def test_candidates_depend_on_zone_and_credentials():
-    both = {"ELECTRICITYMAPS_API_TOKEN": "t", "WATTTIME_USERNAME": "u", "WATTTIME_PASSWORD": "p"}
-
-    def asked(zone, environ):
-        return [name for name, signal in candidates(zone, environ) if not isinstance(signal, str)]
-
-    assert asked("DE", both) == ["electricity-maps", "energy-charts"]
-    assert asked("38.5,-121.5", both) == ["electricity-maps", "watttime"]
-    assert asked("CAISO_NORTH", both) == ["watttime"]
-    assert asked("GB", {}) == ["neso"]
-    assert asked("GB-NIR", {}) == []
-    assert asked("DK2", {}) == ["energi-data-service"]
-    assert asked(None, both) == []
 
 
 def test_recorded_file_is_a_source(live, tmp_path):

@@ -1,3 +1,5 @@
+"""The choice of a source by ``grid="auto"``."""
+
 import pytest
 
 from lightning_green.grid.auto import auto_grid
@@ -5,7 +7,6 @@ from lightning_green.grid.chain import ChainSignal
 from lightning_green.grid.providers.annual import AnnualMean
 from lightning_green.grid.registry import build_grid
 from lightning_green.grid.spec import grid_from_spec
-from lightning_green.grid.zones import parse_place
 
 TOKEN = {"ELECTRICITYMAPS_API_TOKEN": "t"}
 WATTTIME = {"WATTTIME_USERNAME": "u", "WATTTIME_PASSWORD": "p"}
@@ -16,41 +17,41 @@ def sources(signal):
     return [part.source for part in parts]
 
 
-# zone, environment -> the sources in order, and what the start-up line says about why
+# zone, environment, sources in order, reason in the start-up line
 CHOICES = [
-    ("DE", {}, ["energy-charts", "annual mean DEU"], "is not set, and energy-charts serves DE without a key"),
-    ("deu", {}, ["energy-charts", "annual mean DEU"], "energy-charts serves DE"),
-    ("GB", {}, ["neso"], "NESO serves Great Britain without a key"),
-    ("UK", {}, ["neso"], "NESO serves Great Britain"),
-    ("GB-NIR", {}, ["annual mean GBR"], "no service answers for GB-NIR without a key"),
-    ("DK1", {}, ["energi-data-service"], "Energi Data Service serves Denmark"),
-    ("DK-DK2", {}, ["energi-data-service"], "Energi Data Service serves Denmark"),
-    ("DK", {}, ["energy-charts", "annual mean DNK"], "energy-charts serves DK"),
-    ("SE-SE3", {}, ["annual mean SWE"], "no service answers for SE-SE3 without a key"),
-    ("JP-TK", {}, ["annual mean JPN"], "so nothing waits"),
+    ("DE", {}, ["energy-charts", "annual mean DEU"], "is not set, and energy-charts covers DE without a key"),
+    ("deu", {}, ["energy-charts", "annual mean DEU"], "energy-charts covers DE"),
+    ("GB", {}, ["neso"], "NESO covers Great Britain without a key"),
+    ("UK", {}, ["neso"], "NESO covers Great Britain"),
+    ("GB-NIR", {}, ["annual mean GBR"], "no service covers GB-NIR without a key"),
+    ("DK1", {}, ["energi-data-service"], "Energi Data Service covers Denmark"),
+    ("DK-DK2", {}, ["energi-data-service"], "Energi Data Service covers Denmark"),
+    ("DK", {}, ["energy-charts", "annual mean DNK"], "energy-charts covers DK"),
+    ("SE-SE3", {}, ["annual mean SWE"], "no service covers SE-SE3 without a key"),
+    ("JP-TK", {}, ["annual mean JPN"], "so a run does not wait"),
     ("US-CAL-CISO", {}, ["annual mean USA"], "ELECTRICITYMAPS_API_TOKEN is not set"),
-    ("US-CAL-CISO", WATTTIME, ["annual mean USA"], "WattTime takes its own regions and coordinates alone"),
+    ("US-CAL-CISO", WATTTIME, ["annual mean USA"], "WattTime accepts only its own regions and coordinates"),
     ("DE", TOKEN, ["electricity-maps", "energy-charts", "annual mean DEU"], "ELECTRICITYMAPS_API_TOKEN is set"),
     ("GB", TOKEN, ["electricity-maps", "annual mean GBR"], "ELECTRICITYMAPS_API_TOKEN is set"),
     ("52.5,13.4", TOKEN, ["electricity-maps"], "ELECTRICITYMAPS_API_TOKEN is set"),
     ("52.5,13.4", TOKEN | WATTTIME, ["electricity-maps"], "ELECTRICITYMAPS_API_TOKEN is set"),
-    ("38.5,-121.5", WATTTIME, ["watttime"], "WATTTIME_USERNAME is set; a marginal signal, which plans"),
+    ("38.5,-121.5", WATTTIME, ["watttime"], "WATTTIME_USERNAME is set; a marginal signal, for planning"),
     ("CAISO_NORTH", {}, ["watttime"], "CAISO_NORTH is a region of WattTime"),
     ("CAISO_NORTH", TOKEN | WATTTIME, ["watttime"], "CAISO_NORTH is a region of WattTime"),
 ]
 
 
-@pytest.mark.parametrize(("zone", "environ", "expected", "why"), CHOICES)
-def test_which_source_and_why(zone, environ, expected, why):
+@pytest.mark.parametrize(("zone", "environ", "expected", "reason"), CHOICES)
+def test_source_and_reason(zone, environ, expected, reason):
     signal = auto_grid(zone, environ)
     found = sources(signal)
     assert len(found) == len(expected)
     assert all(name.startswith(start) for name, start in zip(found, expected, strict=True)), found
-    assert why in signal.describe()
+    assert reason in signal.describe()
     assert signal.zone is not None
 
 
-def test_the_zone_from_the_environment_and_none_at_all(monkeypatch):
+def test_zone_comes_from_the_argument_or_the_environment(monkeypatch):
     assert auto_grid(None, {"LIGHTNING_GREEN_ZONE": "FR"}).zone == "FR"
     assert auto_grid("DE", {"LIGHTNING_GREEN_ZONE": "FR"}).zone == "DE"
     with pytest.warns(UserWarning, match='pass grid="auto:DE" .or set LIGHTNING_GREEN_ZONE'):
@@ -65,7 +66,7 @@ def test_the_zone_from_the_environment_and_none_at_all(monkeypatch):
 @pytest.mark.parametrize(
     ("zone", "message"),
     [
-        ("52.5,13.4", "WATTTIME_USERNAME .* or pass the country that they lie in"),
+        ("52.5,13.4", "WATTTIME_USERNAME .* or pass their country"),
         ("ZZ", "finds no source for 'ZZ'"),
         ("QQQ", "finds no source for 'QQQ'"),
         ("91,0", "latitude,longitude in degrees"),
@@ -73,16 +74,16 @@ def test_the_zone_from_the_environment_and_none_at_all(monkeypatch):
         ("Germany!", "should be an Electricity Maps zone"),
     ],
 )
-def test_a_place_that_nobody_serves(zone, message):
+def test_place_without_a_source_is_refused(zone, message):
     with pytest.raises(ValueError, match=message):
         auto_grid(zone, {})
 
 
-def test_an_empty_token_is_none():
+def test_empty_token_counts_as_missing():
     assert sources(auto_grid("JP", {"ELECTRICITYMAPS_API_TOKEN": " "})) == sources(auto_grid("JP", {}))
 
 
-def test_the_supervisor_builds_the_same_chain():
+def test_spec_builds_the_same_chain():
     signal = auto_grid("DE", TOKEN)
     copy = grid_from_spec(signal.spec())
     assert sources(copy) == sources(signal)
@@ -90,35 +91,7 @@ def test_the_supervisor_builds_the_same_chain():
     assert "'t'" not in str(signal.spec())
 
 
-def test_the_annual_mean_means_run_now():
+def test_annual_mean_is_the_last_resort():
     signal = auto_grid("JP", {})
     assert isinstance(signal, AnnualMean)
     assert "static" in signal.describe()
-
-
-@pytest.mark.parametrize(
-    ("zone", "code", "country"),
-    [
-        ("de", "DE", "DE"),
-        ("DEU", "DE", "DE"),
-        (" us-cal-ciso ", "US-CAL-CISO", "US"),
-        ("uk", "GB", "GB"),
-        ("EL", "GR", "GR"),
-        ("DK1", "DK-DK1", "DK"),
-        ("NO-NO2", "NO-NO2", "NO"),
-    ],
-)
-def test_places(zone, code, country):
-    place = parse_place(zone)
-    assert (place.code, place.country, str(place)) == (code, country, code)
-
-
-def test_coordinates():
-    place = parse_place(" -33.87 , 151.2 ")
-    assert (place.latitude, place.longitude, place.code, place.country) == (-33.87, 151.2, None, None)
-    assert str(place) == "-33.87,151.2"
-    for bad in ("", "D", "52.5;13.4", "DE/FR"):
-        with pytest.raises(ValueError, match="`zone` should be"):
-            parse_place(bad)
-    with pytest.raises(TypeError, match="should be a string"):
-        parse_place(52.5)

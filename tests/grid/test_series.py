@@ -1,3 +1,5 @@
+"""Piecewise constant series."""
+
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -14,7 +16,7 @@ def series(*values, **options):
     return Series([(START + HOUR * i, value) for i, value in enumerate(values)], **options)
 
 
-def test_a_value_holds_until_the_next_and_the_last_for_one_interval():
+def test_value_is_valid_until_the_next_and_the_last_for_one_interval():
     s = series(100.0, 200.0)
     assert s.at(START + HOUR * 0.999)[1] == 100.0
     assert s.at(START + HOUR)[1] == 200.0
@@ -24,7 +26,7 @@ def test_a_value_holds_until_the_next_and_the_last_for_one_interval():
     assert s.covers_until() == START + HOUR * 2
 
 
-def test_a_gap_is_unknown():
+def test_time_in_a_gap_is_unknown():
     points = [(START, 100.0), (START + HOUR * 5, 200.0)]
     assert Series(points, gap=HOUR).at(START + HOUR * 2) is None
     assert Series(points, gap=HOUR).mean(START, START + HOUR * 6) is None
@@ -61,7 +63,7 @@ def test_mean_is_additive_and_within_bounds(values, a, b):
         assert halves == pytest.approx(mean * width, rel=1e-6, abs=1e-2)
 
 
-def test_forecast_splits_history_from_what_is_ahead():
+def test_forecast_contains_the_history_before_it():
     s = series(*range(24 * 12))
     now = START + timedelta(days=10, minutes=30)
     forecast = s.forecast(now, HOUR * 2, "average/lifecycle", issued_at=now)

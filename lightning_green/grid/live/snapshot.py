@@ -118,11 +118,11 @@ class Snapshot:
     def find(self, at: datetime, max_age: timedelta) -> Found | None:
         """Return the best value for ``at``.
 
-        The first of these that exists: a value of that time; a forecast, shifted by its error at the newest value, if
+        The first of these that exists: a value of that time; a forecast, moved by its error at the newest value, if
         that is at most ``max_age`` old; the newest forecast as it is; the newest value, up to :data:`WARN_AGE` old; an
         older forecast; the newest value, up to ``max_age`` old; the same hour of one of the seven days before; None.
 
-        ``benchmarks/grid_bridge.py`` measures that a shifted forecast has a smaller error than either alone.
+        ``benchmarks/grid_bridge.py`` measures that a moved forecast has a smaller error than either alone.
         """
         newest = self._newest(at)
         if newest is not None and not newest.age:
@@ -135,8 +135,8 @@ class Snapshot:
             start = self.provenance.forecast_start
             is_new = start is None or predicted[0] >= start
             if newest is not None and base is not None and is_new == (base[0] >= (start or base[0])):
-                shifted = max(0.0, newest.value + predicted[1] - base[1])
-                return Found(predicted[0], shifted, "forecast", timedelta(0))
+                moved = max(0.0, newest.value + predicted[1] - base[1])
+                return Found(predicted[0], moved, "forecast", timedelta(0))
             if is_new or newest is None or newest.age > WARN_AGE:
                 return Found(predicted[0], predicted[1], "forecast", timedelta(0))
         if newest is not None:

@@ -1,10 +1,10 @@
+"""A constant carbon intensity."""
+
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from lightning_green.grid.providers.annual import AnnualMean, annual_figure
 from lightning_green.grid.providers.constant import ConstantSignal
-from lightning_green.grid.spec import grid_from_spec
 
 NOW = datetime(2026, 3, 1, 10, 20, tzinfo=timezone.utc)
 
@@ -33,7 +33,7 @@ def test_impossible_intensity_is_refused(value):
 
 
 @pytest.mark.parametrize("value", ["300", None, True])
-def test_no_number_is_refused(value):
+def test_non_number_is_refused(value):
     with pytest.raises(TypeError, match="`intensity` should be a number"):
         ConstantSignal(value)
 
@@ -41,18 +41,3 @@ def test_no_number_is_refused(value):
 def test_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="`method` should be"):
         ConstantSignal(300.0, kind="cheap/lifecycle")
-
-
-@pytest.mark.parametrize("zone", ["DE", "DEU", "de", "DE-LU"])
-def test_annual_mean_of_a_country(zone):
-    signal = AnnualMean(zone)
-    assert 200 < signal.value < 600
-    assert signal.intensity(NOW).quality == "static"
-    assert "DEU" in signal.source
-    assert grid_from_spec(signal.spec()).value == signal.value
-
-
-@pytest.mark.parametrize("zone", ["", "ZZ", "Germany", "QQQ", "-"])
-def test_unknown_country_says_what_to_pass(zone):
-    with pytest.raises(ValueError, match='`zone` should be an ISO country code such as "DE"'):
-        annual_figure(zone)

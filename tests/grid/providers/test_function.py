@@ -1,3 +1,5 @@
+"""Carbon intensity from a callable."""
+
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -11,7 +13,7 @@ def by_hour(at: datetime) -> float:
     return 100.0 + at.hour
 
 
-def test_asks_for_the_start_of_the_interval():
+def test_callable_gets_the_start_of_the_interval():
     signal = FunctionSignal(by_hour, zone="DE")
     reading = signal.intensity(NOW)
     assert (reading.value, reading.measured_at.minute, reading.source) == (110.0, 0, "function by_hour")
@@ -29,7 +31,7 @@ def test_finer_resolution():
 
 
 @pytest.mark.parametrize("answer", [None, "clean", float("nan"), float("inf"), -3.0, True, [1.0]])
-def test_nonsense_degrades_to_none_and_says_so_once(answer):
+def test_invalid_result_is_none_and_sets_the_problem_once(answer):
     signal = FunctionSignal(lambda at: answer)
     assert signal.intensity(NOW) is None
     first = signal.problem
@@ -39,7 +41,7 @@ def test_nonsense_degrades_to_none_and_says_so_once(answer):
     assert signal.problem is first
 
 
-def test_a_callable_that_raises_degrades():
+def test_exception_of_the_callable_is_none():
     def broken(at):
         raise KeyError("no data")
 
@@ -48,7 +50,7 @@ def test_a_callable_that_raises_degrades():
     assert "raised KeyError" in signal.problem
 
 
-def test_a_callable_that_fails_later_gives_what_it_knows():
+def test_forecast_ends_at_the_first_failure():
     def short(at):
         if at > NOW + timedelta(hours=2):
             raise LookupError("beyond")
@@ -57,7 +59,7 @@ def test_a_callable_that_fails_later_gives_what_it_knows():
     assert len(FunctionSignal(short).forecast(NOW, timedelta(hours=24)).values) == 3
 
 
-def test_wrong_arguments():
+def test_wrong_arguments_are_refused():
     with pytest.raises(TypeError, match="`function` should be a callable"):
         FunctionSignal(3.0)
     with pytest.raises(ValueError, match="`resolution` should be"):

@@ -1,3 +1,5 @@
+"""Recorded carbon intensities."""
+
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -20,7 +22,7 @@ def hours(*values):
     return [((START + HOUR * i).strftime("%Y-%m-%dT%H:%M:%SZ"), value) for i, value in enumerate(values)]
 
 
-def test_values_hold_from_their_time_to_the_next(tmp_path):
+def test_value_is_valid_from_its_time_to_the_next(tmp_path):
     signal = TraceSignal(write(tmp_path / "t.csv", hours(100, 200, 300)), zone="DE")
     reading = signal.intensity(START + HOUR * 1.5)
     assert (reading.value, reading.measured_at, reading.zone) == (200.0, START + HOUR, "DE")
@@ -30,13 +32,13 @@ def test_values_hold_from_their_time_to_the_next(tmp_path):
     assert signal.resolution() == HOUR
 
 
-def test_the_past_is_history_and_the_rest_is_forecast(tmp_path):
+def test_past_is_history_and_future_is_forecast(tmp_path):
     signal = TraceSignal(write(tmp_path / "t.csv", hours(*range(100, 148))))
     forecast = signal.forecast(START + HOUR * 24.5, HOUR * 6)
     assert list(forecast.values) == [124.0, 125.0, 126.0, 127.0, 128.0, 129.0, 130.0]
     assert list(forecast.history_values) == list(map(float, range(100, 124)))
     short = signal.forecast(START + HOUR * 40, HOUR * 48)
-    assert len(short.values) == 8  # what the file has, no more
+    assert len(short.values) == 8  # to the end of the file
 
 
 def test_mean_is_exact_over_quarter_hours(tmp_path):
@@ -47,7 +49,7 @@ def test_mean_is_exact_over_quarter_hours(tmp_path):
     assert signal.mean(START + timedelta(minutes=10), START + timedelta(minutes=20)) == pytest.approx(50.0)
 
 
-def test_offsets_are_understood_across_the_change_to_summer_time(tmp_path):
+def test_offsets_are_applied_across_the_change_to_summer_time(tmp_path):
     rows = [
         ("2026-03-29T00:00:00+01:00", 1),
         ("2026-03-29T01:00:00+01:00", 2),
@@ -58,7 +60,7 @@ def test_offsets_are_understood_across_the_change_to_summer_time(tmp_path):
     assert signal.intensity(datetime(2026, 3, 29, 1, 30, tzinfo=timezone.utc)).value == 3.0
 
 
-def test_another_column(tmp_path):
+def test_column_can_be_selected(tmp_path):
     (tmp_path / "t.csv").write_text(
         "datetime,carbon_intensity,carbon_intensity_direct\n2026-01-01T00:00:00Z,300,250\n2026-01-01T01:00:00Z,310,260\n"
     )
@@ -96,9 +98,9 @@ BAD = {
         [hours(1, 2)[1], hours(1, 2)[0]],
         r"line 3: the time .* earlier than the row before it; sort the rows",
     ),
-    "duplicate": ([hours(1)[0], hours(1)[0]], r"line 3: the time .* is there twice; keep one"),
-    "gappy": (hours(1, 2, 3, 4)[:2] + hours(1, 2, 3, 4)[3:], r"line 4: nothing is said about .*02:00.* fill the gap"),
-    "two-hourly": (hours(1, 2, 3, 4, 5)[::2], r"line 3: nothing is said about .* hourly or finer"),
+    "duplicate": ([hours(1)[0], hours(1)[0]], r"line 3: the time .* occurs twice; keep one"),
+    "gappy": (hours(1, 2, 3, 4)[:2] + hours(1, 2, 3, 4)[3:], r"line 4: there is no value from .*02:00.* fill the gap"),
+    "two-hourly": (hours(1, 2, 3, 4, 5)[::2], r"line 3: there is no value from .* hourly or finer"),
     "negative": (hours(1, -2), r"line 3: the carbon intensity should be a number, 0 or more, got '-2'"),
     "nan": (hours(1, "nan"), r"line 3: the carbon intensity should be a number"),
     "blank": (hours(1, ""), r"line 3: the carbon intensity should be a number"),
@@ -108,7 +110,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_file_is_refused_in_one_sentence(tmp_path, case):
+def test_invalid_file_is_refused_in_one_line(tmp_path, case):
     rows, message = BAD[case]
     with pytest.raises(ValueError, match=message) as caught:
         TraceSignal(write(tmp_path / "bad.csv", rows))
@@ -117,7 +119,7 @@ def test_a_bad_file_is_refused_in_one_sentence(tmp_path, case):
     assert "\n" not in text
 
 
-def test_missing_file_and_missing_column(tmp_path):
+def test_missing_file_or_column_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"`path` should be a \.csv or \.parquet file"):
         TraceSignal(str(tmp_path / "none.csv"))
     with pytest.raises(ValueError, match="has no column `carbon_intensity`; it has datetime, co2"):
@@ -127,7 +129,7 @@ def test_missing_file_and_missing_column(tmp_path):
         TraceSignal(str(tmp_path / "b.csv"))
 
 
-def test_an_integral_equals_a_fine_sum(tmp_path):
+def test_mean_equals_a_fine_sum(tmp_path):
     values = np.random.default_rng(0).uniform(50, 600, 48).round(2)
     signal = TraceSignal(write(tmp_path / "t.csv", hours(*values)))
     begin, end = START + timedelta(hours=3.7), START + timedelta(hours=40.2)

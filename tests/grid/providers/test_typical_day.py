@@ -1,3 +1,5 @@
+"""The built-in typical day."""
+
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -10,7 +12,7 @@ MONDAY = datetime(2026, 3, 2, tzinfo=timezone.utc)
 
 
 @pytest.mark.parametrize("zone", ["DE", "USA", "JP", "NZ", "IND", "BR"])
-def test_a_week_has_the_annual_mean(zone):
+def test_mean_of_a_week_is_the_annual_mean(zone):
     signal = TypicalDay(zone)
     assert signal.mean(MONDAY, MONDAY + timedelta(days=7)) == pytest.approx(signal.figure.value, rel=0.005)
 
@@ -30,7 +32,7 @@ def test_weekend_is_cleaner_than_a_weekday():
     assert saturday == pytest.approx(0.92 * friday)
 
 
-def test_it_is_labelled_an_estimate_and_deterministic():
+def test_typical_day_is_labeled_and_deterministic():
     signal = TypicalDay("DE")
     reading = signal.intensity(MONDAY)
     assert reading.quality == "static"
@@ -41,6 +43,6 @@ def test_it_is_labelled_an_estimate_and_deterministic():
     assert len(forecast.history_values) == 8 * 24
 
 
-def test_unknown_zone():
+def test_unknown_zone_is_refused():
     with pytest.raises(ValueError, match="`zone` should be an ISO country code"):
         TypicalDay("Atlantis")
