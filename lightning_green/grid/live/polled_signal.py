@@ -64,7 +64,7 @@ class PolledSignal(GridSignal):
         self.max_age = parse_duration(max_age, "max_age")
         self.snapshot = Snapshot(step)
         self.reports = FailureReports(source)
-        self.poller = Poller(self, f"lightning-green {source}")
+        self.poller = Poller(self, f"lightning-green {source}", self.reports.report_bug)
         self.clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
         self._arguments = arguments
         self._refresh_lock = threading.Lock()
@@ -106,10 +106,6 @@ class PolledSignal(GridSignal):
             self.reports.update(result.failures, describe_substitute(self.snapshot.find(now, self.max_age)))
             self.reports.report_clock_skew(result.clock_skew)
         return [str(failure.error) for failure in result.failures]
-
-    def report_bug(self, error: Exception, now: datetime) -> None:
-        """Report an unexpected exception of the polling thread."""
-        self.reports.report_bug(error, describe_substitute(self.snapshot.find(now, self.max_age)))
 
     @property
     def problem(self) -> str | None:  # type: ignore[override]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Protocol
 
@@ -28,9 +29,6 @@ class Pollable(Protocol):
     def seconds_to_next_fetch(self, now: datetime) -> float:
         """Return the seconds until a request is due."""
 
-    def report_bug(self, error: Exception, now: datetime) -> None:
-        """Report an unexpected exception."""
-
 
 class Poller:
     """Polls a source on a daemon thread.
@@ -41,11 +39,13 @@ class Poller:
     Args:
         target: The source.
         name: Name of the thread.
+        report: Called on the thread with every exception, which is then discarded.
 
     """
 
-    def __init__(self, target: Pollable, name: str) -> None:
+    def __init__(self, target: Pollable, name: str, report: Callable[[Exception], None]) -> None:
         self._target = target
+        self._report = report
         self._name = name
         self._stop = threading.Event()
         self._answered = threading.Event()
@@ -95,11 +95,8 @@ class Poller:
     def _guard(self, action: Callable[[datetime], float]) -> float | None:
         """Return the result of ``action``. After an exception, report it and return None."""
         try:
-            now = self._target.clock()
-            try:
-                return action(now)
-            except Exception as error:  # noqa: BLE001  (a bug in a parser must not end the polling)
-                self._target.report_bug(error, now)
-        except Exception:  # noqa: BLE001  (neither must a bug in the clock or in the report)
-            return None
+            return action(self._target.clock())
+        except Exception as error:  # noqa: BLE001  (a bug in a parser must not end the polling)
+            with suppress(Exception):
+                self._report(error)
         return None

@@ -51,10 +51,11 @@ class FailureReports:
         self._failing = {failure.name: type(failure.error).__name__ for failure in failures}
         self.problem = next((str(failure.error) for failure in failures if not failure.optional), None)
 
-    def report_bug(self, error: Exception, substitute: str) -> None:
+    def report_bug(self, error: Exception) -> None:
         """Report an exception that is not a ServiceError."""
         self.problem = f"an unexpected {type(error).__name__}"
-        self.report_once(self.problem, f"{self._source}: {self.problem} during a request; {substitute}.")
+        message = f"{self._source}: {self.problem} during a request; the values known so far are used."
+        self.report_once(self.problem, message)
 
     def report_clock_skew(self, skew: timedelta | None) -> None:
         """Report a difference between this machine's clock and the server's, if it is large.

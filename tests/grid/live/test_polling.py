@@ -128,12 +128,12 @@ def test_thread_recovers_after_an_exception():
         def seconds_to_next_fetch(self, now):
             return 0.001
 
-        def report_bug(self, error, now):
+        def report(self, error):
             self.reported.append(type(error))
             raise RuntimeError("a bug in the report")
 
     target = Target()
-    poller = Poller(target, "target")
+    poller = Poller(target, "target", target.report)
     poller.start()
     assert poller.wait_for_first_answer(10.0)
     assert target.reported == [ValueError, MemoryError]
