@@ -1,4 +1,7 @@
-"""Checkpoints of a run on disk: written beside, flushed, then renamed, so that the last good one is always there."""
+"""Checkpoints of a run on disk.
+
+Each is written to a temporary file, flushed and renamed, so that the last good checkpoint always exists.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,12 @@ from lightning_green.utilities.files import atomic_file
 
 log = logging.getLogger(__name__)
 
+STATE_KEY = "lightning_green"
+"""Key of the exact training state in a checkpoint."""
 SHARDS_KEY = "lightning_green_shards"
-"""Where a checkpoint keeps the names of the files that belong to it, and their sizes in bytes."""
+"""Key of the files that belong to a checkpoint: their names and sizes in bytes."""
 
-# What torch's reader and unpickler raise over bytes that they do not expect.
+# Errors of torch's reader and unpickler for unexpected bytes.
 _DAMAGED = (
     RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError, struct.error, LookupError, AttributeError,
     TypeError, AssertionError, OverflowError,
@@ -31,7 +36,7 @@ _NAME = re.compile(r"fit(\d+)-step(\d+)-(\d+)\.ckpt")
 
 
 class StoredCheckpoint(NamedTuple):
-    """A checkpoint in a run's folder."""
+    """A checkpoint in the directory of a run."""
 
     fit: int
     global_step: int
@@ -50,7 +55,7 @@ def list_checkpoints(folder: Path, fit: int) -> list[StoredCheckpoint]:
 
 
 def checkpoint_path(folder: Path, fit: int, global_step: int, number: int) -> Path:
-    """Return where a checkpoint of a running fit is kept."""
+    """Return the path of a checkpoint of a running fit."""
     return folder / "checkpoints" / f"fit{fit}-step{global_step:09d}-{number}.ckpt"
 
 
@@ -61,12 +66,19 @@ def next_number(folder: Path, fit: int) -> int:
 
 
 def shard_path(path: Path, rank: int) -> Path:
-    """Return where one rank's part of a checkpoint is, if the model is spread over the ranks."""
+    """Return the path of one rank's part of a checkpoint of a sharded model."""
     return path.with_name(f"{path.stem}.rank{rank}.shard")
 
 
-def is_there(shard: Path, size: int, seconds: float = 10.0) -> bool:
-    """Return whether another process's file is here and whole; a network file system may show it late."""
+def shard_is_complete(shard: Path, size: int, seconds: float = 10.0) -> bool:
+    """Return whether the file of another process is visible and complete.
+
+    Args:
+        shard: Path of the file.
+        size: Its size in bytes.
+        seconds: Time to wait for it, because a network file system may show it late.
+
+    """
     limit = time.monotonic() + seconds
     while True:
         try:
@@ -80,10 +92,10 @@ def is_there(shard: Path, size: int, seconds: float = 10.0) -> bool:
 
 
 def write_durably(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint so that a kill or a full disk at any moment leaves either the whole file or none.
+    """Write a checkpoint so that a kill or a full disk leaves either the whole file or none.
 
     Raises:
-        OSError: If the disk is full or cannot be written; what was there before is untouched.
+        OSError: If the disk is full or cannot be written; a previous file of this name is unchanged.
 
     """
     try:
@@ -94,10 +106,10 @@ def write_durably(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def store_checkpoint(folder: Path, fit: int, global_step: int, checkpoint: dict[str, Any]) -> StoredCheckpoint:
-    """Write a checkpoint of a running fit and remove all but the one before it.
+    """Write a checkpoint of a running fit and remove older ones except the previous one.
 
     Raises:
-        OSError: If it cannot be written; the one before is still there.
+        OSError: If it cannot be written; the previous ones still exist.
 
     """
     earlier, number = list_checkpoints(folder, fit), next_number(folder, fit)
@@ -105,22 +117,22 @@ def store_checkpoint(folder: Path, fit: int, global_step: int, checkpoint: dict[
     write_durably(checkpoint, path)
     for stored in earlier[:-1]:
         stored.path.unlink(missing_ok=True)
-    _remove_lone_shards(folder, fit)
+    _remove_orphaned_shards(folder, fit)
     return StoredCheckpoint(fit, global_step, number, path)
 
 
 def store_final(folder: Path, fit: int, checkpoint: dict[str, Any]) -> Path:
-    """Write the final state of a fit and remove what it was continued from."""
+    """Write the final state of a fit and remove its other checkpoints."""
     path = final_path(folder, fit)
     write_durably(checkpoint, path)
     for stored in list_checkpoints(folder, fit):
         stored.path.unlink(missing_ok=True)
-    _remove_lone_shards(folder, fit)
+    _remove_orphaned_shards(folder, fit)
     return path
 
 
-def _remove_lone_shards(folder: Path, fit: int) -> None:
-    """Remove the shards of checkpoints that are gone, and of those that a kill kept from coming to be."""
+def _remove_orphaned_shards(folder: Path, fit: int) -> None:
+    """Remove the shards of removed checkpoints, and of checkpoints that a kill interrupted."""
     for shard in (folder / "checkpoints").glob(f"fit{fit}-*.rank*.shard"):
         if not shard.with_name(shard.name.partition(".rank")[0] + ".ckpt").exists():
             shard.unlink(missing_ok=True)
@@ -130,12 +142,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint with ``weights_only=True``, on the CPU.
 
     Raises:
-        RuntimeError: If the file, or one that belongs to it, is missing, cut off or damaged, naming it.
+        RuntimeError: If the file, or one of its shards, is missing, truncated or damaged; the message names it.
 
     """
     checkpoint = _load(path)
     if "state_dict" not in checkpoint:
-        raise RuntimeError(f"The checkpoint {path} is damaged: it does not hold a training state.")
+        raise RuntimeError(f"The checkpoint {path} is damaged: it does not contain a training state.")
     for name, size in checkpoint.get(SHARDS_KEY, {}).items():
         shard = path.with_name(name)
         if not shard.exists() or shard.stat().st_size != size:
@@ -147,7 +159,7 @@ def load_shard(path: Path, rank: int) -> dict[str, Any]:
     """Read one rank's part of a checkpoint.
 
     Raises:
-        RuntimeError: If the file is cut off or damaged, naming it.
+        RuntimeError: If the file is truncated or damaged; the message names it.
 
     """
     return _load(shard_path(path, rank))
@@ -156,15 +168,15 @@ def load_shard(path: Path, rank: int) -> dict[str, Any]:
 def _load(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            if file.read(4) != b"PK\x03\x04":  # torch would take it for a format of before 2020
-                raise ValueError("it does not begin as a file of torch.save")
+            if file.read(4) != b"PK\x03\x04":  # torch would read it as its legacy format
+                raise ValueError("it does not start like a file of torch.save")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGED as error:
         raise RuntimeError(
             f"The checkpoint {path} is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}"
         ) from error
     if not isinstance(checkpoint, dict):
-        raise RuntimeError(f"The checkpoint {path} is damaged: it does not hold a training state.")
+        raise RuntimeError(f"The checkpoint {path} is damaged: it does not contain a training state.")
     restored: dict[str, Any] = from_plain(checkpoint)
     return restored
 
@@ -172,16 +184,16 @@ def _load(path: Path) -> dict[str, Any]:
 def load_latest(
     folder: Path, fit: int, problems: Sequence[str] = (), but_not: Collection[Path] = ()
 ) -> tuple[StoredCheckpoint, dict[str, Any], list[str]] | None:
-    """Return the newest good checkpoint of a fit, its content, and what was wrong with newer ones; None without one.
+    """Return the newest good checkpoint of a fit, its content, and the errors of newer ones; None without a checkpoint.
 
     Args:
-        folder: The run's folder.
+        folder: The directory of the run.
         fit: Number of the fit.
-        problems: What is known to be wrong with newer ones.
-        but_not: Those.
+        problems: Known errors of newer checkpoints.
+        but_not: Paths of these checkpoints, which are skipped.
 
     Raises:
-        RuntimeError: If there are checkpoints and not one of them can be read.
+        RuntimeError: If there are checkpoints and none of them can be read.
 
     """
     problems = list(problems)
@@ -192,10 +204,10 @@ def load_latest(
             return stored, load_checkpoint(stored.path), problems
         except RuntimeError as error:
             problems.append(str(error))
-            log.warning("%s. Trying the one before it.", error)
+            log.warning("%s. Trying the previous one.", error)
     if problems:
         raise RuntimeError(
-            f"No checkpoint of the run in {folder} can be read: {problems[0]}. Start anew with `lightning-green run "
-            "--fresh -- ...`; the folder is kept under another name."
+            f"No checkpoint of the run in {folder} can be read: {problems[0]}. Start from scratch with "
+            "`lightning-green run --fresh -- ...`; the directory is kept under another name."
         )
     return None

@@ -1,7 +1,7 @@
-"""The checkpoint files of a finished fit, as its script finds them right after the fit.
+"""The checkpoint files of a finished fit, kept for the restarts of its script.
 
 A later fit of the same script may remove them: Lightning deletes the best checkpoint once there is a better one. When
-the finished fit is restored, the script reads ``best_model_path`` again, and the file has to be there.
+the finished fit is restored, the script reads ``best_model_path`` again, so the file has to exist.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def keep_files(trainer: pl.Trainer, path: Path, fit: int) -> list[list[str]]:
-    """Link the files that the checkpoint callbacks of a fit refer to into the run's directory; they take no room.
+    """Link the files of the checkpoint callbacks of a fit into the run's directory, which takes no disk space.
 
     Args:
         trainer: The trainer, at the end of the fit.
@@ -29,7 +29,7 @@ def keep_files(trainer: pl.Trainer, path: Path, fit: int) -> list[list[str]]:
         fit: Number of the fit.
 
     Returns:
-        For each checkpoint callback the names of its files.
+        The names of the files of each checkpoint callback.
 
     """
     kept = []
@@ -42,8 +42,16 @@ def keep_files(trainer: pl.Trainer, path: Path, fit: int) -> list[list[str]]:
     return kept
 
 
-def put_back_files(trainer: pl.Trainer, path: Path, fit: int, kept: Sequence[Sequence[str]]) -> None:
-    """Put files of a restored fit back that are missing, into the directories that its callbacks have now."""
+def restore_files(trainer: pl.Trainer, path: Path, fit: int, kept: Sequence[Sequence[str]]) -> None:
+    """Restore missing files of a restored fit, into the directories that its callbacks use at this start.
+
+    Args:
+        trainer: The trainer, in ``setup``.
+        path: The run's directory.
+        fit: Number of the fit.
+        kept: The result of :func:`keep_files`.
+
+    """
     for number, (callback, names) in enumerate(zip(_callbacks(trainer), kept, strict=False)):
         for name in names:
             source = _kept(path, fit, number, Path(name).name)

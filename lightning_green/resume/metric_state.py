@@ -1,4 +1,4 @@
-"""What has been logged in an epoch that is not over: means of ``self.log``, torchmetrics objects, the last metrics."""
+"""The metrics of an incomplete epoch: means of ``self.log``, torchmetrics objects, and the last published metrics."""
 
 from __future__ import annotations
 
@@ -9,37 +9,42 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from lightning_green._lightning import metric_results as _lightning_logged
+from lightning_green._lightning.metric_results import (
+    last_metrics,
+    logged_results,
+    set_last_metrics,
+    set_logged_results,
+)
 
 
-def capture_logged(trainer: pl.Trainer) -> dict[str, Any]:
-    """Return what the current epoch has accumulated, as plain Python and tensors. Lightning saves none of it."""
+def capture_metrics(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return the metrics that the current epoch accumulated, which Lightning does not save."""
     return {
-        "means": _lightning_logged.logged_results(trainer),
-        "last": _lightning_logged.last_metrics(trainer),
+        "means": logged_results(trainer),
+        "last": last_metrics(trainer),
         "metrics": {name: _metric_state(metric) for name, metric in _metrics(trainer.lightning_module).items()},
     }
 
 
-def restore_logged(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
-    """Set what :func:`capture_logged` returned; a metric that is not there any more is left out."""
+def restore_metrics(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
+    """Set the result of :func:`capture_metrics`; metrics that no longer exist are skipped."""
     metrics = _metrics(trainer.lightning_module)
     for name, state in saved["metrics"].items():
         if name in metrics:
             _set_metric_state(metrics[name], state)
-    _lightning_logged.set_logged_results(trainer, saved["means"], metrics)
-    _lightning_logged.set_last_metrics(trainer, saved["last"])
+    set_logged_results(trainer, saved["means"], metrics)
+    set_last_metrics(trainer, saved["last"])
 
 
 def restore_last_metrics(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
-    """Set what callbacks, loggers and scripts read last, of what :func:`capture_logged` returned."""
-    _lightning_logged.set_last_metrics(trainer, saved["last"])
+    """Set the last published metrics in the result of :func:`capture_metrics`, which scripts read after a fit."""
+    set_last_metrics(trainer, saved["last"])
 
 
 def _metrics(pl_module: pl.LightningModule) -> dict[str, Metric]:
     for module in pl_module.modules():
         if isinstance(module, MetricCollection):
-            module.items(copy_state=False)  # the members of a compute group lag behind its first until they are read
+            module.items(copy_state=False)  # updates the members of a compute group
     return {name: module for name, module in pl_module.named_modules() if isinstance(module, Metric)}
 
 

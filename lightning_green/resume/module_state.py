@@ -1,4 +1,4 @@
-"""What a checkpoint of Lightning's leaves out of a module, and what one rank has and rank 0 does not."""
+"""The state of a module that Lightning's checkpoint does not contain, and the state in which ranks differ."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def _digest(value: Any) -> str:
     else:
         try:
             content = pickle.dumps(value)
-        except Exception:  # noqa: BLE001 - what cannot be saved is named elsewhere
+        except Exception:  # noqa: BLE001 - `why_not_saved` reports objects that cannot be saved
             content = type(value).__qualname__.encode()
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def weights_digest(pl_module: pl.LightningModule, samples: int = 64) -> str:
-    """Return a digest of the weights: of up to ``samples`` elements of each parameter, spread over it."""
+    """Return a digest of the weights, of up to ``samples`` evenly spaced elements of each parameter."""
     total = hashlib.blake2b(digest_size=16)
     for name, parameter in pl_module.named_parameters():
         total.update(name.encode())
@@ -36,7 +36,7 @@ def weights_digest(pl_module: pl.LightningModule, samples: int = 64) -> str:
     return total.hexdigest()
 
 
-def digests(pl_module: pl.LightningModule | None, callbacks: dict[str, Any]) -> dict[str, str]:
+def state_digests(pl_module: pl.LightningModule | None, callbacks: dict[str, Any]) -> dict[str, str]:
     """Return a digest of every buffer and of every callback's state."""
     found = {f"buffer {name}": _digest(buffer) for name, buffer in _buffers(pl_module)}
     return found | {f"callback {key}": _digest(state) for key, state in callbacks.items()}
@@ -46,11 +46,11 @@ def _buffers(pl_module: pl.LightningModule | None) -> Iterable[tuple[str, torch.
     return () if pl_module is None else pl_module.named_buffers()
 
 
-def differing(
+def changed_state(
     pl_module: pl.LightningModule | None, callbacks: dict[str, Any], reference: dict[str, str]
 ) -> dict[str, Any]:
-    """Return the buffers and callback states whose digest is not the one in ``reference``."""
-    own = digests(pl_module, callbacks)
+    """Return the buffers and callback states whose digests differ from those in ``reference``."""
+    own = state_digests(pl_module, callbacks)
     changed = {key for key, digest in own.items() if reference.get(key) != digest}
     return {
         "buffers": {
@@ -61,7 +61,7 @@ def differing(
 
 
 def unsaved_buffers(pl_module: pl.LightningModule, before: dict[str, str]) -> dict[str, torch.Tensor]:
-    """Return the buffers that are not in the module's ``state_dict`` and have changed since ``before``."""
+    """Return the buffers that are not in the module's ``state_dict`` and that changed since ``before``."""
     saved = set(pl_module.state_dict())
     return {
         name: buffer.detach().cpu().clone()
@@ -71,7 +71,7 @@ def unsaved_buffers(pl_module: pl.LightningModule, before: dict[str, str]) -> di
 
 
 def set_buffers(pl_module: pl.LightningModule, saved: dict[str, torch.Tensor]) -> None:
-    """Set the buffers of those names; one that is not there any more is left out."""
+    """Set the buffers by name; buffers that no longer exist are skipped."""
     buffers = dict(pl_module.named_buffers())
     with torch.no_grad():
         for name, value in saved.items():
@@ -79,16 +79,16 @@ def set_buffers(pl_module: pl.LightningModule, saved: dict[str, torch.Tensor]) -
                 buffers[name].copy_(value)
 
 
-def waiting_gradients(pl_module: pl.LightningModule) -> dict[str, torch.Tensor]:
-    """Return the gradients that a module with manual optimisation may be accumulating."""
-    if pl_module.automatic_optimization:  # its windows are finished before a state is taken
+def pending_gradients(pl_module: pl.LightningModule) -> dict[str, torch.Tensor]:
+    """Return the gradients that a module with manual optimization may be accumulating."""
+    if pl_module.automatic_optimization:  # its accumulation windows are complete before a state is saved
         return {}
     named = pl_module.named_parameters()
     return {name: one.grad.detach().cpu().clone() for name, one in named if one.grad is not None}
 
 
 def set_gradients(pl_module: pl.LightningModule, saved: dict[str, torch.Tensor]) -> None:
-    """Set what :func:`waiting_gradients` returned."""
+    """Set the result of :func:`pending_gradients`."""
     parameters = dict(pl_module.named_parameters())
     for name, gradient in saved.items():
         if name in parameters:

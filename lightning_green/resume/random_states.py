@@ -30,7 +30,7 @@ def _cuda_in_use() -> bool:
 
 
 def synchronize_cuda() -> None:
-    """Wait until the CUDA device has done what it was given, where CUDA is in use."""
+    """Wait until the work queued on the CUDA device is done, if CUDA is in use."""
     if _cuda_in_use():
         torch.cuda.synchronize()
 
@@ -39,7 +39,7 @@ def capture_random_states(with_cuda: bool = True) -> dict[str, Any]:
     """Return the states of torch's, NumPy's and Python's global generators.
 
     Args:
-        with_cuda: Whether to include the generators of the CUDA devices, where CUDA is in use.
+        with_cuda: Whether to include the generators of the CUDA devices, if CUDA is in use.
 
     """
     version, numbers, gauss = random.getstate()
@@ -54,7 +54,7 @@ def capture_random_states(with_cuda: bool = True) -> dict[str, Any]:
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
-    """Set the global generators to what :func:`capture_random_states` returned."""
+    """Set the global generators to the result of :func:`capture_random_states`."""
     torch.default_generator.set_state(states["torch"])
     np.random.set_state(_from_plain(states["numpy"]))
     version, numbers, gauss = states["python"]
@@ -64,17 +64,19 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 
 def seed_random_states(seed: int) -> None:
-    """Seed the three global generators of the CPU."""
-    torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would reseed CUDA's as well
+    """Seed the global CPU generators of torch, NumPy and Python."""
+    torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed CUDA as well
     np.random.seed(seed & 0xFFFFFFFF)
     random.seed(seed)
 
 
 class RandomStream:
-    """A stream of the three global generators of the CPU, entered like a context: inside, they are this stream's.
+    """A separate stream of random numbers: a context manager that replaces the states of the global CPU generators.
+
+    Each time it is entered, the stream continues where it was exited.
 
     Args:
-        start: Where the stream begins: a seed, or what :func:`capture_random_states` returned.
+        start: Initial state of the stream: a seed, or the result of :func:`capture_random_states`.
 
     """
 

@@ -1,4 +1,4 @@
-"""Going on with another number of processes: no longer exact, and only where the user says so."""
+"""Continuing with another number of ranks: approximate, and only if the user allows it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 from lightning_green.resume.random_states import RandomStream, capture_random_states
 
 
-def to_world_size(checkpoint: dict[str, Any], key: str, size: int) -> None:
-    """Change a checkpoint into one of ``size`` processes, in place.
+def change_world_size(checkpoint: dict[str, Any], key: str, size: int) -> None:
+    """Convert a checkpoint to ``size`` ranks, in place.
 
-    The epoch goes on where as many samples have been taken; which ones those were is no longer the same. New processes
-    get the state of an old one, and random states of their own.
+    The epoch continues after the same number of samples, but not the same samples. New ranks get the state of an old
+    rank, with other random states.
 
     Args:
-        checkpoint: The checkpoint, with the states of its ranks.
-        key: Where those are.
-        size: Number of processes now.
+        checkpoint: The checkpoint with the states of its ranks.
+        key: Key of these states in the checkpoint.
+        size: Number of ranks.
 
     """
     ranks: list[dict[str, Any]] = checkpoint[key]["ranks"]

@@ -300,7 +300,7 @@ class Fit:
             return
         step = self.trainer.global_step
         if self.state is not None and self.state.already_finished:
-            self.state.exact.settle()
+            self.state.exact.restore_finished()
             self.session.recorder.global_step = step
             self.session.record(Finished(reason=f"{step} steps done before", again=True))
         elif self.session.announced:

@@ -139,13 +139,19 @@ def test_a_command_that_ends_with_0_while_a_training_is_paused_has_not_finished(
     assert not (tmp_path / "results.jsonl").exists()
 
 
-def test_a_rehearsal_is_not_continued_by_the_real_training(tmp_path):
-    path = script(tmp_path, ONE, "carbon()")
+def test_rehearsal_is_not_continued_by_the_real_training(tmp_path):
+    # The wait takes no time on a simulated clock, so the script blocks in its second start until the signal arrives.
+    block = tmp_path / "block"
+    block.touch()
+    text = "import time\nif os.path.exists('block') and not once('start'):\n    once('blocked')\n    time.sleep(300)\n"
+    path = script(tmp_path, text + ONE, "carbon()")
     line = ["--run-dir", tmp_path / "run"]
     with Process(green("run", *line, "--clock", CLOCK, "--", sys.executable, path), tmp_path) as process:
-        process.until(lambda: "Out until" in process.told, 60)
+        process.until((tmp_path / "blocked.once").exists, 240)
+        assert "Out until" in process.told
         process.kill(2)
         assert f"--clock {CLOCK}" in process.told.split("To continue:")[1]
+    block.unlink()
     code, told = supervised(tmp_path, sys.executable, path)
     assert code == 2
     assert f"was started on the simulated clock {CLOCK}, not on the system's clock" in told

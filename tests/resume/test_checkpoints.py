@@ -153,7 +153,7 @@ def test_the_one_before_a_damaged_one_is_used_and_both_are_told(folder, caplog):
     stored, checkpoint, problems = load_latest(folder, 0)
     assert stored.global_step == checkpoint["global_step"] == 10
     assert [str(newest.path) in problem for problem in problems] == [True]
-    assert "Trying the one before it" in caplog.text
+    assert "Trying the previous one" in caplog.text
 
 
 def test_with_none_that_can_be_read_the_sentence_says_how_to_begin_anew(folder):

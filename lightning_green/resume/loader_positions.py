@@ -1,0 +1,108 @@
+"""The loaders of one fit: wrapped to count their batches, and restored at a saved position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lightning_green._lightning.loaders import (
+    consumed_loaders,
+    prefetched_batches,
+    rebuild_train_iterator,
+    set_consumed_loaders,
+    train_loaders,
+)
+from lightning_green._lightning.loops import is_training_stage
+from lightning_green.resume.errors import InexactStateError
+from lightning_green.resume.iterable_loaders import ReplayedLoader, why_not_replayed
+from lightning_green.resume.loaders import CountingLoader, count_batches, wrap_loaders
+
+
+class LoaderPositions:
+    """Saves and restores the positions in the loaders of one fit.
+
+    Args:
+        trainer: The trainer.
+        is_tuning: Returns whether a tuner reads the loaders at this moment; they are not wrapped then.
+
+    """
+
+    def __init__(self, trainer: pl.Trainer, is_tuning: Callable[[], bool]) -> None:
+        self._trainer, self._is_tuning = trainer, is_tuning
+        self._deferred = False
+        self._validation: list[CountingLoader] = []
+        self._validation_created: list[bool] = []
+
+    def attach(self, resuming: bool) -> Callable[[], None]:
+        """Wrap every loader that the strategy processes from now on; return a function that undoes it.
+
+        Args:
+            resuming: Whether a position is about to be restored, so that no batch may be read before.
+
+        """
+        self._deferred = resuming
+        return wrap_loaders(self._trainer.strategy, self._wrap)
+
+    def capture(self) -> dict[str, Any]:
+        """Return the positions as plain Python and tensors."""
+        ahead = prefetched_batches(self._trainer)
+        return {
+            "loaders": [loader.position(ahead) for loader in self._training_loaders()],
+            "consumed": consumed_loaders(self._trainer),
+            "validation_created": [loader.created for loader in self._validation],
+        }
+
+    def set_validation(self, saved: dict[str, Any]) -> None:
+        """Set the validation part of :meth:`capture`, before Lightning sets up the validation loaders."""
+        self._validation_created = list(saved.get("validation_created", ()))
+
+    def restore(self, saved: dict[str, Any], at_start: bool) -> None:
+        """Set the training part of :meth:`capture`; the next ``iter`` of each loader continues there.
+
+        Args:
+            saved: The result of :meth:`capture`.
+            at_start: Whether the next ``iter`` begins a new pass.
+
+        Raises:
+            InexactStateError: If the number of training loaders has changed.
+
+        """
+        self._deferred = False
+        loaders, positions = self._training_loaders(), saved["loaders"]
+        if len(loaders) != len(positions):
+            raise InexactStateError(
+                f"The checkpoint was saved with {len(positions)} training loader(s) and there are {len(loaders)} now. "
+                "Start the run with the original data, or start from scratch with `--fresh`."
+            )
+        for loader, position in zip(loaders, positions, strict=True):
+            loader.resume(position, at_start)
+
+    def restore_iterators(self, saved: dict[str, Any]) -> None:
+        """Create the iterators of the training loaders again, after :meth:`restore`."""
+        rebuild_train_iterator(self._trainer)
+        set_consumed_loaders(self._trainer, saved["consumed"])
+
+    def _training_loaders(self) -> list[CountingLoader | ReplayedLoader]:
+        combined = train_loaders(self._trainer)
+        found = [] if combined is None else combined.flattened
+        return [loader for loader in found if isinstance(loader, (CountingLoader, ReplayedLoader))]
+
+    def _wrap(self, loader: Any) -> Any:
+        if self._is_tuning():
+            return loader
+        training = is_training_stage(self._trainer)
+        deferred = self._deferred and training
+        counting = count_batches(loader, self._trainer.global_rank, deferred)
+        if training and counting is loader:
+            why_not = why_not_replayed(loader)
+            if why_not is None:
+                return ReplayedLoader(loader, deferred)
+            rank_zero_warn(f"A resume cannot continue the training data exactly: {why_not}.")
+        if not training and isinstance(counting, CountingLoader):
+            if len(self._validation) < len(self._validation_created):
+                counting.created = self._validation_created[len(self._validation)]
+            self._validation.append(counting)
+        return counting

@@ -1,0 +1,113 @@
+"""The part of the training state that each rank has for itself, next to the checkpoint of Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lightning_green._lightning.callbacks import resume_weight_averaging
+from lightning_green._lightning.elapsed_time import elapsed_times, set_elapsed_times
+from lightning_green._lightning.tuner import tuned_values
+from lightning_green.resume.checkpoints import STATE_KEY
+from lightning_green.resume.errors import InexactStateError
+from lightning_green.resume.loader_positions import LoaderPositions
+from lightning_green.resume.metric_state import capture_metrics, restore_last_metrics, restore_metrics
+from lightning_green.resume.module_state import pending_gradients, set_buffers, set_gradients, unsaved_buffers
+from lightning_green.resume.random_states import capture_random_states, restore_random_states
+from lightning_green.resume.resharding import change_world_size
+
+
+def capture_rank_state(
+    trainer: pl.Trainer, loaders: LoaderPositions, buffer_digests: dict[str, str] | None
+) -> dict[str, Any]:
+    """Return the state of this rank as plain Python and tensors.
+
+    Args:
+        trainer: The trainer, at a boundary.
+        loaders: The loaders of the fit.
+        buffer_digests: Digests of the buffers before the training; None if a shard contains every buffer.
+
+    """
+    module = trainer.lightning_module
+    return {
+        "random": capture_random_states(),
+        "logged": capture_metrics(trainer),
+        **loaders.capture(),
+        "tuned": tuned_values(trainer),
+        "should_stop": bool(trainer.should_stop),
+        "elapsed": elapsed_times(trainer),
+        "gradients": pending_gradients(module),
+        "buffers": {} if buffer_digests is None else unsaved_buffers(module, buffer_digests),
+        "callbacks": {},
+    }
+
+
+def select_rank_state(
+    checkpoint: dict[str, Any], rank: int, size: int, is_sharded: bool, allow_inexact: bool
+) -> dict[str, Any] | None:
+    """Return the state of one rank in a checkpoint, and move its callback states to those of the checkpoint.
+
+    Args:
+        checkpoint: The checkpoint, which is changed in place.
+        rank: Global rank of this process.
+        size: Number of ranks.
+        is_sharded: Whether each rank holds a part of the model.
+        allow_inexact: Whether to continue approximately with another number of ranks.
+
+    Returns:
+        The result of :func:`capture_rank_state`, with the ``point`` at which it was saved; None if the checkpoint
+        contains none.
+
+    Raises:
+        InexactStateError: If the number of ranks has changed.
+
+    """
+    saved = checkpoint.get(STATE_KEY)
+    if saved is None:
+        return None
+    if len(saved["ranks"]) != size and allow_inexact and not is_sharded:
+        rank_zero_warn(
+            f"The run continues with {size} processes instead of {len(saved['ranks'])}: approximately, because "
+            "`allow_inexact=True`."
+        )
+        change_world_size(checkpoint, STATE_KEY, size)
+    if len(saved["ranks"]) != size:
+        raise InexactStateError(
+            f"The checkpoint contains the states of {len(saved['ranks'])} process(es), and this training has {size}. "
+            "Start it with the original number"
+            + ("" if is_sharded else ", or continue approximately with `ExactResume(allow_inexact=True)`")
+            + ", or start from scratch with `lightning-green run --fresh -- ...`."
+        )
+    own: dict[str, Any] = saved["ranks"][rank]
+    checkpoint.get("callbacks", {}).update(own["callbacks"])
+    return {"point": saved["point"], **own}
+
+
+def restore_rank_state(trainer: pl.Trainer, saved: dict[str, Any], set_new_values: Callable[[], None] | None) -> None:
+    """Restore the parts that Lightning does not; the random states last, because the others may draw from them.
+
+    Args:
+        trainer: The trainer, before the first batch.
+        saved: The result of :func:`select_rank_state`.
+        set_new_values: Sets changed settings of the optimizers, if the user asks for them.
+
+    """
+    module = trainer.lightning_module
+    resume_weight_averaging(trainer)
+    if set_new_values is not None:
+        set_new_values()
+    set_elapsed_times(trainer, saved["elapsed"])
+    set_gradients(module, saved["gradients"])
+    set_buffers(module, saved["buffers"])
+    restore_metrics(trainer, saved["logged"])
+    restore_random_states(saved["random"])
+
+
+def restore_finished_state(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
+    """Restore the attributes that a script reads after a fit, when the fit finished earlier and trains nothing."""
+    restore_last_metrics(trainer, saved["logged"])
+    trainer.should_stop = bool(saved.get("should_stop", False))
+    restore_random_states(saved["random"])

@@ -1,0 +1,112 @@
+"""Collecting the training state of all ranks at a boundary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import lightning.pytorch as pl
+
+from lightning_green._lightning.checkpoint import drop_hyperparameters, dump_checkpoint
+from lightning_green.resume.checkpoints import SHARDS_KEY, STATE_KEY, shard_is_complete, shard_path, write_durably
+from lightning_green.resume.load_check import check_loads
+from lightning_green.resume.loader_positions import LoaderPositions
+from lightning_green.resume.module_state import changed_state, state_digests
+from lightning_green.resume.plain_data import NotPlainError, to_plain
+from lightning_green.resume.rank_state import capture_rank_state
+from lightning_green.strategies.control_group import ControlGroup
+from lightning_green.strategies.sharded_state import capture_shard, is_sharded
+
+STATE_VERSION = 1
+
+Point = Literal["epoch", "batch"]
+"""A boundary at which a state is saved: before an epoch, or after a batch."""
+
+
+class StateCapture:
+    """Collects the training state: Lightning's checkpoint, and the part of each rank that Lightning does not save.
+
+    Args:
+        trainer: The trainer, during ``setup``.
+        ranks: The ranks of the training.
+        loaders: The loaders of the fit.
+
+    """
+
+    def __init__(self, trainer: pl.Trainer, ranks: ControlGroup, loaders: LoaderPositions) -> None:
+        self._trainer, self._ranks, self._loaders = trainer, ranks, loaders
+        self._sharded = is_sharded(trainer)
+        self._buffers_before = None if self._sharded else state_digests(trainer.lightning_module, {})
+
+    def why_not_saved(self, point: Point) -> str | None:
+        """Return why the state cannot be saved and restored, None if it can; called on all ranks together.
+
+        The state, without the contents of large tensors, is written to memory, read back and compared.
+        """
+        problem = None
+        if self._ranks.size > 1:  # a rank that fails in the middle would keep the others waiting
+            try:
+                dump_checkpoint(self._trainer, with_model=False)
+            except Exception as error:  # noqa: BLE001 - a hook of the script may raise anything
+                problem = f"{type(error).__name__} while it was collected: {error}"
+            if any(problems := self._ranks.broadcast([one for one in self._ranks.gather(problem) if one])):
+                return str(problems[0])
+        try:
+            state = self._collect(point, None)
+            if self._ranks.is_rank_zero:
+                check_loads(state)
+        except NotPlainError as error:
+            return str(error).rstrip(".")
+        except Exception as error:  # of a hook of the script
+            if self._ranks.size > 1:
+                raise
+            return None if self._trainer.global_step == 0 else f"{type(error).__name__} while it was saved: {error}"
+        return None
+
+    def dump(self, point: Point, path: Path | None = None) -> dict[str, Any]:
+        """Return the whole state on rank 0; called at a boundary, on every rank.
+
+        Args:
+            point: The boundary.
+            path: Path to which rank 0 will write the state. Each rank of a sharded model writes its part next to it
+                before this returns on rank 0.
+
+        Raises:
+            OSError: On rank 0, if a rank could not write its part.
+            NotPlainError: On rank 0, if a part of the state cannot be saved.
+
+        """
+        state = self._collect(point, path)
+        return cast("dict[str, Any]", to_plain(state)) if self._ranks.is_rank_zero else {}
+
+    def _collect(self, point: Point, path: Path | None) -> dict[str, Any]:
+        checkpoint = dump_checkpoint(self._trainer, with_model=not self._sharded)
+        drop_hyperparameters(checkpoint)  # the script sets them, and their types are arbitrary
+        own = capture_rank_state(self._trainer, self._loaders, self._buffers_before)
+        if self._ranks.size > 1:
+            module = None if self._sharded else self._trainer.lightning_module  # a shard contains every buffer
+            callbacks = checkpoint.get("callbacks", {})
+            reference = self._ranks.broadcast(state_digests(module, callbacks) if self._ranks.is_rank_zero else None)
+            changed = changed_state(module, callbacks, reference)
+            own["buffers"] |= changed["buffers"]
+            own["callbacks"] = changed["callbacks"]
+        parts = self._ranks.gather((own, self._write_shard(path) if self._sharded and path is not None else None))
+        checkpoint[STATE_KEY] = {"version": STATE_VERSION, "point": point, "ranks": [own for own, _ in parts]}
+        shards = [shard for _, shard in parts if shard is not None]
+        for name, size, failure in shards:
+            if failure:
+                raise OSError(failure)
+            if path is not None and not shard_is_complete(path.with_name(name), size):
+                raise OSError(f"{name}, written by another process, is not visible in {path.parent} on this node")
+        if shards:
+            checkpoint[SHARDS_KEY] = {name: size for name, size, _ in shards}
+        return checkpoint
+
+    def _write_shard(self, path: Path) -> tuple[str, int, str]:
+        """Write the part of this rank; return its name, its size in bytes, and an error message or an empty string."""
+        shard = shard_path(path, self._ranks.rank)
+        try:
+            write_durably(capture_shard(self._trainer), shard)
+        except OSError as error:  # raised on rank 0 after the gather, which all ranks have to reach
+            return shard.name, 0, str(error)
+        return shard.name, shard.stat().st_size, ""

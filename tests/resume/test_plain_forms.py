@@ -1,0 +1,131 @@
+"""Values of many types are restored equal from a file."""
+
+import argparse
+import collections
+import datetime
+import decimal
+import fractions
+import pathlib
+import random
+import types
+import uuid
+import zoneinfo
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_green.resume.load_check import check_loads
+from lightning_green.resume.plain_data import TAG
+from lightning_green.resume.plain_forms import FORMS_BY_NAME, form_of
+from tests.helpers.plain_values import Color, Config, Flags, Frozen, Level, Pair, Settings, Slotted, save_and_load
+
+EQUAL = [
+    None,
+    True,
+    3,
+    2**300,
+    0.1,
+    "text",
+    1j,
+    b"",
+    b"bytes",
+    bytearray(b"b"),
+    [1, (2, "x")],
+    {1, 2},
+    frozenset({"a"}),
+    range(1, 9, 2),
+    slice(1, None),
+    {"a": {"b": [None]}},
+    {(1, "x"): Color.RED, Color.BLUE: 2, pathlib.Path("x"): 3},
+    {TAG: "enum", "value": 1},
+    pathlib.Path("data"),
+    pathlib.PureWindowsPath("c:/x"),
+    Color.RED,
+    Level.LOW,
+    Flags.A | Flags.B,
+    Config(5, pathlib.Path("data")),
+    Frozen(Color.BLUE),
+    Slotted(4),
+    Pair(1, Color.RED),
+    Settings(a=1, b=pathlib.Path("x")),
+    datetime.datetime(2024, 5, 2, 1, 2, 3, 4),
+    datetime.datetime(2024, 5, 2, tzinfo=datetime.timezone.utc),
+    datetime.datetime(2024, 10, 27, 2, 30, fold=1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
+    datetime.date(2024, 5, 2),
+    datetime.time(1, 2, tzinfo=datetime.timezone(datetime.timedelta(hours=2))),
+    datetime.timedelta(days=-1, microseconds=7),
+    collections.deque([1, 2], maxlen=3),
+    collections.OrderedDict(a=1, b=np.float64(2)),
+    collections.Counter("hello"),
+    collections.defaultdict(list, {1: [2]}),
+    argparse.Namespace(lr=0.1, folder=pathlib.Path("x")),
+    types.SimpleNamespace(a=1),
+    decimal.Decimal("1.10"),
+    fractions.Fraction(1, 3),
+    uuid.UUID(int=5),
+    np.float64(0.1),
+    np.float32(1.5),
+    np.int8(-3),
+    np.bool_(True),
+    np.str_("x"),
+    np.datetime64("2024-05-02T01:02"),
+    np.dtype("float16"),
+    torch.float32,
+    torch.device("cpu"),
+    torch.Size([1, 2]),
+]
+ARRAYS = [
+    np.arange(6.0).reshape(2, 3),
+    np.zeros((0, 3), np.int32),
+    np.array(True),
+    np.array(["a", "bc"]),
+    np.array([1 + 2j], np.complex64),
+    np.array([1.5], np.float16),
+    np.asfortranarray(np.arange(6).reshape(2, 3)),
+    np.array([(1, 2.5)], [("a", "i4"), ("b", "f8")]),
+    np.array(["2024-05-02"], "datetime64[D]"),
+]
+
+
+@pytest.mark.parametrize("value", EQUAL, ids=repr)
+def test_value_is_restored_equal(value, tmp_path):
+    restored = save_and_load(value, tmp_path / "file")
+    assert type(restored) is type(value)
+    assert restored == value
+    check_loads({"state": value})
+
+
+@pytest.mark.parametrize("value", ARRAYS, ids=repr)
+def test_arrays_are_restored_equal_and_writable(value, tmp_path):
+    restored = save_and_load(value, tmp_path / "file")
+    assert (restored.dtype, restored.shape) == (value.dtype, value.shape)
+    assert np.array_equal(restored, value)
+    assert restored.flags.writeable
+    check_loads([value])
+
+
+@pytest.mark.parametrize("draw", ["numpy", "legacy numpy", "python", "torch"])
+def test_restored_random_generator_continues(draw, tmp_path):
+    make = {
+        "numpy": lambda: np.random.default_rng(1),
+        "legacy numpy": lambda: np.random.RandomState(1),
+        "python": lambda: random.Random(1),
+        "torch": lambda: torch.Generator().manual_seed(1),
+    }[draw]
+
+    def numbers(generator):
+        return [float(torch.rand((), generator=generator)) if draw == "torch" else generator.random() for _ in range(3)]
+
+    generator = make()
+    numbers(generator)
+    restored = save_and_load(generator, tmp_path / "file")
+    assert numbers(restored) == numbers(generator)
+    check_loads([generator])
+
+
+def test_each_form_is_found_by_the_name_that_is_saved():
+    assert {form_of(value).name for value in (1j, np.int8(1), np.dtype("int8"), np.zeros(1), uuid.UUID(int=1))} <= set(
+        FORMS_BY_NAME
+    )
+    assert form_of([1]) is form_of(object()) is form_of(np.array([object()])) is None
