@@ -4,6 +4,7 @@ from lightning_green.backtest.backtest import Backtest
 from lightning_green.backtest.observation import Observation
 from lightning_green.backtest.planner_policy import PlannerPolicy
 from lightning_green.backtest.registry import POLICIES, build_policy
+from lightning_green.backtest.scenario import Scenario
 from lightning_green.backtest.simulator import Simulator
 from lightning_green.backtest.zone_archive import ZoneArchive, read_archive
 
@@ -12,6 +13,7 @@ __all__ = [
     "Backtest",
     "Observation",
     "PlannerPolicy",
+    "Scenario",
     "Simulator",
     "ZoneArchive",
     "build_policy",

@@ -18,16 +18,17 @@ NEEDS_THROTTLE = "static_throttle"
 
 @dataclass(frozen=True)
 class Backtest(Scenario):
-    """Replay a job over a recorded year under every policy. The arguments are those of :class:`Scenario`.
+    """Replay a job over a recorded year under every policy. The arguments are those of `Scenario`.
 
-    Example::
-
+    Examples:
+        ```python
         from pathlib import Path
         from lightning_green.backtest import Backtest, read_archive
 
         archive = read_archive(Path("DE_2021.csv"), Path("DE_2021_96h.csv"))
         result = Backtest(work_hours=24, window_hours=48).run(archive)
         print(result["planner"]["saving_pct"])
+        ```
 
     """
 
@@ -37,7 +38,7 @@ class Backtest(Scenario):
         return tuple(name for name in (*POLICIES, OPTIMAL) if self.throttle or name != NEEDS_THROTTLE)
 
     def run(self, archive: ZoneArchive, names: Iterable[str] | None = None) -> Figures:
-        """Return the figures of :func:`~lightning_green.backtest.results.summarize` for each policy.
+        """Return the figures of `summarize` for each policy.
 
         Args:
             archive: Recorded intensities and forecasts.
@@ -52,7 +53,7 @@ class Backtest(Scenario):
         return summarize({name: outcomes[name] for name in order}, self)
 
     def outcomes(self, archive: ZoneArchive, names: Iterable[str] | None = None) -> dict[str, list[Simulator]]:
-        """Return the finished runs under each policy. Arguments and errors are those of :meth:`run`."""
+        """Return the finished runs under each policy. Arguments and errors are those of `run`."""
         starts = self.starts(archive)
         if not starts:
             raise ValueError(
@@ -69,5 +70,5 @@ class Backtest(Scenario):
         return outcomes
 
     def replay(self, archive: ZoneArchive, start: int, policy: Policy) -> Simulator:
-        """Return one finished run under ``policy``; see :func:`lightning_green.backtest.replay.replay`."""
+        """Return one finished run under ``policy``; see `replay`."""
         return replay(self, archive, start, policy)

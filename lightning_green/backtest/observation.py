@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_green.planning.job import Level
-from lightning_green.planning.plan import Action
+from lightning_green.planning.plans import Action
 
 Array = NDArray[np.float64]
 DAY = 24
@@ -65,7 +65,7 @@ class Observation:
     def outlook(self) -> Array:
         """Return the newest published forecast for the hours from now to the deadline.
 
-        Hours that it does not cover are filled with the :meth:`climatology` or, without a history, with its own last
+        Hours that it does not cover are filled with the `climatology` or, without a history, with its own last
         day. The result is empty without a forecast and a history.
         """
         count = int(np.ceil(self.hours_to_deadline - 1e-9))

@@ -13,8 +13,8 @@ from lightning_green.planning.forecasting.correction import Correction, fit_corr
 from lightning_green.planning.forecasting.features import DAY, compute_features
 from lightning_green.planning.forecasting.history import History
 from lightning_green.planning.job import Job, State
-from lightning_green.planning.plan import Action
 from lightning_green.planning.planner import plan
+from lightning_green.planning.plans import Action
 
 FIT_MEMORY = 90 * DAY
 FEATURE_MEMORY = 35 * DAY
@@ -31,7 +31,7 @@ class PlannerPolicy:
         use_forecast: Whether to use forecasts; False predicts from the history alone.
         correct: Whether to correct the published forecast.
         caution: Minimum saving of a pause in standard deviations; None for the default of
-            :class:`~lightning_green.planning.job.Job`.
+            `Job`.
 
     """
 

@@ -1,7 +1,7 @@
 """Baseline policies from the literature, each a function of an observation.
 
-A policy takes an :class:`~lightning_green.backtest.observation.Observation` and returns the action of the hour that
-starts. It does not have to check the deadline: the replay runs the job when there is no slack left.
+A policy takes an `Observation` and returns the action of the hour that starts. It does not have to check the deadline:
+the replay runs the job when there is no slack.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from lightning_green.backtest.observation import DAY, RECENT_HOURS, Observation
 from lightning_green.planning.job import Level
-from lightning_green.planning.plan import Action
+from lightning_green.planning.plans import Action
 
 Choice = tuple[Action, Level | None]
 """An action, and the level if it is ``"throttle"``."""
@@ -95,8 +95,7 @@ def competitive_ratio(work: int, low: float, high: float, beta: float) -> float:
         high: Highest intensity in gCO2e/kWh.
         beta: Cost of one switch in gCO2e per kW.
 
-    Example::
-
+    Examples:
         >>> round(competitive_ratio(5, 100.0, 600.0, 5.0), 1)
         2.2
 

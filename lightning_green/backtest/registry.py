@@ -20,8 +20,8 @@ POLICIES = Registry(
 )
 """Policies by name. Other packages add policies through the entry point group ``lightning_green.policies``.
 
-An entry is a function from an :class:`~lightning_green.backtest.observation.Observation` to an action and a level, or a
-class whose instances are such functions. A class is instantiated without arguments once for every archive.
+An entry is a function from an `Observation` to an action and a level, or a class whose instances are such functions. A
+class is instantiated without arguments once for every archive.
 """
 
 
@@ -29,14 +29,13 @@ def build_policy(name: str) -> Policy:
     """Return the policy registered under ``name``, without any state from earlier runs.
 
     Args:
-        name: A key of :data:`POLICIES`.
+        name: A key of `POLICIES`.
 
     Raises:
         TypeError: If the registered object is not callable.
         ValueError: If the name is unknown.
 
-    Example::
-
+    Examples:
         >>> build_policy("run_now").__name__
         'run_now'
 

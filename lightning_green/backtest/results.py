@@ -13,7 +13,7 @@ MIN_OPTIMAL_PCT = 0.5
 """Minimum saving of the optimum in percent for which a share of it is reported."""
 TIE = 1e-9
 Figures = dict[str, dict[str, float | None]]
-"""The columns of :data:`COLUMNS` for each policy."""
+"""The columns of `COLUMNS` for each policy."""
 COLUMNS = {
     "saving_pct": "saving %",
     "worse_than_run_now_pct": "worse %",

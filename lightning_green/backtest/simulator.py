@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightning_green.planning.job import Level
-from lightning_green.planning.plan import Action
+from lightning_green.planning.plans import Action
 from lightning_green.utilities.validation import check_number
 
 FULL = Level(1.0, 1.0)
@@ -30,8 +30,7 @@ class Simulator:
     Raises:
         ValueError: If a number is out of its range.
 
-    Example::
-
+    Examples:
         >>> job = Simulator(work_hours=2, hold_power=0.2, resume_cost=0.1)
         >>> for action, intensity in [("run", 100), ("exit", 400), ("run", 50)]:
         ...     job.step(action, 1.0, intensity)

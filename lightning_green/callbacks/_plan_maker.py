@@ -15,7 +15,7 @@ from lightning_green.ledger.totals import full_power, measured_hold_power, measu
 from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Job, Level, Plan, live_plan
 from lightning_green.planning.job import State
 from lightning_green.run.fit import Fit
-from lightning_green.run.remaining_work import StepTimer, work_left
+from lightning_green.run.remaining_work import StepTimer, remaining_work
 from lightning_green.supervisor.launchers import who_restarts
 from lightning_green.utilities.durations import format_duration
 
@@ -70,7 +70,7 @@ class PlanMaker:
             self.next_decision = math.inf
             self.energy_only = not self._arguments.delay_price
             return None
-        left = work_left(fit.trainer, self.timer)
+        left = remaining_work(fit.trainer, self.timer)
         if left.seconds is None or (deadline is None and price is None):
             knows_speed = self.timer.seconds_per_batch is not None
             self.next_decision = run.clock.time() + (RETRY_SECONDS if knows_speed else 0.0)

@@ -5,8 +5,8 @@ from lightning_green.planning.forecasting.correct import correct, remember
 from lightning_green.planning.forecasting.forecast_archive import FORECAST_ARCHIVE_FILE, ForecastArchive
 from lightning_green.planning.job import Job, Level
 from lightning_green.planning.live_planner import live_plan
-from lightning_green.planning.plan import Plan, Slot
 from lightning_green.planning.planner import plan
+from lightning_green.planning.plans import Plan, Slot
 
 __all__ = [
     "FORECAST_ARCHIVE_FILE",

@@ -32,8 +32,7 @@ class Forecast:
         ValueError: If the lengths differ, a time is naive or out of order, a value is negative or not finite, the
             forecast has a gap, or the kind is unknown.
 
-    Example::
-
+    Examples:
         >>> start = datetime(2024, 5, 1, tzinfo=timezone.utc)
         >>> Forecast([start.replace(hour=hour) for hour in range(3)], [310.0, 280.0, 295.0]).end.hour
         3

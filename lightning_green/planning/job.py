@@ -25,8 +25,7 @@ class Level:
     Raises:
         ValueError: If one of them is out of its range.
 
-    Example::
-
+    Examples:
         >>> Level.parse("0.78:0.90")
         Level(power=0.78, speed=0.9)
 
@@ -98,8 +97,7 @@ class Job:
     Raises:
         ValueError: If a number is out of its range or not finite, or the deadline is naive.
 
-    Example::
-
+    Examples:
         >>> Job(work_hours=3.5, resume_cost=0.2, pauses={"exit"}).levels
         (Level(power=1.0, speed=1.0),)
 
@@ -152,10 +150,9 @@ class Job:
     def to_json(self) -> dict[str, Any]:
         """Return the part of the job that another process needs to plan it, as JSON data.
 
-        The state is not included, because it changes between the two processes. See :meth:`from_json`.
+        The state is not included, because it changes between the two processes. See `from_json`.
 
-        Example::
-
+        Examples:
             >>> Job.from_json(Job(3.5, resume_cost=0.2).to_json(), "out").resume_cost
             0.2
 
@@ -170,7 +167,7 @@ class Job:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], state: State) -> Job:
-        """Return the job written by :meth:`to_json`. Missing fields get their defaults.
+        """Return the job written by `to_json`. Missing fields get their defaults.
 
         Args:
             content: JSON data with at least ``work_hours``.

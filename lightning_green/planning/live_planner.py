@@ -10,14 +10,14 @@ from lightning_green.planning.forecast import Forecast
 from lightning_green.planning.forecasting.correct import correct
 from lightning_green.planning.forecasting.forecast_archive import ForecastArchive
 from lightning_green.planning.job import Job
-from lightning_green.planning.plan import Plan
 from lightning_green.planning.planner import MAX_WAIT_WITHOUT_DEADLINE, plan
+from lightning_green.planning.plans import Plan
 
 MIN_HORIZON = timedelta(hours=1)
 
 
 class ForecastSource(Protocol):
-    """A source of forecasts, such as a :class:`~lightning_green.grid.signal.GridSignal`."""
+    """A source of forecasts, such as a `GridSignal`."""
 
     @property
     def zone(self) -> str | None:
@@ -45,11 +45,12 @@ def live_plan(source: ForecastSource, job: Job, archive: ForecastArchive, now: d
     Raises:
         ValueError: If ``now`` is naive.
 
-    Example::
-
+    Examples:
+        ```python
         archive = ForecastArchive(run_dir / FORECAST_ARCHIVE_FILE)
         answer = live_plan(grid, job, archive, clock.now())
         print(answer.reason)
+        ```
 
     """
     longest = timedelta(hours=2 * job.work_hours + MAX_WAIT_WITHOUT_DEADLINE)

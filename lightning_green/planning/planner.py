@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lightning_green.planning.dynamic_programming import EPSILON, EXITED, HELD, RUNNING, Costs, Tail, solve
 from lightning_green.planning.forecast import Forecast
 from lightning_green.planning.job import Job, Level
-from lightning_green.planning.plan import Action, Plan, Slot
+from lightning_green.planning.plans import Action, Plan, Slot
 from lightning_green.planning.reason import format_hours, pause_reason, run_reason
 from lightning_green.planning.schedule import Schedule, cheapest_schedule, run_now_schedule, saving_deviation
 from lightning_green.planning.slots import Slots, make_slots
@@ -46,8 +46,7 @@ def plan(job: Job, forecast: Forecast | None, now: datetime) -> Plan:
     Raises:
         ValueError: If ``now`` is naive, or the forecast was issued in the future.
 
-    Example::
-
+    Examples:
         >>> from lightning_green.planning import Forecast, Job, plan
         >>> start = datetime(2024, 5, 1, tzinfo=timezone.utc)
         >>> forecast = Forecast([start + timedelta(hours=h) for h in range(6)], [500, 500, 100, 100, 500, 500])
@@ -138,7 +137,7 @@ def _plan_without_intensity(job: Job, now: datetime, late: float, notes: tuple[s
 
 @dataclass(frozen=True)
 class _Problem:
-    """The problem of one call of :func:`plan`.
+    """The problem of one call of `plan`.
 
     Args:
         job: The job.

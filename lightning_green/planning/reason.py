@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from lightning_green.planning.plan import Slot
+from lightning_green.planning.plans import Slot
 
 
 def format_time(time: datetime, now: datetime) -> str:
@@ -15,8 +15,7 @@ def format_time(time: datetime, now: datetime) -> str:
 def format_hours(value: float) -> str:
     """Return a number of hours in minutes or hours.
 
-    Example::
-
+    Examples:
         >>> format_hours(0.25), format_hours(3.0), format_hours(3.46)
         ('15 min', '3 h', '3.5 h')
 
@@ -59,7 +58,7 @@ def pause_reason(
 
 
 def run_reason(slots: tuple[Slot, ...], now: datetime, saving: float, std: float | None) -> str:
-    """Return why the plan begins with work. The arguments are those of :func:`pause_reason`."""
+    """Return why the plan begins with work. The arguments are those of `pause_reason`."""
     first = slots[0]
     start = "Run now" if first.action == "run" else f"Run at {first.level} (power:speed)"
     pause = next((slot for slot in slots if slot.action in ("hold", "exit")), None)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_green.planning.dynamic_programming import EPSILON, EXITED, HELD, RUNNING, Costs, Values
-from lightning_green.planning.plan import Action
+from lightning_green.planning.plans import Action
 
 Array = NDArray[np.float64]
 
@@ -69,7 +69,7 @@ def cheapest_schedule(
     """Return the schedule of minimum cost whose first action is one of ``first``.
 
     Args:
-        values: Cost to go, from :func:`~lightning_green.planning.dynamic_programming.solve`.
+        values: Cost to go, from `solve`.
         hours: Length of each slot in hours, shape ``(n,)``.
         intensity: Carbon intensity of each slot in gCO2e/kWh, shape ``(n,)``.
         costs: Costs that ``values`` were computed with.

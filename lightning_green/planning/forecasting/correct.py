@@ -28,8 +28,8 @@ def correct(forecast: Forecast, issuances: Sequence[Forecast], now: datetime) ->
 
     The bias of earlier issuances is removed, the error of the last hours is carried forward, and a history-only
     prediction is blended in. The weights of each lead time are fitted if there are at least seven issuances, and come
-    from a prior otherwise; see :mod:`lightning_green.planning.forecasting.correction`. Hours of the next four days that
-    the forecast does not cover are predicted from the history. An empty forecast is replaced by a history-only one.
+    from a prior otherwise; see `lightning_green.planning.forecasting.correction`. Hours of the next four days that the
+    forecast does not cover are predicted from the history. An empty forecast is replaced by a history-only one.
 
     The forecast is returned unchanged if there is nothing to learn from: no history in the last two days, no earlier
     issuance, or issuances that were always exact (a recorded trace).
@@ -42,11 +42,12 @@ def correct(forecast: Forecast, issuances: Sequence[Forecast], now: datetime) ->
     Raises:
         ValueError: If ``now`` is naive.
 
-    Example::
-
+    Examples:
+        ```python
         newest = signal.forecast(now, horizon)
         answer = plan(job, correct(newest, issuances, now), now)
         issuances = remember(issuances, newest)
+        ```
 
     """
     hour = int(check_aware("now", now).timestamp() // HOUR)

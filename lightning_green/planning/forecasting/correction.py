@@ -1,12 +1,12 @@
 """A linear correction of forecasts, fitted on the recent history.
 
-For the hour ``k`` hours ahead, with the newest forecast ``F``::
+For the hour ``k`` hours ahead, with the newest forecast ``F``:
 
     F + b(k) B + e(k) E + y(k) (Y - F - B) + u(k) (U - F - B) + d(k) D
 
 ``B`` is the mean error of the last 28 days for this hour of the day and this number of days ahead. ``E`` is the
 remaining error in the last three known hours. ``Y`` is the latest known day, ``U`` the climatology (a fading mean over
-14 days), and ``D`` the deviation of the last three known hours from the climatology. Without a forecast::
+14 days), and ``D`` the deviation of the last three known hours from the climatology. Without a forecast:
 
     U + y(k) (Y - U) + d(k) D
 
@@ -52,8 +52,8 @@ class Correction:
     """Weights of the features for each lead time, and the errors that remain.
 
     Args:
-        forecast_weights: Weights of :attr:`Features.forecast_terms`, shape ``(leads, 4)``.
-        history_weights: Weights of :attr:`Features.history_terms`, shape ``(leads, 2)``.
+        forecast_weights: Weights of `forecast_terms`, shape ``(leads, 4)``.
+        history_weights: Weights of `history_terms`, shape ``(leads, 2)``.
         forecast_error: Root mean square error with a forecast, as a fraction of the mean intensity, shape ``(leads,)``.
         history_error: The same without a forecast.
         history_share: Weight of the history-only prediction where there is a forecast, shape ``(leads,)``.

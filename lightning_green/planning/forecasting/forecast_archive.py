@@ -66,7 +66,7 @@ class _GridRecord:
 
     @classmethod
     def from_json(cls, content: dict[str, Any], kind: str) -> _GridRecord:
-        """Return the record written by :meth:`to_json`; raises if the content has another form."""
+        """Return the record written by `to_json`; raises if the content has another form."""
         issuances = [
             Forecast(
                 [_to_time(int(row["first"]) + lead) for lead in range(len(row["values"]))],
@@ -89,7 +89,7 @@ class ForecastArchive:
 
     The JSON file is small: hourly means, at most one issuance per hour, four days each, at most three grids (one day of
     hourly issuances takes about 15 kB, 28 days 0.4 MB). It is replaced atomically. If it cannot be read or written,
-    planning continues without it and :attr:`problem` contains the reason.
+    planning continues without it and `problem` contains the reason.
 
     Args:
         path: The file, for example ``forecasts.json`` in the run directory. None keeps everything in memory.
@@ -97,12 +97,13 @@ class ForecastArchive:
     Attributes:
         problem: Why the file cannot be read or written, or None.
 
-    Example::
-
+    Examples:
+        ```python
         archive = ForecastArchive(run_dir / FORECAST_ARCHIVE_FILE)
         newest = archive.extend_history("DE", newest)
         answer = plan(job, correct(newest, archive.issuances("DE", newest.kind), now), now)
         archive.add("DE", newest)
+        ```
 
     """
 
@@ -117,7 +118,7 @@ class ForecastArchive:
 
         Args:
             grid: Name of the grid, such as its zone.
-            kind: Kind of intensity, see :class:`~lightning_green.planning.forecast.Forecast`.
+            kind: Kind of intensity, see `Forecast`.
 
         """
         record = self._grids.get(f"{grid} {kind}")
