@@ -14,7 +14,7 @@ from lightning_green._lightning.loops import batch_position
 from lightning_green.ledger.events import CheckpointFailed, CheckpointSaved, Warned
 from lightning_green.ledger.run_directory import final_path
 from lightning_green.resume import checkpoints
-from lightning_green.resume.kept_files import keep_files, put_back_files
+from lightning_green.resume.kept_files import keep_files, restore_files
 from lightning_green.resume.plain_data import NotPlainError
 from lightning_green.resume.training_state import STATE_KEY, ExactState, Point
 from lightning_green.run.session import Session
@@ -137,7 +137,7 @@ class SavedState:
                 raise RuntimeError(problems[-1])
             self.restored = "its final state"
             checkpoint = checkpoints.load_checkpoint(path)
-            put_back_files(self._trainer, folder.path, fit, checkpoint[STATE_KEY].get("files", []))
+            restore_files(self._trainer, folder.path, fit, checkpoint[STATE_KEY].get("files", []))
             return str(path), checkpoint
         found = checkpoints.load_latest(folder.path, fit, problems, damaged)
         if found is None:
