@@ -1,14 +1,15 @@
-"""A known power curve through each meter: how far its total is from the truth, and what sampling costs.
+"""Error and cost of each meter on a known power curve.
 
-python benchmarks/energy_truth.py --json [--seconds 60]
+    python benchmarks/energy_truth.py --json [--seconds 60]
 
-The curve is a sine over a base. It is shown by a driver library behind the real nvidia-ml-py (a card with a counter
-that does not answer for a while, and one without a counter), by a tree like RAPL's whose counter wraps around several
-times and is gone for a while, by a wall meter and by a Prometheus server over HTTP. codecarbon and carbontracker read
-the cards through their own code, where they are installed. What is measured is the code behind the sensor; the
-sensors' own errors are not in it. ``filled_in`` names the meters that label a part of their total as modelled; RAPL's
-counter is gone for longer than it takes to go round. ``sampling_core_pct`` is the processor time of samples that are
-taken every ten seconds, in percent of one core, of the dearest meter.
+The curve is a constant plus a sine. The sources are a fake driver library behind the real nvidia-ml-py (a GPU whose
+counter is not readable for a while, and a GPU without a counter), a directory like that of RAPL, whose counter wraps
+around several times and is missing for a while, and local HTTP servers: a power meter and Prometheus. codecarbon and
+carbontracker, if installed, read the GPUs with their own code. The errors are those of the code and not of sensors.
+
+``max_error_pct`` is the largest error of a total. ``filled_in`` lists the meters that estimate a part of their total
+and label it as modeled; the counter of RAPL is missing for longer than its range. ``sampling_core_pct`` is the CPU time
+of one sample every ten seconds for the most expensive meter, in percent of one core.
 """
 
 import argparse
@@ -58,45 +59,45 @@ def energy(at: float) -> float:
 
 
 class CurveCard(Card):
-    """A card that draws the curve; its counter goes on while it does not answer, as a real one's does."""
+    """A GPU whose power follows the curve. Its counter keeps counting while it is not readable."""
 
     silent_from, silent_until = math.inf, math.inf
 
     @property
     def millijoules(self) -> int:
-        """What the counter shows, in mJ."""
+        """Value of the counter in mJ."""
         return 5_000_000 + round(energy(now()) * 1e3)
 
     @millijoules.setter
     def millijoules(self, value: int) -> None:
-        """Leave the curve alone."""
+        """Ignore assignments."""
 
     @property
     def milliwatts(self) -> int:
-        """The power in mW."""
+        """Power in mW."""
         return round(power(now()) * 1e3)
 
     @milliwatts.setter
     def milliwatts(self, value: int) -> None:
-        """Leave the curve alone."""
+        """Ignore assignments."""
 
     @property
     def fault(self) -> int:
-        """What the driver answers with."""
+        """Return code of the driver."""
         return LOST if self.silent_from < now() < self.silent_until else OK
 
     @fault.setter
     def fault(self, value: int) -> None:
-        """Leave the outage alone."""
+        """Ignore assignments."""
 
 
 class Sources(BaseHTTPRequestHandler):
-    """A wall meter, and a Prometheus server that has just scraped one."""
+    """A power meter, and a Prometheus server with a current sample of it."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Answer with the power or the energy now."""
+        """Respond with the current power or energy."""
         at, address = now(), urlparse(self.path)
         if address.path == "/api/v1/query":
             value = power(at) if parse_qs(address.query)["query"] == ["node_power_watts"] else energy(at)
@@ -116,7 +117,7 @@ class Sources(BaseHTTPRequestHandler):
 
 
 class RaplTree:
-    """A package whose counter wraps around, and whose file is gone for a while."""
+    """A directory with a CPU package whose counter wraps around and is missing for a while."""
 
     def __init__(self, folder: Path, wraps_at: float, silent: tuple[float, float]) -> None:
         self.folder, self._wraps_at, self._silent = folder, wraps_at, silent
@@ -135,21 +136,21 @@ class RaplTree:
             self._counter.unlink(missing_ok=True)
             return
         self._next.write_text(f"{round(energy(now()) % self._wraps_at * 1e6)}\n")
-        self._next.replace(self._counter)  # a reader sees the old number or the new one
+        self._next.replace(self._counter)  # atomic for readers
 
     def _show(self) -> None:
         while not self._stop.wait(0.005):
             self._put()
 
     def close(self) -> None:
-        """Stop counting."""
+        """Stop the thread."""
         self._stop.set()
         self._thread.join()
 
 
 @contextlib.contextmanager
 def fake_driver(folder: Path, cards: list[Card]) -> Iterator[None]:
-    """Put the driver where the library is loaded, and a tool in the path by which codecarbon knows a driver."""
+    """Install the fake driver, and an ``nvidia-smi``, by which codecarbon detects a driver."""
     FakeDriver(cards).install()
     tool = folder / "nvidia-smi"
     tool.write_text("#!/bin/sh\nexit 0\n")
@@ -180,24 +181,24 @@ def meters(url: str, tree: Path) -> dict[str, tuple[Meter, Component]]:
     if importlib.util.find_spec("carbontracker") is not None:
         found["carbontracker"] = (CarbonTrackerMeter(EVERY, components="gpu"), "gpu")
     else:
-        print("carbontracker is not installed and left out", file=sys.stderr)
+        print("carbontracker is not installed and is skipped", file=sys.stderr)
     return found
 
 
 def reading(meter: Meter, component: Component) -> tuple[float, float]:
-    """Return the time of a fresh sample and what it holds, in J."""
+    """Take a sample; return its time in s and its energy in J."""
     before = now()
     meter.sample()
     return (before + now()) / 2, meter.read()[component].joules
 
 
 def core_seconds(meter: Meter) -> float:
-    """Return the processor time of one sample in seconds; the meter's own thread is stopped for that long."""
+    """Return the CPU time of one sample in s."""
     samples = 50
     before = time.thread_time()
     for _ in range(samples):
         meter.sample()
-        time.sleep(0.06)  # codecarbon takes none within 50 ms of the last
+        time.sleep(0.06)  # codecarbon skips samples within 50 ms of the last one
     return (time.thread_time() - before) / samples
 
 
@@ -210,7 +211,7 @@ def main() -> None:
     cards = [CurveCard("GPU-aa"), CurveCard("GPU-bb", has_counter=False), CurveCard("GPU-cc")]
     with tempfile.TemporaryDirectory() as name, ThreadingHTTPServer(("127.0.0.1", 0), Sources) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        start = now() + 5.0  # codecarbon takes its time to look at the machine
+        start = now() + 5.0  # codecarbon needs a few seconds to detect the hardware
         silent = (start + seconds / 3, start + seconds / 2)
         cards[0].silent_from, cards[0].silent_until = silent
         tree = RaplTree(Path(name) / "powercap", seconds * BASE / 1.5, silent)

@@ -1,11 +1,12 @@
-"""Less power while running, where that saves more than it costs in time.
+"""Training at lower power, if that saves emissions.
 
-python examples/throttle.py                                     # measures what this machine lets it set (needs root)
-python examples/throttle.py --levels 0.78:0.90                  # a level that you know: 78 % power at 90 % speed
-python examples/throttle.py --levels 0.78:0.90 0.6:0.7 --price 60   # an hour is worth 60 gCO2e: follows the intensity
+    python examples/throttle.py                                         # measure the levels (requires root)
+    python examples/throttle.py --levels 0.78:0.90                      # a known level: 78 % power at 90 % speed
+    python examples/throttle.py --levels 0.78:0.90 0.6:0.7 --price 60   # an hour of delay costs 60 gCO2e
 
-LIGHTNING_GREEN_CLOCK=simulated:start=2024-05-02T16:00:00Z,batch=900 python examples/throttle.py --levels 0.78:0.90
-rehearses the training in seconds, with a quarter of an hour a batch; no device is touched.
+With a simulated clock the training takes seconds, with 15 minutes per batch, and no device is changed:
+
+    LIGHTNING_GREEN_CLOCK=simulated:start=2024-05-02T16:00:00Z,batch=900 python examples/throttle.py --levels 0.78:0.90
 """
 
 import argparse
@@ -42,10 +43,10 @@ def spirals(count=1024):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--levels", nargs="*", help="power:speed, as fractions of full; measured where none is given")
-    parser.add_argument("--price", type=float, default=0.0, help="what an hour of delay is worth, in gCO2e")
+    parser.add_argument("--levels", nargs="*", help="power:speed, as fractions of full; default: measured")
+    parser.add_argument("--price", type=float, default=0.0, help="price of an hour of delay, in gCO2e")
     parser.add_argument("--grid", default="typical:DE")
-    parser.add_argument("--watts", default="auto", help="power of the job, where no sensor can be read")
+    parser.add_argument("--watts", default="auto", help="power of the job in W, if there is no sensor")
     parser.add_argument("--epochs", type=int, default=12)
     arguments = parser.parse_args()
 
@@ -55,7 +56,7 @@ if __name__ == "__main__":
         deadline="3d",
         on_pause="hold",
         throttle=arguments.levels or "auto",
-        max_slowdown=1.15,  # of the levels that are measured
+        max_slowdown=1.15,  # for measured levels
         delay_price=arguments.price,
     )
     trainer = pl.Trainer(
@@ -68,4 +69,4 @@ if __name__ == "__main__":
     trainer.fit(Spirals(), DataLoader(spirals(), batch_size=64, shuffle=True))
     totals = tracker.summary()
     print(f"accuracy: {trainer.callback_metrics['train/accuracy'].item():.2f}")
-    print(f"emitted: {totals['carbon/gco2e']:.4g} gCO2e, at once: {totals['carbon/counterfactual_gco2e']:.4g} gCO2e")
+    print(f"emitted: {totals['carbon/gco2e']:.4g} gCO2e, run now: {totals['carbon/counterfactual_gco2e']:.4g} gCO2e")

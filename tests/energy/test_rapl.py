@@ -63,7 +63,7 @@ def test_missing_permission_reports_remedy(tmp_path, monkeypatch):
     auto = AutoMeter(powercap=folder)
     auto.start()
     assert meter.remedy in auto.describe()
-    assert "cpu modelled (codecarbon)" in auto.describe()
+    assert "cpu modelled (codecarbon)" in auto.describe()  # codespell:ignore modelled
     auto.close()
 
 

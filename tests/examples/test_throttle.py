@@ -1,4 +1,4 @@
-"""The example runs as a user would start it."""
+"""The throttling example."""
 
 import os
 import re
@@ -27,32 +27,33 @@ def start(folder, *arguments, clock=None):
     return done.stdout + done.stderr, read_records(ledger.parent)
 
 
-def emitted(told):
-    found = re.search(r"emitted: (\S+) gCO2e, at once: (\S+) gCO2e", told)
+def emissions(output):
+    """Return the actual and the run-now emissions that the example printed, in gCO2e."""
+    found = re.search(r"emitted: (\S+) gCO2e, run now: (\S+) gCO2e", output)
     return float(found[1]), float(found[2])
 
 
 @pytest.mark.slow
-def test_measuring(tmp_path):
-    told, records = start(tmp_path, "--epochs", "2")
-    assert "throttling: automatic, at most 1.15 times slower" in told
-    assert re.search(r"accuracy: 0\.[5-9]", told)
+def test_measured_levels(tmp_path):
+    output, records = start(tmp_path, "--epochs", "2")
+    assert "throttling: automatic, at most 1.15 times slower" in output
+    assert re.search(r"accuracy: 0\.[5-9]", output)
     assert records[-1]["event"] == "ended"
     assert any(record["event"] == "finished" for record in records)
 
 
 @pytest.mark.slow
-def test_a_level_that_is_known(tmp_path):
-    told, records = start(tmp_path, "--levels", "0.78:0.90", "--watts", "300", clock=CLOCK)
-    actual, at_once = emitted(told)
-    assert actual < at_once
+def test_stated_level(tmp_path):
+    output, records = start(tmp_path, "--levels", "0.78:0.90", "--watts", "300", clock=CLOCK)
+    actual, run_now = emissions(output)
+    assert actual < run_now
     assert {record["level"] for record in records if record["event"] == "decision"} == {"0.78:0.9"}
 
 
 @pytest.mark.slow
-def test_a_price_on_time(tmp_path):
-    # 130 gCO2e an hour is 433 per kW: the level pays where 0.1333 c > 0.1111 * 433, above 361 gCO2e/kWh, and the
-    # typical day lies below that around noon
+def test_level_follows_intensity_with_delay_price(tmp_path):
+    # 130 gCO2e per hour is 433 per kW, so the level pays if 0.1333 c > 0.1111 * 433: above 361 gCO2e/kWh. The typical
+    # day is below that around noon.
     _, records = start(tmp_path, "--levels", "0.78:0.90", "--watts", "300", "--price", "130", clock=CLOCK)
     states = {record["state"] for record in records if "state" in record}
     assert states == {"running", "throttled"}

@@ -40,3 +40,18 @@ def counters(folder, packages=2, dram=True, start=0, wraps_at=262_143_328_850):
 def set_counter(folder, zone, microjoules):
     """Set the energy counter of a zone."""
     (folder / zone / "energy_uj").write_text(f"{microjoules}\n")
+
+
+def package_with_counter(folder):
+    """Create a package with an energy counter and a power limit of 200 W; return the path of the limit."""
+    zone = folder / "intel-rapl:0"
+    zone.mkdir(parents=True)
+    for name, text in [
+        ("name", "package-0"),
+        ("energy_uj", "0"),
+        ("max_energy_range_uj", "262143328850"),
+        ("constraint_0_name", "long_term"),
+        ("constraint_0_power_limit_uw", "200000000"),
+    ]:
+        (zone / name).write_text(text + "\n")
+    return zone / "constraint_0_power_limit_uw"

@@ -1,6 +1,6 @@
-"""One of two nodes whose package obeys a limit in a tree of its own: nodes_training.py TREES, under torchrun.
+"""Train on two nodes, each with a simulated CPU package in a directory: nodes_training.py DIRECTORIES, under torchrun.
 
-Levels are measured, and measured again once steps take longer. Each node writes the limits of its steps.
+The levels are measured, and measured again when the steps become slower. Each node writes the limits of its steps.
 """
 
 import json
@@ -36,9 +36,9 @@ class Model(pl.LightningModule):
         self.limits.append(watts)
         throttled = scheduler.session.state == "throttled"
         self.throttled = self.throttled + 1 if throttled else 0
-        if self.throttled == 15:  # for some seconds
+        if self.throttled == 15:  # after a few seconds
             if self.slow > 1.0:
-                self.trainer.should_stop = True  # on both nodes, which change state at the same batch
+                self.trainer.should_stop = True  # on both nodes, because they change state at the same batch
             self.slow = 1.5
         return self.layer(batch[0]).square().mean()
 

@@ -1,4 +1,4 @@
-"""Two ranks whose package obeys a limit in a tree: python ranks_training.py TREE OUT; each writes what it saw."""
+"""Train on two ranks with a CPU package in a directory: python ranks_training.py DIRECTORY OUTPUT."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class Model(pl.LightningModule):
         self.layer, self.seen = torch.nn.Linear(2, 1), []
 
     def training_step(self, batch, batch_idx):
-        while not (limit := LIMIT.read_text()):  # a file is empty while the other rank writes it, /sys never is
+        while not (limit := LIMIT.read_text()):  # a regular file is empty while it is written, unlike a file in /sys
             pass
         self.seen.append(int(limit) // 1_000_000)
         return self.layer(batch[0]).square().mean()

@@ -1,4 +1,4 @@
-"""Trainings whose planner sets levels that the user states: on a simulated clock, with a device that really obeys."""
+"""Trainings whose planner sets stated levels, on a simulated clock with a device in a directory."""
 
 import csv
 from datetime import datetime, timedelta, timezone
@@ -21,7 +21,7 @@ POWER, SPEED = 0.75, 0.9
 
 
 def trace(path):
-    """Write five days that are clean for six hours and dirty for six."""
+    """Write a trace of five days with six clean and six dirty hours in turn."""
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["datetime", "carbon_intensity"])
@@ -35,7 +35,7 @@ def intensity(at):
 
 
 class Model(pl.LightningModule):
-    """Notes the limit that the package had in each step."""
+    """Record the power limit of the package in each step."""
 
     def __init__(self, folder):
         super().__init__()
@@ -65,7 +65,7 @@ def train(tmp_path, model, batches=96, on_pause="hold", **scheduling):
 
 
 def intervals(records):
-    """Return (begin, end, joules, state, level) of each interval of the ledger, from its raw lines."""
+    """Return (begin, end, joules, state, level) of each interval between two events of the ledger."""
     before, found = None, []
     for record in records:
         if "joules" not in record:
@@ -79,7 +79,7 @@ def intervals(records):
 
 
 def grams(records):
-    """Return the emissions as the integral over the trace's hours, computed here."""
+    """Return the emissions in gCO2e, integrated over the trace in steps of five minutes."""
     found = 0.0
     for begin, end, joules, _, _ in intervals(records):
         at = begin
@@ -90,13 +90,13 @@ def grams(records):
     return found
 
 
-def test_the_planner_throttles_a_training_that_has_time(tmp_path):
+def test_planner_throttles_training_with_distant_deadline(tmp_path):
     folder = packages(tmp_path / "powercap", watts=(200,))
     model = Model(folder)
     summary, records = train(
         tmp_path, model, deadline="72h", throttle=[RaplPowerLimit(powercap=folder), f"{POWER}:{SPEED}"]
     )
-    # measured at full power for the first batches, then capped until the end, then as it was found
+    # full power while the step time is measured, then the level, then the original state
     first = model.seen.index(150.0)
     assert first <= 6
     assert set(model.seen[first:]) == {150.0}
@@ -106,7 +106,7 @@ def test_the_planner_throttles_a_training_that_has_time(tmp_path):
     assert (entered["power"], entered["speed"], entered["level"]) == (POWER, SPEED, f"{POWER:g}:{SPEED:g}")
     decisions = [record for record in records if record["event"] == "decision"]
     assert {record["level"] for record in decisions} == {f"{POWER:g}:{SPEED:g}"}
-    # the time and the energy of a throttled batch
+    # time and energy of the throttled batches
     throttled = [(end - begin, joules) for begin, end, joules, state, _ in intervals(records) if state == "throttled"]
     seconds = sum((took for took, _ in throttled), timedelta()).total_seconds()
     assert seconds == pytest.approx((96 - first) * 900.0 / SPEED, abs=900.0)
@@ -117,10 +117,10 @@ def test_the_planner_throttles_a_training_that_has_time(tmp_path):
     assert summary["energy/kwh"] == pytest.approx(energy, rel=0.01)
 
 
-def test_with_a_price_on_time_the_level_follows_the_intensity(tmp_path):
+def test_level_follows_intensity_with_delay_price(tmp_path):
     folder = packages(tmp_path / "powercap", watts=(200,))
     model = Model(folder)
-    # 60 gCO2e an hour is 300 per kW: throttling pays where (0.75 c + 300) / 0.9 < c + 300, above 200 gCO2e/kWh
+    # 60 gCO2e per hour is 300 per kW: throttling pays if (0.75 c + 300) / 0.9 < c + 300, so above 200 gCO2e/kWh
     summary, records = train(
         tmp_path, model, throttle=[RaplPowerLimit(powercap=folder), f"{POWER}:{SPEED}"], delay_price=60.0
     )
@@ -129,7 +129,7 @@ def test_with_a_price_on_time_the_level_follows_the_intensity(tmp_path):
     hours = {CLEAN: {"running": 0.0, "throttled": 0.0}, DIRTY: {"running": 0.0, "throttled": 0.0}}
     for begin, end, _, state, _ in intervals(records):
         hours[intensity(begin + (end - begin) / 2)][state] += (end - begin) / timedelta(hours=1)
-    assert hours[CLEAN]["throttled"] < 0.06 * hours[CLEAN]["running"]  # a batch may go over the hour
+    assert hours[CLEAN]["throttled"] < 0.06 * hours[CLEAN]["running"]  # a batch may extend into the next hour
     assert hours[DIRTY]["running"] < 0.06 * hours[DIRTY]["throttled"]
     assert hours[DIRTY]["throttled"] > 9.0
     assert summary["carbon/gco2e"] == pytest.approx(grams(records), rel=1e-3)
@@ -137,7 +137,7 @@ def test_with_a_price_on_time_the_level_follows_the_intensity(tmp_path):
     assert {record.get("deadline") for record in records if record["event"] == "decision"} == {None}
 
 
-def test_before_a_planned_exit_the_device_is_as_it_was_found_and_the_levels_are_told(tmp_path):
+def test_planned_exit_restores_device_and_records_levels(tmp_path):
     folder = packages(tmp_path / "powercap", watts=(200,))
     model = Model(folder)
     with pytest.raises(SystemExit) as left:
@@ -156,7 +156,7 @@ def test_before_a_planned_exit_the_device_is_as_it_was_found_and_the_levels_are_
     assert list(ledger.parent.glob("throttle.*")) == []
 
 
-def test_a_dear_hour_is_never_lost_and_a_level_needs_no_device_on_a_simulated_clock(tmp_path):
+def test_high_delay_price_prevents_throttling_and_stated_level_needs_no_device(tmp_path):
     summary, records = train(tmp_path, Model(None), throttle="0.75:0.9", delay_price=100_000.0)
     assert all(record["state"] == "running" for record in records)
     assert summary["carbon/saving_pct"] == pytest.approx(0.0, abs=1e-6)
@@ -166,7 +166,7 @@ def test_a_dear_hour_is_never_lost_and_a_level_needs_no_device_on_a_simulated_cl
     assert any(record["state"] == "throttled" for record in records)
 
 
-def test_without_a_meter_a_price_cannot_be_weighed_and_is_said(tmp_path):
+def test_delay_price_without_meter_warns(tmp_path):
     scheduler = CarbonScheduler(
         grid=trace(tmp_path / "trace.csv"), zone="XX", meter=None, delay_price=5.0, throttle="0.75:0.9",
         clock=SimulatedClock(START, seconds_per_batch=900.0),
@@ -180,6 +180,6 @@ def test_without_a_meter_a_price_cannot_be_weighed_and_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("price", [-1.0, "60", float("nan"), True])
-def test_a_price_that_is_none(price):
+def test_invalid_delay_price_raises(price):
     with pytest.raises(ValueError, match="`delay_price` should be a number of at least 0 gCO2e per hour"):
         CarbonScheduler(delay_price=price)

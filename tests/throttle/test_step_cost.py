@@ -1,4 +1,4 @@
-"""A step on which nothing is decided costs a handful of calls, throttled or not."""
+"""Overhead of a step without a decision: the number of Python calls."""
 
 import sys
 from datetime import datetime, timezone
@@ -25,7 +25,7 @@ class Model(pl.LightningModule):
 
 
 class Count(pl.Callback):
-    """Calls the scheduler's hooks as a step does, in the middle of the training, and counts what they call."""
+    """Call the scheduler's hooks of a step and count the calls that they make."""
 
     def __init__(self, scheduler):
         self.scheduler, self.calls, self.states = scheduler, [], set()
@@ -53,7 +53,7 @@ class Count(pl.Callback):
 
 
 @pytest.mark.parametrize(("throttle", "most"), [(None, 13), ("0.75:0.9", 22)])
-def test_a_step_on_which_nothing_is_decided(tmp_path, throttle, most):
+def test_step_without_decision_makes_few_calls(tmp_path, throttle, most):
     clock = SimulatedClock(datetime(2024, 5, 1, tzinfo=timezone.utc), seconds_per_batch=1.0)
     scheduler = CarbonScheduler(
         grid=400.0, zone="XX", meter=200.0, deadline="10h", on_pause="hold", throttle=throttle, clock=clock

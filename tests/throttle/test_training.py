@@ -1,4 +1,4 @@
-"""Real trainings in processes of their own that measure, throttle and end in every way."""
+"""Trainings in processes of their own that measure levels, use one, and end in different ways."""
 
 import os
 import signal
@@ -10,22 +10,9 @@ import pytest
 
 from lightning_green.throttle import restore_left_over
 from tests.helpers.ledgers import read_records
+from tests.helpers.powercap import package_with_counter
 
 ROOT = Path(__file__).parents[2]
-
-
-def tree(folder):
-    zone = folder / "intel-rapl:0"
-    zone.mkdir(parents=True)
-    for name, text in [
-        ("name", "package-0"),
-        ("energy_uj", "0"),
-        ("max_energy_range_uj", "262143328850"),
-        ("constraint_0_name", "long_term"),
-        ("constraint_0_power_limit_uw", "200000000"),
-    ]:
-        (zone / name).write_text(text + "\n")
-    return zone / "constraint_0_power_limit_uw"
 
 
 def start(tmp_path, *ending, supervised=False):
@@ -53,11 +40,11 @@ def start(tmp_path, *ending, supervised=False):
 
 
 @pytest.mark.slow
-def test_a_training_measures_its_levels_and_takes_the_one_of_least_energy(tmp_path):
-    limit = tree(tmp_path / "tree")
+def test_training_measures_levels_and_uses_least_energy(tmp_path):
+    limit = package_with_counter(tmp_path / "tree")
     child = start(tmp_path, "finish")
-    told, _ = child.communicate(timeout=200)
-    assert child.returncode == 0, told
+    output, _ = child.communicate(timeout=200)
+    assert child.returncode == 0, output
     records = read_records(tmp_path / "run")
     (throttled,) = [record for record in records if record.get("state") == "throttled" and record["event"] == "state"]
     assert throttled["reason"] == "the least energy per step"
@@ -68,11 +55,11 @@ def test_a_training_measures_its_levels_and_takes_the_one_of_least_energy(tmp_pa
 
 
 @pytest.mark.slow
-def test_the_planner_takes_what_was_measured(tmp_path):
-    limit = tree(tmp_path / "tree")
+def test_planner_uses_measured_levels(tmp_path):
+    limit = package_with_counter(tmp_path / "tree")
     child = start(tmp_path, "plan")
-    told, _ = child.communicate(timeout=200)
-    assert child.returncode == 0, told
+    output, _ = child.communicate(timeout=200)
+    assert child.returncode == 0, output
     records = read_records(tmp_path / "run")
     decisions = [record for record in records if record["event"] == "decision"]
     (throttled,) = [record for record in records if record.get("state") == "throttled" and record["event"] == "state"]
@@ -87,14 +74,14 @@ def test_the_planner_takes_what_was_measured(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("ending", "number"), [("raise", None), ("", signal.SIGTERM), ("wait", signal.SIGKILL)])
-def test_every_end_of_a_throttled_training_restores(tmp_path, ending, number):
-    limit = tree(tmp_path / "tree")
+def test_every_end_of_throttled_training_restores_device(tmp_path, ending, number):
+    limit = package_with_counter(tmp_path / "tree")
     child = start(tmp_path, ending or "run")
     for line in child.stdout:
         if line == "throttled\n":
             break
     else:
-        pytest.fail("it was never throttled")
+        pytest.fail("the training was never throttled")
     if number is not None:
         assert limit.read_text() == "150000000\n"
         child.send_signal(number)
@@ -106,20 +93,20 @@ def test_every_end_of_a_throttled_training_restores(tmp_path, ending, number):
 
 
 @pytest.mark.slow
-def test_the_supervisor_restores_after_a_kill(tmp_path):
-    limit = tree(tmp_path / "tree")
+def test_supervisor_restores_device_after_kill(tmp_path):
+    limit = package_with_counter(tmp_path / "tree")
     supervisor = start(tmp_path, "wait", supervised=True)
     for line in supervisor.stdout:
         if line == "throttled\n":
             break
     else:
-        pytest.fail("it was never throttled")
+        pytest.fail("the training was never throttled")
     assert limit.read_text() == "150000000\n"
     training = read_records(tmp_path / "run")[-1]["pid"]
     assert training != supervisor.pid
     os.kill(training, signal.SIGKILL)
-    told, _ = supervisor.communicate(timeout=60)  # it may not start it again, so nobody else restores
+    output, _ = supervisor.communicate(timeout=60)  # without a restart, only the supervisor can restore the device
     assert supervisor.returncode != 0
     assert limit.read_text() == "200000000\n"
-    assert "RAPL power limit was still throttled after its process had ended" in told
+    assert "RAPL power limit was still throttled after its process had ended" in output
     assert list((tmp_path / "run").glob("throttle.*")) == []

@@ -1,4 +1,4 @@
-"""A training whose package obeys a limit in a tree: python throttled_training.py TREE RUN [how it ends]."""
+"""Train with a simulated CPU package in a directory: python throttled_training.py DIRECTORY [ENDING]."""
 
 import os
 import sys
@@ -26,9 +26,9 @@ class Model(pl.LightningModule):
         full = int(LIMIT.read_text()) == 200_000_000
         seconds = 0.05 if full else 0.053
         time.sleep(seconds)
-        # the package counts what it draws: 200 W, or what the limit allows
+        # the energy counter of the package, at 200 W or at the limit
         COUNTER.write_text(f"{int(COUNTER.read_text()) + round(seconds * int(LIMIT.read_text()))}\n")
-        if scheduler.session.state == "throttled":  # measured, and chosen
+        if scheduler.session.state == "throttled":  # a measured level is in use
             print("throttled", flush=True)
             if ENDING == "wait":
                 time.sleep(60)
