@@ -1,21 +1,21 @@
-"""How fast the planner is, whether anything beats it, and what it saves on recorded grids.
+"""Measure the speed of the planner, check that its plans are optimal, and backtest it on recorded grids.
 
     python benchmarks/planner.py --json
     python benchmarks/planner.py --table --data DIR
 
 Figures of ``--json``:
 
-    plan_7d_5min_5levels_ms   median CPU time of a plan: half of seven days of work, slots of 5 minutes, five levels
+    plan_7d_5min_5levels_ms   median CPU time of a plan: 84 h of work in 7 days, slots of 5 minutes, five levels
     plan_96h_ms               median CPU time of a plan: 48 h of work in 96 hours, one level
-    growth                    time of a plan over that of the one before it, where slots or levels are doubled
-    optimal_of_1000           random small jobs on which SciPy's mixed-integer solver finds nothing better
-    n                         plans behind each median
+    growth                    ratio of the time of a plan to that of the previous one, with twice the slots or levels
+    optimal_of_1000           random small jobs for which SciPy's mixed-integer solver finds no better plan
+    n                         plans per median
 
 With ``--json --backtest --data DIR`` (or LIGHTNING_GREEN_DATA) also ``backtest``: mean saving, share of the optimum and
-the worst zone for four jobs of 24 h in 48 h on every zone of DIR/carbon that has forecasts; about ten minutes.
-``--table`` prints all of that as Markdown instead; it is the table of docs/planner.md. ``--choices`` tries other
-constants of the correction and other margins on the same zones, a run every tenth day, and ``--starts`` other hours of
-the day, a run every fourth. Everything runs on one core.
+the worst zone for four jobs of 24 h in 48 h on every zone of DIR/carbon that has forecasts (about ten minutes).
+``--table`` prints these results as Markdown, the tables of docs/planner.md. ``--choices`` varies constants of the
+correction and the margin on the same zones, with a run every tenth day. ``--starts`` varies the start hour, with a run
+every fourth day. Everything runs on one core.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ import os
 import statistics
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -42,7 +44,7 @@ from lightning_green.backtest.planner_policy import PlannerPolicy
 from lightning_green.backtest.results import as_markdown, mean_of, zone_table
 from lightning_green.backtest.zone_archive import Scope, ZoneArchive, read_archive
 from lightning_green.planning import Forecast, Job, Level, plan
-from lightning_green.planning.forecasting import correction
+from lightning_green.planning.forecasting import correction, features
 
 START = datetime(2024, 5, 1, tzinfo=timezone.utc)
 LEVELS = (Level(1, 1), Level(0.9, 0.96), Level(0.78, 0.9), Level(0.65, 0.8), Level(0.5, 0.65))
@@ -58,18 +60,19 @@ JOBS = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--choices", action="store_true", help="print what other constants would have saved")
-    parser.add_argument("--starts", action="store_true", help="print what runs save that begin at other hours")
+    parser.add_argument("--choices", action="store_true", help="print the savings with other constants")
+    parser.add_argument("--starts", action="store_true", help="print the savings of runs that start at other hours")
     parser.add_argument("--backtest", action="store_true", help="add the backtest to the JSON object")
     parser.add_argument("--table", action="store_true", help="print the backtest as Markdown")
+    parser.add_argument("--only", default="", metavar="TEXT", help="limit --table to jobs with TEXT in their name")
     parser.add_argument(
-        "--only", default="", metavar="TEXT", help="of the table, the jobs that have TEXT in their name"
+        "--data",
+        type=Path,
+        default=os.environ.get("LIGHTNING_GREEN_DATA"),
+        help="directory with recorded grids in `carbon`",
     )
-    parser.add_argument(
-        "--data", type=Path, default=os.environ.get("LIGHTNING_GREEN_DATA"), help="folder of the traces"
-    )
-    parser.add_argument("--jobs", type=int, default=1000, help="random jobs to check against the solver")
-    parser.add_argument("--n", type=int, default=30, help="plans behind each median")
+    parser.add_argument("--jobs", type=int, default=1000, help="random jobs that are compared with the solver")
+    parser.add_argument("--n", type=int, default=30, help="plans per median")
     options = parser.parse_args()
     carbon = None if options.data is None else Path(options.data) / "carbon"
     shows = (
@@ -79,7 +82,7 @@ def main() -> int:
     )
     show = next((show for wanted, show in shows if wanted), None)
     if (show or options.backtest) and (carbon is None or not carbon.is_dir()):
-        print("That needs recorded grids: give --data DIR or LIGHTNING_GREEN_DATA.", file=sys.stderr)
+        print("Recorded grids are required: set --data DIR or LIGHTNING_GREEN_DATA.", file=sys.stderr)
         return 2
     if show:
         show(carbon)
@@ -88,7 +91,7 @@ def main() -> int:
         "plan_7d_5min_5levels_ms": round(plan_ms(7 * 24, 5, LEVELS, options.n), 2),
         "plan_96h_ms": round(plan_ms(96, 60, LEVELS[:1], 5 * options.n), 3),
         "growth": growth(options.n),
-        f"optimal_of_{options.jobs}": sum(nothing_is_better(seed) for seed in range(options.jobs)),
+        f"optimal_of_{options.jobs}": sum(is_optimal(seed) for seed in range(options.jobs)),
         "n": options.n,
     }
     if options.backtest:
@@ -98,7 +101,7 @@ def main() -> int:
 
 
 def plan_ms(hours: int, minutes: int, levels: tuple[Level, ...], n: int) -> float:
-    """Return the median time of a plan in milliseconds of one core, the forecast being at hand."""
+    """Return the median CPU time of a plan in milliseconds, without getting the forecast."""
     count = hours * 60 // minutes
     rng = np.random.default_rng(0)
     values = 300 + 100 * np.sin(np.arange(count) * minutes / 1440 * 2 * np.pi) + rng.normal(0, 10, count)
@@ -113,7 +116,7 @@ def plan_ms(hours: int, minutes: int, levels: tuple[Level, ...], n: int) -> floa
 
 
 def growth(n: int) -> dict[str, list[float]]:
-    """Return how many times longer a plan takes where its slots, or its levels, are about twice as many."""
+    """Return the ratios of plan times when slots, or levels, are doubled."""
     slots = [plan_ms(hours, 60, LEVELS[:1], n) for hours in (24, 48, 96, 192)]
     levels = [plan_ms(96, 60, LEVELS[:count], n) for count in (1, 2, 4)]
     return {
@@ -122,8 +125,8 @@ def growth(n: int) -> dict[str, list[float]]:
     }
 
 
-def nothing_is_better(seed: int) -> bool:
-    """Return whether a general solver finds no better actions than the planner for a random small job."""
+def is_optimal(seed: int) -> bool:
+    """Return whether a general solver finds no better plan than the planner for a random small job."""
     rng = np.random.default_rng(seed)
     slots = int(rng.integers(4, 13))
     values = rng.uniform(10, 800, slots)
@@ -143,20 +146,20 @@ def nothing_is_better(seed: int) -> bool:
     )
     forecast = Forecast([START + timedelta(hours=index) for index in range(slots)], values)
     planned = plan(job, forecast, START).gco2e_per_kw
-    return planned <= least_by_milp(job, values) * (1 + 1e-6) + 1e-6
+    return planned <= minimum_by_milp(job, values) * (1 + 1e-6) + 1e-6
 
 
-def least_by_milp(job: Job, values: np.ndarray) -> float:
-    """Return the least emissions of ``job`` in hourly slots, as a mixed-integer programme.
+def minimum_by_milp(job: Job, values: np.ndarray) -> float:
+    """Return the minimum emissions of ``job`` in hourly slots, by mixed-integer programming.
 
-    Binary: ``run[l, t]``, ``hold[t]``, ``exit[t]``, ``over[t]`` (the work is done), one of them a slot, and the four
-    switches. Continuous: the part of a slot that is used, whole but in the slot in which the work gets done.
+    Binary: ``run[l, t]``, ``hold[t]``, ``exit[t]``, ``over[t]`` (the work is done), exactly one per slot, and the four
+    switches. Continuous: the used part of a slot, which is 1 except in the slot in which the work ends.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     slots, count = len(values), len(job.levels)
     kinds = [f"run{index}" for index in range(count)] + ["hold", "exit", "over"]
-    switches = ["leave", "return", "enter", "resume", "last"]
+    switches = ["exit_switch", "restart", "enter", "resume", "last"]
     names = [*kinds, *switches, *(f"used{index}" for index in range(count))]
     place = {name: index * slots for index, name in enumerate(names)}
     size = len(names) * slots
@@ -178,19 +181,19 @@ def least_by_milp(job: Job, values: np.ndarray) -> float:
     for slot, value in enumerate(values.tolist()):
         for index, level in enumerate(job.levels):
             cost[at(f"used{index}", slot)] = level.power * value
-            # Used only where it runs; in full unless it is the last slot of work.
+            # Used only if it runs, and in full unless it is the last slot of work.
             add([(at(f"used{index}", slot), 1), (at(f"run{index}", slot), -1)], -np.inf, 0)
             add([(at(f"used{index}", slot), 1), (at(f"run{index}", slot), -1), (at("last", slot), 1)], 0, np.inf)
         cost[at("hold", slot)] = job.hold_power * value
         for name, energy in (
-            ("leave", job.exit_cost), ("return", job.resume_cost), ("enter", job.hold_cost),
+            ("exit_switch", job.exit_cost), ("restart", job.resume_cost), ("enter", job.hold_cost),
             ("resume", job.hold_resume_cost),
         ):  # fmt: skip
             cost[at(name, slot)] = energy * value
         add([(at(name, slot), 1) for name in kinds], 1, 1)
 
         def was(name: str, slot: int = slot) -> tuple[list[tuple[int, float]], float]:
-            """Return terms and constant of "the slot before was ``name``"."""
+            """Return terms and constant of the indicator that the previous slot was ``name``."""
             if slot == 0:
                 return [], float(before == name)
             group = runs if name == "run" else [name]
@@ -198,15 +201,15 @@ def least_by_milp(job: Job, values: np.ndarray) -> float:
 
         now = {"run": [(at(part, slot), 1.0) for part in runs], "hold": [(at("hold", slot), 1.0)],
                "exit": [(at("exit", slot), 1.0)]}  # fmt: skip
-        pairs = [("leave", "run", "exit"), ("leave", "hold", "exit"), ("return", "exit", "run"),
+        pairs = [("exit_switch", "run", "exit"), ("exit_switch", "hold", "exit"), ("restart", "exit", "run"),
                  ("enter", "run", "hold"), ("resume", "hold", "run")]  # fmt: skip
         for switch, source, target in pairs:
             terms, constant = was(source)
             negative = [(index, -factor) for index, factor in (*terms, *now[target])]
             add([(at(switch, slot), 1), *negative], constant - 1, np.inf)
         terms, constant = was("exit")
-        add([*terms, *now["hold"]], -np.inf, 1 - constant)  # out never becomes held
-        if "exit" not in job.pauses:  # a job that is out may stay out, but does not leave again
+        add([*terms, *now["hold"]], -np.inf, 1 - constant)  # an exited job cannot hold
+        if "exit" not in job.pauses:  # an exited job may stay exited, but no job exits
             add([*now["exit"], *((index, -factor) for index, factor in terms)], -np.inf, constant)
         if slot:
             add([(at("over", slot), 1), (at("over", slot - 1), -1)], 0, np.inf)
@@ -228,17 +231,17 @@ def least_by_milp(job: Job, values: np.ndarray) -> float:
         options={"mip_rel_gap": 0.0},
     )  # fmt: skip
     if answer.x is None:
-        raise RuntimeError(f"The solver finds no way to do {job} in {slots} slots: {answer.message}")
+        raise RuntimeError(f"The solver found no solution for {job} in {slots} slots: {answer.message}")
     return float(answer.fun)
 
 
 def scope_of(name: str) -> Scope:
-    """Return which intensities the job of that name is about."""
+    """Return the kind of intensity of a job in ``JOBS``."""
     return "direct" if name.startswith("direct") else "lifecycle"
 
 
 def run_zones(test: Backtest, carbon: Path, scope: Scope = "lifecycle") -> list:
-    """Return the results of every zone that has forecasts."""
+    """Return the results of every zone with forecasts."""
     return [
         {"zone": name, "runs": len(test.starts(archive)), "policies": test.run(archive)}
         for name, archive in zones(carbon, scope)
@@ -246,7 +249,7 @@ def run_zones(test: Backtest, carbon: Path, scope: Scope = "lifecycle") -> list:
 
 
 def zones(carbon: Path, scope: Scope = "lifecycle") -> list[tuple[str, ZoneArchive]]:
-    """Return every zone that has forecasts."""
+    """Return every zone with forecasts."""
     pairs = [
         (carbon / f"{forecast.name.removesuffix('_96h.csv')}.csv", forecast)
         for forecast in sorted((carbon / "forecasts").glob("*_96h.csv"))
@@ -255,7 +258,7 @@ def zones(carbon: Path, scope: Scope = "lifecycle") -> list[tuple[str, ZoneArchi
 
 
 def brief(results: list) -> dict:
-    """Return the figures that are asked for, of the results of some zones."""
+    """Return the summary of the results of several zones."""
     mean = mean_of(results)["policies"]
     ahead = [
         max(row["policies"][name]["saving_pct"] for name in ("run_now", *OTHERS) if name in row["policies"])
@@ -274,7 +277,7 @@ def brief(results: list) -> dict:
 
 
 def print_tables(carbon: Path, only: str) -> None:
-    """Print a table of savings for each of the jobs that have ``only`` in their name."""
+    """Print a table of savings for each job with ``only`` in its name."""
     for name, test in [(name, test) for name, test in JOBS.items() if only in name]:
         results = run_zones(test, carbon, scope_of(name))
         figures = brief(results)
@@ -285,35 +288,39 @@ def print_tables(carbon: Path, only: str) -> None:
 
 
 def print_choices(carbon: Path) -> None:
-    """Print saving and harm where a constant or the margin is another one."""
-    archives = [archive for _, archive in zones(carbon)]
-    constants = {"as they are": {}, "bias of 14 days": {"BIAS_DAYS": 14}, "bias in full": {"BIAS_TRUST": 1.0},
-                 "no bias": {"BIAS_TRUST": 0.0}, "prior of 10 days": {"PRIOR_DAYS": 10.0},
-                 "nothing learned": {"PRIOR_DAYS": 1e9}, "no share of history": {"MIX_DAYS": 1e9}}  # fmt: skip
-    names = [archive.zone for archive in archives]
-    exits = JOBS["exit and hold, resume 0.1 h"]
+    """Print saving and harm with other constants and margins."""
+    constants = {
+        "default": (),
+        "bias of 14 days": ((features, "BIAS_DAYS", 14),),
+        "full bias": ((features, "BIAS_WEIGHT", 1.0),),
+        "no bias": ((features, "BIAS_WEIGHT", 0.0),),
+        "prior of 10 days": ((correction, "PRIOR_DAYS", 10.0),),
+        "prior only": ((correction, "PRIOR_DAYS", 1e9),),
+        "no history share": ((correction, "SHARE_PRIOR_DAYS", 1e9),),
+    }
+    job = JOBS["exit and hold, resume 0.1 h"]
     for scope in ("lifecycle", "direct"):
-        these = archives if scope == "lifecycle" else [archive for _, archive in zones(carbon, "direct")]
-        rows = [[f"{scope}, exit, saving %", *names, "mean", "harm %"]]
+        archives = [archive for _, archive in zones(carbon, scope)]
+        rows = [[f"{scope}, exit, saving %", *(archive.zone for archive in archives), "mean", "harm %"]]
         for name, changes in constants.items():
-            usual = {key: getattr(correction, key) for key in changes}
-            for key, value in changes.items():
-                setattr(correction, key, value)
-            rows.append([name, *tried(exits, these, {})])
-            for key, value in usual.items():
-                setattr(correction, key, value)
-        rows.append(["as published", *tried(exits, these, {"correct": False})])
+            with ExitStack() as stack:
+                for module, constant, value in changes:
+                    stack.enter_context(patch.object(module, constant, value))
+                rows.append([name, *saving_and_harm(job, archives, {})])
+        rows.append(["published forecast", *saving_and_harm(job, archives, {"correct": False})])
         print(as_markdown(rows) + "\n", flush=True)
+    archives = [archive for _, archive in zones(carbon)]
     for job in ("exit and hold, resume 0.1 h", "hold only at 20 %"):
-        rows = [[f"{job}, saving %", *names, "mean", "harm %"]]
+        rows = [[f"{job}, saving %", *(archive.zone for archive in archives), "mean", "harm %"]]
         rows += [
-            [f"caution {caution:g}", *tried(JOBS[job], archives, {"caution": caution})] for caution in (0.0, 0.5, 1.0)
+            [f"caution {caution:g}", *saving_and_harm(JOBS[job], archives, {"caution": caution})]
+            for caution in (0.0, 0.5, 1.0)
         ]
         print(as_markdown(rows) + "\n", flush=True)
 
 
 def print_starts(carbon: Path) -> None:
-    """Print the planner's saving, and the highest of the others, where runs begin at another hour of the day."""
+    """Print the saving of the planner and the highest of the others, for runs that start at other hours."""
     rows = [["saving %: planner / best other", *(name for name, _ in zones(carbon))]]
     for scope in ("lifecycle", "direct"):
         for hour in (1, 20):
@@ -326,15 +333,17 @@ def print_starts(carbon: Path) -> None:
     print(as_markdown(rows) + "\n", flush=True)
 
 
-def tried(test: Backtest, archives: list[ZoneArchive], options: dict) -> list[str]:
-    """Return the planner's saving in each zone, the mean, and what the runs that did worse lost, of all emissions."""
+def saving_and_harm(test: Backtest, archives: list[ZoneArchive], options: dict) -> list[str]:
+    """Return the saving in each zone, the mean, and the harm: losses of worse runs as a share of all emissions."""
     test, savings, harms = replace(test, every_days=10), [], []
     for archive in archives:
         policy, starts = PlannerPolicy(**options), test.starts(archive)
-        made = [test.replay(archive, start, policy).attributed for start in starts]
-        base = [test.replay(archive, start, policies.run_now).attributed for start in starts]
-        savings.append(100 * (1 - sum(made) / sum(base)))
-        harms.append(100 * sum(max(0.0, one - other) for one, other in zip(made, base, strict=True)) / sum(base))
+        emissions = [test.replay(archive, start, policy).attributed for start in starts]
+        reference = [test.replay(archive, start, policies.run_now).attributed for start in starts]
+        savings.append(100 * (1 - sum(emissions) / sum(reference)))
+        harms.append(
+            100 * sum(max(0.0, own - base) for own, base in zip(emissions, reference, strict=True)) / sum(reference)
+        )
     return [f"{value:.2f}" for value in (*savings, statistics.mean(savings))] + [f"{statistics.mean(harms):.3f}"]
 
 
