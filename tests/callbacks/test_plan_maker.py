@@ -1,4 +1,4 @@
-"""The scheduler's forecasts are corrected by what its own earlier ones got wrong."""
+"""The plans of the scheduler use forecasts that are corrected with its own earlier forecasts."""
 
 from datetime import datetime, timedelta, timezone
 
@@ -15,34 +15,34 @@ from lightning_green.utilities.clock import SimulatedClock
 START = datetime(2024, 5, 1, tzinfo=timezone.utc)
 
 
-class Wrong(GridSignal):
-    """A grid of 200 gCO2e/kWh whose forecasts are always ``wrong`` too high."""
+class BiasedGrid(GridSignal):
+    """A grid of 200 gCO2e/kWh with forecasts that are too high by ``bias``."""
 
-    kind, zone, source = SignalKind(), "ZZ", "wrong"
+    kind, zone, source = SignalKind(), "ZZ", "biased"
 
-    def __init__(self, wrong):
-        self.wrong = wrong
+    def __init__(self, bias):
+        self.bias = bias
 
     def intensity(self, at):
         return Reading(200.0, self.kind, self.source, self.zone, measured_at=at)
 
     def forecast(self, now, horizon):
         hour = now.replace(minute=0, second=0, microsecond=0)
-        past = [hour - timedelta(hours=back) for back in range(8 * 24, 0, -1)]
+        history = [hour - timedelta(hours=back) for back in range(8 * 24, 0, -1)]
         ahead = [hour + timedelta(hours=lead) for lead in range(96)]
         return Forecast(
-            ahead, [200.0 + self.wrong] * 96, issued_at=now, history_times=past, history_values=[200.0] * len(past)
+            ahead, [200.0 + self.bias] * 96, issued_at=now, history_times=history, history_values=[200.0] * len(history)
         )
 
 
 class StopAfter(pl.Callback):
-    """Ends the training in the middle, with work left to plan for."""
+    """Stops the training early, with remaining work to plan."""
 
     def on_train_batch_end(self, trainer, *_):
         trainer.should_stop = trainer.global_step >= 36
 
 
-class Plain(pl.LightningModule):
+class LinearModel(pl.LightningModule):
     def __init__(self):
         super().__init__()
         self.layer = torch.nn.Linear(4, 1)
@@ -54,15 +54,15 @@ class Plain(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-@pytest.mark.parametrize("wrong", [0.0, 100.0])
-def test_bias_of_the_signal_is_taken_off_in_part_after_some_hours(tmp_path, wrong):
+@pytest.mark.parametrize("bias", [0.0, 100.0])
+def test_bias_of_the_signal_is_reduced_after_some_hours(tmp_path, bias):
     scheduler = CarbonScheduler(
-        grid=Wrong(wrong), deadline="48h", on_pause="hold", meter=None, clock=SimulatedClock(START, 1200.0)
+        grid=BiasedGrid(bias), deadline="48h", on_pause="hold", meter=None, clock=SimulatedClock(START, 1200.0)
     )
     trainer = pl.Trainer(
         max_steps=72, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         callbacks=[scheduler, StopAfter()], default_root_dir=tmp_path,
     )  # fmt: skip
-    trainer.fit(Plain(), torch.utils.data.DataLoader(RandomDataset(4, 64)))
+    trainer.fit(LinearModel(), torch.utils.data.DataLoader(RandomDataset(4, 64)))
     expected = scheduler.plan.slots[-1].intensity
-    assert expected == pytest.approx(200.0, abs=1e-6 + 0.6 * wrong)
+    assert expected == pytest.approx(200.0, abs=1e-6 + 0.6 * bias)

@@ -1,4 +1,4 @@
-"""The planner's answers: worked examples, brute force, deadlines, padding, reasons."""
+"""Plans of worked examples, compared with brute force: deadlines, filled hours, budgets, reasons."""
 
 import itertools
 import math
@@ -25,10 +25,10 @@ def actions(answer):
 
 
 def cost_of(sequence, values, work, task, lengths=(1.0,) * 6):
-    """Emissions of one action a slot, written apart from the planner; None where the work is not done in time."""
-    left, state, total = work, "on", 0.0
+    """Return the emissions of one action per slot, independent of the planner; None if the deadline is missed."""
+    remaining, state, total = work, "on", 0.0
     for action, value, length in zip(sequence, values, lengths, strict=True):
-        if left <= 1e-9:
+        if remaining <= 1e-9:
             break
         if action == "hold":
             if state == "out":
@@ -40,17 +40,17 @@ def cost_of(sequence, values, work, task, lengths=(1.0,) * 6):
             state = "out"
         else:
             level = task.levels[action]
-            took = min(length, left / level.speed)
+            took = min(length, remaining / level.speed)
             back = {"on": 0.0, "held": task.hold_resume_cost, "out": task.resume_cost}[state]
             total += value * (back + level.power * took)
-            left -= took * level.speed
+            remaining -= took * level.speed
             state = "on"
-    return total if left <= 1e-9 else None
+    return total if remaining <= 1e-9 else None
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_nothing_beats_the_plan(seed):
-    """Every sequence of actions in six slots, priced by other code, costs at least what the plan does."""
+def test_plan_equals_brute_force_minimum(seed):
+    """No sequence of actions in six slots emits less than the plan."""
     rng = np.random.default_rng(seed)
     values = rng.uniform(20, 600, 6)
     levels = (Level(1, 1), Level(0.78, 0.9)) if seed % 2 else (Level(1, 1),)
@@ -75,8 +75,8 @@ def test_nothing_beats_the_plan(seed):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_nothing_beats_the_plan_that_is_made_within_an_hour(seed):
-    """At an odd second, with a deadline at another one: the first and the last slot are cut short."""
+def test_plan_within_an_hour_equals_brute_force_minimum(seed):
+    """The first and the last slot are shorter than an hour."""
     rng = np.random.default_rng(seed)
     values = rng.uniform(20, 600, 6)
     begun, spare = float(rng.uniform(0.01, 0.99)), float(rng.uniform(0.01, 0.99))
@@ -98,7 +98,7 @@ def test_nothing_beats_the_plan_that_is_made_within_an_hour(seed):
     assert plan(task, hourly(values), now).gco2e_per_kw == pytest.approx(least, rel=1e-9)
 
 
-def test_a_deadline_within_an_hour_that_only_history_knows_cuts_no_other_slot():
+def test_deadline_within_a_filled_hour_cuts_no_other_slot():
     past = [START - timedelta(hours=h) for h in range(48, 0, -1)]
     history = {"history_times": past, "history_values": [300] * 48}
     quarters = Forecast([START + timedelta(minutes=15 * index) for index in range(8)], range(100, 108), **history)
@@ -107,21 +107,21 @@ def test_a_deadline_within_an_hour_that_only_history_knows_cuts_no_other_slot():
     assert lengths == {15.0}
 
 
-def test_long_pause_is_an_exit_and_short_one_a_hold():
+def test_long_pause_is_an_exit_and_short_pause_a_hold():
     short = plan(job(4, 6, hold_power=0.2, resume_cost=1.5), hourly([100, 500, 100, 100, 100, 500]), START)
     assert actions(short) == "RHRRR"
     long = plan(job(4, 12, hold_power=0.2, resume_cost=1.5), hourly([100] + [500] * 6 + [100] * 5), START)
     assert actions(long) == "RXXXXXXRRR"
 
 
-def test_what_is_not_possible_is_not_planned():
+def test_plan_contains_only_allowed_pauses():
     values = [500] * 4 + [50] * 4
     assert "X" not in actions(plan(job(4, 8, pauses=frozenset({"hold"}), hold_power=0.0), hourly(values), START))
     assert "H" not in actions(plan(job(4, 8, pauses=frozenset({"exit"})), hourly(values), START))
     assert actions(plan(job(4, 8, pauses=frozenset()), hourly(values), START)) == "RRRR"
 
 
-def test_out_may_stay_out_but_never_holds():
+def test_exited_job_may_stay_exited_but_never_holds():
     answer = plan(job(2, 6, state="out"), hourly([500, 500, 500, 100, 100, 500]), START)
     assert actions(answer) == "XXXRR"
     assert answer.run_now_gco2e_per_kw == pytest.approx(0.1 * 500 + 1000)
@@ -135,13 +135,13 @@ def test_flat_grid_runs_now():
     assert "no pause" in answer.reason
 
 
-def test_without_a_deadline_there_is_no_waiting():
+def test_job_without_a_deadline_runs_now():
     answer = plan(Job(4, levels=(Level(1, 1), Level(0.5, 0.9))), hourly([500, 500, 1, 1] * 6), START)
     assert actions(answer) == "RRRR"
     assert "without a deadline" in answer.reason
 
 
-def test_nothing_known_runs_now():
+def test_unknown_intensity_runs_now():
     for forecast in (None, Forecast([], [])):
         answer = plan(job(4, 24), forecast, START)
         assert actions(answer) == "R"
@@ -151,7 +151,7 @@ def test_nothing_known_runs_now():
         assert "nothing is known" in answer.reason
 
 
-def test_deadline_shorter_than_the_work_says_by_how_much():
+def test_infeasible_deadline_reports_late_hours():
     answer = plan(job(10, 7.5), hourly([100] * 24), START)
     assert actions(answer) == "R" * 10
     assert answer.late_hours == pytest.approx(2.5)
@@ -189,8 +189,8 @@ def test_short_forecast_without_history_repeats_its_last_day():
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_forecast_that_begins_later_is_led_up_to(known):
-    """Nothing is said about the next four hours: history says that they are clean, and without it the forecast does."""
+def test_hours_before_the_forecast_are_filled(known):
+    """The forecast starts in four hours. The hours before are clean in the history or in its own last day."""
     past = [START - timedelta(hours=h) for h in range(48, 0, -1)]
     history = {"history_times": past, "history_values": [100 if t.hour < 2 else 400 for t in past]} if known else {}
     values = [400] * 20 + [100] * 4
@@ -199,7 +199,7 @@ def test_forecast_that_begins_later_is_led_up_to(known):
     assert any("leaves 4 h open" in note for note in answer.notes)
 
 
-def test_past_forecast_with_history_plans_from_history():
+def test_empty_forecast_is_planned_from_the_history():
     past = [START - timedelta(hours=h) for h in range(48, 0, -1)]
     forecast = Forecast([], [], history_times=past, history_values=[100 if t.hour == 5 else 400 for t in past])
     answer = plan(job(1, 12), forecast, START)
@@ -216,7 +216,7 @@ def test_planning_in_the_middle_of_an_hour():
     assert answer.until == START + timedelta(hours=1)
 
 
-def test_slots_follow_one_another():
+def test_slots_are_contiguous_and_complete_the_work():
     values = np.random.default_rng(1).uniform(50, 500, 48)
     answer = plan(job(20.3, 47.1, levels=(Level(1, 1), Level(0.7, 0.85))), hourly(values), START)
     assert answer.slots[0].start == START
@@ -234,7 +234,7 @@ def test_dominated_level_is_dropped_with_a_note():
     assert answer.notes == ("Throttle level 0.9:0.8 is dropped: 0.8:0.9 is at least as fast and draws no more.",)
 
 
-def test_min_saving_stops_a_pause_that_saves_less():
+def test_min_saving_prevents_a_pause_that_saves_less():
     values = [110, 100, 100, 100, 100, 100]
     assert "X" in actions(plan(job(4, 6, resume_cost=0.0), hourly(values), START))
     answer = plan(job(4, 6, resume_cost=0.0, min_saving=0.05), hourly(values), START)
@@ -242,7 +242,7 @@ def test_min_saving_stops_a_pause_that_saves_less():
     assert "less than the 5.0%" in answer.reason
 
 
-def test_caution_asks_for_more_than_noise():
+def test_caution_requires_a_saving_above_the_uncertainty():
     values, spread = [150, 100, 100, 100, 100, 100], [60.0] * 6
     careless = plan(job(4, 6, caution=0.0), hourly(values, spread=spread), START)
     assert careless.slots[0].action == "exit"
@@ -255,7 +255,7 @@ def test_caution_asks_for_more_than_noise():
     assert certain.slots[0].action == "exit"
 
 
-def test_a_hold_asks_for_four_times_the_margin_of_an_exit():
+def test_hold_requires_four_times_the_margin_of_an_exit():
     values, spread = [150, 100, 100, 100, 100, 100], [60.0] * 6
     free = {"hold_power": 0.0, "resume_cost": 0.0}
     for caution, pauses in ((0.5, "X"), (0.9, "H"), (0.5, "H"), (1.0, "H"), (3.0, "X"), (6.0, "X")):
@@ -266,19 +266,19 @@ def test_a_hold_asks_for_four_times_the_margin_of_an_exit():
 
 
 def answer_noise(spread):
-    """Standard deviation of an hour moved from now to the fifth hour, by hand: errors fade over 12 hours."""
+    """Return the standard deviation of moving an hour of work from now to the fifth hour (errors decay in 12 h)."""
     return math.sqrt(2 * spread[0] ** 2 * (1 - math.exp(-4 / 12)))
 
 
-def test_forecast_from_the_future_is_refused():
+def test_forecast_issued_in_the_future_raises():
     forecast = hourly([100] * 4, issued_at=START + timedelta(hours=1))
     with pytest.raises(ValueError, match="future"):
         plan(job(1, 4), forecast, START)
 
 
 @pytest.mark.parametrize("over", [1e-5, 1e-4, 1e-3, 0.01, 1.0])
-def test_last_slot_of_next_to_nothing(over):
-    """A deadline a moment after the hour leaves a slot in which nothing can be done."""
+def test_tiny_last_slot_is_ignored(over):
+    """A deadline shortly after the hour creates a slot in which no work can be done."""
     values = [500, 500, 100, 100, 500, 500]
     task = Job(2, deadline=START + timedelta(hours=5, seconds=over), safety=0.0)
     assert actions(plan(task, hourly(values), START)) == "XXRR"
@@ -286,33 +286,33 @@ def test_last_slot_of_next_to_nothing(over):
     assert actions(plan(full, hourly(values), START)) == "RRRRR"
 
 
-def test_naive_now_is_refused():
+def test_naive_now_raises():
     with pytest.raises(ValueError, match="`now` should have a time zone"):
         plan(job(1, 4), hourly([100] * 4), START.replace(tzinfo=None))
 
 
-def test_work_beyond_the_longest_horizon():
+def test_work_beyond_the_maximum_horizon_meets_the_deadline():
     answer = plan(job(400, 500), hourly(np.tile([100.0, 300.0] * 12, 5)), START)
     assert answer.end <= START + timedelta(hours=500)
     assert answer.slots[0].action == "run"
 
 
-def test_price_on_time_bounds_the_wait():
+def test_delay_price_limits_the_wait():
     values = [500] * 6 + [100] * 6 + [500] * 12
     cheap = plan(Job(4, delay_price=10.0), hourly(values), START)
     assert cheap.slots[0].action == "exit"
-    dear = plan(Job(4, delay_price=1000.0), hourly(values), START)
-    assert actions(dear) == "RRRR"
+    expensive = plan(Job(4, delay_price=1000.0), hourly(values), START)
+    assert actions(expensive) == "RRRR"
 
 
-def test_price_on_time_makes_throttling_follow_the_intensity():
+def test_delay_price_makes_throttling_follow_the_intensity():
     levels = (Level(1, 1), Level(0.6, 0.8))
     answer = plan(Job(6, levels=levels, delay_price=300.0, pauses=frozenset()), hourly([50, 900] * 12), START)
     chosen = {slot.intensity: slot.action for slot in answer.slots}
     assert chosen == {50: "run", 900: "throttle"}
 
 
-def test_budget_slows_down_then_stops():
+def test_budget_slows_down_before_it_stops():
     levels = (Level(1, 1), Level(0.5, 0.8))
     slower = plan(Job(4, levels=levels, budget=350.0), hourly([100] * 12), START)
     assert slower.gco2e_per_kw <= 350
@@ -325,8 +325,8 @@ def test_budget_slows_down_then_stops():
     assert actions(ample) == "RRRR"
 
 
-def test_job_that_may_stop_early_waits_less_for_its_end():
-    """Work that is likely never done is not worth a costly wait now."""
+def test_stop_rate_reduces_expected_emissions():
+    """Work that is probably never done does not justify an expensive wait."""
     values = [200] * 4 + [100] * 20
     sure = plan(job(10, 24, hold_power=0.5, pauses=frozenset({"hold"})), hourly(values), START)
     unsure = plan(job(10, 24, hold_power=0.5, pauses=frozenset({"hold"}), stop_rate=0.9), hourly(values), START)
@@ -334,8 +334,8 @@ def test_job_that_may_stop_early_waits_less_for_its_end():
     assert unsure.gco2e_per_kw <= unsure.run_now_gco2e_per_kw
 
 
-def test_incremental_account_counts_only_what_is_drawn_above_idle():
-    """An owned machine idles anyway: what a hold draws above that is little, so it may pay where it did not."""
+def test_incremental_account_counts_only_power_above_idle():
+    """A hold draws little power above idle, so it pays in the incremental account only."""
     values = [500] * 4 + [300] * 8
     holds = {"pauses": frozenset({"hold"}), "hold_power": 0.45}
     attributed = plan(job(6, 12, **holds), hourly(values), START)
@@ -346,8 +346,8 @@ def test_incremental_account_counts_only_what_is_drawn_above_idle():
     assert incremental.run_now_gco2e_per_kw == pytest.approx(0.75 * (2000 + 600))
 
 
-def test_embodied_rate_is_paid_while_the_device_is_taken():
-    """In a clean grid the hours of a hold cost more than the electricity that they save."""
+def test_embodied_rate_counts_while_the_device_is_allocated():
+    """In a clean grid, the embodied emissions of a hold exceed the saved emissions."""
     values = [30] * 2 + [20] * 8
     holds = {"pauses": frozenset({"hold"}), "hold_power": 0.1}
     assert actions(plan(job(6, 10, **holds), hourly(values), START)) == "HH" + "R" * 6
@@ -355,10 +355,10 @@ def test_embodied_rate_is_paid_while_the_device_is_taken():
     assert actions(taken) == "R" * 6
     assert taken.gco2e_per_kw == pytest.approx(60 + 80 + 6 * 8)
     assert sum(slot.gco2e_per_kw for slot in taken.slots) == pytest.approx(taken.gco2e_per_kw)
-    left = plan(job(6, 10, embodied_rate=8.0, resume_cost=0.0), hourly(values), START)
-    assert actions(left) == "XX" + "R" * 6
+    exits = plan(job(6, 10, embodied_rate=8.0, resume_cost=0.0), hourly(values), START)
+    assert actions(exits) == "XX" + "R" * 6
 
 
-def test_idle_power_above_a_level_is_refused():
+def test_idle_power_above_a_level_raises():
     with pytest.raises(ValueError, match="`idle_power` should be below the power of every level"):
         Job(4, levels=(Level(1, 1), Level(0.5, 0.7)), idle_power=0.5)

@@ -1,4 +1,4 @@
-"""What holds for every job and every forecast."""
+"""Properties of the plans of all jobs and forecasts."""
 
 import math
 from dataclasses import replace
@@ -50,7 +50,7 @@ def problems(draw, feasible=True):
 
 @given(problems())
 @PATIENT
-def test_never_worse_than_running_now_by_its_own_forecast(problem):
+def test_plan_never_emits_more_than_running_now(problem):
     answer = plan(*problem, START)
     assert answer.gco2e_per_kw <= answer.run_now_gco2e_per_kw * (1 + 1e-9) + 1e-9
     assert answer.saving >= -1e-9
@@ -58,7 +58,7 @@ def test_never_worse_than_running_now_by_its_own_forecast(problem):
 
 @given(problems())
 @PATIENT
-def test_never_past_a_deadline_that_can_be_met(problem):
+def test_feasible_deadline_is_met(problem):
     job, _ = problem
     answer = plan(*problem, START)
     assert answer.late_hours == pytest.approx(0, abs=1e-6)
@@ -67,7 +67,7 @@ def test_never_past_a_deadline_that_can_be_met(problem):
 
 @given(problems(feasible=False))
 @PATIENT
-def test_slots_are_gapless_and_do_the_work_exactly(problem):
+def test_slots_are_contiguous_and_complete_the_work(problem):
     job, _ = problem
     answer = plan(*problem, START)
     assert answer.slots[0].start == START
@@ -78,7 +78,7 @@ def test_slots_are_gapless_and_do_the_work_exactly(problem):
 
 @given(problems(), st.floats(0.1, 0.99))
 @PATIENT
-def test_too_little_time_runs_now_and_says_how_late(problem, short):
+def test_infeasible_deadline_runs_now_and_reports_late_hours(problem, short):
     job, forecast = problem
     hours = job.work_hours * short
     job = replace(job, deadline=START + timedelta(hours=hours))
@@ -89,7 +89,7 @@ def test_too_little_time_runs_now_and_says_how_late(problem, short):
 
 @given(problems(), st.sampled_from([1e-3, 0.45359237, 1000.0]))
 @PATIENT
-def test_unit_of_the_intensity_does_not_matter(problem, factor):
+def test_plan_is_independent_of_the_unit_of_intensity(problem, factor):
     job, forecast = problem
     spread = None if forecast.spread is None else forecast.spread * factor
     scaled = replace(forecast, values=forecast.values * factor, spread=spread)
@@ -100,12 +100,12 @@ def test_unit_of_the_intensity_does_not_matter(problem, factor):
 
 @given(problems(), st.data())
 @PATIENT
-def test_a_slot_split_in_two_changes_nothing(problem, data):
+def test_splitting_a_slot_does_not_change_the_plan(problem, data):
     job, forecast = problem
     at = data.draw(st.integers(0, len(forecast.times) - 1))
     assume(len(forecast.times) > 1)
     step = forecast.times[1] - forecast.times[0]
-    # The last value holds as long as the interval before it: where that is split, so is the last one.
+    # The last interval is as long as the one before it. If that one is split, the last one is split too.
     cut = [at, at + 1] if at == len(forecast.times) - 2 else [at]
     times = sorted([*forecast.times, *(forecast.times[index] + step / 2 for index in cut)])
     values = np.insert(forecast.values, cut, forecast.values[cut])
@@ -116,8 +116,8 @@ def test_a_slot_split_in_two_changes_nothing(problem, data):
 
 @given(problems(), st.floats(0, 1))
 @settings(PATIENT, max_examples=50)
-def test_more_freedom_never_costs_more(problem, share):
-    """A pause, a level or an hour more to choose from cannot make the best plan worse."""
+def test_more_actions_never_increase_emissions(problem, share):
+    """Further pauses and levels cannot make the best plan worse."""
     job, forecast = problem
     job = replace(job, min_saving=0.0, caution=0.0, safety=0.0)
     free = replace(job, pauses=frozenset({"hold", "exit"}), levels=LEVELS)
@@ -127,7 +127,7 @@ def test_more_freedom_never_costs_more(problem, share):
 
 @given(problems(), st.sampled_from([math.nan, math.inf, -math.inf, -0.001, -1e9]), st.data())
 @settings(PATIENT, max_examples=50)
-def test_a_value_that_cannot_be_is_refused_wherever_it_is(problem, bad, data):
+def test_invalid_value_raises_with_its_position(problem, bad, data):
     _, forecast = problem
     at = data.draw(st.integers(0, len(forecast.times) - 1))
     values = forecast.values.copy()
@@ -143,8 +143,8 @@ def test_a_value_that_cannot_be_is_refused_wherever_it_is(problem, bad, data):
 
 @given(problems(), st.floats(0, 1), st.integers(0, 2**32 - 1))
 @settings(PATIENT, max_examples=60)
-def test_the_deadline_is_met_whatever_each_new_forecast_says(problem, begun, seed):
-    """The plan is made anew in every slot, from forecasts that have nothing to do with each other."""
+def test_deadline_is_met_with_unrelated_forecasts_in_every_slot(problem, begun, seed):
+    """Every slot is planned with a new random forecast."""
     job, forecast = problem
     rng = np.random.default_rng(seed)
     step = forecast.times[1] - forecast.times[0] if len(forecast.times) > 1 else timedelta(hours=1)
