@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ class Cache:
     def write(self, key: str, entry: Entry) -> None:
         """Store ``entry`` atomically."""
         self._memory[key] = entry
-        content = {"version": _VERSION, **asdict(entry)}
+        content = {"version": _VERSION, **vars(entry)}  # dataclasses.asdict would copy the body, element by element
         try:
             write_json(self.folder / f"{key}.json", content, indent=None, durable=False, private=True)
         except OSError as error:

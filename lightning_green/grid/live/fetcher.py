@@ -62,12 +62,11 @@ class Fetcher:
         answers = []
         for query in queries:
             entry = self.cache.read(self._key(query))
-            if entry.body is not None and entry.fetched_at is not None:
-                try:
-                    answers.append((self._parse(query, entry.body), utc(entry.fetched_at)))
-                except ServiceError:
-                    continue  # written by another version of the parser; the next request replaces it
-        return answers
+            try:
+                answers.append(self._cached_answer(query, entry))
+            except ServiceError:
+                continue  # written by another version of the parser; the next request replaces it
+        return [answer for answer in answers if answer is not None]
 
     def fetch(self, queries: Sequence[Query], now: datetime, *, force: bool = False) -> FetchResult:
         """Request what is due, on the calling thread.
@@ -107,7 +106,7 @@ class Fetcher:
 
     def _fetch_one(self, query: Query, now: datetime, force: bool) -> _Fetched:
         at, longest = now.timestamp(), max(query.every.total_seconds(), _DAY_SECONDS) + 60.0
-        error, skew = None, None
+        error: ServiceError | None = None
         try:
             key = self._key(query)
             entry = self.cache.read(key)
@@ -115,34 +114,39 @@ class Fetcher:
                 with self.cache.lock(key):
                     entry = self.cache.read(key)  # another process may have asked in the meantime
                     if force or entry.is_due(at, longest):
-                        entry, error, skew = self._request(query, entry, now)
+                        entry, fetched = self._request(query, entry, now)
                         self.cache.write(key, entry)
+                        if fetched.error is None:
+                            return fetched
+                        error = fetched.error
             if error is None and entry.error:
                 error = ServiceError(entry.error)
-            if entry.body is None or entry.fetched_at is None:
-                return _Fetched(None, error, skew)
-            return _Fetched((self._parse(query, entry.body), utc(entry.fetched_at)), error, skew)
+            return _Fetched(self._cached_answer(query, entry), error)
         except ServiceError as failure:
-            return _Fetched(None, failure, skew)
+            return _Fetched(error=failure)
 
-    def _request(
-        self, query: Query, entry: Entry, now: datetime
-    ) -> tuple[Entry, ServiceError | None, timedelta | None]:
-        """Send the request; return the new cache entry, the error and the clock skew."""
+    def _cached_answer(self, query: Query, entry: Entry) -> tuple[Answer, datetime] | None:
+        if entry.body is None or entry.fetched_at is None:
+            return None
+        return self._parse(query, entry.body), utc(entry.fetched_at)
+
+    def _request(self, query: Query, entry: Entry, now: datetime) -> tuple[Entry, _Fetched]:
+        """Send the request; return the new cache entry and the outcome."""
         self._transport = self._transport or Transport(self.limits)
         try:
             response = self._send(self._transport, query, entry)
             body = entry.body if response.unchanged else response.body
-            self._parse(query, body)  # an unusable body is not cached
+            answer = self._parse(query, body)  # an unusable body is not cached
         except ServiceError as error:
-            return entry.failed(error, now.timestamp()), error, None
+            return entry.failed(error, now.timestamp()), _Fetched(error=error)
         every = query.every.total_seconds()
         # Due at the next change of the data, with jitter so that the machines of a site do not ask in the same second.
         jitter = _JITTER.uniform(0.0, min(_MOST_JITTER_SECONDS, every / 10))
         due = (now.timestamp() // every + 1) * every + jitter
         server_time = response.server_time
         skew = None if server_time is None else datetime.now(timezone.utc) - server_time
-        return entry.succeeded(body, now.timestamp(), due, response.validators or entry.validators), None, skew
+        new_entry = entry.succeeded(body, now.timestamp(), due, response.validators or entry.validators)
+        return new_entry, _Fetched((answer, utc(now.timestamp())), clock_skew=skew)
 
     def _send(self, transport: Transport, query: Query, entry: Entry) -> Response:
         # Validators belong to one address. With an identity, the cached body may come from an earlier address.
