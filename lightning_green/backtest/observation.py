@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_green.planning.job import Level
+from lightning_green.backtest.scenario import DAY, Scenario
 from lightning_green.planning.plans import Action
 
 Array = NDArray[np.float64]
-DAY = 24
 RECENT_HOURS = 7 * DAY
 
 
@@ -31,12 +30,7 @@ class Observation:
         remaining_work: Remaining work in hours at full power.
         hours_to_deadline: Hours until the deadline.
         state: Action in the previous hour; ``"run"`` at the start.
-        pauses: Allowed pauses.
-        hold_power: Fraction of full power drawn while held.
-        resume_cost: Energy of an exit and restart, in hours at full power.
-        levels: Operating points. The first is full power.
-        idle_power: Fraction of full power that does not count because the idle device draws it.
-        embodied_rate: Embodied emissions in gCO2e per hour and kW of full power while the device is allocated.
+        scenario: The job and its costs: allowed pauses, hold power, resume cost, levels.
         first: Observation at the start of the run; None if this is it.
 
     """
@@ -49,18 +43,14 @@ class Observation:
     remaining_work: float
     hours_to_deadline: float
     state: Action
-    pauses: frozenset[str]
-    hold_power: float
-    resume_cost: float
-    levels: tuple[Level, ...]
-    idle_power: float = 0.0
-    embodied_rate: float = 0.0
+    scenario: Scenario
     first: Observation | None = None
 
     @property
     def pause(self) -> Action | None:
         """Pause for policies that use only one kind: an exit if allowed, otherwise a hold, or None."""
-        return "exit" if "exit" in self.pauses else "hold" if "hold" in self.pauses else None
+        pauses = self.scenario.pauses
+        return "exit" if "exit" in pauses else "hold" if "hold" in pauses else None
 
     def outlook(self) -> Array:
         """Return the newest published forecast for the hours from now to the deadline.

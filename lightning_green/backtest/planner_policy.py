@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -12,7 +13,7 @@ from lightning_green.planning.forecast import Forecast
 from lightning_green.planning.forecasting.correction import Correction, fit_correction
 from lightning_green.planning.forecasting.features import DAY, compute_features
 from lightning_green.planning.forecasting.history import History
-from lightning_green.planning.job import Job, State
+from lightning_green.planning.job import State
 from lightning_green.planning.planner import plan
 from lightning_green.planning.plans import Action
 
@@ -30,8 +31,7 @@ class PlannerPolicy:
     Args:
         use_forecast: Whether to use forecasts; False predicts from the history alone.
         correct: Whether to correct the published forecast.
-        caution: Minimum saving of a pause in standard deviations; None for the default of
-            `Job`.
+        caution: Minimum saving of a pause in standard deviations; None for the default of ``Job``.
 
     """
 
@@ -46,19 +46,11 @@ class PlannerPolicy:
         if not len(observation.history) and not (self.use_forecast and len(observation.issued)):
             return RUN
         now = datetime.fromtimestamp(observation.hour * 3600, timezone.utc)
-        job = Job(
-            work_hours=observation.remaining_work,
-            deadline=now + timedelta(hours=observation.hours_to_deadline),
-            levels=observation.levels,
-            hold_power=observation.hold_power,
-            resume_cost=observation.resume_cost,
-            pauses=observation.pauses,
-            state=STATES[observation.state],
-            idle_power=observation.idle_power,
-            embodied_rate=observation.embodied_rate,
-            safety=0.0,
-            **({} if self.caution is None else {"caution": self.caution}),
+        job = observation.scenario.job(
+            observation.hour, observation.remaining_work, observation.hours_to_deadline, STATES[observation.state]
         )
+        if self.caution is not None:
+            job = replace(job, caution=self.caution)
         first = plan(job, self.forecast(observation, now), now).slots[0]
         return first.action, first.level
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lightning_green.backtest.observation import DAY, RECENT_HOURS, Observation
+from lightning_green.backtest.observation import RECENT_HOURS, Observation
+from lightning_green.backtest.scenario import DAY
 from lightning_green.planning.job import Level
 from lightning_green.planning.plans import Action
 
@@ -75,7 +76,7 @@ def online(observation: Observation) -> Choice:
         return RUN
     work = math.ceil((observation.first or observation).remaining_work - 1e-9)
     low, high = float(recent.min()), float(recent.max())
-    beta = observation.resume_cost / 2 * float(recent.mean())
+    beta = observation.scenario.resume_hours / 2 * float(recent.mean())
     if high - low <= 2 * beta:
         return RUN
     alpha = competitive_ratio(work, low, high, beta)
@@ -117,10 +118,9 @@ def competitive_ratio(work: int, low: float, high: float, beta: float) -> float:
 def static_throttle(observation: Observation) -> Choice:
     """Run at one level from start to end: the one of lowest energy that meets the deadline."""
     first = observation.first or observation
-    feasible = [
-        level for level in observation.levels if first.remaining_work / level.speed <= first.hours_to_deadline + 1e-9
-    ]
+    hours = first.hours_to_deadline + 1e-9
+    feasible = [level for level in observation.scenario.levels if first.remaining_work / level.speed <= hours]
     if not feasible:
         return RUN
     best = min(feasible, key=lambda level: level.power / level.speed)
-    return RUN if best == observation.levels[0] else ("throttle", best)
+    return RUN if best == observation.scenario.levels[0] else ("throttle", best)

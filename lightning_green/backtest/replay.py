@@ -72,12 +72,7 @@ def observe(
         remaining_work=job.remaining_work,
         hours_to_deadline=to_deadline,
         state=job.state,
-        pauses=scenario.pauses,
-        hold_power=scenario.hold_power,
-        resume_cost=scenario.resume_hours,
-        levels=scenario.levels,
-        idle_power=scenario.uncounted_power,
-        embodied_rate=scenario.embodied_rate,
+        scenario=scenario,
         first=first,
     )
 
@@ -95,7 +90,7 @@ def optimal_policy(scenario: Scenario, archive: ZoneArchive, start: int) -> Poli
     hours = math.ceil(scenario.window_hours - 1e-9)
     values = archive.actual[start - archive.first : start - archive.first + hours]
     forecast = Forecast([now + timedelta(hours=hour) for hour in range(hours)], values)
-    slots = plan(scenario.job(start), forecast, now).slots
+    slots = plan(scenario.job(start, scenario.work_hours, scenario.window_hours), forecast, now).slots
 
     def optimal(observation: Observation) -> Choice:
         time = now + timedelta(hours=observation.hour - start)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Literal
 
-from lightning_green.backtest.observation import DAY
 from lightning_green.backtest.simulator import FULL, Simulator
 from lightning_green.backtest.zone_archive import ZoneArchive
-from lightning_green.planning.job import PAUSES, Job, Level
+from lightning_green.planning.job import PAUSES, Job, Level, State
 from lightning_green.utilities.validation import check_number
 
+DAY = 24
 HISTORY_DAYS = 7
 """Days of history before the first start if there are no forecasts."""
 
@@ -98,18 +98,27 @@ class Scenario:
         needed = math.ceil(max(self.window_hours, self.work_hours))
         return [hour for hour in hours if hour + needed <= archive.end]
 
-    def job(self, start: int) -> Job:
-        """Return the job of the run that starts in the hour ``start``, for the planner."""
-        now = datetime.fromtimestamp(start * 3600, timezone.utc)
+    def job(self, hour: int, remaining_work: float, hours_to_deadline: float, state: State = "running") -> Job:
+        """Return the job of a run for the planner.
+
+        Args:
+            hour: Time of planning in hours since 1970 (UTC).
+            remaining_work: Remaining work in hours at full power.
+            hours_to_deadline: Hours until the deadline.
+            state: Current state of the job.
+
+        """
+        now = datetime.fromtimestamp(hour * 3600, timezone.utc)
         return Job(
-            self.work_hours,
-            deadline=now + timedelta(hours=self.window_hours),
+            remaining_work,
+            deadline=now + timedelta(hours=hours_to_deadline),
             levels=self.levels,
             hold_power=self.hold_power,
             resume_cost=self.resume_hours,
             pauses=self.pauses,
             idle_power=self.uncounted_power,
             embodied_rate=self.embodied_rate,
+            state=state,
             safety=0.0,
         )
 

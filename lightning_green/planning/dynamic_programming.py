@@ -40,7 +40,7 @@ class Costs:
         back_from_hold: Energy of resuming from a hold.
         hour: gCO2e per kW for every hour until the end, in any state (the price of delay).
         stop_rate: Probability per hour of work that the job stops early.
-        taken: gCO2e per kW for every hour in which the device is allocated, running or held (embodied emissions).
+        allocated: gCO2e per kW for every hour in which the device is allocated, running or held (embodied emissions).
 
     """
 
@@ -53,7 +53,7 @@ class Costs:
     back_from_hold: float = 0.0
     hour: float = 0.0
     stop_rate: float = 0.0
-    taken: float = 0.0
+    allocated: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def _run(
     low, high, length, intensity = slot
     for index, (level, whole, fraction, finish) in enumerate(steps):
         first = max(low, finish)
-        hour = level.power * intensity + costs.hour + costs.taken
+        hour = level.power * intensity + costs.hour + costs.allocated
         if index == 0 and first == low and not fraction and survival is None:
             np.add(later[low - whole : high + 1 - whole], length * hour, out=run)
             continue
@@ -313,7 +313,7 @@ def _pause(now: Array, later: Array, slot: _Slot, costs: Costs, survival: Array 
     if held:
         np.add(run, costs.back_from_hold * price, out=now[held])
     if costs.hold_power is not None:
-        hold = later[held] + length * (costs.hold_power * price + (costs.hour + costs.taken) * alive)
+        hold = later[held] + length * (costs.hold_power * price + (costs.hour + costs.allocated) * alive)
         if held:
             np.minimum(now[held], hold, out=now[held])
             hold += costs.hold * price

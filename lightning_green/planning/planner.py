@@ -174,7 +174,7 @@ class _Problem:
             back_from_hold=job.hold_resume_cost,
             hour=job.delay_price,
             stop_rate=job.stop_rate,
-            taken=job.embodied_rate,
+            allocated=job.embodied_rate,
         )
 
     @cached_property
@@ -201,7 +201,7 @@ class _Problem:
         rate, after = self.job.embodied_rate, 0.0
         if schedule.undone:
             after = schedule.undone * (float(self.slots.values.mean()) * self.costs.levels[0].power + rate)
-        return float(schedule.energy @ self.slots.values) + rate * float(schedule.taken.sum()) + after
+        return float(schedule.energy @ self.slots.values) + rate * float(schedule.allocated.sum()) + after
 
     def objective(self, schedule: Schedule) -> float:
         """Return the minimized quantity: emissions plus the price of delay, in gCO2e per kW of full power."""
@@ -319,7 +319,7 @@ class _Problem:
     def _plan_slots(self, schedule: Schedule) -> tuple[Slot, ...]:
         """Return the slots of ``schedule`` with their times and emissions."""
         edges, intensities = self.slots.edges.tolist(), self.slots.values.tolist()
-        energy, taken, rate = schedule.energy.tolist(), schedule.taken.tolist(), self.job.embodied_rate
+        energy, taken, rate = schedule.energy.tolist(), schedule.allocated.tolist(), self.job.embodied_rate
         slots, start = [], self.now
         for index, (action, level, hours) in enumerate(
             zip(schedule.actions, schedule.levels, schedule.hours, strict=True)

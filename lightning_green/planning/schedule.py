@@ -41,7 +41,7 @@ class Schedule:
         levels: Index of the operating point of each slot; -1 for a pause.
         hours: Used length of each slot in hours. Shorter than the slot only if the work ends in it.
         energy: Expected energy of each slot in hours at full power, switches included.
-        taken: Expected hours of each slot in which the device is allocated, running or held.
+        allocated: Expected hours of each slot in which the device is allocated, running or held.
         undone: Remaining work after the last slot, in hours at full speed.
 
     """
@@ -50,7 +50,7 @@ class Schedule:
     levels: tuple[int, ...]
     hours: tuple[float, ...]
     energy: Array
-    taken: Array
+    allocated: Array
     undone: float
 
     def has_pause(self) -> bool:
@@ -79,7 +79,7 @@ def cheapest_schedule(
     """
     remaining, work, to_go = values.work, values.work, _cost_to_go(values)
     options_of = _options(costs)
-    hour, hour_allocated = costs.hour, costs.hour + costs.taken
+    hour, hour_allocated = costs.hour, costs.hour + costs.allocated
     survival, has_hourly_price = 1.0, bool(hour_allocated)
     actions: list[Action] = []
     levels, used, energy, taken = [], [], [], []

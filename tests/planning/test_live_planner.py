@@ -9,7 +9,8 @@ import pytest
 
 from lightning_green.planning import FORECAST_ARCHIVE_FILE, Forecast, ForecastArchive, Job, live_plan, plan
 from lightning_green.planning.forecasting import correct
-from lightning_green.supervisor.supervisor import Supervisor, open_run_directory
+from lightning_green.supervisor.run_directory import open_run_directory
+from lightning_green.supervisor.supervisor import Supervisor
 from tests.helpers.grids import START, MorningsLookClean
 from tests.helpers.ledgers import read_records
 from tests.supervisor.test_supervisor import CLOCK, FAKE, paused_with_a_plan
@@ -102,9 +103,10 @@ def test_supervisor_uses_delay_price_and_levels_of_the_job(tmp_path, monkeypatch
     lines = [json.loads(line) for line in ledger.read_text().splitlines()]
     lines[-1]["job"] |= {"deadline": None, "delay_price": 200.0, "levels": ["1:1", "0.78:0.9"]}
     ledger.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    folder = open_run_directory(run, fresh=False, say=lambda line: None)
+    folder = open_run_directory(run, fresh=False, print_line=lambda line: None)
     try:
-        assert Supervisor([sys.executable, str(FAKE), "finish"], folder, clock=CLOCK, say=lambda line: None).run() == 0
+        command = [sys.executable, str(FAKE), "finish"]
+        assert Supervisor(command, folder, clock=CLOCK, print_line=lambda line: None).run() == 0
     finally:
         folder.unlock()
     records = read_records(run)
@@ -126,9 +128,9 @@ def test_supervisor_uses_the_forecasts_of_the_training(tmp_path, monkeypatch, kn
             then = START + timedelta(hours=hour)
             live_plan(grid, job(then), archive, then)
     messages = []
-    folder = open_run_directory(run, fresh=False, say=messages.append)
+    folder = open_run_directory(run, fresh=False, print_line=messages.append)
     try:
-        code = Supervisor([sys.executable, str(FAKE), "finish"], folder, clock=CLOCK, say=messages.append).run()
+        code = Supervisor([sys.executable, str(FAKE), "finish"], folder, clock=CLOCK, print_line=messages.append).run()
     finally:
         folder.unlock()
     assert code == 0
