@@ -47,8 +47,8 @@ def start(name: str, command: Sequence[str], environment: dict[str, str], folder
         for line in process.stdout:
             file.write(line)
             shown = line.strip()
-            if shown.startswith("lightning-green: Out until"):
-                until = shown.removeprefix("lightning-green: Out until ").partition(" UTC")[0]
+            if shown.startswith("lightning-green: Exited until"):
+                until = shown.removeprefix("lightning-green: Exited until ").partition(" UTC")[0]
                 shown = f"The process has ended; the supervisor waits until {until} UTC and starts a new one."
             elif not shown.startswith("Lightning Green, step"):
                 continue

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from lightning_green.ledger.ledger import Ledger, read_ledger
-from lightning_green.ledger.run_directory import RunFolder
+from lightning_green.ledger.ledger import Ledger
+from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.utilities.clock import clock_from_spec
+from tests.helpers.ledgers import make_event, read_records
 from tests.helpers.processes import environment
 
 NAMESPACE = ["unshare", "--map-root-user", "--mount", "bash", "-ec"]
@@ -73,7 +74,7 @@ def test_a_training_with_a_read_only_run_folder_goes_on(tmp_path):
     assert code == 0, told
     assert "steps done: 40" in told
     assert f"The run directory {folder} cannot be used (Read-only file system)." in told
-    assert "Training goes on without a ledger" in told
+    assert "Training continues without a ledger" in told
     assert "name another one with LIGHTNING_GREEN_RUN_DIR" in told
     assert "Traceback" not in told
     # what was measured is told all the same: 40 batches of ten minutes at 300 W, and holding at a tenth of that
@@ -88,7 +89,7 @@ def test_the_supervisor_with_a_read_only_run_folder_says_what_to_change(tmp_path
     code, told = mounted(READ_ONLY + '"$PYTHON" -m lightning_green run --run-dir "$1" -- true', folder)
     assert code == 2
     assert told == (
-        f"lightning-green: The run folder {folder} cannot be written (Read-only file system). Name another one with "
+        f"lightning-green: The run directory {folder} cannot be written (Read-only file system). Choose another one with "
         "--run-dir.\n"
     )
 
@@ -97,18 +98,18 @@ def test_the_supervisor_with_a_read_only_run_folder_says_what_to_change(tmp_path
 def test_the_status_of_a_run_that_may_only_be_read(tmp_path, event):
     """Another user's, for example."""
     clock = clock_from_spec(CLOCK)
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     folder.record["clock"] = CLOCK
     folder.save()
     clock.bind(folder.path)
     ledger = Ledger(folder.path, clock, 1)
-    ledger.append("started", global_step=0, state="running")
+    ledger.append(make_event("started", global_step=0, state="running"))
     if event == "paused":
-        ledger.append("paused", global_step=7, until="2024-05-02T06:00:00+00:00", state="running")
+        ledger.append(make_event("paused", global_step=7, until="2024-05-02T06:00:00+00:00", state="running"))
     ledger.close()
     code, told = mounted(READ_ONLY + '"$PYTHON" -m lightning_green status "$1"', folder.path)
     assert code == 0, told
-    assert {"started": "killed at about step 0", "paused": "out at step 7 until 2024-05-02 06:00 UTC"}[event] in told
+    assert {"started": "killed at about step 0", "paused": "exited at step 7 until 2024-05-02 06:00 UTC"}[event] in told
 
 
 @pytest.mark.slow
@@ -128,7 +129,7 @@ def test_a_disk_that_is_full_does_not_end_the_training(tmp_path):
     assert "free space there" in told
     assert ".ckpt" not in told.splitlines()[-1]
     assert "Traceback" not in told
-    records = read_ledger(kept)
+    records = read_records(kept)
     assert records[0]["event"] == "started"
     assert "checkpoint_failed" in {record["event"] for record in records}
     steps = [record["global_step"] for record in records if "global_step" in record]

@@ -9,9 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from lightning_green.ledger.ledger import read_ledger
-from lightning_green.ledger.totals import total
 from tests.examples.helpers import read_wandb
+from tests.helpers.ledgers import read_records, total_of
 from tests.helpers.processes import MAIN_JOB, Process, green, run_to_the_end
 from tests.helpers.traces import CLOCK, two_windows, write_trace
 
@@ -115,7 +114,7 @@ def test_no_step_is_lost_or_repeated_and_each_sees_the_same_samples(job):
 @pytest.mark.slow
 def test_the_ledger_tells_it_in_order(job):
     reference, paused, _ = job
-    records = read_ledger(paused / "run")
+    records = read_records(paused / "run")
     states = [r["event"] for r in records if r["event"] in ("started", "paused", "finished", "failed", "interrupted")]
     assert states == ["started", "paused", "started", "paused", "started", "finished"]
     assert [r["attempt"] for r in records if r["event"] == "started"] == [1, 2, 3]
@@ -129,8 +128,8 @@ def test_the_ledger_tells_it_in_order(job):
         assert left["reason"]
     assert [record["event"] for record in records[-2:]] == ["finished", "ended"]
     assert records[-2]["global_step"] == STEPS
-    assert [r["event"] for r in read_ledger(reference / "run") if r["event"] == "paused"] == []
-    assert {r["state"] for r in read_ledger(reference / "run") if "joules" in r} == {"running", "held"}
+    assert [r["event"] for r in read_records(reference / "run") if r["event"] == "paused"] == []
+    assert {r["state"] for r in read_records(reference / "run") if "joules" in r} == {"running", "held"}
 
 
 @pytest.mark.slow
@@ -168,14 +167,14 @@ def test_the_csv_log_goes_on_in_the_same_file(job):
 @pytest.mark.slow
 def test_the_totals_are_those_of_all_parts(job):
     reference, paused, _ = job
-    totals, books = result(paused)["totals"], total(read_ledger(paused / "run"))
+    totals, books = result(paused)["totals"], total_of(read_records(paused / "run"))
     assert set(totals) >= TOTALS
     assert totals["carbon/exits"] == 2
     assert totals["carbon/hours_waited"] == pytest.approx(books.hours_waited)
     assert 8.5 < totals["carbon/hours_waited"] < 9.5  # 1 to 4 and 8 to 14
     assert totals["energy/kwh"] == pytest.approx(books.kwh, rel=1e-3)
     # 300 W for 48 batches of ten minutes, a minute for each checkpoint, and five for each of two returns
-    saved = [r["reason"] for r in read_ledger(paused / "run") if r["event"] == "checkpoint"]
+    saved = [r["reason"] for r in read_records(paused / "run") if r["event"] == "checkpoint"]
     assert saved.count("exit") == 2
     assert totals["energy/kwh"] == pytest.approx(0.3 * (48 * 10 + len(saved) + 2 * 5) / 60, rel=1e-6)
     assert totals["carbon/gco2e"] < totals["carbon/counterfactual_gco2e"]
@@ -187,7 +186,7 @@ def test_the_totals_are_those_of_all_parts(job):
 @pytest.mark.slow
 def test_the_supervisor_says_what_it_does(job):
     _, paused, told = job
-    assert "Out until 2024-05-02 14:00 UTC" in told
+    assert "Exited until 2024-05-02 14:00 UTC" in told
     assert "waiting for it" in told
     code, status = run_to_the_end(green("status", paused / "run"), paused)
     assert code == 0

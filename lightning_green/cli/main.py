@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command ``lightning-green``."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from lightning_green.ledger.events import Event, StateEvent, event_from_json
 from lightning_green.ledger.history import RunHistory, read_history
 from lightning_green.ledger.ledger import Ledger, read_ledger
 from lightning_green.ledger.measurement import Intensity, Measurement
-from lightning_green.ledger.run_directory import RunFolder, RunIsAliveError
+from lightning_green.ledger.run_directory import RunDirectory, RunIsAliveError
 from lightning_green.ledger.totals import Totals, total
 
 __all__ = [
@@ -13,7 +13,7 @@ __all__ = [
     "Intensity",
     "Ledger",
     "Measurement",
-    "RunFolder",
+    "RunDirectory",
     "RunHistory",
     "RunIsAliveError",
     "StateEvent",

@@ -1,4 +1,4 @@
-"""A run is a folder: its name, its record, and the lock that keeps a second process out of it."""
+"""The run directory: its record ``run.json``, its locks and its heartbeats."""
 
 from __future__ import annotations
 
@@ -22,37 +22,39 @@ RUN_DIR_VARIABLE = "LIGHTNING_GREEN_RUN_DIR"
 RESUME_VARIABLE = "LIGHTNING_GREEN_RESUME"
 FORCE_VARIABLE = "LIGHTNING_GREEN_FORCE"
 SUPERVISED_VARIABLE = "LIGHTNING_GREEN_SUPERVISED"
-"""Process id of the supervisor."""
+"""Set by the supervisor: its process id."""
 ATTEMPT_VARIABLE = "LIGHTNING_GREEN_ATTEMPT"
-"""``<supervisor session>/<attempt>``: which start of its command a process belongs to."""
+"""Set by the supervisor: ``<session>/<attempt>``, the attempt that a process belongs to."""
 RUNS = "runs"
-"""Directory of the further runs of a command, below that of the first one."""
+"""Subdirectory of the second and all further runs of a command."""
 KEPT = "kept"
-"""Directory of the checkpoint files of finished fits, below that of their run."""
+"""Subdirectory of the checkpoint files of finished fits."""
 SCHEMA_VERSION = 1
 HEARTBEAT_SECONDS = 10.0
 HEARTBEAT_STALE_SECONDS = 90.0
 LOCK_SECONDS = 0.3
-"""How long to try for a lock: whoever only looks whether it is held has it for a moment."""
+"""Lock timeout in seconds. Nonzero because :meth:`RunDirectory.is_alive` takes the lock briefly."""
 
 
 class RunIsAliveError(RuntimeError):
-    """Another process is in this run's folder."""
+    """Another process uses the run directory."""
 
 
-class RunFolder:
+class RunDirectory:
     """One run on disk.
 
     Args:
-        path: The folder; made if it is not there.
+        path: Path of the directory. It is created if it does not exist.
 
     Attributes:
-        path: The folder.
+        path: Path of the directory.
         record: Content of ``run.json``: schema version, run id, first start, deadline, arguments, fingerprints, ids of
             the loggers' runs.
 
     Raises:
-        OSError: If the folder cannot be made or written.
+        OSError: If the directory cannot be created or written.
+        RuntimeError: If ``run.json`` was written by an incompatible version.
+        ValueError: If ``run.json`` is damaged.
 
     """
 
@@ -74,13 +76,13 @@ class RunFolder:
                 self._on_disk = deepcopy(record)
                 return record
             raise RuntimeError(
-                f"{file} was written by another version of Lightning Green. Move the folder away, or use another one "
-                "with `--run-dir`."
+                f"{file} was written by another version of Lightning Green. Move the directory away, or choose another "
+                "one with `--run-dir`."
             )
         return {"schema": SCHEMA_VERSION, "run_id": uuid.uuid4().hex[:12]}
 
     def exists(self) -> bool:
-        """Return whether its record has been written."""
+        """Return whether ``run.json`` has been written."""
         return self._on_disk is not None
 
     def read(self) -> None:
@@ -88,7 +90,7 @@ class RunFolder:
         self.record = self._read()
 
     def save(self) -> None:
-        """Write ``run.json``, if there is anything new in it."""
+        """Write ``run.json`` if the record has changed."""
         with self._saving:
             record = self._snapshot()
             if record != self._on_disk:
@@ -99,14 +101,18 @@ class RunFolder:
         while True:
             try:
                 return deepcopy(self.record)
-            except RuntimeError:  # noqa: PERF203 - a fit in another thread is adding to it
+            except RuntimeError:  # noqa: PERF203 - a fit in another thread changes the record
                 time.sleep(0.001)
 
     def lock(self, role: str) -> None:
-        """Keep every other ``role`` (``"run"`` or ``"supervisor"``) out of this folder until this process ends.
+        """Lock the directory for one role until :meth:`unlock` is called or this process ends.
+
+        Args:
+            role: ``"run"`` or ``"supervisor"``.
+
 
         Raises:
-            RunIsAliveError: If another process is in it.
+            RunIsAliveError: If another process has this role.
 
         """
         lock = FileLock(str(self.path / f"{role}.lock"))
@@ -116,21 +122,21 @@ class RunFolder:
             raise RunIsAliveError(self.describe_owner(role)) from None
         other = self._heartbeat(role)
         if other and other.get("host") != socket.gethostname() and time.time() - other["at"] < HEARTBEAT_STALE_SECONDS:
-            lock.release()  # a lock does not always reach over a network file system; the heartbeat does
+            lock.release()  # network file systems may not share locks, but share the heartbeat file
             raise RunIsAliveError(self.describe_owner(role))
         self._lock = lock
         self._role = role
         self.beat(force=True)
 
     def unlock(self) -> None:
-        """Let others in."""
+        """Release the lock."""
         if self._lock is not None:
             (self.path / f"{self._role}.heartbeat").unlink(missing_ok=True)
             self._lock.release()
             self._lock = None
 
     def beat(self, force: bool = False) -> None:
-        """Say that this process is alive; called often, writes every ten seconds."""
+        """Write the heartbeat if the last one is older than ten seconds or if ``force`` is True."""
         at = time.monotonic()
         if self._lock is not None and (force or at >= self._next_heartbeat):
             self._next_heartbeat = at + HEARTBEAT_SECONDS
@@ -138,22 +144,22 @@ class RunFolder:
             write_json(self.path / f"{self._role}.heartbeat", beat, durable=False)
 
     def is_alive(self, role: str = "run") -> bool:
-        """Return whether another process is in this folder now; writes nothing, so it may be somebody else's folder."""
+        """Return whether another process uses the directory in this role. Writes nothing."""
         locked = _is_locked(self.path / f"{role}.lock")
         other = self._heartbeat(role)
         if locked or other is None or (locked is False and other.get("host") == socket.gethostname()):
             return bool(locked)
         return bool(time.time() - other["at"] < HEARTBEAT_STALE_SECONDS)
 
-    def was_left(self, role: str) -> bool:
-        """Return whether whoever held ``role`` last was killed: it did not take its heartbeat away."""
+    def was_abandoned(self, role: str) -> bool:
+        """Return whether the last process in this role was killed: its heartbeat file still exists."""
         return (self.path / f"{role}.heartbeat").exists() and not self.is_alive(role)
 
     def refuse_if_alive(self, role: str) -> None:
-        """Raise where another process is in this folder.
+        """Check that no other process uses the directory in this role.
 
         Raises:
-            RunIsAliveError: If there is one.
+            RunIsAliveError: If another process does.
 
         """
         if self.is_alive(role):
@@ -167,22 +173,22 @@ class RunFolder:
         return beat if isinstance(beat, dict) and isinstance(beat.get("at"), float) else None
 
     def describe_owner(self, role: str) -> str:
-        """Return a sentence about the process that this directory belongs to now."""
+        """Return an error message that names the process that uses the directory."""
         other = self._heartbeat(role)
-        who = f"process {other['pid']} on {other['host']}" if other else "another process"
+        owner = f"process {other['pid']} on {other['host']}" if other else "another process"
         return (
-            f"The run in {self.path} is alive: {who} is in it. Wait for it, stop it, or give this one a folder of its "
-            "own with `lightning-green run --run-dir DIR` (or LIGHTNING_GREEN_RUN_DIR=DIR)."
+            f"The run in {self.path} is already running in {owner}. Wait for it, stop it, or choose another directory "
+            "with `lightning-green run --run-dir DIR` (or LIGHTNING_GREEN_RUN_DIR=DIR)."
         )
 
 
 def _is_locked(path: Path) -> bool | None:
-    """Return whether a process of this machine holds a lock; None where that cannot be seen."""
+    """Return whether a process of this machine holds a lock; None if this cannot be determined."""
     try:
         file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
-    except OSError:  # not ours to read
+    except OSError:  # no permission to read it
         return None
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -195,25 +201,25 @@ def _is_locked(path: Path) -> bool | None:
     return False
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a run's folder to the first free ``<name>.<n>`` and return that."""
+def archive_directory(path: Path) -> Path:
+    """Rename a run directory to the first unused ``<name>.<n>`` and return the new path."""
     number = 1
-    while (kept := path.with_name(f"{path.name}.{number}")).exists():
+    while (archive := path.with_name(f"{path.name}.{number}")).exists():
         number += 1
-    path.rename(kept)
-    return kept
+    path.rename(archive)
+    return archive
 
 
 def final_path(path: Path, fit: int) -> Path:
-    """Return where a run's directory has the final state of a finished fit."""
+    """Return the path of the final training state of a finished fit."""
     return path / "checkpoints" / f"fit{fit}-final.ckpt"
 
 
 def remove_kept_files(path: Path) -> None:
-    """Remove the checkpoint files that were kept for a restore of finished fits, once nothing is restored any more."""
+    """Remove the checkpoint files of finished fits. Call it when no fit has to be restored any more."""
     shutil.rmtree(path / KEPT, ignore_errors=True)
 
 
 def run_directories(home: Path) -> list[Path]:
-    """Return the directories of all runs of a command: that of the first one, and those below it."""
+    """Return the run directories of a command: the given directory, then those in its subdirectory ``runs/``."""
     return [home, *sorted(path.parent for path in (home / RUNS).glob("*/run.json"))]

@@ -1,4 +1,4 @@
-"""The ledger as text, figures and tables."""
+"""Reports of a run from its ledger: text and figures."""
 
 from lightning_green.report.block import totals_block
 from lightning_green.report.status import status_text

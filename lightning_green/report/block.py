@@ -1,4 +1,4 @@
-"""The block of text at the end of a run."""
+"""The totals that are printed at the end of a run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def _grams(grams: float) -> str:
 
 
 def totals_block(summary: Mapping[str, Any], folder: Path | None, record: Mapping[str, Any]) -> str:
-    """Return what a run has used, for people.
+    """Return the totals of a run as text.
 
     Args:
-        summary: The totals, as ``EmissionsTracker.summary()`` returns them.
-        folder: The run's folder.
+        summary: Result of ``EmissionsTracker.summary()``.
+        folder: The run directory, or None.
         record: Content of its ``run.json``.
 
     """
@@ -40,12 +40,14 @@ def totals_block(summary: Mapping[str, Any], folder: Path | None, record: Mappin
     if grams is not None:
         lines.append(f"Emissions  {_grams(grams)}{label}")
         if run_now is not None:
-            saving = round(summary["carbon/saving_pct"], 1) + 0.0  # not "-0.0 %"
+            saving = round(summary["carbon/saving_pct"], 1) + 0.0  # avoids "-0.0 %"
             lines.append(f"Run now    {_grams(run_now)}{label}: a saving of {saving:.1f} %")
     else:
-        lines.append("Emissions  not known: give `grid`, for example EmissionsTracker(grid='typical:DE')")
+        lines.append("Emissions  unknown: pass `grid`, for example EmissionsTracker(grid='typical:DE')")
     if summary["carbon/unpriced_kwh"] > 0 and grams is not None:
-        lines.append(f"Unpriced   {_energy(summary['carbon/unpriced_kwh'])}: no intensity was known at that time")
+        lines.append(
+            f"Excluded   {_energy(summary['carbon/unpriced_kwh'])}: no carbon intensity was available at that time"
+        )
     waited, elapsed = summary["carbon/hours_waited"] * 3600, summary["carbon/elapsed_hours"] * 3600
     exits = summary["carbon/exits"]
     lines.append(
@@ -60,7 +62,7 @@ def totals_block(summary: Mapping[str, Any], folder: Path | None, record: Mappin
 
 
 def wandb_sync_line(record: Mapping[str, Any]) -> str:
-    """Return the command that uploads every part of an offline W&B run as one run."""
+    """Return the command that uploads all parts of an offline W&B run as one run."""
     folders = record["wandb_folders"]
     run_id = folders[0].rsplit("-", 1)[-1]
     return f"wandb sync --yes --id {run_id} " + " ".join(folders)

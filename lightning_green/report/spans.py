@@ -1,4 +1,4 @@
-"""Spans of time in which a run was running, held, out or stopped."""
+"""Time spans in which a run was running, throttled, held, exited or stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lightning_green.ledger.events import Event, Paused, Started
 
 
 class Span(NamedTuple):
-    """A state from ``start`` to ``end``.
+    """A time span with one state.
 
     Attributes:
         start: Start of the span.
@@ -26,10 +26,10 @@ class Span(NamedTuple):
 
 
 def spans(events: Iterable[Event]) -> list[Span]:
-    """Return the spans of a run in order, without a gap between its first start and its last event.
+    """Return the spans of a run in order, without gaps between its first start and its last event.
 
     Args:
-        events: Events of the ledger in order. Of several nodes, the node of rank 0 counts.
+        events: Events of the ledger in order. Only events of the node of rank 0 are used.
 
     """
     found: list[Span] = []
@@ -37,7 +37,7 @@ def spans(events: Iterable[Event]) -> list[Span]:
     paused = False
     for event in events:
         if event.state is None or event.measured is None or event.node_rank:
-            continue  # an event of the supervisor, which does not train, or of another node
+            continue  # an event of the supervisor or of another node
         if previous is None and not isinstance(event, Started):
             continue
         at = event.time

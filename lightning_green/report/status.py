@@ -1,4 +1,4 @@
-"""The state of a run as text."""
+"""State of a run as text."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from typing import Any
 
 from lightning_green.ledger.events import Decision, Event, Paused, Started, StateChanged, StateEvent
 from lightning_green.ledger.ledger import last_state_event, read_ledger
-from lightning_green.ledger.run_directory import RunFolder
+from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.ledger.totals import JOULES_PER_KWH, total
 from lightning_green.utilities.clock import SystemClock, clock_from_spec
 from lightning_green.utilities.durations import format_duration
 
 
-def status_text(folder: RunFolder) -> str:
-    """Return the state of the run in ``folder``, when it will resume, and its totals."""
+def status_text(folder: RunDirectory) -> str:
+    """Return the state, the next start and the totals of a run.
+
+    Args:
+        folder: The run directory.
+
+    """
     events = read_ledger(folder.path)
     totals = total(events)
     fits = sorted({event.fit for event in events if isinstance(event, StateEvent) and event.fit})
@@ -36,7 +41,7 @@ def status_text(folder: RunFolder) -> str:
     ]
     lines.append(f"Energy    {totals.kwh:.4f} kWh" + (f": {', '.join(parts)}" if parts else ""))
     if totals.between_joules:
-        lines.append(f"          and {totals.between_joules / JOULES_PER_KWH:.4f} kWh between the fits, in no sum")
+        lines.append(f"          and {totals.between_joules / JOULES_PER_KWH:.4f} kWh between the fits, not included")
     if len(totals.by_node) > 1:
         nodes = [f"{node.joules / JOULES_PER_KWH:.4f} kWh" for _, node in sorted(totals.by_node.items())]
         lines.append(f"Nodes     {len(nodes)}: {', '.join(nodes)}")
@@ -51,15 +56,15 @@ def status_text(folder: RunFolder) -> str:
 
 
 def _identity(invocation: dict[str, Any] | None) -> list[str]:
-    """Return a line with the script, its arguments, and the variables that tell this run from others."""
+    """Return a line with the script, its arguments and the variables that are part of its identity."""
     if not invocation:
         return []
     variables = [f"{name}={value}" for name, value in invocation["variables"].items()]
     return [f"Script    {shlex.join([*variables, invocation['script'], *invocation['arguments']])}"]
 
 
-def _state(folder: RunFolder, events: Sequence[Event]) -> str:
-    events = [event for event in events if not event.node_rank]  # the other nodes follow the node of rank 0
+def _state(folder: RunDirectory, events: Sequence[Event]) -> str:
+    events = [event for event in events if not event.node_rank]  # all nodes have the state of rank 0
     last = last_state_event(events)
     if last is None:
         return "not started yet"
@@ -71,17 +76,17 @@ def _state(folder: RunFolder, events: Sequence[Event]) -> str:
         spec = folder.record.get("clock")
         clock = SystemClock() if spec is None else clock_from_spec(spec)
         clock.look(folder.path)
-        left = format_duration((until - clock.now()).total_seconds())
-        by_hand = "" if folder.is_alive("supervisor") else "; no supervisor is waiting, so start it again by hand"
-        return f"out at step {step} until {until:%Y-%m-%d %H:%M} UTC, in {left}{by_hand}"
+        remaining = format_duration((until - clock.now()).total_seconds())
+        note = "" if folder.is_alive("supervisor") else "; no supervisor is waiting, so restart it manually"
+        return f"exited at step {step} until {until:%Y-%m-%d %H:%M} UTC, in {remaining}{note}"
     return f"{last.name} at step {step}" + (f": {last.reason}" if last.reason else "")
 
 
-def _running(folder: RunFolder, events: Sequence[Event]) -> str:
-    """Return the state of a run whose training has started and has not ended."""
+def _running(folder: RunDirectory, events: Sequence[Event]) -> str:
+    """Return the state of a run whose training has started but not ended."""
     step = max((event.global_step or 0 for event in events), default=0)
     if not folder.is_alive("run"):
-        return f"killed at about step {step}; start it again to continue"
+        return f"killed at about step {step}; rerun the same command to continue"
     state = next((event.state for event in reversed(events) if event.state), "running")
     hold = next((one for one in reversed(events) if isinstance(one, StateChanged) and one.state == "held"), None)
     if state == "held" and hold is not None and hold.until is not None:

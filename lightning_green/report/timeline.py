@@ -1,4 +1,4 @@
-"""A run over time as a figure: carbon intensity, states and cumulative emissions."""
+"""Figure of a run over time: carbon intensity, states and cumulative emissions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lightning_green.grid.signal import GridSignal
 
 Events = Sequence[Event]
-Axes = Any  # matplotlib plots datetimes; its annotations do not know
+Axes = Any  # the annotations of matplotlib do not allow datetimes
 
 COLORS = {
     "running": "#2a9d6f",
@@ -25,13 +25,16 @@ COLORS = {
     "out": "#dfe4ea",
     "stopped": "#e4572e",
 }
-"""One color a state, in the order of the legend; ``stopped`` is the time after a kill or a crash."""
+"""Color of each state, in the order of the legend. ``stopped`` is the time after a kill or a crash."""
+
+LABELS = {"out": "exited"}
+"""Labels in the legend that differ from the name of the state."""
 
 INK, FAINT, REFERENCE = "#1f2933", "#7b8794", "#9aa5b1"
 
 
 class Step(NamedTuple):
-    """An intensity in gCO2e/kWh that holds from ``start`` to ``end``."""
+    """A constant carbon intensity in gCO2e/kWh from ``start`` to ``end``."""
 
     start: datetime
     end: datetime
@@ -41,19 +44,20 @@ class Step(NamedTuple):
 def timeline(
     events: Events, reference: Events | None = None, grid: GridSignal | None = None, title: str | None = None
 ) -> Figure:
-    """Return a figure of one run, drawn from its ledger.
+    """Return a figure of one run from its ledger.
 
-    Above, the carbon intensity, filled by what the run did at that time; in the middle, the states as a bar; below, the
-    cumulative emissions. Needs matplotlib: ``pip install 'lightning-green[demo]'``.
+    The upper panel shows the carbon intensity, filled with the color of the state at that time. The middle panel shows
+    the states as a bar, and the lower panel the cumulative emissions. Requires matplotlib:
+    ``pip install 'lightning-green[demo]'``.
 
     Args:
-        events: Events of the run, as :func:`~lightning_green.ledger.ledger.read_ledger` returns them.
-        reference: Events of another run to compare with, such as the same training started at once.
-        grid: Signal that knows the intensity of the times at which the run was out; without it the curve has gaps.
-        title: Title of the figure; by default it says what the run emitted.
+        events: Events of the run from :func:`~lightning_green.ledger.ledger.read_ledger`.
+        reference: Events of another run to compare with, such as the same training without waiting.
+        grid: Signal for the carbon intensity while the run had exited. Without it, the curve has gaps.
+        title: Title of the figure; by default the emissions of the run.
 
     Raises:
-        ValueError: If ``events`` hold no start of a run.
+        ValueError: If ``events`` contains no start of a run.
         ModuleNotFoundError: If matplotlib is not installed.
 
     Example::
@@ -73,7 +77,9 @@ def timeline(
 
     own = spans(events)
     if not own:
-        raise ValueError("`events` should hold a run's events, such as read_ledger(run_dir), got none of a start.")
+        raise ValueError(
+            "`events` should contain the events of a run, such as read_ledger(run_dir), got no start of a run."
+        )
     compared = [] if reference is None else spans(reference)
     end = max(_deadline(events) or own[-1].end, own[-1].end)
     layout = ConstrainedLayoutEngine(h_pad=0.04, w_pad=0.1, hspace=0.02)
@@ -108,7 +114,7 @@ def _draw_intensity(axes: Axes, steps: Sequence[Step], own: Sequence[Span]) -> N
     axes.set_ylim(0.0, 1.12 * high)
     axes.set_ylabel("Grid intensity\ngCO₂e/kWh", color=INK, fontsize=10)
     shown = {span.state for span in own}
-    patches = [Patch(color=color, label=state) for state, color in COLORS.items() if state in shown]
+    patches = [Patch(color=color, label=LABELS.get(state, state)) for state, color in COLORS.items() if state in shown]
     axes.legend(
         handles=patches, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(patches), frameon=False,
         fontsize=9.5, labelcolor=INK, handlelength=1.0, handleheight=0.9, borderaxespad=0.2, columnspacing=1.4,
@@ -175,7 +181,7 @@ def _draw_time_axis(axes: Axes, start: datetime, end: datetime) -> None:
 
 
 def _plain(axes: Axes) -> None:
-    """Leave of the axes what carries information."""
+    """Remove decorations of the axes."""
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#cbd2d9")
     axes.tick_params(axis="both", length=0, labelsize=9.5, labelcolor=INK)
@@ -183,11 +189,11 @@ def _plain(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-# -- what is drawn ----------------------------------------------------------------------------------------------------
+# -- the data ---------------------------------------------------------------------------------------------------------
 
 
 def _steps(events: Events, start: datetime, end: datetime, grid: GridSignal | None) -> list[Step]:
-    """Return the intensities from ``start`` to ``end``: the grid's where it is given, else those on record."""
+    """Return the intensities from ``start`` to ``end`` from the grid if given, else from the ledger."""
     if grid is not None:
         length = grid.resolution()
         at = start - timedelta(seconds=start.timestamp() % length.total_seconds())
@@ -210,7 +216,7 @@ def _steps(events: Events, start: datetime, end: datetime, grid: GridSignal | No
 
 
 def _curves(steps: Sequence[Step]) -> list[tuple[list[datetime], list[float]]]:
-    """Return the steps as lines to plot; a new line where the steps have a gap."""
+    """Return the steps as lines to plot. A gap between steps starts a new line."""
     curves: list[tuple[list[datetime], list[float]]] = []
     for step in steps:
         if not curves or curves[-1][0][-1] != step.start:
@@ -221,7 +227,7 @@ def _curves(steps: Sequence[Step]) -> list[tuple[list[datetime], list[float]]]:
 
 
 def _emissions(events: Events) -> tuple[list[datetime], list[float]]:
-    """Return times and the grams emitted until then; empty where no intensity was known."""
+    """Return times and the gCO2e emitted until then; empty lists if no intensity is known."""
     accounts: FitAccounts = {}
     times, grams = list[datetime](), list[float]()
     for event in events:
@@ -239,7 +245,7 @@ def _emissions(events: Events) -> tuple[list[datetime], list[float]]:
 
 
 def _grams(accounts: FitAccounts) -> float | None:
-    """Return the emissions of all fits; None if no intensity was known or signals of two kinds were used."""
+    """Return the emissions of all fits; None if no intensity is known or signals of two kinds were used."""
     emissions = [account.totals.gco2e for account in accounts.values()]
     kinds = {kind for grams in emissions for kind in grams}
     return sum(grams.get(kind, 0.0) for grams in emissions for kind in kinds) if len(kinds) == 1 else None
@@ -249,7 +255,7 @@ def _title(events: Events, reference: Events | None) -> str:
     _, grams = _emissions(events)
     _, compared = _emissions(reference or ())
     if not grams:
-        return "What the run did"
+        return "States of the run"
     amount = f"{grams[-1] / 1000:.2f} kgCO₂e" if grams[-1] >= 100 else f"{grams[-1]:.2f} gCO₂e"
     if not compared or compared[-1] == 0.0:
         return f"The run emitted {amount}"
@@ -258,7 +264,7 @@ def _title(events: Events, reference: Events | None) -> str:
 
 
 def _footnote(events: Events) -> str:
-    """Return where the numbers come from: a figure travels without its text."""
+    """Return the sources of the numbers."""
     meter = next((event.meter for event in events if isinstance(event, Started) and event.meter), "not measured")
     measured = [event.measured for event in events if event.measured is not None]
     priced = next((one.intensity for one in measured if one.intensity is not None), None)

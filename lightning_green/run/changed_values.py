@@ -1,4 +1,4 @@
-"""New settings of optimizers and schedulers in a training that continues, where the user asks for them."""
+"""Changed settings of optimizers and schedulers in a continued training, if the user requests them with ``--force``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import lightning.pytorch as pl
 
 
 def keep_new_values(trainer: pl.Trainer, saved: dict[str, Any], current: dict[str, Any]) -> Callable[[], None]:
-    """Remember the settings that a script has changed, and return what sets them again after a restore.
+    """Return a function that sets changed settings again after a restore.
 
-    A restored optimizer or scheduler has its old settings: they are part of its state. A learning rate that a scheduler
-    has changed in the meantime is scaled, so the schedule continues from the new value.
+    The state of an optimizer or scheduler contains its settings, so a restore brings back the old ones. A learning rate
+    that a scheduler has changed since is scaled, and the schedule continues from the new value.
 
     Args:
-        trainer: The trainer, with the optimizers and schedulers that the script has made.
-        saved: The recorded ``optimizer_fingerprint``.
-        current: That of the script as it is now.
+        trainer: The trainer, with the optimizers and schedulers of the script.
+        saved: Recorded ``optimizer_fingerprint``.
+        current: ``optimizer_fingerprint`` of the current script.
 
     """
     setters: list[Callable[[], None]] = []
@@ -43,7 +43,7 @@ def keep_new_values(trainer: pl.Trainer, saved: dict[str, Any], current: dict[st
 
 
 def _set_in_group(optimizer: Any, index: int, changed: dict[str, Any], old: dict[str, Any]) -> None:
-    group = optimizer.param_groups[index]  # not the one before the restore, which makes new ones
+    group = optimizer.param_groups[index]  # a restore replaces the groups, so look it up again
     for name, value in changed.items():
         if name == "lr" and isinstance(old.get("lr"), (int, float)) and old["lr"]:
             group["lr"] *= float(value) / old["lr"]

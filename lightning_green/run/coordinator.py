@@ -1,4 +1,4 @@
-"""The runs that this process is in, and the fits of them."""
+"""The runs of this process, and the fit that the callbacks of a Trainer share."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from lightning_green._lightning.callbacks import allow_config_overwrite
 from lightning_green._lightning.process import early_global_rank, stop_other_ranks
 from lightning_green.ledger.history import RunHistory
 from lightning_green.ledger.nodes import Node
-from lightning_green.ledger.run_directory import RUN_DIR_VARIABLE, RunFolder, RunIsAliveError, run_directories
+from lightning_green.ledger.run_directory import RUN_DIR_VARIABLE, RunDirectory, RunIsAliveError, run_directories
 from lightning_green.resume.fingerprint import fit_fingerprint
 from lightning_green.resume.module_state import weights_digest
-from lightning_green.run.claims import Claim, continues_by_request
+from lightning_green.run.claimant import Claimant
+from lightning_green.run.claims import RunClaim, continues_by_request
 from lightning_green.run.fit import Fit
 from lightning_green.run.identity import Invocation
 from lightning_green.run.options import RunOptions
@@ -32,7 +33,7 @@ from lightning_green.utilities.clock import Clock, SystemClock, clock_from_envir
 
 log = logging.getLogger(__name__)
 
-_POOL = "ThreadPoolExecutor"  # its threads take tasks as they come, and hand an exception to whoever asked
+_POOL = "ThreadPoolExecutor"  # its threads run tasks in any order and pass exceptions to the caller
 
 _runs: dict[tuple[Path, str], Run] = {}
 _claiming = threading.Lock()
@@ -40,18 +41,18 @@ _seen: weakref.WeakSet[pl.LightningModule] = weakref.WeakSet()
 
 
 def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOptions], needs_state: bool) -> Fit:
-    """Return the fit that ``callback`` takes part in; the first callback of a Trainer makes it.
+    """Return the fit of a callback. The first callback of a Trainer creates it.
 
     Args:
         trainer: The trainer, in ``fit``, before ``setup``.
-        callback: The green callback.
-        options: Returns what all green callbacks of this Trainer ask for together.
-        needs_state: Whether one of them saves and restores the training state.
+        callback: The callback.
+        options: Returns the combined options of all Lightning Green callbacks of this Trainer.
+        needs_state: Whether one of these callbacks saves and restores the training state.
 
     Raises:
-        ValueError: If the callbacks of this Trainer contradict each other.
-        RunIsAliveError: If the run that is to be continued is alive in another process.
-        OtherTrainingError: If the fit that is to be continued is another training.
+        ValueError: If the callbacks of this Trainer have conflicting arguments.
+        RunIsAliveError: If the run to continue is already running in another process.
+        OtherTrainingError: If the fit to continue is another training.
 
     """
     fit: Fit | None = getattr(trainer, "_lightning_green_fit", None)
@@ -62,27 +63,27 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
     clock = clock_from_environment() or wanted.clock or SystemClock()
     node = Node(trainer.node_rank, trainer.num_nodes, trainer.local_rank)
     messages: list[str] = []
-    if early_global_rank(trainer) == 0:  # one brain: rank 0 alone has the directory and decides
+    if early_global_rank(trainer) == 0:  # only rank 0 uses the run directory and decides
         module = trainer.lightning_module
         identity = FitIdentity(fit_fingerprint(trainer, module not in _seen), weights_digest(module), _thread())
         try:
             run, messages = _own_run(trainer, clock, node, identity, needs_state)
             claimed = run.claim_fit(identity, needs_state)
         except (RunIsAliveError, OtherTrainingError):
-            stop_other_ranks(trainer)  # they would wait for this one until their time is out
+            stop_other_ranks(trainer)  # they would wait for this rank until a timeout
             raise
         _seen.add(module)
         messages += claimed.messages
         session = Session(run, wanted, claimed.number, run.continuing and claimed.continuing)
     else:
-        session = bystander(node, wanted, clock)
-    if continues_by_request() or (session.continuing and trainer.world_size == 1):  # all ranks have to agree
+        session = nonzero_rank_session(node, wanted, clock)
+    if continues_by_request() or (session.continuing and trainer.world_size == 1):  # all ranks have to decide the same
         allow_config_overwrite(trainer)
     fit = Fit(session, trainer, messages)
     if not _thread().startswith(_POOL):
         fit.thread = _thread()
     else:
-        fit.why_not_exact = "it is trained in a thread pool, where fits cannot be told apart after a restart"
+        fit.why_not_exact = "it is trained in a thread pool, whose fits cannot be distinguished after a restart"
     fit.members.append(callback)
     trainer._lightning_green_fit = fit  # type: ignore[attr-defined]
     fit.prepare_loggers()
@@ -98,7 +99,7 @@ def _thread() -> str:
 def _own_run(
     trainer: pl.Trainer, clock: Clock, node: Node, identity: FitIdentity, needs_state: bool
 ) -> tuple[Run, list[str]]:
-    """Return the run of this process that a Trainer belongs to; it is claimed with the first fit."""
+    """Return the run of this process for a Trainer. It is claimed with the first fit."""
     invocation = Invocation.of_process(clock.is_simulated)
     home = run_home(trainer, invocation)
     with _claiming:
@@ -111,7 +112,7 @@ def _own_run(
 
 
 def run_home(trainer: pl.Trainer, invocation: Invocation) -> Path:
-    """Return the directory in which this process claims its run."""
+    """Return the directory in which this process claims its run directory."""
     given = os.environ.get(RUN_DIR_VARIABLE)
     if given:
         return Path(given).absolute()
@@ -119,7 +120,7 @@ def run_home(trainer: pl.Trainer, invocation: Invocation) -> Path:
 
 
 def close_current_run() -> None:
-    """End the runs of this process, so that others can begin in it (notebooks, tests)."""
+    """End the runs of this process so that new ones can start, for example in a notebook."""
     with _claiming:
         for run in _runs.values():
             run.end(cleanly=True)
@@ -135,60 +136,60 @@ def open_run(
     needs_state: bool = True,
     node: Node | None = None,
 ) -> tuple[Run, list[str]]:
-    """Claim a run in ``home``: continue one or begin one, as its ledger and the environment say.
+    """Claim a run in ``home``. The ledgers and the environment determine whether it is continued or new.
 
     Args:
-        home: The directory that the supervisor, the user or the Trainer names.
+        home: Directory given by the supervisor, the user or the Trainer.
         clock: The clock.
-        invocation: The invocation; None for that of this process.
-        identity: The first fit of this process.
-        needs_state: Whether states are saved and restored.
+        invocation: Invocation of the script; None for that of this process.
+        identity: First fit of this process.
+        needs_state: Whether training states are saved and restored.
         node: The node of this process.
 
     Returns:
-        The run, and lines for the user.
+        The run, and messages for the user.
 
     Raises:
-        RunIsAliveError: If the run that is to be continued is alive in another process.
-        OtherTrainingError: If the run that is to be continued is another training.
+        RunIsAliveError: If the run to continue is already running in another process.
+        OtherTrainingError: If the run to continue is another training.
 
     """
     invocation = Invocation.of_process(clock.is_simulated) if invocation is None else invocation
-    claim = Claim(home, invocation, FitIdentity() if identity is None else identity, needs_state)
+    claimant = Claimant.of_process(invocation, FitIdentity() if identity is None else identity, needs_state)
     try:
-        folder, history, continuing = claim.take()
-        if clock.is_simulated and not continuing:
-            _go_on_in_time(clock, home, folder.path)
-        clock.bind(folder.path)
-        return Run(folder, clock, history, continuing, node), claim.messages
+        claimed = RunClaim(home, claimant).acquire()
+        if clock.is_simulated and not claimed.continuing:
+            _advance_clock(clock, home, claimed.directory.path)
+        clock.bind(claimed.directory.path)
+        return Run(claimed.directory, clock, claimed.history, claimed.continuing, node), list(claimed.messages)
     except (RunIsAliveError, OtherTrainingError):
         raise
-    except (OSError, ValueError) as error:  # ValueError: a `run.json` that is damaged
+    except (OSError, ValueError) as error:  # ValueError: damaged `run.json`
         if needs_state and any(home.glob("**/checkpoints/*.ckpt")):
-            raise  # a failure of the disk is no reason to train from scratch
+            raise  # do not train from scratch because of a disk error
         log.warning(
-            "The run directory %s cannot be used (%s). Training goes on without a ledger, and without leaving while it "
-            "waits; make the directory writable or name another one with LIGHTNING_GREEN_RUN_DIR.",
+            "The run directory %s cannot be used (%s). Training continues without a ledger and without planned exits. "
+            "Make the directory writable or set LIGHTNING_GREEN_RUN_DIR to another one.",
             home,
             (error.strerror if isinstance(error, OSError) else None) or error,
         )
         return Run(None, clock, RunHistory(), continuing=False, node=node), []
 
 
-def _go_on_in_time(clock: Clock, home: Path, path: Path) -> None:
-    """Begin a further run of a command at the simulated time at which those before it ended."""
+def _advance_clock(clock: Clock, home: Path, path: Path) -> None:
+    """Advance a simulated clock to the end of the earlier runs of the same command."""
     for other in run_directories(home):
-        if other != path and not RunFolder(other).is_alive("run"):
+        if other != path and not RunDirectory(other).is_alive("run"):
             ended = clock_from_spec(clock.spec())
             ended.look(other)
             clock.go_to(ended.time())
 
 
-def bystander(node: Node, options: RunOptions, clock: Clock) -> Session:
-    """Return the session of every process but rank 0.
+def nonzero_rank_session(node: Node, options: RunOptions, clock: Clock) -> Session:
+    """Return the session of a process other than rank 0.
 
-    The first one of another node measures, on rank 0's time, and writes a ledger once rank 0 has said where. All others
-    neither measure nor write.
+    The first process of each further node measures energy on the time of rank 0. It writes a ledger after rank 0 has
+    sent the run directory. All other processes neither measure nor write.
     """
     if node.rank == 0 or node.process > 0:
         return Session(Run(None, SystemClock(), node=node), RunOptions(meter=None))
@@ -197,6 +198,6 @@ def bystander(node: Node, options: RunOptions, clock: Clock) -> Session:
 
 @atexit.register
 def _at_exit() -> None:
-    """End the runs of this process; one that ends by an exception says nothing, like one that was killed."""
+    """End the runs of this process. After an exception, no end is recorded, as after a kill."""
     for run in _runs.values():
         run.end(cleanly=getattr(sys, "last_value", None) is None)

@@ -1,4 +1,4 @@
-"""What tells one invocation of a training script from another."""
+"""Identity of an invocation of a training script."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ DISTINGUISHING_VARIABLES = (
 )
 """Environment variables that are part of a run's identity: a run name, array tasks, sweep agents."""
 
-_NOT_SET = {"SGE_TASK_ID": "undefined", "LSB_JOBINDEX": "0"}  # what these say of a job that is no array
+_NOT_SET = {"SGE_TASK_ID": "undefined", "LSB_JOBINDEX": "0"}  # values in a job that is not an array
 
-# Differ between two starts of the same training, or belong to the shell and not to the user.
+# Variables that differ between two starts of the same training or that the shell sets.
 _VOLATILE_VARIABLES = frozenset(
     {"_", "COLUMNS", "LINES", "OLDPWD", "PL_GLOBAL_SEED", "PWD", "SHLVL", "TMPDIR", "MASTER_ADDR", "XDG_RUNTIME_DIR"}
     | {"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"}
 )
 _VOLATILE_PREFIXES = (
     *("LIGHTNING_GREEN_", "WANDB_", "PYTHON", "OMP_", "KMP_", "SSH_"),
-    *("SLURM_", "TORCHELASTIC_", "OMPI_", "PMI", "PRTE_", "MPI_"),  # of launchers: each start gets others
+    *("SLURM_", "TORCHELASTIC_", "OMPI_", "PMI", "PRTE_", "MPI_"),  # launchers set new values for each start
 )
 _VOLATILE_SUFFIXES = ("_PID", "_PORT", "_SOCK")
 
-_STARTED_IN = os.getcwd()  # before the script changes its directory, as Hydra does
+_STARTED_IN = os.getcwd()  # read at import, before the script changes its directory as Hydra does
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """One invocation of a training script: the same one, started again, is equal.
+    """One invocation of a training script. Two starts of the same invocation are equal.
 
     Args:
         script: Absolute path of the script; ``"interactive"`` without one.
         arguments: Its arguments.
         directory: Working directory.
         variables: The :data:`DISTINGUISHING_VARIABLES` that are set.
-        simulated: Whether it runs on a simulated clock.
+        simulated: Whether the clock is simulated.
 
     """
 
@@ -65,11 +65,11 @@ class Invocation:
     def of_process(cls, simulated: bool = False, environment: Mapping[str, str] = os.environ) -> Invocation:
         """Return the invocation of this process."""
         words, where = command_line(), _STARTED_IN
-        return cls(_script(words[0], where), tuple(words[1:]), where, distinguishing(environment), simulated)
+        return cls(_script(words[0], where), tuple(words[1:]), where, distinguishing_variables(environment), simulated)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the invocation as JSON types; time stamps and random names in its arguments count as equal."""
-        from lightning_green.resume.description import describe  # needs PyTorch, which the supervisor does without
+        """Return the invocation as JSON types, with placeholders for timestamps and random names in its arguments."""
+        from lightning_green.resume.description import describe  # imports PyTorch, which the supervisor does not need
 
         return {
             "script": self.script,
@@ -81,19 +81,19 @@ class Invocation:
 
     @property
     def name(self) -> str:
-        """The name of its run directory: ``<script>-<8 hex digits>``, with ``-simulated`` on a simulated clock."""
+        """Name of the run directory: ``<script>-<8 hex digits>``, followed by ``-simulated`` for a simulated clock."""
         name = run_name([self.script, *self.arguments], self.directory, self.variables)
         return f"{name}-simulated" if self.simulated else name
 
 
-def distinguishing(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def distinguishing_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the :data:`DISTINGUISHING_VARIABLES` that are set, with their values.
 
-    A W&B sweep agent gives each of its trainings a ``WANDB_RUN_ID``, which then belongs to them.
+    In a W&B sweep, ``WANDB_RUN_ID`` is included because the agent sets it for each training.
 
     Example::
 
-        >>> distinguishing({"SLURM_ARRAY_TASK_ID": "3", "HOME": "/home/me"})
+        >>> distinguishing_variables({"SLURM_ARRAY_TASK_ID": "3", "HOME": "/home/me"})
         {'SLURM_ARRAY_TASK_ID': '3'}
 
     """
@@ -107,7 +107,7 @@ def distinguishing(environment: Mapping[str, str] = os.environ) -> dict[str, str
 def run_name(arguments: Sequence[str], directory: str | None = None, variables: Mapping[str, str] | None = None) -> str:
     """Return ``<script>-<8 hex digits>`` for a command line, its working directory and its distinguishing variables.
 
-    A Python interpreter at the start is left out, so ``python train.py`` and ``train.py`` have the same name.
+    A leading Python interpreter is ignored, so ``python train.py`` and ``train.py`` have the same name.
 
     Example::
 
@@ -132,25 +132,25 @@ def run_name(arguments: Sequence[str], directory: str | None = None, variables: 
 
 
 def command_line() -> list[str]:
-    """Return this process's script and its arguments."""
+    """Return the script of this process and its arguments."""
     return list(sys.argv) if sys.argv and sys.argv[0] not in ("", "-c") else ["interactive"]
 
 
-def set_since(supervisor: int, environment: Mapping[str, str] = os.environ) -> dict[str, str] | None:
+def variables_set_since(supervisor: int, environment: Mapping[str, str] = os.environ) -> dict[str, str] | None:
     """Return the variables that were set between the supervisor and this process, with a short digest of each value.
 
-    A wrapper such as ``for s in 1 2 3; do SEED=$s python train.py; done`` tells its trainings apart by nothing else. No
-    value is kept, as variables may hold secrets, and time stamps and random names count as equal.
+    They distinguish the trainings of a wrapper such as ``for s in 1 2 3; do SEED=$s python train.py; done``. Values are
+    not stored because they may be secrets. Timestamps and random names have equal digests.
 
     Args:
         supervisor: Process id of the supervisor.
         environment: The environment of this process.
 
     Returns:
-        The variables, or None where the supervisor's environment cannot be read.
+        Digests by name, or None if the environment of the supervisor cannot be read.
 
     """
-    from lightning_green.resume.description import describe  # needs PyTorch, which the supervisor does without
+    from lightning_green.resume.description import describe  # imports PyTorch, which the supervisor does not need
 
     try:
         data = Path(f"/proc/{supervisor}/environ").read_bytes()
@@ -168,13 +168,13 @@ def _is_volatile(name: str) -> bool:
     return name in _VOLATILE_VARIABLES or name.startswith(_VOLATILE_PREFIXES) or name.endswith(_VOLATILE_SUFFIXES)
 
 
-def differing(one: Mapping[str, str] | None, other: Mapping[str, str] | None) -> list[str]:
-    """Return the names of the variables in which two results of :func:`set_since` differ; none where one is unknown."""
+def differing_variables(one: Mapping[str, str] | None, other: Mapping[str, str] | None) -> list[str]:
+    """Return the names that differ between two results of :func:`variables_set_since`; none if one result is None."""
     if one is None or other is None:
         return []
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
 
 
 def _script(word: str, directory: str) -> str:
-    """Return a script's absolute path; the name of a program that is looked up in ``PATH`` stays."""
+    """Return the absolute path of a script. The name of a program in ``PATH`` is returned unchanged."""
     return os.path.normpath(os.path.join(directory, word)) if "/" in word or word.endswith(".py") else word

@@ -1,4 +1,4 @@
-"""One run in every logger, over all restarts."""
+"""Continuing the same run in each logger after a restart."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ log = logging.getLogger(__name__)
 
 
 def continue_loggers(trainer: pl.Trainer, saved: dict[str, Any], fit: int) -> dict[str, Any]:
-    """Give each logger the identity that it had in this fit before, and return the identities to save.
+    """Restore the identity of each logger and return the identities to save.
 
-    W&B gets the same run id, CSV and TensorBoard the same version: the default checkpoint folder depends on it, and a
-    ``ModelCheckpoint`` forgets its best models when its folder changes. To be called before the experiments exist.
+    W&B uses the same run id; CSV and TensorBoard use the same version. The default checkpoint directory depends on the
+    version, and ``ModelCheckpoint`` discards its best models when its directory changes. Call this function before the
+    experiments are created.
 
     Args:
         trainer: The trainer, before ``setup``.
-        saved: What this function returned in an earlier process, or an empty dict.
+        saved: Result of this function in an earlier process, or an empty dict.
         fit: Number of the fit in this process.
 
     """
@@ -47,7 +48,7 @@ def continue_loggers(trainer: pl.Trainer, saved: dict[str, Any], fit: int) -> di
 
 def _continue_wandb(logger: WandbLogger, saved: str | None) -> str:
     experiment = _lightning_loggers.wandb_experiment(logger)
-    if experiment is not None:  # the script made it before `fit`
+    if experiment is not None:  # the script created it before `fit`
         own = str(experiment.id)
         if saved is not None and own != saved:
             log.warning(
@@ -63,7 +64,7 @@ def _continue_wandb(logger: WandbLogger, saved: str | None) -> str:
 
 
 def _keep_rows(logger: CSVLogger) -> None:
-    """Have a CSV logger append to its file, which it would delete."""
+    """Make a CSV logger append to its file, which it would delete otherwise."""
     path = Path(logger.log_dir) / "metrics.csv"
     rows = path.read_text(encoding="utf-8") if path.exists() else ""
     with warnings.catch_warnings():
@@ -75,7 +76,7 @@ def _keep_rows(logger: CSVLogger) -> None:
 
 
 def log_to_all(trainer: pl.Trainer, metrics: dict[str, float], step: int) -> None:
-    """Send metrics to every logger of the trainer, as Python floats (``self.log`` would make them float32)."""
+    """Log metrics to every logger of the trainer as Python floats. ``self.log`` would convert them to float32."""
     for logger in trainer.loggers:
         logger.log_metrics(metrics, step=step)
 
@@ -85,36 +86,36 @@ def _experiments(trainer: pl.Trainer) -> list[Any]:
 
 
 def define_axes(trainer: pl.Trainer) -> None:
-    """Have W&B draw our metrics over the hours since the first start, which run on while a run is held or out."""
+    """Use the hours since the first start, which include all pauses, as x axis of our metrics in W&B."""
     for experiment in _experiments(trainer):
         experiment.define_metric("carbon/elapsed_hours")
         for name in ("carbon/*", "energy/*"):
             experiment.define_metric(name, step_metric="carbon/elapsed_hours")
 
 
-def summarise(trainer: pl.Trainer, summary: Mapping[str, Any]) -> None:
-    """Write the totals into the summary of the W&B run."""
+def summarize(trainer: pl.Trainer, summary: Mapping[str, Any]) -> None:
+    """Write the totals to the summary of the W&B run."""
     numbers = {name: value for name, value in summary.items() if isinstance(value, (int, float))}
     for experiment in _experiments(trainer):
         experiment.summary.update(numbers)
 
 
-def leave_experiments(trainer: pl.Trainer, exit_code: int) -> None:
-    """End this process's part of each W&B run as preempted: it is going to be continued."""
+def finish_experiments(trainer: pl.Trainer, exit_code: int) -> None:
+    """Finish each W&B run in this process and mark it as preempted, because it will be continued."""
     for experiment in _experiments(trainer):
         experiment.mark_preempting()
         experiment.finish(exit_code=exit_code)
 
 
 def flush(trainer: pl.Trainer) -> None:
-    """Have every logger write what it holds."""
+    """Write the buffered values of every logger."""
     logger: Logger
     for logger in trainer.loggers:
         logger.save()
 
 
 def wandb_folders(trainer: pl.Trainer) -> list[str]:
-    """Return the folders of the offline W&B runs of this process."""
+    """Return the directories of the offline W&B runs of this process."""
     return [
         str(Path(experiment.dir).parent)
         for experiment in _experiments(trainer)
@@ -122,7 +123,7 @@ def wandb_folders(trainer: pl.Trainer) -> list[str]:
     ]
 
 
-def note_wandb_folders(trainer: pl.Trainer, record: dict[str, Any]) -> None:
-    """Add the folders of the offline W&B runs of this process to the run's record, each once."""
+def record_wandb_folders(trainer: pl.Trainer, record: dict[str, Any]) -> None:
+    """Add the directories of the offline W&B runs of this process to the record of the run."""
     known = record.setdefault("wandb_folders", [])
     known += [path for path in wandb_folders(trainer) if path not in known]

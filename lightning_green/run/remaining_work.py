@@ -1,4 +1,4 @@
-"""How much work is left, from measured step times and the Trainer's own limits."""
+"""Remaining work of a fit from measured step times and the limits of the Trainer."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ WINDOW = 32
 
 
 @dataclass(frozen=True)
-class WorkLeft:
-    """Work that is left in a fit.
+class RemainingWork:
+    """Remaining work of a fit.
 
     Args:
-        seconds: Seconds at full speed, validation included; None where the Trainer sets no limit.
-        why: Where the number comes from, or what is missing.
+        seconds: Seconds at full speed, including validation; None if the Trainer sets no limit.
+        why: The limit that determines the number, or the reason why there is none.
 
     """
 
@@ -30,11 +30,11 @@ class WorkLeft:
 
 
 class StepTimer:
-    """Seconds per training batch and per validation, pauses left out.
+    """Seconds per training batch and per validation, without pauses.
 
     Args:
-        seconds_per_batch: What an earlier process measured, used until this one knows better.
-        seconds_per_validation: The same for a whole validation.
+        seconds_per_batch: Measurement of an earlier process, used until this one has enough batches.
+        seconds_per_validation: Measurement of an earlier process for a whole validation.
 
     """
 
@@ -42,37 +42,37 @@ class StepTimer:
         self._per_batch, self._per_validation = seconds_per_batch, seconds_per_validation
         self._batches = 0
         self._anchors: deque[tuple[int, float]] = deque(maxlen=WINDOW)
-        self._left_out = 0.0
+        self._excluded = 0.0
         self._validation_began: float | None = None
 
     def batch(self, now: float) -> None:
-        """Note that a batch has ended at ``now`` (monotonic seconds)."""
+        """Record the end of a batch at ``now`` (monotonic seconds)."""
         self._batches += 1
         if self._batches < WARM_UP_BATCHES:
             return
-        at = now - self._left_out
+        at = now - self._excluded
         if not self._anchors or at - self._anchors[-1][1] > 5.0 or self._batches < WINDOW:
             self._anchors.append((self._batches, at))
 
-    def leave_out(self, seconds: float) -> None:
-        """Do not count ``seconds`` that were spent on something else than training batches."""
-        self._left_out += seconds
+    def exclude(self, seconds: float) -> None:
+        """Exclude seconds that were not spent on training batches."""
+        self._excluded += seconds
 
     def validation_began(self, now: float) -> None:
-        """Note that a validation begins."""
+        """Record the start of a validation at ``now`` (monotonic seconds)."""
         self._validation_began = now
 
     def validation_ended(self, now: float) -> None:
-        """Note that the validation has ended."""
+        """Record the end of a validation at ``now`` (monotonic seconds)."""
         if self._validation_began is not None:
             seconds = now - self._validation_began
             self._per_validation = seconds if self._per_validation is None else (self._per_validation + seconds) / 2
-            self._left_out += seconds
+            self._excluded += seconds
             self._validation_began = None
 
     @property
     def seconds_per_batch(self) -> float | None:
-        """Mean seconds of a training batch over the last minutes; None until a few have been measured."""
+        """Mean seconds of a training batch over the last minutes; None until a few batches have been measured."""
         if len(self._anchors) > 1:
             (first, began), (last, ended) = self._anchors[0], self._anchors[-1]
             if last - first >= ENOUGH_BATCHES:
@@ -85,22 +85,24 @@ class StepTimer:
         return self._per_validation
 
 
-def work_left(trainer: pl.Trainer, timer: StepTimer) -> WorkLeft:
-    """Return the work that is left, from the nearest of ``max_epochs``, ``max_steps`` and ``max_time``."""
+def remaining_work(trainer: pl.Trainer, timer: StepTimer) -> RemainingWork:
+    """Return the remaining work until the nearest of ``max_epochs``, ``max_steps`` and ``max_time``."""
     per_batch = timer.seconds_per_batch
     if per_batch is None:
-        return WorkLeft(None, "the time of a step has not been measured yet")
-    batches, why = _batches_left(trainer)
+        return RemainingWork(None, "the time of a step has not been measured yet")
+    batches, why = _remaining_batches(trainer)
     limit = _seconds_limit(trainer)
     if batches is None:
-        return WorkLeft(limit, "`max_time`") if limit is not None else WorkLeft(None, why)
-    seconds = batches * per_batch + _validations_left(trainer, batches) * _validation_seconds(trainer, timer, per_batch)
+        return RemainingWork(limit, "`max_time`") if limit is not None else RemainingWork(None, why)
+    seconds = batches * per_batch + _remaining_validations(trainer, batches) * _validation_seconds(
+        trainer, timer, per_batch
+    )
     if limit is not None and limit < seconds:
-        return WorkLeft(limit, "`max_time`")
-    return WorkLeft(seconds, why)
+        return RemainingWork(limit, "`max_time`")
+    return RemainingWork(seconds, why)
 
 
-def _batches_left(trainer: pl.Trainer) -> tuple[float | None, str]:
+def _remaining_batches(trainer: pl.Trainer) -> tuple[float | None, str]:
     found: list[tuple[float, str]] = []
     if trainer.max_steps is not None and trainer.max_steps >= 0:
         # With several optimizers, `global_step` counts each optimizer's steps; a batch is one step of each.
@@ -111,7 +113,10 @@ def _batches_left(trainer: pl.Trainer) -> tuple[float | None, str]:
     if trainer.max_epochs is not None and trainer.max_epochs >= 0:
         if epoch_batches == float("inf"):
             if not found:
-                return None, "the training loader has no length, so `max_epochs` does not tell how much work is left"
+                return (
+                    None,
+                    "the training loader has no length, so the remaining work cannot be computed from `max_epochs`",
+                )
         else:
             done = batch_position(trainer)[0] * epoch_batches
             in_epoch = trainer.fit_loop.epoch_loop.batch_progress.current.completed
@@ -122,12 +127,12 @@ def _batches_left(trainer: pl.Trainer) -> tuple[float | None, str]:
 
 def _seconds_limit(trainer: pl.Trainer) -> float | None:
     timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
-    left = [timer.time_remaining() for timer in timers]
-    known = [seconds for seconds in left if seconds is not None]
+    remaining = [timer.time_remaining() for timer in timers]
+    known = [seconds for seconds in remaining if seconds is not None]
     return min(known) if known else None
 
 
-def _validations_left(trainer: pl.Trainer, batches: float) -> float:
+def _remaining_validations(trainer: pl.Trainer, batches: float) -> float:
     if not trainer.enable_validation or trainer.num_training_batches in (0, float("inf")):
         return 0.0
     every = trainer.val_check_batch or trainer.num_training_batches
@@ -139,6 +144,6 @@ def _validations_left(trainer: pl.Trainer, batches: float) -> float:
 def _validation_seconds(trainer: pl.Trainer, timer: StepTimer, per_batch: float) -> float:
     if timer.seconds_per_validation is not None:
         return timer.seconds_per_validation
-    # Not measured yet. A validation batch has no backward pass; counting it as a training batch errs on the safe side.
+    # Not measured yet. A validation batch without backward pass takes no longer than a training batch.
     batches = sum(count for count in trainer.num_val_batches if count != float("inf"))
     return batches * per_batch

@@ -1,7 +1,7 @@
-"""One run in this process: a directory that this process has claimed, its ledger, and the fits that belong to it.
+"""One run in this process: its directory, its ledger and its fits.
 
-A run belongs to one invocation of one training script. The directory that the supervisor or the user names may be asked
-for by several trainings: the first one uses it, each further one a directory of its own in ``runs/`` below it.
+A run belongs to one invocation of one training script. If several trainings are started with the same run directory,
+the first one uses it and each further one uses its own directory in ``runs/`` below it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lightning_green.ledger.nodes import Node
 from lightning_green.ledger.run_directory import (
     FORCE_VARIABLE,
     SUPERVISED_VARIABLE,
-    RunFolder,
+    RunDirectory,
     remove_kept_files,
 )
 from lightning_green.ledger.totals import Account
@@ -32,18 +32,18 @@ log = logging.getLogger(__name__)
 
 
 class OtherTrainingError(RuntimeError):
-    """A state on disk belongs to another training than the one that was started."""
+    """The state on disk belongs to another training."""
 
 
 @dataclass(frozen=True)
 class FitIdentity:
-    """What tells one fit from another.
+    """Content of a fit by which it is found again after a restart.
 
     Args:
-        content: What is trained, as :func:`~lightning_green.resume.fingerprint.fit_fingerprint` returns it.
-        weights: Digest of the weights at the start. They tell apart fits of the same content; a script without a seed
-            starts from other weights each time, so equal weights are preferred and not required.
-        thread: Name of the thread, for fits that are trained at the same time; empty in the main thread.
+        content: Fingerprint of the fit from :func:`~lightning_green.resume.fingerprint.fit_fingerprint`.
+        weights: Digest of the initial weights, which distinguishes fits with the same content. Equal weights are
+            preferred but not required, because a script without a seed starts from different weights each time.
+        thread: Name of the thread for fits that are trained concurrently; empty in the main thread.
 
     """
 
@@ -52,7 +52,7 @@ class FitIdentity:
     thread: str = ""
 
     def differences(self, record: dict[str, Any]) -> list[str]:
-        """Return in what this fit differs from a recorded one, for people."""
+        """Return the differences between this fit and a recorded one for messages."""
         return differences(record.get("identity", {}), self.content)
 
 
@@ -62,8 +62,8 @@ class ClaimedFit:
 
     Args:
         number: Its number within the run, from 0.
-        continuing: Whether an earlier process has begun it.
-        messages: Lines for the user.
+        continuing: Whether an earlier process has started it.
+        messages: Messages for the user.
 
     """
 
@@ -73,25 +73,25 @@ class ClaimedFit:
 
 
 class Run:
-    """A run, as far as it takes place in this process.
+    """The part of a run that takes place in this process.
 
     Args:
-        folder: Its directory, locked for this process; None where there is nowhere to write.
+        folder: Run directory, locked for this process; None if it cannot be written.
         clock: The clock.
         history: Events of earlier processes.
-        continuing: Whether this process continues what earlier ones did.
+        continuing: Whether this process continues earlier ones.
         node: The node of this process.
 
     Attributes:
-        attempt: Which start of the run this is, from 1.
-        stops: Whether a fit of this process was paused, interrupted or refused, so that its script is not done.
-        ledger: The ledger of this node, or None.
+        attempt: Number of this start of the run, from 1.
+        stops: Whether a fit of this process was paused, interrupted or refused, so that the script has not finished.
+        ledger: Ledger of this node, or None.
 
     """
 
     def __init__(
         self,
-        folder: RunFolder | None,
+        folder: RunDirectory | None,
         clock: Clock,
         history: RunHistory | None = None,
         continuing: bool = False,
@@ -110,20 +110,20 @@ class Run:
 
     @property
     def path(self) -> Path | None:
-        """Its directory, or None."""
+        """Path of the run directory, or None."""
         return None if self.folder is None else self.folder.path
 
     # -- fits ---------------------------------------------------------------------------------------------------------
 
     def claim_fit(self, identity: FitIdentity, needs_state: bool = True) -> ClaimedFit:
-        """Return the fit of this run that is trained now: a recorded one of the same content, or a new one.
+        """Return the fit that is trained next: a recorded one of the same content, or a new one.
 
         Args:
             identity: The fit.
-            needs_state: Whether its state is saved and restored; metering alone is refused nothing.
+            needs_state: Whether its state is saved and restored. A fit that is only metered is never refused.
 
         Raises:
-            OtherTrainingError: If the fit that is due was not finished and has another content.
+            OtherTrainingError: If the next recorded fit is unfinished and has another content.
 
         """
         with self._lock:
@@ -131,7 +131,7 @@ class Run:
             try:
                 claimed = self._choose_fit(fits, identity, needs_state)
             except OtherTrainingError:
-                self.stops = True  # a thread that raises does not end the process
+                self.stops = True  # an exception in a thread does not end the process
                 raise
             self._claimed.add(claimed.number)
             if self.folder is not None:
@@ -150,7 +150,7 @@ class Run:
         recorded = {number: fits.get(str(number), {}) for number in due}
         same = [number for number in due if not identity.differences(recorded[number])]
         best = [number for number in same if recorded[number].get("weights") == identity.weights]
-        if identity.thread:  # fits at the same time begin in any order
+        if identity.thread:  # concurrent fits start in any order
             same, best = (
                 [number for number in numbers if recorded[number].get("thread") == identity.thread]
                 for numbers in (same, best)
@@ -160,16 +160,16 @@ class Run:
         number = due[0]
         found = shorten(identity.differences(recorded[number]) or ["the weights at the start"])
         if os.environ.get(FORCE_VARIABLE) == "1":
-            line = f"Fit {number} continues with other values, as --force asks for: {found}."
+            line = f"Fit {number} continues with changed values because of --force: {found}."
             return ClaimedFit(number, continuing=True, messages=[line])
         state = self.history.states.get(number)
         if state is None or isinstance(state, Finished) or not needs_state:
-            line = f"Fit {number} of this run was another one ({found}), so this one is a new one."
+            line = f"Fit {number} of this run was another training ({found}), so a new fit starts."
             return ClaimedFit(new.number, continuing=False, messages=[line])
         raise OtherTrainingError(refusal(self.path, found))
 
     def fit_history(self, number: int) -> tuple[list[Event], Account]:
-        """Return the events of a fit in earlier processes, and its account."""
+        """Return the events of a fit in earlier processes and its account."""
         if not self.continuing:
             return [], Account()
         events = [event for event in self.history.events if event.fit == number]
@@ -177,8 +177,8 @@ class Run:
 
     # -- the meter between two fits -----------------------------------------------------------------------------------
 
-    def take_meter(self, option: Any, gpus: list[str] | None) -> Meter | None:
-        """Return the running meter of the last fit, if it is the same one; its energy since that fit is recorded."""
+    def reuse_meter(self, option: Any, gpus: list[str] | None) -> Meter | None:
+        """Return the running meter of the previous fit if it has the same options; record the energy since then."""
         with self._lock:
             idle, self._idle = self._idle, None
         if idle is None:
@@ -192,8 +192,8 @@ class Run:
         idle.meter.close()
         return None
 
-    def leave_meter(self, meter: Meter, option: Any, gpus: list[str] | None) -> None:
-        """Keep the meter of a fit that has ended: it measures until the next one begins."""
+    def keep_meter(self, meter: Meter, option: Any, gpus: list[str] | None) -> None:
+        """Keep the meter of a fit that has ended. It measures until the next fit starts."""
         joules = sum(energy.joules for energy in meter.read().values())
         with self._lock:
             before, self._idle = self._idle, _IdleMeter(meter, option, gpus, joules)
@@ -206,10 +206,10 @@ class Run:
         """Close the run in this process.
 
         Args:
-            cleanly: Whether the process comes to its end without an exception.
+            cleanly: Whether the process ends without an exception.
 
         """
-        if os.getpid() != self._pid:  # a forked child has inherited the object, not the run
+        if os.getpid() != self._pid:  # a forked process inherits this object but not the run
             return
         if self._idle is not None:
             self._idle.meter.close()
@@ -220,7 +220,7 @@ class Run:
             self.ledger.close()
         if self.folder is not None:
             if cleanly and not self.stops and SUPERVISED_VARIABLE not in os.environ:
-                remove_kept_files(self.folder.path)  # nothing is restored any more
+                remove_kept_files(self.folder.path)  # no fit is restored any more
             self.folder.unlock()
 
 
@@ -233,14 +233,14 @@ class _IdleMeter:
 
 
 def refusal(path: Path | None, found: str) -> str:
-    """Return the sentence that refuses to continue a run with another training."""
+    """Return the error message for continuing a run with another training."""
     return (
-        f"The run in {path} was started with another script: {found}. Start from scratch with `lightning-green run "
-        "--fresh -- ...` (the directory is kept under another name), or continue with the new values with `--force`. "
-        "For a second training of the same command line, set LIGHTNING_GREEN_RUN_NAME to a name of its own."
+        f"The run in {path} was started with another training: {found}. Start from scratch with `lightning-green run "
+        "--fresh -- ...` (the old directory is renamed), or continue with the new values with `--force`. To run a "
+        "second training with the same command line, set LIGHTNING_GREEN_RUN_NAME to a unique name."
     )
 
 
 def shorten(found: list[str]) -> str:
-    """Return the first five of these differences, and how many more there are."""
+    """Return the first five differences and the number of the others."""
     return "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")

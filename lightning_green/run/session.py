@@ -17,7 +17,7 @@ from lightning_green.grid.signal import GridSignal
 from lightning_green.ledger.events import Event, GridChanged, MeterProblem, Sample, Started, Warned
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.nodes import Node, OtherNodes
-from lightning_green.ledger.run_directory import RunFolder
+from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.ledger.totals import Account, Totals
 from lightning_green.run.figures import LiveMetrics, summarize
 from lightning_green.run.options import RunOptions
@@ -128,7 +128,7 @@ class Session:
         return self.recorder.fit
 
     @property
-    def folder(self) -> RunFolder | None:
+    def folder(self) -> RunDirectory | None:
         """The run directory, or None."""
         return self.run.folder
 
@@ -189,7 +189,7 @@ class Session:
         if self.stage != Stage.NEW:
             return
         self.stage, meter = Stage.STARTED, self.recorder.meter
-        running = self.run.take_meter(self._meter_option, self._gpus)
+        running = self.run.reuse_meter(self._meter_option, self._gpus)
         if running is None:
             if self._gpus is not None:
                 meter.bind_gpus(self._gpus)
@@ -311,7 +311,7 @@ class Session:
                 if self.node.rank > 0 or self.node.process > 0:  # this session has a run of its own, without a next fit
                     meter.close()
                 else:
-                    self.run.leave_meter(meter, self._meter_option, self._gpus)
+                    self.run.keep_meter(meter, self._meter_option, self._gpus)
             if self.ledger is not None and self.ledger is not self.run.ledger:
                 self.ledger.close()
         self.recorder.read_step = None

@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and SLURM's signal as a wish to stop at the next boundary."""
+"""Stop at the next batch boundary on SIGTERM, Ctrl-C or the requeue signal of SLURM."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ SECOND_SIGNAL_SECONDS = 1.0
 
 
 class StopSignals:
-    """Handlers that set a flag and do nothing else, for the time of a fit.
+    """Signal handlers that only set a flag, used during a fit.
 
-    Lightning's own SIGTERM handler has its loops raise in places where a state cannot be saved: before a validation
-    that is due, and before the end of an epoch. So ours stands in its place, and calls what the script had registered.
+    The SIGTERM handler of Lightning makes its loops raise at points where no state can be saved: before a validation
+    and before the end of an epoch. These handlers replace it and call the handlers that the script has registered.
 
     Attributes:
-        received: ``"SIGTERM"`` or ``"SIGINT"`` once one came, else None.
+        received: Name of the first signal, such as ``"SIGTERM"``, or None.
 
     """
 
@@ -30,11 +30,11 @@ class StopSignals:
         self._at = 0.0
         self._old: dict[int, Any] = {}
 
-    def take(self, requeue: int | None = None) -> None:
-        """Put the handlers in; only in the main thread, and not over a Ctrl-C handler of the script.
+    def install(self, requeue: int | None = None) -> None:
+        """Install the handlers. Does nothing outside the main thread and keeps a Ctrl-C handler of the script.
 
         Args:
-            requeue: Another signal that asks to stop: the one by which SLURM says that the time is nearly over.
+            requeue: Signal that SLURM sends before the time limit, or None.
 
         """
         if threading.current_thread() is not threading.main_thread():
@@ -44,8 +44,8 @@ class StopSignals:
             numbers.append(signal.SIGINT)
         self._old = {number: signal.signal(number, self._on_signal) for number in numbers}
 
-    def give_back(self) -> None:
-        """Put back the handlers that were there."""
+    def restore(self) -> None:
+        """Restore the previous handlers."""
         for number, handler in self._old.items():
             signal.signal(number, handler)
         self._old = {}
@@ -54,16 +54,16 @@ class StopSignals:
         now = time.monotonic()
         if self.received is None:
             self.received, self._at = signal.Signals(number).name, now
-            again = " Ctrl-C again stops at once." if number == signal.SIGINT else ""
-            print(f"\nStopping after this batch, with the training state saved.{again}", flush=True)
+            again = " Press Ctrl-C again to stop immediately." if number == signal.SIGINT else ""
+            print(f"\nStopping after this batch. The training state will be saved.{again}", flush=True)
         elif number == signal.SIGINT and now - self._at > SECOND_SIGNAL_SECONDS:
-            raise KeyboardInterrupt  # a terminal and a supervisor may both deliver the first, a moment apart
+            raise KeyboardInterrupt  # a terminal and a supervisor may both send the first one
         for handler in user_handlers(self._old.get(number)):
             handler(number, frame)
 
 
 def raise_stop(name: str) -> NoReturn:
-    """Stop as Lightning does on a signal of that name."""
+    """Raise the exception that Lightning raises for a signal."""
     if name == "SIGINT":
         raise KeyboardInterrupt
     raise SIGTERMException

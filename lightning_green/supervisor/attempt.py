@@ -1,4 +1,4 @@
-"""One start of a command, and what its end means for the trainings in it."""
+"""One start of a command and its outcome."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from functools import cached_property
 from lightning_green.ledger.events import Finished, Started, StateEvent
 from lightning_green.supervisor.command import FitKey, Trainings
 
-_HOPELESS = re.compile(
+_PERMANENT_ERRORS = re.compile(
     r"^(ImportError|ModuleNotFoundError|SyntaxError|IndentationError|[\w.]+\.OtherTrainingError)\b", re.MULTILINE
 )
 
 
 class Outcome(Enum):
-    """How an attempt ended."""
+    """Outcome of an attempt."""
 
-    FINISHED = "the command ended with 0 and nothing is left to continue"
+    FINISHED = "exit code 0, and no training has to be continued"
     PAUSED = "a training has exited until a planned time"
-    NOT_CONTINUED = "the command ended with 0 and did not continue a training that it should have continued"
-    FAILED_AFTERWARDS = "the command failed after trainings that another start would train again"
-    CRASHED = "the command or a training in it failed, and another start may help"
+    NOT_CONTINUED = "exit code 0, but an unfinished training was not continued"
+    FAILED_AFTERWARDS = "failure after the trainings, which another start would repeat"
+    CRASHED = "failure of the command or a training; another start may succeed"
 
 
 @dataclass(frozen=True)
@@ -32,53 +32,53 @@ class Attempt:
     """One start of a command.
 
     Args:
-        code: Its exit code; negative for a signal.
-        trace: The last traceback that it printed, or an empty text.
-        before: The trainings before it.
-        after: The trainings after it.
-        token: Its name in ``run.json``.
+        code: Exit code; negative for a signal.
+        traceback: Last traceback in the error output, or an empty string.
+        before: State of the trainings before the attempt.
+        after: State of the trainings after the attempt.
+        name: ``<supervisor session>/<number>``, the value of ``claimed_in`` in ``run.json``.
 
     """
 
     code: int
-    trace: str
+    traceback: str
     before: Trainings
     after: Trainings
-    token: str
+    name: str
 
     @cached_property
     def changed(self) -> dict[FitKey, StateEvent]:
-        """The fits that it has trained or restored."""
+        """Fits that the attempt has trained or restored."""
         return self.after.since(self.before)
 
     @cached_property
     def broken(self) -> dict[FitKey, StateEvent]:
-        """The fits that it left unfinished; where it trained nothing, those that were unfinished before."""
+        """Unfinished fits of the attempt; if it trained nothing, all unfinished fits."""
         return self.after.broken(self.changed or self.after.states)
 
     @cached_property
-    def left(self) -> dict[FitKey, StateEvent]:
-        """The fits that it should have continued and did not."""
-        return self.after.left(self.changed, self.token)
+    def not_continued(self) -> dict[FitKey, StateEvent]:
+        """Fits that the attempt should have continued and did not."""
+        return self.after.not_continued(self.changed, self.name)
 
     @property
     def outcome(self) -> Outcome:
-        """How it ended."""
+        """Outcome of the attempt."""
         if any(key in self.changed for key in self.after.paused):
             return Outcome.PAUSED
         if self.code == 0 and not self.broken:
-            return Outcome.NOT_CONTINUED if self.left else Outcome.FINISHED
-        failed = 0 < self.code < 128  # and was not killed, between two fits for example
+            return Outcome.NOT_CONTINUED if self.not_continued else Outcome.FINISHED
+        failed = 0 < self.code < 128  # not killed, for example between two fits
         if failed and self.changed and self.after.are_finished and not self.after.are_restored:
             return Outcome.FAILED_AFTERWARDS
         return Outcome.CRASHED
 
     @property
-    def why(self) -> str:
-        """How it ended, for people."""
+    def reason(self) -> str:
+        """Description of the failure for messages."""
         last = newest(self.broken or self.changed)
         if last is None or not self.changed:
-            return "died before the training began"
+            return "the process died before training started"
         if isinstance(last, Finished):
             return f"the training finished; the script then ended with {self.ending}"
         if isinstance(last, Started):
@@ -87,27 +87,27 @@ class Attempt:
 
     @property
     def ending(self) -> str:
-        """The exit code or the signal, for people."""
+        """Exit code or name of the signal for messages."""
         return f"signal {signal.Signals(-self.code).name}" if self.code < 0 else f"exit code {self.code}"
 
     @property
     def exit_code(self) -> int:
-        """The exit code as a shell has it: 128 + N for signal N."""
+        """Exit code as reported by a shell: 128 + N for signal N."""
         return 128 - self.code if self.code < 0 else self.code
 
     @property
-    def hopeless_error(self) -> str | None:
-        """The error that another start does not heal, or None."""
-        found = _HOPELESS.search(self.trace)
-        return None if found is None else self.trace[found.start() :].splitlines()[0].strip().rstrip(".")
+    def permanent_error(self) -> str | None:
+        """Error that another start cannot avoid, such as a missing module; None for all other errors."""
+        found = _PERMANENT_ERRORS.search(self.traceback)
+        return None if found is None else self.traceback[found.start() :].splitlines()[0].strip().rstrip(".")
 
     @property
     def last_line(self) -> str:
-        """The last line of its traceback."""
-        lines = [line for line in self.trace.strip().splitlines() if line.strip()]
+        """Last line of the traceback."""
+        lines = [line for line in self.traceback.strip().splitlines() if line.strip()]
         return lines[-1].strip() if lines else "no message"
 
 
 def newest(states: Mapping[FitKey, StateEvent]) -> StateEvent | None:
-    """Return the newest of these events; None without one."""
+    """Return the newest of these events; None if there are none."""
     return max(states.values(), key=lambda state: state.time_utc, default=None)

@@ -1,4 +1,4 @@
-"""The time in which a training has exited: until when, and planned again while it lasts."""
+"""Waiting between a planned exit and the next start, with a new plan every hour."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from lightning_green.utilities.clock import Clock
 
 
 class Waiting:
-    """Waits until the first of several paused fits is due.
+    """Waits until the first of several paused fits is due to resume.
 
     Args:
         paused: The paused fits with their last events.
-        say: Receives what the user should know, a line at a time.
+        print_line: Receives messages for the user, one line each.
 
     """
 
-    def __init__(self, paused: Mapping[FitKey, Paused], say: Callable[[str], None]) -> None:
+    def __init__(self, paused: Mapping[FitKey, Paused], print_line: Callable[[str], None]) -> None:
         (self.path, _), self._paused = min(paused.items(), key=lambda item: _until(item[1]))
         self._others = [_until(one) for one in paused.values() if one is not self._paused]
-        self._say = say
+        self._print_line = print_line
 
     def wait(self, clock: Clock, wake: threading.Event, beat: Callable[[], None]) -> None:
-        """Sleep until the planned time or until ``wake`` is set; plan again whenever a slot ends.
+        """Sleep until the planned time or until ``wake`` is set. Make a new plan at the end of each hour.
 
         Args:
-            clock: The clock, bound to the directory of the run.
+            clock: Clock bound to the run directory.
             wake: Ends the wait.
             beat: Called at least once a minute of real time.
 
@@ -43,9 +43,11 @@ class Waiting:
         if grid is not None:
             grid.bind_clock(clock.now)
             grid.start()
-        archive = ForecastArchive(self.path / FORECAST_ARCHIVE_FILE)  # with the forecasts of the training
+        archive = ForecastArchive(
+            self.path / FORECAST_ARCHIVE_FILE
+        )  # also holds the forecasts received during training
         more = f" ({len(self._others) + 1} trainings are paused)" if self._others else ""
-        self._say(f"Out until {until:%Y-%m-%d %H:%M} UTC: {self._paused.reason}{more}")
+        self._print_line(f"Exited until {until:%Y-%m-%d %H:%M} UTC: {self._paused.reason}{more}")
         try:
             while not wake.is_set() and clock.now() < until:
                 seconds = (until - clock.now()).total_seconds()
@@ -53,7 +55,7 @@ class Waiting:
                 clock.sleep(min(seconds, next_slot, 3600.0 if clock.is_simulated else 60.0), wake)
                 beat()
                 if grid is not None and clock.now() < until and clock.time() % 3600.0 < 60.0:
-                    until = min([self._plan_again(grid, archive, clock, until), *self._others])
+                    until = min([self._replan(grid, archive, clock, until), *self._others])
         finally:
             if grid is not None:
                 grid.close()
@@ -64,18 +66,13 @@ class Waiting:
             return None
         try:
             return grid_from_spec(dict(spec))
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            ImportError,
-        ) as error:  # a trace that was moved, a class of the script's
-            line = f"Planning again is not possible while the run is out, so the time that was planned stands: {error}"
+        except (OSError, ValueError, TypeError, ImportError) as error:  # a moved trace file, a class of the script
+            line = f"A new plan is not possible until the run resumes, so the planned time does not change: {error}"
             self._record(clock, Warned(reason=line))
-            self._say(line)
+            self._print_line(line)
             return None
 
-    def _plan_again(self, grid: GridSignal, archive: ForecastArchive, clock: Clock, until: datetime) -> datetime:
+    def _replan(self, grid: GridSignal, archive: ForecastArchive, clock: Clock, until: datetime) -> datetime:
         now = clock.now()
         answer = live_plan(grid, Job.from_json(self._paused.job or {}, "out"), archive, now)
         waits = answer.slots[0].action in ("exit", "hold")
@@ -83,7 +80,7 @@ class Waiting:
         if abs((again - until).total_seconds()) >= 60.0:
             action = "exit" if waits else "run"
             self._record(clock, Decision(reason=answer.reason, action=action, until=again))
-            self._say(f"Planned again: out until {again:%Y-%m-%d %H:%M} UTC. {answer.reason}")
+            self._print_line(f"New plan: exited until {again:%Y-%m-%d %H:%M} UTC. {answer.reason}")
         return again
 
     def _record(self, clock: Clock, event: Event) -> None:

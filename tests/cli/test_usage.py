@@ -16,7 +16,7 @@ def test_no_command(arguments):
     code, told = invoke(*arguments)
     assert code == 2
     assert told == (
-        "lightning-green: Say what to start after `--`, for example: lightning-green run -- python train.py\n"
+        "lightning-green: The command is missing. Add it after `--`, for example: lightning-green run -- python train.py\n"
     )
 
 
@@ -53,7 +53,7 @@ def test_a_folder_that_cannot_be_read(tmp_path, command, content):
     arguments = ["run", "--run-dir", tmp_path, "--", "true"] if command == "run" else ["status", tmp_path]
     code, said = invoke(*arguments)
     assert code == 2
-    assert "Move the folder away" in said
+    assert "Move the directory away" in said
     assert len(said.splitlines()) == 1
     assert (tmp_path / "run.json").read_text() == content  # nothing recorded is lost
 
@@ -61,4 +61,4 @@ def test_a_folder_that_cannot_be_read(tmp_path, command, content):
 def test_status_of_something_else(tmp_path):
     code, said = invoke("status", tmp_path)
     assert code == 2
-    assert "is not a run's folder" in said
+    assert "is not a run directory" in said

@@ -15,9 +15,10 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from lightning_green.ledger.ledger import Ledger, read_ledger
-from lightning_green.ledger.run_directory import RunFolder
+from lightning_green.ledger.ledger import Ledger
+from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.utilities.clock import SystemClock, clock_from_environment
+from tests.helpers.ledgers import make_event, read_records
 
 
 def main(words):
@@ -32,28 +33,28 @@ def main(words):
         import a_module_that_is_missing  # noqa: F401
     if word == "die":
         raise RuntimeError("no such data set")
-    folder = RunFolder(path)
+    folder = RunDirectory(path)
     folder.lock("run")
     clock = clock_from_environment() or SystemClock()
     clock.bind(path)
-    past = read_ledger(path)
+    past = read_records(path)
     attempt = max((record["attempt"] for record in past), default=0) + 1
     step = max((record.get("global_step", 0) for record in past), default=0)
     ledger = Ledger(path, clock, attempt)
     common = {"state": "running", "phase": "training", "joules": {}}
-    ledger.append("started", global_step=step, reason="", **common)
+    ledger.append(make_event("started", global_step=step, reason="", **common))
     clock.advance("batch")
     if word == "pause":
         until = (clock.now() + timedelta(hours=5)).isoformat()
-        ledger.append("paused", global_step=step + 3, until=until, reason="dirty now", **common)
+        ledger.append(make_event("paused", global_step=step + 3, until=until, reason="dirty now", **common))
         return 75
     if word.startswith("steps:"):
-        ledger.append("sample", global_step=step + int(word[6:]), reason="", **common)
+        ledger.append(make_event("sample", global_step=step + int(word[6:]), reason="", **common))
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "fail":
-        ledger.append("failed", global_step=step, reason="RuntimeError: loss is nan", **common)
+        ledger.append(make_event("failed", global_step=step, reason="RuntimeError: loss is nan", **common))
         raise RuntimeError("loss is nan")
     if word == "term":
         stopped = []
@@ -62,7 +63,7 @@ def main(words):
         (path / "waiting").touch()
         while not stopped:
             time.sleep(0.01)
-        ledger.append("interrupted", global_step=step + 2, reason="stopped", **common)
+        ledger.append(make_event("interrupted", global_step=step + 2, reason="stopped", **common))
         return 0
     if word == "slow":
         (path / "waiting").touch()
@@ -71,10 +72,10 @@ def main(words):
     if not (path / "checkpoints" / "fit0-final.ckpt").exists():
         step += 4
     (path / "checkpoints" / "fit0-final.ckpt").touch()
-    ledger.append("finished", global_step=step, reason=f"{step} steps done", **common)
+    ledger.append(make_event("finished", global_step=step, reason=f"{step} steps done", **common))
     if word == "late":
         return 7
-    ledger.append("ended", fit=None)
+    ledger.append(make_event("ended", fit=None))
     return 0
 
 

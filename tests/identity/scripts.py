@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lightning_green.ledger.ledger import read_ledger
 from lightning_green.ledger.run_directory import run_directories
+from tests.helpers.ledgers import read_records
 from tests.helpers.processes import environment, green
 
 HEAD = "import os\nfrom tests.identity.kit import *\n"
@@ -88,7 +88,7 @@ def results(folder):
 
 def runs(folder):
     """Return the events of each run of a command."""
-    found = [read_ledger(path) for path in run_directories(Path(folder))]
+    found = [read_records(path) for path in run_directories(Path(folder))]
     return [records for records in found if records]
 
 

@@ -6,9 +6,9 @@ from datetime import datetime
 
 import pytest
 
-from lightning_green.ledger.ledger import read_ledger
-from lightning_green.ledger.run_directory import RunFolder
-from lightning_green.ledger.totals import total, total_by_fit
+from lightning_green.ledger.run_directory import RunDirectory
+from lightning_green.ledger.totals import total_by_fit
+from tests.helpers.ledgers import read_records, total_of
 from tests.identity.kit import CLOCK
 from tests.identity.scripts import K_FOLD, results, runs, script, start, steps_continued, straight, supervised
 
@@ -141,7 +141,7 @@ def test_folds_that_are_paused_end_as_those_that_were_not(tmp_path):
     assert len(steps_continued(tmp_path / "parts" / "run")) >= 3
     assert trained["fold 0"][-1] == 0
     (records,) = runs(tmp_path / "parts" / "run")
-    books = total(records)
+    books = total_of(records)
     assert books.kwh > 0
     first = total_by_fit(records)[0]
     ends = [record["time_utc"] for record in records if record["event"] == "finished" and record["fit"] == 0]
@@ -198,5 +198,5 @@ def test_a_tuner_is_not_the_fit(how, tmp_path):
     assert seen == without
     (home,) = (tmp_path / "parts" / "lightning_green").iterdir()
     assert len(steps_continued(home)) == 1
-    assert {record.get("fit") for record in read_ledger(home)} <= {0, None}
-    assert set(RunFolder(home).record["fits"]) == {"0"}
+    assert {record.get("fit") for record in read_records(home)} <= {0, None}
+    assert set(RunDirectory(home).record["fits"]) == {"0"}

@@ -95,7 +95,7 @@ def test_two_of_one_command_line_at_the_same_time(tmp_path):
     assert set(results(tmp_path)[0]) == {"/0.1", "/0.01"}
     (home,) = (tmp_path / "lightning_green").iterdir()
     assert len(runs(home)) == 2
-    assert "so this training has a run of its own" in told
+    assert "this training uses its own run directory" in told
 
 
 def test_killed_between_two_fits(tmp_path):
@@ -117,16 +117,16 @@ def test_a_failure_after_the_training_is_run_again_without_training(tmp_path):
     path = script(tmp_path, ONE + "\nif not os.path.exists('disk'):\n    raise OSError('export failed')\n")
     code, told = supervised(tmp_path, sys.executable, path)
     assert code == 1
-    assert "The same line runs what follows the training again, without training." in told
+    assert "Rerun the same command to run only the code after the training." in told
     assert read_command(tmp_path / "run")["exit_code"] == 1
     (tmp_path / "disk").touch()
     code, told = supervised(tmp_path, sys.executable, path)
     assert code == 0, told
-    assert "The trainings have finished, so only what follows them runs" in told
+    assert "All trainings have finished. Only the code after them runs" in told
     assert results(tmp_path)[1] == {"/0.01": [12, 0, 0, 0]}
     code, told = supervised(tmp_path, sys.executable, path)  # after success, the same line trains again
     assert code == 0
-    assert "The finished run is kept in" in told
+    assert "The finished run was moved to" in told
     assert results(tmp_path)[1] == {"/0.01": [12, 0, 0, 0, 12]}
 
 
@@ -148,13 +148,13 @@ def test_rehearsal_is_not_continued_by_the_real_training(tmp_path):
     line = ["--run-dir", tmp_path / "run"]
     with Process(green("run", *line, "--clock", CLOCK, "--", sys.executable, path), tmp_path) as process:
         process.until((tmp_path / "blocked.once").exists, 240)
-        assert "Out until" in process.told
+        assert "Exited until" in process.told
         process.kill(2)
         assert f"--clock {CLOCK}" in process.told.split("To continue:")[1]
     block.unlink()
     code, told = supervised(tmp_path, sys.executable, path)
     assert code == 2
-    assert f"was started on the simulated clock {CLOCK}, not on the system's clock" in told
+    assert f"was started on the simulated clock {CLOCK}, not on the system clock" in told
     code, told = start(tmp_path, *green("run", "--", sys.executable, path))  # its directory has another name
     assert code == 0
     assert "of it waiting" in told
@@ -183,7 +183,7 @@ def test_a_changed_value_is_refused_by_name_and_taken_over_with_force(how, tmp_p
     assert not (tmp_path / "results.jsonl").exists()
     code, told = start(tmp_path, sys.executable, path, **given, **changed, LIGHTNING_GREEN_FORCE="1")
     assert code == 0, told
-    assert "continues with other values, as --force asks for" in told
+    assert "continues with changed values because of --force" in told
 
 
 def test_a_training_with_a_random_hyperparameter_does_not_begin_again_for_ever(tmp_path):

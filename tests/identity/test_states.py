@@ -18,12 +18,12 @@ import torch
 from torch import nn
 
 from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
-from lightning_green.ledger.ledger import read_ledger
 from lightning_green.run import coordinator as current
 from lightning_green.run.coordinator import close_current_run
 from lightning_green.run.run import OtherTrainingError
 from tests.callbacks.green_kit import BATCHES, Net, clock, digest, events, train
 from tests.callbacks.test_exact_resume import Interrupt
+from tests.helpers.ledgers import read_records
 from tests.identity.scripts import restored, results, script, steps_continued, straight, supervised
 
 
@@ -208,14 +208,14 @@ def test_a_failure_at_the_start_leaves_the_next_fit_alone(tmp_path, monkeypatch)
 
 
 def test_metering_alone_takes_another_directory_where_its_own_is_in_use(tmp_path, monkeypatch):
-    from lightning_green.ledger.run_directory import RunFolder
+    from lightning_green.ledger.run_directory import RunDirectory
 
     monkeypatch.setenv("LIGHTNING_GREEN_RUN_DIR", str(tmp_path / "run"))
-    other = RunFolder(tmp_path / "run")
+    other = RunDirectory(tmp_path / "run")
     other.lock("run")
     tracker = EmissionsTracker(meter=300.0, clock=clock())
     train(tmp_path, tracker)
-    assert tracker.green_run.path.parent == tmp_path / "run" / "runs"
+    assert tracker.session.path.parent == tmp_path / "run" / "runs"
     assert tracker.summary()["energy/kwh"] == pytest.approx(1.2)
     other.unlock()
 
@@ -299,4 +299,4 @@ def test_another_model_is_refused_and_a_state_is_only_for_its_fit(tmp_path, monk
     trainer, weights = train(tmp_path, ExactResume())
     assert events(tmp_path, "started")[-1]["restored"] == "step 6"
     assert digest(trainer.lightning_module) == weights
-    assert read_ledger(trainer._lightning_green_fit.session.path)
+    assert read_records(trainer._lightning_green_fit.session.path)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lightning_green.ledger.history import RunHistory, read_history
 from lightning_green.ledger.ledger import last_state_event, read_ledger
 from lightning_green.ledger.totals import account_by_fit, sum_totals, total
-from lightning_green.supervisor.supervisor import open_folder
+from lightning_green.supervisor.run_directory import open_run_directory
 from tests.ledger.test_totals import Book
 
 HOURS = 200
@@ -87,7 +87,7 @@ def test_events_of_another_version_are_skipped_with_a_warning(tmp_path, caplog):
     assert history.state.name == "started"
     assert [line for line in caplog.messages if "3 events of the ledger are skipped" in line]
     assert total(read_ledger(tmp_path)).kwh == history.totals.kwh == before > 0.0
-    folder = open_folder(tmp_path, fresh=True, say=lambda line: None)
+    folder = open_run_directory(tmp_path, fresh=True, print_line=lambda line: None)
     folder.unlock()
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from lightning_green.ledger.run_directory import (
     HEARTBEAT_STALE_SECONDS,
-    RunFolder,
+    RunDirectory,
     RunIsAliveError,
-    set_aside,
+    archive_directory,
 )
 from lightning_green.utilities.files import write_json
 
@@ -23,17 +23,17 @@ FORK = multiprocessing.get_context("fork")
 
 
 def test_the_record_is_kept(tmp_path):
-    folder = RunFolder(tmp_path / "deep" / "run")
+    folder = RunDirectory(tmp_path / "deep" / "run")
     folder.record["first_start"] = "2024-05-02T00:00:00+00:00"
     folder.save()
-    again = RunFolder(tmp_path / "deep" / "run")
+    again = RunDirectory(tmp_path / "deep" / "run")
     assert again.record == folder.record
     assert again.record["run_id"]
-    assert RunFolder(tmp_path / "other").record["run_id"] != folder.record["run_id"]
+    assert RunDirectory(tmp_path / "other").record["run_id"] != folder.record["run_id"]
 
 
 def test_a_record_is_written_where_there_is_something_new_in_it(tmp_path):
-    folder, path = RunFolder(tmp_path), tmp_path / "run.json"
+    folder, path = RunDirectory(tmp_path), tmp_path / "run.json"
     folder.save()
     first = path.stat().st_ino  # each writing makes a file of its own
     folder.record["loggers"] = {"a": ["1"]}
@@ -41,12 +41,12 @@ def test_a_record_is_written_where_there_is_something_new_in_it(tmp_path):
     second = path.stat().st_ino
     assert second != first
     folder.save()
-    again = RunFolder(tmp_path)
+    again = RunDirectory(tmp_path)
     again.save()
     assert path.stat().st_ino == second
     again.record["loggers"]["a"].append("2")
     again.save()
-    assert RunFolder(tmp_path).record["loggers"] == {"a": ["1", "2"]}
+    assert RunDirectory(tmp_path).record["loggers"] == {"a": ["1", "2"]}
 
 
 def test_a_reader_never_sees_half_of_a_record(tmp_path):
@@ -92,17 +92,17 @@ def test_a_full_disk_keeps_no_half_of_a_record(tmp_path):
 def test_a_record_of_another_version_is_refused_and_says_what_to_do(tmp_path):
     write_json(tmp_path / "run.json", {"schema": 99})
     with pytest.raises(RuntimeError, match=r"run\.json was written by another version.*--run-dir"):
-        RunFolder(tmp_path)
+        RunDirectory(tmp_path)
 
 
 def test_a_damaged_record_is_a_value_error(tmp_path):
     (tmp_path / "run.json").write_text('{"schema": 1, "run')
     with pytest.raises(ValueError, match="Unterminated"):
-        RunFolder(tmp_path)
+        RunDirectory(tmp_path)
 
 
 def hold(path, held):
-    folder = RunFolder(path)
+    folder = RunDirectory(path)
     folder.lock("run")
     held.set()
     time.sleep(60)
@@ -114,7 +114,7 @@ def test_a_second_process_is_kept_out_until_the_first_is_gone(tmp_path):
     other.start()
     try:
         assert held.wait(30)
-        folder = RunFolder(tmp_path)
+        folder = RunDirectory(tmp_path)
         with pytest.raises(RunIsAliveError, match=f"process {other.pid} on .*--run-dir DIR"):
             folder.lock("run")
         assert folder.is_alive("run")
@@ -132,7 +132,7 @@ def test_a_second_process_is_kept_out_until_the_first_is_gone(tmp_path):
 
 
 def test_who_leaves_lets_others_in(tmp_path):
-    first, second = RunFolder(tmp_path), RunFolder(tmp_path)
+    first, second = RunDirectory(tmp_path), RunDirectory(tmp_path)
     first.lock("run")
     with pytest.raises(RunIsAliveError):
         second.lock("run")
@@ -146,7 +146,7 @@ def test_who_leaves_lets_others_in(tmp_path):
 @pytest.mark.parametrize(("age", "alive"), [(5.0, True), (HEARTBEAT_STALE_SECONDS + 5.0, False)])
 def test_a_heartbeat_of_another_machine_counts_while_it_is_young(tmp_path, age, alive):
     """A lock does not always reach over a network file system."""
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     write_json(tmp_path / "run.heartbeat", {"host": "another-machine", "pid": 4711, "at": time.time() - age})
     assert folder.is_alive("run") is alive
     if alive:
@@ -161,20 +161,20 @@ def test_a_heartbeat_of_another_machine_counts_while_it_is_young(tmp_path, age, 
 @pytest.mark.parametrize("text", ["", "[1]", '{"at": "noon"}', "{"])
 def test_a_heartbeat_that_cannot_be_read_keeps_nobody_out(tmp_path, text):
     (tmp_path / "run.heartbeat").write_text(text)
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     assert not folder.is_alive("run")
-    assert folder.was_left("run")  # a power failure empties what was written last
+    assert folder.was_abandoned("run")  # a power failure empties what was written last
     folder.lock("run")
-    assert not RunFolder(tmp_path).was_left("run")
+    assert not RunDirectory(tmp_path).was_abandoned("run")
     assert json.loads((tmp_path / "run.heartbeat").read_text())["host"] == socket.gethostname()
     folder.unlock()
-    assert not folder.was_left("run")
+    assert not folder.was_abandoned("run")
 
 
 def test_a_heart_beats_every_ten_seconds_and_not_at_every_call(tmp_path, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr("lightning_green.ledger.run_directory.time.monotonic", lambda: now[0])
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     folder.beat()  # nobody is in it
     assert not (tmp_path / "run.heartbeat").exists()
     folder.lock("run")
@@ -192,20 +192,20 @@ def test_a_folder_is_put_aside_under_the_first_free_name(tmp_path):
     for expected in ("run.1", "run.2"):
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "mark").write_text(expected)
-        assert set_aside(tmp_path / "run") == tmp_path / expected
+        assert archive_directory(tmp_path / "run") == tmp_path / expected
         assert (tmp_path / expected / "mark").read_text() == expected
     assert not (tmp_path / "run").exists()
 
 
 def test_who_only_looks_does_not_keep_anybody_out(tmp_path):
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     folder.lock("run")
     folder.unlock()
     stop = threading.Event()
 
     def look():
         while not stop.is_set():
-            RunFolder(tmp_path).is_alive("run")
+            RunDirectory(tmp_path).is_alive("run")
 
     threads = [threading.Thread(target=look) for _ in range(2)]
     for thread in threads:
@@ -213,7 +213,7 @@ def test_who_only_looks_does_not_keep_anybody_out(tmp_path):
     try:
         for _ in range(50):
             folder.lock("run")
-            assert RunFolder(tmp_path).is_alive("run")
+            assert RunDirectory(tmp_path).is_alive("run")
             folder.unlock()
     finally:
         stop.set()
@@ -222,7 +222,7 @@ def test_who_only_looks_does_not_keep_anybody_out(tmp_path):
 
 
 def test_looking_leaves_no_trace(tmp_path):
-    folder = RunFolder(tmp_path)
+    folder = RunDirectory(tmp_path)
     before = sorted(path.name for path in tmp_path.iterdir())
     assert not folder.is_alive("run")
     assert sorted(path.name for path in tmp_path.iterdir()) == before

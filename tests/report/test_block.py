@@ -56,7 +56,7 @@ def test_small_and_large_numbers_have_fitting_units():
 
 def test_emissions_that_are_not_known_are_not_zero():
     lines = block(carbon__gco2e=None, carbon__counterfactual_gco2e=None, carbon__saving_pct=None)
-    assert lines[2] == "  Emissions  not known: give `grid`, for example EmissionsTracker(grid='typical:DE')"
+    assert lines[2] == "  Emissions  unknown: pass `grid`, for example EmissionsTracker(grid='typical:DE')"
     assert not any("Run now" in line or " 0.000 gCO2e" in line for line in lines)
 
 
@@ -67,9 +67,9 @@ def test_a_run_that_is_not_known_to_have_saved_says_no_saving():
 
 
 def test_energy_without_a_price_is_told():
-    assert "  Unpriced   0.300 kWh: no intensity was known at that time" in block(carbon__unpriced_kwh=0.3)
+    assert "  Excluded   0.300 kWh: no carbon intensity was available at that time" in block(carbon__unpriced_kwh=0.3)
     unknown = block(carbon__unpriced_kwh=1.5, carbon__gco2e=None, carbon__counterfactual_gco2e=None)
-    assert not any("Unpriced" in line for line in unknown)  # all of it is, which another line says
+    assert not any("Excluded" in line for line in unknown)  # all of it is, which another line says
 
 
 def test_a_marginal_signal_is_labelled_wherever_it_is_shown():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lightning_green.ledger.ledger import Ledger
-from lightning_green.ledger.run_directory import RunFolder
+from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.report.status import status_text
 from lightning_green.utilities.clock import SimulatedClock
 from tests.helpers.ledgers import make_event
@@ -23,7 +23,7 @@ class Story:
     """A run whose ledger is written event by event, on a clock that each event moves by an hour."""
 
     def __init__(self, path):
-        self.folder, self.clock = RunFolder(path), SimulatedClock(START)
+        self.folder, self.clock = RunDirectory(path), SimulatedClock(START)
         self.folder.record["clock"] = self.clock.spec()
         self.folder.save()
         self.clock.bind(path)
@@ -40,7 +40,7 @@ class Story:
         return self
 
     def lines(self):
-        return dict(line.split(None, 1) for line in status_text(RunFolder(self.folder.path)).splitlines())
+        return dict(line.split(None, 1) for line in status_text(RunDirectory(self.folder.path)).splitlines())
 
 
 @pytest.fixture
@@ -74,18 +74,18 @@ def test_held_tells_until_when(story):
 
 def test_killed(story):
     story.tell("started", 0).tell("sample", 120)
-    assert story.lines()["State"] == "killed at about step 120; start it again to continue"
+    assert story.lines()["State"] == "killed at about step 120; rerun the same command to continue"
 
 
 def test_out_tells_until_when_and_whether_somebody_waits(story):
     story.tell("started", 0).tell("paused", 40, until=at(9))
     assert story.lines()["State"] == (
-        "out at step 40 until 2024-05-02 09:00 UTC, in 7 h; no supervisor is waiting, so start it again by hand"
+        "exited at step 40 until 2024-05-02 09:00 UTC, in 7 h; no supervisor is waiting, so restart it manually"
     )
     story.folder.lock("supervisor")
-    assert story.lines()["State"] == "out at step 40 until 2024-05-02 09:00 UTC, in 7 h"
+    assert story.lines()["State"] == "exited at step 40 until 2024-05-02 09:00 UTC, in 7 h"
     story.tell("decision", 40, state="out", until=at(6), action="exit", reason="Exit until 06:00.")  # planned again
-    assert story.lines()["State"] == "out at step 40 until 2024-05-02 06:00 UTC, in 3 h"
+    assert story.lines()["State"] == "exited at step 40 until 2024-05-02 06:00 UTC, in 3 h"
     story.folder.unlock()
 
 
@@ -129,13 +129,13 @@ def test_looking_changes_nothing(story):
 def test_the_command_while_the_supervisor_waits_and_after_it_was_killed(tmp_path):
     run = tmp_path / "run"
     with Process(green("run", "--run-dir", run, "--", sys.executable, FAKE, "pause", "finish"), tmp_path) as process:
-        process.until(lambda: "Out until" in process.told)
+        process.until(lambda: "Exited until" in process.told)
         code, told = run_to_the_end(green("status", run), tmp_path)
         assert code == 0, told
-        assert "out at step 3 until" in told
+        assert "exited at step 3 until" in told
         assert "in 5 h" in told or "in 4 h 59 min" in told
         assert "no supervisor" not in told
         os.kill(process.process.pid, signal.SIGKILL)
         process.wait()
     code, told = run_to_the_end(green("status", run), tmp_path)
-    assert "no supervisor is waiting, so start it again by hand" in told
+    assert "no supervisor is waiting, so restart it manually" in told

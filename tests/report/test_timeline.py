@@ -148,11 +148,11 @@ def test_the_figure_says_where_its_numbers_come_from():
 def test_a_run_without_a_grid_is_drawn_without_emissions(tmp_path):
     records = [event(0, "started", intensity=None), event(2, "finished", joules=1e6, intensity=None)]
     figure = timeline(records)
-    assert figure.get_suptitle() == "What the run did"
+    assert figure.get_suptitle() == "States of the run"
     figure.savefig(tmp_path / "timeline.png")
     assert (tmp_path / "timeline.png").stat().st_size > 10_000
 
 
 def test_no_events_are_refused():
-    with pytest.raises(ValueError, match="`events` should hold a run's events"):
+    with pytest.raises(ValueError, match="`events` should contain the events of a run"):
         timeline([])

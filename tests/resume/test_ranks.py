@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.ledger.ledger import Ledger, last_state_event, read_ledger
-from lightning_green.ledger.run_directory import RunFolder
+from lightning_green.ledger.ledger import Ledger
+from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.utilities.clock import SystemClock
+from tests.helpers.ledgers import make_event, last_state_of, read_records
 from tests.helpers.processes import environment, green, run_to_the_end
 from tests.helpers.traces import CLOCK as HALF_HOURS
 from tests.helpers.traces import two_windows, write_trace
@@ -43,7 +44,7 @@ def ended(folder):
 
 
 def ending(folder):
-    return last_state_event(read_ledger(folder / "run"))["event"]
+    return last_state_of(read_records(folder / "run"))["event"]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def test_two_ranks_wait_for_clean_electricity_and_come_back_by_themselves(uninte
     line = green("run", *options, "--", sys.executable, SCRIPT, tmp_path, "ddp")
     code, told = run_to_the_end(line, tmp_path, 400, GRID=write_trace(tmp_path / "trace.csv", two_windows()))
     assert code == 0, told
-    records = read_ledger(tmp_path / "run")
+    records = read_records(tmp_path / "run")
     assert [one["event"] for one in records if one["event"] in ("started", "paused", "finished")] == [
         "started",
         *["paused", "started"] * sum(one["event"] == "paused" for one in records),
@@ -127,9 +128,9 @@ def test_two_ranks_wait_for_clean_electricity_and_come_back_by_themselves(uninte
 
 
 def test_a_run_that_is_alive_is_refused_and_leaves_no_process_behind(tmp_path):
-    folder = RunFolder(tmp_path / "run")
+    folder = RunDirectory(tmp_path / "run")
     folder.lock("run")
-    Ledger(folder.path, SystemClock(), 1).append("started", global_step=3)
+    Ledger(folder.path, SystemClock(), 1).append(make_event("started", global_step=3))
     try:
         code, output = start(tmp_path)  # this waits for whoever holds the output open, the second rank too
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.run.identity import Invocation, differing, distinguishing, run_name, set_since
+from lightning_green.run.identity import Invocation, differing_variables, distinguishing_variables, run_name, variables_set_since
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_modules_wrappers_and_notebooks_have_names(monkeypatch, tmp_path):
     ],
 )
 def test_the_variables_that_tell_invocations_apart(environment, expected):
-    assert distinguishing(environment) == expected
+    assert distinguishing_variables(environment) == expected
 
 
 def test_an_invocation_is_that_of_this_process(monkeypatch, tmp_path):
@@ -93,19 +93,19 @@ def test_what_was_set_since_the_supervisor_started():
     try:
         while b"KEPT" not in Path(f"/proc/{supervisor.pid}/environ").read_bytes():  # until it has been started
             time.sleep(0.01)
-        one = set_since(supervisor.pid, {**given, "SEED": "1", "PWD": "/x", "WHEN": "2026-11-26 12:00:01"})
-        other = set_since(supervisor.pid, {**given, "SEED": "2", "SECRET": "hunter2", "SLURM_STEP_ID": "4"})
+        one = variables_set_since(supervisor.pid, {**given, "SEED": "1", "PWD": "/x", "WHEN": "2026-11-26 12:00:01"})
+        other = variables_set_since(supervisor.pid, {**given, "SEED": "2", "SECRET": "hunter2", "SLURM_STEP_ID": "4"})
     finally:
         supervisor.kill()
         supervisor.wait()
     assert set(one) == {"SEED", "WHEN"}
     assert set(other) == {"SEED", "SECRET"}
     assert "hunter2" not in str(other)
-    assert differing(one, other) == ["SECRET", "SEED", "WHEN"]
-    assert differing(one, {**one}) == differing(None, one) == differing(one, None) == []
+    assert differing_variables(one, other) == ["SECRET", "SEED", "WHEN"]
+    assert differing_variables(one, {**one}) == differing_variables(None, one) == differing_variables(one, None) == []
 
 
 def test_a_supervisor_that_is_gone_says_nothing():
     gone = subprocess.Popen(["true"])
     gone.wait()
-    assert set_since(gone.pid, {"SEED": "1"}) is None
+    assert variables_set_since(gone.pid, {"SEED": "1"}) is None

@@ -125,10 +125,10 @@ def wandb_parts(tmp_path_factory):
         time.sleep(1.05 - time.time() % 1.0)  # W&B names the folder of a part by the second
         loggers.define_axes(trainer)
         log_to_all(trainer, {"energy/kwh": EXACT, "carbon/elapsed_hours": float(part)}, part)
-        loggers.summarise(trainer, {"energy/kwh": EXACT, "carbon/gco2e": None, "energy/quality": {"cpu": "measured"}})
+        loggers.summarize(trainer, {"energy/kwh": EXACT, "carbon/gco2e": None, "energy/quality": {"cpu": "measured"}})
         loggers.flush(trainer)
         named += loggers.wandb_folders(trainer)
-        loggers.leave_experiments(trainer, 75)
+        loggers.finish_experiments(trainer, 75)
         (file,) = set(folder.glob("wandb/offline-run-*/*.wandb")) - {path for path, _ in parts}
         parts.append((file, whole(file)))
     return saved["0.0.WandbLogger"], parts, named

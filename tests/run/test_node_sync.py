@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from lightning_green.ledger.ledger import node_name
-from lightning_green.ledger.run_directory import RunFolder
+from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.ledger.totals import full_power
 from lightning_green.report.status import status_text
 from tests.helpers.ledgers import last_state_of, read_records, total_of
@@ -52,7 +52,7 @@ def check_sums(folder, hours):
     assert summary["carbon/gco2e"] == pytest.approx(totals.grams(), rel=1e-3)
     assert summary["energy/nodes"] == 2
     assert sum(totals.seconds_by_state[one] for one in ("running", "held", "throttled")) == pytest.approx(3600 * hours)
-    shown = status_text(RunFolder(folder / "run"))
+    shown = status_text(RunDirectory(folder / "run"))
     assert f"Energy    {totals.kwh:.4f} kWh" in shown
     assert "Nodes     2: " in shown
     return totals, summary
@@ -138,7 +138,7 @@ def test_a_node_that_does_not_see_the_folder_is_named_and_the_training_goes_on(t
         pytest.skip("this machine does not let a process mount a file system of its own")
     codes, told = start(tmp_path, before=line)
     assert codes == [0, 0], told
-    assert told.count("does not see the run folder") == 1
+    assert told.count("does not see the run directory") == 1
     assert "so its energy is in no total" in told
     records = read_records(hidden)
     assert any("does not see" in record["reason"] for record in records if record["event"] == "warning")

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_green._lightning.loops import between_steps, wrap_loops
-from lightning_green.run.remaining_work import StepTimer, work_left
+from lightning_green.run.remaining_work import StepTimer, remaining_work
 
 PER_BATCH, PER_VALIDATION = 2.0, 7.0
 
@@ -39,7 +39,7 @@ def test_the_warm_up_does_not_count():
 
 def test_pauses_and_validations_do_not_count():
     timer = timed(0.5, 10)
-    timer.leave_out(3600.0)
+    timer.exclude(3600.0)
     timer.validation_began(3605.0)
     timer.validation_ended(3612.0)
     timed(0.5, 10, timer, start=3612.0)
@@ -119,12 +119,12 @@ def answers(tmp_path, model=None, validate=False, stream=False, timer=None, end=
 
     def between_batches():
         if between_steps(trainer):
-            found.append(work_left(trainer, timer))
+            found.append(remaining_work(trainer, timer))
 
     undo = wrap_loops(
         trainer,
         is_tuning=lambda: False,
-        before_epoch=lambda: found.append(work_left(trainer, timer)),
+        before_epoch=lambda: found.append(remaining_work(trainer, timer)),
         before_batches=lambda: None,
         after_batch=between_batches,
         after_run=lambda: None,

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 import pytest
 
 from lightning_green.ledger.ledger import Ledger
-from lightning_green.ledger.run_directory import RunFolder, RunIsAliveError
+from lightning_green.ledger.run_directory import RunDirectory, RunIsAliveError
 from lightning_green.run.coordinator import open_run
 from lightning_green.run.identity import Invocation
 from lightning_green.run.run import FitIdentity, OtherTrainingError
@@ -82,10 +82,10 @@ def test_which_runs_are_continued(tmp_path, monkeypatch, claim, event, how):
         assert messages == []
         return
     (line,) = messages
-    assert f"It is kept in {tmp_path / 'run.1'}" in line
+    assert f"It was moved to {tmp_path / 'run.1'}" in line
     assert read_records(tmp_path / "run.1")[0]["event"] == "started"
     if event in ("finished", "ended"):
-        assert "had finished; this is a fresh one" in line
+        assert "had finished. It was moved to" in line
     else:
         assert {"interrupted": "was interrupted", "failed": "failed", "started": "was killed"}[event] in line
         assert "LIGHTNING_GREEN_RESUME=1" in line
@@ -98,15 +98,15 @@ def test_two_at_the_same_time_have_runs_of_their_own(claim, tmp_path):
     assert first.path == tmp_path / "run"
     assert second.path == tmp_path / "run" / "runs" / ONE.name
     assert third.path == tmp_path / "run" / "runs" / OTHER.name
-    assert "is alive" in messages[0]
-    assert "so this training has a run of its own" in messages[0]
+    assert "is already running in" in messages[0]
+    assert "this training uses its own run directory" in messages[0]
 
 
 def test_a_run_that_is_alive_is_not_continued_a_second_time(claim, monkeypatch):
     run, _, _ = claim()
     write(run, "started")
     monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
-    with pytest.raises(RunIsAliveError, match="is alive"):
+    with pytest.raises(RunIsAliveError, match="is already running in"):
         claim()
     assert claim(needs_state=False)[0].path != run.path  # metering alone stops nothing
 
@@ -167,8 +167,8 @@ def test_another_environment_is_in_doubt_and_then_refused(claim, monkeypatch):
     first.folder.record["environment"] = {"SEED": "aaaaaa"}
     end(first, "started", "paused")
     supervised(monkeypatch, 2)
-    monkeypatch.setattr("lightning_green.run.claims.DOUBT_SECONDS", 0.0)
-    monkeypatch.setattr("lightning_green.run.claims.set_since", lambda supervisor: {"SEED": "bbbbbb"})
+    monkeypatch.setattr("lightning_green.run.claims.UNDECIDED_SECONDS", 0.0)
+    monkeypatch.setattr("lightning_green.run.claimant.variables_set_since", lambda supervisor: {"SEED": "bbbbbb"})
     monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "1")
     with pytest.raises(OtherTrainingError, match="the environment variables SEED"):
         claim()
@@ -179,7 +179,7 @@ def test_a_paused_run_is_not_abandoned_for_one_of_another_invocation(claim, monk
     supervised(monkeypatch, 1)
     first, _, _ = claim()
     end(first, "started", "paused")
-    monkeypatch.setattr("lightning_green.run.claims.DOUBT_SECONDS", 0.0)
+    monkeypatch.setattr("lightning_green.run.claims.UNDECIDED_SECONDS", 0.0)
     supervised(monkeypatch, 2)
     with pytest.raises(OtherTrainingError, match="invocation"):
         claim(other)
@@ -196,7 +196,7 @@ def test_metering_alone_of_a_changed_training_is_a_new_fit(claim, monkeypatch):
     claimed = run.claim_fit(fit(0.5), needs_state=False)
     assert not claimed.continuing
     assert run.path != first.path
-    assert "is another training (hparams.lr: 0.1 then, 0.5 now), so this one has a run of its own" in messages[0]
+    assert "belongs to another training (hparams.lr: 0.1 then, 0.5 now); this training uses its own run directory" in messages[0]
     run.end(cleanly=False)
 
 
@@ -213,7 +213,7 @@ def test_the_paused_one_of_two_is_continued_by_hand(claim):
 def test_a_run_of_before_there_were_invocations_is_continued(claim, tmp_path, monkeypatch):
     ledger = Ledger(tmp_path, SimulatedClock(START), 1)
     ledger.close()
-    RunFolder(tmp_path / "run").save()
+    RunDirectory(tmp_path / "run").save()
     old = Ledger(tmp_path / "run", SimulatedClock(START), 1)
     old.append(make_event("started", global_step=1))
     old.append(make_event("paused", global_step=2, until=START.isoformat()))
@@ -269,7 +269,7 @@ def test_a_fit_that_is_not_the_unfinished_one_is_refused_or_taken_over(continued
     monkeypatch.setenv("LIGHTNING_GREEN_FORCE", "1")
     claimed = continued.claim_fit(fit(0.5))
     assert (claimed.number, claimed.continuing) == (3, True)
-    assert "as --force asks for" in claimed.messages[0]
+    assert "because of --force" in claimed.messages[0]
     assert continued.folder.record["fits"]["3"]["identity"] == {"hparams": {"lr": 0.5}}
     continued.end(cleanly=False)
 
@@ -299,5 +299,5 @@ def test_without_a_directory_fits_are_numbered_in_memory(tmp_path, caplog):
     run, messages = open_run(tmp_path / "file" / "run", SimulatedClock(START), ONE, fit())
     assert (run.folder, run.ledger, messages) == (None, None, [])
     assert [run.claim_fit(fit()).number for _ in range(2)] == [0, 1]
-    assert "Training goes on without a ledger" in caplog.text
+    assert "Training continues without a ledger" in caplog.text
     run.end(cleanly=True)

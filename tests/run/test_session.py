@@ -13,7 +13,7 @@ from lightning_green.ledger.events import Paused
 from lightning_green.ledger.nodes import Node
 from lightning_green.ledger.totals import PHASES
 from lightning_green.run import session as session_module
-from lightning_green.run.coordinator import bystander
+from lightning_green.run.coordinator import nonzero_rank_session
 from lightning_green.run.session import RunOptions
 from lightning_green.utilities.clock import SimulatedClock, SystemClock
 from tests.helpers.ledgers import read_records, total_of
@@ -87,7 +87,7 @@ def test_a_folder_that_cannot_be_made(tmp_path, caplog):
     advance(run, 6)
     assert told == []
     assert run.folder is None
-    assert "cannot be used (Not a directory). Training goes on without a ledger" in caplog.text
+    assert "cannot be used (Not a directory). Training continues without a ledger" in caplog.text
     assert "LIGHTNING_GREEN_RUN_DIR" in caplog.text
     assert run.summary()["energy/kwh"] == pytest.approx(0.3)  # in memory all the same
     assert run.summary()["carbon/gco2e"] == pytest.approx(30.0)
@@ -100,7 +100,7 @@ def test_a_damaged_record_is_left_alone_and_the_training_goes_on(tmp_path, caplo
     (tmp_path / "run.json").write_text(content)
     run, _ = open_session(tmp_path, options())
     assert run.folder is None
-    assert "Training goes on without a ledger" in caplog.text
+    assert "Training continues without a ledger" in caplog.text
     assert (tmp_path / "run.json").read_text() == content
     run.end()
     run.run.end(cleanly=True)
@@ -286,7 +286,7 @@ def test_a_heart_beats_in_real_time_until_it_is_closed(opened, tmp_path, monkeyp
 
 @pytest.mark.parametrize(("process", "beats"), [(0, True), (1, False)])
 def test_on_a_node_one_process_has_a_heartbeat(process, beats):
-    run = bystander(Node(1, 2, process), options(), SystemClock())
+    run = nonzero_rank_session(Node(1, 2, process), options(), SystemClock())
     run.start()
     run.announce()
     found = [thread for thread in threading.enumerate() if thread.name == "lightning-green-heartbeat"]

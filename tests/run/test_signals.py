@@ -23,9 +23,9 @@ def stop(monkeypatch):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     handlers = StopSignals()
-    handlers.take()
+    handlers.install()
     yield handlers
-    handlers.give_back()
+    handlers.restore()
 
 
 def send(number):
@@ -38,7 +38,7 @@ def test_a_signal_sets_a_flag_and_nothing_else(stop, capsys, number):
     send(number)
     assert stop.received == number.name
     told = capsys.readouterr().out
-    assert "Stopping after this batch, with the training state saved." in told
+    assert "Stopping after this batch. The training state will be saved." in told
     assert ("Ctrl-C again" in told) is (number == signal.SIGINT)
 
 
@@ -72,10 +72,10 @@ def test_what_was_there_before_is_put_back():
     signal.signal(signal.SIGTERM, mine)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     handlers = StopSignals()
-    handlers.take()
+    handlers.install()
     assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGINT) == handlers._on_signal
-    handlers.give_back()
-    handlers.give_back()
+    handlers.restore()
+    handlers.restore()
     assert signal.getsignal(signal.SIGTERM) is mine
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -86,21 +86,21 @@ def test_the_script_s_own_handlers_are_called_and_lightning_s_is_not():
     own = [lambda number, frame: called.append(number), lambda number, frame: called.append("second")]
     signal.signal(signal.SIGTERM, _HandlersCompose([*own, connector._sigterm_handler_fn]))
     handlers = StopSignals()
-    handlers.take()
+    handlers.install()
     try:
         send(signal.SIGTERM)
     finally:
-        handlers.give_back()
+        handlers.restore()
     assert called == [signal.SIGTERM, "second"]
     assert handlers.received == "SIGTERM"
     assert not connector.received_sigterm  # Lightning's loops would raise where no state can be saved
 
 
 def test_a_ctrl_c_handler_of_the_script_stays(stop):
-    stop.give_back()
+    stop.restore()
     called = []
     signal.signal(signal.SIGINT, lambda number, frame: called.append(number))
-    stop.take()
+    stop.install()
     send(signal.SIGINT)
     assert called == [signal.SIGINT]
     assert stop.received is None
@@ -113,7 +113,7 @@ def test_in_another_thread_nothing_is_touched():
 
     def take():
         try:
-            StopSignals().take()
+            StopSignals().install()
         except ValueError as error:
             errors.append(error)
 
@@ -188,7 +188,7 @@ def test_a_second_ctrl_c_ends_a_step_that_is_stuck(training, tmp_path):
         process.until(at_step(tmp_path, 3))
         time.sleep(0.1)
         process.process.send_signal(signal.SIGINT)
-        process.until(lambda: "Ctrl-C again stops at once" in process.told)
+        process.until(lambda: "Press Ctrl-C again to stop immediately" in process.told)
         time.sleep(signals.SECOND_SIGNAL_SECONDS + 0.2)
         assert process.kill(signal.SIGINT) != 0
     last = read_records(tmp_path / "run")[-1]

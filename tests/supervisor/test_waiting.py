@@ -1,4 +1,4 @@
-"""Until when a training stays out, and who can end it. The supervisor's tests have it plan again with a real child."""
+"""Waiting until an exited training resumes. The tests of the supervisor replan with a real child process."""
 
 import threading
 
@@ -13,19 +13,19 @@ from tests.helpers.traces import START, write_trace
 
 @pytest.fixture
 def wait(tmp_path):
-    """Return a function that waits for fits that are paused until these hours; it returns the hour and what was said.
+    """Return a function that waits for fits that are paused until these hours; it returns the hour and the messages.
 
-    A fit may be ``(hour, trace)``: it then has a job with a deadline, and plans again with this grid.
+    A fit can be ``(hour, trace)``. It then has a job with a deadline and is planned again with this grid.
     """
 
     def run(*fits, wake=None, beat=lambda: None):
-        paused, said = {}, []
+        paused, messages = {}, []
         for number, fit in enumerate(fits):
             hour, trace = fit if isinstance(fit, tuple) else (fit, None)
             until = START.replace(hour=hour).isoformat()
             job = {"work_hours": 2.0, "deadline": START.replace(hour=20).isoformat(), "hold_power": 0.3}
             job |= {"resume_cost": 0.1, "pauses": ["exit"], "min_saving": 0.0}
-            state = {"until": until, "reason": f"fit {number} is out", "attempt": 1, "fit": number}
+            state = {"until": until, "reason": f"fit {number} is paused", "attempt": 1, "fit": number}
             if trace is not None:
                 values = write_trace(tmp_path / f"{number}.csv", trace)
                 state["job"] = job
@@ -36,33 +36,33 @@ def wait(tmp_path):
             paused[tmp_path, number] = make_event("paused", **state)
         clock = SimulatedClock(START)
         clock.bind(tmp_path)
-        Waiting(paused, said.append).wait(clock, wake or threading.Event(), beat)
-        return (clock.now() - START).total_seconds() / 3600.0, "\n".join(said)
+        Waiting(paused, messages.append).wait(clock, wake or threading.Event(), beat)
+        return (clock.now() - START).total_seconds() / 3600.0, "\n".join(messages)
 
     return run
 
 
-def test_it_ends_when_the_first_fit_is_due(wait, tmp_path):
-    hours, said = wait(9, 4, 7)
+def test_wait_ends_when_the_first_fit_is_due(wait, tmp_path):
+    hours, output = wait(9, 4, 7)
     assert hours == 4.0
-    assert said == "Out until 2024-05-02 04:00 UTC: fit 1 is out (3 trainings are paused)"
+    assert output == "Exited until 2024-05-02 04:00 UTC: fit 1 is paused (3 trainings are paused)"
     assert read_records(tmp_path) == []
 
 
-def test_an_earlier_clean_hour_ends_it_sooner(wait, tmp_path):
-    hours, said = wait((10, [600] * 6 + [50] * 4 + [600] * 20))
+def test_earlier_clean_hour_shortens_the_wait(wait, tmp_path):
+    hours, output = wait((10, [600] * 6 + [50] * 4 + [600] * 20))
     assert hours == 6.0
-    assert "Planned again: out until 2024-05-02 06:00 UTC" in said
+    assert "New plan: exited until 2024-05-02 06:00 UTC" in output
     assert [record["action"] for record in read_records(tmp_path) if record["event"] == "decision"] == ["exit"]
 
 
-def test_a_later_clean_hour_does_not_keep_another_fit_out(wait):
-    hours, said = wait((5, [600] * 12 + [50] * 4 + [600] * 20), 8)
-    assert "Planned again: out until 2024-05-02 12:00 UTC" in said
+def test_later_clean_hour_does_not_delay_another_fit(wait):
+    hours, output = wait((5, [600] * 12 + [50] * 4 + [600] * 20), 8)
+    assert "New plan: exited until 2024-05-02 12:00 UTC" in output
     assert hours == 8.0
 
 
-def test_a_wake_ends_it_and_what_it_kept_alive_hears_from_it_till_then(wait):
+def test_wake_ends_the_wait_and_heartbeats_continue_until_then(wait):
     wake, beats = threading.Event(), []
 
     def beat():
@@ -74,7 +74,7 @@ def test_a_wake_ends_it_and_what_it_kept_alive_hears_from_it_till_then(wait):
     assert (hours, len(beats)) == (3.0, 3)
 
 
-def test_it_leaves_the_ledger_closed(wait, tmp_path):
+def test_ledger_is_closed_after_the_wait(wait, tmp_path):
     wait((10, [50] * 30))
     ledger = Ledger(tmp_path, SimulatedClock(START), 2)
     ledger.append(make_event("started"))

@@ -1,0 +1,91 @@
+"""The process that needs a run directory, and how existing runs compare with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lightning_green.ledger.run_directory import ATTEMPT_VARIABLE, SUPERVISED_VARIABLE
+from lightning_green.resume.fingerprint import differences
+from lightning_green.run.candidates import Candidate
+from lightning_green.run.identity import Invocation, differing_variables, variables_set_since
+from lightning_green.run.run import FitIdentity, shorten
+
+
+@dataclass(frozen=True)
+class Claimant:
+    """A process that needs a run directory.
+
+    Args:
+        invocation: Invocation of the training script.
+        identity: First fit of the process.
+        needs_state: Whether training states are saved and restored. A run that is only metered uses another directory
+            instead of raising an error.
+        supervised: Whether a supervisor has started the process.
+        attempt: Attempt of the supervisor, ``<session>/<number>``, or None.
+        variables: Digests of the variables that were set between the supervisor and this process; None if unknown.
+
+    """
+
+    invocation: Invocation
+    identity: FitIdentity
+    needs_state: bool = True
+    supervised: bool = False
+    attempt: str | None = None
+    variables: Mapping[str, str] | None = None
+
+    @classmethod
+    def of_process(cls, invocation: Invocation, identity: FitIdentity, needs_state: bool) -> Claimant:
+        """Return this process as a claimant."""
+        supervisor = os.environ.get(SUPERVISED_VARIABLE, "")
+        variables = variables_set_since(int(supervisor)) if supervisor.isdigit() else None
+        attempt = os.environ.get(ATTEMPT_VARIABLE)
+        return cls(invocation, identity, needs_state, bool(supervisor), attempt, variables)
+
+    # -- the content of a run -----------------------------------------------------------------------------------------
+
+    def trains_same(self, candidate: Candidate) -> bool:
+        """Return whether a run has a fit of the same content as this process, or no recorded fit."""
+        fits = list(candidate.directory.record.get("fits", {}).values())
+        return not fits or any(not self.identity.differences(fit) for fit in fits)
+
+    def starts_same(self, candidate: Candidate) -> bool:
+        """Return whether a fit of a run started from the same weights."""
+        fits = candidate.directory.record.get("fits", {}).values()
+        return any(fit.get("weights") == self.identity.weights for fit in fits)
+
+    def differing_variables(self, candidate: Candidate) -> list[str]:
+        """Return the names of the environment variables that differ from those of a run."""
+        return differing_variables(candidate.directory.record.get("environment"), self.variables)
+
+    def describe_difference(self, candidate: Candidate) -> str:
+        """Return the differences between a run and this process for messages."""
+        recorded = {"invocation": candidate.directory.record.get("invocation", {})}
+        found = differences(recorded, {"invocation": self.invocation.to_json()})
+        found = found or self.identity.differences(candidate.directory.record.get("fits", {}).get("0", {}))
+        return (
+            shorten(found) if found else f"the environment variables {', '.join(self.differing_variables(candidate))}"
+        )
+
+    # -- the supervisor of a run --------------------------------------------------------------------------------------
+
+    def shares_attempt(self, candidate: Candidate) -> bool:
+        """Return whether a run was claimed in the same attempt of the same supervisor."""
+        return self.attempt is not None and candidate.directory.record.get("claimed_in") == self.attempt
+
+    def shares_session(self, candidate: Candidate) -> bool:
+        """Return whether a run was claimed under the same supervisor.
+
+        The script cannot have been edited since, so a difference means that the run is another training.
+        """
+        claimed = candidate.directory.record.get("claimed_in")
+        return self.attempt is not None and claimed is not None and _session(claimed) == _session(self.attempt)
+
+    def is_done(self, candidate: Candidate) -> bool:
+        """Return whether another process of the same attempt uses a run or has finished it."""
+        return self.shares_attempt(candidate) and (candidate.is_finished or candidate.is_alive)
+
+
+def _session(attempt: str) -> str:
+    return attempt.partition("/")[0]

@@ -1,0 +1,25 @@
+"""Launchers: the programs that start a training process, and how each treats a planned exit.
+
+A new launcher is one file with a subclass of :class:`Launcher` and one entry in ``detection.LAUNCHERS``.
+"""
+
+from lightning_green.supervisor.launchers.detection import detect_launchers, requeue, requeued, who_restarts
+from lightning_green.supervisor.launchers.launcher import Launcher
+from lightning_green.supervisor.launchers.local import LocalLauncher
+from lightning_green.supervisor.launchers.planned_exit import PAUSED_EXIT_CODE, RunPausedExit, paused_exit_code
+from lightning_green.supervisor.launchers.slurm import SLURMLauncher
+from lightning_green.supervisor.launchers.torchelastic import TorchElasticLauncher
+
+__all__ = [
+    "PAUSED_EXIT_CODE",
+    "Launcher",
+    "LocalLauncher",
+    "RunPausedExit",
+    "SLURMLauncher",
+    "TorchElasticLauncher",
+    "detect_launchers",
+    "paused_exit_code",
+    "requeue",
+    "requeued",
+    "who_restarts",
+]

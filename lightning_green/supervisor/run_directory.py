@@ -1,0 +1,58 @@
+"""Opening the run directory of a supervised command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lightning_green.ledger.run_directory import RunDirectory, archive_directory
+from lightning_green.supervisor.command import Command, OtherCommandError, Trainings, are_alive, read_command
+
+
+def open_run_directory(
+    path: Path,
+    fresh: bool,
+    print_line: Callable[[str], None] = print,
+    command: Command | None = None,
+    force: bool = False,
+) -> RunDirectory:
+    """Return the run directory of a command, locked for this supervisor. A finished run is renamed first.
+
+    A command has finished if its exit code was 0. A command that failed after its trainings is continued: its trainings
+    are restored, not repeated, and the code after them runs again.
+
+    Args:
+        path: The run directory.
+        fresh: Start from scratch; the directory of an unfinished run is renamed as well.
+        print_line: Receives messages for the user, one line each.
+        command: The command; if given, it is compared with the recorded one.
+        force: Continue a run of another command.
+
+    Raises:
+        OSError: If the directory cannot be created or written.
+        RunIsAliveError: If another supervisor uses it, or with ``fresh``, if a training is running in it.
+        OtherCommandError: If it belongs to another command and ``force`` is False.
+
+    """
+    directory = RunDirectory(path)
+    abandoned = directory.was_abandoned("supervisor")
+    directory.lock("supervisor")
+    recorded, trainings = read_command(path), Trainings.of(path)
+    # Without a recorded command, the training was started without a supervisor.
+    finished = recorded.get("exit_code") == 0 if recorded else trainings.are_finished and not abandoned
+    if trainings.states and (fresh or (finished and not are_alive(path))):
+        if fresh:
+            for run in trainings.histories:
+                RunDirectory(run).refuse_if_alive("run")
+        directory.unlock()
+        archive = archive_directory(path)
+        print_line(f"The {'finished' if finished else 'earlier'} run was moved to {archive}. A new run starts.")
+        directory = RunDirectory(path)
+        directory.lock("supervisor")
+    elif command is not None and recorded and not force and trainings.states:
+        try:
+            command.check(path, recorded)
+        except OtherCommandError:
+            directory.unlock()
+            raise
+    return directory

@@ -1,0 +1,84 @@
+"""A child process: environment, error output, exit code, traceback and signals."""
+
+import os
+import signal
+import sys
+import threading
+
+import pytest
+
+from lightning_green.ledger.run_directory import RunDirectory
+from lightning_green.supervisor.child import ChildProcess, CommandStartError, child_environment, is_child_running
+from lightning_green.supervisor.command import Command
+
+
+def child(home, script):
+    return ChildProcess(Command((sys.executable, "-c", script), str(home)), home, dict(os.environ))
+
+
+def test_result_has_exit_code_and_last_traceback(tmp_path, capfdbinary):
+    script = (
+        "import sys, traceback\ntry: 1 / 0\nexcept Exception: traceback.print_exc()\nraise RuntimeError('the last')"
+    )
+    result = child(tmp_path, script).run(lambda: None)
+    assert result.code == 1
+    assert result.traceback.startswith("Traceback (most recent call last)")
+    assert "ZeroDivisionError" not in result.traceback
+    assert result.traceback.rstrip().endswith("RuntimeError: the last")
+    assert b"ZeroDivisionError" in capfdbinary.readouterr().err
+    assert b"ZeroDivisionError" in (tmp_path / "stderr.log").read_bytes()
+
+
+def test_traceback_of_an_earlier_process_is_not_reported(tmp_path):
+    assert child(tmp_path, "raise RuntimeError('earlier')").run(lambda: None).traceback
+    assert child(tmp_path, "pass").run(lambda: None).traceback == ""
+
+
+def test_command_that_does_not_exist_raises(tmp_path):
+    process = ChildProcess(Command(("a-command-that-is-missing",), str(tmp_path)), tmp_path, dict(os.environ))
+    with pytest.raises(CommandStartError, match=r"`a-command-that-is-missing` cannot be started: No such file"):
+        process.run(lambda: None)
+
+
+def test_running_child_is_visible_and_receives_signals(tmp_path):
+    process, found = child(tmp_path, "import time; time.sleep(60)"), []
+    process.send_signal(signal.SIGTERM)  # no effect before the start
+
+    def beat():
+        found.append(is_child_running(tmp_path))
+        process.send_signal(signal.SIGTERM)
+
+    watchdog = threading.Timer(60, lambda: process.send_signal(signal.SIGKILL))
+    watchdog.start()
+    assert process.run(beat).code == -signal.SIGTERM
+    watchdog.cancel()
+    assert found[0]
+    assert not is_child_running(tmp_path)
+
+
+def test_environment_contains_the_run_and_the_attempt(tmp_path):
+    environment = child_environment(tmp_path, "4f1e/2", force=False, clock=None)
+    given = {name: value for name, value in environment.items() if name.startswith("LIGHTNING_GREEN_")}
+    assert given == {
+        "LIGHTNING_GREEN_RUN_DIR": str(tmp_path),
+        "LIGHTNING_GREEN_SUPERVISED": str(os.getpid()),
+        "LIGHTNING_GREEN_ATTEMPT": "4f1e/2",
+        "LIGHTNING_GREEN_RESUME": "1",
+    }
+    environment = child_environment(tmp_path, "4f1e/2", force=True, clock="simulated:start=2024-05-02T00:00:00Z")
+    assert environment["LIGHTNING_GREEN_FORCE"] == "1"
+    assert environment["LIGHTNING_GREEN_CLOCK"] == "simulated:start=2024-05-02T00:00:00Z"
+
+
+def test_id_of_a_single_wandb_run_is_passed_unless_the_user_sets_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_RUN_ID", raising=False)
+    directory = RunDirectory(tmp_path)
+    directory.record["loggers"] = {"0.0.CSVLogger": 3, "0.1.WandbLogger": "abc"}
+    directory.save()
+    assert child_environment(tmp_path, "s/1", False, None)["WANDB_RUN_ID"] == "abc"
+    monkeypatch.setenv("WANDB_RUN_ID", "mine")
+    assert child_environment(tmp_path, "s/1", False, None)["WANDB_RUN_ID"] == "mine"
+    monkeypatch.delenv("WANDB_RUN_ID")
+    directory.record["loggers"]["1.0.WandbLogger"] = "def"
+    directory.save()
+    assert "WANDB_RUN_ID" not in child_environment(tmp_path, "s/1", False, None)
