@@ -1,25 +1,28 @@
 # Requires python3 (3.10 to 3.13), its venv module, and make. Everything else is installed into .venv.
 #
-#   make demo    the main job on two simulated days; writes runs/demo/
-#   make test    all tests             make test ARGS="-x tests/planning"
-#   make lint    ruff, mypy, codespell and the word list
-#   make docs    the documentation, warnings as errors
-#   make constraints    pin all dependencies again, for every supported Python
-#   make clean          remove .venv, site and runs/demo
-#   make help           this list
+#   make demo         the main job on two simulated days; writes runs/demo/
+#   make test         the quick tests, a few minutes    make test ARGS="-x tests/planning"
+#   make test-slow    the other tests
+#   make test-all     all tests, with branch coverage
+#   make lint         ruff, mypy, codespell and the word list
+#   make docs         the documentation, warnings as errors
+#   make constraints  pin all dependencies again, for every supported Python
+#   make clean        remove .venv, site and runs/demo
+#   make help         this list
 #
 # TORCH_INDEX=URL installs PyTorch from that index, for example an index of CPU builds.
 
 PYTHON ?= python3
 TORCH_INDEX ?=
 ARGS ?=
+JOBS ?= 2
 
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help demo test lint docs constraints clean
+.PHONY: help demo test test-slow test-all lint docs constraints clean
 .DELETE_ON_ERROR:
 
 help:
@@ -29,7 +32,13 @@ demo: $(VENV)/.demo
 	$(PY) examples/demo.py $(ARGS)
 
 test: $(VENV)/.dev
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n $(JOBS) -m "not slow and not distributed" --durations 20 $(ARGS)
+
+test-slow: $(VENV)/.dev
+	$(PY) -m pytest -n $(JOBS) -m "slow or distributed" --durations 20 $(ARGS)
+
+test-all: $(VENV)/.dev
+	$(PY) -m pytest -n $(JOBS) --durations 20 --cov --cov-report term:skip-covered $(ARGS)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -1,4 +1,4 @@
-"""Energy and emissions of a training, on record and in every logger."""
+"""Energy and emissions of a training, in its ledger and in every logger."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from lightning_green.energy.registry import build_meter
 from lightning_green.grid.registry import GridLike, build_grid
 from lightning_green.report.block import totals_block
 from lightning_green.run import loggers
+from lightning_green.run.node_sync import summarize_nodes
 from lightning_green.run.options import RunOptions
 from lightning_green.utilities.clock import Clock
 
 
 class EmissionsTracker(GreenCallback):
-    r"""Measure the energy of a training and price it by the carbon intensity at that time.
+    r"""Measure the energy of a training and compute its emissions from the carbon intensity at that time.
 
     Emissions are the sum over time of energy x PUE x carbon intensity, idle and restart energy included, cumulative
     over every restart of the run. They go to every logger of the Trainer at its ``log_every_n_steps``:
@@ -41,18 +42,19 @@ class EmissionsTracker(GreenCallback):
     ========================= =========== ==============================================================
 
     Without a ``grid`` there is energy and no gCO2e: a zone is never guessed. With a marginal signal the names end in
-    ``_marginal``. The totals stand in the run's ledger, in :meth:`summary` and in W&B's summary. They are of all nodes,
-    each of which has a meter of its own; the run's folder has to be on a file system that the nodes share.
+    ``_marginal``. The totals are in the run's ledger, in :meth:`summary` and in the W&B summary. They cover all nodes,
+    each of which has a meter; the run directory has to be on a file system that the nodes share.
 
     Args:
-        meter: ``"auto"`` (codecarbon), ``"codecarbon"``, ``"carbontracker"``, a number of watts, None for no meter, or
-            a :class:`~lightning_green.energy.Meter`. CPU and RAM power are modelled where no sensor can be read;
-            the start-up lines and :meth:`summary` say which.
-        grid: Carbon intensity: a number in gCO2e/kWh, the path of a trace, ``"typical:DE"``, a callable, or a
-            :class:`~lightning_green.grid.signal.GridSignal`.
-        zone: Grid zone, for a ``grid`` that does not say it.
-        pue: Power usage effectiveness of the data centre, at least 1: energy of the facility per energy of the devices.
-        clock: Where the time comes from; the system's clock by default.
+        meter: ``"auto"`` (the best source of each component), ``"nvml"``, ``"rapl"``, ``"codecarbon"``,
+            ``"carbontracker"``, a number of watts, None for no meter, or a :class:`~lightning_green.energy.Meter`.
+            The power of CPU and RAM is modeled if no sensor can be read; the start-up block and :meth:`summary` show
+            the quality of each component.
+        grid: Carbon intensity: a number in gCO2e/kWh, the path of a trace, ``"typical:DE"``, ``"auto:DE"``, a callable,
+            or a :class:`~lightning_green.grid.GridSignal`.
+        zone: Grid zone, for a ``grid`` that does not name one.
+        pue: Power usage effectiveness of the data center, at least 1: energy of the facility per energy of the devices.
+        clock: Clock of the run; the system clock by default.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -81,13 +83,13 @@ class EmissionsTracker(GreenCallback):
         super().__init__(RunOptions(grid=grid, zone=zone, meter=meter, pue=None if pue == 1.0 else pue, clock=clock))
 
     def summary(self) -> dict[str, Any]:
-        """Return the totals of the last fit: energy by component, emissions, what run-now would have emitted.
+        """Return the totals of the last fit: energy by component, emissions, the run-now baseline.
 
-        They are over all restarts of that fit. A script with several fits has a summary for each; their sum is in
-        ``lightning-green status RUN_DIR``. Rank 0 has the totals; with several nodes they are of all of them, and after
-        the training every rank has them. Keys are the metrics' names; unknown numbers are None, ``energy/quality``
-        separates measured from modelled, and ``carbon/saving_pct`` may be negative. A copy of this callback, which some
-        frameworks train with, shares its totals with the original.
+        They cover all restarts of that fit. In a script with several fits each has a summary; ``lightning-green status
+        RUN_DIR`` shows their sum. Rank 0 has the totals of all nodes, and after the training every rank has them. Keys
+        are the names of the metrics; unknown numbers are None, ``energy/quality`` separates measured from modeled
+        energy, and ``carbon/saving_pct`` may be negative. A copy of this callback, which some frameworks train with,
+        shares its totals with the original.
 
         Raises:
             RuntimeError: If no ``fit`` has been started.
@@ -109,9 +111,9 @@ class EmissionsTracker(GreenCallback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
         if self._fit is not None:
-            summary = self._fit.last_summary = self._fit.summary()
+            summary = self._fit.last_summary = summarize_nodes(self._fit.session, self._fit.ranks)
             loggers.log_to_all(trainer, self._fit.session.metrics(), logging_step(trainer))
-            loggers.summarise(trainer, summary)
+            loggers.summarize(trainer, summary)
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -122,9 +124,9 @@ class EmissionsTracker(GreenCallback):
 
 
 def check_options(grid: GridLike, zone: str | None, meter: Meter | str | float | None) -> None:
-    """Raise at construction where ``grid``, ``zone`` or ``meter`` mean nothing.
+    """Raise at construction if ``grid``, ``zone`` or ``meter`` is wrong.
 
-    Both are built again when the run begins, so that a callback stays small, picklable and YAML-serialisable.
+    Both are built again when the run starts, so that a callback stays small, picklable and serializable as YAML.
     """
     try:
         build_grid(grid, zone=zone)

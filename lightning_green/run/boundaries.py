@@ -12,7 +12,7 @@ from lightning_green.resume.training_state import Point
 from lightning_green.run.saved_state import SavedState
 from lightning_green.run.session import Session
 from lightning_green.run.signals import StopSignals
-from lightning_green.run.worker_rank import Follower
+from lightning_green.run.worker_rank import WorkerRank
 from lightning_green.strategies.control_group import Command, ControlGroup
 
 Action = Callable[[Point], None]
@@ -49,7 +49,7 @@ class Boundaries:
     ) -> None:
         self._session, self._trainer, self._ranks, self._state = session, trainer, ranks, state
         self._signals, self._actions, self._on_signal, self._on_command = signals, actions, on_signal, on_command
-        self.follower = None if ranks.is_rank_zero else Follower(session, trainer, ranks)
+        self.follower = None if ranks.is_rank_zero else WorkerRank(session, trainer, ranks)
         self._checked = False
 
     def reached(self, point: Point) -> None:
@@ -94,7 +94,7 @@ class Boundaries:
             action(point)
         self._state.save_if_due(point)
 
-    def _follow(self, follower: Follower, point: Point) -> None:
+    def _follow(self, follower: WorkerRank, point: Point) -> None:
         """Follow rank 0 until it continues."""
         ends = follower.follow(lambda number: self._state.dump(point, number), self.agreed_signal)
         if ends is not None:

@@ -23,7 +23,7 @@ from lightning_green.run import loggers
 from lightning_green.run.boundaries import Action, Boundaries
 from lightning_green.run.changed_values import keep_new_values
 from lightning_green.run.identity import command_line
-from lightning_green.run.node_sync import bring_up_to_date, meet_nodes, summarise_nodes
+from lightning_green.run.node_sync import join_nodes, sync_ledgers
 from lightning_green.run.recorded_values import RecordedValues
 from lightning_green.run.saved_state import CheckpointTimer, SavedState
 from lightning_green.run.session import Session
@@ -125,9 +125,9 @@ class Fit:
             return
         if (gpus := gpus_of_job(self.trainer)) is not None:
             self.session.bind_gpus(gpus)
-        self.ranks, self._not_counted = meet_nodes(self.session, self.trainer)
+        self.ranks, self._not_counted = join_nodes(self.session, self.trainer)
         self.session.start()
-        self._undo.append(self._measure_data_wait())
+        self._undo.append(_measure_data_wait(self.session, self.trainer))
         if not wants_exact:
             return
         self.why_not_exact = self.why_not_exact or why_not_exact(self.trainer)
@@ -163,19 +163,6 @@ class Fit:
             self.recorded.allow_inexact,
         )
 
-    def _measure_data_wait(self) -> Callable[[], None]:
-        """Measure how long the training waits for batches; return a function that stops that."""
-        clock, recorder, began = self.session.clock, self.session.recorder, 0.0
-
-        def fetch_began() -> None:
-            nonlocal began
-            began = clock.monotonic()
-
-        def fetch_ended() -> None:
-            recorder.data_wait_seconds += clock.monotonic() - began
-
-        return watch_fetches(self.trainer, fetch_began, fetch_ended)
-
     def check_optimizers(self) -> None:
         """Compare the optimizers with the recorded ones; they exist from ``on_fit_start`` on.
 
@@ -205,9 +192,9 @@ class Fit:
         session.recorder.read_step = lambda: self.trainer.global_step
         loggers.define_axes(self.trainer)
         if session.folder is not None:
-            loggers.note_wandb_folders(self.trainer, session.record_on_disk)
+            loggers.record_wandb_folders(self.trainer, session.record_on_disk)
         if self.state is not None:
-            self._signals.take(requeue_signal(self.trainer))
+            self._signals.install(requeue_signal(self.trainer))
             if pop_received_sigterm(self.trainer):  # it came before our handlers were installed
                 self._signals.received = "SIGTERM"
         if self.ranks.is_rank_zero or session.ledger is not None:
@@ -232,10 +219,6 @@ class Fit:
 
     # -- end ----------------------------------------------------------------------------------------------------------
 
-    def summary(self) -> dict[str, Any]:
-        """Return the totals of all nodes so far; with several nodes, every process calls it at the same point."""
-        return summarise_nodes(self.session, self.ranks)
-
     def exit_until(self, point: Point, until: datetime, reason: str, **planned: Any) -> None:
         """Save the state and exit the process; something starts it again.
 
@@ -259,9 +242,9 @@ class Fit:
         self._stage, self.session.run.stops = FitStage.EXITING, True
         self.ranks.send(Command.EXIT)
         code = paused_exit_code(self.trainer.global_rank)
-        bring_up_to_date(self.session, self.ranks)
-        loggers.summarise(self.trainer, self.session.summary())
-        loggers.leave_experiments(self.trainer, code)
+        sync_ledgers(self.session, self.ranks)
+        loggers.summarize(self.trainer, self.session.summary())
+        loggers.finish_experiments(self.trainer, code)
         self._close()
         raise RunPausedExit(code)
 
@@ -282,7 +265,7 @@ class Fit:
         """Exit or stop as rank 0 does."""
         self._stage = FitStage.EXITING
         if command == Command.EXIT:
-            bring_up_to_date(self.session, self.ranks)
+            sync_ledgers(self.session, self.ranks)
             self._close()
             raise RunPausedExit(paused_exit_code(self.ranks.rank))
         self._close()
@@ -290,7 +273,7 @@ class Fit:
 
     def _train_ended(self) -> None:
         """Save the final state, after every ``on_train_end``."""
-        self._signals.give_back()
+        self._signals.restore()
         if self.state is not None:
             self.state.save_final()
 
@@ -330,9 +313,23 @@ class Fit:
 
     def _close(self) -> None:
         self._stage = FitStage.CLOSED
-        self._signals.give_back()
+        self._signals.restore()
         for undo in self._undo:
             undo()
         if self.session.run.ledger is not None:
             self.session.run.ledger.sync()
         self.session.end()
+
+
+def _measure_data_wait(session: Session, trainer: pl.Trainer) -> Callable[[], None]:
+    """Measure how long the training waits for batches; return a function that stops that."""
+    clock, recorder, began = session.clock, session.recorder, 0.0
+
+    def fetch_began() -> None:
+        nonlocal began
+        began = clock.monotonic()
+
+    def fetch_ended() -> None:
+        recorder.data_wait_seconds += clock.monotonic() - began
+
+    return watch_fetches(trainer, fetch_began, fetch_ended)

@@ -1,4 +1,4 @@
-"""What the processes of several nodes do together: find the run's folder, and bring their ledgers up to date."""
+"""Synchronize the nodes of a training: one run directory, ledgers that are up to date, common throttle levels."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from lightning_green.strategies.control_group import ControlGroup
 log = logging.getLogger(__name__)
 
 VISIBLE_SECONDS = 10.0
-"""How long to look for rank 0's folder: a network file system may take some seconds to show what is new."""
+"""How long to wait for rank 0's directory: on a network file system, a new directory may appear seconds later."""
 
 
-class Invitation(NamedTuple):
-    """What rank 0 tells the other nodes of the run that it has opened."""
+class RunAddress(NamedTuple):
+    """The run that rank 0 has opened, for the other nodes."""
 
     path: str
     run_id: str
@@ -31,61 +31,61 @@ class Invitation(NamedTuple):
     fit: int
 
 
-def meet_nodes(session: Session, trainer: pl.Trainer) -> tuple[ControlGroup, list[str]]:
-    """Return the processes of a training with several nodes, and what :func:`introduce` does; with one node nothing."""
+def join_nodes(session: Session, trainer: pl.Trainer) -> tuple[ControlGroup, list[str]]:
+    """Start the measurement on all nodes, and open the ledger of each; all processes call it together.
+
+    Returns:
+        The control group (a single rank if there is one node), and on rank 0 a sentence about each node whose energy is
+        in no total. Training continues without it.
+
+    """
     if session.node.count == 1:
         return ControlGroup(), []
     if not dist.is_initialized():
-        log.warning("The energy of rank 0's node alone is counted: this strategy does not use torch.distributed.")
+        log.warning("Only the energy of rank 0's node is counted: this strategy does not use torch.distributed.")
         return ControlGroup(), []
     ranks = ControlGroup(trainer.global_rank, trainer.world_size, session.clock)
     if ranks.is_rank_zero:
-        session.start()  # the others start once they know its time
-    return ranks, introduce(session, ranks)
+        session.start()  # the other nodes start once they have its time
+    return ranks, _open_ledgers(session, ranks)
 
 
-def introduce(session: Session, ranks: ControlGroup) -> list[str]:
-    """Have the first process of every other node open its ledger in rank 0's folder; all processes call it together.
-
-    Returns:
-        On rank 0 a sentence about each node whose energy is in no total. The training goes on without it.
-
-    """
-    invitation = None
+def _open_ledgers(session: Session, ranks: ControlGroup) -> list[str]:
+    address = None
     if ranks.is_rank_zero and session.folder is not None:
-        invitation = Invitation(str(session.folder.path), session.folder.record["run_id"], session.attempt, session.fit)
-    now, invitation = ranks.broadcast((session.clock.time(), invitation))
+        address = RunAddress(str(session.folder.path), session.folder.record["run_id"], session.attempt, session.fit)
+    now, address = ranks.broadcast((session.clock.time(), address))
     problem = None
     if not ranks.is_rank_zero and session.node.process == 0:
         session.clock.go_to(now)
-        problem = f"{_who(session)} has no run folder to write to" if invitation is None else _join(session, invitation)
-    found = [
-        f"{one}, so its energy is in no total. Give the run a folder that every node sees, with "
+        problem = f"{_node(session)} has no run directory to write to" if address is None else _join(session, address)
+    problems = [
+        f"{one}, so its energy is in no total. Use a run directory that every node can write: set "
         "LIGHTNING_GREEN_RUN_DIR or Trainer(default_root_dir=...)."
         for one in ranks.gather(problem)
         if one is not None
     ]
-    for line in found:
+    for line in problems:
         log.warning("%s", line)
-    return found
+    return problems
 
 
-def summarise_nodes(session: Session, ranks: ControlGroup) -> dict[str, Any]:
+def summarize_nodes(session: Session, ranks: ControlGroup) -> dict[str, Any]:
     """Return the totals of all nodes up to this moment; all processes call it together."""
     if session.node.count == 1:
         return session.summary()
-    bring_up_to_date(session, ranks)
+    sync_ledgers(session, ranks)
     try:
         summary: dict[str, Any] = ranks.broadcast(session.summary() if ranks.is_rank_zero else None)
-    except RuntimeError:  # of gloo, which :func:`bring_up_to_date` has told of
+    except RuntimeError:  # a lost process, about which sync_ledgers has warned
         return session.summary()
     return summary
 
 
-def bring_up_to_date(session: Session, ranks: ControlGroup) -> None:
-    """Have the ledger of every node hold its energy up to now; all processes call it together.
+def sync_ledgers(session: Session, ranks: ControlGroup) -> None:
+    """Write the energy up to now to the ledger of every node; all processes call it together.
 
-    Where a process is gone this warns: the end of a training, or a planned exit, is not the place to fail.
+    Warns if a process is gone: the end of a training or a planned exit must not fail because of that.
     """
     if session.node.count == 1:
         return
@@ -98,13 +98,13 @@ def bring_up_to_date(session: Session, ranks: ControlGroup) -> None:
         ranks.gather(None)
     except RuntimeError as error:
         log.warning(
-            "A process of this training is gone, so the totals have what its node had written: %s",
+            "A process of this training is gone, so the totals contain only what its node had written: %s",
             (str(error).splitlines() or [""])[0],
         )
 
 
-def in_common(session: Session, ranks: ControlGroup, names: list[str]) -> list[str]:
-    """Return which ``names`` the first processes of all nodes give, in rank 0's order; all call it together."""
+def names_on_all_nodes(session: Session, ranks: ControlGroup, names: list[str]) -> list[str]:
+    """Return the ``names`` that every node has, in rank 0's order; all processes call it together."""
     if session.node.count == 1:
         return names
     given = [one for one in ranks.gather(names if session.node.process == 0 else None) if one is not None]
@@ -112,21 +112,21 @@ def in_common(session: Session, ranks: ControlGroup, names: list[str]) -> list[s
     return found
 
 
-def _join(session: Session, invitation: Invitation) -> str | None:
-    """Open this node's ledger; return what is in the way, or None."""
-    path, limit = Path(invitation.path), time.monotonic() + VISIBLE_SECONDS
-    while not _is_it(path, invitation.run_id):
+def _join(session: Session, address: RunAddress) -> str | None:
+    """Open this node's ledger; return the problem, or None."""
+    path, limit = Path(address.path), time.monotonic() + VISIBLE_SECONDS
+    while not _is_run(path, address.run_id):
         if time.monotonic() > limit:
-            return f"{_who(session)} does not see the run folder {path} of rank 0"
+            return f"{_node(session)} does not see the run directory {path} of rank 0"
         time.sleep(0.2)
     try:
-        session.join(path, invitation.attempt, invitation.fit)
+        session.join(path, address.attempt, address.fit)
     except OSError as error:
-        return f"{_who(session)} cannot write its ledger in {path} ({error.strerror})"
+        return f"{_node(session)} cannot write its ledger in {path} ({error.strerror})"
     return None
 
 
-def _is_it(path: Path, run_id: str) -> bool:
+def _is_run(path: Path, run_id: str) -> bool:
     try:
         record = json.loads((path / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -134,5 +134,5 @@ def _is_it(path: Path, run_id: str) -> bool:
     return isinstance(record, dict) and record.get("run_id") == run_id
 
 
-def _who(session: Session) -> str:
+def _node(session: Session) -> str:
     return f"Node {session.node.rank} ({socket.gethostname()})"

@@ -61,7 +61,7 @@ class SavedState:
         messages: Receives lines for the user.
 
     Attributes:
-        exact: The exact training state, from :meth:`attach` on.
+        exact: The exact training state, from ``attach`` on.
         path: Run directory, known to all ranks; None if there is none.
         can_save: Whether states are written.
         why_not_saved: Reason why no state can be written, or None.

@@ -1,4 +1,4 @@
-"""What every process but rank 0 does at a boundary."""
+"""What every rank other than 0 does at a boundary."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from lightning_green.ledger.events import Interrupted, Paused
 from lightning_green.run.session import Session
 from lightning_green.strategies.control_group import Command, ControlGroup
 
+_REASON = "as rank 0 does"
 
-class Follower:
-    """Does what rank 0 says. On the first process of a node, the node's ledger and meter go through the same states.
+
+class WorkerRank:
+    """Follows the commands of rank 0. The ledger and the meter of its node enter the same states.
 
     Args:
-        session: The session of this process.
+        session: Session of this process.
         trainer: The trainer.
-        ranks: The processes of the training.
+        ranks: Processes of the training.
 
     Attributes:
-        on_level: Goes to a throttle level: its number, its power and its speed. Set on the first process of a node.
+        on_level: Sets a throttle level: its number, power and speed. Set on the first process of a node.
 
     """
 
@@ -29,12 +31,15 @@ class Follower:
         self._session, self._trainer, self._ranks = session, trainer, ranks
         self.on_level: Callable[[int, float, float], None] | None = None
 
-    def follow(self, dump: Callable[[int], object], agree: Callable[[], object]) -> tuple[Command, int] | None:
-        """Do what rank 0 says until it goes on, and return None; or the command to leave with and its number.
+    def follow(self, dump: Callable[[int], object], report_signal: Callable[[], object]) -> tuple[Command, int] | None:
+        """Follow rank 0 until it continues.
 
         Args:
-            dump: Takes part in the checkpoint of that number.
-            agree: Says whether a signal has arrived.
+            dump: Takes part in the checkpoint with that number.
+            report_signal: Takes part in the exchange of received signals.
+
+        Returns:
+            None to continue training, or the command that ends the fit and its number.
 
         """
         saving = False
@@ -51,7 +56,7 @@ class Follower:
             if command in (Command.EXIT, Command.INTERRUPT):
                 if self._session.announced:
                     kind = Paused if command == Command.EXIT else Interrupted
-                    self._session.record(kind(reason="as rank 0 does"))
+                    self._session.record(kind(reason=_REASON))
                 return command, int(first)
             if command == Command.SAVE:
                 self._enter(phase="checkpoint" if second else "restart")
@@ -61,7 +66,7 @@ class Follower:
                 self._session.meter.set_load(first)
                 self._enter(state="held", phase="held")
             elif command == Command.HEARTBEAT:
-                agree()
+                report_signal()
             elif command == Command.RESUME:
                 exclude_pause(self._trainer, first)
                 self._session.meter.set_load(1.0)
@@ -71,4 +76,4 @@ class Follower:
 
     def _enter(self, state: str | None = None, phase: str | None = None) -> None:
         if self._session.announced:
-            self._session.enter(state=state, phase=phase, reason="as rank 0 does")
+            self._session.enter(state=state, phase=phase, reason=_REASON)

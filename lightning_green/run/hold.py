@@ -1,0 +1,82 @@
+"""A pause in process: the training waits between two batches and keeps its device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from lightning_green._lightning.loggers import logging_step
+from lightning_green.planning import Plan
+from lightning_green.resume.random_states import synchronize_cuda
+from lightning_green.run import loggers
+from lightning_green.run.fit import Fit
+from lightning_green.strategies.control_group import Command
+
+TICK_SECONDS = 1.0
+LOG_SECONDS = 60.0
+SIMULATED_TICK_SECONDS = 900.0
+
+
+class Hold:
+    """Pauses a fit in process until its plan says otherwise or a signal asks to stop.
+
+    Args:
+        fit: The fit.
+        power: Power during the hold as a fraction of full power.
+        replan: Returns a new plan, or None if nothing can be decided.
+
+    """
+
+    def __init__(self, fit: Fit, power: float, replan: Callable[[], Plan | None]) -> None:
+        self._fit, self._power, self._replan = fit, power, replan
+
+    def run(self, plan: Plan) -> Plan | None:
+        """Hold as ``plan`` says, and plan again whenever a slot ends.
+
+        Returns:
+            The last plan: its first action is what to do next. None if nothing can be decided any more.
+
+        """
+        fit, session = self._fit, self._fit.session
+        assert fit.boundaries is not None
+        real = time.monotonic()
+        self._begin(plan.reason, plan.until)
+        tick = SIMULATED_TICK_SECONDS if session.clock.is_simulated else TICK_SECONDS
+        next_log = session.clock.time() + LOG_SECONDS
+        next_plan = plan.slots[0].end.timestamp()
+        latest: Plan | None = plan
+        while not fit.boundaries.stop_requested():
+            now = session.clock.time()
+            if now >= next_plan:
+                latest = self._replan()
+                if latest is None or latest.slots[0].action != "hold":
+                    break
+                next_plan = latest.slots[0].end.timestamp()
+            if now >= next_log:
+                session.sample_if_due()
+                self._log()
+                next_log = now + LOG_SECONDS
+            session.clock.sleep(max(0.0, min(tick, next_plan - now)))
+        self._real_seconds = time.monotonic() - real
+        return latest
+
+    def _begin(self, reason: str, until: datetime) -> None:
+        session = self._fit.session
+        synchronize_cuda()
+        session.meter.set_load(self._power)
+        session.enter(state="held", phase="held", reason=reason, until=until)
+        self._fit.ranks.send(Command.HOLD, self._power)
+        self._log()
+
+    def end(self) -> None:
+        """Resume training; not called if the fit exits from the hold."""
+        session = self._fit.session
+        assert self._fit.boundaries is not None
+        session.meter.set_load(1.0)
+        self._fit.boundaries.end_hold(self._real_seconds)
+        session.enter(state="running", phase="training", reason="the hold is over")
+
+    def _log(self) -> None:
+        trainer = self._fit.trainer
+        loggers.log_to_all(trainer, self._fit.session.metrics(), logging_step(trainer))
