@@ -17,7 +17,7 @@ from lightning_green.planning.planner import plan
 
 
 def replay(scenario: Scenario, archive: ZoneArchive, start: int, policy: Policy) -> Simulator:
-    """Return the finished run under ``policy``. The job runs when there is no slack left, whatever the policy returns.
+    """Return the finished run under ``policy``. Without slack the job runs, whatever the policy returns.
 
     Args:
         scenario: The job and its costs.

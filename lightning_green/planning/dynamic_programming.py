@@ -319,7 +319,7 @@ def _pause(now: Array, later: Array, slot: _Slot, costs: Costs, survival: Array 
             hold += costs.hold * price
         np.minimum(run, hold, out=run)
     if costs.may_exit:
-        leave = wait + costs.exit * price if costs.exit else wait
-        np.minimum(run, leave, out=run)
+        exits = wait + costs.exit * price if costs.exit else wait
+        np.minimum(run, exits, out=run)
         if held:
-            np.minimum(now[held], leave, out=now[held])
+            np.minimum(now[held], exits, out=now[held])

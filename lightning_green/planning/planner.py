@@ -69,7 +69,7 @@ def plan(job: Job, forecast: Forecast | None, now: datetime) -> Plan:
         return _plan_without_intensity(job, now, late, notes)
     if slots.filled_hours > 1e-6:
         source = "recent days" if len(forecast.history_times) else "its own last day"
-        notes += (f"The forecast leaves {format_hours(slots.filled_hours)} open. They are filled from {source}.",)
+        notes += (f"The forecast does not cover {format_hours(slots.filled_hours)}, which are filled from {source}.",)
     problem = _Problem(job, levels, slots, now, to_deadline, horizon)
     reason = _run_now_reason(job, to_deadline, late)
     if reason is not None and job.budget is None:

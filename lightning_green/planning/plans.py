@@ -14,7 +14,7 @@ Action = Literal["run", "throttle", "hold", "exit"]
 class Slot(NamedTuple):
     """One action and its time.
 
-    Args:
+    Attributes:
         start: Start of the slot, aware.
         end: End of the slot, aware.
         action: ``"run"``, ``"throttle"``, ``"hold"`` or ``"exit"``.

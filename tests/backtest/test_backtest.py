@@ -1,4 +1,4 @@
-"""A backtest hides later data, meets every deadline and summarizes its runs."""
+"""A backtest compares policies, meets every deadline and summarizes its runs."""
 
 from dataclasses import replace
 

@@ -196,7 +196,7 @@ def test_hours_before_the_forecast_are_filled(known):
     values = [400] * 20 + [100] * 4
     answer = plan(job(2, 28), hourly(values, start=START + timedelta(hours=4), **history), START)
     assert actions(answer) == "RR"
-    assert any("leaves 4 h open" in note for note in answer.notes)
+    assert any("does not cover 4 h" in note for note in answer.notes)
 
 
 def test_empty_forecast_is_planned_from_the_history():

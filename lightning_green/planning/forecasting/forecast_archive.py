@@ -43,7 +43,7 @@ class _GridRecord:
         return [issuance.issued_at for issuance in self.issuances], max(self.history, default=None)
 
     def add(self, forecast: Forecast) -> None:
-        """Add a forecast and the intensities of its history; drop what is too old."""
+        """Add a forecast and the intensities of its history; drop old entries."""
         self.issuances = remember(self.issuances, forecast)
         assert forecast.history_values is not None
         first, actual = hourly(forecast.history_seconds, forecast.history_values, full=True)
