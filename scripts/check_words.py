@@ -1,9 +1,10 @@
 """Look for the words of ``words.txt`` in the files that git tracks; exit with 1 where one is found.
 
-Example::
-
+Examples:
+    ```bash
     python scripts/check_words.py              # all tracked files
     python scripts/check_words.py README.md    # these files
+    ```
 
 """
 

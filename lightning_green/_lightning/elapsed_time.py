@@ -20,7 +20,7 @@ def elapsed_times(trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def set_elapsed_times(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
-    """Set the result of :func:`elapsed_times`, so that a pause and a restart do not count."""
+    """Set the result of ``elapsed_times``, so that a pause and a restart do not count."""
     now = time.monotonic()
     if saved["validation"] is not None:
         trainer._last_val_time = now - saved["validation"]  # type: ignore[attr-defined]

@@ -32,7 +32,7 @@ def consumed_loaders(trainer: pl.Trainer) -> list[bool]:
 
 
 def set_consumed_loaders(trainer: pl.Trainer, consumed: list[bool]) -> None:
-    """Set the result of :func:`consumed_loaders`, after the iterator was created."""
+    """Set the result of ``consumed_loaders``, after the iterator was created."""
     _consumed_flags(trainer)[:] = consumed
 
 

@@ -34,11 +34,11 @@ def logged_results(trainer: pl.Trainer) -> list[dict[str, Any]]:
 
 
 def set_logged_results(trainer: pl.Trainer, saved: list[dict[str, Any]], metrics: dict[str, Any]) -> None:
-    """Set the result of :func:`logged_results`.
+    """Set the result of ``logged_results``.
 
     Args:
         trainer: The trainer.
-        saved: The result of :func:`logged_results`.
+        saved: The result of ``logged_results``.
         metrics: The torchmetrics objects of the module by name.
 
     """
@@ -79,7 +79,7 @@ def last_metrics(trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def set_last_metrics(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
-    """Set the result of :func:`last_metrics`."""
+    """Set the result of ``last_metrics``."""
     connector = trainer._logger_connector
     for name, value in saved.items():
         setattr(connector, name, value)

@@ -38,7 +38,7 @@ def tuned_values(trainer: pl.Trainer) -> list[dict[str, Any]]:
 
 
 def restore_tuned_values(trainer: pl.Trainer, saved: list[dict[str, Any]]) -> Callable[[], None]:
-    """Set the result of :func:`tuned_values` and disable the search; return a function that enables it again."""
+    """Set the result of ``tuned_values`` and disable the search; return a function that enables it again."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     tuners = [one for one in callbacks if isinstance(one, (BatchSizeFinder, LearningRateFinder))]
     for one, values in zip(tuners, saved, strict=False):

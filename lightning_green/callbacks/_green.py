@@ -21,13 +21,13 @@ class GreenCallback(pl.Callback):
     """Base of the callbacks that share the run of a Trainer.
 
     A subclass overrides the hooks that it needs and calls ``super()``. The hooks of all callbacks of a Trainer call the
-    same :class:`~lightning_green.run.fit.Fit`, where the first call acts: the order of the callbacks does not matter.
+    same ``Fit``, where the first call acts: the order of the callbacks does not matter.
 
     Args:
         options: What this callback asks of the run.
 
-    Example::
-
+    Examples:
+        ```python
         class StepCounter(GreenCallback):
             def __init__(self) -> None:
                 super().__init__(RunOptions())
@@ -35,6 +35,7 @@ class GreenCallback(pl.Callback):
             def on_train_end(self, trainer, pl_module):
                 super().on_train_end(trainer, pl_module)
                 print(trainer.global_step, self.session.summary()["energy/kwh"])
+        ```
 
     """
 

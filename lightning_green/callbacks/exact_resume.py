@@ -24,11 +24,12 @@ class ExactResume(GreenCallback):
         ValueError: If ``every`` cannot be read as a duration.
         TypeError: If ``allow_inexact`` is no bool.
 
-    Example::
-
+    Examples:
+        ```python
         from lightning_green import ExactResume
         Trainer(callbacks=[ExactResume(every="15m")])
         # lightning-green run -- python train.py
+        ```
 
     """
 

@@ -19,8 +19,9 @@ def matching(name: str, patterns: Sequence[str], candidates: Sequence[str]) -> s
     Raises:
         ValueError: If a pattern matches nothing.
 
-    >>> sorted(matching("exclude", ["encoder", "*.bias"], ["encoder.weight", "head.weight", "head.bias"]))
-    ['encoder.weight', 'head.bias']
+    Examples:
+        >>> sorted(matching("exclude", ["encoder", "*.bias"], ["encoder.weight", "head.weight", "head.bias"]))
+        ['encoder.weight', 'head.bias']
 
     """
     found: set[str] = set()

@@ -19,27 +19,26 @@ from lightning_green.utilities.durations import parse_duration
 class AutoMeter(Meter):
     """Measure each component with the most accurate available meter. ``meter="auto"`` creates this meter.
 
-    ========== =====================================================================================
-    component  first available source
-    ========== =====================================================================================
-    ``gpu``    energy counter of NVIDIA GPUs; AMD and Apple GPUs through codecarbon
-    ``cpu``    RAPL, if its files are readable; the load model of codecarbon
-    ``ram``    RAPL, if the CPU counts the energy of the memory; the model of codecarbon
-    ========== =====================================================================================
+    | component | first available source |
+    | --- | --- |
+    | `gpu` | energy counter of NVIDIA GPUs; AMD and Apple GPUs through codecarbon |
+    | `cpu` | RAPL, if its files are readable; the load model of codecarbon |
+    | `ram` | RAPL, if the CPU counts the energy of the memory; the model of codecarbon |
 
-    :meth:`describe` reports the sources, their quality, and how to enable a better one.
+    ``describe`` reports the sources, their quality, and how to enable a better one.
 
     Args:
         every: Time between two samples, at least 0.1 s.
-        gpu_ids: GPUs to measure; see :class:`~lightning_green.energy.NvmlMeter`.
+        gpu_ids: GPUs to measure; see ``NvmlMeter``.
         powercap: Directory of the RAPL zones.
 
     Raises:
         ValueError: If ``every`` cannot be parsed or is shorter than 0.1 s.
 
-    Example::
-
+    Examples:
+        ```python
         EmissionsTracker(meter=AutoMeter(every="5s"), grid="typical:DE")
+        ```
 
     """
 

@@ -26,7 +26,7 @@ class CarbonTrackerMeter(SampledMeter):
     all GPUs of the node.
 
     Values are those of the last sample. A component whose sensor fails keeps its last value. If no sensor works, all
-    components are ``"unavailable"`` and :attr:`problem` contains the reason.
+    components are ``"unavailable"`` and ``problem`` contains the reason.
 
     Args:
         every: Time between two samples, at least 0.1 s.
@@ -42,9 +42,10 @@ class CarbonTrackerMeter(SampledMeter):
         ModuleNotFoundError: If carbontracker is not installed.
         ValueError: If ``every`` or ``components`` cannot be parsed, or a simulated device has no power.
 
-    Example::
-
+    Examples:
+        ```python
         EmissionsTracker(meter=CarbonTrackerMeter(), grid="typical:DE")
+        ```
 
     """
 

@@ -27,8 +27,8 @@ class CodeCarbonMeter(SampledMeter):
     files, signal handlers and log messages of codecarbon are disabled. Options in codecarbon's configuration that
     describe the machine (``force_cpu_power``, ``force_ram_power``, ``rapl_include_dram``) apply.
 
-    Values are those of the last sample: at most ``every`` old, and current after :meth:`sample` or :meth:`close`. If
-    codecarbon cannot start, all components are ``"unavailable"`` and :attr:`problem` contains the reason.
+    Values are those of the last sample: at most ``every`` old, and current after ``sample`` or ``close``. If
+    codecarbon cannot start, all components are ``"unavailable"`` and ``problem`` contains the reason.
 
     Args:
         every: Time between two samples, at least 0.1 s.
@@ -37,9 +37,10 @@ class CodeCarbonMeter(SampledMeter):
     Raises:
         ValueError: If ``every`` cannot be parsed or is shorter than 0.1 s.
 
-    Example::
-
+    Examples:
+        ```python
         EmissionsTracker(meter=CodeCarbonMeter(every="5s"), grid="typical:DE")
+        ```
 
     """
 

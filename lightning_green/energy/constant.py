@@ -26,9 +26,10 @@ class ConstantPowerMeter(Meter):
         TypeError: If ``watts`` is neither a number nor a dict of numbers.
         ValueError: If a power is negative or not finite, or a component is unknown.
 
-    Example::
-
+    Examples:
+        ```python
         EmissionsTracker(meter=ConstantPowerMeter(400.0), grid=381.0)
+        ```
 
     """
 

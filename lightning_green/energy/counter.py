@@ -8,7 +8,7 @@ from typing import NamedTuple
 class Added(NamedTuple):
     """Energy since the previous reading.
 
-    Args:
+    Attributes:
         joules: Energy in J, 0 or more.
         estimated: Whether a part of the energy is estimated.
 
@@ -30,8 +30,7 @@ class EnergyCounter:
         max_watts: Upper bound of the device's power, in W.
         range_joules: Value at which the counter wraps around, in J; None if it does not.
 
-    Example::
-
+    Examples:
         >>> counter = EnergyCounter(max_watts=500.0, range_joules=1000.0)
         >>> [counter.add(at, joules).joules for at, joules in [(0, 900.0), (1, 980.0), (2, 60.0)]]
         [0.0, 80.0, 80.0]
@@ -82,8 +81,7 @@ class PowerIntegral:
     Args:
         longest_gap: Time between two samples, in s, above which the energy between them is ``estimated``.
 
-    Example::
-
+    Examples:
         >>> integral = PowerIntegral(longest_gap=30.0)
         >>> [integral.add(at, watts).joules for at, watts in [(0, 100.0), (10, 200.0)]]
         [0.0, 1500.0]

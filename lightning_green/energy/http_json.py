@@ -28,9 +28,10 @@ class HttpJsonMeter(WallMeter):
     Raises:
         ValueError: If an argument is invalid.
 
-    Example::
-
+    Examples:
+        ```python
         HttpJsonMeter("https://bmc/redfish/v1/Chassis/1/Power", value="PowerControl.0.PowerConsumedWatts")
+        ```
 
     """
 

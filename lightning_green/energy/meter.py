@@ -15,7 +15,7 @@ Quality = Literal["measured", "modelled", "unavailable"]
 class Energy(NamedTuple):
     """Cumulative energy of one component since the meter started.
 
-    Args:
+    Attributes:
         joules: Energy in J; never decreases.
         quality: ``"measured"`` by a sensor, ``"modelled"`` in whole or in part, or ``"unavailable"``.
 
@@ -28,19 +28,19 @@ class Energy(NamedTuple):
 class Meter(ABC):
     """Measure the cumulative energy of the devices that a job uses on this node.
 
-    :meth:`read` is cumulative since :meth:`start`, monotonic and thread-safe, and returns without waiting. It never
-    raises after the start: a component whose sensor fails keeps its last value, and :attr:`problem` contains the
+    ``read`` is cumulative since ``start``, monotonic and thread-safe, and returns without waiting. It never
+    raises after the start: a component whose sensor fails keeps its last value, and ``problem`` contains the
     reason.
 
-    To add a meter, implement :meth:`start`, :meth:`read` and :meth:`close`. To select it by name, register the class
+    To add a meter, implement ``start``, ``read`` and ``close``. To select it by name, register the class
     in the entry point group ``lightning_green.energy``; it is created without arguments.
 
     Attributes:
         name: Short name for messages and the ledger.
         problem: Description of the last failure, or None.
 
-    Example::
-
+    Examples:
+        ```python
         class RackMeter(Meter):
             name = "rack"
 
@@ -52,6 +52,7 @@ class Meter(ABC):
 
             def close(self):
                 pass
+        ```
 
     """
 
@@ -64,16 +65,16 @@ class Meter(ABC):
 
     @abstractmethod
     def read(self) -> dict[Component, Energy]:
-        """Return the energy of every known component since :meth:`start`."""
+        """Return the energy of every known component since ``start``."""
 
     @abstractmethod
     def close(self) -> None:
-        """Stop counting and release threads and files. :meth:`read` then returns the last values."""
+        """Stop counting and release threads and files. ``read`` then returns the last values."""
 
     def sample(self) -> None:  # noqa: B027  (a hook)
         """Take a sample now and wait for it.
 
-        :meth:`read` returns the values of the last sample. A sample at every change of the run's state assigns the
+        ``read`` returns the values of the last sample. A sample at every change of the run's state assigns the
         energy to the correct state. Has no effect on a meter that needs no samples.
         """
 
@@ -84,7 +85,7 @@ class Meter(ABC):
         """
 
     def bind_gpus(self, gpus: Sequence[str]) -> None:  # noqa: B027  (a hook)
-        """Restrict the meter to the GPUs of the job, as NVML indices or UUIDs. Call before :meth:`start`.
+        """Restrict the meter to the GPUs of the job, as NVML indices or UUIDs. Call before ``start``.
 
         Meters without GPUs, and meters for which the user named GPUs, ignore it.
         """

@@ -30,9 +30,10 @@ class NvmlMeter(SampledMeter):
     Raises:
         ValueError: If ``every`` cannot be parsed or is shorter than 0.1 s.
 
-    Example::
-
+    Examples:
+        ```python
         EmissionsTracker(meter=NvmlMeter(), grid="typical:DE")
+        ```
 
     """
 

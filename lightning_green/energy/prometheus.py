@@ -28,9 +28,10 @@ class PrometheusMeter(WallMeter):
     Raises:
         ValueError: If an argument is invalid.
 
-    Example::
-
+    Examples:
+        ```python
         PrometheusMeter("http://prometheus:9090", 'ipmi_power_watts{instance="node7"}')
+        ```
 
     """
 
@@ -65,8 +66,7 @@ def instant_value(body: object) -> float | None:
     Raises:
         UnreadableError: If the query failed or returned several series.
 
-    Example::
-
+    Examples:
         >>> sample = {"metric": {}, "value": [1714521600.0, "215.5"]}
         >>> instant_value({"status": "success", "data": {"resultType": "vector", "result": [sample]}})
         215.5

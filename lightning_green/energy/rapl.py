@@ -23,7 +23,7 @@ class RaplMeter(SampledMeter):
 
     The energy of a package includes all processes of the node, so that of other jobs on a shared node too. The counters
     wrap around every few minutes to hours, which is far longer than ``every``. Since 2020 the files are readable by
-    root only on most machines. :attr:`remedy` contains the command that makes them readable.
+    root only on most machines. ``remedy`` contains the command that makes them readable.
 
     Args:
         every: Time between two samples, at least 0.1 s.
@@ -32,9 +32,10 @@ class RaplMeter(SampledMeter):
     Raises:
         ValueError: If ``every`` cannot be parsed or is shorter than 0.1 s.
 
-    Example::
-
+    Examples:
+        ```python
         EmissionsTracker(meter=RaplMeter(), grid="typical:DE")
+        ```
 
     """
 

@@ -35,8 +35,7 @@ def build_meter(meter: MeterLike) -> Meter:
         ValueError: If a string is neither a name nor a power.
         ModuleNotFoundError: If a meter requires a package that is not installed; the message contains the extra.
 
-    Example::
-
+    Examples:
         >>> build_meter(300.0).describe()
         'constant power (other 300 W), modelled'
 

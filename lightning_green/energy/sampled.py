@@ -14,11 +14,11 @@ from lightning_green.utilities.durations import parse_duration
 
 
 class SampledMeter(Meter):
-    """Sample a sensor in a background thread. :meth:`read` returns the values of the last sample.
+    """Sample a sensor in a background thread. ``read`` returns the values of the last sample.
 
-    A subclass opens its sensor in :meth:`_open_sensor` and returns the energy since the previous call in
-    :meth:`_read_sensor`. If the sensor fails, neither method raises; both set :attr:`problem`. Attributes that belong
-    to the process are set in :meth:`_reset`, so that a pickled copy starts from zero.
+    A subclass opens its sensor in ``_open_sensor`` and returns the energy since the previous call in
+    ``_read_sensor``. If the sensor fails, neither method raises; both set ``problem``. Attributes that belong
+    to the process are set in ``_reset``, so that a pickled copy starts from zero.
 
     Args:
         every: Time between two samples, at least 0.1 s.

@@ -10,16 +10,17 @@ from lightning_green.energy.meter import Component, Energy, Meter
 
 
 class MeterSince(Meter):
-    """Count the energy of a running meter from the call of :meth:`start`.
+    """Count the energy of a running meter from the call of ``start``.
 
     Args:
         meter: Running meter.
 
-    Example::
-
+    Examples:
+        ```python
         fit_meter = MeterSince(meter)
         fit_meter.start()
         fit_meter.read()  # energy since fit_meter.start()
+        ```
 
     """
 

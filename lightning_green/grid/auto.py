@@ -35,7 +35,7 @@ def auto_grid(zone: str | None = None, environ: Mapping[str, str] | None = None)
         environ: The environment; None for the process's own.
 
     Returns:
-        The signal, whose :meth:`describe` includes the reason for the choice; None, with a warning, if there is no
+        The signal, whose ``describe`` includes the reason for the choice; None, with a warning, if there is no
         zone. Then energy is measured without gCO2e.
 
     Raises:

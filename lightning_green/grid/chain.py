@@ -35,9 +35,10 @@ class ChainSignal(GridSignal):
         TypeError: If an element is not a signal.
         ValueError: If the sources are of different kinds, or there is no fallback.
 
-    Example::
-
+    Examples:
+        ```python
         ChainSignal(ElectricityMapsSignal("DE"), fallback=[EnergyChartsSignal("DE"), TypicalDay("DE")])
+        ```
 
     """
 
@@ -145,7 +146,7 @@ class ChainSignal(GridSignal):
             signal.close()
 
     def refresh(self, now: datetime | None = None, *, force: bool = False) -> list[str]:
-        """Request what is due from every polled source, on the calling thread; see :meth:`PolledSignal.refresh`."""
+        """Request what is due from every polled source, on the calling thread; see ``PolledSignal.refresh``."""
         failures = []
         for signal in self.signals:
             if isinstance(signal, PolledSignal):

@@ -37,8 +37,7 @@ def chart(values: Sequence[float], now: datetime, known: int | None = None, heig
     Raises:
         ValueError: If ``values`` is empty or ``height`` is below 1.
 
-    Example::
-
+    Examples:
         >>> from datetime import timezone
         >>> for line in chart([100, 200, 400], datetime(2026, 1, 1, 22, tzinfo=timezone.utc), height=2): print(line)
         400 ┤  █

@@ -1,4 +1,4 @@
-"""The values of a source, collected over time in a file for :class:`FileSignal` and :class:`TraceSignal`."""
+"""The values of a source, collected over time in a file for ``FileSignal`` and ``TraceSignal``."""
 
 from __future__ import annotations
 

@@ -51,8 +51,7 @@ def build_grid(grid: GridLike, zone: str | None = None) -> GridSignal | None:
         TypeError: If ``grid`` is of another type.
         ValueError: If a string or a spec is invalid, or ``zone`` contradicts ``grid``.
 
-    Example::
-
+    Examples:
         >>> build_grid(381.0, zone="DE").describe()
         'constant 381 gCO2e/kWh, average/lifecycle, zone DE'
 
@@ -115,7 +114,7 @@ def _from_string(text: str, zone: str | None) -> GridSignal | None:
 
 
 def named_source(source: str, place: str | None) -> GridSignal:
-    """Return the signal of the source named ``source`` (one of :data:`SOURCES`) for ``place``.
+    """Return the signal of the source named ``source`` (one of ``SOURCES``) for ``place``.
 
     Raises:
         TypeError: If the registered class is not a ``GridSignal``.

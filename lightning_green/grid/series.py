@@ -81,7 +81,7 @@ class Series:
         return [utc(start) for start in self.starts[low:high].tolist()], self.values[low:high].copy()
 
     def forecast(self, now: datetime, horizon: timedelta, kind: str, issued_at: datetime | None) -> Forecast | None:
-        """Return the intervals from ``now`` to ``now + horizon`` with the :data:`HISTORY` before them, or None."""
+        """Return the intervals from ``now`` to ``now + horizon`` with the ``HISTORY`` before them, or None."""
         if self.index(now.timestamp()) is None:
             return None
         times, values = self.slice(now, now + max(horizon, timedelta(seconds=1)))

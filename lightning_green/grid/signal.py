@@ -74,10 +74,10 @@ class GridSignal(ABC):
     """Carbon intensity of a grid over time.
 
     A signal answers from memory without waiting; a signal that needs the network polls on its own thread. A failure
-    outside the process never raises: the answer is None, and :attr:`problem` contains the reason.
+    outside the process never raises: the answer is None, and ``problem`` contains the reason.
 
-    A subclass sets ``kind``, ``zone`` and ``source``, implements :meth:`intensity` and :meth:`forecast`, and returns
-    ``self._spec(argument=value, ...)`` from :meth:`spec`.
+    A subclass sets ``kind``, ``zone`` and ``source``, implements ``intensity`` and ``forecast``, and returns
+    ``self._spec(argument=value, ...)`` from ``spec``.
 
     Attributes:
         kind: Definition of the values.
@@ -106,7 +106,7 @@ class GridSignal(ABC):
         """Return the time-weighted mean intensity from ``start`` to ``end`` in gCO2e/kWh.
 
         Emissions are this mean times the energy. A value applies from its time to the next one; the base class
-        evaluates :meth:`intensity` at multiples of :meth:`resolution`. None if any part of the interval is unknown.
+        evaluates ``intensity`` at multiples of ``resolution``. None if any part of the interval is unknown.
         """
         step = self.resolution().total_seconds()
         first, last = start.timestamp(), end.timestamp()
@@ -142,7 +142,7 @@ class GridSignal(ABC):
         return []
 
     def bind_clock(self, now: Callable[[], datetime]) -> None:  # noqa: B027  (a hook)
-        """Use ``now`` instead of the machine's clock. Call this before :meth:`start`."""
+        """Use ``now`` instead of the machine's clock. Call this before ``start``."""
 
     def start(self) -> None:  # noqa: B027  (a hook)
         """Start to poll, if the signal polls."""
@@ -188,8 +188,7 @@ def public_path(path: str) -> str:
 
     Specs in ledgers so remain valid when a module moves.
 
-    Example::
-
+    Examples:
         >>> public_path("lightning_green.grid.TraceSignal")
         'lightning_green.grid.TraceSignal'
         >>> public_path("my_package.signals.MySignal")

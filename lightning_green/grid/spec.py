@@ -9,7 +9,7 @@ from lightning_green.grid.signal import GridSignal, public_path
 
 
 def grid_from_spec(spec: dict[str, Any]) -> GridSignal:
-    """Return the signal that :meth:`~lightning_green.grid.GridSignal.spec` describes.
+    """Return the signal that ``GridSignal.spec`` describes.
 
     Args:
         spec: ``{"class_path": "package.module.Class", "init_args": {...}}``.
@@ -17,8 +17,7 @@ def grid_from_spec(spec: dict[str, Any]) -> GridSignal:
     Raises:
         ValueError: If the spec has another form or its class is not a subclass of ``GridSignal``.
 
-    Example::
-
+    Examples:
         >>> spec = {"class_path": "lightning_green.grid.ConstantSignal", "init_args": {"intensity": 381.0}}
         >>> grid_from_spec(spec).describe()
         'constant 381 gCO2e/kWh, average/lifecycle, zone none'

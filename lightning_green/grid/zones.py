@@ -50,8 +50,7 @@ def parse_place(zone: str, argument: str = "zone") -> Place:
         TypeError: If ``zone`` is not a string.
         ValueError: If it is not a place.
 
-    Example::
-
+    Examples:
         >>> str(parse_place("deu")), parse_place("52.5,13.4").latitude
         ('DE', 52.5)
 

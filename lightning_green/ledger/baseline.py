@@ -43,8 +43,7 @@ def counterfactual_gco2e(totals: Totals, mean: Callable[[float, float], float | 
 def saving_percent(actual: float, baseline: float) -> float:
     """Return the saving against run-now in percent; it is negative if waiting cost more than it saved.
 
-    Example::
-
+    Examples:
         >>> saving_percent(90.0, 100.0)
         10.0
 

@@ -22,8 +22,7 @@ class IntensityTimeline:
     The ledgers of the other nodes hold only energy. The energy of an interval is split among the intensities that
     overlap it, in proportion to time.
 
-    Example::
-
+    Examples:
         >>> timeline = IntensityTimeline()
         >>> timeline.add(IntensityInterval(0.0, 60.0, 300.0, "average/direct"))
         >>> timeline.add(IntensityInterval(60.0, 120.0, 500.0, "average/direct"))

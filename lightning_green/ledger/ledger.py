@@ -38,10 +38,11 @@ class Ledger:
         attempt: Start of the run, from 1.
         node: Name of this node in the file name.
 
-    Example::
-
+    Examples:
+        ```python
         ledger = Ledger(Path("run"), SystemClock(), attempt=1)
         ledger.append(Warned(reason="The meter has failed."))
+        ```
 
     """
 
@@ -176,10 +177,11 @@ def read_ledger(folder: Path) -> list[Event]:
     Raises:
         OSError: If a ledger cannot be read.
 
-    Example::
-
+    Examples:
+        ```python
         for event in read_ledger(Path("lightning_green/train-1a2b3c4d")):
             print(event.time, event.name, event.reason)
+        ```
 
     """
     files = [parse_lines(path.read_bytes().split(b"\n")) for path in ledger_files(folder)]

@@ -51,7 +51,7 @@ class Intensity:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Intensity:
-        """Return the intensity that :meth:`to_json` wrote."""
+        """Return the intensity that ``to_json`` wrote."""
         known = {name: record[name] for name in ("source", "zone", "now", "measured_at", "quality") if name in record}
         return cls(value=float(record["value"]), kind=str(record["kind"]), **known)
 

@@ -33,7 +33,7 @@ SCHEMA_VERSION = 1
 HEARTBEAT_SECONDS = 10.0
 HEARTBEAT_STALE_SECONDS = 90.0
 LOCK_SECONDS = 0.3
-"""Lock timeout in seconds. Nonzero because :meth:`RunDirectory.is_alive` takes the lock briefly."""
+"""Lock timeout in seconds. Nonzero because ``RunDirectory.is_alive`` takes the lock briefly."""
 
 
 class RunIsAliveError(RuntimeError):
@@ -105,7 +105,7 @@ class RunDirectory:
                 time.sleep(0.001)
 
     def lock(self, role: str) -> None:
-        """Lock the directory for one role until :meth:`unlock` is called or this process ends.
+        """Lock the directory for one role until ``unlock`` is called or this process ends.
 
         Args:
             role: ``"run"`` or ``"supervisor"``.

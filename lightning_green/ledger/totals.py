@@ -282,10 +282,11 @@ def account_by_fit(events: Iterable[Event], accounts: FitAccounts | None = None)
 def total(events: Iterable[Event]) -> Totals:
     """Return the totals of a ledger's events: the sums over the fits of the run.
 
-    Example::
-
+    Examples:
+        ```python
         totals = total(read_ledger(Path("lightning_green/train-1a2b3c4d")))
         print(totals.kwh, totals.grams())
+        ```
 
     """
     accounts = account_by_fit(events)

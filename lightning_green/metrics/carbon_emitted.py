@@ -20,8 +20,7 @@ class CarbonEmitted(NodeMetric):
     Raises:
         ValueError: If ``pue`` is below 1.
 
-    Example::
-
+    Examples:
         >>> metric = CarbonEmitted()
         >>> metric.update(joules=3.6e6, intensity=400.0)
         >>> metric.update(joules=3.6e6, intensity=100.0)

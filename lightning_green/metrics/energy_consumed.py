@@ -19,8 +19,7 @@ class EnergyConsumed(NodeMetric):
             set.
         kwargs: Arguments of ``torchmetrics.Metric``.
 
-    Example::
-
+    Examples:
         >>> metric = EnergyConsumed()
         >>> metric.update(joules=3.6e6)
         >>> float(metric.compute())

@@ -17,8 +17,7 @@ class SamplesPerJoule(NodeMetric):
         local_rank: Rank of this process on its node; None for ``LOCAL_RANK`` or ``SLURM_LOCALID``.
         kwargs: Arguments of ``torchmetrics.Metric``.
 
-    Example::
-
+    Examples:
         >>> metric = SamplesPerJoule()
         >>> metric.update(samples=64, joules=32.0)
         >>> float(metric.compute())

@@ -26,8 +26,7 @@ class SoftwareCarbonIntensity(NodeMetric):
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example::
-
+    Examples:
         >>> metric = SoftwareCarbonIntensity(embodied_g=150_000, lifetime_hours=35_000)
         >>> metric.update(units=1000, joules=3.6e6, intensity=300.0, seconds=3600.0)
         >>> round(float(metric.compute()), 4)

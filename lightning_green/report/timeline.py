@@ -51,7 +51,7 @@ def timeline(
     ``pip install 'lightning-green[demo]'``.
 
     Args:
-        events: Events of the run from :func:`~lightning_green.ledger.ledger.read_ledger`.
+        events: Events of the run from ``read_ledger``.
         reference: Events of another run to compare with, such as the same training without waiting.
         grid: Signal for the carbon intensity while the run had exited. Without it, the curve has gaps.
         title: Title of the figure; by default the emissions of the run.
@@ -60,11 +60,12 @@ def timeline(
         ValueError: If ``events`` contains no start of a run.
         ModuleNotFoundError: If matplotlib is not installed.
 
-    Example::
-
+    Examples:
+        ```python
         from lightning_green.report.timeline import timeline
         from lightning_green.ledger.ledger import read_ledger
         timeline(read_ledger(Path("lightning_green_runs/train-1a2b3c4d"))).savefig("timeline.png", dpi=160)
+        ```
 
     """
     try:

@@ -69,8 +69,7 @@ def describe(value: Any) -> Any:
     Returns:
         None, a bool, an int, a finite float, a string, or lists and dicts of them.
 
-    Example::
-
+    Examples:
         >>> describe({"lr": np.float64(0.1), "betas": (0.9, 0.999), "loss": torch.nn.CrossEntropyLoss()})
         {'lr': 0.1, 'betas': [0.9, 0.999], 'loss': 'module torch.nn.modules.loss.CrossEntropyLoss'}
         >>> describe(["resnet50", "runs/Nov26_12-44-59", datetime.datetime.now()])

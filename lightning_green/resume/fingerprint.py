@@ -156,8 +156,7 @@ def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
     Returns:
         A sentence for each difference, sorted by key; empty if there is none.
 
-    Example::
-
+    Examples:
         >>> differences({"hparams": {"lr": 0.01, "layers": 2}}, {"hparams": {"lr": 0.02}, "seed": 1})
         ['hparams.layers: 2 then, absent now', 'hparams.lr: 0.01 then, 0.02 now']
 

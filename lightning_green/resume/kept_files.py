@@ -49,7 +49,7 @@ def restore_files(trainer: pl.Trainer, path: Path, fit: int, kept: Sequence[Sequ
         trainer: The trainer, in ``setup``.
         path: The run's directory.
         fit: Number of the fit.
-        kept: The result of :func:`keep_files`.
+        kept: The result of ``keep_files``.
 
     """
     for number, (callback, names) in enumerate(zip(_callbacks(trainer), kept, strict=False)):

@@ -56,14 +56,14 @@ class LoaderPositions:
         }
 
     def set_validation(self, saved: dict[str, Any]) -> None:
-        """Set the validation part of :meth:`capture`, before Lightning sets up the validation loaders."""
+        """Set the validation part of ``capture``, before Lightning sets up the validation loaders."""
         self._validation_created = list(saved.get("validation_created", ()))
 
     def restore(self, saved: dict[str, Any], at_start: bool) -> None:
-        """Set the training part of :meth:`capture`; the next ``iter`` of each loader continues there.
+        """Set the training part of ``capture``; the next ``iter`` of each loader continues there.
 
         Args:
-            saved: The result of :meth:`capture`.
+            saved: The result of ``capture``.
             at_start: Whether the next ``iter`` begins a new pass.
 
         Raises:
@@ -81,7 +81,7 @@ class LoaderPositions:
             loader.resume(position, at_start)
 
     def restore_iterators(self, saved: dict[str, Any]) -> None:
-        """Create the iterators of the training loaders again, after :meth:`restore`."""
+        """Create the iterators of the training loaders again, after ``restore``."""
         rebuild_train_iterator(self._trainer)
         set_consumed_loaders(self._trainer, saved["consumed"])
 

@@ -152,7 +152,7 @@ def _isolated(sampler: Any, began: dict[str, Any]) -> Iterator[Any]:
 
 
 class CountingLoader(DataLoader[Any]):
-    """Mixed into the class of a copy of the user's loader by :func:`count_batches`.
+    """Mixed into the class of a copy of the user's loader by ``count_batches``.
 
     Attributes:
         taken: Batches that the training has taken in the current pass.

@@ -27,7 +27,7 @@ def capture_metrics(trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def restore_metrics(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
-    """Set the result of :func:`capture_metrics`; metrics that no longer exist are skipped."""
+    """Set the result of ``capture_metrics``; metrics that no longer exist are skipped."""
     metrics = _metrics(trainer.lightning_module)
     for name, state in saved["metrics"].items():
         if name in metrics:
@@ -37,7 +37,7 @@ def restore_metrics(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
 
 
 def restore_last_metrics(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
-    """Set the last published metrics in the result of :func:`capture_metrics`, which scripts read after a fit."""
+    """Set the last published metrics in the result of ``capture_metrics``, which scripts read after a fit."""
     set_last_metrics(trainer, saved["last"])
 
 

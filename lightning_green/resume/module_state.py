@@ -88,7 +88,7 @@ def pending_gradients(pl_module: pl.LightningModule) -> dict[str, torch.Tensor]:
 
 
 def set_gradients(pl_module: pl.LightningModule, saved: dict[str, torch.Tensor]) -> None:
-    """Set the result of :func:`pending_gradients`."""
+    """Set the result of ``pending_gradients``."""
     parameters = dict(pl_module.named_parameters())
     for name, gradient in saved.items():
         if name in parameters:

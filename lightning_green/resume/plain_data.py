@@ -55,8 +55,7 @@ def to_plain(value: Any, path: str = "") -> Any:
     Raises:
         NotPlainError: If a part cannot be saved, such as a function.
 
-    Example::
-
+    Examples:
         >>> import pathlib
         >>> from_plain(to_plain({"folder": pathlib.PurePosixPath("data")}))
         {'folder': PurePosixPath('data')}
@@ -140,10 +139,10 @@ class _Encoder:
 
 
 def from_plain(value: Any) -> Any:
-    """Return the value that was passed to :func:`to_plain`.
+    """Return the value that was passed to ``to_plain``.
 
     Raises:
-        RuntimeError: If a class does not exist in this process, or :func:`to_plain` does not write such data.
+        RuntimeError: If a class does not exist in this process, or ``to_plain`` does not write such data.
 
     """
     kind = type(value)

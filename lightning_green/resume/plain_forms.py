@@ -22,7 +22,7 @@ import torch
 class Form(NamedTuple):
     """A representation of the objects of one type.
 
-    Args:
+    Attributes:
         name: Name of the form in the saved data.
         encode: Returns a simpler value for an object; it is encoded in turn.
         decode: Returns the object for this value.

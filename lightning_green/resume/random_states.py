@@ -54,7 +54,7 @@ def capture_random_states(with_cuda: bool = True) -> dict[str, Any]:
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
-    """Set the global generators to the result of :func:`capture_random_states`."""
+    """Set the global generators to the result of ``capture_random_states``."""
     torch.default_generator.set_state(states["torch"])
     np.random.set_state(_from_plain(states["numpy"]))
     version, numbers, gauss = states["python"]
@@ -76,7 +76,7 @@ class RandomStream:
     Each time it is entered, the stream continues where it was exited.
 
     Args:
-        start: Initial state of the stream: a seed, or the result of :func:`capture_random_states`.
+        start: Initial state of the stream: a seed, or the result of ``capture_random_states``.
 
     """
 

@@ -58,7 +58,7 @@ def select_rank_state(
         allow_inexact: Whether to continue approximately with another number of ranks.
 
     Returns:
-        The result of :func:`capture_rank_state`, with the ``point`` at which it was saved; None if the checkpoint
+        The result of ``capture_rank_state``, with the ``point`` at which it was saved; None if the checkpoint
         contains none.
 
     Raises:
@@ -91,7 +91,7 @@ def restore_rank_state(trainer: pl.Trainer, saved: dict[str, Any], set_new_value
 
     Args:
         trainer: The trainer, before the first batch.
-        saved: The result of :func:`select_rank_state`.
+        saved: The result of ``select_rank_state``.
         set_new_values: Sets changed settings of the optimizers, if the user asks for them.
 
     """

@@ -83,8 +83,7 @@ def is_recent_on_timer(number: float) -> bool:
 def stable_text(text: str) -> str:
     """Return a text without recent time stamps, random identifiers, temporary paths and memory addresses.
 
-    Example::
-
+    Examples:
         >>> stable_text("runs/resnet50 of 2015-01-01 in /tmp/abc")
         'runs/resnet50 of 2015-01-01 in <temporary path>'
 

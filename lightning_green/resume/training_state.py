@@ -110,7 +110,7 @@ class ExactState:
             self._undo.append(skip_training(trainer, finished))
 
     def detach(self) -> None:
-        """Undo :meth:`attach`."""
+        """Undo ``attach``."""
         for undo in self._undo:
             undo()
         self._undo = []

@@ -50,7 +50,7 @@ class Invocation:
         script: Absolute path of the script; ``"interactive"`` without one.
         arguments: Its arguments.
         directory: Working directory.
-        variables: The :data:`DISTINGUISHING_VARIABLES` that are set.
+        variables: The ``DISTINGUISHING_VARIABLES`` that are set.
         simulated: Whether the clock is simulated.
 
     """
@@ -87,12 +87,11 @@ class Invocation:
 
 
 def distinguishing_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the :data:`DISTINGUISHING_VARIABLES` that are set, with their values.
+    """Return the ``DISTINGUISHING_VARIABLES`` that are set, with their values.
 
     In a W&B sweep, ``WANDB_RUN_ID`` is included because the agent sets it for each training.
 
-    Example::
-
+    Examples:
         >>> distinguishing_variables({"SLURM_ARRAY_TASK_ID": "3", "HOME": "/home/me"})
         {'SLURM_ARRAY_TASK_ID': '3'}
 
@@ -109,8 +108,7 @@ def run_name(arguments: Sequence[str], directory: str | None = None, variables: 
 
     A leading Python interpreter is ignored, so ``python train.py`` and ``train.py`` have the same name.
 
-    Example::
-
+    Examples:
         >>> run_name(["python", "train.py", "--lr", "1"], "/home/me") == run_name(["train.py", "--lr", "1"], "/home/me")
         True
 
@@ -169,7 +167,7 @@ def _is_volatile(name: str) -> bool:
 
 
 def differing_variables(one: Mapping[str, str] | None, other: Mapping[str, str] | None) -> list[str]:
-    """Return the names that differ between two results of :func:`variables_set_since`; none if one result is None."""
+    """Return the names that differ between two results of ``variables_set_since``; none if one result is None."""
     if one is None or other is None:
         return []
     return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))

@@ -14,9 +14,9 @@ class RunOptions:
     """Options of a run; a default means that a callback has no preference.
 
     Args:
-        grid: Carbon intensity; see :func:`~lightning_green.grid.build_grid`.
+        grid: Carbon intensity; see ``build_grid``.
         zone: Grid zone, for a grid that does not name one.
-        meter: Energy meter; see :func:`~lightning_green.energy.build_meter`.
+        meter: Energy meter; see ``build_meter``.
         pue: Power usage effectiveness; None means 1.
         clock: Clock of the run; None for the system clock.
 

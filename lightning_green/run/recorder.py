@@ -19,7 +19,7 @@ EventT = TypeVar("EventT", bound=Event)
 
 
 class EventLog(Protocol):
-    """What events are appended to: a ledger or a :class:`MemoryLog`."""
+    """What events are appended to: a ledger or a ``MemoryLog``."""
 
     def append(self, event: EventT) -> EventT:
         """Append an event and return it with its header."""
@@ -161,7 +161,7 @@ class Recorder:
             state: New state; None to keep it.
             phase: New phase; None to keep it.
             reason: Reason for the change.
-            fields: Further fields of :class:`~lightning_green.ledger.events.StateChanged`.
+            fields: Further fields of ``StateChanged``.
 
         """
         with self.lock:

@@ -40,7 +40,7 @@ class FitIdentity:
     """Content of a fit by which it is found again after a restart.
 
     Args:
-        content: Fingerprint of the fit from :func:`~lightning_green.resume.fingerprint.fit_fingerprint`.
+        content: Fingerprint of the fit from ``fit_fingerprint``.
         weights: Digest of the initial weights, which distinguishes fits with the same content. Equal weights are
             preferred but not required, because a script without a seed starts from different weights each time.
         thread: Name of the thread for fits that are trained concurrently; empty in the main thread.

@@ -181,7 +181,7 @@ class Session:
         self.ledger = self.recorder.log = Ledger(folder, self.clock, attempt, self.node.name)
 
     def bind_gpus(self, gpus: list[str]) -> None:
-        """Set which GPUs of this node the fit uses; before :meth:`start`."""
+        """Set which GPUs of this node the fit uses; before ``start``."""
         self._gpus = gpus
 
     def start(self) -> None:
@@ -234,7 +234,7 @@ class Session:
         self.recorder.record(event)
 
     def enter(self, state: str | None = None, phase: str | None = None, reason: str = "", **fields: object) -> None:
-        """Enter another state or phase; see :meth:`Recorder.enter`."""
+        """Enter another state or phase; see ``Recorder.enter``."""
         self.recorder.enter(state, phase, reason, **fields)
 
     def sample(self) -> None:
@@ -277,7 +277,7 @@ class Session:
         return self._live.read()
 
     def summary(self) -> dict[str, Any]:
-        """Return the totals of the fit so far; see :func:`~lightning_green.run.figures.summarize`."""
+        """Return the totals of the fit so far; see ``summarize``."""
         with self.recorder.lock:
             if self._summary is not None:
                 return self._summary

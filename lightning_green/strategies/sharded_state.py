@@ -67,7 +67,7 @@ def capture_shard(trainer: pl.Trainer) -> dict[str, Any]:
 
 @torch.no_grad()
 def restore_shard(trainer: pl.Trainer, shard: dict[str, Any]) -> None:
-    """Put back what :func:`capture_shard` returned, once the strategy has wrapped the model.
+    """Put back what ``capture_shard`` returned, once the strategy has wrapped the model.
 
     Raises:
         RuntimeError: If the model is split in another way than the one that was saved.

@@ -26,27 +26,27 @@ TOLERANCE = 0.02
 class Actuator(ABC):
     """Lowers the power of one kind of device and restores its original state.
 
-    :meth:`levels` returns the original setting first, then the available settings from more to less power. It returns
-    an empty tuple if this process lacks the permission, and logs one warning with the remedy. :meth:`set` applies one
-    of these settings. :meth:`restore` brings back the original state, which is the state before the first change and
+    ``levels`` returns the original setting first, then the available settings from more to less power. It returns
+    an empty tuple if this process lacks the permission, and logs one warning with the remedy. ``set`` applies one
+    of these settings. ``restore`` brings back the original state, which is the state before the first change and
     not the maximum; it may be called at any time and more than once. The original state is written into the run
-    directory before the first change, so that :func:`~lightning_green.throttle.restore_left_over` can restore it after
+    directory before the first change, so that ``restore_left_over`` can restore it after
     a ``kill -9``.
 
-    To add an actuator, implement :meth:`read_state`, :meth:`write_state`, :meth:`offer_settings` and
-    :meth:`apply_setting`, which raise ``ThrottleError`` or ``OSError`` on failure, and :meth:`arguments`. Register the
+    To add an actuator, implement ``read_state``, ``write_state``, ``offer_settings`` and
+    ``apply_setting``, which raise ``ThrottleError`` or ``OSError`` on failure, and ``arguments``. Register the
     class in the entry point group ``lightning_green.actuators``.
 
     Attributes:
-        kind: Display name, also in the journal. Registered name: :attr:`kind` in lower case with hyphens for spaces.
+        kind: Display name, also in the journal. Registered name: ``kind`` in lower case with hyphens for spaces.
         auto_device: Kind of training device for which ``throttle="auto"`` tries this actuator; None for neither.
         scale: Quantity of a stated level that a setting is proportional to; None if settings are not numbers.
         fractions: Fractions of the original setting to offer if the user requests no values.
         problem: Description of the last failure, or None.
         quiet: Whether a missing permission is logged as information and not as a warning.
 
-    Example::
-
+    Examples:
+        ```python
         class MyPowerLimit(Actuator):
             kind = "my power limit"  # registered as "my-power-limit"
             scale = "power"
@@ -62,6 +62,7 @@ class Actuator(ABC):
 
             def apply_setting(self, setting, state):
                 my_driver.set_power_limit(setting.value)
+        ```
 
     """
 
@@ -85,7 +86,7 @@ class Actuator(ABC):
 
     @abstractmethod
     def write_state(self, state: dict[str, Any]) -> None:
-        """Bring the device into a state that :meth:`read_state` returned."""
+        """Bring the device into a state that ``read_state`` returned."""
 
     @abstractmethod
     def offer_settings(self, state: dict[str, Any]) -> Sequence[Setting]:
@@ -96,7 +97,7 @@ class Actuator(ABC):
         """Apply a setting.
 
         Args:
-            setting: One of :meth:`offer_settings`.
+            setting: One of ``offer_settings``.
             state: Original state of the device.
 
         """
@@ -126,10 +127,10 @@ class Actuator(ABC):
         self._journal = None if run_dir is None else Journal(run_dir, node)
 
     def bind_gpus(self, gpus: Sequence[str]) -> None:  # noqa: B027  (a hook)
-        """Restrict the actuator to the GPUs of the job, unless the user named GPUs. Call before :meth:`levels`."""
+        """Restrict the actuator to the GPUs of the job, unless the user named GPUs. Call before ``levels``."""
 
     def offer_levels(self, levels: Sequence[Level]) -> None:
-        """Offer the settings of stated levels if the user requests no values. Call before :meth:`levels`."""
+        """Offer the settings of stated levels if the user requests no values. Call before ``levels``."""
         if self.scale is not None:
             self.fractions = [level.power if self.scale == "power" else level.speed for level in levels]
 
@@ -148,7 +149,7 @@ class Actuator(ABC):
         return self._offered
 
     def setting_for(self, level: Level) -> Setting | None:
-        """Return the setting for a stated level, or None if no setting is within :data:`TOLERANCE`.
+        """Return the setting for a stated level, or None if no setting is within ``TOLERANCE``.
 
         The setting is the power of the level (the speed, for clocks) times the original setting.
         """
@@ -161,10 +162,10 @@ class Actuator(ABC):
         return nearest if abs(float(nearest.value) / original - fraction) <= TOLERANCE else None
 
     def set(self, level: Setting) -> bool:
-        """Apply one of :meth:`levels` and return whether that succeeded. The first one restores the original state.
+        """Apply one of ``levels`` and return whether that succeeded. The first one restores the original state.
 
         Raises:
-            ValueError: If ``level`` is not one of :meth:`levels`.
+            ValueError: If ``level`` is not one of ``levels``.
 
         """
         if level not in self.levels():

@@ -26,10 +26,10 @@ _SEE_DOCS = "See docs/throttling.md for the permissions that each device require
 
 
 class ThrottleState(Enum):
-    """State of a :class:`ThrottleController`.
+    """State of a ``ThrottleController``.
 
-    ``UNAVAILABLE`` until :meth:`~ThrottleController.start`. Then ``DONE`` with stated levels, or ``READY`` and, from
-    :meth:`~ThrottleController.begin_profiling`, ``PROFILING`` and ``DONE``. A drift of the step time leads from
+    ``UNAVAILABLE`` until ``ThrottleController.start``. Then ``DONE`` with stated levels, or ``READY`` and, from
+    ``ThrottleController.begin_profiling``, ``PROFILING`` and ``DONE``. A drift of the step time leads from
     ``DONE`` back to ``PROFILING``.
     """
 
@@ -49,20 +49,21 @@ class ThrottleController:
     Stated levels are offered as they are. Other levels are measured during the first training steps.
 
     Args:
-        throttle: The ``throttle=`` argument; see :func:`~lightning_green.throttle.request.parse_throttle`.
+        throttle: The ``throttle=`` argument; see ``parse_throttle``.
         max_slowdown: Largest ratio of the step time at a measured level to that at full power, at least 1.
 
     Raises:
         TypeError: If ``throttle`` has an unsupported type.
         ValueError: If an argument is out of its range.
 
-    Example::
-
+    Examples:
+        ```python
         controller = ThrottleController("auto", max_slowdown=1.15)
         controller.start(run_dir, meter, "resnet50", on_gpu=True)
         controller.begin_profiling(run_seconds=36_000)
         controller.on_step(0.21)  # after each training step
         controller.choose()  # once the state is DONE
+        ```
 
     """
 
@@ -140,11 +141,11 @@ class ThrottleController:
 
     @property
     def level_number(self) -> int:
-        """Number of the current level: 0 for full power, then the position in :attr:`names` from 1."""
+        """Number of the current level: 0 for full power, then the position in ``names`` from 1."""
         return [_FULL_NAME, *self.names].index(self._name)
 
     def set_level_number(self, number: int) -> bool:
-        """Set the level with a number as in :attr:`level_number` and return whether that succeeded."""
+        """Set the level with a number as in ``level_number`` and return whether that succeeded."""
         return self.devices.apply([_FULL_NAME, *self.names][number])
 
     def begin_profiling(self, run_seconds: float) -> None:

@@ -18,7 +18,7 @@ class JournalEntry:
     """The state of one device before its first change.
 
     Args:
-        kind: :attr:`~lightning_green.throttle.Actuator.kind` of the actuator.
+        kind: ``Actuator.kind`` of the actuator.
         arguments: Constructor arguments of the actuator, as JSON.
         state: Original state of the device, as JSON.
 

@@ -157,8 +157,7 @@ def half_width(values: Sequence[float], confidence: float) -> float:
         values: Samples.
         confidence: Confidence level in (0, 1).
 
-    Example::
-
+    Examples:
         >>> round(half_width([9.0, 10.0, 11.0, 10.0, 10.0], 0.95), 3)
         0.878
 

@@ -20,7 +20,7 @@ DRIFT = 0.25
 
 
 class DriftDetector:
-    """Detect a step time that differs from a reference by more than :data:`DRIFT` in consecutive steps."""
+    """Detect a step time that differs from a reference by more than ``DRIFT`` in consecutive steps."""
 
     def __init__(self) -> None:
         self._slower = self._faster = 0
@@ -57,10 +57,11 @@ class ThrottleProfile:
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example::
-
+    Examples:
+        ```python
         profile = ThrottleProfile(["300 W", "250 W"], run_seconds=36000)
         level = profile.on_step(0.21, joules)  # name of the level to set, or None for no change
+        ```
 
     """
 
@@ -197,8 +198,7 @@ def least_energy(levels: dict[str, Level], max_slowdown: float) -> str:
         levels: Levels by name, including full power.
         max_slowdown: Largest ratio of the step time to that at full power.
 
-    Example::
-
+    Examples:
         >>> levels = {"full": Level(1.0, 1.0), "250 W": Level(0.78, 0.9), "200 W": Level(0.6, 0.7)}
         >>> least_energy(levels, 1.15), least_energy(levels, 1.05), least_energy(levels, 1.5)
         ('250 W', 'full', '200 W')

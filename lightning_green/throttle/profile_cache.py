@@ -24,7 +24,7 @@ class ProfileCache:
 
     Args:
         devices: Descriptions of the devices.
-        model: Description of the model and its data; see :func:`describe_model`.
+        model: Description of the model and its data; see ``describe_model``.
         names: Names of the levels below full power.
 
     """

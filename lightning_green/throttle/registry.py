@@ -39,10 +39,9 @@ def actuator_class(name: str) -> type[Actuator]:
 
 
 def registered_name(kind: str) -> str:
-    """Return the registry name of an actuator from its :attr:`~lightning_green.throttle.Actuator.kind`.
+    """Return the registry name of an actuator from its ``Actuator.kind``.
 
-    Example::
-
+    Examples:
         >>> registered_name("NVML power limit")
         'nvml-power-limit'
 

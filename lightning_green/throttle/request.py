@@ -39,15 +39,14 @@ def parse_throttle(throttle: ThrottleLike) -> ThrottleRequest:
 
     Args:
         throttle: ``"auto"`` to measure the levels of an actuator that is selected automatically; one or several stated
-            levels, as text (``"0.78:0.90"``, power:speed) or as :class:`~lightning_green.planning.job.Level`; one or
+            levels, as text (``"0.78:0.90"``, power:speed) or as ``Level``; one or
             several actuators, or their registered names, to measure their levels; or actuators and stated levels.
 
     Raises:
         TypeError: If ``throttle`` has an unsupported type.
         ValueError: If a level cannot be parsed or does not lower the power.
 
-    Example::
-
+    Examples:
         >>> [str(level) for level in parse_throttle(["0.78:0.90", "0.6:0.7"]).levels]
         ['0.78:0.9', '0.6:0.7']
 

@@ -26,8 +26,7 @@ class Setting:
 def steps_below(original: float, lowest: float, fractions: Sequence[float] = FRACTIONS) -> list[float]:
     """Return ``fractions`` of ``original`` in descending order, without values below ``lowest``.
 
-    Example::
-
+    Examples:
         >>> steps_below(700.0, 400.0)
         [630.0, 560.0, 490.0, 420.0]
 
@@ -47,8 +46,7 @@ def power_settings(
         requested: Limits to offer, in W; None for ``fractions`` of ``original``.
         fractions: Fractions of ``original``.
 
-    Example::
-
+    Examples:
         >>> [setting.name for setting in power_settings(300.0, 150.0, [100, 200, 250], ())]
         ['300 W', '250 W', '200 W']
 

@@ -54,7 +54,7 @@ class Clock(ABC):
         """Continue from the position in ``folder``, and write nothing there: the run may be alive."""
 
     def spec(self) -> str:
-        """Return the text from which :func:`clock_from_spec` makes the same clock."""
+        """Return the text from which ``clock_from_spec`` makes the same clock."""
         return "system"
 
     def now(self) -> datetime:
@@ -98,8 +98,7 @@ class SimulatedClock(Clock):
     Raises:
         ValueError: If ``start`` has no time zone, or a number of seconds is negative or not finite.
 
-    Example::
-
+    Examples:
         >>> clock = SimulatedClock("2024-05-01T00:00:00+00:00", seconds_per_batch=60)
         >>> clock.advance("batch"); clock.sleep(3600); clock.now().isoformat()
         '2024-05-01T01:01:00+00:00'
@@ -144,7 +143,7 @@ class SimulatedClock(Clock):
         return self._position
 
     def monotonic(self) -> float:
-        """Return the same as :meth:`time`: simulated time never goes back."""
+        """Return the same as ``time``: simulated time never goes back."""
         return self._position
 
     def sleep(self, seconds: float, wake: threading.Event | None = None) -> None:
@@ -207,8 +206,7 @@ def clock_from_spec(text: str) -> Clock:
     Raises:
         ValueError: If the text is neither ``system`` nor a description of a simulated clock.
 
-    Example::
-
+    Examples:
         >>> clock_from_spec("simulated:start=2024-05-01T00:00:00Z,batch=60").now().isoformat()
         '2024-05-01T00:00:00+00:00'
 
@@ -240,8 +238,7 @@ def clock_from_environment() -> Clock | None:
 def utc_iso(seconds: float) -> str:
     """Return seconds since the epoch as ISO 8601 in UTC.
 
-    Example::
-
+    Examples:
         >>> utc_iso(0.0)
         '1970-01-01T00:00:00+00:00'
 

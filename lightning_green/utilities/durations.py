@@ -20,8 +20,7 @@ def parse_duration(value: str | timedelta, argument: str = "duration") -> timede
         TypeError: If ``value`` is neither a string nor a ``timedelta``.
         ValueError: If ``value`` cannot be read, is negative, or is not finite.
 
-    Example::
-
+    Examples:
         >>> parse_duration("1d12h")
         datetime.timedelta(days=1, seconds=43200)
         >>> parse_duration("90m")
@@ -47,8 +46,7 @@ def parse_duration(value: str | timedelta, argument: str = "duration") -> timede
 def format_duration(seconds: float) -> str:
     """Return ``seconds`` for people, in two units at most.
 
-    Example::
-
+    Examples:
         >>> format_duration(5400)
         '1 h 30 min'
         >>> format_duration(42)

@@ -30,10 +30,11 @@ def atomic_file(
     Raises:
         OSError: If the file cannot be written.
 
-    Example::
-
+    Examples:
+        ```python
         with atomic_file(Path("values.csv"), "w") as file:
             file.write("time,value\n")
+        ```
 
     """
     writer = "tmp" if single_writer else f"{os.getpid()}.{threading.get_ident()}"

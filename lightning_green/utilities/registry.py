@@ -13,7 +13,7 @@ from typing import Any
 class Registry(Mapping[str, Any]):
     """A mapping from names to classes or functions, each imported when it is first looked up.
 
-    Other packages add entries through an entry point group. In a package's ``pyproject.toml``::
+    Other packages add entries through an entry point group. In a package's ``pyproject.toml``:
 
         [project.entry-points."lightning_green.grid"]
         my-utility = "my_package.signals:MyUtilitySignal"
@@ -22,8 +22,7 @@ class Registry(Mapping[str, Any]):
         group: Entry point group, for example ``"lightning_green.grid"``.
         builtin: ``"module:attribute"`` by name. An entry point cannot replace a built-in name.
 
-    Example::
-
+    Examples:
         >>> registry = Registry("lightning_green.doctest", {"counter": "collections:Counter"})
         >>> registry["counter"]
         <class 'collections.Counter'>

@@ -53,9 +53,10 @@ class TokenAuthentication(Authentication):
         prefix: Text before the token.
         required: Whether a request without a token is pointless. If not, an unset variable means no header.
 
-    Example::
-
+    Examples:
+        ```python
         TokenAuthentication("MY_UTILITY_TOKEN")  # sends "Authorization: Bearer <token>"
+        ```
 
     """
 

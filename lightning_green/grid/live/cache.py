@@ -76,7 +76,7 @@ class Entry:
 class Cache:
     """Entries by key, one atomically replaced file and one lock each.
 
-    If the folder is not writable, the entries are kept in memory for this process only, and :attr:`problem` is set.
+    If the folder is not writable, the entries are kept in memory for this process only, and ``problem`` is set.
 
     Args:
         folder: Folder of the files; None for ``LIGHTNING_GREEN_CACHE_DIR`` or, if that is not set,
@@ -167,7 +167,7 @@ def cache_key(identity: str, credential: str = "") -> str:
 
 
 def _entry(data: Any) -> Entry | None:
-    """Return the entry in a decoded file, or None if :meth:`Cache.write` cannot have written it."""
+    """Return the entry in a decoded file, or None if ``Cache.write`` cannot have written it."""
     if not isinstance(data, dict) or data.get("version") != _VERSION:
         return None
     try:

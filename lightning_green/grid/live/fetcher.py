@@ -33,7 +33,7 @@ class Fetcher:
     """Answers queries from the cache, and over HTTP where the cached answer is due.
 
     Of several processes and threads that need the same answer, one sends the request. The connection and its TLS
-    settings are created once and reused until :meth:`close`.
+    settings are created once and reused until ``close``.
 
     Args:
         authentication: How requests are authenticated.

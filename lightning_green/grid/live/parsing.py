@@ -51,8 +51,7 @@ def parse_list(body: Any, *names: str) -> list[Mapping[str, Any]]:
 def parse_time(raw: Any) -> datetime | None:
     """Return an ISO 8601 time in UTC; naive times are taken as UTC; None for anything else.
 
-    Example::
-
+    Examples:
         >>> parse_time("2026-03-01T10:00Z").hour
         10
 

@@ -25,19 +25,19 @@ MAX_AGE = "4h"
 class PolledSignal(GridSignal):
     """Base class of signals that poll a source.
 
-    :meth:`start` loads the cache and starts a polling thread. :meth:`intensity` and :meth:`forecast` answer from
+    ``start`` loads the cache and starts a polling thread. ``intensity`` and ``forecast`` answer from
     memory. If the source fails, they return the best known value in the order of
-    :meth:`~lightning_green.grid.live.snapshot.Snapshot.find`, and finally None, for which a scheduler runs now.
+    ``Snapshot.find``, and finally None, for which a scheduler runs now.
 
-    A subclass implements :meth:`fetch` and :meth:`seconds_to_next_fetch`. For an HTTP service, subclass
-    :class:`~lightning_green.grid.LiveSignal` instead.
+    A subclass implements ``fetch`` and ``seconds_to_next_fetch``. For an HTTP service, subclass
+    ``LiveSignal`` instead.
 
     Args:
         source: Short name for logs and the ledger.
         zone: Zone that the user named, or None.
         kind: Kind of the values.
         step: Interval that one value is valid for.
-        arguments: Arguments of the subclass's constructor, for :meth:`spec`; never a secret.
+        arguments: Arguments of the subclass's constructor, for ``spec``; never a secret.
         max_age: Values older than this are not used for the present.
 
     Attributes:

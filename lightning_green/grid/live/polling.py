@@ -16,7 +16,7 @@ _JOIN_SECONDS = 1.0
 
 
 class Pollable(Protocol):
-    """The methods that :class:`Poller` calls, all of them on its thread."""
+    """The methods that ``Poller`` calls, all of them on its thread."""
 
     clock: Callable[[], datetime]
 
@@ -33,8 +33,8 @@ class Pollable(Protocol):
 class Poller:
     """Polls a source on a daemon thread.
 
-    The thread survives every exception, ends after :meth:`stop`, and does not keep the interpreter alive. A forked
-    process has no such thread until it calls :meth:`start`.
+    The thread survives every exception, ends after ``stop``, and does not keep the interpreter alive. A forked
+    process has no such thread until it calls ``start``.
 
     Args:
         target: The source.

@@ -37,7 +37,7 @@ class FailureReports:
 
         Args:
             failures: The requests that failed in this round.
-            substitute: Clause that names the value in use; see :func:`describe_substitute`.
+            substitute: Clause that names the value in use; see ``describe_substitute``.
 
         """
         for failure in failures:

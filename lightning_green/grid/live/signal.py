@@ -23,23 +23,23 @@ from lightning_green.utilities.http.errors import ServiceError
 class LiveSignal(PolledSignal):
     """Base class of signals that ask an HTTP service for JSON.
 
-    A subclass implements :meth:`queries`. Polling, the cache shared by all processes of a machine, retries, staleness
-    and failure reports are inherited; see :class:`~lightning_green.grid.live.polled_signal.PolledSignal`.
+    A subclass implements ``queries``. Polling, the cache shared by all processes of a machine, retries, staleness
+    and failure reports are inherited; see ``PolledSignal``.
 
     Args:
         source: Short name for logs and the ledger.
         zone: Zone that the user named, or None.
         kind: Kind of the values.
         step: Interval that one value is valid for.
-        arguments: Arguments of the subclass's constructor, for :meth:`spec`; never a secret.
+        arguments: Arguments of the subclass's constructor, for ``spec``; never a secret.
         max_age: Values older than this are not used for the present.
         authentication: How requests are authenticated; None for services without credentials.
 
     Attributes:
         fetcher: Sends the requests and keeps the cache.
 
-    Example::
-
+    Examples:
+        ```python
         class MyUtilitySignal(LiveSignal):
             def __init__(self, zone: str) -> None:
                 kind = SignalKind("average", "direct")
@@ -54,6 +54,7 @@ class LiveSignal(PolledSignal):
             rows = [(parse_time(row.get("time")), parse_value(row.get("g_per_kwh"))) for row in parse_list(body)]
             points = [Point(time, value) for time, value in rows if time is not None and value is not None]
             return require_points(Answer(past=sort_points(points)))
+        ```
 
     """
 

@@ -119,7 +119,7 @@ class Snapshot:
         """Return the best value for ``at``.
 
         The first of these that exists: a value of that time; a forecast, moved by its error at the newest value, if
-        that is at most ``max_age`` old; the newest forecast as it is; the newest value, up to :data:`WARN_AGE` old; an
+        that is at most ``max_age`` old; the newest forecast as it is; the newest value, up to ``WARN_AGE`` old; an
         older forecast; the newest value, up to ``max_age`` old; the same hour of one of the seven days before; None.
 
         ``benchmarks/grid_bridge.py`` measures that a moved forecast has a smaller error than either alone.
@@ -155,7 +155,7 @@ class Snapshot:
     def reading(
         self, at: datetime, max_age: timedelta, kind: SignalKind, source: str, zone: str | None
     ) -> Reading | None:
-        """Return the value of :meth:`find` as a reading with its provenance."""
+        """Return the value of ``find`` as a reading with its provenance."""
         found = self.find(at, max_age)
         if found is None:
             return None

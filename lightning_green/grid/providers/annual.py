@@ -44,9 +44,10 @@ class AnnualMean(ConstantSignal):
     Raises:
         ValueError: If no annual mean is known for ``zone``.
 
-    Example::
-
+    Examples:
+        ```python
         EmissionsTracker(grid=AnnualMean("DE"))
+        ```
 
     """
 
@@ -78,8 +79,7 @@ def annual_figure(zone: str) -> AnnualFigure:
         TypeError: If ``zone`` is not a string.
         ValueError: If there is no such country, or codecarbon has no figure for it.
 
-    Example::
-
+    Examples:
         >>> annual_figure("DE").country
         'DEU'
 

@@ -43,9 +43,10 @@ class CarbonAwareSdkSignal(LiveSignal):
     Raises:
         ValueError: If ``location``, ``kind``, ``url`` or ``resolution`` cannot be read.
 
-    Example::
-
+    Examples:
+        ```python
         grid = CarbonAwareSdkSignal("westeurope", kind="average/lifecycle", url="http://carbon.example:8080")
+        ```
 
     """
 

@@ -28,9 +28,10 @@ class ConstantSignal(GridSignal):
         TypeError: If ``intensity`` is not a number.
         ValueError: If ``intensity`` is negative or not finite, or ``kind`` is unknown.
 
-    Example::
-
+    Examples:
+        ```python
         EmissionsTracker(grid=ConstantSignal(381.0, zone="DE"))
+        ```
 
     """
 

@@ -53,9 +53,10 @@ class ElectricityMapsSignal(LiveSignal):
     Raises:
         ValueError: If ``zone`` or ``scope`` is invalid.
 
-    Example::
-
+    Examples:
+        ```python
         CarbonScheduler(grid=ElectricityMapsSignal("DE"), deadline="36h")
+        ```
 
     """
 
@@ -98,7 +99,7 @@ class ElectricityMapsSignal(LiveSignal):
         )
 
     def access(self) -> frozenset[str] | None:
-        """Request, on the calling thread, the routes that the token may use for the zone; see :func:`parse_access`.
+        """Request, on the calling thread, the routes that the token may use for the zone; see ``parse_access``.
 
         Raises:
             ServiceError: If there is no usable answer.

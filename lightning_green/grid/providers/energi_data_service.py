@@ -44,9 +44,10 @@ class EnergiDataServiceSignal(LiveSignal):
     Raises:
         ValueError: If ``zone`` is anything else.
 
-    Example::
-
+    Examples:
+        ```python
         CarbonScheduler(grid=EnergiDataServiceSignal("DK1"), deadline="36h")
+        ```
 
     """
 

@@ -46,9 +46,10 @@ class EnergyChartsSignal(LiveSignal):
     Raises:
         ValueError: If ``zone`` is not a country.
 
-    Example::
-
+    Examples:
+        ```python
         CarbonScheduler(grid=EnergyChartsSignal("DE"), deadline="36h")
+        ```
 
     """
 

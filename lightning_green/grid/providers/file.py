@@ -54,9 +54,10 @@ class FileSignal(PolledSignal):
     Raises:
         ValueError: If an argument is invalid.
 
-    Example::
-
+    Examples:
+        ```python
         CarbonScheduler(grid=FileSignal("/shared/de.csv", zone="DE"), deadline="36h")
+        ```
 
     """
 

@@ -22,7 +22,7 @@ class FunctionSignal(GridSignal):
     process only, so the supervisor cannot plan with it after the training has exited; record it to a file for that.
 
     If the callable raises, or returns anything but a finite number of at least 0, the signal returns None for that time
-    and sets :attr:`problem`.
+    and sets ``problem``.
 
     Args:
         function: Takes an aware datetime and returns gCO2e/kWh without blocking.
@@ -34,12 +34,13 @@ class FunctionSignal(GridSignal):
         TypeError: If ``function`` is not callable.
         ValueError: If ``kind`` or ``resolution`` is invalid.
 
-    Example::
-
+    Examples:
+        ```python
         def intensity(at: datetime) -> float:
             return 50.0 if 10 <= at.hour < 15 else 400.0
 
         CarbonScheduler(grid=FunctionSignal(intensity, zone="DE"), deadline="36h")
+        ```
 
     """
 

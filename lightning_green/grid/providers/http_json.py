@@ -56,9 +56,10 @@ class HttpJsonSignal(LiveSignal):
     Raises:
         ValueError: If an argument is invalid.
 
-    Example::
-
+    Examples:
+        ```python
         HttpJsonSignal("http://meter.example/co2", zone="DE", value="now.g_per_kwh", time="now.at")
+        ```
 
     """
 
@@ -175,8 +176,7 @@ def parse_body(body: Any, fields: Fields, now: datetime) -> Answer:
 def at_path(body: Any, path: str) -> Any:
     """Return the element at a path of keys and positions, or None.
 
-    Example::
-
+    Examples:
         >>> at_path({"data": [{"now": 3}]}, "data.0.now")
         3
 

@@ -45,9 +45,10 @@ class NesoSignal(LiveSignal):
     Raises:
         ValueError: If ``region`` or ``postcode`` is invalid, or both are given.
 
-    Example::
-
+    Examples:
+        ```python
         CarbonScheduler(grid=NesoSignal(region=13), deadline="36h")
+        ```
 
     """
 

@@ -32,7 +32,7 @@ from lightning_green.utilities.http.errors import UnreadableError
 class PrometheusSignal(LiveSignal):
     """Carbon intensity from a metric in Prometheus.
 
-    The query must return one series. The credential is read as in :class:`~lightning_green.grid.HttpJsonSignal`.
+    The query must return one series. The credential is read as in ``HttpJsonSignal``.
 
     Args:
         url: Address of the server, without ``/api/v1``.
@@ -47,9 +47,10 @@ class PrometheusSignal(LiveSignal):
     Raises:
         ValueError: If an argument is invalid.
 
-    Example::
-
+    Examples:
+        ```python
         PrometheusSignal("http://prometheus.example:9090", 'grid_carbon_intensity{zone="DE"}', zone="DE")
+        ```
 
     """
 

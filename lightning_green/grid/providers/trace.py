@@ -37,9 +37,10 @@ class TraceSignal(GridSignal):
         ValueError: If the file is empty, unsorted, has duplicate or naive times, gaps, or a value that is negative or
             not a number. The message names the file, the line and the fix.
 
-    Example::
-
+    Examples:
+        ```python
         CarbonScheduler(grid=TraceSignal("de.csv", zone="DE"), deadline="36h")
+        ```
 
     """
 

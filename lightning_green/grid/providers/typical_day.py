@@ -36,7 +36,7 @@ _LONGITUDE = {
 class TypicalDay(GridSignal):
     """The shape of a typical day, scaled to a country's annual mean. It is an assumed shape, not data, and labeled so.
 
-    Hour by hour, in local solar time h (UTC hour + longitude / 15)::
+    Hour by hour, in local solar time h (UTC hour + longitude / 15):
 
         g(h) = mean x w x (1 - 0.30 b(h, 12.5, 3.0) + 0.15 b(h, 19.5, 2.2) + 0.06 b(h, 7.5, 1.5)) / norm
         b(h, center, width) = exp(-(d / width)^2 / 2), d = hours from the center around the clock
@@ -51,9 +51,10 @@ class TypicalDay(GridSignal):
     Raises:
         ValueError: If no annual mean is known for ``zone``.
 
-    Example::
-
+    Examples:
+        ```python
         CarbonScheduler(grid=TypicalDay("DE"), deadline="36h")
+        ```
 
     """
 

@@ -62,9 +62,10 @@ class WattTimeSignal(LiveSignal):
     Raises:
         ValueError: If ``zone`` is invalid.
 
-    Example::
-
+    Examples:
+        ```python
         CarbonScheduler(grid=WattTimeSignal("CAISO_NORTH"), deadline="36h")
+        ```
 
     """
 

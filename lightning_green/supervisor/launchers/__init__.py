@@ -1,6 +1,6 @@
 """Launchers: the programs that start a training process, and how each treats a planned exit.
 
-A new launcher is one file with a subclass of :class:`Launcher` and one entry in ``detection.LAUNCHERS``.
+A new launcher is one file with a subclass of ``Launcher`` and one entry in ``detection.LAUNCHERS``.
 """
 
 from lightning_green.supervisor.launchers.detection import detect_launchers, requeue, requeued, who_restarts

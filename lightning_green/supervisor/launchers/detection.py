@@ -17,8 +17,7 @@ LAUNCHERS: tuple[type[Launcher], ...] = (LocalLauncher, SLURMLauncher, TorchElas
 def detect_launchers(environment: Mapping[str, str] = os.environ) -> list[Launcher]:
     """Return all launchers that have a part in starting this process.
 
-    Example::
-
+    Examples:
         >>> detected = detect_launchers({"LIGHTNING_GREEN_SUPERVISED": "4711", "TORCHELASTIC_RUN_ID": "none"})
         >>> [launcher.name for launcher in detected]
         ['lightning-green run', 'torchrun']
@@ -30,8 +29,7 @@ def detect_launchers(environment: Mapping[str, str] = os.environ) -> list[Launch
 def who_restarts(environment: Mapping[str, str] = os.environ) -> str | None:
     """Return the name of the launcher that starts this run again after a planned exit, or None.
 
-    Example::
-
+    Examples:
         >>> who_restarts({"LIGHTNING_GREEN_SUPERVISED": "1"})
         'lightning-green run'
 
@@ -48,8 +46,7 @@ def requeue(environment: Mapping[str, str] = os.environ) -> None:
 def requeued(environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether a launcher has started this job before.
 
-    Example::
-
+    Examples:
         >>> requeued({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"})
         True
 

@@ -13,8 +13,7 @@ from lightning_green.supervisor.launchers.launcher import Launcher
 class LocalLauncher(Launcher):
     """The supervisor ``lightning-green run``, detected by the variable ``LIGHTNING_GREEN_SUPERVISED``.
 
-    Example::
-
+    Examples:
         >>> LocalLauncher.detect({"LIGHTNING_GREEN_SUPERVISED": "4711"})
         True
 

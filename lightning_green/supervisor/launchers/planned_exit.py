@@ -25,8 +25,7 @@ def paused_exit_code(global_rank: int, environment: Mapping[str, str] = os.envir
         global_rank: Rank of the process.
         environment: Environment variables of the process.
 
-    Example::
-
+    Examples:
         >>> paused_exit_code(0, {}), paused_exit_code(1, {})
         (75, 0)
 

@@ -18,8 +18,7 @@ REQUEUE_TIMEOUT_SECONDS = 60.0
 class SLURMLauncher(Launcher):
     """A SLURM job or a task of a SLURM job array.
 
-    Example::
-
+    Examples:
         >>> SLURMLauncher({"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "9"}).job_id
         '7_3'
 

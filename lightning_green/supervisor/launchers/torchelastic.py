@@ -12,8 +12,7 @@ from lightning_green.supervisor.launchers.launcher import Launcher
 class TorchElasticLauncher(Launcher):
     """torchrun. It treats every exit code except 0 as a failure of the worker.
 
-    Example::
-
+    Examples:
         >>> TorchElasticLauncher.detect({"TORCHELASTIC_RUN_ID": "none"})
         True
 

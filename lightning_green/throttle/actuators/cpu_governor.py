@@ -25,9 +25,10 @@ class CpuGovernor(FileActuator):
     Args:
         root: Directory of the frequency policies.
 
-    Example::
-
+    Examples:
+        ```python
         CarbonScheduler(throttle=CpuGovernor(), max_slowdown=1.2)
+        ```
 
     """
 

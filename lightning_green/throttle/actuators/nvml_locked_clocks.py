@@ -26,9 +26,10 @@ class NvmlLockedClocks(NvmlActuator):
     Raises:
         ValueError: If a clock is not above 0.
 
-    Example::
-
+    Examples:
+        ```python
         CarbonScheduler(throttle=NvmlLockedClocks([1400, 1200]), max_slowdown=1.15)
+        ```
 
     """
 

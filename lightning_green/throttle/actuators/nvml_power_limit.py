@@ -23,9 +23,10 @@ class NvmlPowerLimit(NvmlActuator):
     Raises:
         ValueError: If a limit is not above 0.
 
-    Example::
-
+    Examples:
+        ```python
         CarbonScheduler(throttle=NvmlPowerLimit(watts=[300, 250]), max_slowdown=1.15)
+        ```
 
     """
 

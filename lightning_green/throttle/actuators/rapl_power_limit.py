@@ -26,9 +26,10 @@ class RaplPowerLimit(FileActuator):
     Raises:
         ValueError: If a limit is not above 0.
 
-    Example::
-
+    Examples:
+        ```python
         CarbonScheduler(throttle=RaplPowerLimit([120, 90]), max_slowdown=1.15)
+        ```
 
     """
 

@@ -24,9 +24,10 @@ class ZeusdLockedClocks(ZeusdActuator):
     Raises:
         ValueError: If a clock is not above 0.
 
-    Example::
-
+    Examples:
+        ```python
         CarbonScheduler(throttle=ZeusdLockedClocks([1400, 1200]), max_slowdown=1.15)
+        ```
 
     """
 

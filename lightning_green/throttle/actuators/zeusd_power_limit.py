@@ -24,9 +24,10 @@ class ZeusdPowerLimit(ZeusdActuator):
     Raises:
         ValueError: If a limit is not above 0.
 
-    Example::
-
+    Examples:
+        ```python
         CarbonScheduler(throttle=ZeusdPowerLimit(), max_slowdown=1.15)
+        ```
 
     """
 

@@ -10,7 +10,7 @@ from lightning_green.utilities.http.errors import RefusedError
 
 
 class Secret:
-    """A string that only :meth:`reveal` returns. Its repr hides it, and pickling it raises.
+    """A string that only ``reveal`` returns. Its repr hides it, and pickling it raises.
 
     Args:
         value: The string.

@@ -109,11 +109,11 @@ class Transport:
             url: Address without a query string.
             params: Query string.
             headers: Headers, including the credential.
-            validators: Validators of an earlier :class:`Response`, for a conditional request.
+            validators: Validators of an earlier ``Response``, for a conditional request.
             auth: User and password for HTTP Basic.
 
         Raises:
-            ServiceError: If there is no usable answer; see :mod:`lightning_green.utilities.http.errors`.
+            ServiceError: If there is no usable answer; see ``lightning_green.utilities.http.errors``.
 
         """
         sent = dict(headers or {})
