@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
@@ -128,22 +127,24 @@ class PlanMaker:
             delay_price=price,
         )
 
-    def describe(self, decided: Plan) -> dict[str, Any]:
-        """Return the fields of the paused event from which the supervisor plans again.
+    def paused_event(self, plan: Plan) -> Paused:
+        """Return the event of an exit, from which the supervisor plans again.
 
         Args:
-            decided: Plan whose first action is an exit.
+            plan: Plan whose first action is an exit.
 
         """
         assert self._last_job is not None
         run = self._fit.session
-        return {
-            "job": self._last_job.to_json(),
-            "grid": None if run.grid is None else run.grid.spec(),
-            "seconds_per_batch": self.timer.seconds_per_batch,
-            "seconds_per_validation": self.timer.seconds_per_validation,
-            "saving": _finite(decided.saving),
-        }
+        return Paused(
+            reason=plan.reason,
+            until=plan.until,
+            job=self._last_job.to_json(),
+            grid=None if run.grid is None else run.grid.spec(),
+            seconds_per_batch=self.timer.seconds_per_batch,
+            seconds_per_validation=self.timer.seconds_per_validation,
+            saving=_finite(plan.saving),
+        )
 
     # -- the job -------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import hashlib
 import signal
 import traceback
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from typing import Any, NoReturn
 
@@ -219,16 +219,14 @@ class Fit:
 
     # -- end ----------------------------------------------------------------------------------------------------------
 
-    def exit_until(self, point: Point, until: datetime, reason: str, **planned: Any) -> None:
+    def exit_until(self, point: Point, paused: Paused) -> None:
         """Save the state and exit the process; something starts it again.
 
         Returns only if the state could not be saved.
 
         Args:
             point: Boundary, ``"batch"`` or ``"epoch"``.
-            until: Planned time of the next start.
-            reason: Reason for people.
-            planned: Further fields of :class:`~lightning_green.ledger.events.Paused`.
+            paused: Event with the planned time of the next start, recorded once the state is saved.
 
         Raises:
             RunPausedExit: To exit.
@@ -238,7 +236,7 @@ class Fit:
             return
         loggers.log_to_all(self.trainer, self.session.metrics(), logging_step(self.trainer))
         loggers.flush(self.trainer)
-        self.session.record(Paused(reason=reason, until=until, **planned))
+        self.session.record(paused)
         self._stage, self.session.run.stops = FitStage.EXITING, True
         self.ranks.send(Command.EXIT)
         code = paused_exit_code(self.trainer.global_rank)
