@@ -1,4 +1,4 @@
-"""The block at the end of a run says what the totals are, and says nothing that is not known."""
+"""The totals that are printed at the end of a run."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def block(record=None, folder=Path("/runs/train-1a2b"), **changed):
     return totals_block({**SUMMARY, **names}, folder, record or {}).splitlines()
 
 
-def test_everything():
+def test_block_contains_energy_emissions_time_and_directory():
     assert block() == [
         "Lightning Green",
         "  Energy     1.500 kWh: cpu 0.250 kWh (modelled), gpu 1.200 kWh (measured), ram 50.000 Wh (modelled)",
@@ -38,41 +38,41 @@ def test_everything():
     ]
 
 
-def test_a_saving_may_be_negative_or_nothing():
+def test_saving_can_be_negative_or_zero():
     assert block(carbon__saving_pct=-12.34)[3].endswith("a saving of -12.3 %")
     assert block(carbon__saving_pct=-0.0001)[3].endswith("a saving of 0.0 %")
 
 
-def test_several_nodes_are_said():
+def test_number_of_nodes_is_printed():
     assert block(energy__nodes=2)[1].startswith("  Energy     1.500 kWh of 2 nodes: cpu ")
 
 
-def test_small_and_large_numbers_have_fitting_units():
+def test_units_fit_small_and_large_values():
     lines = block(energy__kwh=0.0005, carbon__gco2e=12345.6, carbon__exits=1)
     assert lines[1].startswith("  Energy     0.500 Wh: ")
     assert lines[2] == "  Emissions  12.346 kgCO2e"
     assert lines[4].endswith("1 planned exit")
 
 
-def test_emissions_that_are_not_known_are_not_zero():
+def test_unknown_emissions_are_not_printed_as_zero():
     lines = block(carbon__gco2e=None, carbon__counterfactual_gco2e=None, carbon__saving_pct=None)
     assert lines[2] == "  Emissions  unknown: pass `grid`, for example EmissionsTracker(grid='typical:DE')"
     assert not any("Run now" in line or " 0.000 gCO2e" in line for line in lines)
 
 
-def test_a_run_that_is_not_known_to_have_saved_says_no_saving():
+def test_unknown_saving_is_not_printed():
     lines = block(carbon__counterfactual_gco2e=None, carbon__saving_pct=None)
     assert "  Emissions  300.000 gCO2e" in lines
     assert not any("saving" in line for line in lines)
 
 
-def test_energy_without_a_price_is_told():
+def test_energy_without_intensity_is_printed():
     assert "  Excluded   0.300 kWh: no carbon intensity was available at that time" in block(carbon__unpriced_kwh=0.3)
     unknown = block(carbon__unpriced_kwh=1.5, carbon__gco2e=None, carbon__counterfactual_gco2e=None)
-    assert not any("Excluded" in line for line in unknown)  # all of it is, which another line says
+    assert not any("Excluded" in line for line in unknown)  # all energy, which another line reports
 
 
-def test_a_marginal_signal_is_labelled_wherever_it_is_shown():
+def test_marginal_signal_is_labeled():
     marginal = {name: value for name, value in SUMMARY.items() if "gco2e" not in name}
     marginal |= {"carbon/gco2e_marginal": 300.0, "carbon/counterfactual_gco2e_marginal": 400.0}
     lines = totals_block(marginal, None, {}).splitlines()
@@ -80,17 +80,17 @@ def test_a_marginal_signal_is_labelled_wherever_it_is_shown():
     assert lines[3].startswith("  Run now    400.000 gCO2e (marginal signal)")
 
 
-def test_without_a_meter_there_is_no_list_of_components():
+def test_energy_without_meter_has_no_components():
     nothing = {name: value for name, value in SUMMARY.items() if not name.endswith(("cpu_kwh", "gpu_kwh", "ram_kwh"))}
     assert totals_block({**nothing, "energy/kwh": 0.0}, None, {}).splitlines()[1] == "  Energy     0.000 Wh"
 
 
 @pytest.mark.parametrize("record", [{}, {"wandb_folders": []}])
-def test_without_a_folder_and_without_wandb_neither_is_named(record):
+def test_missing_run_directory_and_wandb_are_omitted(record):
     assert not any(line.split()[0] in ("Ledger", "W&B") for line in block(record, folder=None))
 
 
-def test_all_parts_of_a_wandb_run_are_uploaded_as_one():
+def test_command_uploads_all_parts_of_a_wandb_run_as_one():
     folders = [f"/runs/wandb/offline-run-2024050{day}_120000-ab12cd34" for day in (1, 2)]
     line = f"wandb sync --yes --id ab12cd34 {folders[0]} {folders[1]}"
     assert wandb_sync_line({"wandb_folders": folders}) == line

@@ -1,4 +1,4 @@
-"""What tells one invocation of a script from another."""
+"""Identity of an invocation of a script."""
 
 import os
 import subprocess
@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.run.identity import Invocation, differing_variables, distinguishing_variables, run_name, variables_set_since
+from lightning_green.run.identity import (
+    Invocation,
+    differing_variables,
+    distinguishing_variables,
+    run_name,
+    variables_set_since,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,12 +27,12 @@ from lightning_green.run.identity import Invocation, differing_variables, distin
         ["python", "./train.py", "--lr", "1"],
     ],
 )
-def test_one_command_has_one_name_however_it_is_started(words):
+def test_name_does_not_depend_on_interpreter_and_spelling_of_path(words):
     assert run_name(words, "/home/me") == run_name(["train.py", "--lr", "1"], "/home/me")
     assert run_name(words, "/home/me").startswith("train-")
 
 
-def test_other_scripts_arguments_directories_and_variables_have_other_names():
+def test_name_depends_on_script_arguments_directory_and_variables():
     names = {
         run_name(words, directory, variables)
         for words in (
@@ -55,7 +61,7 @@ def test_modules_wrappers_and_notebooks_have_names(monkeypatch, tmp_path):
     ("environment", "expected"),
     [
         ({}, {}),
-        ({"SEED": "1", "SLURM_JOB_ID": "77"}, {}),  # a job that is submitted again continues its run
+        ({"SEED": "1", "SLURM_JOB_ID": "77"}, {}),  # a resubmitted job continues its run
         ({"SLURM_ARRAY_TASK_ID": "3"}, {"SLURM_ARRAY_TASK_ID": "3"}),
         ({"LIGHTNING_GREEN_RUN_NAME": "trial-7"}, {"LIGHTNING_GREEN_RUN_NAME": "trial-7"}),
         ({"SGE_TASK_ID": "undefined", "LSB_JOBINDEX": "0"}, {}),
@@ -64,11 +70,11 @@ def test_modules_wrappers_and_notebooks_have_names(monkeypatch, tmp_path):
         ({"WANDB_RUN_ID": "abc", "WANDB_SWEEP_ID": "s"}, {"WANDB_RUN_ID": "abc", "WANDB_SWEEP_ID": "s"}),
     ],
 )
-def test_the_variables_that_tell_invocations_apart(environment, expected):
+def test_distinguishing_variables_of_array_tasks_and_sweeps(environment, expected):
     assert distinguishing_variables(environment) == expected
 
 
-def test_an_invocation_is_that_of_this_process(monkeypatch, tmp_path):
+def test_invocation_of_this_process_uses_its_initial_directory(monkeypatch, tmp_path):
     monkeypatch.setattr("lightning_green.run.identity._STARTED_IN", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["train.py", "--lr", "1"])
     real, rehearsal = Invocation.of_process(), Invocation.of_process(simulated=True)
@@ -80,18 +86,18 @@ def test_an_invocation_is_that_of_this_process(monkeypatch, tmp_path):
     assert Invocation.of_process() == real
 
 
-def test_time_stamps_in_the_arguments_make_no_other_invocation():
+def test_timestamps_in_arguments_are_ignored():
     outs = ("runs/2026-11-26_12-44-01", "runs/2026-11-26_12-44-59", "runs/else")
     one, other, another = (Invocation("/a/train.py", ("--out", out), "/a").to_json() for out in outs)
     assert one == other
     assert one != another
 
 
-def test_what_was_set_since_the_supervisor_started():
+def test_variables_set_since_the_supervisor_have_digests_without_values():
     given = {"PATH": os.environ["PATH"], "KEPT": "1", "SECRET": "before"}
     supervisor = subprocess.Popen(["sleep", "60"], env=given)
     try:
-        while b"KEPT" not in Path(f"/proc/{supervisor.pid}/environ").read_bytes():  # until it has been started
+        while b"KEPT" not in Path(f"/proc/{supervisor.pid}/environ").read_bytes():  # wait for the start
             time.sleep(0.01)
         one = variables_set_since(supervisor.pid, {**given, "SEED": "1", "PWD": "/x", "WHEN": "2026-11-26 12:00:01"})
         other = variables_set_since(supervisor.pid, {**given, "SEED": "2", "SECRET": "hunter2", "SLURM_STEP_ID": "4"})
@@ -105,7 +111,7 @@ def test_what_was_set_since_the_supervisor_started():
     assert differing_variables(one, {**one}) == differing_variables(None, one) == differing_variables(one, None) == []
 
 
-def test_a_supervisor_that_is_gone_says_nothing():
+def test_variables_are_unknown_if_the_supervisor_has_ended():
     gone = subprocess.Popen(["true"])
     gone.wait()
     assert variables_set_since(gone.pid, {"SEED": "1"}) is None

@@ -1,4 +1,4 @@
-"""Real loggers over two processes' worth of training: one run in each, with every row, and Python's own floats."""
+"""Real loggers over two parts of a training: one run in each logger, with all rows and exact floats."""
 
 import csv
 import time
@@ -12,7 +12,7 @@ from lightning_green.run import loggers
 from lightning_green.run.loggers import continue_loggers, log_to_all
 from tests.examples.helpers import wandb_records
 
-EXACT = 123456.789012345  # a float32 would say 123456.7890625
+EXACT = 123456.789012345  # 123456.7890625 as float32
 
 
 def trainer_with(*made):
@@ -24,28 +24,28 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_csv_goes_on_in_its_file(tmp_path):
+def test_csv_appends_to_the_same_file(tmp_path):
     first = trainer_with(CSVLogger(tmp_path))
     saved = continue_loggers(first, {}, 0)
     log_to_all(first, {"energy/kwh": EXACT, "val/loss": 0.5}, 1)
     loggers.flush(first)
 
-    CSVLogger(tmp_path).experiment.save()  # somebody else takes the next version
+    CSVLogger(tmp_path).experiment.save()  # another run uses the next version
     second = trainer_with(CSVLogger(tmp_path))
     assert continue_loggers(second, saved, 0) == saved
     assert second.logger.log_dir == first.logger.log_dir
     log_to_all(second, {"energy/kwh": 2.0}, 2)
     loggers.flush(second)
-    log_to_all(second, {"energy/kwh": 3.0, "carbon/gco2e": 4.0}, 3)  # a column that the first part did not have
+    log_to_all(second, {"energy/kwh": 3.0, "carbon/gco2e": 4.0}, 3)  # a new column of the second part
     loggers.flush(second)
 
     written = rows(Path(first.logger.log_dir) / "metrics.csv")
     assert [(row["step"], row["energy/kwh"]) for row in written] == [("1", str(EXACT)), ("2", "2.0"), ("3", "3.0")]
     assert [row["carbon/gco2e"] for row in written] == ["", "", "4.0"]
-    assert [row["val/loss"] for row in written] == ["0.5", "", ""]  # a column that the second part does not have
+    assert [row["val/loss"] for row in written] == ["0.5", "", ""]  # a column of the first part only
 
 
-def test_csv_with_nothing_written_yet(tmp_path):
+def test_csv_continues_without_rows(tmp_path):
     saved = continue_loggers(trainer_with(CSVLogger(tmp_path)), {}, 0)
     second = trainer_with(CSVLogger(tmp_path))
     continue_loggers(second, saved, 0)
@@ -54,7 +54,7 @@ def test_csv_with_nothing_written_yet(tmp_path):
     assert [row["a"] for row in rows(Path(second.logger.log_dir) / "metrics.csv")] == ["1.0"]
 
 
-def test_a_version_of_the_user_s_own_stays(tmp_path):
+def test_version_set_by_the_user_is_kept(tmp_path):
     saved = continue_loggers(trainer_with(CSVLogger(tmp_path, version="mine")), {}, 0)
     assert list(saved.values()) == ["mine"]
     other = trainer_with(CSVLogger(tmp_path, version="another"))
@@ -62,7 +62,7 @@ def test_a_version_of_the_user_s_own_stays(tmp_path):
     assert other.logger.version == "another"
 
 
-def test_tensorboard_goes_on_in_its_folder(tmp_path):
+def test_tensorboard_continues_in_the_same_directory(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     saved = {}
@@ -76,7 +76,7 @@ def test_tensorboard_goes_on_in_its_folder(tmp_path):
     assert [(event.step, event.value) for event in read.Scalars("energy/kwh")] == [(1, 1.0), (2, 2.0)]
 
 
-def test_each_logger_of_each_fit_has_an_identity_of_its_own(tmp_path):
+def test_each_logger_of_each_fit_has_its_own_identity(tmp_path):
     def two():
         return trainer_with(CSVLogger(tmp_path, version=1), CSVLogger(tmp_path, version=2), WandbLogger(offline=True))
 
@@ -95,7 +95,7 @@ def wandb_id(saved=None, **options):
     return identities["0.0.WandbLogger"]
 
 
-def test_where_a_wandb_id_comes_from(monkeypatch):
+def test_wandb_id_comes_from_user_environment_or_saved_state(monkeypatch):
     fresh = wandb_id()
     assert len(fresh) == 8
     assert wandb_id() != fresh
@@ -106,7 +106,7 @@ def test_where_a_wandb_id_comes_from(monkeypatch):
 
 
 def whole(file):
-    """Return the records of a W&B file once its own process has written the last one."""
+    """Return the records of a W&B file after its process has written the last one."""
     limit = time.monotonic() + 60
     while not of_kind(records := wandb_records(file.read_bytes()), "exit"):
         assert time.monotonic() < limit, "W&B has not written the end of its file"
@@ -116,13 +116,13 @@ def whole(file):
 
 @pytest.fixture(scope="module")
 def wandb_parts(tmp_path_factory):
-    """Return the records of an offline W&B run that was left and continued, and the folder that we named."""
+    """Return the id and the records of an offline W&B run in two parts, and the directories that we recorded."""
     folder = tmp_path_factory.mktemp("wandb")
     saved, parts, named = {}, [], []
     for part in (1, 2):
         trainer = trainer_with(WandbLogger(project="tests", offline=True, save_dir=folder))
         saved = continue_loggers(trainer, saved, 0)
-        time.sleep(1.05 - time.time() % 1.0)  # W&B names the folder of a part by the second
+        time.sleep(1.05 - time.time() % 1.0)  # the directory name of W&B contains the second
         loggers.define_axes(trainer)
         log_to_all(trainer, {"energy/kwh": EXACT, "carbon/elapsed_hours": float(part)}, part)
         loggers.summarize(trainer, {"energy/kwh": EXACT, "carbon/gco2e": None, "energy/quality": {"cpu": "measured"}})
@@ -138,7 +138,7 @@ def of_kind(records, kind):
     return [getattr(record, kind) for record in records if record.WhichOneof("record_type") == kind]
 
 
-def test_wandb_has_one_id_and_one_axis(wandb_parts):
+def test_wandb_parts_share_one_id_and_one_axis(wandb_parts):
     run_id, parts, named = wandb_parts
     assert named == [str(path.parent) for path, _ in parts]
     for _, records in parts:
@@ -147,7 +147,7 @@ def test_wandb_has_one_id_and_one_axis(wandb_parts):
         assert axes["carbon/*"] == axes["energy/*"] == "carbon/elapsed_hours"
 
 
-def test_wandb_gets_exact_floats_and_a_summary_of_numbers(wandb_parts):
+def test_wandb_history_has_exact_floats_and_summary_has_numbers_only(wandb_parts):
     for _, records in wandb_parts[1]:
         history = {
             item.key or "/".join(item.nested_key): item.value_json
@@ -161,19 +161,19 @@ def test_wandb_gets_exact_floats_and_a_summary_of_numbers(wandb_parts):
             for item in row.update
         }
         assert float(summary["energy/kwh"]) == EXACT
-        assert "carbon/gco2e" not in summary  # not known is not 0
+        assert "carbon/gco2e" not in summary  # unknown is not 0
         assert "energy/quality" not in summary
 
 
-def test_a_part_that_is_left_says_that_it_will_be_continued(wandb_parts):
+def test_finished_wandb_part_is_marked_as_preempted(wandb_parts):
     for _, records in wandb_parts[1]:
         assert len(of_kind(records, "preempting")) == 1
         assert [end.exit_code for end in of_kind(records, "exit")] == [75]
 
 
-def test_a_script_that_made_its_own_wandb_run_first_is_told(tmp_path, caplog):
+def test_wandb_run_created_before_fit_logs_a_warning(tmp_path, caplog):
     trainer = trainer_with(WandbLogger(project="tests", offline=True, save_dir=tmp_path, id="made-early"))
-    trainer.logger.experiment  # noqa: B018 - this makes it
+    trainer.logger.experiment  # noqa: B018 - creates the run
     try:
         assert continue_loggers(trainer, {"0.0.WandbLogger": "before"}, 0) == {"0.0.WandbLogger": "made-early"}
         assert "made-early instead of before" in caplog.text
@@ -182,7 +182,7 @@ def test_a_script_that_made_its_own_wandb_run_first_is_told(tmp_path, caplog):
         trainer.logger.experiment.finish()
 
 
-def test_without_loggers_nothing_is_asked_for():
+def test_trainer_without_loggers_does_nothing():
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     assert continue_loggers(trainer, {}, 0) == {}
     log_to_all(trainer, {"a": 1.0}, 1)

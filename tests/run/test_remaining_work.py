@@ -1,4 +1,4 @@
-"""The work that is left, in real trainings under every limit that a Trainer has, against what is left by hand."""
+"""Remaining work in real trainings under every limit of the Trainer; expected values are computed by hand."""
 
 import math
 
@@ -21,7 +21,7 @@ def timed(seconds, count, timer=None, start=0.0):
     return timer
 
 
-def test_nothing_is_known_before_a_few_batches():
+def test_step_time_is_unknown_before_a_few_batches():
     timer = StepTimer()
     for batch, known in enumerate([False, False, False, False, True], start=1):
         timer.batch(batch * 0.5)
@@ -29,7 +29,7 @@ def test_nothing_is_known_before_a_few_batches():
     assert timer.seconds_per_batch == pytest.approx(0.5)
 
 
-def test_the_warm_up_does_not_count():
+def test_warm_up_batches_are_excluded():
     timer = StepTimer()
     timer.batch(60.0)  # compilation
     for batch in range(1, 10):
@@ -37,7 +37,7 @@ def test_the_warm_up_does_not_count():
     assert timer.seconds_per_batch == pytest.approx(0.5)
 
 
-def test_pauses_and_validations_do_not_count():
+def test_pauses_and_validations_are_excluded():
     timer = timed(0.5, 10)
     timer.exclude(3600.0)
     timer.validation_began(3605.0)
@@ -47,19 +47,19 @@ def test_pauses_and_validations_do_not_count():
     assert timer.seconds_per_validation == pytest.approx(7.0)
 
 
-def test_it_follows_a_training_that_becomes_slower():
+def test_step_time_follows_a_training_that_slows_down():
     timer = timed(0.01, 1000)
     assert timer.seconds_per_batch == pytest.approx(0.01, rel=1e-3)
     timed(1.0, 400, timer, start=10.0)
     assert timer.seconds_per_batch == pytest.approx(1.0, rel=1e-2)
 
 
-def test_what_an_earlier_process_measured_holds_until_this_one_knows():
+def test_earlier_measurement_is_used_until_a_new_one_exists():
     timer = StepTimer(3.0, 9.0)
     assert (timer.seconds_per_batch, timer.seconds_per_validation) == (3.0, 9.0)
     timed(0.5, 10, timer)
     assert timer.seconds_per_batch == pytest.approx(0.5)
-    timer.validation_ended(1.0)  # of a validation that nobody saw begin
+    timer.validation_ended(1.0)  # of a validation without a recorded start
     assert timer.seconds_per_validation == 9.0
 
 
@@ -87,21 +87,21 @@ class Net(pl.LightningModule):
 
 
 class Stream(IterableDataset):
-    """Without a length."""
+    """A data set without a length."""
 
     def __iter__(self):
         return iter([(torch.zeros(2),)] * 12)
 
 
 class End(pl.Callback):
-    """The user's own end of a training that has no other."""
+    """Ends a training without a limit after 8 steps."""
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         trainer.should_stop = trainer.global_step >= 8
 
 
 def answers(tmp_path, model=None, validate=False, stream=False, timer=None, end=(), **trainer):
-    """Train 12 samples in batches of 2 (6 an epoch); return what was answered at each boundary."""
+    """Train 12 samples in batches of 2 (6 per epoch) and return the remaining work at each boundary."""
     timer, found = timer or StepTimer(PER_BATCH, PER_VALIDATION), []
     loader = DataLoader(Stream(), 2) if stream else DataLoader(TensorDataset(torch.zeros(12, 2)), 2)
     options = {
@@ -138,24 +138,24 @@ def seconds(found):
     return [answer.seconds for answer in found]
 
 
-def test_epochs(tmp_path):
+def test_max_epochs_determines_remaining_work(tmp_path):
     found = answers(tmp_path, max_epochs=3)
     assert seconds(found) == [PER_BATCH * left for left in range(18, 0, -1)]
     assert {answer.why for answer in found} == {"`max_epochs`"}
 
 
-def test_steps_come_before_epochs(tmp_path):
+def test_max_steps_before_max_epochs_determines_remaining_work(tmp_path):
     found = answers(tmp_path, max_epochs=3, max_steps=8)
     assert seconds(found) == [PER_BATCH * left for left in range(8, -1, -1)]
     assert {answer.why for answer in found} == {"`max_steps`"}
 
 
-def test_a_step_of_several_batches(tmp_path):
+def test_accumulated_steps_count_several_batches(tmp_path):
     found = answers(tmp_path, max_epochs=-1, max_steps=5, accumulate_grad_batches=3)
     assert seconds(found) == [PER_BATCH * left for left in (15, 12, 9, 6, 3, 0)]
 
 
-def test_a_batch_of_several_steps(tmp_path):
+def test_several_optimizers_count_several_steps_per_batch(tmp_path):
     found = answers(tmp_path, model=Net(optimizers=2), max_epochs=-1, max_steps=8)
     assert seconds(found) == [PER_BATCH * left for left in (4, 3, 2, 1, 0)]
 
@@ -171,19 +171,19 @@ def test_a_batch_of_several_steps(tmp_path):
         ({"limit_val_batches": 0}, 0),
     ],
 )
-def test_validations_are_work_too(tmp_path, trainer, validations):
+def test_validations_are_included(tmp_path, trainer, validations):
     found = answers(tmp_path, validate=True, max_epochs=2, **trainer)
     assert found[0].seconds == pytest.approx(PER_BATCH * 12 + PER_VALIDATION * validations)
     assert seconds(found) == sorted(seconds(found), reverse=True)
     assert found[6].seconds == pytest.approx(found[0].seconds / 2)  # after one of two epochs
 
 
-def test_a_validation_that_was_never_measured_is_taken_for_training_batches(tmp_path):
+def test_unmeasured_validation_batches_count_as_training_batches(tmp_path):
     found = answers(tmp_path, validate=True, timer=StepTimer(PER_BATCH), max_epochs=2)
     assert found[0].seconds == pytest.approx(PER_BATCH * 12 + 2 * 3 * PER_BATCH)
 
 
-def test_the_time_limit_where_it_comes_first(tmp_path):
+def test_max_time_before_max_epochs_determines_remaining_work(tmp_path):
     found = answers(tmp_path, max_epochs=3, max_time={"seconds": 30})
     assert found[0].why == "`max_time`"
     assert 25.0 < found[0].seconds <= 30.0
@@ -192,7 +192,7 @@ def test_the_time_limit_where_it_comes_first(tmp_path):
     assert (found[0].seconds, found[0].why) == (PER_BATCH * 12, "`max_epochs`")
 
 
-def test_the_time_limit_alone(tmp_path):
+def test_max_time_without_other_limits(tmp_path):
     found = answers(tmp_path, max_epochs=-1, max_time={"minutes": 2}, end=[End()])
     assert {answer.why for answer in found} == {"`max_time`"}
     assert 110.0 < found[-1].seconds < found[0].seconds <= 120.0
@@ -205,19 +205,19 @@ def test_the_time_limit_alone(tmp_path):
         ({"max_epochs": 2, "stream": True}, "the training loader has no length"),
     ],
 )
-def test_without_a_limit_that_tells_it_is_not_known_and_why(tmp_path, options, why):
+def test_remaining_work_without_limit_is_unknown_with_a_reason(tmp_path, options, why):
     found = answers(tmp_path, end=[End()], **options)
     assert len(found) > 5
     assert {answer.seconds for answer in found} == {None}
     assert why in found[0].why
 
 
-def test_a_stream_with_a_number_of_steps(tmp_path):
+def test_iterable_dataset_with_max_steps(tmp_path):
     found = answers(tmp_path, stream=True, max_epochs=9, max_steps=5)
     assert seconds(found) == [PER_BATCH * left for left in range(5, -1, -1)]
 
 
-def test_before_a_step_was_measured_nothing_is_known(tmp_path):
+def test_remaining_work_is_unknown_before_a_step_is_measured(tmp_path):
     found = answers(tmp_path, timer=StepTimer(), max_epochs=1)
     assert {answer.seconds for answer in found} == {None}
     assert "time of a step" in found[0].why

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C, really sent to processes."""
+"""SIGTERM and Ctrl-C sent to real processes."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from tests.helpers.processes import Process
 
 @pytest.fixture
 def stop(monkeypatch):
-    """Return handlers that are in place, over Python's own; the test's end takes them out."""
+    """Return installed handlers over the default ones of Python. They are restored after the test."""
     monkeypatch.setattr(signals, "SECOND_SIGNAL_SECONDS", 0.05)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -33,16 +33,16 @@ def send(number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_sets_a_flag_and_nothing_else(stop, capsys, number):
+def test_signal_sets_a_flag_and_prints_a_message(stop, capsys, number):
     assert stop.received is None
     send(number)
     assert stop.received == number.name
-    told = capsys.readouterr().out
-    assert "Stopping after this batch. The training state will be saved." in told
-    assert ("Ctrl-C again" in told) is (number == signal.SIGINT)
+    output = capsys.readouterr().out
+    assert "Stopping after this batch. The training state will be saved." in output
+    assert ("Ctrl-C again" in output) is (number == signal.SIGINT)
 
 
-def test_the_first_one_counts_and_is_told_once(stop, capsys):
+def test_only_the_first_signal_is_recorded_and_printed(stop, capsys):
     send(signal.SIGTERM)
     send(signal.SIGTERM)
     send(signal.SIGINT)
@@ -50,22 +50,22 @@ def test_the_first_one_counts_and_is_told_once(stop, capsys):
     assert capsys.readouterr().out.count("Stopping") == 1
 
 
-def test_the_second_ctrl_c_stops_at_once(stop):
+def test_second_ctrl_c_raises_keyboard_interrupt(stop):
     send(signal.SIGINT)
-    send(signal.SIGINT)  # a terminal and a supervisor deliver the same one
+    send(signal.SIGINT)  # a terminal and a supervisor send the same signal
     time.sleep(0.06)
     with pytest.raises(KeyboardInterrupt):
         send(signal.SIGINT)
 
 
-def test_a_second_sigterm_never_raises(stop):
+def test_second_sigterm_does_not_raise(stop):
     send(signal.SIGTERM)
     time.sleep(0.06)
     send(signal.SIGTERM)
     assert stop.received == "SIGTERM"
 
 
-def test_what_was_there_before_is_put_back():
+def test_restore_sets_the_previous_handlers():
     def mine(number, frame):
         pass
 
@@ -80,7 +80,7 @@ def test_what_was_there_before_is_put_back():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_the_script_s_own_handlers_are_called_and_lightning_s_is_not():
+def test_handlers_of_the_script_are_called_and_that_of_lightning_is_not():
     called = []
     connector = _SignalConnector(pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False))
     own = [lambda number, frame: called.append(number), lambda number, frame: called.append("second")]
@@ -93,10 +93,10 @@ def test_the_script_s_own_handlers_are_called_and_lightning_s_is_not():
         handlers.restore()
     assert called == [signal.SIGTERM, "second"]
     assert handlers.received == "SIGTERM"
-    assert not connector.received_sigterm  # Lightning's loops would raise where no state can be saved
+    assert not connector.received_sigterm  # the loops of Lightning would raise where no state can be saved
 
 
-def test_a_ctrl_c_handler_of_the_script_stays(stop):
+def test_ctrl_c_handler_of_the_script_is_kept(stop):
     stop.restore()
     called = []
     signal.signal(signal.SIGINT, lambda number, frame: called.append(number))
@@ -106,8 +106,8 @@ def test_a_ctrl_c_handler_of_the_script_stays(stop):
     assert stop.received is None
 
 
-def test_in_another_thread_nothing_is_touched():
-    """Python lets the main thread alone set handlers; a ``fit`` in another one goes without."""
+def test_install_outside_the_main_thread_does_nothing():
+    """Only the main thread can set handlers, so a ``fit`` in another thread has none."""
     before = signal.getsignal(signal.SIGTERM)
     errors = []
 
@@ -156,7 +156,7 @@ trainer.fit(Net(), DataLoader(TensorDataset(torch.zeros(3000, 1))))
 
 @pytest.fixture
 def training(tmp_path):
-    """Return a function that starts a real training, in which each step takes 20 ms, or the fourth is stuck."""
+    """Return a function that starts a real training with steps of 20 ms, or with a fourth step that hangs."""
 
     def start(*words):
         command = [sys.executable, "-c", TRAINING, tmp_path, *words]
@@ -170,7 +170,7 @@ def at_step(folder, step):
 
 
 @pytest.mark.slow
-def test_sigterm_saves_the_state_and_calls_the_script_s_handler(training, tmp_path):
+def test_sigterm_saves_the_state_and_calls_the_handler_of_the_script(training, tmp_path):
     with training() as process:
         process.until(at_step(tmp_path, 3))
         process.kill(signal.SIGTERM)
@@ -183,7 +183,7 @@ def test_sigterm_saves_the_state_and_calls_the_script_s_handler(training, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_second_ctrl_c_ends_a_step_that_is_stuck(training, tmp_path):
+def test_second_ctrl_c_ends_a_hanging_step(training, tmp_path):
     with training("stuck") as process:
         process.until(at_step(tmp_path, 3))
         time.sleep(0.1)

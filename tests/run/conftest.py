@@ -1,0 +1,23 @@
+"""Fixtures for runs."""
+
+import pytest
+
+from lightning_green.run.coordinator import open_run
+from lightning_green.utilities.clock import SimulatedClock
+from tests.helpers.runs import ONE, START, fit
+
+
+@pytest.fixture
+def claim(tmp_path):
+    """Return a function that claims a run in ``tmp_path/run`` and its first fit. All runs are ended after the test."""
+    runs = []
+
+    def claim_run(invocation=ONE, identity=None, needs_state=True):
+        identity = fit() if identity is None else identity
+        run, messages = open_run(tmp_path / "run", SimulatedClock(START), invocation, identity, needs_state)
+        runs.append(run)
+        return run, run.claim_fit(identity), messages
+
+    yield claim_run
+    for run in runs:
+        run.end(cleanly=False)
