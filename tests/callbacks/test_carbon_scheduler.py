@@ -74,7 +74,7 @@ def test_every_argument_is_in_the_table_of_wrong_ones():
 def test_it_can_be_copied_and_pickled(trace):
     for original in (CarbonScheduler(), scheduler(trace)):
         for copied in (copy.deepcopy(original), pickle.loads(pickle.dumps(original))):
-            assert copied._asked == original._asked
+            assert copied._arguments == original._arguments
 
 
 def block(caplog):
@@ -127,7 +127,7 @@ def test_it_holds_until_the_clean_hours_and_harms_nothing(tmp_path, trace, caplo
     close_current_run()
     held = events(tmp_path / "held")
     began = next(record for record in held if record["event"] == "state" and record["state"] == "held")
-    went_on = next(record for record in held if record["event"] == "state" and record["reason"] == "going on")
+    went_on = next(record for record in held if record["event"] == "state" and record["reason"] == "the hold is over")
     assert began["time_utc"] < (START + timedelta(hours=1.1)).isoformat()
     assert began["until"] == (START + timedelta(hours=4)).isoformat()
     assert went_on["time_utc"] >= began["until"]

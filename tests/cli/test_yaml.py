@@ -70,7 +70,7 @@ def test_the_callbacks_are_what_the_file_says_and_the_file_is_what_they_are(tmp_
     assert tracker._options.pue == 1.2
     assert tracker._options.meter.watts == {"gpu": 300.0}
     assert tracker._options.clock.now().isoformat() == "2024-05-02T00:00:00+00:00"
-    asked = scheduler._asked
+    asked = scheduler._arguments
     assert (asked.deadline, asked.on_pause) == (timedelta(hours=36), "hold")
     assert (asked.hold_power, asked.resume_cost, asked.min_saving) == (0.3, "measured", 0.02)
     assert (scheduler.every_n_steps, scheduler.checkpoint_every) == (4, None)
