@@ -34,7 +34,7 @@ class Model(pl.LightningModule):
         time.sleep(seconds)
         COUNTER.write_text(f"{int(COUNTER.read_text()) + round(seconds * watts * 1_000_000)}\n")
         self.limits.append(watts)
-        throttled = scheduler.session.state == "throttled"
+        throttled = scheduler.session.recorder.status.state == "throttled"
         self.throttled = self.throttled + 1 if throttled else 0
         if self.throttled == 15:  # after a few seconds
             if self.slow > 1.0:

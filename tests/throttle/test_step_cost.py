@@ -33,7 +33,7 @@ class Count(pl.Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if batch_idx not in (30, 31, 32):
             return
-        self.states.add(self.scheduler.session.state)
+        self.states.add(self.scheduler.session.recorder.status.state)
         called = []
 
         def note(frame, event, argument):

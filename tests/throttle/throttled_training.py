@@ -28,7 +28,7 @@ class Model(pl.LightningModule):
         time.sleep(seconds)
         # the energy counter of the package, at 200 W or at the limit
         COUNTER.write_text(f"{int(COUNTER.read_text()) + round(seconds * int(LIMIT.read_text()))}\n")
-        if scheduler.session.state == "throttled":  # a measured level is in use
+        if scheduler.session.recorder.status.state == "throttled":  # a measured level is in use
             print("throttled", flush=True)
             if ENDING == "wait":
                 time.sleep(60)
