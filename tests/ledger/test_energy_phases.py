@@ -1,4 +1,4 @@
-"""Energy by phase: in the ledger's totals, in the loggers and in the summary."""
+"""Energy by phase in the totals of the ledger, the loggers and the summary."""
 
 import csv
 import itertools
@@ -35,13 +35,13 @@ def event(seconds, phase, joules, state="running", waited=None, attempt=1, power
     }
 
 
-def test_the_share_of_the_time_that_was_waited_is_data_wait():
+def test_data_wait_has_the_waiting_share_of_training_energy():
     totals = total_of(
         [
             event(10, "training", 50, event="started", startup_s=10.0, waited=0.0),
             event(110, "training", 1050, waited=25.0),
             event(210, "validation", 2050, waited=75.0),
-            event(310, "training", 2550, waited=80.0),  # its own loaders are no training data
+            event(310, "training", 2550, waited=80.0),  # the loaders of a validation do not count
             event(320, "training", 2650, waited=80.0),
         ]
     )
@@ -50,7 +50,7 @@ def test_the_share_of_the_time_that_was_waited_is_data_wait():
     assert sum(totals.joules_by_phase.values()) == pytest.approx(sum(totals.joules.values()))
 
 
-def test_a_new_attempt_counts_its_waiting_from_nought_and_an_old_ledger_has_none():
+def test_each_attempt_counts_waiting_from_zero_and_older_ledgers_have_none():
     totals = total_of(
         [
             event(0, "training", 0, event="started", startup_s=0.0, waited=0.0),
@@ -65,10 +65,10 @@ def test_a_new_attempt_counts_its_waiting_from_nought_and_an_old_ledger_has_none
     assert dict(old.joules_by_phase) == {"startup": 0.0, "training": 100.0}
 
 
-def test_full_power_is_that_of_the_training_whatever_its_level():
+def test_full_power_is_training_power_at_any_level():
     totals = total_of(
         [
-            event(60, "training", 60, event="started", startup_s=60.0),  # a slow start draws little
+            event(60, "training", 60, event="started", startup_s=60.0),  # low power during a slow start
             event(70, "training", 3060, power=0.75),
             event(80, "training", 3060 + 2250, state="held"),
             event(180, "training", 99_000, power=1.0),
@@ -79,7 +79,7 @@ def test_full_power_is_that_of_the_training_whatever_its_level():
 
 
 class Slow(Dataset):
-    """Takes simulated time for each of its items."""
+    """A dataset whose items take simulated time."""
 
     def __init__(self, clock, count, seconds):
         self.clock, self.count, self.seconds = clock, count, seconds
@@ -107,7 +107,7 @@ class Model(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_a_training_has_its_energy_by_phase_in_every_place(tmp_path):
+def test_training_reports_energy_by_phase_everywhere(tmp_path):
     clock = SimulatedClock(START, BATCH, seconds_per_checkpoint=CHECKPOINT)
 
     def grid(at):
@@ -168,8 +168,8 @@ def measured(*events):
     return total_of([event(0, "training", 0, event="started", startup_s=0.0), *events])
 
 
-def test_what_a_hold_and_a_return_cost_is_a_fraction_of_full_power_whatever_the_level_was():
-    # 300 W at full power, drawn at three quarters for most of the time; 75 W while held; 90 kJ for one way out and back
+def test_hold_and_resume_cost_are_fractions_of_full_power_at_any_level():
+    # 300 W at full power, at a level of 0.75 for most of the time; 75 W while held; 90 kJ for one exit and return
     events = [
         event(40, "training", 12_000, power=0.75, state="throttled"),
         event(140, "held", 12_000 + 22_500, state="held"),
@@ -183,7 +183,7 @@ def test_what_a_hold_and_a_return_cost_is_a_fraction_of_full_power_whatever_the_
     assert measured_resume_hours(totals) == pytest.approx(90_000 / 300.0 / 3600.0)
 
 
-def test_a_cost_that_is_only_modelled_or_was_hardly_seen_is_not_used():
+def test_modeled_or_rarely_measured_cost_is_not_used():
     short = measured(event(100, "held", 30_000, state="held"), event(130, "training", 31_000))
     assert measured_hold_power(short) is None
     seen = [event(100, "held", 30_000, state="held"), event(200, "training", 37_500)]
