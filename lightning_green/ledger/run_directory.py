@@ -110,7 +110,6 @@ class RunDirectory:
         Args:
             role: ``"run"`` or ``"supervisor"``.
 
-
         Raises:
             RunIsAliveError: If another process has this role.
 

@@ -50,8 +50,8 @@ def test_unfinished_run_is_renamed_with_the_command_that_continues_it(start, tmp
     archive = tmp_path / "run.1"
     assert message == (
         f"The run in {tmp_path / 'run'} {end} at step 7. It was moved to {archive}, and a new run starts. To continue "
-        f"the old run instead, start the script with `LIGHTNING_GREEN_RESUME=1 LIGHTNING_GREEN_RUN_DIR={archive}` or under "
-        f"`lightning-green run --run-dir {archive}`."
+        f"the old run instead, start the script with `LIGHTNING_GREEN_RESUME=1 LIGHTNING_GREEN_RUN_DIR={archive}` or "
+        f"under `lightning-green run --run-dir {archive}`."
     )
     assert archive.exists()
 

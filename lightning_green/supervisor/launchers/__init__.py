@@ -1,4 +1,4 @@
-"""Launchers: the programs that start a training process, and how each treats a planned exit.
+"""Launchers: programs that start a training process, and their treatment of planned exits.
 
 A new launcher is one file with a subclass of ``Launcher`` and one entry in ``detection.LAUNCHERS``.
 """
