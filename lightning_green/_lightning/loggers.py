@@ -20,8 +20,12 @@ def should_log(trainer: pl.Trainer) -> bool:
 
 
 def set_logger_version(logger: CSVLogger | TensorBoardLogger, version: int | str) -> None:
-    """Set the version that names a logger's directory, unless the script set one or the experiment exists."""
-    if logger._version is None and logger._experiment is None:
+    """Set the version that names a logger's directory, unless the script set one or the experiment exists.
+
+    A tuner that ran before may have made the logger choose its next free version, which is not a choice of the script.
+    """
+    automatic = logger._version is None or logger._version == logger._get_next_version()
+    if automatic and logger._experiment is None:
         logger._version = version
 
 

@@ -25,6 +25,7 @@ class Claimant:
         supervised: Whether a supervisor has started the process.
         attempt: Attempt of the supervisor, ``<session>/<number>``, or None.
         variables: Digests of the variables that were set between the supervisor and this process; None if unknown.
+        restarted: Whether a launcher has started the process again within the same attempt.
 
     """
 
@@ -34,6 +35,7 @@ class Claimant:
     supervised: bool = False
     attempt: str | None = None
     variables: Mapping[str, str] | None = None
+    restarted: bool = False
 
     @classmethod
     def of_process(cls, invocation: Invocation, identity: FitIdentity, needs_state: bool) -> Claimant:
@@ -41,7 +43,8 @@ class Claimant:
         supervisor = os.environ.get(SUPERVISED_VARIABLE, "")
         variables = variables_set_since(int(supervisor)) if supervisor.isdigit() else None
         attempt = os.environ.get(ATTEMPT_VARIABLE)
-        return cls(invocation, identity, needs_state, bool(supervisor), attempt, variables)
+        restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
+        return cls(invocation, identity, needs_state, bool(supervisor), attempt, variables, restarted)
 
     # -- the content of a run -----------------------------------------------------------------------------------------
 
@@ -83,8 +86,13 @@ class Claimant:
         return self.attempt is not None and claimed is not None and _session(claimed) == _session(self.attempt)
 
     def is_done(self, candidate: Candidate) -> bool:
-        """Return whether another process of the same attempt uses a run or has finished it."""
-        return self.shares_attempt(candidate) and (candidate.is_finished or candidate.is_alive)
+        """Return whether a run belongs to another process of the same attempt.
+
+        A second process of the same content is another training, also if the first one has failed: a command such as
+        ``for i in 1 2 3; do python train.py; done`` trains three times. The next attempt continues the first one.
+        Only a launcher that restarts its workers, such as ``torchrun --max-restarts``, continues within an attempt.
+        """
+        return self.shares_attempt(candidate) and (candidate.is_finished or candidate.is_alive or not self.restarted)
 
 
 def _session(attempt: str) -> str:

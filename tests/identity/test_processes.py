@@ -195,3 +195,38 @@ def test_a_training_with_a_random_hyperparameter_does_not_begin_again_for_ever(t
     assert code == 1
     assert "attributes.noise: 0." in told
     assert len(runs(tmp_path / "run")) == 1
+
+
+def test_next_training_of_same_content_does_not_continue_a_failed_one(tmp_path):
+    """Three repetitions of one command line train three times, although the loop ignores exit codes."""
+    path = script(tmp_path, ONE)
+    loop = f"for i in 1 2 3; do {sys.executable} {path}; done"
+    code, told = supervised(tmp_path, "bash", "-c", loop, FAULT="error@only:7")
+    assert code == 0, told
+    found, trained = results(tmp_path)
+    assert list(found) == ["/0.01"]
+    assert len(runs(tmp_path / "run")) == 3
+    assert sorted(steps for steps in trained["/0.01"] if steps) == [6, 12, 12]  # continued from step 6
+
+
+def test_a_finished_training_after_lr_find_keeps_its_logger_version(tmp_path):
+    text = """
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.tuner import Tuner
+pl.seed_everything(0, verbose=False)
+module = Net()
+best = pl.callbacks.ModelCheckpoint(monitor="val_loss")
+one = trainer(best, *CALLBACKS, logger=CSVLogger("."))
+Tuner(one).lr_find(module, loader(), loader(8, 1), num_training=5, update_attr=False)
+one.fit(module, loader(), loader(8, 1))
+report("only", one, module, version=one.logger.version)
+if once("after"):
+    raise OSError("export failed")
+"""
+    path = script(tmp_path, text)
+    code, told = supervised(tmp_path, sys.executable, path)
+    assert code == 0, told
+    found, trained = results(tmp_path)  # the second start reports the same version, best path and score
+    assert trained["only"][1] == 0
+    assert found["only"]["version"] == 0
+    assert found["only"]["score"] is not None
