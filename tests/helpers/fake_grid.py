@@ -1,6 +1,6 @@
-"""One HTTP server on the loopback interface that imitates every grid service, and every way in which one can fail.
+"""An HTTP server on the loopback interface that imitates every grid service and its faults.
 
-What each service answers is in ``fake_services.py``, and the faults are listed in ``faults.py``.
+``fake_services.py`` contains the answers of each service, ``grid_faults.py`` the faults.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TOKEN, USER, PASSWORD = "em-secret-token", "alice", "wt-secret-password"
 
 
 def solar_day(at: datetime) -> float:
-    """Return a made-up intensity that differs in every hour of two days."""
+    """Return an artificial intensity that is different in every hour of two days."""
     hours = at.timestamp() / 3600.0
     return 300.0 + 10.0 * (hours // 1 % 24) + 1.0 * (hours // 24 % 2)
 
@@ -36,12 +36,12 @@ class FakeGrid:
     """The server.
 
     Attributes:
-        now: What the services take for the present.
-        truth: The intensity at a time; forecasts are right.
-        lag: How old the newest measured value is.
-        faults: Fault by service; ``None`` as the service stands for all.
+        now: Present time of the services.
+        truth: Function from a time to the intensity; forecasts equal it.
+        lag: Age of the newest measured value.
+        faults: Fault by service; the key ``None`` applies to all services.
         requests: ``(service, path, query, headers)`` of each request so far.
-        horizon: How far forecasts reach.
+        horizon: Length of the forecasts.
 
     """
 
@@ -71,7 +71,7 @@ class FakeGrid:
 
     @property
     def port(self) -> int:
-        """Where it listens; the same again makes the same addresses."""
+        """The port. A server with the same port has the same addresses."""
         return int(self._server.server_address[1])
 
     def fault(self, service: str) -> str | None:
@@ -81,7 +81,7 @@ class FakeGrid:
         return sum(1 for name, path, _, _ in self.requests if name == service and part in path)
 
     def rows(self, service: str) -> tuple[list[tuple[datetime, Any]], list[tuple[datetime, Any]]]:
-        """Return the measured and the predicted values of a service, with the faults that lie in the data."""
+        """Return the measured and the predicted values of a service, with faults in the data."""
         fault, step = self.fault(service), timedelta(minutes=STEPS[service])
         width = step.total_seconds()
         newest = datetime.fromtimestamp((self.now - self.lag).timestamp() // width * width, timezone.utc)
@@ -108,7 +108,7 @@ class FakeGrid:
         return past, ahead
 
     def stamp(self, service: str, at: datetime) -> str:
-        """Return a time as the service writes it; with a local offset where the fault is a change of the clocks."""
+        """Return a time in the format of the service; with a local offset for the fault ``local_times``."""
         if self.fault(service) == "local_times":
             return at.astimezone(ZoneInfo("Europe/Berlin")).isoformat()
         if service == "em":
@@ -130,7 +130,7 @@ class FakeGrid:
                 query, headers = dict(parse_qsl(split.query)), {k.lower(): v for k, v in self.headers.items()}
                 grid.requests.append((service, "/" + path, query, headers))
                 status, body, more = grid._answer(service, "/" + path, query, headers)
-                with contextlib.suppress(OSError):  # the client had enough
+                with contextlib.suppress(OSError):  # the client closed the connection
                     grid._send(self, service, "/" + path, status, body, more)
 
         return Handler
@@ -138,7 +138,7 @@ class FakeGrid:
     def _answer(
         self, service: str, path: str, query: dict[str, str], headers: dict[str, str]
     ) -> tuple[int, Any, dict[str, str]]:
-        if service == "to":  # where to send somebody: the address is the rest of the path
+        if service == "to":  # a redirect: the address is the rest of the path
             return 302, b"", {"Location": f"http:/{path}"}
         return SERVICES[service](self, path, query, headers)
 
@@ -198,7 +198,7 @@ class FakeGrid:
             handler.wfile.write(data)
 
     def _drip(self, handler: BaseHTTPRequestHandler, data: bytes) -> None:
-        """Send a byte now and then, each well within a reader's patience for one, until the other side hangs up."""
+        """Send single bytes, each within the read limit of the client, until the client closes the connection."""
         handler.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for at in range(len(data)):
             handler.wfile.write(data[at : at + 1])

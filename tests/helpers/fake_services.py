@@ -1,4 +1,4 @@
-"""What each grid service answers, in its own words, and with those faults that only it can have."""
+"""The answers of each grid service, with the faults that only this service can have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The faults that more than one grid service may have, by name."""
+"""Faults that several grid services can have, by name."""
 
 from datetime import timedelta
 
@@ -31,9 +31,9 @@ NO_ANSWER = (
     "null",
     "wrong_zone",
 )
-"""There is nothing in the answer that could be used."""
+"""Faults without a usable answer."""
 
 ODD_ANSWER = ("duplicates", "unordered", "null_newest", "short_forecast", "local_times")
-"""The answer is unusual, and right."""
+"""Faults with an unusual, valid answer."""
 
 FAULTS = (*NO_ANSWER, *ODD_ANSWER, "sandbox", "clock_skew")
