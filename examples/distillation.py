@@ -1,4 +1,4 @@
-"""A small student learns from a larger teacher, which is asked only once per image.
+"""Train a small student with a larger teacher, which computes each image only once.
 
 pip install 'lightning-green[demo]'
 python examples/distillation.py --epochs 6
@@ -42,4 +42,4 @@ if __name__ == "__main__":
     fit = trainer(arguments.epochs, [distillation])
     fit.fit(student, datamodule=Digits())
     print(f"accuracy {float(fit.validate(student, datamodule=Digits(), verbose=False)[0]['val/accuracy']):.3f}")
-    print(f"asked for {distillation.cache.misses} images, answered from the cache {distillation.cache.hits} times")
+    print(f"computed {distillation.cache.misses} images, read {distillation.cache.hits} outputs from the cache")

@@ -1,4 +1,4 @@
-"""Half of the parameters go during training, as whole channels; the checkpoint then loads into a smaller model.
+"""Remove half of the parameters during training, as whole channels, and load the checkpoint into a smaller model.
 
 pip install 'lightning-green[compression,demo]'
 python examples/pruning.py --epochs 6

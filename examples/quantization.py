@@ -1,4 +1,4 @@
-"""The last fifth of a training runs with the rounding of 8-bit integers; the model is then exported in int8.
+"""Run the last fifth of a training with the rounding of 8-bit integers, and export the model in int8.
 
 pip install 'lightning-green[compression,demo]'
 python examples/quantization.py --epochs 6

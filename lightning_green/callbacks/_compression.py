@@ -1,4 +1,4 @@
-"""What the callbacks that make a model smaller share: where the training is, and in which order they run."""
+"""Functions for the callbacks that compress a model: length of the training, progress, and order of the callbacks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lightning_green.compression.schedules import Moment
 
 @dataclass(frozen=True)
 class TrainingLength:
-    """How long a training is.
+    """Length of a training.
 
     Args:
         steps: Optimizer steps of the whole training.
-        steps_per_epoch: Optimizer steps of an epoch.
+        steps_per_epoch: Optimizer steps of one epoch.
 
     """
 
@@ -31,17 +31,17 @@ class TrainingLength:
         """Return the length of a Trainer's fit.
 
         Args:
-            trainer: The Trainer, with its loaders set up.
-            total_steps: What the user said, which wins.
+            trainer: The Trainer, after its loaders are set up.
+            total_steps: The user's value, which takes precedence.
 
         Raises:
-            ValueError: If neither the user nor the Trainer knows it.
+            ValueError: If the user gives no value and the Trainer cannot compute it.
 
         """
         per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
         total = total_steps or trainer.estimated_stepping_batches
         if not math.isfinite(total) or total < 1:
-            raise ValueError("`total_steps` should be set, because the Trainer does not know how long it trains.")
+            raise ValueError("`total_steps` should be set, because the Trainer cannot compute it.")
         return cls(int(total), math.ceil(per_epoch) if math.isfinite(per_epoch) else int(total))
 
     def step(self, moment: Moment) -> int:
@@ -50,7 +50,7 @@ class TrainingLength:
 
 
 def optimizer_steps(trainer: pl.Trainer) -> int:
-    """Return the number of optimizer steps so far; several optimizers of a batch count once."""
+    """Return the number of optimizer steps so far. Steps of several optimizers in one batch count once."""
     return trainer.global_step // max(1, len(trainer.optimizers))
 
 
@@ -68,13 +68,15 @@ def callbacks_of(trainer: pl.Trainer) -> list[Callback]:
 def refuse_sharded(trainer: pl.Trainer, name: str) -> None:
     """Raise a ``ValueError`` if the strategy splits parameters over devices."""
     if isinstance(trainer.strategy, (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)):
-        raise ValueError(f"`{name}` needs whole parameters, but {type(trainer.strategy).__name__} shards them.")
+        raise ValueError(
+            f"`{name}` does not support sharded parameters, got the strategy {type(trainer.strategy).__name__}."
+        )
 
 
 def put_in_order(trainer: pl.Trainer) -> None:
-    """Let pruning act before quantization, and that before distillation, whatever their order in the list.
+    """Sort the Trainer's compression callbacks: pruning, then quantization, then distillation.
 
-    Removed channels change the network that is then quantized, and distillation reads what the quantized one answers.
+    Quantization needs the network after the removal of channels, and distillation needs the quantized outputs.
     """
     callbacks = callbacks_of(trainer)
     places = [i for i, callback in enumerate(callbacks) if hasattr(callback, "compression_order")]
@@ -85,4 +87,4 @@ def put_in_order(trainer: pl.Trainer) -> None:
     for place, callback in zip(places, ordered, strict=True):
         new[place] = callback
     trainer.callbacks = new  # type: ignore[attr-defined]
-    rank_zero_info(f"These callbacks run in this order: {', '.join(type(c).__name__ for c in ordered)}.")
+    rank_zero_info(f"The compression callbacks run in the order {', '.join(type(c).__name__ for c in ordered)}.")

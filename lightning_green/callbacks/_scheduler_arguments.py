@@ -1,4 +1,4 @@
-"""Checks of what a user gives to the scheduler."""
+"""Checks of the arguments of ``CarbonScheduler``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Measured = Literal["measured"]
 
 @dataclass(frozen=True)
 class PlanArguments:
-    """What a user says about waiting, checked.
+    """The scheduler's arguments about waiting, after their checks.
 
     Args:
         deadline: A duration from the run's first start, an aware time, or None.

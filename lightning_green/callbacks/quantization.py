@@ -1,8 +1,7 @@
-"""Training in fake quantization, and what comes out of it in int8."""
+"""Quantization-aware training, and conversion of the trained network to 8-bit integers."""
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 from typing_extensions import override
 
+from lightning_green.callbacks._channel_removal import ChannelRemoval
 from lightning_green.callbacks._compression import (
     TrainingLength,
     callbacks_of,
@@ -21,48 +21,47 @@ from lightning_green.callbacks._compression import (
     put_in_order,
     refuse_sharded,
 )
+from lightning_green.callbacks._fake_quantization import FakeQuantization
 from lightning_green.callbacks.pruning import Pruning
-from lightning_green.compression.network import InputRecorder, TensorSpec, example_inputs, find_network, uncompiled
 from lightning_green.compression.quantization.agreement import Agreement, agreement
 from lightning_green.compression.quantization.fake_quantize import ACTIVATIONS, check_weight_bits
-from lightning_green.compression.quantization.quantized_forward import plain_forward, quantized_forward
 from lightning_green.compression.quantization.quantized_network import QuantizedNetwork
 from lightning_green.compression.schedules import Moment
 from lightning_green.utilities.validation import check_choice, check_positive_int
 
 
 class QuantizationAwareTraining(Callback):
-    r"""Train the last part of a training with the rounding of 8-bit integers, and convert the model to them.
+    r"""Train the last part of a training with the rounding of 8-bit integers, and convert the network to them.
 
-    ::
+    The module keeps its parameters, names and optimizer. From ``begin`` on, calls of its network are computed by a
+    graph of the same parameters with fake quantization between the operations. Checkpoints are those of the plain
+    model; the observed ranges are in this callback's state. Validation and tests use fake quantization as the loaded
+    checkpoint does. Weights have one scale per output channel. The range of an activation is a moving average, equal
+    on all ranks and constant from ``freeze`` on.
 
-        qat = QuantizationAwareTraining(begin=0.9)                     # a tenth of the steps: they cost more
-        Trainer(callbacks=[qat]).fit(module, data)
-        export(qat.convert(module), "model.onnx")                      # int8, batch norm folded in
-
-    The module is left as it is, with its parameters, names and optimizer; from ``begin`` on, calls of its network are
-    computed by a graph of the same parameters with fake quantization between the operations. So checkpoints are those
-    of the plain model, and what was observed is in this callback's state. Validation and tests run with fake
-    quantization too, whichever checkpoint they take. Weights have a scale per channel, activations a moving average of
-    their range, the same on all ranks, which stops to move at ``freeze``.
-
-    Logged at the end of an epoch: ``quantization/active``, 0 or 1.
+    Logged at the end of each epoch: ``quantization/active``, 0 or 1.
 
     Args:
-        begin: When fake quantization starts: a fraction of the training (0.9) or the start of an epoch (``"3ep"``).
-        freeze: When the ranges of activations stop to move.
+        begin: Start of fake quantization: a fraction of the training (0.9) or the start of an epoch (``"3ep"``).
+        freeze: Point from which the ranges of activations are constant.
         model: Dotted path of the network. None for the only child with parameters.
         keep_float: Patterns of modules inside the network that stay in float.
         activation: ``"uint8"`` for ONNX Runtime and Inductor on x86, ``"int8"`` for XNNPACK (ExecuTorch).
-        weight_bits: 7 or 8. None for 7 with ``"uint8"``, which is right on every x86 processor, and 8 with ``"int8"``;
+        weight_bits: 7 or 8. None for 7 with ``"uint8"``, which is exact on every x86 processor, and 8 with ``"int8"``;
             see :class:`~lightning_green.compression.QuantizedNetwork`.
-        total_steps: Optimizer steps of the whole training, where the Trainer cannot tell (``max_epochs=-1``).
+        total_steps: Optimizer steps of the whole training, if the Trainer cannot compute it (``max_epochs=-1``).
 
     Raises:
-        TypeError: If a number is something else.
-        ValueError: If an argument is out of its range; in ``setup``, if there is no such network or the strategy
-            shards parameters; when it begins, if the network cannot be exported (the message names the line), a
-            pattern matches nothing, or channels would be removed later.
+        TypeError: If a fraction is not a number, or ``keep_float`` is a string.
+        ValueError: If an argument is out of range; in ``setup``, if there is no such network or the strategy shards
+            parameters; at ``begin``, if the network cannot be exported (the message contains the line), a pattern
+            matches nothing, or channels would be removed later.
+
+    Example::
+
+        qat = QuantizationAwareTraining(begin=0.9)     # a tenth of the steps, because they cost more
+        Trainer(callbacks=[qat]).fit(module, data)
+        export(qat.convert(module), "model.onnx")      # int8, with batch norm folded in
 
     """
 
@@ -87,33 +86,30 @@ class QuantizationAwareTraining(Callback):
         self.begin, self.freeze = Moment.parse("begin", begin), Moment.parse("freeze", freeze)
         if self.begin.in_epochs == self.freeze.in_epochs and self.freeze.value < self.begin.value:
             raise ValueError(f"`freeze` should not come before `begin` ({begin!r}), got {freeze!r}.")
-        self.model, self.keep_float, self.activation = model, tuple(keep_float), activation
-        self.weight_bits, self.total_steps = weight_bits, total_steps
-        self.quantized: QuantizedNetwork | None = None
-        self._module: weakref.ref[pl.LightningModule] | None = None
-        self._inputs: list[TensorSpec] | None = None
-        self._recorder: InputRecorder | None = None
+        self.total_steps = total_steps
+        self._quantization = FakeQuantization(model, keep_float, activation, weight_bits)
         self._begin_step = self._freeze_step = 0
-        self._restored: dict[str, Any] | None = None
+
+    @property
+    def quantized(self) -> QuantizedNetwork | None:
+        """The network in fake quantization; None before ``begin``."""
+        return self._quantization.quantized
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
         refuse_sharded(trainer, type(self).__name__)
         put_in_order(trainer)
-        network = find_network(pl_module, self.model)
-        if network is pl_module:
-            raise ValueError("`model` should be the dotted path of a network inside the LightningModule, got ''.")
-        if self._module is None or self._module() is not pl_module:  # not a second stage of the same training
-            self._module, self.quantized, self._inputs = weakref.ref(pl_module), None, None
-        if self._inputs is None:
-            self._recorder = InputRecorder(network)
+        self._quantization.attach(pl_module)
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._apply_restored(pl_module)
+        super().on_fit_start(trainer, pl_module)
+        self._quantization.restore(pl_module)
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
         length = TrainingLength.of(trainer, self.total_steps)
         self._begin_step, self._freeze_step = length.step(self.begin), length.step(self.freeze)
         if self._freeze_step < self._begin_step:
@@ -121,138 +117,95 @@ class QuantizationAwareTraining(Callback):
                 f"`freeze` should not come before `begin`: they are steps {self._freeze_step} and {self._begin_step}."
             )
         for other in callbacks_of(trainer):
-            if not isinstance(other, Pruning) or other.channels is None or other.span is None:
+            if not isinstance(other, Pruning) or not isinstance(other.method, ChannelRemoval):
                 continue
-            if other.span.end > self._begin_step:
+            span = other.update_schedule.span
+            if span is not None and span.end > self._begin_step:
                 raise ValueError(
                     f"`Pruning` should remove its last channels before quantization begins, but its `end` is step "
-                    f"{other.span.end} and `begin` of QuantizationAwareTraining is step {self._begin_step}."
+                    f"{span.end} and `begin` of QuantizationAwareTraining is step {self._begin_step}."
                 )
 
     @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._apply_restored(pl_module)
+        super().on_validation_start(trainer, pl_module)
+        self._quantization.restore(pl_module)
 
     @override
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._apply_restored(pl_module)
+        super().on_test_start(trainer, pl_module)
+        self._quantization.restore(pl_module)
 
     @override
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._apply_restored(pl_module)
+        super().on_predict_start(trainer, pl_module)
+        self._quantization.restore(pl_module)
 
     @override
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         step = optimizer_steps(trainer)
-        if self.quantized is None and step >= self._begin_step and self._seen_inputs() is not None:
-            self._prepare(pl_module)
+        quantized = self.quantized
+        if quantized is None and step >= self._begin_step and self._quantization.can_begin():
+            quantized = self._quantization.begin(pl_module)
             rank_zero_info(f"Fake quantization begins at step {step}.")
-        if self.quantized is not None:
-            self.quantized.observing = step < self._freeze_step or self.quantized.has_unseen()
+        if quantized is not None:
+            quantized.observing = step < self._freeze_step or quantized.has_unseen()
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
         pl_module.log("quantization/active", float(self.quantized is not None), sync_dist=True)
 
     @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._seen_inputs()
-        if self._recorder is not None:
-            self._recorder.close()
-            self._recorder = None
-        plain_forward(find_network(pl_module, self.model))
+        super().teardown(trainer, pl_module, stage)
+        self._quantization.detach(pl_module)
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        ranges = None if self.quantized is None else self.quantized.state_dict()
-        return {"inputs": self._seen_inputs(), "ranges": ranges}
+        return {**super().state_dict(), **self._quantization.state_dict()}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._restored = state_dict
+        super().load_state_dict(state_dict)
+        self._quantization.load_state_dict(state_dict)
 
     def convert(self, module: pl.LightningModule) -> GraphModule:
-        """Return a copy of the module's network that computes with 8-bit integers; the module is left as it is.
+        """Return a copy of the module's network that computes with 8-bit integers.
 
         Args:
-            module: The module that was trained; or one that has loaded its weights, in a callback that has loaded the
-                state of the checkpoint (``callback.load_state_dict(checkpoint["callbacks"][callback.state_key])``).
+            module: The trained module, which does not change. Or another module that has loaded its weights, after
+                this callback has loaded its state from the same checkpoint
+                (``callback.load_state_dict(checkpoint["callbacks"][callback.state_key])``).
 
         Raises:
-            ValueError: If quantization has not begun, or the copy does not agree with the fake-quantized network.
+            ValueError: If quantization has not begun, or the outputs of the copy differ from those of the
+                fake-quantized network.
 
         """
-        quantized = self._quantized_of(module)
-        converted = quantized.convert()
-        result = self.agreement(converted, module)
-        result.require(0.05, "The model in int8", "the fake-quantized one")
+        converted = self._quantization.quantized_of(module).convert()
+        self.agreement(converted, module).require(0.05, "the model in int8", "the fake-quantized one")
         return converted
 
     def agreement(
         self, model: torch.nn.Module, module: pl.LightningModule, inputs: Sequence[Tensor] | None = None
     ) -> Agreement:
-        """Compare a model's answers with those of the module's network in fake quantization.
+        """Compare the outputs of a model with those of the module's network in fake quantization.
 
         Args:
-            model: Such as the one that :meth:`convert` returned.
-            module: The module that was trained.
-            inputs: What the network is called with. None for numbers of the shapes that it was called with before.
+            model: A model on the CPU, such as the result of :meth:`convert`.
+            module: The trained module.
+            inputs: Inputs of the network. None for evenly spaced numbers of the shapes seen in training.
 
         """
-        quantized = self._quantized_of(module)
+        quantized = self._quantization.quantized_of(module)
         quantized.observing = False
         given = quantized.inputs if inputs is None else tuple(inputs)
         device = next(quantized.network.parameters()).device
         with torch.no_grad():
             expected = quantized.run(*(tensor.to(device) for tensor in given), training=False)
-            answer = model(*(tensor.cpu() for tensor in given))
-        return agreement([answer], [expected])
-
-    def _quantized_of(self, module: pl.LightningModule) -> QuantizedNetwork:
-        network = uncompiled(find_network(module, self.model))
-        if self._restored is None and self.quantized is not None and self.quantized.network is network:
-            self.quantized.share_tensors()
-            return self.quantized
-        state = self._restored or self.state_dict()
-        if state["ranges"] is None:
-            raise ValueError("There is nothing to convert: fake quantization has not begun; train past `begin` first.")
-        self._inputs = state["inputs"]
-        quantized = self._build(network)
-        quantized.load_state_dict(state["ranges"])
-        return quantized
-
-    def _apply_restored(self, pl_module: pl.LightningModule) -> None:
-        """Take up a checkpoint's state, now that weights are loaded, and put the graphs in the network's place."""
-        state, self._restored = self._restored, None
-        if state is not None:
-            self._inputs = state["inputs"] or self._inputs
-            self.quantized = None
-            plain_forward(find_network(pl_module, self.model))
-            if state["ranges"] is not None:
-                self._prepare(pl_module)
-                assert self.quantized is not None
-                self.quantized.load_state_dict(state["ranges"])
-        elif self.quantized is not None:
-            self.quantized.share_tensors()
-            quantized_forward(find_network(pl_module, self.model), self.quantized)
-
-    def _prepare(self, pl_module: pl.LightningModule) -> None:
-        network = find_network(pl_module, self.model)
-        self.quantized = self._build(uncompiled(network))
-        quantized_forward(network, self.quantized)
-
-    def _build(self, network: torch.nn.Module) -> QuantizedNetwork:
-        if self._recorder is not None and self._recorder.problem:
-            raise ValueError(self._recorder.problem)
-        assert self._inputs is not None
-        device = next(network.parameters()).device
-        return QuantizedNetwork(
-            network, example_inputs(self._inputs, device, batch=2), self.keep_float, self.activation, self.weight_bits
-        )
-
-    def _seen_inputs(self) -> list[TensorSpec] | None:
-        if self._inputs is None and self._recorder is not None:
-            self._inputs = self._recorder.spec
-        return self._inputs
+            outputs = model(*(tensor.cpu() for tensor in given))
+        return agreement([outputs], [expected])

@@ -1,4 +1,4 @@
-"""``lightning-green compress``: from a checkpoint to a smaller model, and what that cost and brought."""
+"""``lightning-green compress``: a smaller model from a checkpoint, with a report of its cost and effect."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ def compress(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint of the trained LightningModule.")],
     model: Annotated[str, typer.Option(help="The LightningModule: module:Class.")],
     data: Annotated[str, typer.Option(help="The LightningDataModule: module:Class.")],
-    prune: Annotated[float, typer.Option(help="Fraction of the parameters to remove, by channels; 0 for none.")] = 0.0,
-    int8: Annotated[bool, typer.Option("--int8", help="Train quantised at the end, and convert to 8-bit.")] = False,
+    prune: Annotated[float, typer.Option(help="Fraction of the parameters to remove as channels; 0 for none.")] = 0.0,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="End with quantization-aware training; convert to int8.")
+    ] = False,
     distill: Annotated[bool, typer.Option("--distill", help="Fine-tune with the original as the teacher.")] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of fine-tuning.")] = 3,
-    out: Annotated[Path, typer.Option(help="Folder for the result.")] = Path("compressed"),
+    out: Annotated[Path, typer.Option(help="Output directory.")] = Path("compressed"),
     network: Annotated[
         str | None, typer.Option(help="Dotted path of the network in the module. Default: its only child.")
     ] = None,
@@ -34,22 +36,22 @@ def compress(
     round_to: Annotated[int, typer.Option(min=1, help="Keep multiples of this many channels.")] = 8,
     keep_float: Annotated[list[str] | None, typer.Option(help="Pattern of modules that stay in float.")] = None,
     grid: Annotated[
-        str | None, typer.Option(help="Carbon intensity: gCO2e/kWh, or as EmissionsTracker's `grid`.")
+        str | None, typer.Option(help="Carbon intensity in gCO2e/kWh, or a value of EmissionsTracker's `grid`.")
     ] = None,
     zone: Annotated[str | None, typer.Option(help="Zone of the grid.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the latency measurement.")] = 1,
 ) -> None:
-    """Remove channels, fine-tune with the original as teacher, train quantised, export to ONNX, and report.
+    """Remove channels, fine-tune with the original as teacher, train in fake quantization, export to ONNX and report.
 
-    Exit codes: 0 done; 1 the model cannot be compressed so; 2 wrong usage.
+    Exit codes: 0 success; 1 the model cannot be compressed with these options; 2 wrong usage.
     """
     if not (prune or int8):
-        _fail("Say what to do: --prune FRACTION, --int8, or both.")
+        _fail("Nothing to do. Pass --prune FRACTION, --int8, or both.")
     if not 0 <= prune < 1:
         _fail(f"`--prune` should be a fraction in [0, 1), got {prune}.")
     if not checkpoint.exists():
-        _fail(f"There is no checkpoint {checkpoint}.")
-    sys.path.insert(0, os.getcwd())  # as `python script.py` would have it
+        _fail(f"The checkpoint {checkpoint} does not exist.")
+    sys.path.insert(0, os.getcwd())  # as for `python script.py`
     module = _load_module(_class("--model", model), checkpoint, _arguments("--model-args", model_args))
     datamodule = _class("--data", data)(**_arguments("--data-args", data_args))
     out.mkdir(parents=True, exist_ok=True)
@@ -65,10 +67,10 @@ def compress(
 
 
 def report_text(report: dict[str, Any]) -> str:
-    """Return the table that the command prints.
+    """Return the printed table.
 
     Args:
-        report: What it writes to ``report.json``.
+        report: Content of ``report.json``.
 
     """
     before, after = report["before"], report["after"]
@@ -82,13 +84,13 @@ def report_text(report: dict[str, Any]) -> str:
     kwh = "unknown" if cost["kwh"] is None else f"{cost['kwh']:.3g} kWh ({cost['quality']})"
     lines.append(f"The compression itself: {cost['seconds']:.1f} s, energy {kwh}, emissions {grams}.")
     if "agreement" in report:
-        lines.append(f"int8 and fake quantisation agree on the class of {report['agreement']:.2%} of the samples.")
+        lines.append(f"int8 and fake quantization agree on the class of {report['agreement']:.2%} of the samples.")
     lines.append(f"Model: {report['path']}")
     return "\n".join(lines)
 
 
 class _Compression:
-    """One run of the command, step by step."""
+    """One run of the command."""
 
     def __init__(self, module: Any, datamodule: Any, network: str | None, out: Path, threads: int) -> None:
         from lightning_green.compression.network import find_network
@@ -167,17 +169,17 @@ class _Compression:
         )
 
     def _test(self, record: bool = False) -> dict[str, float]:
-        """Return the module's own metrics on the test data, or on the validation data where it has no test."""
+        """Return the module's metrics on the test data, or on the validation data if it has no test."""
         from lightning.pytorch.utilities.model_helpers import is_overridden
 
         handle = None
         if record:
 
-            def remember(network: Any, inputs: tuple[Any, ...]) -> None:
+            def record_batch(network: Any, inputs: tuple[Any, ...]) -> None:
                 if len(self.batches) < 4 and len(inputs[0]) > 1:
                     self.batches.append(tuple(tensor.detach().clone() for tensor in inputs))
 
-            handle = self.network.register_forward_pre_hook(remember)
+            handle = self.network.register_forward_pre_hook(record_batch)
         try:
             trainer = self._trainer([])
             tests = is_overridden("test_step", self.module) and is_overridden("test_dataloader", self.datamodule)
@@ -187,11 +189,11 @@ class _Compression:
             if handle is not None:
                 handle.remove()
         if record and not self.batches:
-            raise ValueError("The test data should call the network with batches of two samples or more.")
+            raise ValueError("The test data should have batches of at least two samples.")
         return {key: float(value) for metrics in found for key, value in metrics.items()}
 
     def _test_onnx(self, path: Path) -> dict[str, float]:
-        """Return the same metrics of the exported file: calls of the network are answered by ONNX Runtime."""
+        """Return the module's metrics with the network's outputs computed by ONNX Runtime from a file."""
         import torch
 
         from lightning_green.compression import onnx_session
@@ -199,11 +201,11 @@ class _Compression:
         session = onnx_session(path, self.threads)
         names = [value.name for value in session.get_inputs()]
 
-        def answer(*inputs: Any) -> Any:
+        def run_file(*inputs: Any) -> Any:
             fed = {name: tensor.cpu().numpy() for name, tensor in zip(names, inputs, strict=True)}
             return torch.from_numpy(session.run(None, fed)[0])
 
-        self.network.forward = answer
+        self.network.forward = run_file
         try:
             return self._test()
         finally:
@@ -235,7 +237,7 @@ def _load_module(kind: Any, checkpoint: Path, arguments: dict[str, Any]) -> Any:
         return kind.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True, **arguments)
     except (TypeError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
-        _fail(f"{checkpoint} cannot be loaded into {kind.__name__}: {first} Give its arguments with --model-args.")
+        _fail(f"{checkpoint} cannot be loaded into {kind.__name__}: {first} Pass its arguments with --model-args.")
 
 
 def _class(option: str, name: str) -> Any:

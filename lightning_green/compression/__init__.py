@@ -1,4 +1,4 @@
-"""Smaller models in pure PyTorch: masks and schedules, removed channels, fake quantization, distillation, export."""
+"""Compression in pure PyTorch: masks and schedules, removal of channels, fake quantization, distillation, export."""
 
 from lightning_green.compression.distillation.teacher_cache import TeacherCache
 from lightning_green.compression.distillation.teachers import load_teacher

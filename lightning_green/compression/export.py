@@ -1,4 +1,4 @@
-"""Files that other runtimes execute: ONNX, ``torch.export`` programs and ExecuTorch."""
+"""Export to files that other runtimes execute: ONNX, ``torch.export`` programs and ExecuTorch."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _OPSET = 21
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written and checked.
+    """An exported and verified file.
 
     Args:
         path: The file.
-        weight_bytes: Bytes of the numbers in it.
-        agreement: How far the file, run by its own runtime, agrees with the model.
+        weight_bytes: Size of the stored tensors in bytes.
+        agreement: Agreement of the file's outputs, computed by its own runtime, with the model's.
 
     """
 
@@ -46,46 +46,49 @@ def export(
     path: str | Path,
     inputs: Sequence[Tensor | tuple[Tensor, ...]] = (),
     *,
-    format: str = "onnx",  # noqa: A002 - what everybody calls it
+    format: str = "onnx",  # noqa: A002 - the usual name
     int8: bool = True,
     keep_float: Sequence[str] = (),
     tolerance: float = 0.1,
 ) -> Exported:
-    """Write a model into a file, run the file, and compare its answers with the model's.
-
-    ::
-
-        export(callback.convert(module), "model.onnx")          # after quantization-aware training
-        export(network, "model.onnx", [images])                 # quantized now, with the ranges of these images
-        export(network, "model.onnx", [images], int8=False)     # in float
+    """Write a model to a file, run the file, and compare its outputs with the model's.
 
     Args:
-        model: A model in int8 (from ``callback.convert`` or :func:`~lightning_green.compression.quantize`), which is
-            written as it is, or any other network.
+        model: A model in int8 (from ``callback.convert`` or :func:`~lightning_green.compression.quantize`), or any
+            other network.
         path: The file to write.
-        inputs: Batches of inputs, of at least two samples each. They are what is compared, and what a network that is
-            not in int8 yet is calibrated with. May be left out for a model in int8, which remembers one.
-        format: ``"onnx"``, ``"torch"`` (``torch.export.load`` reads it), or ``"executorch"``.
-        int8: Whether a model that is not in int8 is quantized first.
-        keep_float: Patterns of modules to leave in float, where a network is quantized here.
-        tolerance: Largest accepted difference between the file's outputs and the model's, as a fraction of the
-            outputs' standard deviation. Runtimes round halves differently, so it is not zero.
+        inputs: Batches of inputs with at least two samples each, for the comparison and for calibration. Optional for
+            a model in int8, which contains example inputs.
+        format: ``"onnx"``, ``"torch"`` (for ``torch.export.load``), or ``"executorch"``.
+        int8: Whether to quantize a float network first.
+        keep_float: Patterns of modules that stay in float when a network is quantized here.
+        tolerance: Largest accepted mean difference between the file's outputs and the model's, as a fraction of the
+            outputs' standard deviation. It is not zero because runtimes round ties differently.
+
+    Returns:
+        The path, its size and its agreement with the model.
 
     Raises:
-        ModuleNotFoundError: Without the packages of the format.
-        TypeError: If an int8 model is wanted in float.
-        ValueError: If an argument is wrong, the model cannot be exported, or the file does not agree with it.
+        ModuleNotFoundError: If the packages of the format are not installed.
+        TypeError: If a model in int8 should be written in float.
+        ValueError: If an argument is invalid, the model cannot be exported, or the outputs of the file differ.
+
+    Example::
+
+        export(callback.convert(module), "model.onnx")          # after quantization-aware training
+        export(network, "model.onnx", [images])                 # quantized with the ranges of these images
+        export(network, "model.onnx", [images], int8=False)     # in float
 
     """
     check_choice("format", format, FORMATS)
     batches = [(batch,) if isinstance(batch, Tensor) else tuple(batch) for batch in inputs]
     is_int8 = isinstance(model, GraphModule) and "inputs" in model.meta
     if is_int8 and not int8:
-        raise TypeError("`int8` should be True for a model that is in int8 already; export the float network instead.")
+        raise TypeError("`int8` should be True for a model in int8; export the float network instead.")
     if is_int8 and not batches:
-        batches = [_remembered_inputs(model)]
+        batches = [_example_inputs(model)]
     if not batches:
-        raise ValueError("`inputs` should hold at least one batch of what the model is called with, got none.")
+        raise ValueError("`inputs` should contain at least one batch, got none.")
     if format == "torch" and Path(path).suffix != ".pt2":
         raise ValueError(f"`path` should end in .pt2 with format 'torch', got {str(path)!r}.")
     _require(format)
@@ -105,18 +108,18 @@ def export(
         for module, training in modes.items():
             module.training = training
     result = agreement(outputs, reference)
-    result.require(tolerance, f"{path.name}", "the model that it was made from")
+    result.require(tolerance, path.name, "the exported model")
     return Exported(path, weight_bytes(path) if format == "onnx" else _bytes(model), result)
 
 
-def _remembered_inputs(model: nn.Module) -> tuple[Tensor, ...]:
+def _example_inputs(model: nn.Module) -> tuple[Tensor, ...]:
     assert isinstance(model, GraphModule)
     inputs: tuple[Tensor, ...] = model.meta["inputs"]
     return inputs
 
 
 def weight_bytes(path: str | Path) -> int:
-    """Return the bytes of the numbers that an ONNX file holds."""
+    """Return the size in bytes of the tensors in an ONNX file."""
     onnx = importlib.import_module("onnx")
     total = 0
     for tensor in onnx.load(str(path)).graph.initializer:
@@ -129,7 +132,7 @@ def onnx_session(path: str | Path, threads: int = 1) -> Any:
 
     Args:
         path: An ONNX file.
-        threads: Threads of one operation.
+        threads: Number of threads for one operation.
 
     """
     runtime = importlib.import_module("onnxruntime")
@@ -167,7 +170,7 @@ def _write_onnx(model: nn.Module, path: Path, batches: list[tuple[Tensor, ...]])
 
 
 def _write_torch(model: nn.Module, path: Path, batches: list[tuple[Tensor, ...]]) -> list[Tensor]:
-    example = tuple(tensor.clone() for tensor in batches[0])  # a view would bring its whole storage into the file
+    example = tuple(tensor.clone() for tensor in batches[0])  # the storage of a view would be saved whole
     torch.export.save(_program(model, example), str(path))
     loaded = torch.export.load(str(path)).module(check_guards=False)
     return [_tensor(loaded(*batch)) for batch in batches]
@@ -182,7 +185,7 @@ def _write_executorch(model: nn.Module, path: Path, batches: list[tuple[Tensor, 
     )
     path.write_bytes(lowered.to_executorch().buffer)
     method = runtime.Runtime.get().load_program(path).load_method("forward")
-    same = [batch for batch in batches if batch[0].shape == batches[0][0].shape]  # the program's shapes are fixed
+    same = [batch for batch in batches if batch[0].shape == batches[0][0].shape]  # the shapes of the program are static
     return [method.execute(batch)[0] for batch in same]
 
 
@@ -205,7 +208,7 @@ def _bytes(model: nn.Module) -> int:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what the exporter prints about itself."""
+    """Suppress the messages of the exporter."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The network inside a module: which one it is, and what it is called with."""
+"""The network inside a ``LightningModule`` and the shapes of its inputs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 TensorSpec = tuple[list[int], str]
 
@@ -16,12 +17,12 @@ def find_network(module: nn.Module, path: str | None, argument: str = "model") -
     """Return the submodule at a dotted path, or the only child that has parameters.
 
     Args:
-        module: The module that holds the network, such as a ``LightningModule``.
+        module: The module that contains the network, such as a ``LightningModule``.
         path: Dotted path; ``""`` is the module itself, None its only child with parameters.
-        argument: The argument that the user set, for the message.
+        argument: The user's argument, for the message.
 
     Raises:
-        ValueError: If the path does not exist, or None is not unambiguous.
+        ValueError: If the path does not exist, or if it is None and the number of such children is not one.
 
     """
     children = [name for name, child in module.named_children() if any(True for _ in child.parameters())]
@@ -68,50 +69,73 @@ def positional(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 class InputRecorder:
-    """Remembers the shapes and types of what a network is called with, from its first call on.
+    """Record the shapes and data types of a network's inputs at its first call.
 
-    Args:
-        network: The network.
+    Attributes:
+        spec: Shape and data type of each input; None before the first call.
 
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self) -> None:
         self.spec: list[TensorSpec] | None = None
-        self.problem: str | None = None
-        self._network = uncompiled(network)
+        self._problem: str | None = None
+        self._handle: RemovableHandle | None = None
+
+    def attach(self, network: nn.Module) -> None:
+        """Wait for the next call of a network, unless the inputs are known."""
+        self.close()
+        self._problem = None
         watched = weakref.ref(network)
 
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if module is watched():  # a deep copy keeps the hook, but its calls are others
-                self._record(args, kwargs)
+            if module is watched():  # a deep copy has the same hook
+                self._record(uncompiled(module), args, kwargs)
 
         self._handle = network.register_forward_pre_hook(hook, with_kwargs=True)
 
-    def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self.spec is None and self.problem is None:
-            arguments = positional(self._network, args, kwargs)
+    def close(self) -> None:
+        """Remove the hook; what was recorded is kept."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def has_seen_call(self) -> bool:
+        """Return whether the inputs are known.
+
+        Raises:
+            ValueError: If an input of the call was not a tensor.
+
+        """
+        if self._problem is not None:
+            raise ValueError(self._problem)
+        return self.spec is not None
+
+    def examples(self, device: torch.device, batch: int) -> tuple[Tensor, ...]:
+        """Return inputs of the recorded shapes; see :func:`example_inputs`."""
+        assert self.spec is not None
+        return example_inputs(self.spec, device, batch)
+
+    def _record(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self.spec is None:
+            arguments = positional(network, args, kwargs)
             if all(isinstance(a, Tensor) for a in arguments):
                 self.spec = [(list(a.shape), str(a.dtype).removeprefix("torch.")) for a in arguments]
             else:
-                kinds = ", ".join(type(a).__name__ for a in arguments)
-                self.problem = f"{type(self._network).__name__} should be called with tensors only, got ({kinds})."
+                types = ", ".join(type(a).__name__ for a in arguments)
+                self._problem = f"{type(network).__name__} should be called with tensors only, got ({types})."
         self.close()
-
-    def close(self) -> None:
-        """Stop to listen."""
-        self._handle.remove()
 
 
 def example_inputs(spec: list[TensorSpec], device: torch.device, batch: int | None = None) -> tuple[Tensor, ...]:
-    """Return inputs of the recorded shapes and types.
+    """Return inputs of the recorded shapes and data types.
 
-    Zeros where they are integers (any index exists), a fixed pattern of numbers otherwise; no random generator is
-    touched.
+    Integer inputs are zeros, which are valid indices. Other inputs are evenly spaced numbers in [-1, 1]. No random
+    generator is used.
 
     Args:
-        spec: Shape and type of each input.
-        device: Where to put them.
-        batch: Size of dimension 0 in place of the recorded one, for the inputs that share it with the first.
+        spec: Shape and data type of each input.
+        device: Device of the inputs.
+        batch: Size of dimension 0 instead of the recorded size, for the inputs that share it with the first.
 
     """
     inputs = []

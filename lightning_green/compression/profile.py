@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiplications, bytes, and a prediction of the energy of one answer."""
+"""Cost of a model: parameters, multiply-adds, bytes, and a prediction of the energy of one inference."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _DRAM_JOULES_PER_BYTE = 2.0e-9 / 8
 
 @dataclass(frozen=True)
 class Profile:
-    """What a model costs for one call.
+    """Cost of one call of a model.
 
     Args:
-        parameters: Numbers that are trained.
-        macs: Multiply-adds of linear and convolutional layers, for one sample.
-        weight_bytes: Bytes of parameters and buffers.
-        activations: Numbers that the layers put out, for one sample.
-        layers: Multiply-adds by layer, for one sample.
+        parameters: Number of parameters.
+        macs: Multiply-adds of linear and convolutional layers for one sample.
+        weight_bytes: Size of parameters and buffers in bytes.
+        activations: Number of output values of all layers for one sample.
+        layers: Multiply-adds by layer for one sample.
 
     """
 
@@ -36,13 +36,16 @@ class Profile:
     layers: dict[str, int]
 
     def predicted_joules(self, bits: int = 32) -> float:
-        """Return a prediction of the energy of one answer: arithmetic, and every weight read from memory once.
+        """Return the predicted energy of one inference in joules: the arithmetic, and one read of every weight.
 
-        A model with constants of a 45 nm chip, good for comparing models, never a measurement: a real machine draws
-        many times as much for everything around it.
+        The constants are those of a 45 nm chip. Use the result to compare models; it is not a measurement. A real
+        machine draws many times more energy.
 
         Args:
-            bits: 8 or 32.
+            bits: Bits of weights and activations, 8 or 32.
+
+        Raises:
+            ValueError: If ``bits`` is another number.
 
         """
         if bits not in _MAC_JOULES:
@@ -52,15 +55,15 @@ class Profile:
 
 
 def profile(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Profile:
-    """Return what a model costs.
-
-    ::
-
-        profile(model, torch.randn(1, 3, 224, 224)).macs
+    """Return the cost of one call of a model.
 
     Args:
-        model: The model; left as it is.
-        inputs: What it is called with.
+        model: The model, which does not change.
+        inputs: Inputs of the model.
+
+    Example::
+
+        profile(model, torch.randn(1, 3, 224, 224)).macs
 
     """
     arguments = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
@@ -108,6 +111,6 @@ def _macs(module: nn.Module, given: Tensor, output: Tensor) -> int:
         return output.numel() * module.in_features
     assert isinstance(module, nn.modules.conv._ConvNd)
     kernel = math.prod(module.kernel_size)
-    if module.transposed:  # every input value is spread over the kernel
+    if module.transposed:  # every input value contributes to the whole kernel
         return given.numel() * kernel * module.out_channels // module.groups
     return output.numel() * kernel * module.in_channels // module.groups

@@ -1,4 +1,4 @@
-"""When something happens in a training, and how much of it: pure functions of the step."""
+"""Schedules over a training: pure functions of the optimizer step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHAPES = ("constant", "linear", "cubic", "one_cycle")
 
 
 def sparsity_at(progress: float, target: float, shape: str = "cubic", initial: float = 0.0) -> float:
-    r"""Return the sparsity at a point between the begin and the end of a schedule.
+    r"""Return the sparsity at a point of a schedule.
 
     With :math:`u` the progress, :math:`s_i` the initial and :math:`s_f` the target sparsity:
 
@@ -24,13 +24,13 @@ def sparsity_at(progress: float, target: float, shape: str = "cubic", initial: f
       :math:`\alpha = 14, \beta = 5`, Hubens et al., "One-Cycle Pruning" (arXiv 2107.02086).
 
     Args:
-        progress: Fraction of the way from begin to end; clipped to [0, 1].
+        progress: Fraction of the way from the begin to the end, clipped to [0, 1].
         target: Sparsity at the end, a fraction in [0, 1].
         shape: ``"constant"``, ``"linear"``, ``"cubic"`` or ``"one_cycle"``.
         initial: Sparsity at the begin, a fraction in [0, 1].
 
     Raises:
-        ValueError: If ``shape`` is unknown or a sparsity is out of its range.
+        ValueError: If ``shape`` is unknown or a sparsity is out of range.
 
     >>> [round(sparsity_at(u, 0.8), 3) for u in (0, 0.25, 0.5, 1)]
     [0.0, 0.463, 0.7, 0.8]
@@ -52,10 +52,10 @@ def sparsity_at(progress: float, target: float, shape: str = "cubic", initial: f
 
 @dataclass(frozen=True)
 class Moment:
-    """A point in a training: a fraction of all its optimizer steps, or the start of an epoch.
+    """A point of a training: a fraction of its optimizer steps, or the start of an epoch.
 
     Args:
-        value: The fraction in [0, 1], or the number of whole epochs before the moment.
+        value: Fraction in [0, 1], or number of epochs before the moment.
         in_epochs: Whether ``value`` counts epochs.
 
     """
@@ -65,7 +65,7 @@ class Moment:
 
     @classmethod
     def parse(cls, name: str, value: float | str) -> Moment:
-        """Return the moment that a user wrote: ``0.3`` is 30 % of the training, ``"3ep"`` the start of epoch 3.
+        """Return the moment of an argument: ``0.3`` is 30 % of the training, ``"3ep"`` is the start of epoch 3.
 
         Raises:
             TypeError: If ``value`` is neither a number nor a string.
@@ -83,7 +83,7 @@ class Moment:
         return cls(check_fraction(name, value))
 
     def step(self, total_steps: int, steps_per_epoch: int) -> int:
-        """Return the number of optimizer steps that come before the moment."""
+        """Return the number of optimizer steps before the moment."""
         if self.in_epochs:
             return int(self.value) * steps_per_epoch
         return round(self.value * total_steps)
@@ -91,12 +91,12 @@ class Moment:
 
 @dataclass(frozen=True)
 class Span:
-    """The steps from ``begin`` to ``end`` (both included), and those of them at which something is done.
+    """The scheduled steps from ``begin`` to ``end``, both included.
 
     Args:
-        begin: Optimizer steps before the first moment.
-        end: Optimizer steps before the last moment; at least ``begin``.
-        every_n_steps: Steps between two moments; the last moment is always ``end``.
+        begin: The first scheduled step.
+        end: The last scheduled step, at least ``begin``.
+        every_n_steps: Steps between two scheduled steps.
 
     """
 
@@ -105,7 +105,7 @@ class Span:
     every_n_steps: int
 
     def latest(self, step: int) -> int:
-        """Return the latest moment that is not after ``step``; -1 before the first.
+        """Return the last scheduled step at or before ``step``; -1 before the first.
 
         >>> [Span(10, 25, 10).latest(step) for step in (9, 10, 24, 25, 99)]
         [-1, 10, 20, 25, 25]
@@ -118,7 +118,7 @@ class Span:
         return step - (step - self.begin) % self.every_n_steps
 
     def progress(self, step: int) -> float:
-        """Return the fraction of the way from begin to end, clipped to [0, 1]."""
+        """Return the fraction of the way from ``begin`` to ``end``, clipped to [0, 1]."""
         if step >= self.end:
             return 1.0
         return max(0.0, (step - self.begin) / (self.end - self.begin))
@@ -126,16 +126,16 @@ class Span:
 
 @dataclass(frozen=True)
 class Ramp:
-    """A number that changes linearly over a training, such as the weight of a loss.
+    """A number that changes linearly during a training, such as the weight of a loss.
 
     Args:
-        start: The value before ``begin``.
-        stop: The value after ``end``.
-        begin: Fraction of the training at which it starts to change.
-        end: Fraction of the training at which it has changed.
+        start: Value before ``begin``.
+        stop: Value after ``end``.
+        begin: Fraction of the training at which the change starts.
+        end: Fraction of the training at which the change ends.
 
     Raises:
-        ValueError: If a fraction is out of [0, 1], or ``end`` comes before ``begin``.
+        ValueError: If a fraction is not in [0, 1], or ``end`` comes before ``begin``.
 
     >>> Ramp(1.0, 0.0, begin=0.5)(0.75)
     0.5

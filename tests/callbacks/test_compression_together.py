@@ -53,7 +53,7 @@ def channels():
 
 @contextmanager
 def run_folder(folder):
-    """Put back what a run changes in its process."""
+    """Restore the environment and the signal handlers after a run."""
     environment, handlers = dict(os.environ), {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     os.environ["LIGHTNING_GREEN_RUN_DIR"] = str(folder / "run")
     os.environ["LIGHTNING_GREEN_CLOCK"] = CLOCK
@@ -70,18 +70,18 @@ def run_folder(folder):
 
 
 class Steps(pl.Callback):
-    """Remembers the steps at which a process began, and how long it took by the run's clock."""
+    """Record the global step at which each fit starts."""
 
-    def __init__(self, began):
-        self.began = began
+    def __init__(self, starts):
+        self.starts = starts
 
     def on_train_start(self, trainer, pl_module):
-        self.began.append(trainer.global_step)
+        self.starts.append(trainer.global_step)
 
 
 def whole_run(folder, make, order, pause, grid):
-    """Train to the end, in as many processes' worth of fits as it takes; return the final state and the beginnings."""
-    began = []
+    """Fit again after each exit until the training ends; return callbacks, module and the step of each start."""
+    starts = []
     for _ in range(20):
         with run_folder(folder):
             precision = GreenMixedPrecision("bf16")
@@ -94,14 +94,14 @@ def whole_run(folder, make, order, pause, grid):
             callbacks = [[*mine, scheduler][i] for i in order]
             module = Lit("adam", width=12)
             data = DataLoader(loader().dataset, 8, shuffle=True)
-            t = trainer(folder, [*callbacks, Steps(began)], plugins=[precision], enable_checkpointing=True)
+            t = trainer(folder, [*callbacks, Steps(starts)], plugins=[precision], enable_checkpointing=True)
             try:
                 t.fit(module, data, loader(16))
             except SystemExit:
                 continue
             t.save_checkpoint(folder / "end.ckpt")
-            return mine, module, began
-    raise AssertionError("the training did not come to its end")
+            return mine, module, starts
+    raise AssertionError("the training did not end within 20 fits")
 
 
 def final_state(folder):
@@ -112,23 +112,23 @@ def final_state(folder):
 
 
 def hourly_windows():
-    """Return 96 hours of which one in six is clean: an hour has six batches, so the run leaves in every phase."""
+    """Return 96 hourly values with one clean hour in six, so that the run exits in every phase of the callbacks."""
     return [40 if hour % 6 == 0 else 700 for hour in range(96)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("make", "order"), [(masked, (3, 2, 1, 0)), (channels, (1, 3, 2, 0))])
-def test_what_left_and_came_back_ends_like_what_never_stopped(tmp_path, make, order):
+def test_exited_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path, make, order):
     if make is channels:
         pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     grid = write_trace(tmp_path / "trace.csv", hourly_windows())
-    _, _, began = whole_run(tmp_path / "whole", make, (0, 1, 2, 3), None, grid)
-    assert began == [0]
-    mine, module, began = whole_run(tmp_path / "paused", make, order, "exit", grid)
-    # Before the first moment or inside the pruning, and after fake quantization began (step 11 of 18).
-    assert len(began) >= 3, began
-    assert any(0 < step < 9 for step in began), began
-    assert any(step >= 11 for step in began), began
+    _, _, starts = whole_run(tmp_path / "whole", make, (0, 1, 2, 3), None, grid)
+    assert starts == [0]
+    mine, module, starts = whole_run(tmp_path / "paused", make, order, "exit", grid)
+    # Before or during pruning, and after fake quantization starts (step 11 of 18).
+    assert len(starts) >= 3, starts
+    assert any(0 < step < 9 for step in starts), starts
+    assert any(step >= 11 for step in starts), starts
     assert_equal(final_state(tmp_path / "paused"), final_state(tmp_path / "whole"))
     converted = mine[1].convert(module)
     x = next(iter(loader(16)))[0]
@@ -136,16 +136,16 @@ def test_what_left_and_came_back_ends_like_what_never_stopped(tmp_path, make, or
 
 
 @pytest.mark.slow
-def test_holding_changes_nothing(tmp_path):
+def test_run_paused_in_process_ends_like_an_uninterrupted_one(tmp_path):
     grid = write_trace(tmp_path / "trace.csv", hourly_windows())
     whole_run(tmp_path / "whole", masked, (0, 1, 2, 3), None, grid)
-    _, _, began = whole_run(tmp_path / "held", masked, (2, 0, 3, 1), "hold", grid)
-    assert began == [0]
+    _, _, starts = whole_run(tmp_path / "held", masked, (2, 0, 3, 1), "hold", grid)
+    assert starts == [0]
     assert_equal(final_state(tmp_path / "held"), final_state(tmp_path / "whole"))
 
 
 @pytest.mark.slow
-def test_every_order_of_the_list_is_the_same_training(tmp_path):
+def test_order_of_the_callbacks_does_not_change_the_training(tmp_path):
     def fit(order):
         precision = GreenMixedPrecision("bf16")
         pl.seed_everything(1, verbose=False)
@@ -172,7 +172,7 @@ def test_every_order_of_the_list_is_the_same_training(tmp_path):
 
 
 class Overflows(pl.Callback):
-    """Makes the loss of some steps infinite, as fp16 does."""
+    """Make the loss and gradients of some steps infinite, as an overflow in fp16 does."""
 
     def __init__(self, steps):
         self.steps = steps
@@ -189,7 +189,7 @@ class Overflows(pl.Callback):
 
 
 @pytest.mark.parametrize("criterion", ["gradient", "movement", "rigl"])
-def test_an_overflow_in_fp16_spoils_no_mask(tmp_path, criterion):
+def test_fp16_overflow_does_not_affect_masks(tmp_path, criterion):
     pruning = Pruning(0.6, criterion=criterion, begin=0.0, end=0.7, every_n_steps=4)
     precision = GreenMixedPrecision("fp16", init_scale=8.0)
     t = trainer(tmp_path, [pruning, Overflows({4, 12})], plugins=[precision])
@@ -204,7 +204,7 @@ def test_an_overflow_in_fp16_spoils_no_mask(tmp_path, criterion):
 
 
 @pytest.mark.parametrize("kept", ["net.fc", "net.block"])
-def test_modules_that_are_kept_in_float32_stay_so_in_fake_quantization(tmp_path, kept):
+def test_modules_kept_in_float32_stay_in_float32_in_fake_quantization(tmp_path, kept):
     seen = []
 
     class Watch(pl.Callback):
@@ -214,7 +214,7 @@ def test_modules_that_are_kept_in_float32_stay_so_in_fake_quantization(tmp_path,
                 for other in ("stem", name):
 
                     def watch(module, args, output, other=other):
-                        if type(output) is torch.Tensor:  # not what the export traces with
+                        if type(output) is torch.Tensor:  # not a tensor of the export
                             seen.append((other, output.dtype))
 
                     pl_module.net.get_submodule(other).register_forward_hook(watch)
@@ -233,7 +233,7 @@ def test_modules_that_are_kept_in_float32_stay_so_in_fake_quantization(tmp_path,
 
 
 class Tied(Lit):
-    """An embedding tied to the classifier, a layer that is used twice, and layers that share a weight."""
+    """A layer that is used twice, and layers that share a weight."""
 
     class Inner(nn.Module):
         def __init__(self):
@@ -258,7 +258,7 @@ class Tied(Lit):
         return torch.optim.SGD(self.parameters(), 0.1, momentum=0.9)
 
 
-def test_tied_weights_layers_used_twice_and_a_buffer_called_mask(tmp_path):
+def test_tied_weights_reused_layers_and_a_mask_buffer_are_compressed(tmp_path):
     pl.seed_everything(1, verbose=False)
     pruning, qat = Pruning(0.6, end=0.5, scope="layer"), QuantizationAwareTraining(begin=0.6)
     module = Tied()
@@ -268,11 +268,11 @@ def test_tied_weights_layers_used_twice_and_a_buffer_called_mask(tmp_path):
     assert module.state_dict().keys() == keys
     assert inner.second.weight is inner.first.weight
     assert torch.equal(inner.padding_mask, torch.ones(8))
-    assert len([name for name in pruning.masks.masked.masks if "first" in name or "second" in name]) == 1
+    assert len([name for name in pruning.method.pruner.masked.masks if "first" in name or "second" in name]) == 1
     converted = qat.convert(module)
     state = converted.state_dict()
     stored = [value for key, value in state.items() if key.endswith("_weight") and value.dtype is torch.int8]
-    assert len(stored) == 6  # a copy for each use: the scales of what they read differ
+    assert len(stored) == 6  # one copy per use, because the scales of the inputs differ
     shared = [value for value in stored if value.shape == (8, 8)]
     assert torch.equal(shared[0], shared[1])
     assert torch.equal(shared[2], shared[3])
@@ -281,5 +281,34 @@ def test_tied_weights_layers_used_twice_and_a_buffer_called_mask(tmp_path):
     assert qat.agreement(converted, module, [x]).difference < 1e-3
 
 
-def test_the_clock_of_the_test_holds_six_batches_an_hour():
+def test_simulated_hour_has_six_batches():
     assert timedelta(hours=1) / timedelta(seconds=600) == 6
+
+
+def test_every_hook_can_be_overridden_by_a_subclass(tmp_path):
+    hooks = [name for name in dir(pl.Callback) if name.startswith("on_") or name in ("setup", "teardown")]
+    called = {}
+
+    def watched(kind):
+        def override(name):
+            def hook(self, *args, **kwargs):
+                called[kind].add(name)
+                return getattr(super(watching, self), name)(*args, **kwargs)
+
+            return hook
+
+        called[kind] = set()
+        watching = type(f"Watched{kind.__name__}", (kind,), {name: override(name) for name in hooks})
+        return watching
+
+    pl.seed_everything(1, verbose=False)
+    qat = watched(QuantizationAwareTraining)(begin=0.5)
+    callbacks = [watched(Pruning)(0.6, end=0.4), qat, watched(KnowledgeDistillation)(net(), cache="memory")]
+    module = Lit()
+    trainer(tmp_path, callbacks, epochs=2).fit(module, loader(), loader(16))
+    for kind, names in called.items():
+        defined = {name for name in vars(kind) if name in hooks}
+        assert defined - names <= {"on_save_checkpoint", "on_test_start", "on_predict_start"}, kind
+    assert not any(name in vars(callback) for callback in callbacks for name in hooks)
+    assert (module.net.block.conv1.weight == 0).float().mean() > 0.4
+    assert qat.quantized is not None

@@ -43,7 +43,7 @@ def fit(folder, callback, *others, module=None, data=None, **kwargs):
     return module, t
 
 
-def test_the_student_comes_closer_and_the_teacher_stays_outside(tmp_path):
+def test_student_approaches_the_teacher_which_is_not_part_of_the_module(tmp_path):
     net = teacher()
     before = copy.deepcopy(net.state_dict())
     x = next(iter(loader(48, 48)))[0]
@@ -64,7 +64,7 @@ def test_the_student_comes_closer_and_the_teacher_stays_outside(tmp_path):
     assert not parameters & {id(p) for p in net.parameters()}
 
 
-def test_the_loss_is_the_weighted_sum(tmp_path):
+def test_loss_is_the_weighted_sum(tmp_path):
     seen = {}
 
     class Watch(Callback):
@@ -95,7 +95,7 @@ def test_the_loss_is_the_weighted_sum(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["memory", "folder"])
-def test_the_teacher_is_asked_once_per_image(tmp_path, where):
+def test_cached_teacher_computes_each_image_once(tmp_path, where):
     net = teacher()
     cache = "memory" if where == "memory" else tmp_path / "cache"
     callback = KnowledgeDistillation(net, cache=cache)
@@ -110,12 +110,12 @@ def test_the_teacher_is_asked_once_per_image(tmp_path, where):
         again = teacher()
         fit(tmp_path, KnowledgeDistillation(again, cache=cache))
         assert again.samples == 0
-        with pytest.raises(ValueError, match="holds another teacher's outputs"):
+        with pytest.raises(ValueError, match="contains the outputs of another teacher"):
             fit(tmp_path, KnowledgeDistillation(Counted(), cache=cache))
 
 
 class Views(Dataset):
-    """Noisy images: from a generator of the sample's own, or from the global one."""
+    """Noisy images, seeded by the sample's index or not."""
 
     def __init__(self, seeded):
         self.seeded = seeded
@@ -129,7 +129,7 @@ class Views(Dataset):
 
 
 class Stream(IterableDataset):
-    """The same batches each epoch, of a known number, without an index."""
+    """A stream of a known number of batches, equal in each epoch unless ``noisy``."""
 
     def __init__(self, noisy):
         self.noisy = noisy
@@ -148,7 +148,7 @@ class NoisyStep(Lit):
         return functional.cross_entropy(self.net(batch[0] + 0.1 * torch.randn_like(batch[0])), batch[1])
 
 
-def test_random_views_are_refused_with_the_reason(tmp_path):
+def test_random_views_with_a_cache_raise(tmp_path):
     state = torch.get_rng_state()
     with pytest.raises(ValueError, match="`cache` should be None, because the views are random and not seeded"):
         fit(tmp_path, KnowledgeDistillation(teacher(), cache="memory"), data=DataLoader(Views(False), 8))
@@ -161,7 +161,7 @@ def test_random_views_are_refused_with_the_reason(tmp_path):
     fit(tmp_path, KnowledgeDistillation(teacher(), cache="memory"), module=NoisyStep(), epochs=1)
 
 
-def test_a_stream_has_a_cache_too(tmp_path):
+def test_cache_works_with_an_iterable_dataset(tmp_path):
     net = teacher()
     fit(tmp_path, KnowledgeDistillation(net, cache="memory"), data=DataLoader(Stream(False), batch_size=None))
     assert net.samples == 24
@@ -177,21 +177,21 @@ def test_a_stream_has_a_cache_too(tmp_path):
         lambda: KnowledgeDistillation(teacher(), {"hint": 1.0, "attention": 10.0}, layers={"block": "block"}),
     ],
 )
-def test_resumes_exactly(tmp_path, make):
+def test_training_resumes_exactly(tmp_path, make):
     _, state = assert_resumes_exactly(tmp_path, lambda: [make()], steps=(1, 6, 8, 13))
     assert not any("teacher" in key or "adapter" in key for key in state["state_dict"])
 
 
-def test_hints_train_an_adapter(tmp_path):
+def test_hint_loss_trains_an_adapter(tmp_path):
     callback = KnowledgeDistillation(teacher(), {"hint": 1.0}, layers={"block": "block"})
     fit(tmp_path, callback, epochs=8)
-    assert callback.adapters.layers["block"].shape == (16, 8)
+    assert callback.losses.adapters.layers["block"].shape == (16, 8)
     first = torch.randn(16, 8, generator=torch.Generator().manual_seed(0)) / 8**0.5
-    assert not torch.allclose(callback.adapters.layers["block"], first)
+    assert not torch.allclose(callback.losses.adapters.layers["block"], first)
 
 
 @pytest.mark.parametrize("inner", [True, False])
-def test_a_checkpoint_as_teacher(tmp_path, inner):
+def test_teacher_is_loaded_from_a_checkpoint(tmp_path, inner):
     big = Lit(width=16)
     fit(tmp_path, SaveAt(tmp_path, (3,)), module=big, epochs=1)
     if not inner:
@@ -203,14 +203,14 @@ def test_a_checkpoint_as_teacher(tmp_path, inner):
         KnowledgeDistillation(tmp_path / "3.ckpt", teacher_model=nn.Linear(3, 3))
 
 
-def test_a_callable_and_half_precision(tmp_path):
+def test_teacher_is_a_callable_or_in_half_precision(tmp_path):
     net = teacher().eval()
     fit(tmp_path, KnowledgeDistillation(lambda x: net(x)), epochs=1)
     fit(tmp_path, KnowledgeDistillation(teacher(), precision="bf16"), epochs=1, precision="bf16-mixed")
 
 
 class Segments(Lit):
-    """A dense prediction in a dictionary, trained by keyword."""
+    """Dense predictions, with a network that is called by keyword."""
 
     def __init__(self):
         super().__init__()
@@ -223,13 +223,13 @@ class Segments(Lit):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def test_other_tasks_by_a_selector(tmp_path):
+def test_teacher_output_selects_the_logits_of_dense_predictions(tmp_path):
     big = nn.Conv2d(3, 4, 3, padding=1)
     fit(tmp_path, KnowledgeDistillation(lambda x: {"logits": big(x)}, teacher_output=lambda o: o["logits"]),
         module=Segments(), epochs=1)  # fmt: skip
 
 
-def test_distillation_sees_hints_of_a_quantized_network(tmp_path):
+def test_hint_loss_reads_features_of_the_quantized_network(tmp_path):
     callbacks = [
         KnowledgeDistillation(teacher(), {"hint": 1.0, "standardized": 1.0}, layers={"block": "block"}),
         QuantizationAwareTraining(begin=0.5),
@@ -243,7 +243,7 @@ def test_distillation_sees_hints_of_a_quantized_network(tmp_path):
     assert (integers[module.net.block.conv1.weight == 0] == 0).all()
 
 
-def test_removed_channels_with_a_teacher_and_int8(tmp_path):
+def test_adapter_fits_a_layer_after_channels_are_removed(tmp_path):
     pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     net = teacher()
     callbacks = [
@@ -253,7 +253,7 @@ def test_removed_channels_with_a_teacher_and_int8(tmp_path):
     ]
     module, _ = fit(tmp_path, *callbacks)
     assert callbacks[0].convert(module).state_dict()["conv2d_weight"].shape[0] == module.net.stem.out_channels < 8
-    assert callbacks[1].adapters.layers["block"].shape == (16, module.net.block.conv2.out_channels)
+    assert callbacks[1].losses.adapters.layers["block"].shape == (16, module.net.block.conv2.out_channels)
 
 
 def everything():
@@ -265,7 +265,7 @@ def everything():
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_everything_together_resumes_exactly(tmp_path, precision):
+def test_all_compression_callbacks_resume_exactly(tmp_path, precision):
     module, state = assert_resumes_exactly(
         tmp_path, everything, steps=(1, 4, 9, 11, 14, 17), precision=precision, make_module=lambda: Lit("adam")
     )
@@ -281,18 +281,18 @@ def test_everything_together_resumes_exactly(tmp_path, precision):
         ({"losses": "crd"}, ValueError, "`losses` should be one of 'standardized'"),
         ({"losses": {}}, ValueError, "`losses` should name at least one"),
         ({"losses": {"soft_targets": -1.0}}, ValueError, r"`losses\['soft_targets'\]` should be a weight"),
-        ({"losses": "hint"}, ValueError, "`layers` should say whose features hint compares"),
+        ({"losses": "hint"}, ValueError, "`layers` should name the layers that hint compare"),
         ({"layers": {"a": "b"}}, ValueError, "`layers` are for the losses 'hint' and 'attention'"),
         ({"temperature": 0.0}, ValueError, "`temperature` should be above 0"),
         ({"precision": "fp8"}, ValueError, "`precision` should be one of '32', 'bf16', '16'"),
         (
             {"losses": "hint", "layers": {"a": "b"}, "cache": "memory"},
             ValueError,
-            "`cache` keeps outputs, not features",
+            "`cache` stores outputs, not features",
         ),
     ],
 )
-def test_a_wrong_argument_raises_at_construction(arguments, error, message):
+def test_invalid_arguments_raise_at_construction(arguments, error, message):
     with pytest.raises(error, match=message):
         KnowledgeDistillation(**{"teacher": Net(), **arguments})
 
@@ -316,6 +316,6 @@ class Elsewhere(Lit):
         ({"losses": "hint", "layers": {"block9": "block"}}, Lit, "`layers` should be the dotted path of a submodule"),
     ],
 )
-def test_what_only_training_tells(tmp_path, arguments, module, message):
+def test_arguments_that_do_not_fit_the_training_raise(tmp_path, arguments, module, message):
     with pytest.raises(ValueError, match=message):
         fit(tmp_path, KnowledgeDistillation(**{"teacher": Net(), **arguments}), module=module())

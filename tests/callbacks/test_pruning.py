@@ -32,14 +32,14 @@ def sparsity_of(module):
     ],
 )
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_the_target_is_reached_and_kept(tmp_path, arguments, expected, optimizer):
+def test_target_sparsity_is_reached_and_kept(tmp_path, arguments, expected, optimizer):
     module = Lit(optimizer)
     trainer(tmp_path, [Pruning(**arguments)]).fit(module, loader())
     assert sparsity_of(module) == pytest.approx(expected, abs=0.012)
     assert not any("mask" in key and key != "causal_mask" for key in module.state_dict())
 
 
-def test_two_of_four_and_layers_that_do_not_fit_stay_dense(tmp_path):
+def test_two_of_four_masks_layers_and_keeps_incompatible_layers_dense(tmp_path):
     module = Lit()
     trainer(tmp_path, [Pruning(granularity="2:4")]).fit(module, loader())
     groups = module.net.block.conv1.weight.movedim(1, -1).reshape(-1, 4)
@@ -64,7 +64,7 @@ def test_masks_resume_exactly(tmp_path, arguments):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_channels_resume_exactly_before_between_and_after_the_moments(tmp_path, accumulate):
+def test_channels_resume_exactly_before_between_and_after_updates(tmp_path, accumulate):
     pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     module, state = assert_resumes_exactly(
         tmp_path,
@@ -89,7 +89,7 @@ def test_random_channels_resume_exactly(tmp_path):
     )
 
 
-def test_a_checkpoint_loads_without_the_callback_and_is_sparse(tmp_path):
+def test_checkpoint_is_sparse_and_loads_without_the_callback(tmp_path):
     module = Lit()
     t = trainer(tmp_path, [Pruning(0.8), SaveAt(tmp_path, (12,))])
     t.fit(module, loader())
@@ -101,7 +101,7 @@ def test_a_checkpoint_loads_without_the_callback_and_is_sparse(tmp_path):
     trainer(tmp_path, [Pruning(0.8)]).test(Lit(), loader(16), ckpt_path=tmp_path / "12.ckpt", verbose=False)
 
 
-def test_channels_test_from_a_wider_checkpoint_in_the_same_process(tmp_path):
+def test_narrow_model_tests_wider_checkpoints_in_the_same_process(tmp_path):
     pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     module = Lit()
     pruning = Pruning(0.5, "channels", begin=0.5, end=0.9)
@@ -115,13 +115,13 @@ def test_channels_test_from_a_wider_checkpoint_in_the_same_process(tmp_path):
 
 
 def logged_in(folder):
-    """Return the values of each name in the one table of a CSVLogger, in order."""
+    """Return the values of each name in the table of a CSVLogger."""
     (table,) = folder.rglob("metrics.csv")
     rows = list(csv.DictReader(table.open()))
     return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
 
 
-def test_sparsity_is_logged_as_counted(tmp_path):
+def test_logged_sparsity_is_counted_in_the_weights(tmp_path):
     t = trainer(tmp_path, [Pruning(0.8)], logger=CSVLogger(tmp_path), log_every_n_steps=1000)
     t.fit(module := Lit(), loader())
     assert t.callback_metrics["pruning/sparsity"].item() == pytest.approx(sparsity_of(module))
@@ -130,12 +130,12 @@ def test_sparsity_is_logged_as_counted(tmp_path):
     assert logged["pruning/sparsity/net.block.conv1.weight"][-1] == pytest.approx(conv1)
     grown = logged["pruning/sparsity"]
     assert grown[-1] == pytest.approx(sparsity_of(module))
-    assert len(set(grown)) > 3  # whenever masks changed, however seldom the Trainer logs
+    assert len(set(grown)) > 3  # at each change of masks, independent of `log_every_n_steps`
     assert logged["step"] == sorted(logged["step"])
     assert logged["step"].count(17.0) == 1  # the last step, the last update of the masks and the end of the epoch
 
 
-def test_the_channels_of_each_layer_are_logged(tmp_path):
+def test_removed_channels_of_each_layer_are_logged(tmp_path):
     pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     t = trainer(tmp_path, [Pruning(0.5, "channels", end=0.5)], logger=CSVLogger(tmp_path))
     t.fit(module := Lit(), loader())
@@ -147,7 +147,7 @@ def test_the_channels_of_each_layer_are_logged(tmp_path):
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_averaged_weights_are_sparse_in_any_order(tmp_path, first):
+def test_averaged_weights_are_sparse_in_either_callback_order(tmp_path, first):
     callbacks = [Pruning(0.8, end=0.5), WeightAveraging()]
     module = Lit()
     t = trainer(tmp_path, callbacks if first else callbacks[::-1])
@@ -155,23 +155,23 @@ def test_averaged_weights_are_sparse_in_any_order(tmp_path, first):
     assert sparsity_of(module) == pytest.approx(0.8, abs=0.01)
 
 
-def test_masks_and_channels_in_one_training_are_refused(tmp_path):
+def test_masks_and_channels_in_one_training_raise(tmp_path):
     pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     callbacks = [Pruning(granularity="2:4", begin=0.6), Pruning(0.4, "channels", end=0.4, round_to=4)]
-    with pytest.raises(ValueError, match="the masks would not fit"):
+    with pytest.raises(ValueError, match="should not be combined with masks in one training"):
         trainer(tmp_path, callbacks).fit(Lit(width=16), loader())
 
 
-def test_a_compiled_network_and_a_deep_copy(tmp_path):
+def test_masks_of_a_compiled_network_and_its_deep_copy(tmp_path):
     module = Lit()
     module.net = torch.compile(module.net, backend="eager")
     pruning = Pruning(0.5)
     trainer(tmp_path, [pruning], epochs=1).fit(module, loader(16))
     assert sparsity_of(copy.deepcopy(module)) == pytest.approx(0.5, abs=0.01)
-    assert all("_orig_mod" not in name for name in pruning.masks.masked.masks)
+    assert all("_orig_mod" not in name for name in pruning.method.pruner.masked.masks)
 
 
-def test_channels_of_a_compiled_network(tmp_path):
+def test_channels_of_a_compiled_network_match_the_plain_one(tmp_path):
     pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     torch.manual_seed(0)
     plain, compiled = Lit(), Lit()
@@ -186,7 +186,7 @@ def test_channels_of_a_compiled_network(tmp_path):
         assert torch.allclose(value.float(), plain.net.state_dict()[key].float(), atol=1e-5), key
 
 
-def test_mixed_precision(tmp_path):
+def test_target_is_reached_in_mixed_precision(tmp_path):
     module = Lit("adam")
     trainer(tmp_path, [Pruning(0.5)], precision="bf16-mixed").fit(module, loader())
     assert sparsity_of(module) == pytest.approx(0.5, abs=0.01)
@@ -208,12 +208,12 @@ class TwoOptimizers(Lit):
         return [torch.optim.SGD(p, 0.01) for p in (self.net.stem.parameters(), list(self.net.parameters())[1:])]
 
 
-def test_manual_optimization_with_two_optimizers(tmp_path):
+def test_manual_optimization_with_two_optimizers_counts_batches(tmp_path):
     module = TwoOptimizers()
     pruning = Pruning(0.5, end=0.5)
     trainer(tmp_path, [pruning]).fit(module, loader())
     assert sparsity_of(module) == pytest.approx(0.5, abs=0.01)
-    assert pruning.span.end == 9
+    assert pruning.update_schedule.span.end == 9
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_manual_optimization_with_two_optimizers(tmp_path):
         ({"target": 1.0}, r"`target` should be a fraction in \[0, 1\)"),
         ({"target": None}, "`target` should be the fraction to prune"),
         ({"target": {}}, "`target` should name at least one pattern"),
-        ({"target": 0.3, "granularity": "2:4"}, "`target` should be left out or be 0.5"),
+        ({"target": 0.3, "granularity": "2:4"}, "`target` should be omitted or 0.5"),
         ({"target": 0.5, "criterion": "size"}, "`criterion` should be one of 'magnitude'"),
         ({"target": 0.5, "granularity": "channels", "criterion": "rigl"}, "`criterion` should be one of"),
         ({"target": 0.5, "granularity": "4x1", "criterion": "rigl"}, "`granularity` should be 'unstructured'"),
@@ -234,7 +234,7 @@ def test_manual_optimization_with_two_optimizers(tmp_path):
         ({"target": 0.5, "granularity": "channels", "include": ["fc"]}, "`include` should be empty"),
     ],
 )
-def test_a_wrong_argument_raises_at_construction(arguments, message):
+def test_invalid_arguments_raise_at_construction(arguments, message):
     with pytest.raises(ValueError, match=message):
         Pruning(**arguments)
 
@@ -243,17 +243,17 @@ def test_a_wrong_argument_raises_at_construction(arguments, message):
     ("arguments", "message"),
     [
         ({"target": 0.5, "exclude": ("net.head",)}, "`exclude` should match something, but 'net.head' matches none"),
-        ({"target": {"net.bn": 0.5}}, "`target` should name what can be pruned, but 'net.bn'"),
+        ({"target": {"net.bn": 0.5}}, "`target` should name parameters to prune, but 'net.bn'"),
         ({"granularity": "3:7"}, "`granularity` 3:7 fits no weight"),
         ({"target": 0.5, "begin": "9ep", "end": 0.9}, "`end` should not come before `begin`: they are steps"),
     ],
 )
-def test_what_only_the_model_tells_raises_before_training(tmp_path, arguments, message):
+def test_arguments_that_do_not_fit_the_model_raise_before_training(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path, [Pruning(**arguments)]).fit(Lit(), loader())
 
 
-def test_channels_without_the_extra_or_under_ddp(tmp_path, monkeypatch):
+def test_channels_raise_without_the_extra_and_under_ddp(tmp_path, monkeypatch):
     pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     with pytest.raises(ValueError, match="should train on one device, got DDPStrategy with 2 processes"):
         Pruning(0.5, "channels").setup(trainer(tmp_path, [], strategy="ddp", devices=2), Lit(), "fit")
@@ -262,14 +262,14 @@ def test_channels_without_the_extra_or_under_ddp(tmp_path, monkeypatch):
         Pruning(0.5, "channels")
 
 
-def test_another_models_checkpoint_is_not_resized(tmp_path):
+def test_checkpoint_of_another_model_is_not_resized(tmp_path):
     pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     trainer(tmp_path, [SaveAt(tmp_path, (2,))], epochs=1).fit(Lit(width=16), loader())
     with pytest.raises(RuntimeError, match="size mismatch"):
         trainer(tmp_path, [Pruning(0.5, "channels")]).fit(Lit(width=8), loader(), ckpt_path=tmp_path / "2.ckpt")
 
 
-def test_the_same_callback_fits_two_modules(tmp_path):
+def test_one_callback_fits_two_modules(tmp_path):
     pruning = Pruning(0.5)
     for _ in range(2):
         module = Lit()
@@ -278,5 +278,5 @@ def test_the_same_callback_fits_two_modules(tmp_path):
         assert sparsity_of(module) == pytest.approx(0.5, abs=0.01)
 
 
-def test_the_net_of_the_kit_has_what_breaks_pruners():
+def test_network_of_the_tests_reuses_an_activation():
     assert sum(isinstance(m, nn.ReLU) for m in Net().modules()) == 1

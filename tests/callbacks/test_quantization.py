@@ -23,7 +23,7 @@ def fit(folder, callback, *others, module=None, **kwargs):
     return module, t
 
 
-def test_the_integers_agree_and_the_module_stays_plain(tmp_path):
+def test_int8_matches_fake_quantization_and_the_module_stays_plain(tmp_path):
     callback = QuantizationAwareTraining(begin=0.5)
     module, t = fit(tmp_path, callback)
     assert t.callback_metrics["quantization/active"] == 1
@@ -35,12 +35,12 @@ def test_the_integers_agree_and_the_module_stays_plain(tmp_path):
     assert {w.dtype for w in weights} == {torch.int8}
     assert len(weights) == 4
     assert callback.agreement(converted, module, [images()]).difference < 1e-3
-    assert callback.agreement(module.net.eval(), module, [images()]).difference > 1e-3  # rounding does something
+    assert callback.agreement(module.net.eval(), module, [images()]).difference > 1e-3  # rounding changes the outputs
     assert not any("batch_norm" in str(node.target) for node in converted.graph.nodes)
 
 
 @pytest.mark.parametrize("arguments", [{"begin": 0.4, "freeze": 0.7}, {"begin": "1ep", "keep_float": ["fc"]}])
-def test_resumes_exactly_before_inside_and_after(tmp_path, arguments):
+def test_training_resumes_exactly_before_during_and_after_observation(tmp_path, arguments):
     _, state = assert_resumes_exactly(
         tmp_path, lambda: [QuantizationAwareTraining(**arguments)], steps=(1, 6, 7, 9, 13, 15)
     )
@@ -48,7 +48,7 @@ def test_resumes_exactly_before_inside_and_after(tmp_path, arguments):
     assert all(r["count"] > 3 for r in ranges.values())
 
 
-def test_resumes_exactly_with_accumulation_and_adam(tmp_path):
+def test_training_resumes_exactly_with_accumulation_and_adam(tmp_path):
     assert_resumes_exactly(
         tmp_path,
         lambda: [QuantizationAwareTraining(begin=0.3, freeze=0.8)],
@@ -59,7 +59,7 @@ def test_resumes_exactly_with_accumulation_and_adam(tmp_path):
 
 
 class Counting(Callback):
-    """Remembers whether validation ran in fake quantization, and what ranges did meanwhile."""
+    """Record whether validation runs in fake quantization, and assert that it does not change ranges."""
 
     def __init__(self, callback):
         self.callback, self.seen = callback, []
@@ -76,7 +76,7 @@ class Counting(Callback):
         return quantized and [r.count for r in quantized.roundings.values()]
 
 
-def test_validation_is_quantized_and_observes_nothing(tmp_path):
+def test_validation_is_quantized_and_does_not_update_ranges(tmp_path):
     callback = QuantizationAwareTraining(begin="1ep", freeze="2ep")
     watch = Counting(callback)
     torch.manual_seed(0)
@@ -86,7 +86,7 @@ def test_validation_is_quantized_and_observes_nothing(tmp_path):
     assert {r.count for r in callback.quantized.roundings.values()} == {6}  # the steps of epoch 1 alone
 
 
-def test_the_test_of_a_checkpoint_is_as_quantized_as_the_checkpoint(tmp_path):
+def test_tests_are_quantized_if_the_checkpoint_is(tmp_path):
     callback = QuantizationAwareTraining(begin="1ep")
     best = ModelCheckpoint(tmp_path, monitor="val_loss", save_top_k=-1, filename="{epoch}")
     torch.manual_seed(0)
@@ -119,7 +119,7 @@ def test_the_test_of_a_checkpoint_is_as_quantized_as_the_checkpoint(tmp_path):
     assert nn.functional.cross_entropy(converted(x), y).item() == pytest.approx(after, abs=1e-5)
 
 
-def test_a_fresh_process_converts_a_checkpoint(tmp_path):
+def test_new_callback_converts_a_checkpoint(tmp_path):
     callback = QuantizationAwareTraining(begin=0.5)
     module, _ = fit(tmp_path, callback, SaveAt(tmp_path, (18,)))
     checkpoint = torch.load(tmp_path / "18.ckpt", weights_only=True)
@@ -131,24 +131,24 @@ def test_a_fresh_process_converts_a_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", "bf16-true"])
-def test_in_half_precision(tmp_path, precision):
+def test_conversion_after_training_in_half_precision(tmp_path, precision):
     callback = QuantizationAwareTraining(begin=0.3)
     module, _ = fit(tmp_path, callback, precision=precision)
     converted = callback.convert(module)
     assert callback.agreement(converted, module, [images().to(module.net.fc.weight.dtype)]).difference < 0.1
 
 
-def test_in_fp16_with_loss_scaling_and_accumulation(tmp_path):
+def test_ranges_stay_finite_with_fp16_loss_scaling(tmp_path):
     callback = QuantizationAwareTraining(begin=0.3)
     precision = GreenMixedPrecision("fp16", init_scale=2.0**24)
     module, _ = fit(tmp_path, callback, plugins=[precision], accumulate_grad_batches=2, epochs=4)
-    assert 0 < precision.skipped_steps < 12  # it overflows at first: steps are skipped, ranges stay finite
+    assert 0 < precision.skipped_steps < 12  # the first steps overflow and are skipped
     assert all(torch.isfinite(r.observed()["range"]).all() for r in callback.quantized.roundings.values())
     assert callback.agreement(callback.convert(module), module, [images()]).difference < 0.1
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_with_an_average_of_the_weights(tmp_path, first):
+def test_conversion_after_weight_averaging_in_either_callback_order(tmp_path, first):
     callback, average = QuantizationAwareTraining(begin=0.4), WeightAveraging()
     torch.manual_seed(0)
     module = Lit()
@@ -159,7 +159,7 @@ def test_with_an_average_of_the_weights(tmp_path, first):
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_pruned_weights_are_zero_in_int8(tmp_path, first):
+def test_pruned_weights_are_zero_in_int8_in_either_callback_order(tmp_path, first):
     callbacks = [Pruning(0.8, end=0.5, scope="layer"), QuantizationAwareTraining(begin=0.6)]
     module, t = fit(tmp_path, *(callbacks if first else callbacks[::-1]))
     order = [type(c) for c in t.callbacks if hasattr(c, "compression_order")]
@@ -174,7 +174,7 @@ def test_pruned_weights_are_zero_in_int8(tmp_path, first):
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_channels_first_and_quantized_afterwards(tmp_path, at_once):
+def test_channels_are_removed_before_quantization_begins(tmp_path, at_once):
     pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     begin = 0.5 if at_once else 0.7
     callback = QuantizationAwareTraining(begin=begin)
@@ -185,7 +185,7 @@ def test_channels_first_and_quantized_afterwards(tmp_path, at_once):
         fit(tmp_path, QuantizationAwareTraining(begin=0.5), Pruning(0.5, "channels", end=0.8))
 
 
-def test_both_resume_exactly(tmp_path):
+def test_channels_and_quantization_resume_exactly(tmp_path):
     pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     assert_resumes_exactly(
         tmp_path,
@@ -198,7 +198,7 @@ def test_both_resume_exactly(tmp_path):
     )
 
 
-def test_a_copy_during_training_is_the_plain_network(tmp_path):
+def test_deep_copy_during_training_is_the_plain_network(tmp_path):
     class Copy(Callback):
         def on_train_end(self, trainer, pl_module):
             copied = copy.deepcopy(pl_module.net).eval()
@@ -213,7 +213,7 @@ def test_a_copy_during_training_is_the_plain_network(tmp_path):
     fit(tmp_path, QuantizationAwareTraining(begin=0.5), Copy())
 
 
-def test_a_compiled_network(tmp_path):
+def test_compiled_network_is_quantized(tmp_path):
     torch.manual_seed(0)
     module = Lit()
     module.net = torch.compile(module.net, backend="eager")
@@ -223,11 +223,11 @@ def test_a_compiled_network(tmp_path):
     assert module.net(images()).shape == (16, 4)
 
 
-def test_begin_at_once(tmp_path):
+def test_quantization_begins_at_the_first_step(tmp_path):
     callback = QuantizationAwareTraining(begin=0.0, freeze=0.0)
     module, _ = fit(tmp_path, callback, epochs=1)
     callback.convert(module)
-    assert {r.count for r in callback.quantized.roundings.values()} == {1}  # frozen, but not before there is a range
+    assert {r.count for r in callback.quantized.roundings.values()} == {1}  # frozen after one observation
 
 
 class Branches(Net):
@@ -237,7 +237,7 @@ class Branches(Net):
         return super().forward(x)
 
 
-def test_what_cannot_be_exported_names_the_line(tmp_path):
+def test_export_error_contains_the_line_of_the_network(tmp_path):
     module = Lit()
     module.net = Branches()
     with pytest.raises(
@@ -257,7 +257,7 @@ def test_what_cannot_be_exported_names_the_line(tmp_path):
         ({"total_steps": 0}, ValueError, "`total_steps` should be an integer"),
     ],
 )
-def test_a_wrong_argument_raises_at_construction(arguments, error, message):
+def test_invalid_arguments_raise_at_construction(arguments, error, message):
     with pytest.raises(error, match=message):
         QuantizationAwareTraining(**arguments)
 
@@ -272,6 +272,6 @@ def test_a_wrong_argument_raises_at_construction(arguments, error, message):
         ({"begin": "2ep", "freeze": 0.5}, "`freeze` should not come before `begin`: they are steps 9 and 12"),
     ],
 )
-def test_what_only_the_model_tells(tmp_path, arguments, message):
+def test_arguments_that_do_not_fit_the_model_raise(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         fit(tmp_path, QuantizationAwareTraining(**arguments))

@@ -73,12 +73,12 @@ def test_compress_prunes_distills_quantizes_and_reports(checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ((*CLASSES,), 2, "Say what to do: --prune FRACTION, --int8, or both."),
+        ((*CLASSES,), 2, "Nothing to do. Pass --prune FRACTION, --int8, or both."),
         ((*CLASSES, "--prune", 1.2), 2, r"`--prune` should be a fraction in [0, 1), got 1.2."),
         (("--model", "tests.helpers.bright_quarter", "--data", "x:Y", "--int8"), 2, "`--model` should be module:Class"),
         (("--model", "tests.helpers.bright_quarter:Nothing", "--data", "x:Y", "--int8"), 2, "cannot be imported"),
         ((*CLASSES, "--int8", "--model-args", "[1]"), 2, "`--model-args` should be a JSON object"),
-        ((*CLASSES, "--int8", "--model-args", '{"width": 3}'), 2, "Give its arguments with --model-args."),
+        ((*CLASSES, "--int8", "--model-args", '{"width": 3}'), 2, "Pass its arguments with --model-args."),
     ],
 )
 def test_invalid_usage_prints_one_line_and_exits(checkpoint, tmp_path, arguments, code, message):

@@ -89,7 +89,7 @@ def test_invalid_export_arguments_raise(tmp_path):
     model, quantized = trained(SmallResNet, steps=2)
     with pytest.raises(ValueError, match="`format` should be one of 'onnx', 'torch', 'executorch'"):
         export(model, tmp_path / "x", [X], format="tflite")
-    with pytest.raises(ValueError, match="`inputs` should hold at least one batch"):
+    with pytest.raises(ValueError, match="`inputs` should contain at least one batch, got none"):
         export(model, tmp_path / "x")
     with pytest.raises(TypeError, match="`int8` should be True"):
         export(quantized.convert(), tmp_path / "x", [X], int8=False)

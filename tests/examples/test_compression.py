@@ -34,6 +34,6 @@ def test_quantization_example_exports_int8(tmp_path):
 @pytest.mark.slow
 def test_distillation_example_queries_the_teacher_once_per_image(tmp_path):
     numbers = re.search(
-        r"asked for (\d+) images, answered from the cache (\d+) times", output(tmp_path, "distillation", 3)
+        r"computed (\d+) images, read (\d+) outputs from the cache", output(tmp_path, "distillation", 3)
     )
     assert numbers.groups() == ("1437", "2874")

@@ -120,7 +120,7 @@ def main():
     module, data = Lit(), loader(size=4 * BATCHES).dataset
     trainer.fit(module, DataLoader(data, batch_size=4 // RANKS, shuffle=True))
 
-    masks = pruning.masks.masked.masks
+    masks = pruning.method.pruner.masked.masks
     integers = rounding.convert(module).state_dict()
     layers = {"conv2d": "net.stem", "conv2d_1": "net.block.conv1", "conv2d_2": "net.block.conv2", "linear": "net.fc"}
     dropped = {theirs: masks[f"{ours}.weight"] == 0 for theirs, ours in layers.items()}

@@ -1,4 +1,4 @@
-"""Losses, adapters and cached outputs of a teacher (pure torch)."""
+"""Losses between a student and a teacher, adapters of features, and cached outputs of the teacher (pure torch)."""
 
 from lightning_green.compression.distillation.adapters import Adapters
 from lightning_green.compression.distillation.teacher_cache import TeacherCache

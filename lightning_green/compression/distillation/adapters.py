@@ -1,4 +1,4 @@
-"""Small layers that give a student's features the teacher's number of channels, trained beside the student."""
+"""Linear layers that map a student's features to the teacher's number of channels, trained with the student."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 
 class Adapters:
-    """One linear map of channels (a 1x1 convolution) for each layer that is compared, with an optimizer of their own.
+    """One linear map of channels (a 1x1 convolution) for each compared layer, with one optimizer for all of them.
 
-    They belong to neither model, so they are in no checkpoint of the student. A layer that has the teacher's channels
-    needs none.
+    Adapters are not part of the student, so they are not in its state dict. A layer with the teacher's number of
+    channels has no adapter.
 
     Args:
-        learning_rate: Of Adam.
-        seed: Of their first weights, which are the same on all ranks.
+        learning_rate: Learning rate of Adam.
+        seed: Seed of the initial weights, which are equal on all ranks.
 
     """
 
@@ -28,26 +28,26 @@ class Adapters:
         self._restored: Mapping[str, Any] = {}
 
     def adapt(self, name: str, features: Tensor, channels: int) -> Tensor:
-        """Return features with another number of channels (dimension 1).
+        """Return features with the teacher's number of channels (dimension 1).
 
         Args:
-            name: Of the layer that they come from.
-            features: The student's.
-            channels: The teacher's number.
+            name: Name of the student's layer.
+            features: Features of the student, ``(samples, channels, ...)``.
+            channels: Number of channels of the teacher.
 
         """
         own = features.shape[1]
         if own == channels:
             return features
         weight = self.layers.get(name)
-        if weight is None or weight.shape != (channels, own):  # also after channels of the student were removed
+        if weight is None or weight.shape != (channels, own):  # channels of the student may have been removed
             weight = self._new(name, channels, own, features.device)
         flat = features.flatten(2) if features.dim() > 2 else features[..., None]
         adapted = torch.einsum("oi,bip->bop", weight.to(features.dtype), flat)
         return adapted.view(features.shape[0], channels, *features.shape[2:])
 
     def step(self) -> None:
-        """Take a step with the gradients that are there, averaged over the processes, and clear them."""
+        """Update the weights with their gradients, averaged over the processes, and clear the gradients."""
         weights = [w for w in self.layers.values() if w.grad is not None]
         if self._optimizer is None or not weights:
             return
@@ -61,7 +61,7 @@ class Adapters:
         self._optimizer.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return weights and the optimizer's state, by layer."""
+        """Return the weights and the optimizer's state by layer."""
         if not self.layers:
             return dict(self._restored)
         assert self._optimizer is not None
@@ -70,7 +70,7 @@ class Adapters:
         return {"weights": weights, "moments": moments, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where others left off; each is made when its layer is first seen."""
+        """Restore a state. Each adapter is created when :meth:`adapt` first receives its layer."""
         self.layers, self._optimizer, self._restored = {}, None, state
         if state:
             self._generator.set_state(state["generator"].cpu())

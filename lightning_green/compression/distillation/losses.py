@@ -1,4 +1,4 @@
-"""What a student learns from a teacher: pure functions of outputs or of features.
+"""Losses between a student and a teacher: pure functions of outputs or of features.
 
 Logits have the shape ``(samples, classes)`` or ``(samples, classes, ...)`` with classes along dimension 1.
 """
@@ -34,8 +34,8 @@ def soft_targets(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> 
 def standardized(student: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
     """Return :func:`soft_targets` of logits with mean 0 and standard deviation 1 in each sample.
 
-    Sun et al., "Logit Standardization in Knowledge Distillation" (arXiv 2403.01427), equation 12: a small student need
-    not match the range of its teacher's logits.
+    Sun et al., "Logit Standardization in Knowledge Distillation" (arXiv 2403.01427), equation 12. A small
+    student does not have to match the range of its teacher's logits.
 
     Args:
         student: Logits.
@@ -54,7 +54,7 @@ def standardized(student: Tensor, teacher: Tensor, temperature: float = 2.0) -> 
 def decoupled(
     student: Tensor, teacher: Tensor, target: Tensor, temperature: float = 4.0, alpha: float = 1.0, beta: float = 8.0
 ) -> Tensor:
-    """Return the sum of a part about the target class and a part about all others, weighted apart.
+    """Return the weighted sum of a loss of the target class and a loss of all other classes.
 
     Zhao et al., "Decoupled Knowledge Distillation" (arXiv 2203.08679), equation 7.
 
@@ -63,8 +63,8 @@ def decoupled(
         teacher: Logits of the same shape.
         target: Class of each sample.
         temperature: T.
-        alpha: Weight of the part about the target class.
-        beta: Weight of the part about the others.
+        alpha: Weight of the loss of the target class.
+        beta: Weight of the loss of the other classes.
 
     """
     student, teacher = _rows(student).float() / temperature, _rows(teacher).float() / temperature
@@ -83,11 +83,11 @@ def decoupled(
 
 
 def hint(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the mean squared distance of two features; Romero et al., "FitNets" (arXiv 1412.6550), equation 3.
+    """Return the mean squared distance of features; Romero et al., "FitNets" (arXiv 1412.6550), equation 3.
 
     Args:
-        student: Features of the teacher's number of channels (an adapter gives them that); maps of another size are
-            averaged to the teacher's.
+        student: Features with the teacher's number of channels. Maps of another size are average-pooled to the
+            teacher's size.
         teacher: Features.
 
     """
@@ -95,13 +95,13 @@ def hint(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def attention(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the distance of two attention maps, the normalized mean over channels of squared activations.
+    """Return the squared distance of attention maps: the normalized mean over channels of squared activations.
 
     Zagoruyko and Komodakis, "Paying More Attention to Attention" (arXiv 1612.03928), equation 2.
 
     Args:
         student: Feature maps ``(samples, channels, ...)``.
-        teacher: Feature maps; another number of channels is fine, maps of another size are averaged to it.
+        teacher: Feature maps, with any number of channels. The student's maps are average-pooled to their size.
 
     """
 
@@ -112,14 +112,14 @@ def attention(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def relational(student: Tensor, teacher: Tensor, distance: float = 25.0, angle: float = 50.0) -> Tensor:
-    """Return how far the distances and angles between the samples of a batch differ.
+    """Return the difference of the distances and angles between the samples of a batch.
 
-    Park et al., "Relational Knowledge Distillation" (arXiv 1904.05068), equations 5 and 8, with the weights of its
-    experiments.
+    Park et al., "Relational Knowledge Distillation" (arXiv 1904.05068), equations 5 and 8, with the weights of the
+    paper's experiments.
 
     Args:
-        student: Any vectors, ``(samples, ...)``.
-        teacher: Vectors of any other length.
+        student: Vectors, ``(samples, ...)``.
+        teacher: Vectors of any length.
         distance: Weight of distances.
         angle: Weight of angles.
 
@@ -133,9 +133,8 @@ def relational(student: Tensor, teacher: Tensor, distance: float = 25.0, angle: 
 def _distances(vectors: Tensor) -> Tensor:
     squared = (vectors[:, None] - vectors[None]).square().sum(2)
     apart = squared > 0
-    lengths = (
-        torch.where(apart, squared, torch.ones_like(squared)).sqrt() * apart
-    )  # the gradient of sqrt(0) is infinite
+    # The gradient of sqrt(0) is infinite.
+    lengths = torch.where(apart, squared, torch.ones_like(squared)).sqrt() * apart
     return lengths / (lengths.sum() / apart.sum().clamp(min=1) + _SMALL)
 
 
@@ -145,7 +144,7 @@ def _angles(vectors: Tensor) -> Tensor:
 
 
 def _rows(logits: Tensor) -> Tensor:
-    """Return logits as (samples, classes); positions of dense predictions count as samples."""
+    """Return logits as (samples, classes). Positions of dense predictions count as samples."""
     return logits if logits.dim() == 2 else logits.movedim(1, -1).flatten(0, -2)
 
 

@@ -1,4 +1,4 @@
-"""What a teacher has answered before, by the content of the question."""
+"""Cache of a teacher's outputs, with the content of the input as the key."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 
 
 def fingerprints(inputs: Tensor) -> Tensor:
-    """Return a 64-bit fingerprint of each sample: equal for equal bits, and for different ones almost surely different.
+    """Return a 64-bit fingerprint of each sample. Equal samples have equal fingerprints.
 
-    A sum of the sample's 32-bit words times fixed odd 64-bit numbers, modulo 2^64. Two different samples of a million
-    have the same one with a probability of about 10^-8.
+    The fingerprint is the sum of the sample's 32-bit words times fixed odd 64-bit numbers, modulo 2^64. The probability
+    of a collision among a million samples is about 10^-8.
 
     Args:
         inputs: Samples along dimension 0.
@@ -32,21 +32,21 @@ def fingerprints(inputs: Tensor) -> Tensor:
 
 
 class TeacherCache:
-    """A teacher's outputs by fingerprint of the input, in half precision, in memory or in a folder.
+    """A teacher's outputs in half precision, in memory or in a directory, by fingerprint of the input.
 
-    ::
-
-        cache = TeacherCache()
-        logits = cache.get(images, teacher)     # the teacher sees only what it has not seen
-
-    Outputs that are computed now are rounded as stored ones are, so it makes no difference which they are.
+    New outputs are rounded to half precision too, so results do not depend on whether an output was cached.
 
     Args:
-        folder: Where to keep the outputs, appended to two files that are mapped into memory; None for memory.
-        identity: What the teacher is, such as a hash of its weights; a folder of another teacher is refused.
+        folder: Directory of the outputs, which are appended to two memory-mapped files. None for memory.
+        identity: Identifier of the teacher, such as a hash of its weights.
 
     Raises:
-        ValueError: If the folder holds the outputs of another teacher.
+        ValueError: If the directory contains the outputs of another teacher.
+
+    Example::
+
+        cache = TeacherCache()
+        logits = cache.get(images, teacher)     # calls the teacher with the new images only
 
     """
 
@@ -66,11 +66,11 @@ class TeacherCache:
         return len(self._rows)
 
     def get(self, inputs: Tensor, teacher: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return the teacher's output for each sample, asking it for those that are not known.
+        """Return the teacher's output for each sample, and compute the outputs that are not in the cache.
 
         Args:
             inputs: Samples along dimension 0.
-            teacher: Called with the unknown samples.
+            teacher: Called with the samples that are not in the cache.
 
         """
         keys = fingerprints(inputs).tolist()
@@ -78,8 +78,8 @@ class TeacherCache:
         self.hits += len(keys) - len(unknown)
         self.misses += len(unknown)
         if unknown:
-            asked = inputs if len(unknown) == len(keys) else inputs[torch.tensor(unknown, device=inputs.device)]
-            self._add([keys[i] for i in unknown], teacher(asked).detach().to("cpu", torch.float16))
+            new = inputs if len(unknown) == len(keys) else inputs[torch.tensor(unknown, device=inputs.device)]
+            self._add([keys[i] for i in unknown], teacher(new).detach().to("cpu", torch.float16))
         rows = torch.tensor([self._rows[key] for key in keys])
         assert self._values is not None
         if isinstance(self._values, Tensor):
@@ -89,13 +89,13 @@ class TeacherCache:
         return stored.to(inputs.device).float()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the outputs in memory; those in a folder are there already."""
+        """Return the outputs in memory; outputs in a directory are stored already."""
         if self.folder is not None or not isinstance(self._values, Tensor):
             return {}
         return {"keys": torch.tensor(list(self._rows)), "values": self._values[: len(self._rows)].clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what another cache of the same teacher knew."""
+        """Restore the outputs of another cache of the same teacher."""
         if state and self.folder is None:
             self._rows = {key: row for row, key in enumerate(state["keys"].tolist())}
             self._values = state["values"].clone()
@@ -103,9 +103,9 @@ class TeacherCache:
     def _add(self, keys: list[int], values: Tensor) -> None:
         if not bool(torch.isfinite(values).all()):
             raise ValueError(
-                "The teacher's outputs should be finite and below 65504 to be cached; set `cache` to None."
+                "The teacher's outputs should be finite and below 65504 to be cached. Set `cache` to None."
             )
-        first = {key: i for i, key in reversed(list(enumerate(keys)))}  # a sample may be in a batch twice
+        first = {key: i for i, key in reversed(list(enumerate(keys)))}  # a batch may contain a sample twice
         chosen = sorted(first.values())
         start = len(self._rows)
         self._rows.update({keys[i]: start + number for number, i in enumerate(chosen)})
@@ -131,7 +131,7 @@ class TeacherCache:
             (folder / "cache.json").write_text(json.dumps({"shape": self._shape, "teacher": self.identity}))
         with (folder / "values.f16").open("ab") as file:
             file.write(values.numpy().tobytes())
-        with (folder / "keys.i64").open("ab") as file:  # second: a key without its value would be a lie
+        with (folder / "keys.i64").open("ab") as file:  # after the values: a key without its value would be wrong
             file.write(np.asarray(keys, dtype=np.int64).tobytes())
         self._map(folder)
 
@@ -142,7 +142,7 @@ class TeacherCache:
         known = json.loads(header.read_text())
         if known["teacher"] != self.identity:
             raise ValueError(
-                f"`cache` {str(folder)!r} holds another teacher's outputs; name another folder, or delete it."
+                f"`cache` {str(folder)!r} contains the outputs of another teacher. Use another directory, or delete it."
             )
         self._shape = known["shape"]
         row = 2 * int(np.prod(known["shape"]))
@@ -150,7 +150,7 @@ class TeacherCache:
         if not keys_file.exists() or not values_file.exists():
             return
         complete = min(keys_file.stat().st_size // 8, values_file.stat().st_size // row)
-        for file, size in ((keys_file, 8), (values_file, row)):  # what a kill has torn is cut off
+        for file, size in ((keys_file, 8), (values_file, row)):  # incomplete rows after a kill
             with file.open("r+b") as opened:
                 opened.truncate(complete * size)
         keys = np.fromfile(keys_file, dtype=np.int64)

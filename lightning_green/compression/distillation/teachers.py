@@ -1,4 +1,4 @@
-"""Teachers: modules, callables, or checkpoints."""
+"""Loading of teachers: modules, callables, or checkpoints."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from lightning_green.compression.pruning.resizing import resize_to
 def load_teacher(
     teacher: nn.Module | Callable[..., Any] | str | Path, architecture: nn.Module | None = None
 ) -> nn.Module | Callable[..., Any]:
-    """Return a teacher that is ready to be asked.
+    """Return a teacher as a module or a callable.
 
     Args:
-        teacher: A module or a callable, which is returned; or the path of a checkpoint of a network, of Lightning or
-            not, which is read with ``weights_only=True``.
-        architecture: The network that a checkpoint is loaded into. The checkpoint may have it inside a module (keys
-            with a common prefix), and with removed channels.
+        teacher: A module or a callable, which is returned; or the path of a state dict or a Lightning checkpoint, which
+            is read with ``weights_only=True``.
+        architecture: The network that a checkpoint is loaded into. Keys of the checkpoint may have a common prefix, and
+            its layers may have fewer channels.
 
     Raises:
         TypeError: If the teacher is none of these.
-        ValueError: If a checkpoint comes without its architecture or does not fit it.
+        ValueError: If a checkpoint comes without an architecture or does not fit it.
 
     """
     if not isinstance(teacher, (str, Path)):
         if architecture is not None:
-            raise ValueError("`teacher_model` is for a teacher that is a checkpoint; leave it out.")
+            raise ValueError("`teacher_model` is for a teacher that is a checkpoint; remove it.")
         if not callable(teacher):
             raise TypeError(f"`teacher` should be a module, a callable or the path of a checkpoint, got {teacher!r}.")
         return teacher
@@ -48,11 +48,11 @@ def load_teacher(
             architecture.load_state_dict(own)
             return architecture
     raise ValueError(
-        f"`teacher_model` should be the network of {str(teacher)!r}, but that holds other tensors than "
-        f"{type(architecture).__name__} has ({', '.join(keys[:3])}, ...)."
+        f"`teacher_model` should be the network of {str(teacher)!r}, but the checkpoint does not contain "
+        f"the tensors of {type(architecture).__name__} ({', '.join(keys[:3])}, ...)."
     )
 
 
 def _fits(stored: torch.Size, wanted: torch.Size) -> bool:
-    """Return whether a tensor is one of the architecture's, perhaps with channels removed."""
+    """Return whether a stored tensor fits the architecture's, possibly with removed channels."""
     return len(stored) == len(wanted) and all(a <= b for a, b in zip(stored, wanted, strict=True))

@@ -1,4 +1,4 @@
-"""Masks and removed channels (pure torch)."""
+"""Masks and removal of channels (pure torch)."""
 
 from lightning_green.compression.pruning.channel_pruner import ChannelPruner
 from lightning_green.compression.pruning.channels import removable_widths, remove_channels, slice_optimizer

@@ -1,4 +1,4 @@
-"""Channels that go away over a schedule: how wide the model was, and a state that continues exactly."""
+"""Removal of channels on a schedule, with a state that a checkpoint restores exactly."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ from lightning_green.compression.schedules import sparsity_at
 
 
 class ChannelPruner:
-    """The removal of channels from a model in training, without a Trainer.
-
-    ::
-
-        pruner = ChannelPruner(0.5, round_to=8)
-        pruner.update(network, inputs, progress=1.0, optimizers=[optimizer])
+    """Remove channels from a network during training, without a Trainer.
 
     Args:
-        target: Fraction of the original parameters to be gone at the end, or fractions of channels by pattern of
-            layers.
+        target: Fraction of the original parameters to remove by the end, or fractions of channels by pattern of layers.
         criterion: ``"magnitude"`` or ``"random"``.
-        schedule: Shape of the way to the target.
-        exclude: Patterns of layers to leave alone.
-        round_to: Keep multiples of this many channels.
+        schedule: Shape of the schedule; see :func:`~lightning_green.compression.sparsity_at`.
+        exclude: Patterns of layers that keep their channels.
+        round_to: Keep multiples of this number of channels.
         seed: Seed of the random criterion.
 
     Raises:
         ModuleNotFoundError: Without the extra ``compression``.
+
+    Example::
+
+        pruner = ChannelPruner(0.5, round_to=8)
+        pruner.update(network, inputs, progress=1.0, optimizers=[optimizer])
 
     """
 
@@ -50,7 +49,7 @@ class ChannelPruner:
         round_to: int = 1,
         seed: int = 0,
     ) -> None:
-        torch_pruning()  # say now, not after hours of training, that it is missing
+        torch_pruning()  # raises now rather than after hours of training
         self.target, self.criterion, self.schedule = target, criterion, schedule
         self.exclude, self.round_to = tuple(exclude), round_to
         self._widths: dict[str, int] = {}
@@ -60,13 +59,13 @@ class ChannelPruner:
     def update(
         self, network: nn.Module, inputs: tuple[Tensor, ...], progress: float, optimizers: Iterable[Optimizer] = ()
     ) -> None:
-        """Remove the channels that are due, and cut the optimizers' state alongside.
+        """Remove the channels that are due, and slice the optimizers' state accordingly.
 
         Args:
-            network: The network; changed in place.
-            inputs: What it is called with.
+            network: The network, which is changed in place.
+            inputs: Inputs of the network.
             progress: Fraction of the way from the schedule's begin to its end.
-            optimizers: Those that update the network.
+            optimizers: Optimizers of the network's parameters.
 
         Raises:
             ValueError: If the target cannot be reached, or a layer would lose all its channels.
@@ -96,9 +95,9 @@ class ChannelPruner:
             slice_optimizer(optimizer, before, after, indices)
 
     def sparsity(self, network: nn.Module) -> dict[str, float]:
-        """Return the fraction of the original parameters that is gone, under ``""``, and of each layer's channels."""
-        gone = {name: 1 - channel_count(network.get_submodule(name)) / was for name, was in self._widths.items()}
-        return {"": 1 - _count(network) / self._parameters if self._parameters else 0.0} | gone
+        """Return the removed fraction of the original parameters, under ``""``, and of each layer's channels."""
+        removed = {name: 1 - channel_count(network.get_submodule(name)) / was for name, was in self._widths.items()}
+        return {"": 1 - _count(network) / self._parameters if self._parameters else 0.0} | removed
 
     def state_dict(self) -> dict[str, Any]:
         """Return the original sizes and the generator's state."""
@@ -109,7 +108,7 @@ class ChannelPruner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where another pruner of the same model left off."""
+        """Restore the state of another pruner of the same model."""
         self._widths = dict(state["widths"])
         self._parameters = state["parameters"]
         self._generator.set_state(state["generator"].cpu())

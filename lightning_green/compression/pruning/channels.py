@@ -1,6 +1,6 @@
-"""Channels that are really removed: the layers become smaller, and so does every layer that reads them.
+"""Removal of channels: a layer becomes narrower, and so do the layers that read its output.
 
-What depends on what is found by Torch-Pruning's dependency graph (Fang et al., "DepGraph", arXiv 2301.12900).
+Dependencies between layers come from Torch-Pruning's dependency graph (Fang et al., "DepGraph", arXiv 2301.12900).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from lightning_green.compression.patterns import matching
 from lightning_green.utilities.validation import check_choice, check_fraction, check_positive_int
 
 CHANNEL_CRITERIA = ("magnitude", "random")
-# Layers whose channels are coupled in ways that the graph does not fully know; groups with one of them are left whole,
-# and so are groups with a weight that several layers share, which would be cut for each of them and be shared no more.
-_LEFT_WHOLE = (nn.GroupNorm, nn.MultiheadAttention, nn.RNNBase, nn.Parameter)
+# Layers whose channels are coupled in ways that the graph does not model. Groups with such a layer keep their channels,
+# and so do groups with a shared weight, which would be sliced once per layer and no longer be shared.
+_UNSUPPORTED = (nn.GroupNorm, nn.MultiheadAttention, nn.RNNBase, nn.Parameter)
 
 
 def torch_pruning() -> Any:
-    """Return the module ``torch_pruning``, or raise with the extra that brings it."""
+    """Return the module ``torch_pruning``, or raise a ``ModuleNotFoundError`` that names the extra."""
     try:
         import torch_pruning
     except ModuleNotFoundError as error:
@@ -35,11 +35,11 @@ def torch_pruning() -> Any:
 
 
 class _Graph:
-    """The groups of channels of a model that can only be removed together."""
+    """Groups of channels of a model that can only be removed together."""
 
     def __init__(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.tp = torch_pruning()
-        # In evaluation mode tracing leaves running statistics and random generators alone.
+        # In evaluation mode, tracing changes no running statistics and no random generators.
         modes = {module: module.training for module in model.modules()}
         model.eval()
         try:
@@ -53,16 +53,16 @@ class _Graph:
         self.tied = {m for m in self.names if any(owners[id(p)] > 1 for p in m._parameters.values() if p is not None)}
 
     def groups(self) -> dict[str, Any]:
-        """Return each group under the name of its first layer; without those that are left whole."""
+        """Return the removable groups by the name of their first layer."""
         found = {}
         for group in self.graph.get_all_groups():
             modules = [dep.target.module for dep, _ in group]
-            if not any(isinstance(m, _LEFT_WHOLE) or _is_grouped(m) or m in self.tied for m in modules):
+            if not any(isinstance(m, _UNSUPPORTED) or _is_grouped(m) or m in self.tied for m in modules):
                 found[self.names[modules[0]]] = group
         return found
 
     def remove(self, name: str, channels: list[int]) -> None:
-        """Remove channels of a layer and whatever depends on them."""
+        """Remove channels of a layer and everything that depends on them."""
         layer = self.graph.model.get_submodule(name)
         handler = self.graph.get_pruner_of_module(layer).prune_out_channels
         self.graph.get_pruning_group(layer, handler, channels).prune()
@@ -81,20 +81,21 @@ def _shapes(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[torch.Size]:
 
 
 def channel_count(layer: nn.Module) -> int:
-    """Return the number of channels that a linear or convolutional layer puts out."""
+    """Return the number of output channels of a linear or convolutional layer."""
     width = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
     assert isinstance(width, int)
     return width
 
 
 def removable_widths(model: nn.Module, inputs: tuple[Tensor, ...], exclude: tuple[str, ...] = ()) -> dict[str, int]:
-    """Return the number of channels of each layer that can lose some, by the name of the first layer of its group.
+    """Return the number of channels of each removable group, by the name of its first layer.
 
-    A layer whose channels are the model's output keeps them: this is found by removing one and looking at the output.
+    Layers whose channels are the model's output are not removable. They are found by removing one channel from a copy
+    and comparing the output shapes.
 
     Args:
-        model: The network; left as it is.
-        inputs: What it is called with.
+        model: The network, which does not change.
+        inputs: Inputs of the network.
         exclude: Patterns of layers that keep their channels.
 
     Raises:
@@ -118,7 +119,7 @@ def removable_widths(model: nn.Module, inputs: tuple[Tensor, ...], exclude: tupl
                 continue
         widths[name] = width
     if not widths:
-        raise ValueError(f"There is no channel to remove: no layer of {type(model).__name__} can lose one.")
+        raise ValueError(f"There is no channel to remove: no layer of {type(model).__name__} is removable.")
     return widths
 
 
@@ -128,7 +129,12 @@ def _member_names(model: nn.Module, group: Any) -> list[str]:
 
 
 def kept_channels(width: int, ratio: float, round_to: int) -> int:
-    """Return how many of ``width`` channels stay when a fraction ``ratio`` goes: a multiple of ``round_to``, not zero.
+    """Return the number of ``width`` channels to keep when a fraction is removed: a positive multiple of ``round_to``.
+
+    Args:
+        width: Number of channels.
+        ratio: Fraction to remove, in [0, 1].
+        round_to: Divisor of the result, unless ``width`` is smaller.
 
     >>> kept_channels(64, 0.3, 8)
     48
@@ -151,31 +157,30 @@ def remove_channels(
 ) -> dict[str, Tensor]:
     """Remove channels from a model in place.
 
-    ::
+    Args:
+        model: The network.
+        inputs: Inputs of the network.
+        target: Minimum fraction of the original parameters to remove, with the same fraction of channels removed from
+            every layer. Or fractions of the original *channels*, by pattern of layers.
+        widths: Original number of channels of each removable layer, from :func:`removable_widths` on the intact model.
+        parameters: Original number of parameters of the model.
+        criterion: ``"magnitude"`` (the L2 norm of all weights that depend on the channel) or ``"random"``.
+        round_to: Keep multiples of this number of channels; 8 or 16 suits most hardware.
+        generator: Random generator on the CPU, for ``"random"``.
+
+    Returns:
+        For every parameter that became smaller, by name: the flat indices of the remaining elements, in the new shape.
+        :func:`slice_optimizer` slices an optimizer's state with them.
+
+    Raises:
+        ValueError: If the target cannot be reached, a layer would lose all channels, a pattern matches nothing, or a
+            number is out of range.
+
+    Example::
 
         inputs = (torch.randn(1, 3, 32, 32),)
         widths = removable_widths(model, inputs)
         remove_channels(model, inputs, 0.5, widths=widths, parameters=sum(p.numel() for p in model.parameters()))
-
-    Args:
-        model: The network.
-        inputs: What it is called with.
-        target: Fraction of the original parameters to be gone afterwards, at least: every layer loses the same
-            fraction of its channels. Or fractions of the original *channels*, by pattern of layers.
-        widths: Original number of channels of each removable layer, from :func:`removable_widths` on the intact model.
-        parameters: Original number of parameters of the model.
-        criterion: ``"magnitude"`` (the L2 norm of everything that goes with the channel) or ``"random"``.
-        round_to: Keep multiples of this many channels; 8 or 16 suits most hardware.
-        generator: For ``"random"``, on the CPU.
-
-    Returns:
-        For every parameter that became smaller, by name: the flat indices of the elements that stayed, in the new
-            shape. Slice an
-        optimizer's state with them (:func:`slice_optimizer`).
-
-    Raises:
-        ValueError: If the target cannot be reached, a layer would lose all channels, a pattern matches nothing, or a
-            number is out of its range.
 
     """
     check_choice("criterion", criterion, CHANNEL_CRITERIA)
@@ -214,7 +219,7 @@ def _ratios_by_pattern(target: Mapping[str, float], widths: Mapping[str, int]) -
         check_fraction(f"target[{pattern!r}]", ratio)
         for name in matching("target", [pattern], list(widths)) if pattern not in widths else {pattern}:
             if round((1 - ratio) * widths[name]) < 1:
-                raise ValueError(f"`target` {ratio} would take all {widths[name]} channels of layer {name!r}.")
+                raise ValueError(f"`target` {ratio} would remove all {widths[name]} channels of layer {name!r}.")
             ratios[name] = ratio
     return ratios
 
@@ -231,7 +236,7 @@ def _ratios_for(
     check_fraction("target", target, below_one=True)
     wanted = (1 - target) * parameters
 
-    def left(ratio: float) -> int:
+    def remaining(ratio: float) -> int:
         probe = copy.deepcopy(model)
         graph = _Graph(probe, inputs)
         for name, width in widths.items():
@@ -240,24 +245,27 @@ def _ratios_for(
                 graph.remove(name, list(range(count)))
         return sum(p.numel() for p in probe.parameters())
 
-    if (least := left(1.0)) > wanted:
+    if (least := remaining(1.0)) > wanted:
         raise ValueError(
-            f"`target` {target} cannot be reached: with {round_to} channels in every layer that can lose some, "
-            f"{least / parameters:.1%} of the parameters are left."
+            f"`target` {target} cannot be reached: with {round_to} channels in every removable layer, "
+            f"{least / parameters:.1%} of the parameters remain."
         )
     if sum(p.numel() for p in model.parameters()) <= wanted:
         return {}
     low, high = 0.0, 1.0
     for _ in range(10):
         middle = (low + high) / 2
-        low, high = (low, middle) if left(middle) <= wanted else (middle, high)
+        low, high = (low, middle) if remaining(middle) <= wanted else (middle, high)
     return dict.fromkeys(widths, high)
 
 
 def _surviving_indices(
     model: nn.Module, inputs: tuple[Tensor, ...], removals: Mapping[str, list[int]]
 ) -> dict[str, Tensor]:
-    """Run the same surgery on a copy whose weights are their own positions, and read off what stayed."""
+    """Return the flat indices of the elements that remain after the removal, by parameter.
+
+    The channels are removed from a copy in which each element is its own index.
+    """
     probe = copy.deepcopy(model).double()
     shapes = {}
     with torch.no_grad():
@@ -276,13 +284,13 @@ def slice_optimizer(
     after: Mapping[str, nn.Parameter],
     indices: Mapping[str, Tensor],
 ) -> None:
-    """Make an optimizer that held the parameters ``before`` hold those ``after``, with its state cut alongside.
+    """Replace the parameters of an optimizer after a removal of channels, and slice its state.
 
     Args:
-        optimizer: Any optimizer whose state tensors have the parameter's shape or do not depend on it.
-        before: The model's parameters by name before channels were removed.
-        after: The same afterwards.
-        indices: What :func:`remove_channels` returned.
+        optimizer: An optimizer whose state tensors have the parameter's shape or do not depend on it.
+        before: Parameters of the model by name, before the removal.
+        after: Parameters of the model by name, after the removal.
+        indices: Return value of :func:`remove_channels`.
 
     """
     names = {id(parameter): name for name, parameter in before.items()}
@@ -297,10 +305,10 @@ def slice_optimizer(
             if state is None:
                 continue
             kept = indices.get(name)
-            optimizer.state[new] = {key: _cut(value, old, kept) for key, value in state.items()}
+            optimizer.state[new] = {key: _slice(value, old, kept) for key, value in state.items()}
 
 
-def _cut(value: Any, old: Tensor, kept: Tensor | None) -> Any:
+def _slice(value: Any, old: Tensor, kept: Tensor | None) -> Any:
     if kept is None or not torch.is_tensor(value) or value.shape != old.shape:
         return value
     return value.flatten()[kept.to(value.device).flatten()].view(kept.shape).contiguous()

@@ -1,4 +1,4 @@
-"""What is dropped together: single weights, n of every m, blocks, or whole channels."""
+"""Granularity of pruning: single weights, n of every m, blocks, or whole channels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Granularity:
 
     @classmethod
     def parse(cls, text: str) -> Granularity:
-        """Return the granularity that ``"unstructured"``, ``"2:4"``, ``"4x1"`` (a block) or ``"channels"`` names.
+        """Return the granularity named ``"unstructured"``, ``"2:4"``, ``"4x1"`` (a block) or ``"channels"``.
 
         Raises:
             ValueError: If the text is none of these, or n is not in [1, m).
@@ -55,19 +55,20 @@ class Granularity:
         )
 
     def fits(self, shape: torch.Size) -> bool:
-        """Return whether a weight of this shape can be masked so."""
+        """Return whether a weight of this shape supports the granularity."""
         return can_be_n_m(shape, self.second) if self.kind == "n:m" else True
 
 
 def masks_for(
     scores: Mapping[str, Tensor], sparsity: float | Mapping[str, float], granularity: Granularity
 ) -> dict[str, Tensor]:
-    """Return the masks of the wanted sparsity.
+    """Return masks with a given sparsity.
 
     Args:
         scores: Scores by parameter name.
-        sparsity: One number over all of them together (blocks and n:m: in each), or one for each by name.
-        granularity: What is dropped together; not channels.
+        sparsity: One number for all parameters together (for blocks and n:m, for each of them), or one number for each
+            parameter by name.
+        granularity: Any granularity except channels.
 
     """
     if granularity.kind == "unstructured" and isinstance(sparsity, (int, float)):
@@ -81,6 +82,6 @@ def masks_for(
             masks[name] = block_mask(score, wanted, granularity.first, granularity.second)
         else:
             n, m = granularity.first, granularity.second
-            # On the way to n of m: as many of m as the sparsity so far allows. The margin forgives rounding.
+            # Before the target: as many of m as the current sparsity permits. The margin absorbs rounding errors.
             masks[name] = n_m_mask(score, max(n, m - int(wanted * m + 1e-6)), m)
     return masks

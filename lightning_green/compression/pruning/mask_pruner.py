@@ -1,4 +1,4 @@
-"""Masks that follow a schedule: what to drop, what to grow, and a state that continues exactly."""
+"""Masks on a schedule, with a state that a checkpoint restores exactly."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from lightning_green.compression.schedules import sparsity_at
 
 
 class MaskPruner:
-    """The masks of a model in training, without a Trainer.
-
-    ::
-
-        pruner = MaskPruner(model, 0.8)
-        pruner.update(progress=0.5)    # before optimizer.step(), where masks are due
-        pruner.apply(optimizer)        # after every optimizer.step()
+    """Masks of a model during training, without a Trainer.
 
     Args:
-        model: The model; never changed but for its weights' zeros.
-        target: Sparsity at the end, or sparsities by pattern of parameters, which are then the only ones.
-        granularity: What is dropped together; not channels.
+        model: The model. Only the values of its weights change.
+        target: Final sparsity, or sparsities by pattern of the only parameters to prune.
+        granularity: Any granularity except channels.
         criterion: One of ``CRITERIA``, or ``"rigl"``.
-        schedule: Shape of the way to the target.
+        schedule: Shape of the schedule; see :func:`~lightning_green.compression.sparsity_at`.
         scope: ``"global"`` or ``"layer"``.
-        include: Patterns of parameters to prune besides linear and convolutional weights.
-        exclude: Patterns of parameters to leave alone.
+        include: Patterns of parameters to prune in addition to linear and convolutional weights.
+        exclude: Patterns of parameters not to prune.
         seed: Seed of the random criterion and of RigL's first mask.
 
     Raises:
-        ValueError: If a pattern matches nothing, or nothing is left to prune.
+        ValueError: If a pattern matches nothing, or there is no parameter to prune.
+
+    Example::
+
+        pruner = MaskPruner(model, 0.8, Granularity.parse("unstructured"))
+        pruner.update(progress=0.5)    # before optimizer.step(), when an update is due
+        pruner.apply(optimizer)        # after every optimizer.step()
 
     """
 
@@ -68,8 +68,8 @@ class MaskPruner:
         parameters = {name: p for name, p in parameters.items() if granularity.fits(p.shape)}
         if not parameters:
             raise ValueError(
-                f"`granularity` {granularity.first}:{granularity.second} fits no weight: none has a number of input "
-                f"channels that is a multiple of {granularity.second}."
+                f"`granularity` {granularity.first}:{granularity.second} fits no weight: no weight has a multiple of "
+                f"{granularity.second} input channels."
             )
         self.masked = MaskedParameters(parameters)
         self.targets: float | dict[str, float]
@@ -83,13 +83,13 @@ class MaskPruner:
         self._generator = torch.Generator().manual_seed(seed)
 
     def update(self, progress: float) -> list[str]:
-        """Compute new masks; gradients have to be there for the criteria that use them.
+        """Compute new masks. Criteria that use gradients need them to be present.
 
         Args:
             progress: Fraction of the way from the schedule's begin to its end.
 
         Returns:
-            The names of parameters that lost every weight.
+            Names of the parameters that have no weights left.
 
         """
         if self.criterion == "rigl":
@@ -104,21 +104,21 @@ class MaskPruner:
         return [name for name, mask in masks.items() if not bool(mask.any())]
 
     def apply(self, optimizer: Optimizer | None = None) -> None:
-        """Set dropped weights to zero, and their momentum in ``optimizer``."""
+        """Set pruned weights to zero, and their momentum in ``optimizer``."""
         self.masked.apply()
         if optimizer is not None:
             self.masked.apply_to_state(optimizer)
 
     def can_update(self) -> bool:
-        """Return whether what the criterion reads is there: gradients that an overflow in fp16 has spoiled are not."""
+        """Return whether the gradients that the criterion uses are finite; after an overflow in fp16 they are not."""
         if self.criterion not in ("gradient", "rigl"):
             return True
         return _finite([p.grad for p in self.masked.parameters.values() if p.grad is not None])
 
     def accumulate_movement(self, optimizer: Optimizer) -> None:
-        """Add one step's movement to the scores of the parameters that ``optimizer`` updates.
+        """Add the movement of one step to the scores of the parameters of ``optimizer``.
 
-        A step whose gradients are not finite (an overflow in fp16, which the loss scaler skips) adds nothing.
+        A step with non-finite gradients (an overflow in fp16, which the loss scaler skips) adds nothing.
         """
         own = {id(p) for group in optimizer.param_groups for p in group["params"]}
         scores, weights, gradients = [], [], []
@@ -139,7 +139,7 @@ class MaskPruner:
         return measured_sparsity(self.masked.parameters)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return masks, scores and the generator's state: tensors by parameter name."""
+        """Return masks and scores by parameter name, and the generator's state."""
         return {
             "masks": dict(self.masked.masks),
             "movement": dict(self._movement),
@@ -147,7 +147,7 @@ class MaskPruner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where another pruner of the same model left off."""
+        """Restore the state of another pruner of the same model."""
         self.masked.masks = state["masks"]
         self._movement = {name: score.clone() for name, score in state["movement"].items()}
         self._generator.set_state(state["generator"].cpu())
@@ -163,7 +163,7 @@ class MaskPruner:
                 score = self._movement.get(name, torch.zeros_like(parameter)).to(parameter.device)
             else:
                 score = gradient_scores(parameter, _gradient(parameter))
-            if name in self.masked.masks:  # what is gone stays gone
+            if name in self.masked.masks:  # pruned weights stay pruned
                 score = score.masked_fill(~self.masked.masks[name], -torch.inf)
             scores[name] = score
         return scores
@@ -180,7 +180,7 @@ class MaskPruner:
 def _by_pattern(
     model: nn.Module, target: Mapping[str, float], include: Sequence[str], exclude: Sequence[str]
 ) -> tuple[dict[str, nn.Parameter], dict[str, float]]:
-    """Return the parameters that the patterns name and the target of each; a later pattern wins."""
+    """Return the parameters that match a pattern, and their targets. A later pattern takes precedence."""
     known = [plain_name(name) for name, _ in model.named_parameters()]
     named = [pattern for pattern in target if pattern in known]
     parameters = prunable_parameters(model, [*include, *named], exclude)
@@ -189,15 +189,15 @@ def _by_pattern(
         hits = matching("target", [pattern], known) & parameters.keys()
         if not hits:
             raise ValueError(
-                f"`target` should name what can be pruned, but {pattern!r} matches no linear or convolutional weight; "
-                "name a parameter in full to prune another kind."
+                f"`target` should name parameters to prune, but {pattern!r} matches no linear or convolutional weight. "
+                "Other parameters need their full name."
             )
         targets.update(dict.fromkeys(hits, value))
     return {name: p for name, p in parameters.items() if name in targets}, targets
 
 
 def _finite(tensors: list[Tensor]) -> bool:
-    """Return whether every number is finite; one look at the device for all of them."""
+    """Return whether every number is finite, with a single synchronization with the device."""
     return not tensors or bool(torch.isfinite(torch.stack(torch._foreach_norm(tensors, float("inf")))).all())
 
 

@@ -1,4 +1,4 @@
-"""Masks beside a model: applied to weights and to momentum, never part of the model."""
+"""Masks of a model's parameters, stored outside the model and applied to weights and momentum."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class MaskedParameters:
-    """Parameters and their masks; the model keeps its parameters, names and checkpoints.
+    """Parameters and their masks. The model's parameters, names and checkpoints do not change.
 
     ::
 
@@ -40,26 +40,35 @@ class MaskedParameters:
                 raise ValueError(f"There is a mask for {name!r}, but the model has no such parameter to prune.")
             if parameter.shape != mask.shape:
                 shapes = f"{tuple(parameter.shape)}, got {tuple(mask.shape)}"
-                raise ValueError(f"The mask of {name!r} should have the parameter's shape {shapes}.")
+                raise ValueError(f"The mask of {name!r} should have the shape {shapes}.")
         self._masks = {name: mask.to(self.parameters[name].device, torch.bool) for name, mask in masks.items()}
-        # Multiplying by numbers of the weight's own type is several times faster than by booleans.
+        # Multiplication by numbers of the weight's data type is several times faster than by booleans.
         self._factors = {
             id(self.parameters[name]): m.to(self.parameters[name].dtype) for name, m in self._masks.items()
         }
 
+    def belong_to(self, module: nn.Module) -> bool:
+        """Return whether every parameter is one of the module's."""
+        owned = {id(p) for p in module.parameters()}
+        return all(id(p) in owned for p in self.parameters.values())
+
+    def move_masks(self) -> None:
+        """Move the masks to the current devices of their parameters."""
+        self.masks = self._masks
+
     @torch.no_grad()
     def apply(self) -> None:
-        """Set the weights that the masks drop to zero."""
+        """Set the pruned weights to zero."""
         pairs = [(p, self._factors[id(p)]) for p in self.parameters.values() if id(p) in self._factors]
         if pairs:
             torch._foreach_mul_([p for p, _ in pairs], [f for _, f in pairs])
 
     @torch.no_grad()
     def apply_to_state(self, optimizer: torch.optim.Optimizer) -> None:
-        """Set the momentum of dropped weights to zero, so that it does not move them when they come back.
+        """Set the momentum of pruned weights to zero, so that it does not move them when they are grown again.
 
-        This is every floating-point state of a parameter's shape, except second moments (a name with ``sq`` in it):
-        zero there means an enormous step for a weight that grows back.
+        Applies to all state tensors of the parameter's shape except second moments (names that contain ``sq``): a
+        second moment of zero would cause a very large step for a weight that is grown again.
         """
         states, factors = [], []
         for group in optimizer.param_groups:

@@ -1,8 +1,7 @@
 """Masks from scores: pure functions. A mask is a boolean tensor of the weight's shape, True where a weight is kept.
 
-Weights are seen as a matrix of outputs x inputs, as in ``nn.Linear``: a convolution's kernel positions and input
-    channels are its
-inputs.
+Weights are treated as a matrix of outputs x inputs, as in ``nn.Linear``. The inputs of a convolution are its input
+channels and kernel positions.
 """
 
 from __future__ import annotations
@@ -14,29 +13,29 @@ from torch import Tensor
 
 
 def unstructured_mask(scores: Tensor, sparsity: float) -> Tensor:
-    """Return the mask that drops exactly ``round(sparsity * n)`` weights, those with the lowest scores.
+    """Return the mask that prunes the ``round(sparsity * n)`` weights with the lowest scores.
 
     Args:
-        scores: Any shape.
-        sparsity: Fraction to drop, in [0, 1].
+        scores: Scores in any shape.
+        sparsity: Fraction to prune, in [0, 1].
 
     """
     return global_masks({"": scores}, sparsity)[""]
 
 
 def global_masks(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
-    """Return masks that together drop exactly ``round(sparsity * n)`` weights, those with the lowest scores of all.
+    """Return masks that together prune the ``round(sparsity * n)`` weights with the lowest scores of all.
 
     Args:
-        scores: Scores by parameter name; any shapes, one device.
-        sparsity: Fraction of all weights to drop, in [0, 1].
+        scores: Scores by parameter name, in any shapes on one device.
+        sparsity: Fraction of all weights to prune, in [0, 1].
 
     """
     if not scores:
         return {}
     flat = torch.cat([s.detach().float().flatten() for s in scores.values()])
     keep = torch.ones_like(flat, dtype=torch.bool)
-    # `topk` picks an exact number, also where scores are equal; a threshold would not.
+    # `topk` selects an exact number even if scores are equal; a threshold would not.
     keep[torch.topk(flat, round(sparsity * flat.numel()), largest=False, sorted=False).indices] = False
     masks, start = {}, 0
     for name, score in scores.items():
@@ -46,19 +45,19 @@ def global_masks(scores: Mapping[str, Tensor], sparsity: float) -> dict[str, Ten
 
 
 def can_be_n_m(shape: torch.Size, m: int) -> bool:
-    """Return whether the input channels of a weight of this shape come in whole groups of ``m``."""
+    """Return whether the number of input channels of a weight of this shape is a multiple of ``m``."""
     return len(shape) >= 2 and shape[1] % m == 0
 
 
 def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
     """Return the mask that keeps the ``n`` highest of every ``m`` neighbors along the input channels (dimension 1).
 
-    This is the pattern that sparse tensor cores execute: Mishra et al., "Accelerating Sparse Deep Neural Networks"
-    (arXiv 2104.08378), where a convolution is grouped along its input channels as well.
+    Sparse tensor cores execute this pattern: Mishra et al., "Accelerating Sparse Deep Neural Networks"
+    (arXiv 2104.08378), which groups convolutions along their input channels too.
 
     Args:
         scores: Shape ``(outputs, inputs, ...)`` with ``inputs`` a multiple of ``m``.
-        n: Weights kept in a group.
+        n: Number of weights to keep in a group.
         m: Size of a group.
 
     Raises:
@@ -78,11 +77,11 @@ def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
 
 
 def block_mask(scores: Tensor, sparsity: float, rows: int, columns: int) -> Tensor:
-    """Return the mask that drops ``round(sparsity * blocks)`` whole blocks, those with the lowest mean score.
+    """Return the mask that prunes the ``round(sparsity * blocks)`` blocks with the lowest mean score.
 
     Args:
-        scores: Shape ``(outputs, ...)``, seen as a matrix; blocks at its edges may be smaller.
-        sparsity: Fraction of blocks to drop, in [0, 1].
+        scores: Shape ``(outputs, ...)``, treated as a matrix. Blocks at its edges may be smaller.
+        sparsity: Fraction of blocks to prune, in [0, 1].
         rows: Outputs in a block.
         columns: Inputs in a block.
 

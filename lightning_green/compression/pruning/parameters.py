@@ -1,4 +1,4 @@
-"""Which parameters are pruned, and under which stable names."""
+"""Selection of the parameters to prune."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PRUNABLE = (nn.Linear, nn.modules.conv._ConvNd)
 
 
 def plain_name(name: str) -> str:
-    """Return a parameter's name without what ``torch.compile`` puts into it, so that it is the same in every run."""
+    """Return a parameter's name without the prefix of ``torch.compile``."""
     return name.replace("_orig_mod.", "")
 
 
@@ -21,18 +21,17 @@ def prunable_parameters(
 ) -> dict[str, nn.Parameter]:
     """Return the parameters to prune by name, in the model's order.
 
-    These are the weights of linear and convolutional layers. Biases, norms and embeddings are left alone, and so is
-    a weight that is tied to an embedding. A parameter that several modules share appears once, under its first
-    name.
+    These are the weights of linear and convolutional layers, except weights that are tied to an embedding. A parameter
+    that several modules share appears once, under its first name.
 
     Args:
         model: The model.
-        include: Patterns (a parameter, a module, or a shell pattern such as ``"encoder.*.weight"``) of parameters
-            to prune as well, of whatever kind; a parameter that is named here is never left out.
-        exclude: Patterns of parameters to leave alone.
+        include: Patterns (a parameter, a module, or a shell pattern such as ``"encoder.*.weight"``) of further
+            parameters of any kind. They take precedence over ``exclude``.
+        exclude: Patterns of parameters not to prune.
 
     Raises:
-        ValueError: If a pattern matches nothing, or nothing is left to prune.
+        ValueError: If a pattern matches nothing, or there is no parameter to prune.
 
     """
     names: dict[int, str] = {}
@@ -53,12 +52,12 @@ def prunable_parameters(
     chosen |= matching("include", include, list(parameters))
     chosen = {name for name in chosen if parameters[name].requires_grad}
     if not chosen:
-        raise ValueError("There is no parameter to prune: the model has no linear or convolutional weight that trains.")
+        raise ValueError("There is no parameter to prune: the model has no trainable linear or convolutional weight.")
     return {name: parameter for name, parameter in parameters.items() if name in chosen}
 
 
 def measured_sparsity(parameters: dict[str, nn.Parameter]) -> dict[str, float]:
-    """Return the fraction of zeros, truly counted: of each parameter by name, and of all together under ``""``."""
+    """Return the counted fraction of zeros in each parameter by name, and in all of them under ``""``."""
     zeros = {name: int((p.detach() == 0).sum()) for name, p in parameters.items()}
     total = sum(p.numel() for p in parameters.values())
     overall = sum(zeros.values()) / total if total else 0.0

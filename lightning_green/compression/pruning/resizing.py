@@ -1,4 +1,4 @@
-"""Models of the sizes that a checkpoint has: how a model with removed channels is built again."""
+"""Loading of checkpoints with removed channels into an intact model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,12 @@ from torch import Tensor, nn
 def load_pruned(
     model: nn.Module, checkpoint: str | Path | Mapping[str, Any], *, prefix: str = "", strict: bool = True
 ) -> nn.Module:
-    """Give a model the sizes of a checkpoint with removed channels, and load it.
-
-    ::
-
-        model = load_pruned(LitModel(), "last.ckpt")
-        network = load_pruned(ResNet(), "last.ckpt", prefix="network.")
+    """Load a checkpoint with removed channels into a model, whose layers are resized first.
 
     Args:
-        model: The intact model; changed in place.
+        model: The intact model, which is changed in place.
         checkpoint: A file, a Lightning checkpoint, or a state dict. A file is read with ``weights_only=True``.
-        prefix: Load only the keys that start with this, without it.
+        prefix: Load only the keys with this prefix, without the prefix.
         strict: As in ``load_state_dict``.
 
     Returns:
@@ -31,7 +26,12 @@ def load_pruned(
 
     Raises:
         ValueError: If no key has the prefix.
-        RuntimeError: If a size of the checkpoint does not fit the kind of layer, or keys differ.
+        RuntimeError: If a shape of the checkpoint does not fit the layer, or keys differ.
+
+    Example::
+
+        model = load_pruned(LitModel(), "last.ckpt")
+        network = load_pruned(ResNet(), "last.ckpt", prefix="network.")
 
     """
     if isinstance(checkpoint, (str, Path)):
@@ -40,22 +40,22 @@ def load_pruned(
     state = checkpoint.get("state_dict", checkpoint)
     state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     if not state:
-        raise ValueError(f"`prefix` should start some key of the checkpoint, got {prefix!r}.")
+        raise ValueError(f"`prefix` should be the prefix of a key in the checkpoint, got {prefix!r}.")
     resize_to(model, state)
     model.load_state_dict(state, strict=strict)
     return model
 
 
 def resize_to(model: nn.Module, state: Mapping[str, Tensor], prefix: str = "") -> bool:
-    """Give the parameters and buffers of a model the shapes of a state dict, in place; values are left undefined.
+    """Give the parameters and buffers of a model the shapes of a state dict, in place. Their values are undefined.
 
     Args:
         model: The model.
-        state: Tensors by name. Names that the model does not have are ignored, so are other numbers of dimensions.
-        prefix: What stands before the model's names in ``state``.
+        state: Tensors by name. Unknown names and tensors with another number of dimensions are ignored.
+        prefix: Prefix of the model's names in ``state``.
 
     Returns:
-        Whether anything changed.
+        Whether a shape changed.
 
     """
     changed = False
@@ -80,19 +80,19 @@ def resize_to(model: nn.Module, state: Mapping[str, Tensor], prefix: str = "") -
 
 
 def _own(module: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters and buffers that a module holds itself."""
+    """Return the parameters and buffers of a module, without those of its children."""
     tensors = [*module._parameters.items(), *module._buffers.items()]
     return {name: tensor for name, tensor in tensors if tensor is not None}
 
 
 def _update_attributes(module: nn.Module, old: torch.Size | None) -> None:
-    """Make a layer's numbers of channels agree with its tensors."""
+    """Update a layer's numbers of channels from its tensors."""
     weight = module._parameters.get("weight")
     if isinstance(module, nn.modules.conv._ConvNd):
         assert weight is not None
         assert old is not None
         first, second = weight.shape[:2]
-        if module.groups == module.in_channels and module.groups > 1:  # depthwise: one filter or more a channel
+        if module.groups == module.in_channels and module.groups > 1:  # depthwise: one or more filters per channel
             module.groups = first * module.groups // old[0]
         if module.transposed:
             module.in_channels, module.out_channels = first, second * module.groups

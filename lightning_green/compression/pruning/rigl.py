@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 def erdos_renyi_sparsities(shapes: Mapping[str, torch.Size], sparsity: float) -> dict[str, float]:
-    """Return the sparsity of each layer such that all together have ``sparsity`` (Erdos-Renyi-Kernel, ERK).
+    """Return the sparsity of each layer for a given overall sparsity (Erdos-Renyi-Kernel, ERK).
 
     A layer's density is proportional to the sum of its dimensions over their product (section 3 of the paper);
-    layers that would be more than dense are kept dense, and the rest is shared out again.
+    layers whose density would exceed 1 are dense, and the density of the others is recomputed.
 
     Args:
         shapes: Shape of each weight by name.
-        sparsity: Fraction of all weights to drop, in [0, 1).
+        sparsity: Fraction of all weights to prune, in [0, 1).
 
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
@@ -39,12 +39,12 @@ def drop_fraction(progress: float, initial: float = 0.3) -> float:
 
 
 def rigl_mask(weight: Tensor, mask: Tensor, gradient: Tensor, fraction: float) -> Tensor:
-    """Return a mask with as many weights as before: the smallest are dropped, those with the largest gradient grow.
+    """Return a mask with the same number of weights: the smallest are dropped, those with the largest gradients grow.
 
     Args:
-        weight: Any shape.
-        mask: The mask so far, of the same shape.
-        gradient: The dense gradient of the loss, of the same shape.
+        weight: Weight of any shape.
+        mask: Current mask, in the same shape.
+        gradient: Dense gradient of the loss, in the same shape.
         fraction: Fraction of the kept weights to replace, in [0, 1].
 
     """
@@ -56,7 +56,7 @@ def rigl_mask(weight: Tensor, mask: Tensor, gradient: Tensor, fraction: float) -
     new = mask.flatten().clone()
     smallest = weight.detach().abs().float().masked_fill(~mask, infinity).flatten()
     new[torch.topk(smallest, count, largest=False, sorted=False).indices] = False
-    # Unlike in the paper, what was dropped may not grow back in the same update: its weight would be reset for nothing.
+    # Unlike in the paper, a weight dropped in this update cannot grow in it, which would only reset its value.
     steepest = gradient.detach().abs().float().masked_fill(mask, -infinity).flatten()
     new[torch.topk(steepest, count, sorted=False).indices] = True
     return new.view(mask.shape)

@@ -1,4 +1,4 @@
-"""Whether two models give the same answers."""
+"""Comparison of two models' outputs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two models' outputs agree.
+    """Agreement of two models' outputs.
 
     Args:
-        samples: How many samples were compared.
-        same_class: Fraction of them with the same largest output (along dimension 1); 1.0 where there are no classes.
+        samples: Number of compared samples.
+        same_class: Fraction of samples with the same largest output along dimension 1; 1.0 without classes.
         difference: Mean absolute difference as a fraction of the outputs' standard deviation.
 
     """
@@ -25,22 +25,29 @@ class Agreement:
     difference: float
 
     def require(self, difference: float, what: str, than: str) -> None:
-        """Raise a ``ValueError`` if the difference is above ``difference``, or not a number."""
+        """Raise a ``ValueError`` if the difference is above a limit, or not a number.
+
+        Args:
+            difference: Largest accepted difference.
+            what: Name of the model, for the message.
+            than: Name of the reference, for the message.
+
+        """
         if not self.difference <= difference:
             raise ValueError(
-                f"{what} should answer like {than}, but over {self.samples} samples its outputs differ by "
-                f"{self.difference:.3f} of their standard deviation (at most {difference}) and the largest is the same "
-                f"for {self.same_class:.1%}. Calibrate or train quantized for longer, or keep the layers that suffer "
-                "in float with `keep_float`."
+                f"The outputs of {what} should agree with those of {than}, but over {self.samples} samples they differ "
+                f"by {self.difference:.3f} of their standard deviation (at most {difference}), and the class is equal "
+                f"for {self.same_class:.1%}. Calibrate or train in fake quantization for longer, or keep sensitive "
+                "layers in float with `keep_float`."
             )
 
 
 def agreement(outputs: Sequence[Tensor], reference: Sequence[Tensor]) -> Agreement:
-    """Compare the outputs of a model, batch by batch, with a reference's.
+    """Return the agreement of a model's outputs with those of a reference.
 
     Args:
-        outputs: One tensor a batch; samples along dimension 0, classes, if any, along dimension 1.
-        reference: The same of the reference.
+        outputs: One tensor per batch, with samples along dimension 0 and classes, if any, along dimension 1.
+        reference: Outputs of the reference, in the same shapes.
 
     >>> agreement([torch.tensor([[1.0, 0.0], [0.0, 1.0]])], [torch.tensor([[1.0, 0.0], [1.0, 0.0]])]).same_class
     0.5

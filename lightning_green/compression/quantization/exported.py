@@ -1,4 +1,4 @@
-"""The graph of a network: exported, with functional operations, and an error that names the line where it cannot be."""
+"""Export of a network to a graph of functional operations, with errors that contain the line of the user's code."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def export_graph(network: nn.Module, inputs: tuple[Tensor, ...], training: bool)
     """Return the graph of a network in training or evaluation mode; it shares its parameters and buffers.
 
     Args:
-        network: The network; its mode is the same afterwards.
-        inputs: What it is called with, at least two samples along dimension 0, which may vary afterwards.
-        training: Whether dropout, batch norm and the like are as in training.
+        network: The network, whose mode does not change.
+        inputs: Inputs with at least two samples along dimension 0. The graph accepts other numbers of samples.
+        training: Whether layers such as dropout and batch norm are in training mode.
 
     Raises:
-        ValueError: If the network cannot be exported; the message says where and what to do.
+        ValueError: If the network cannot be exported; the message contains the line and a remedy.
 
     """
     modes = {module: module.training for module in network.modules()}
     batch = torch.export.Dim("batch", min=2)
     size = inputs[0].shape[0]
     shapes = tuple({0: batch} if tensor.dim() and tensor.shape[0] == size else {} for tensor in inputs)
-    if not (training and network.training):  # else layers that the user has put into evaluation mode stay in it
+    if not (training and network.training):  # keeps layers that the user put into evaluation mode
         network.train(training)
     try:
         with torch.autocast(inputs[0].device.type, enabled=False):
             exported = torch.export.export(network, inputs, dynamic_shapes=shapes)
     except Exception as error:
-        raise ValueError(_why(network, error)) from error
+        raise ValueError(_explain(network, error)) from error
     finally:
         for module, was_training in modes.items():
             module.training = was_training
@@ -63,8 +63,8 @@ def export_graph(network: nn.Module, inputs: tuple[Tensor, ...], training: bool)
     return graph
 
 
-def _why(network: nn.Module, error: Exception) -> str:
-    """Say in one sentence which line of the user's code could not be exported."""
+def _explain(network: nn.Module, error: Exception) -> str:
+    """Return a message with the line of the user's code that could not be exported."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_LIBRARIES)]
     source = getattr(sys.modules.get(type(network).__module__), "__file__", None)
     own = [f for f in frames if f.filename == source] or frames
@@ -77,18 +77,18 @@ def _why(network: nn.Module, error: Exception) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"{type(network).__name__} cannot be exported for quantization{where}: {first} "
-        "Write that line without Python control flow over the values of tensors (torch.where, torch.cond), move it "
-        "out of the network, or name a smaller network with `model`."
+        "Rewrite that line without Python control flow over values of tensors (torch.where, torch.cond), move it "
+        "out of the network, or select a smaller network with `model`."
     )
 
 
 def _make_functional(graph_module: GraphModule) -> None:
-    """Replace operations that write into their input, so that a value can be rounded between two of them."""
+    """Replace in-place operations, so that a value can be rounded between two operations."""
     graph = graph_module.graph
     for node in list(graph.nodes):
         replacement = _OUT_OF_PLACE.get(node.target) if node.op == "call_function" else None
         if replacement is None or not isinstance(node.args[0], Node) or node.args[0].op == "get_attr":
-            continue  # buffers, such as the counters of batch norm, are meant to change
+            continue  # buffers, such as the counters of batch norm, have to change
         written = node.args[0]
         node.target = replacement
         later = False
@@ -101,7 +101,7 @@ def _make_functional(graph_module: GraphModule) -> None:
 
 
 def _drop_counters(graph_module: GraphModule) -> None:
-    """Take out what batch norm would count, so that evaluation changes nothing."""
+    """Remove the counters of batch norm, so that evaluation changes no buffer."""
     for node in list(graph_module.graph.nodes):
         if node.op == "call_function" and node.target is aten.add_.Tensor and not node.users:
             graph_module.graph.erase_node(node)
@@ -116,12 +116,12 @@ def owner_path(node: Node) -> str:
 
 
 def is_inside(node: Node, path: str) -> bool:
-    """Return whether an operation belongs to a module or to one inside it."""
+    """Return whether an operation belongs to a module or to one of its descendants."""
     stack = node.meta.get("nn_module_stack") or {}
     return any(inner == path or inner.startswith(f"{path}.") for inner, _ in stack.values())
 
 
 def shape_of(node: Node) -> torch.Size | None:
-    """Return the shape of an operation's result, or None where it is no tensor."""
+    """Return the shape of an operation's result, or None if it is not a tensor."""
     value = node.meta.get("val")
     return value.shape if isinstance(value, Tensor) else None

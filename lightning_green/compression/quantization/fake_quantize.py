@@ -1,4 +1,4 @@
-"""Fake quantization: numbers rounded to what eight bits can hold, with the gradient of the identity.
+"""Fake quantization: rounding to eight bits, with the gradient of the identity.
 
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"
 (arXiv 1712.05877); the rounding is ``torch.fake_quantize_*``, whose backward is the straight-through estimator.
@@ -15,8 +15,8 @@ from typing_extensions import override
 ACTIVATIONS = ("uint8", "int8")
 _RANGES = {"uint8": (0, 255), "int8": (-128, 127)}
 _SMALLEST_SCALE = 2.0**-24
-# Without VNNI, x86 adds two products of eight bits in sixteen, which overflow: 2 * 255 * 127 > 32767. With seven bits
-# for the weights they do not, and a model answers the same on every processor. ARM and XNNPACK have no such limit.
+# Without VNNI, x86 adds two 8-bit products in 16 bits, which can overflow: 2 * 255 * 127 > 32767. With 7-bit weights
+# it cannot, and a model has the same outputs on every processor. ARM and XNNPACK have no such limit.
 WEIGHT_BITS = {"uint8": 7, "int8": 8}
 
 
@@ -27,7 +27,7 @@ def check_weight_bits(value: int | None) -> None:
 
 
 def weight_limit(bits: int) -> int:
-    """Return the largest integer of a weight; the smallest is its negative.
+    """Return the largest integer of a weight with ``bits`` bits; the smallest is its negative.
 
     >>> weight_limit(8), weight_limit(7)
     (127, 63)
@@ -37,11 +37,11 @@ def weight_limit(bits: int) -> int:
 
 
 def affine_parameters(low: Tensor, high: Tensor, quant_min: int, quant_max: int) -> tuple[Tensor, Tensor]:
-    """Return scale and zero point such that [low, high], widened to contain 0, fits, and 0 is exact.
+    """Return the scale and zero point of the range [low, high], extended to contain 0. Zero is exact.
 
     Args:
-        low: The smallest value.
-        high: The largest value.
+        low: Smallest value.
+        high: Largest value.
         quant_min: Smallest integer.
         quant_max: Largest integer.
 
@@ -56,7 +56,7 @@ def affine_parameters(low: Tensor, high: Tensor, quant_min: int, quant_max: int)
 
 
 def weight_scales(weight: Tensor, limit: int = 127) -> Tensor:
-    """Return the scale of each output channel (dimension 0): its largest magnitude becomes the integer ``limit``.
+    """Return the scale of each output channel (dimension 0), at which its largest magnitude is the integer ``limit``.
 
     >>> weight_scales(torch.tensor([[1.27, -2.54], [0.0, 0.127]]))
     tensor([0.0200, 0.0010])
@@ -67,14 +67,14 @@ def weight_scales(weight: Tensor, limit: int = 127) -> Tensor:
 
 
 class WeightFakeQuantize(nn.Module):
-    """Fake quantization of a weight: symmetric, one scale for each output channel, always that of the weight as it is.
+    """Fake quantization of a weight, symmetric, with one scale per output channel.
 
-    It has no state, so a scale is never older than its weight. Because scales are per channel and symmetric, folding
-    batch norm into the weight afterwards multiplies the scale and leaves the integers as they are: training needs no
-    folded weights to be true to the model that is converted.
+    The scale is computed from the current weight and not stored. Because scales are symmetric and per channel, folding
+    batch norm into the weight at conversion multiplies the scale and does not change the integers. Training therefore
+    matches the converted model without folded weights.
 
     Args:
-        bits: Of the integers.
+        bits: Bits of the integers.
 
     """
 
@@ -93,8 +93,8 @@ class WeightFakeQuantize(nn.Module):
 class ActivationFakeQuantize(nn.Module):
     """Fake quantization of an activation, with a moving average of its range.
 
-    Each observation counts ``max(averaging, 1 / n)`` for the n-th, so the first batches are averaged equally and a
-    short training does not hang on its first batch. With several processes the range is that of all their batches.
+    The n-th observation has the weight ``max(averaging, 1 / n)``, so the first batches are averaged equally. With
+    several processes, an observation is the range of all their batches.
 
     Args:
         dtype: ``"uint8"`` or ``"int8"``.
@@ -108,8 +108,8 @@ class ActivationFakeQuantize(nn.Module):
         self.averaging = averaging
         self.observing = False
         self.count = 0
-        self._range: Tensor | None = None  # (-low, high): one tensor, whose maximum over processes is what is wanted
-        self._parameters_now: tuple[Tensor, Tensor] | None = None
+        self._range: Tensor | None = None  # (-low, high): the maximum over processes is the joint range
+        self._cached_parameters: tuple[Tensor, Tensor] | None = None
 
     @override
     def forward(self, value: Tensor) -> Tensor:
@@ -123,10 +123,10 @@ class ActivationFakeQuantize(nn.Module):
         )
         return rounded.to(value.dtype)
 
-    @torch.inference_mode(False)  # what a test computes is used by training again
+    @torch.inference_mode(False)  # training uses the result after a test
     @torch.no_grad()
     def observe(self, value: Tensor) -> None:
-        """Take a batch into the range; one with infinite or undefined values (an overflow in fp16) is left out."""
+        """Update the range with a batch, unless it has non-finite values (an overflow in fp16)."""
         if value.numel() == 0:
             return
         low, high = torch.aminmax(value.detach())
@@ -141,32 +141,32 @@ class ActivationFakeQuantize(nn.Module):
         old = self._range.to(new.device)
         averaged = old + max(self.averaging, 1 / self.count) * (new - old)
         self._range = torch.where(torch.isfinite(new).all(), averaged, old)
-        self._parameters_now = None
+        self._cached_parameters = None
 
     @torch.inference_mode(False)
     def quantization_parameters(self, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
         """Return scale (float32) and zero point (int32).
 
         Raises:
-            ValueError: If nothing was observed yet.
+            ValueError: If nothing has been observed.
 
         """
         if self._range is None:
-            raise ValueError("There is no scale yet: fake quantization has to see data first.")
+            raise ValueError("There is no scale because fake quantization has observed no data.")
         if device is not None and self._range.device != device:
-            self._range, self._parameters_now = self._range.to(device), None
-        if self._parameters_now is None:
+            self._range, self._cached_parameters = self._range.to(device), None
+        if self._cached_parameters is None:
             low, high = -self._range[0], self._range[1]
-            self._parameters_now = affine_parameters(low, high, self.quant_min, self.quant_max)
-        return self._parameters_now
+            self._cached_parameters = affine_parameters(low, high, self.quant_min, self.quant_max)
+        return self._cached_parameters
 
     def observed(self) -> dict[str, Any]:
-        """Return what was observed, for a checkpoint."""
+        """Return the number of observations and the range, for a checkpoint."""
         return {"count": self.count, "range": None if self._range is None else self._range.clone()}
 
     @torch.inference_mode(False)
     def restore(self, observed: dict[str, Any]) -> None:
-        """Continue from what another one observed."""
+        """Restore the return value of :meth:`observed`."""
         self.count = observed["count"]
         self._range = None if observed["range"] is None else observed["range"].clone()
-        self._parameters_now = None
+        self._cached_parameters = None

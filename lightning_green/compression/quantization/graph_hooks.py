@@ -1,4 +1,4 @@
-"""Hooks of a network's modules, kept alive in a graph that has taken the modules apart."""
+"""Calls of module hooks in a graph, in which the modules themselves no longer exist."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from lightning_green.compression.quantization.exported import is_inside
 
 
 def call_hooks(graph_module: GraphModule, network: nn.Module) -> None:
-    """Let a graph call the forward hooks, and the hooks before them, that the network's modules have now.
+    """Add calls of the current forward hooks and forward pre-hooks of the network's modules to a graph.
 
-    Features for distillation are read through them, and modules that a precision plugin keeps in float32 are kept so by
-    a pair of them.
+    Distillation reads features through such hooks, and precision plugins keep modules in float32 with them.
 
     Args:
-        graph_module: A graph of the network, rounded already.
+        graph_module: A graph of the network, with fake quantization inserted.
         network: The network.
 
     """
@@ -39,20 +38,20 @@ def call_hooks(graph_module: GraphModule, network: nn.Module) -> None:
 
 
 def replace_uses(node: Node, by: Node) -> None:
-    """Have all that read a node read another one, which reads the node itself."""
+    """Replace a node by another in all its users, except in the other node itself."""
     node.replace_all_uses_with(by, delete_user_cb=lambda user: user is not by)
 
 
 class _HookCaller(nn.Module):
-    """Calls the forward hooks of a module that the graph has taken apart."""
+    """Call the forward hooks of a module on its output."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self._of = [module]  # in a list, so that it is no submodule
+        self._module = [module]  # in a list, so that it is not registered as a submodule
 
     @override
     def forward(self, output: Tensor) -> Tensor:
-        module = self._of[0]
+        module = self._module[0]
         for key, hook in module._forward_hooks.items():
             if key in module._forward_hooks_with_kwargs:
                 hook(module, (), {}, output)
@@ -62,22 +61,22 @@ class _HookCaller(nn.Module):
 
 
 class _PreHookCaller(nn.Module):
-    """Calls the hooks before a module that the graph has taken apart, and returns the inputs that they make."""
+    """Call the forward pre-hooks of a module and return its possibly changed inputs."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self._of = [module]
+        self._module = [module]  # in a list, so that it is not registered as a submodule
 
     @override
     def forward(self, *inputs: Tensor) -> tuple[Any, ...]:
-        module, given = self._of[0], tuple(inputs)
+        module, given = self._module[0], tuple(inputs)
         for key, hook in module._forward_pre_hooks.items():
             if key in module._forward_pre_hooks_with_kwargs:
-                answer = hook(module, given, {})
-                given = given if answer is None else answer[0]
+                changed = hook(module, given, {})
+                given = given if changed is None else changed[0]
             else:
-                answer = hook(module, given)
-                given = given if answer is None else answer if isinstance(answer, tuple) else (answer,)
+                changed = hook(module, given)
+                given = given if changed is None else changed if isinstance(changed, tuple) else (changed,)
         return given
 
 
@@ -112,7 +111,7 @@ def _call_after(graph_module: GraphModule, name: str, module: nn.Module, last: N
 
 
 def _is_activation(source: Node, own: set[Node]) -> bool:
-    """Return whether a node comes into a module from outside: no weight, no rounding between its parts."""
+    """Return whether a node is an input of a module: not a weight, and not a rounding inside the module."""
     if source.op == "get_attr" or str(source.target) == "round_weight":
         return False
     return not (source.op == "call_module" and any(made in own for made in source.all_input_nodes))

@@ -1,4 +1,4 @@
-"""From fake quantization to integers: a graph with weights in int8 and batch norm folded into them."""
+"""Conversion of fake quantization to integers: a graph with int8 weights and folded batch norm."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from lightning_green.compression.quantization.exported import export_graph
 from lightning_green.compression.quantization.fake_quantize import weight_limit, weight_scales
 from lightning_green.compression.quantization.rounding_points import LINEAR, find_rounding_points
 
-# ONNX Runtime stores a bias in int32 with the step `input scale * weight scale`; beyond this many steps it overflows.
+# ONNX Runtime stores a bias in int32 in steps of `input scale * weight scale`. Larger numbers of steps would overflow.
 _BIAS_STEPS = 2.0**30
 _SMALLEST_SCALE = 2.0**-24
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """How a value becomes an integer: ``round(value / scale) + zero_point``, clipped.
+    """Mapping of a value to an integer: ``round(value / scale) + zero_point``, clipped.
 
     Args:
-        scale: The step.
-        zero_point: The integer that stands for 0.
-        quant_min: The smallest integer.
-        quant_max: The largest integer.
+        scale: Step between two integers.
+        zero_point: Integer of the value 0.
+        quant_min: Smallest integer.
+        quant_max: Largest integer.
 
     """
 
@@ -40,7 +40,7 @@ class Rounding:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Return the type of the integers."""
+        """Return the data type of the integers."""
         return torch.uint8 if self.quant_min == 0 else torch.int8
 
 
@@ -51,17 +51,17 @@ def to_int8(
     keep_float: Sequence[str] = (),
     weight_bits: int = 8,
 ) -> GraphModule:
-    """Return the network's evaluation graph with integers between its operations and int8 weights.
+    """Return the network's evaluation graph with int8 weights and integers between its operations.
 
-    The integers are written as ``quantized_decomposed`` operations around float ones, which ONNX Runtime, Inductor and
-    ExecuTorch replace by integer kernels.
+    The graph has ``quantized_decomposed`` operations around float operations. ONNX Runtime, Inductor and ExecuTorch
+    replace them by integer kernels.
 
     Args:
         network: The network, in float32 on the CPU.
-        inputs: What it is called with, at least two samples.
-        roundings: The rounding of each value, by the keys of
+        inputs: Inputs of the network with at least two samples.
+        roundings: Rounding of each value, by the keys of
             :func:`~lightning_green.compression.quantization.rounding_points.find_rounding_points`.
-        keep_float: Patterns of modules that stay in float; the same as when the roundings were found.
+        keep_float: Patterns of modules that stay in float, as in the search for ``roundings``.
         weight_bits: Bits of the integers of weights, which are stored in int8.
 
     """
@@ -88,7 +88,7 @@ def to_int8(
 
 
 class _Constants(nn.Module):
-    """What a graph reads, as buffers of its own; the float weights stay behind."""
+    """The constants of a graph as buffers, without the float weights."""
 
     def __init__(self, source: GraphModule) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class _Constants(nn.Module):
 
 
 def _store_weight(source: GraphModule, operation: Node, norm: Node | None, reading: Rounding, limit: int) -> None:
-    """Replace a float weight, its bias and its batch norm by an int8 weight, a scale per channel and a bias."""
+    """Replace a float weight, its bias and its batch norm by an int8 weight, one scale per channel and a bias."""
     weight = _value(source, operation.args[1])
     assert weight is not None
     bias = _value(source, operation.args[2]) if len(operation.args) > 2 else None
@@ -122,7 +122,7 @@ def _store_weight(source: GraphModule, operation: Node, norm: Node | None, readi
         rounded = _stored_per_channel(source, f"{operation.name}_weight", integers.to(torch.int8), scale, zero)
         bias_node: Node | None = None
         if operation.target in LINEAR and bias is not None and reading.dtype is torch.uint8:
-            # ONNX Runtime runs a linear layer with float outputs in int8 only if it need not round the bias itself.
+            # ONNX Runtime runs a linear layer with float outputs in int8 only if its bias is already quantized.
             step = scale * reading.scale
             steps = torch.round(new_bias / step).to(torch.int32)
             bias_node = _stored_per_channel(source, f"{operation.name}_bias", steps, step, zero)
@@ -132,9 +132,9 @@ def _store_weight(source: GraphModule, operation: Node, norm: Node | None, readi
 
 
 def _fold(weight: Tensor, factor: Tensor, smallest: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-    """Return the integers of a weight times a factor per channel, and their scales, none below ``smallest``.
+    """Return the integers of a weight times a factor per channel, and their scales, which are at least ``smallest``.
 
-    A factor multiplies the scale and leaves the integers as they were in training, but for its sign.
+    A factor multiplies the scale. The integers are those of training, up to the sign of the factor.
     """
     column = (-1, *[1] * (weight.dim() - 1))
     scale = weight_scales(weight, limit)
@@ -163,7 +163,7 @@ def _constant(source: GraphModule, name: str, tensor: Tensor) -> Node:
 
 
 def _norm_as_line(source: GraphModule, norm: Node) -> tuple[Tensor, Tensor]:
-    """Return factor and shift of a batch norm in evaluation: ``y = factor * x + shift``."""
+    """Return factor and shift of a batch norm in evaluation mode: ``y = factor * x + shift``."""
     gamma, beta, mean, variance = (_value(source, argument) for argument in norm.args[1:5])
     assert mean is not None
     assert variance is not None

@@ -1,4 +1,4 @@
-"""Calls of a network that a graph answers, without a change to the network's parameters, names or class."""
+"""Replacement of a network's ``forward`` by its fake-quantized graphs. Parameters, names and class do not change."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lightning_green.compression.quantization.quantized_network import Quantized
 
 
 def quantized_forward(network: nn.Module, quantized: QuantizedNetwork) -> None:
-    """Let calls of a network be computed in fake quantization.
+    """Compute calls of a network in fake quantization.
 
     Args:
-        network: The network, or what ``torch.compile`` made of it.
-        quantized: Its graphs.
+        network: The network, or the module that ``torch.compile`` returned for it.
+        quantized: The graphs of the network.
 
     """
     plain_forward(network)
@@ -25,7 +25,7 @@ def quantized_forward(network: nn.Module, quantized: QuantizedNetwork) -> None:
 
 
 def plain_forward(network: nn.Module) -> None:
-    """Undo :func:`quantized_forward`, where it was done."""
+    """Undo :func:`quantized_forward`, if it was applied."""
     current = network.__dict__.get("forward")
     if isinstance(current, _Forward):
         if current.plain is None:
@@ -35,7 +35,7 @@ def plain_forward(network: nn.Module) -> None:
 
 
 class _Forward:
-    """A network's ``forward``. A deep copy of the network, such as an average of its weights, gets its plain one."""
+    """A fake-quantized ``forward``. A deep copy of the network, such as an average of weights, has the plain one."""
 
     def __init__(self, network: nn.Module, quantized: QuantizedNetwork, plain: Any) -> None:
         self._network, self._quantized, self.plain = weakref.ref(network), quantized, plain

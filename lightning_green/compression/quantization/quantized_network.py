@@ -1,4 +1,4 @@
-"""A network in fake quantization: two graphs, for training and for evaluation, beside the network as it is."""
+"""Fake quantization of a network by two graphs, one for training and one for evaluation."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from lightning_green.utilities.validation import check_choice
 class QuantizedNetwork:
     """Fake quantization of a network, without a Trainer.
 
-    ::
+    The network does not change. The graphs share its parameters and buffers, so an optimizer of the network's
+    parameters trains through them, and its checkpoints keep their names.
+
+    Args:
+        network: The network.
+        inputs: Inputs with at least two samples along dimension 0. The graphs accept other numbers of samples.
+        keep_float: Patterns of modules that stay in float.
+        activation: ``"uint8"`` for ONNX Runtime and Inductor on x86, ``"int8"`` for XNNPACK (ExecuTorch).
+        weight_bits: 7 or 8. None for 7 with ``"uint8"``, which is exact on every x86 processor, and 8 with ``"int8"``.
+            Eight bits are slightly finer, but with ``"uint8"`` they overflow on processors without VNNI.
+
+    Raises:
+        ValueError: If the network cannot be exported, a pattern matches nothing, or training and evaluation have
+            different operations.
+
+    Example::
 
         quantized = QuantizedNetwork(network, (torch.randn(2, 3, 32, 32),))
         loss = criterion(quantized.run(x), y)    # trains the parameters of `network` itself
         int8 = quantized.convert()
-
-    The network is left as it is. The graphs hold its own parameters and buffers, so an optimizer of the network trains
-    through them, and its checkpoints keep their names.
-
-    Args:
-        network: The network.
-        inputs: What it is called with, at least two samples along dimension 0; their number may vary afterwards.
-        keep_float: Patterns of modules that stay in float.
-        activation: ``"uint8"`` for ONNX Runtime and Inductor on x86, ``"int8"`` for XNNPACK (ExecuTorch).
-        weight_bits: 7 or 8. None for 7 with ``"uint8"``, which is right on every x86 processor, and 8 with ``"int8"``.
-            Eight are a little finer, but only processors with VNNI compute with them and ``"uint8"`` without overflow.
-
-    Raises:
-        ValueError: If the network cannot be exported, a pattern matches nothing, or training and evaluation do
-            different things.
 
     """
 
@@ -72,8 +72,8 @@ class QuantizedNetwork:
         first, second = ([(key, str(node.target)) for key, node in p.values.items()] for p in points)
         if first != second or points[0].weights.keys() != points[1].weights.keys():
             raise ValueError(
-                f"{type(network).__name__} should do the same operations in training and in evaluation to be "
-                "quantized; move what only one of them does out of the network."
+                f"{type(network).__name__} should have the same operations in training and in evaluation to be "
+                "quantized. Move operations of only one mode out of the network."
             )
         self.roundings = {key: ActivationFakeQuantize(activation) for key in points[0].values}
         for graph, chosen in zip(self._graphs.values(), points, strict=True):
@@ -84,9 +84,9 @@ class QuantizedNetwork:
         """Return the network's output in fake quantization.
 
         Args:
-            inputs: What the network is called with.
-            training: Whether dropout, batch norm and the like are as in training.
-            observe: Whether ranges of activations follow these inputs. None for: in training, while ``observing``.
+            inputs: Inputs of the network.
+            training: Whether layers such as dropout and batch norm are in training mode.
+            observe: Whether to update the ranges of activations. None to update them in training while ``observing``.
 
         """
         observe = training and self.observing if observe is None else observe
@@ -95,11 +95,11 @@ class QuantizedNetwork:
         return self._graphs[training](*inputs)
 
     def has_unseen(self) -> bool:
-        """Return whether an activation has no range yet."""
+        """Return whether an activation has no range."""
         return any(rounding.count == 0 for rounding in self.roundings.values())
 
     def share_tensors(self) -> None:
-        """Hold the network's tensors again; after a move to another device its buffers are other objects."""
+        """Share the network's current tensors. A move to another device replaces its buffers."""
         for graph in self._graphs.values():
             for path, module in graph.named_modules():
                 if path.startswith(("round_", "hooks_", "before_")):
@@ -109,10 +109,10 @@ class QuantizedNetwork:
                         own[name] = _tensor(self.network, f"{path}.{name}" if path else name)
 
     def convert(self) -> GraphModule:
-        """Return a copy that computes with 8-bit integers: batch norm folded, weights stored in int8, on the CPU.
+        """Return a copy on the CPU that computes with 8-bit integers, with int8 weights and folded batch norm.
 
         Raises:
-            ValueError: If fake quantization has seen no data.
+            ValueError: If fake quantization has observed no data.
 
         """
         network = copy.deepcopy(self.network).cpu().float()
@@ -124,20 +124,20 @@ class QuantizedNetwork:
         return to_int8(network, inputs, ranges, self.keep_float, self.weight_bits)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the observed ranges."""
+        """Return the ranges of the activations."""
         return {key: rounding.observed() for key, rounding in self.roundings.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from the ranges of the same network in another process.
+        """Restore the ranges of the same network.
 
         Raises:
-            ValueError: If they are another network's.
+            ValueError: If the ranges are those of another network.
 
         """
         if state.keys() != self.roundings.keys():
             raise ValueError(
-                f"The checkpoint has ranges of {len(state)} activations, but the network has {len(self.roundings)}: "
-                "it should be the same network with the same `keep_float`."
+                f"The checkpoint has ranges of {len(state)} activations, but the network has {len(self.roundings)}. "
+                "Load it into the same network with the same `keep_float`."
             )
         for key, rounding in self.roundings.items():
             rounding.restore(state[key])
@@ -150,15 +150,11 @@ def quantize(
     activation: str = "uint8",
     weight_bits: int | None = None,
 ) -> GraphModule:
-    """Quantize a trained network without training it further.
-
-    ::
-
-        int8 = quantize(network, [images for images, _ in loader])
+    """Quantize a trained network without further training.
 
     Args:
-        network: The network; left as it is.
-        batches: What it is called with, of at least two samples each: a few hundred samples tell the ranges.
+        network: The network, which does not change.
+        batches: Inputs with at least two samples each. A few hundred samples suffice to calibrate the ranges.
         keep_float: Patterns of modules that stay in float.
         activation: As in :class:`QuantizedNetwork`.
         weight_bits: As in :class:`QuantizedNetwork`.
@@ -169,6 +165,10 @@ def quantize(
     Raises:
         ValueError: If there is no batch, or the network cannot be quantized.
 
+    Example::
+
+        int8 = quantize(network, [images for images, _ in loader])
+
     """
     quantized = None
     for batch in batches:
@@ -178,7 +178,7 @@ def quantize(
         with torch.no_grad():
             quantized.run(*inputs, training=False, observe=True)
     if quantized is None:
-        raise ValueError("`batches` should hold at least one batch, got none.")
+        raise ValueError("`batches` should contain at least one batch, got none.")
     return quantized.convert()
 
 

@@ -1,8 +1,8 @@
-"""Where a graph is quantized: which weights, and which values between operations.
+"""Selection of the weights and values of a graph to quantize.
 
-The rules are those of what runs in int8 on x86 with ONNX Runtime: its convolutions, additions and products need 8-bit
-inputs *and* outputs, so every convolution (with its batch norm and ReLU), linear layer, addition, product and
-concatenation has both. Values that a pooling, a reshape or a dropout passes on keep their scale.
+The rules follow ONNX Runtime on x86. Its int8 convolutions, additions and products need 8-bit inputs *and* outputs, so
+every convolution (with its batch norm and ReLU), linear layer, addition, product and concatenation has both. The output
+of a pooling, a reshape or a dropout has the scale of its input.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ SAME_SCALE = {
 
 @dataclass
 class RoundingPoints:
-    """What is quantized in a graph.
+    """Weights and values of a graph to quantize.
 
     Args:
-        weights: The operation that reads a weight (a convolution or a linear layer), by the key of its rounding.
-        values: The operation whose result is rounded, by the key of its rounding; in the order of the graph.
-        passed_on: Operations whose result has the scale of another, by that one's key.
-        norms: The batch norm that goes into each operation of ``weights``, where there is one.
+        weights: Operation that uses a weight (a convolution or a linear layer), by the key of its rounding.
+        values: Operation whose result is rounded, by the key of its rounding, in the order of the graph.
+        passed_on: Key of the rounding whose scale the result of an operation has, by operation.
+        norms: Batch norm that is folded into an operation of ``weights``, by operation.
 
     """
 
@@ -81,17 +81,17 @@ class RoundingPoints:
 
 
 def find_rounding_points(graph_module: GraphModule, keep_float: Sequence[str] = ()) -> RoundingPoints:
-    """Decide what is quantized in an exported graph.
+    """Return the weights and values of an exported graph to quantize.
 
-    Keys depend on the graph's structure alone, so they are the same in the graphs of training and of evaluation and in
-    another process.
+    Keys depend on the graph's structure only, so they are equal in the graphs of training and evaluation and in another
+    process.
 
     Args:
         graph_module: An exported graph with functional operations.
         keep_float: Patterns of modules whose operations stay in float.
 
     Raises:
-        ValueError: If a pattern matches nothing, or nothing is left to quantize.
+        ValueError: If a pattern matches nothing, or there is nothing to quantize.
 
     """
     operations = [node for node in graph_module.graph.nodes if node.op == "call_function"]
@@ -99,7 +99,7 @@ def find_rounding_points(graph_module: GraphModule, keep_float: Sequence[str] = 
     kept = matching("keep_float", keep_float, [*paths, *_parents(paths)]) if keep_float else set()
     points = RoundingPoints()
     rounded: set[Node] = set()
-    ends: set[Node] = set()  # the last operation of what runs as one
+    ends: set[Node] = set()  # last operation of each fused group
     for node in operations:
         if any(path in kept for path in _parents([owner_path(node)])) or node in ends:
             continue
@@ -110,7 +110,7 @@ def find_rounding_points(graph_module: GraphModule, keep_float: Sequence[str] = 
             end = _fold_norm(node, points)
             end = _only_user(end, CLIPS) or end
             rounded.add(_as_node(node.args[0]))
-            if not (node.target in LINEAR and _is_output(end)):  # int8 in, float out: the last layer keeps its digits
+            if not (node.target in LINEAR and _is_output(end)):  # the network's outputs are not rounded
                 rounded.add(end)
             ends.add(end)
         elif node.target in PAIRS and all(_is_activation(a) for a in node.args[:2]):
@@ -121,14 +121,14 @@ def find_rounding_points(graph_module: GraphModule, keep_float: Sequence[str] = 
             rounded.update({*(_as_node(part) for part in node.args[0]), node})
     _propagate(operations, rounded, ends, kept, points)
     if not points.weights:
-        raise ValueError("There is nothing to quantize: no convolution or linear layer is left outside `keep_float`.")
+        raise ValueError("There is nothing to quantize: every convolution and linear layer is in `keep_float`.")
     return points
 
 
 def _propagate(
     operations: list[Node], rounded: set[Node], ends: set[Node], kept: set[str], points: RoundingPoints
 ) -> None:
-    """Follow rounded values through operations that read nothing else, and give every rounded value its key."""
+    """Propagate scales through operations that preserve them, and assign a key to every rounded value."""
     order = [n for n in operations[0].graph.nodes if n.op in ("placeholder", "call_function")] if operations else []
     keys: dict[Node, str] = {}
     for node in order:
@@ -175,19 +175,19 @@ def _only_user(node: Node, targets: Set[Any]) -> Node | None:
 
 
 def _fold_norm(node: Node, points: RoundingPoints) -> Node:
-    """Return the batch norm after an operation, where its channels are the operation's outputs; else the operation."""
+    """Return the batch norm that follows an operation and can be folded into it; otherwise the operation."""
     norm = _only_user(node, NORMS)
     shape = shape_of(node)
     if norm is None or (node.target in LINEAR and (shape is None or len(shape) != 2)):
         return node
-    if not isinstance(norm.args[3], Node):  # without running statistics there is nothing to fold
+    if not isinstance(norm.args[3], Node):  # no running statistics to fold
         return node
     points.norms[node] = norm
     return norm
 
 
 def _parents(paths: Sequence[str] | dict[str, None]) -> list[str]:
-    """Return the paths and those of all modules around them."""
+    """Return the paths and those of all their ancestors."""
     found: dict[str, None] = {}
     for path in paths:
         pieces = path.split(".")
@@ -196,7 +196,7 @@ def _parents(paths: Sequence[str] | dict[str, None]) -> list[str]:
 
 
 def _unused(taken: dict[str, Node], key: str) -> str:
-    """Return the key, numbered where a weight is used more than once."""
+    """Return the key, with a number if a weight is used more than once."""
     number = 1
     numbered = key
     while numbered in taken:

@@ -61,7 +61,7 @@ def test_truncated_values_file_drops_incomplete_rows_only(tmp_path):
     assert torch.equal(again.get(x, teacher), (x[:, :3] * 2).half().float())
     assert again.misses == 2
     assert np.fromfile(tmp_path / "keys.i64", np.int64).size == 50
-    with pytest.raises(ValueError, match="another teacher's outputs"):
+    with pytest.raises(ValueError, match="contains the outputs of another teacher"):
         TeacherCache(tmp_path, "b")
 
 

@@ -83,7 +83,7 @@ def test_unreachable_targets_raise():
     model = SmallResNet()
     with pytest.raises(ValueError, match=r"`target` 0\.9 cannot be reached: with 8 channels"):
         ChannelPruner(0.9, round_to=8).update(model, (X[:1],), 1.0)
-    with pytest.raises(ValueError, match=r"would take all 8 channels of layer 'layers\.0\.conv1'"):
+    with pytest.raises(ValueError, match=r"would remove all 8 channels of layer 'layers\.0\.conv1'"):
         ChannelPruner({"layers.0.conv1": 0.99}).update(model, (X[:1],), 1.0)
     with pytest.raises(ValueError, match=r"`target` should match something, but 'nothing\.\*'"):
         ChannelPruner({"nothing.*": 0.5}).update(model, (X[:1],), 1.0)

@@ -33,7 +33,7 @@ def test_load_pruned_restores_a_pruned_model(network, tmp_path):
     again = load_pruned(network(), tmp_path / "x.ckpt", prefix="net.")
     assert repr(again) == repr(model)
     assert torch.equal(again.eval()(X), model.eval()(X))
-    with pytest.raises(ValueError, match="`prefix` should start some key"):
+    with pytest.raises(ValueError, match="`prefix` should be the prefix of a key"):
         load_pruned(network(), tmp_path / "x.ckpt", prefix="other.")
 
 

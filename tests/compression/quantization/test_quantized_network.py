@@ -64,11 +64,11 @@ class Uncertain(nn.Module):
 
 
 def test_networks_that_cannot_be_quantized_raise():
-    with pytest.raises(ValueError, match="Uncertain should do the same operations in training and in evaluation"):
+    with pytest.raises(ValueError, match="Uncertain should have the same operations in training and in evaluation"):
         QuantizedNetwork(Uncertain(), (torch.randn(2, 4),))
-    with pytest.raises(ValueError, match="fake quantization has to see data first"):
+    with pytest.raises(ValueError, match="fake quantization has observed no data"):
         QuantizedNetwork(SmallResNet(), (X[:2],)).convert()
-    with pytest.raises(ValueError, match="`batches` should hold at least one batch"):
+    with pytest.raises(ValueError, match="`batches` should contain at least one batch"):
         quantize(SmallResNet(), [])
     with pytest.raises(ValueError, match="ranges of 1 activations, but the network has 10"):
         QuantizedNetwork(SmallResNet(), (X[:2],)).load_state_dict({"x": {}})

@@ -1,0 +1,110 @@
+"""The part of the ``Pruning`` callback that removes channels."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from typing_extensions import override
+
+from lightning_green.callbacks._compression import averages_weights, optimizer_steps
+from lightning_green.callbacks._update_schedule import UpdateSchedule
+from lightning_green.compression.network import InputRecorder, find_network, uncompiled
+from lightning_green.compression.pruning.channel_pruner import ChannelPruner
+from lightning_green.compression.pruning.resizing import resize_to
+
+
+class ChannelRemoval(Callback):
+    """Remove channels of a network on a schedule.
+
+    Args:
+        make_pruner: Returns a pruner for a new module.
+        schedule: The optimizer steps at which channels are removed.
+        model: Dotted path of the network; None for the only child with parameters.
+
+    Raises:
+        ModuleNotFoundError: Without the extra ``compression``.
+
+    """
+
+    def __init__(self, make_pruner: Callable[[], ChannelPruner], schedule: UpdateSchedule, model: str | None) -> None:
+        self.pruner = make_pruner()
+        self._make_pruner, self._schedule, self._model = make_pruner, schedule, model
+        self._inputs = InputRecorder()
+        self._module: weakref.ref[pl.LightningModule] | None = None
+        self._shapes: dict[str, torch.Size] = {}
+        self._load_hook: RemovableHandle | None = None
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.world_size > 1 or isinstance(trainer.strategy, DDPStrategy):
+            raise ValueError(
+                "`granularity` 'channels' replaces parameters, which DDP does not detect: it should train on one "
+                f"device, got {type(trainer.strategy).__name__} with {trainer.world_size} processes."
+            )
+        if averages_weights(trainer):
+            raise ValueError(
+                "`granularity` 'channels' should not be combined with WeightAveraging: its copy keeps all channels."
+            )
+        if self._module is None or self._module() is not pl_module:  # not a second stage of the same training
+            self._module = weakref.ref(pl_module)
+            self._shapes = {name: p.shape for name, p in pl_module.named_parameters()}
+            self.pruner, self._schedule.last_step = self._make_pruner(), -1
+            self._inputs = InputRecorder()
+        self._inputs.attach(find_network(pl_module, self._model))
+        shapes = self._shapes
+
+        def resize(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+            if _is_smaller(state, shapes, prefix):  # else it is another model's, and loading it raises as usual
+                resize_to(module, state, prefix)
+
+        # A function and not a method: a deep copy of the module would copy this callback with a bound method.
+        self._load_hook = pl_module.register_load_state_dict_pre_hook(resize)  # type: ignore[no-untyped-call]
+
+    @override
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        step = optimizer_steps(trainer)
+        starts_window = batch_idx % trainer.accumulate_grad_batches == 0  # else accumulated gradients would be lost
+        # Before the network's first call its inputs are unknown; the update stays due until after it.
+        if not starts_window or not self._schedule.is_due(step) or not self._inputs.has_seen_call():
+            return
+        network = uncompiled(find_network(pl_module, self._model))
+        example = self._inputs.examples(next(network.parameters()).device, batch=1)
+        self.pruner.update(network, example, self._schedule.progress(step), trainer.optimizers)
+        self._schedule.last_step = step
+
+    @override
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._inputs.close()
+        if self._load_hook is not None:
+            self._load_hook.remove()
+            self._load_hook = None
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"pruner": self.pruner.state_dict(), "inputs": self._inputs.spec}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._inputs.spec = state_dict["inputs"]
+        if state_dict["pruner"]:
+            self.pruner.load_state_dict(state_dict["pruner"])
+
+    def sparsity(self, pl_module: pl.LightningModule) -> dict[str, float]:
+        """Return the fraction of parameters that is removed under ``""``, and of each layer's channels by name."""
+        return self.pruner.sparsity(uncompiled(find_network(pl_module, self._model)))
+
+
+def _is_smaller(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], prefix: str) -> bool:
+    """Return whether no tensor of a state is larger than the model's in any dimension."""
+    pairs = ((state[prefix + name].shape, shape) for name, shape in shapes.items() if prefix + name in state)
+    return all(len(a) == len(b) and all(x <= y for x, y in zip(a, b, strict=True)) for a, b in pairs)

@@ -1,0 +1,126 @@
+"""Fake quantization of the network inside a ``LightningModule``, with a state that a checkpoint restores."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import nn
+
+from lightning_green.compression.network import InputRecorder, find_network, uncompiled
+from lightning_green.compression.quantization.quantized_forward import plain_forward, quantized_forward
+from lightning_green.compression.quantization.quantized_network import QuantizedNetwork
+
+
+class FakeQuantization:
+    """Build the fake-quantized graphs of a module's network and replace the network's forward by them.
+
+    The state of a checkpoint is applied by :meth:`restore`, once the module has loaded its weights.
+
+    Args:
+        model: Dotted path of the network; None for the only child with parameters.
+        keep_float: Patterns of modules inside the network that stay in float.
+        activation: ``"uint8"`` or ``"int8"``.
+        weight_bits: 7, 8 or None.
+
+    """
+
+    def __init__(self, model: str | None, keep_float: Sequence[str], activation: str, weight_bits: int | None) -> None:
+        self.quantized: QuantizedNetwork | None = None
+        self._model = model
+        self._make_graphs = functools.partial(
+            QuantizedNetwork, keep_float=tuple(keep_float), activation=activation, weight_bits=weight_bits
+        )
+        self._inputs = InputRecorder()
+        self._module: weakref.ref[pl.LightningModule] | None = None
+        self._restored: dict[str, Any] | None = None
+
+    def attach(self, pl_module: pl.LightningModule) -> None:
+        """Record the inputs of the module's network; forget the graphs of another module.
+
+        Raises:
+            ValueError: If there is no such network, or it is the module itself.
+
+        """
+        network = find_network(pl_module, self._model)
+        if network is pl_module:
+            raise ValueError("`model` should be the dotted path of a network inside the LightningModule, got ''.")
+        if self._module is None or self._module() is not pl_module:  # not a second stage of the same training
+            self._module, self.quantized, self._inputs = weakref.ref(pl_module), None, InputRecorder()
+        if self._inputs.spec is None:
+            self._inputs.attach(network)
+
+    def detach(self, pl_module: pl.LightningModule) -> None:
+        """Restore the network's own forward; graphs and ranges are kept."""
+        self._inputs.close()
+        plain_forward(find_network(pl_module, self._model))
+
+    def can_begin(self) -> bool:
+        """Return whether the network's inputs are known.
+
+        Raises:
+            ValueError: If the network was called with something other than tensors.
+
+        """
+        return self._inputs.has_seen_call()
+
+    def begin(self, pl_module: pl.LightningModule) -> QuantizedNetwork:
+        """Export the network's graphs and compute its calls with them.
+
+        Raises:
+            ValueError: If the network cannot be exported or a pattern matches nothing.
+
+        """
+        network = find_network(pl_module, self._model)
+        self.quantized = self._build(uncompiled(network))
+        quantized_forward(network, self.quantized)
+        return self.quantized
+
+    def restore(self, pl_module: pl.LightningModule) -> None:
+        """Apply the state of a checkpoint, if one was loaded, and compute the network's calls with the graphs."""
+        state, self._restored = self._restored, None
+        if state is not None:
+            self._inputs.spec = state["inputs"] or self._inputs.spec
+            self.quantized = None
+            plain_forward(find_network(pl_module, self._model))
+            if state["ranges"] is not None:
+                self.begin(pl_module).load_state_dict(state["ranges"])
+        elif self.quantized is not None:
+            self.quantized.share_tensors()
+            quantized_forward(find_network(pl_module, self._model), self.quantized)
+
+    def quantized_of(self, pl_module: pl.LightningModule) -> QuantizedNetwork:
+        """Return the graphs of a module's network, which may be another object than in training.
+
+        Raises:
+            ValueError: If fake quantization has not begun.
+
+        """
+        network = uncompiled(find_network(pl_module, self._model))
+        if self._restored is None and self.quantized is not None and self.quantized.network is network:
+            self.quantized.share_tensors()
+            return self.quantized
+        state = self._restored or self.state_dict()
+        if state["ranges"] is None:
+            raise ValueError(
+                "There is nothing to convert because fake quantization has not begun. Train past `begin` first."
+            )
+        self._inputs.spec = state["inputs"]
+        quantized = self._build(network)
+        quantized.load_state_dict(state["ranges"])
+        return quantized
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the network's inputs and the ranges of its activations."""
+        ranges = None if self.quantized is None else self.quantized.state_dict()
+        return {"inputs": self._inputs.spec, "ranges": ranges}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the state of a checkpoint until :meth:`restore`."""
+        self._restored = state_dict
+
+    def _build(self, network: nn.Module) -> QuantizedNetwork:
+        return self._make_graphs(network, self._inputs.examples(next(network.parameters()).device, batch=2))

@@ -1,0 +1,50 @@
+"""Detection of random augmentation, with which a cache of a teacher's outputs never hits."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+_MESSAGE = (
+    "`cache` should be None, because the views are random and not seeded: no input occurs twice, so no output of the "
+    "teacher can be reused. Seed the augmentation by the sample's index, or train without a cache."
+)
+
+
+def check_dataset(trainer: pl.Trainer) -> None:
+    """Raise a ``ValueError`` if the training data set returns different tensors for the same index.
+
+    The states of the random generators do not change. A stream cannot be checked by index; see :func:`check_hits`.
+    """
+    dataset = getattr(trainer.train_dataloader, "dataset", None)
+    # Every `IterableDataset` has a `__getitem__`, which raises.
+    by_index = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
+    if dataset is None or not (by_index and hasattr(dataset, "__len__")) or not len(dataset):
+        return
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        first, second = (_tensors(dataset[0]) for _ in range(2))
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+    if any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(first, second, strict=True)):
+        raise ValueError(_MESSAGE)
+
+
+def check_hits(trainer: pl.Trainer, hits: int) -> None:
+    """Raise a ``ValueError`` if the cache has no hit after the first batches of the second epoch."""
+    last = min(10, int(trainer.num_training_batches)) - 1
+    if trainer.current_epoch >= 1 and trainer.fit_loop.epoch_loop.batch_idx >= last and hits == 0:
+        raise ValueError(_MESSAGE)
+
+
+def _tensors(item: Any) -> list[Tensor]:
+    leaves = torch.utils._pytree.tree_leaves(item)
+    return [torch.as_tensor(leaf) for leaf in leaves if isinstance(leaf, (Tensor, np.ndarray))]
