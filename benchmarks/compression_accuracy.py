@@ -1,20 +1,20 @@
-"""What accuracy do pruning, int8 and distillation cost or bring, and what would the same CPU time have bought?
+"""Measure the effect of pruning, int8 and distillation on accuracy, and compare it with that of the same CPU time.
 
     python benchmarks/compression_accuracy.py --data DIR --seeds 3 [--images N] [--epochs N] --json
 
-A CIFAR-style ResNet on the first N images of Fashion-MNIST as they are, in an order that is a function of seed and
-epoch, tested on all 10,000 test images. Every way is trained for as many steps as the plain model of the same seed;
-differences are in points of accuracy, means over the seeds with a 95 % interval (Student's t). The int8 model is the
-ONNX file, run by ONNX Runtime.
+A CIFAR-style ResNet is trained on the first N images of Fashion-MNIST without augmentation, in an order that depends
+on seed and epoch, and tested on all 10,000 test images. Every configuration is trained for the same number of steps as
+the plain model of the same seed. Differences are in points of accuracy, means over the seeds with a 95 % interval
+(Student's t). The outputs of the int8 model are those of ONNX Runtime.
 
-Distillation is measured where labels are few: the teacher is one plain model that was trained on all 60,000 images
-beforehand (not timed), the student is half as wide and learns from the N images. It and the student alone see the same
-images in the same order for the same number of steps; the teacher is asked once per image. ``distilled_by_plain``
-has a teacher that knows no other image than the student: the plain model of the seed.
+Distillation is measured with few labels. The teacher is one plain model that was trained on all 60,000 images
+beforehand (not timed). The student is half as wide and is trained on the N images. The student without a teacher has
+the same images in the same order for the same number of steps. The teacher computes each image once. In
+``distilled_by_plain``, the teacher is the plain model of the seed, which was trained on the student's images only.
 
-The controls spend CPU time on steps instead, with the learning rate decayed over those: the plain model, trained for
-the CPU seconds of the channel-pruned training (``train_less``); the student alone for those of its distillation
-(``train_more``), and for twice its steps (``train_twice``). One thread a seed.
+The controls use the CPU time for steps instead, with the learning rate decayed over those steps: the plain model for
+the CPU seconds of the channel-pruned training (``train_less``), and the student without a teacher for those of its
+distillation (``train_more``) and for twice its steps (``train_twice``). One thread per seed.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def network(width: int) -> SmallResNet:
 
 
 class Lit(pl.LightningModule):
-    """A classifier with a learning rate that rises and falls once."""
+    """A classifier with a one-cycle learning rate."""
 
     def __init__(self, width: int, rate: float) -> None:
         super().__init__()
@@ -142,14 +142,14 @@ def train(
 
 
 def quiet() -> None:
-    """Compute with one thread, and say nothing about it."""
+    """Use one thread and suppress log messages and warnings."""
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
 
 
 def train_teacher(file: Path, data_folder: Path, epochs: int, width: int) -> tuple[float, float]:
-    """Write the weights of a model that was trained on all images; return its accuracy and CPU seconds."""
+    """Write the weights of a model trained on all images; return its accuracy and CPU seconds."""
     quiet()
     x, y, x_test, y_test = fashion_mnist(data_folder)
     steps = epochs * (len(y) // TEACHER_BATCH)
@@ -161,7 +161,7 @@ def train_teacher(file: Path, data_folder: Path, epochs: int, width: int) -> tup
 def interval(values: list[float]) -> list[float]:
     """Return the 95 % interval of a mean."""
     if len(values) < 2:
-        return []  # one seed says nothing about the spread
+        return []  # one seed has no spread
     half = _T.get(len(values) - 1, 2.0) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return [round(float(np.mean(values)) - half, 3), round(float(np.mean(values)) + half, 3)]
 
@@ -182,7 +182,7 @@ class Simulated(nn.Module):
 def one_seed(
     seed: int, teacher_file: Path, data_folder: Path, images: int, epochs: int, width: int
 ) -> dict[str, float]:
-    """Return every figure of one seed."""
+    """Return all figures of one seed."""
     quiet()
     x, y, x_test, y_test = fashion_mnist(data_folder)
     data = (x[:images], y[:images])
@@ -243,14 +243,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     data_argument(parser)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=2_000, help="training images, of all but the teacher")
+    parser.add_argument("--images", type=int, default=2_000, help="training images, except for the teacher")
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--teacher-epochs", type=int, default=2, help="of the teacher, on all 60,000 images")
+    parser.add_argument("--teacher-epochs", type=int, default=2, help="epochs of the teacher, on all 60,000 images")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="seeds that run at once, a thread each")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="seeds in parallel, one thread each"
+    )
     arguments = parser.parse_args()
-    fashion_mnist(arguments.data)  # say now if it is missing
+    fashion_mnist(arguments.data)  # exits if it is missing
     figures: dict[str, Any] = {
         "n": arguments.seeds,
         "images": arguments.images,

@@ -1,12 +1,12 @@
-"""What does a training step cost with pruning, distillation and fake quantization, against the same step without?
+"""Measure the cost of a training step with pruning, distillation and fake quantization.
 
     python benchmarks/compression_cost.py --data DIR --json
 
-Real Trainer fits of a small ResNet on Fashion-MNIST; the ways take turns, and each block compares CPU seconds of the
-second of two epochs within the same round, one thread. A block of 24 steps holds one update of the masks (a training
-of 40 updates has longer between them); Lightning's own ModelPruning at the same sparsity stands beside. The channels
-go in the first epoch, and those that stay are multiples of 8, which kernels are made for; beside it what is left when
-any number may stay. Medians over the blocks.
+Each configuration is a Trainer fit of a small ResNet on Fashion-MNIST, with one thread. The configurations take turns,
+and a ratio compares the CPU seconds of the second of two epochs within the same round. A block of 24 steps contains
+one update of the masks. Lightning's ``ModelPruning`` at the same sparsity is measured too. Channels are removed in the
+first epoch, once with multiples of 8, for which kernels are optimized, and once with any number. Figures are medians
+over the blocks.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Lit(pl.LightningModule):
 
 
 class Stopwatch(Callback):
-    """CPU seconds from the first batch of the second epoch to its last."""
+    """Measure CPU seconds from the second batch of the second epoch to its last."""
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -80,7 +80,7 @@ def block(callbacks: list[Callback], loader: DataLoader[Any]) -> float:
     return watch.seconds
 
 
-def ways() -> dict[str, Callable[[], list[Callback]]]:
+def configurations() -> dict[str, Callable[[], list[Callback]]]:
     teacher = SmallResNet(width=32, blocks=1, channels=1)
     every = STEPS // 2
     return {
@@ -99,12 +99,12 @@ def ways() -> dict[str, Callable[[], list[Callback]]]:
 
 
 def main() -> None:
-    names = [name for name in ways() if name != "plain"]
+    names = [name for name in configurations() if name != "plain"]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     data_argument(parser)
     parser.add_argument("--blocks", type=int, default=20)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--only", nargs="*", choices=names, help="these alone, beside the plain step")
+    parser.add_argument("--only", nargs="*", choices=names, help="measure only these and the plain step")
     arguments = parser.parse_args()
     x, y, _, _ = fashion_mnist(arguments.data)
     torch.set_num_threads(1)
@@ -115,7 +115,7 @@ def main() -> None:
     wanted = ["plain", *(arguments.only or names)]
     times: dict[str, list[float]] = {name: [] for name in wanted}
     for number in range(arguments.blocks):
-        made = ways()
+        made = configurations()
         for name in wanted if number % 2 else reversed(wanted):
             times[name].append(block(made[name](), loader))
     figures: dict[str, Any] = {"n": arguments.blocks, "steps_per_block": STEPS - 1, "cpu": cpu_kind()}

@@ -1,11 +1,11 @@
-"""How much smaller and faster are pruned and int8 models, run by ONNX Runtime with two threads?
+"""Measure size and latency of pruned and int8 models in ONNX Runtime with two threads.
 
     python benchmarks/compression_latency.py --json
 
 ResNet-50 and MobileNetV2 at 224 x 224, batch 1, and a CIFAR ResNet at batch 32, with untrained weights. Half of
-ResNet-50's parameters are removed by channels. Models of a comparison take turns; a model's latency is the smallest of
-its blocks' means, a ratio is the median of the ratios within the blocks. Run it on an idle machine; `cpu` says which
-instructions it has, since integer products gain most from VNNI.
+ResNet-50's parameters are removed as channels. The models of a comparison take turns. A model's latency is the smallest
+mean of its blocks, and a ratio is the median of the ratios within the blocks. Run it on an idle machine. ``cpu``
+contains the processor's instruction set, because integer products gain most from VNNI.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def latencies(paths: dict[str, Path], inputs: np.ndarray, blocks: int, calls: in
 
 
 def write(model: nn.Module, folder: Path, name: str, batch: Tensor, int8: bool) -> tuple[Path, int]:
-    """Write a model and return its path and its weights' bytes; untrained outputs are too alike to agree on."""
+    """Export a model without a tolerance, because its weights are untrained; return the path and the size in bytes."""
     path = folder / f"{name}.onnx"
     return path, export(model, path, [batch], int8=int8, tolerance=float("inf")).weight_bytes
 

@@ -1,6 +1,6 @@
-"""Networks and data that the benchmarks of compression share; nothing to run."""
+"""Networks and data of the compression benchmarks."""
 
-# ruff: noqa: D102 - a network's forward says itself what it does
+# ruff: noqa: D102 - `forward` needs no docstring
 from __future__ import annotations
 
 import argparse
@@ -136,16 +136,18 @@ class SmallResNet(nn.Module):
 
 def data_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--data`` and ``--json``."""
-    parser.add_argument("--data", type=Path, default=os.environ.get("LIGHTNING_GREEN_DATA"), help="folder of the data")
+    parser.add_argument(
+        "--data", type=Path, default=os.environ.get("LIGHTNING_GREEN_DATA"), help="data directory"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
 
 def fashion_mnist(data: Path | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return images (standardized floats ``(n, 1, 28, 28)``) and labels, of training and test; or exit with 2."""
+    """Return images (standardized, ``(n, 1, 28, 28)``) and labels of training and test, or exit with code 2."""
     places = [] if data is None else [Path(data) / "fashion_mnist.npz", Path(data) / "images" / "fashion_mnist.npz"]
     found = next((place for place in places if place.exists()), None)
     if found is None:
-        print("Fashion-MNIST is needed: fashion_mnist.npz in --data DIR or LIGHTNING_GREEN_DATA.", file=sys.stderr)
+        print("fashion_mnist.npz is required in --data DIR or LIGHTNING_GREEN_DATA.", file=sys.stderr)
         sys.exit(2)
     with np.load(found) as file:
         arrays = [torch.from_numpy(file[name]) for name in ("x_train", "y_train", "x_test", "y_test")]
@@ -154,7 +156,7 @@ def fashion_mnist(data: Path | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def cpu_kind() -> str:
-    """Return the processor and the best of its instructions for 8-bit products: without VNNI int8 gains far less."""
+    """Return the processor and its best instruction set for 8-bit products."""
     information = Path("/proc/cpuinfo")
     text = information.read_text() if information.exists() else ""
     flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
