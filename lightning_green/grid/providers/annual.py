@@ -36,7 +36,7 @@ class AnnualFigure:
 class AnnualMean(ConstantSignal):
     """A country's annual mean from codecarbon's data, as a constant that is labeled static.
 
-    All hours are equal, so a scheduler runs at once.
+    All hours are equal, so a scheduler runs immediately.
 
     Args:
         zone: ISO country code of two or three letters, or an Electricity Maps zone, for its country's mean.
