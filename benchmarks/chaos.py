@@ -1,29 +1,29 @@
-"""Kill trainings at random moments, by every method, until they end; compare each with one that nobody touched.
+"""Kill trainings at random moments, by every method, until they end; compare each with an uninterrupted one.
 
     python benchmarks/chaos.py --kills 12 --seed 0 --json
 
 Each of N runs is a small training under the real supervisor (``lightning-green run``), in real processes; every fourth
-has two ranks (``ddp`` over gloo). A killer waits a random time after each start and then picks a method. Where there
-are two ranks, one of them is drawn:
+has two ranks (``ddp`` over gloo). After each start the benchmark waits a random time and draws a method. With two
+ranks, it also draws one of them:
 
     sigterm, sigint           to the process of one rank; the supervisor starts the training again
     sigkill                   the process of one rank
     all ranks                 SIGKILL of every rank at once
     supervisor                SIGKILL of the supervisor; the same command line is started again
     everything                SIGKILL of all of them, then the same command line
-    exception                 the training's own code raises, on one rank
-    kill while writing        SIGKILL at the moment at which the temporary file of a checkpoint appears
-    full disk while writing   a limit on the size of files strikes in the middle of a checkpoint (EFBIG)
+    exception                 the code of the training raises, on one rank
+    kill while writing        SIGKILL when the temporary file of a checkpoint appears
+    full disk while writing   a limit on the file size interrupts the writing of a checkpoint (EFBIG)
 
 Figures:
 
     runs             runs that were started; each was killed one to `--most` times (`runs_of_two_ranks` of them had two)
-    kills            kills that hit, by method in `kills_by_method`
+    kills            kills that hit a running training, by method in `kills_by_method`
     exact            runs that ended with the SHA-256 of weights, optimizer, random states, losses and sample order of
-                     the run that nobody touched, on every rank
-    lost_steps_max   the most optimizer steps that one kill cost (a checkpoint is written every 4 steps of a simulated
-                     clock; a stop that can be caught costs none)
-    corrupt          checkpoints in the run folders that could not be read, at any start or at the end
+                     the uninterrupted run, on every rank
+    lost_steps_max   largest number of optimizer steps lost by one kill (a checkpoint is written every 4 steps of a
+                     simulated clock; a stop that can be caught loses none)
+    corrupt          checkpoints in the run directories that could not be read, at any start or at the end
 """
 
 from __future__ import annotations
@@ -50,15 +50,14 @@ METHODS = (
     "full disk while writing",
 )  # fmt: skip
 RANKS_EVERY = 4  # one run in four has two ranks
-CASE = {"samples": 320, "epochs": 2, "save_every": "4m"}
 STEP_SECONDS = 0.02
+BATCHES = 80  # of one epoch of `chaos_training.py`, on all ranks
 
 
 def child(folder: Path, ranks: int) -> None:
-    """Train, slowly enough to be hit, and do to ourselves what only the process itself can do."""
+    """Train slowly enough to be killed, and carry out the methods that only the process itself can."""
     import lightning.pytorch as pl
-
-    from tests.resume import kit
+    from chaos_training import train
 
     class Slow(pl.Callback):
         def on_train_start(self, trainer, pl_module):
@@ -73,7 +72,7 @@ def child(folder: Path, ranks: int) -> None:
             order.unlink()
             if what == "exception":
                 raise RuntimeError("chaos")
-            if what == "full disk while writing":  # the next checkpoint stops in the middle
+            if what == "full disk while writing":  # the next checkpoint fails in the middle
                 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
                 (folder / "full").touch()
@@ -85,47 +84,45 @@ def child(folder: Path, ranks: int) -> None:
                 (folder / "full").unlink()
                 raise RuntimeError("the disk is full")
 
-    kit.Stop = lambda where: Slow()
-    trainer = {"devices": ranks, "strategy": "ddp"} if ranks > 1 else {}
-    kit.train(folder, kit.Case(**CASE, trainer=trainer))
+    train(folder, ranks, Slow())
 
 
 class Killed:
-    """One run that is killed again and again."""
+    """One run that is killed repeatedly."""
 
     def __init__(self, folder: Path, seed: int, most: int, ranks: int = 1) -> None:
         self.folder, self.draw, self.ranks = folder, random.Random(seed), ranks
-        self.batches = CASE["samples"] // 4 // ranks  # of one epoch, on each rank
+        self.batches = BATCHES // ranks  # of one epoch, on each rank
         self.left, self.kills, self.lost, self.corrupt = self.draw.randint(1, most), Counter(), 0, 0
         self.stopped, self.exact, self.until = False, False, 0.0
         folder.mkdir()
 
     def start(self) -> subprocess.Popen:
-        """Start the supervisor, as a user would."""
+        """Start the supervisor the way a user does."""
         command = [sys.executable, "-m", "lightning_green", "run", "--run-dir", str(self.folder / "run"), "--"]
         command += [sys.executable, __file__, "--child", str(self.folder), "--ranks", str(self.ranks)]
         environment = {
             **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
             "LIGHTNING_GREEN_CLOCK": "simulated:start=2024-05-02T16:00:00+00:00,batch=60,checkpoint=0,restart=0",
         }  # fmt: skip
-        with open(self.folder / "told.txt", "ab") as told:
-            return subprocess.Popen(command, env=environment, stdout=told, stderr=told, start_new_session=True)
+        with open(self.folder / "output.txt", "ab") as output:
+            return subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
 
     def steps(self) -> int:
-        """Return how many lines the training has written."""
+        """Return the number of recorded training batches."""
         try:
             return (self.folder / "record.jsonl").read_bytes().count(b'"kind": "train"')
         except OSError:
             return 0
 
     def position(self) -> int:
-        """Return the batch that the training was at last."""
+        """Return the number of the last batch."""
         lines = [json.loads(line) for line in _lines(self.folder / "record.jsonl")]
         at = [line["at"] for line in lines if line["kind"] == "train"]
         return at[-1][0] * self.batches + at[-1][1] + 1 if at else 0
 
     def pids(self) -> list[int]:
-        """Return the processes that train, one a rank; none between two starts."""
+        """Return the process id of each rank; none between two starts."""
         try:
             alive = int(json.loads((self.folder / "run" / "run.heartbeat").read_text())["pid"])
             pids = [int((self.folder / f"pid{rank}").read_text()) for rank in range(self.ranks)]
@@ -134,15 +131,15 @@ class Killed:
         return pids if pids[0] == alive else []
 
     def stop(self) -> None:
-        """End a run that another thread is in: what it did does not count."""
+        """End a run that another thread executes; it does not count."""
         self.stopped = True
 
     def over(self) -> bool:
-        """Return whether its time is up."""
+        """Return whether the run was stopped or its time limit is over."""
         return self.stopped or time.monotonic() > self.until
 
     def run(self, limit: float = 300.0) -> None:
-        """Start, kill, and start again until the training is done."""
+        """Start, kill, and start again until the training has finished."""
         self.until = time.monotonic() + limit
         supervisor = self.start()
         while supervisor.poll() is None:
@@ -154,7 +151,7 @@ class Killed:
                 continue
             before = self.steps()
             while supervisor.poll() is None and self.steps() == before and not self.over():
-                time.sleep(0.01)  # until the training trains
+                time.sleep(0.01)  # until a batch is trained
             time.sleep(self.draw.random() * STEP_SECONDS * 100)
             pids = self.pids()
             if supervisor.poll() is not None or not pids or self.steps() == before:
@@ -168,7 +165,7 @@ class Killed:
             self.check()
             if method in ("supervisor", "everything"):
                 supervisor.wait()
-                supervisor = self.start()  # which ends at once where the training has finished meanwhile
+                supervisor = self.start()  # it ends at once if the training has finished
             rows = len(_lines(self.folder / "record.jsonl"))
             while supervisor.poll() is None and not self.over():
                 lines = [json.loads(line) for line in _lines(self.folder / "record.jsonl")[rows:]]
@@ -180,7 +177,7 @@ class Killed:
         self.check()
 
     def hit(self, method: str, pids: list[int], supervisor: subprocess.Popen) -> bool:
-        """Do it; return whether the training was still there."""
+        """Apply a method; return whether the training was still running."""
         rank = self.draw.randrange(self.ranks)
         if method in ("exception", "full disk while writing"):
             rank = 0 if method != "exception" else rank  # rank 0 writes the checkpoints
@@ -207,7 +204,7 @@ class Killed:
         return method == "everything" or (hit > 0 and self.gone(pids))
 
     def gone(self, pids: list[int]) -> bool:
-        """Wait for processes to end; return whether they did: the loss of one rank ends the others."""
+        """Wait for all processes to end, as the loss of one rank ends the others; return whether they did."""
         until = time.monotonic() + 60.0
         while time.monotonic() < until:
             if not any(map(_alive, pids)):
@@ -216,7 +213,7 @@ class Killed:
         return False
 
     def check(self) -> None:
-        """Try to read every checkpoint that carries its final name."""
+        """Try to read every checkpoint with its final name."""
         from lightning_green.resume.checkpoints import load_checkpoint
 
         for path in (self.folder / "run" / "checkpoints").glob("*.ckpt"):
@@ -234,7 +231,7 @@ def _alive(pid: int) -> bool:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the whole records; a kill cuts one off, and the next process writes behind what is left of it."""
+    """Return the complete records; a kill truncates one, and the next process appends to the rest of it."""
     try:
         lines = path.read_text().split("\n")[:-1]
     except OSError:
@@ -243,7 +240,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def outcome(folder: Path, ranks: int) -> list[object] | None:
-    """Return each rank's digests, losses and order of samples; the last record of each batch counts."""
+    """Return the digests, losses and sample order of each rank; the last record of each batch counts."""
     found: list[object] = []
     for rank in range(ranks):
         if not (folder / f"digest{rank}.json").exists():
@@ -264,7 +261,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--data", help="not needed")
-    parser.add_argument("--keep", type=Path, help="keep the folders of the runs here")
+    parser.add_argument("--keep", type=Path, help="keep the directories of the runs here")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--ranks", type=int, default=1, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -282,7 +279,7 @@ def main() -> None:
             whole.run()
             references[ranks] = outcome(whole.folder, ranks)
             if references[ranks] is None:
-                sys.exit(f"The run that nobody touches did not end: see {whole.folder / 'told.txt'} (with --keep DIR)")
+                sys.exit(f"The uninterrupted run did not finish: see {whole.folder / 'output.txt'} (with --keep DIR)")
         runs = []
         started = [
             Killed(base / f"run{number}", 1000 * arguments.seed + number, arguments.most, ranks)
@@ -305,7 +302,7 @@ def main() -> None:
             try:
                 for seen in [pool.submit(see, number, run) for number, run in enumerate(started)]:
                     seen.result()
-            except KeyboardInterrupt:  # the figures are of the runs before it
+            except KeyboardInterrupt:  # report the completed runs
                 pool.shutdown(wait=False, cancel_futures=True)
                 for run in started:
                     run.stop()

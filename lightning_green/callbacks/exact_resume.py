@@ -1,4 +1,4 @@
-"""Exact resume, and nothing else."""
+"""Exact resume of interrupted trainings."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from lightning_green.utilities.durations import parse_duration
 
 
 class ExactResume(GreenCallback):
-    r"""Continue a stopped training with the weights of the training that never stopped.
+    r"""Resume an interrupted training so that it ends with the weights of an uninterrupted one.
 
     Args:
-        every: Save the exact state this often, so that a kill costs no more than that; None for never.
-        allow_inexact: Whether a run may be continued with another number of processes: at the same share of the epoch,
-            with other samples in it and other random numbers. False refuses that by name.
+        every: Time between two saves of the exact state, which bounds the work that a kill loses; None saves only
+            before a planned exit and on a signal.
+        allow_inexact: Whether a run may continue with another number of processes, approximately: after the same share
+            of the epoch, but with other samples and other random numbers. If False, this raises an error.
 
     Raises:
-        ValueError: If ``every`` cannot be read as a duration.
-        TypeError: If ``allow_inexact`` is no bool.
+        ValueError: If ``every`` is not a duration.
+        TypeError: If ``allow_inexact`` is not a bool.
 
     Examples:
         ```python

@@ -1,1 +1,1 @@
-"""The exact training state: loaders, random states, checkpoints, fingerprints."""
+"""The exact training state of a fit: loaders, random states, checkpoints, fingerprints."""

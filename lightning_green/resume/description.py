@@ -36,7 +36,7 @@ from lightning_green.resume.stable_text import IDENTIFIER, TIME, is_recent, is_r
 _OMITTED = "<...>"
 
 _MAX_DEPTH = 12
-_MAX_VALUES = 1_000_000  # described values in total, against structures that share their parts many times
+_MAX_VALUES = 1_000_000  # described values in total; structures may share their parts many times
 _MAX_ELEMENTS = 64  # longer sequences are described by a digest
 _MAX_ENTRIES = 1000  # larger mappings are described by a digest
 _MAX_DESCRIBED_ELEMENTS = 100_000  # the digest of a longer sequence is the digest of a sample
@@ -60,8 +60,8 @@ _FUNCTION_TYPES = (
 def describe(value: Any) -> Any:
     """Return a description of a value by its content, made of the types that JSON has.
 
-    Equal settings have equal descriptions in every process. The description is what ``json.loads(json.dumps(...))``
-    returns of it. Objects of unknown classes are described by their class only, and no method of theirs is called.
+    Equal settings have equal descriptions in every process, and a description survives ``json.loads(json.dumps(...))``
+    unchanged. Objects of unknown classes are described by their class only, and none of their methods is called.
 
     Args:
         value: Any object.
@@ -80,7 +80,7 @@ def describe(value: Any) -> Any:
 
 
 class _Walk:
-    """The containers around the value that is described, and how many values may still be described."""
+    """The containers around the described value, and the number of values that may still be described."""
 
     def __init__(self) -> None:
         self.around: list[int] = []
@@ -179,7 +179,7 @@ def _entries(entries: dict[Any, Any], kind: type, walk: _Walk) -> dict[str, Any]
 def _elements(elements: list[Any], kind: type, walk: _Walk) -> list[Any] | str:
     size, unordered = len(elements), issubclass(kind, (set, frozenset))
     if size > _MAX_DESCRIBED_ELEMENTS:
-        if unordered:  # no sample of it is the same in every process
+        if unordered:  # a sample would differ between processes
             return f"{kind.__name__} of {size}"
         elements = elements[:: math.ceil(size / _MAX_DESCRIBED_ELEMENTS)]
     described = [_describe(element, walk) for element in elements]
@@ -211,7 +211,7 @@ def _function(value: Any) -> str:
 
 def _integer(value: Any) -> int | str:
     number = int.__index__(value)
-    if number.bit_length() > 256:  # JSON has no limit, Python's conversion to a string has
+    if number.bit_length() > 256:  # Python limits the conversion of integers to strings
         size = number.bit_length()
         return f"int of {size} bits, {_digest(number.to_bytes(size // 8 + 1, 'little', signed=True))}"
     return TIME if is_recent(number) else number
@@ -250,7 +250,7 @@ def _numpy_scalar(value: Any) -> Any:
 def _array(value: Any) -> str:
     name, shape = value.dtype.name, tuple(value.shape)
     array = np.asarray(value).reshape(-1)
-    if array.dtype.hasobject:  # its bytes are addresses
+    if array.dtype.hasobject:  # the bytes are addresses
         return f"tensor {name} {shape} {_json_digest(describe(array.tolist()))}"
     if array.size > _MAX_HASHED_ELEMENTS:
         array = array[:: array.size // _SAMPLE]

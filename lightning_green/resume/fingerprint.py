@@ -1,6 +1,6 @@
-"""What is trained, by content: it decides whether a paused training is continued by the same script.
+"""Fingerprints of a training by content, which decide whether a script continues a paused training.
 
-Every fingerprint consists of the types that JSON has, so that it can be kept in ``run.json``.
+Every fingerprint consists of JSON types, so that it can be saved in ``run.json``.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ def data_fingerprint(trainer: pl.Trainer) -> dict[str, Any]:
 
     Returns:
         A dict that JSON can represent: ``training_batches`` of an epoch (``"unknown"`` without a length), and for each
-        training loader its batch size (``batch_sizes``, None without one) and the length of its dataset (``samples``,
-        ``"unknown"`` without one), and which part of a dataset it is (``subsets``, for ``torch.utils.data.Subset``).
+        training loader its batch size (``batch_sizes``, None without one), the length of its dataset (``samples``,
+        ``"unknown"`` without one) and the indices of a ``torch.utils.data.Subset`` (``subsets``).
 
     """
     batches = trainer.num_training_batches
@@ -147,11 +147,11 @@ def data_fingerprint(trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
-    """Return the settings in which two fingerprints differ, as sentences for people.
+    """Return the settings in which two fingerprints differ, as readable sentences.
 
     Args:
-        saved: The fingerprint that was kept when the training started.
-        current: The fingerprint of the training now. Only keys that both contain are compared.
+        saved: The fingerprint that was saved when the training started.
+        current: The fingerprint of this training. Only keys that both contain are compared.
 
     Returns:
         A sentence for each difference, sorted by key; empty if there is none.
@@ -170,12 +170,12 @@ def _attribute(value: Any, name: str) -> Any:
     """Return an attribute; None if there is none or it cannot be read."""
     try:
         return getattr(value, name, None)
-    except Exception:  # noqa: BLE001 - a property of the user's may raise anything
+    except Exception:  # noqa: BLE001 - a user's property may raise anything
         return None
 
 
 def _shapes(module: torch.nn.Module, sharded: bool) -> dict[str, Any]:
-    """Return the shapes of the parameters; where the model is sharded, they depend on the rank and are left out."""
+    """Return the shapes of the parameters by name; empty for a sharded model, where they depend on the rank."""
     return {
         name: "uninitialized" if is_lazy(one) else [] if sharded else list(one.shape)
         for name, one in module.named_parameters()
@@ -199,7 +199,7 @@ def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _masked(name: str, value: Any) -> Any:
-    """Return the value of a setting, or a digest where its name says that it is a secret."""
+    """Return the value of a setting, or a digest if its name indicates a secret."""
     is_secret = isinstance(value, str) and _SECRET.search(name) is not None
     return f"secret {hashlib.blake2b(value.encode(), digest_size=3).hexdigest()}" if is_secret else value
 
@@ -217,7 +217,7 @@ def _seed() -> Any:
 def _limits(trainer: pl.Trainer) -> dict[str, Any]:
     limits = {name: describe(_attribute(trainer, name)) for name in _LIMITS}
     interval = _attribute(trainer, "_val_check_time_interval")
-    if interval is not None:  # the Trainer has no `val_check_interval` then
+    if interval is not None:  # the Trainer then has no `val_check_interval`
         limits["val_check_interval"] = f"{interval} seconds"
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, GradientAccumulationScheduler):  # it sets the Trainer's value during the training
@@ -323,7 +323,7 @@ def _are_alike_sequences(then: Any, now: Any) -> bool:
 def _is_same_time(then: Any, now: Any) -> bool:
     """Return whether one value is a time stamp and the other a number.
 
-    A constant that is close to the present time at the start need not be close to it at a later restart.
+    A constant close to the time of the first start is not close to the time of a later restart.
     """
     return (then == TIME and isinstance(now, (int, float))) or (now == TIME and isinstance(then, (int, float)))
 

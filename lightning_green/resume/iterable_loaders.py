@@ -1,8 +1,9 @@
-"""The position in a loader that cannot be counted by indices: by its own state, or by reading it anew.
+"""The position in a loader that has no indices to count: from its own state, or by replaying it.
 
-A loader with ``state_dict`` and ``load_state_dict`` tells where it is. Any other iterable is begun anew under the
-random states at which its pass began, and as many batches are read and dropped as the training has taken. Without
-workers it draws from a random stream of its own: when it is replayed, the model's draws do not lie in between.
+A loader with ``state_dict`` and ``load_state_dict`` restores its own position. Any other iterable is replayed: it
+starts again under the random states at the start of its pass, and the batches that the training has taken are read and
+dropped. Without workers it draws from a random stream of its own, because a replay does not include the draws of the
+model.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from lightning_green.resume.random_states import (
 _HIDDEN = ("state_dict", "load_state_dict")
 
 
-class NotYet:
-    """The iterator of a loader whose position is about to be restored: nothing may be read from it.
+class DeferredIterator:
+    """The iterator of a loader whose position is about to be restored; reading from it is an error.
 
     Args:
-        is_sized: Whether the loader has a length. Where it has none, Lightning tries to read one batch ahead.
+        is_sized: Whether the loader has a length. Without one, Lightning tries to read one batch ahead.
 
     """
 
     def __init__(self, is_sized: bool) -> None:
         self._is_sized = is_sized
 
-    def __iter__(self) -> NotYet:
+    def __iter__(self) -> DeferredIterator:
         return self
 
     def __next__(self) -> Any:
@@ -44,14 +45,14 @@ class NotYet:
         raise RuntimeError("The training loader was read before its position was restored.")
 
 
-class Counted:
-    """An iterator that counts in ``loader.taken`` what is taken from it."""
+class CountingIterator:
+    """An iterator that counts its batches in ``loader.taken``."""
 
     def __init__(self, iterator: Iterator[Any], loader: Any, taken: int = 0) -> None:
         self._inner, self._loader = iterator, loader
         loader.taken = taken
 
-    def __iter__(self) -> Counted:
+    def __iter__(self) -> CountingIterator:
         return self
 
     def __next__(self) -> Any:
@@ -65,8 +66,8 @@ class Counted:
         return getattr(self._inner, name)
 
 
-class _Taking(Counted):
-    """The same with a random stream of its own, which keeps a loader's own state one batch back."""
+class _ReplayingIterator(CountingIterator):
+    """A counting iterator with its own random stream, which keeps the state of a stateful loader one batch back."""
 
     def __init__(self, iterator: Iterator[Any], loader: ReplayedLoader, stream: RandomStream | None) -> None:
         super().__init__(iterator, loader)
@@ -80,15 +81,15 @@ class _Taking(Counted):
 
 
 class ReplayedLoader:
-    """Stands for a training loader that is not a map-style ``DataLoader``.
+    """Replaces a training loader that is not a map-style ``DataLoader``.
 
     Args:
         inner: The user's loader.
         deferred: Whether a position is about to be restored.
 
     Attributes:
-        taken: Batches that were taken in the current pass.
-        deferred: While true, ``iter`` makes nothing.
+        taken: Batches that the training has taken in the current pass.
+        deferred: While true, ``iter`` creates no iterator, because a position is about to be restored.
         reads_ahead: Whether Lightning reads one batch ahead of the training from a loader with a state of its own.
 
     """
@@ -112,7 +113,7 @@ class ReplayedLoader:
 
     def __iter__(self) -> Any:
         if self.deferred:
-            return NotYet(self.is_sized)
+            return DeferredIterator(self.is_sized)
         resume, self._resume_from = self._resume_from, None
         if resume is None:
             generators = [generator.get_state() for generator in self._generators()]
@@ -130,13 +131,13 @@ class ReplayedLoader:
             finally:
                 restore_random_states(now)
         self._began = began
-        taking = _Taking(iterator, self, self._stream(began))
+        taking = _ReplayingIterator(iterator, self, self._stream(began))
         for _ in range(skip):
             next(taking)
         return taking
 
     def position(self, ahead: int) -> dict[str, Any]:
-        """Return where the loader is, as plain Python and tensors.
+        """Return the position as plain Python and tensors.
 
         Args:
             ahead: Batches that were read and not yet trained on.
@@ -148,11 +149,17 @@ class ReplayedLoader:
         return position
 
     def keep_state(self) -> None:
-        """Keep where the loader is before a batch is read ahead; inside the random stream that it reads with."""
+        """Keep the state before a batch is read ahead, inside the random stream of the loader."""
         self._before = {"state": self.inner.state_dict(), "random": capture_random_states(with_cuda=False)}
 
     def resume(self, position: dict[str, Any], at_start: bool) -> None:
-        """Have the next ``iter`` go on at ``position``; where a new pass begins (``at_start``), from its start."""
+        """Make the next ``iter`` continue at a position.
+
+        Args:
+            position: The result of ``position``.
+            at_start: Whether the next ``iter`` begins a new pass.
+
+        """
         self.deferred = False
         if self.is_stateful:
             self.inner.load_state_dict(position["state"])
@@ -165,7 +172,7 @@ class ReplayedLoader:
         return [own] if isinstance(own, torch.Generator) else []
 
     def _stream(self, began: dict[str, Any]) -> RandomStream | None:
-        """Return the random stream of a loader that reads in this process, None where the model's is as good."""
+        """Return the random stream of a loader that reads in this process; None if it needs none of its own."""
         if (self.is_stateful and self.is_sized) or getattr(self.inner, "num_workers", 0) > 0:
             return None
         if self._random is not None:
@@ -191,19 +198,19 @@ def has_length(loader: Any) -> bool:
 
 
 def why_not_replayed(loader: Any) -> str | None:
-    """Return why a loader's position cannot be found again, and what to do about it; None where it can."""
+    """Return why the position of a loader cannot be restored and how to fix that; None if it can."""
     if all(callable(getattr(loader, name, None)) for name in _HIDDEN):
         return None
     if isinstance(loader, DataLoader):
         if isinstance(loader.dataset, IterableDataset) and loader.persistent_workers:
             return (
-                "an IterableDataset in persistent workers goes on with random states that nobody outside can read; use "
-                "`persistent_workers=False`, a map-style data set, or a loader with `state_dict`"
+                "an IterableDataset in persistent workers continues with random states of the workers, which cannot be "
+                "read; use `persistent_workers=False`, a map-style data set, or a loader with `state_dict`"
             )
         return None
     if iter(loader) is loader:
         return (
-            f"{type(loader).__name__} is an iterator that cannot be begun anew; give an object whose `__iter__` begins "
-            "from the start, or with `state_dict` and `load_state_dict`"
+            f"{type(loader).__name__} is an iterator that cannot start again; pass an object whose `__iter__` starts "
+            "from the beginning, or one with `state_dict` and `load_state_dict`"
         )
     return None

@@ -1,12 +1,13 @@
-"""The position in a data loader, by counting.
+"""The position in a map-style ``DataLoader``, by counting batches.
 
-A plain ``DataLoader`` forgets where it is. What its order follows from is known, though: the random states at the
-moment at which its sampler began. So that moment is kept, with the number of batches that the training has taken since;
-a resume sets those states, lets the sampler yield that many index lists without loading a sample, and goes on from
-there. The order is the one that the plain loader has, so a run that is never stopped is the run without us.
+A ``DataLoader`` has no position, but its order is a function of the random states at which its sampler began. These
+states are saved together with the number of batches that the training has taken since. A resume sets the states, skips
+that many index lists without loading a sample, and continues from there. The order is that of the unwrapped loader, so
+an uninterrupted run does not change.
 
-Random augmentation inside worker processes depends on which worker gets which batch, which a skip would change. There
-each batch is fetched under a seed of its own, made from the sampler's random states and the batch's position.
+Random augmentation inside worker processes depends on the worker that loads a batch, which skipping would change. With
+workers, each batch is therefore loaded under a seed of its own, derived from the sampler's random states and the
+position of the batch.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from torch.utils.data import (
 from torch.utils.data._utils import fetch
 from torch.utils.data.distributed import DistributedSampler
 
-from lightning_green.resume.iterable_loaders import Counted, NotYet, has_length
+from lightning_green.resume.iterable_loaders import CountingIterator, DeferredIterator, has_length
 from lightning_green.resume.random_states import (
     RandomStream,
     capture_random_states,
@@ -38,12 +39,12 @@ from lightning_green.resume.random_states import (
     seed_random_states,
 )
 
-# These read the global random state once, before their first index; any other sampler is given a stream of its own.
+# These samplers read the global random state once, before their first index. Others get a random stream of their own.
 _DRAWS_ONCE = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
 
 
 class _Seeded(NamedTuple):
-    """What a worker is sent: the indices of a batch (or one index) and the seed to fetch them under."""
+    """The indices of a batch (or one index), and the seed under which a worker loads them."""
 
     seed: int
     index: Any
@@ -57,13 +58,13 @@ def _fetch_seeded(original: Callable[[Any, Any], Any], fetcher: Any, item: Any) 
 
 
 class _SeedEachBatch:
-    """A ``worker_init_fn`` that has this worker fetch every batch under its seed, and then runs the user's own."""
+    """A ``worker_init_fn`` that makes this worker load every batch under its seed, and then calls the user's own."""
 
     def __init__(self, inner: Callable[[int], None] | None) -> None:
         self.inner = inner
 
     def __call__(self, worker_id: int) -> None:
-        # Only in this worker process: the data set and `collate_fn` stay the user's own objects.
+        # Patched in this worker process only: the data set and `collate_fn` remain the user's own objects.
         original = fetch._MapDatasetFetcher.fetch
         fetch._MapDatasetFetcher.fetch = (  # type: ignore[method-assign]
             lambda fetcher, item: _fetch_seeded(original, fetcher, item)
@@ -83,14 +84,14 @@ def _generators(sampler: Any) -> list[torch.Generator]:
 
 
 class _CountingSampler:
-    """Stands for a loader's batch sampler (or its sampler, without automatic batching)."""
+    """Replaces a loader's batch sampler (or its sampler, without automatic batching)."""
 
     def __init__(self, inner: Any, rank: int, seed_batches: bool) -> None:
         self.inner, self.rank, self.seed_batches = inner, rank, seed_batches
         base = getattr(inner, "sampler", None)
-        self.batches_plainly = type(inner) is BatchSampler and type(base) in _DRAWS_ONCE
-        self.draws_once = self.batches_plainly or type(inner) in _DRAWS_ONCE
-        self.began: dict[str, Any] | None = None  # the random states at which the current pass began
+        self.is_plain_batching = type(inner) is BatchSampler and type(base) in _DRAWS_ONCE
+        self.draws_once = self.is_plain_batching or type(inner) in _DRAWS_ONCE
+        self.began: dict[str, Any] | None = None  # random states at the start of the current pass
         self.resume_from: tuple[dict[str, Any], int] | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -109,21 +110,21 @@ class _CountingSampler:
             generators = [generator.get_state() for generator in _generators(self.inner)]
             began, start = {"random": capture_random_states(with_cuda=False), "generators": generators}, 0
         self.began = began
-        # skipped at the level of indices: no sample is loaded twice
-        indices = self._from(start, began) if resumed else self._indices(began)
+        # indices are skipped, so that no sample is loaded twice
+        indices = self._skip_to(start, began) if resumed else self._indices(began)
         base = _seed(began["random"]["torch"].numpy().tobytes(), self.rank) if self.seed_batches else 0
         for position, index in enumerate(indices, start):
             yield _Seeded(_seed(base, position), index) if self.seed_batches else index
 
     def _indices(self, began: dict[str, Any]) -> Iterator[Any]:
-        return iter(self.inner) if self.draws_once else _isolated(self.inner, began["random"])
+        return iter(self.inner) if self.draws_once else _iterate_in_own_stream(self.inner, began["random"])
 
-    def _from(self, start: int, began: dict[str, Any]) -> Iterator[Any]:
+    def _skip_to(self, start: int, began: dict[str, Any]) -> Iterator[Any]:
         for generator, state in zip(_generators(self.inner), began["generators"], strict=False):
             generator.set_state(state)
         if not self.draws_once:
             return itertools.islice(self._indices(began), start, None)
-        if self.batches_plainly:  # to skip single indices is a tenth of the work of skipping lists of them
+        if self.is_plain_batching:  # skipping single indices is ten times faster than skipping lists of them
             flat = itertools.islice(iter(self.inner.sampler), start * self.inner.batch_size, None)
             indices = iter(BatchSampler(flat, self.inner.batch_size, self.inner.drop_last))
         else:
@@ -131,14 +132,14 @@ class _CountingSampler:
         now = capture_random_states(with_cuda=False)
         restore_random_states(began["random"])
         try:
-            first = list(itertools.islice(indices, 1))  # here the sampler draws
+            first = list(itertools.islice(indices, 1))  # the sampler draws here
         finally:
             restore_random_states(now)
         return itertools.chain(first, indices)
 
 
-def _isolated(sampler: Any, began: dict[str, Any]) -> Iterator[Any]:
-    """Iterate with a random stream that is not the model's, so that dropout does not depend on the sampler's draws."""
+def _iterate_in_own_stream(sampler: Any, began: dict[str, Any]) -> Iterator[Any]:
+    """Iterate in a separate random stream, so that the dropout of the model does not depend on the sampler's draws."""
     stream, indices = RandomStream(_seed(began["torch"].numpy().tobytes(), "sampler")), None
     while True:
         try:
@@ -152,12 +153,12 @@ def _isolated(sampler: Any, began: dict[str, Any]) -> Iterator[Any]:
 
 
 class CountingLoader(DataLoader[Any]):
-    """Mixed into the class of a copy of the user's loader by ``count_batches``.
+    """A mixin that ``count_batches`` adds to the class of a copy of the user's loader.
 
     Attributes:
         taken: Batches that the training has taken in the current pass.
-        created: Whether a persistent iterator has been made in the life of the run.
-        deferred: While true, ``iter`` makes nothing: the position is about to be restored.
+        created: Whether the run has created a persistent iterator.
+        deferred: While true, ``iter`` creates no iterator, because a position is about to be restored.
 
     """
 
@@ -168,11 +169,11 @@ class CountingLoader(DataLoader[Any]):
 
     def __iter__(self) -> Any:
         if self.deferred:
-            return NotYet(has_length(self))
+            return DeferredIterator(has_length(self))
         start = self._counting_sampler.resume_from
         first = self.persistent_workers and self._iterator is None
         if first and self.created:
-            # The run that never stopped made this iterator, and drew its workers' seed, long ago.
+            # An uninterrupted run would have created this iterator, and drawn the seed of its workers, earlier.
             own, self.generator = self.generator, torch.Generator()
             try:
                 iterator = super().__iter__()
@@ -181,10 +182,15 @@ class CountingLoader(DataLoader[Any]):
         else:
             iterator = super().__iter__()
         self.created = True
-        return Counted(iterator, self, start[1] if start else 0)
+        return CountingIterator(iterator, self, start[1] if start else 0)
 
     def position(self, ahead: int) -> dict[str, Any]:
-        """Return where the loader is, as plain Python and tensors; ``ahead`` batches were read and not trained on."""
+        """Return the position as plain Python and tensors.
+
+        Args:
+            ahead: Batches that were read and not yet trained on.
+
+        """
         return {
             "began": self._counting_sampler.began,
             "taken": self.taken - ahead,
@@ -193,7 +199,13 @@ class CountingLoader(DataLoader[Any]):
         }
 
     def resume(self, position: dict[str, Any], at_start: bool) -> None:
-        """Have the next ``iter`` go on at ``position``; where a new pass begins (``at_start``), from its start."""
+        """Make the next ``iter`` continue at a position.
+
+        Args:
+            position: The result of ``position``.
+            at_start: Whether the next ``iter`` begins a new pass.
+
+        """
         self.deferred = False
         self.created = bool(position["created"])
         for generator, state in zip(self._own_generators(), position["generators"], strict=True):
@@ -209,12 +221,12 @@ class CountingLoader(DataLoader[Any]):
 def count_batches(loader: Any, rank: int, deferred: bool) -> Any:
     """Return a copy of a map-style ``DataLoader`` whose position can be saved and restored.
 
-    Anything else is returned as it is: iterables, loaders with a ``state_dict`` of their own, other objects, and
-    loaders without a length or workers, which Lightning reads one batch ahead of the model's own draws.
+    Other objects are returned unchanged: iterables, loaders with a ``state_dict``, and loaders without a length and
+    without workers, which Lightning reads one batch ahead of the random draws of the model.
 
     Args:
-        loader: The user's loader, after Lightning has put in its samplers.
-        rank: Global rank, so that two ranks do not augment alike.
+        loader: The user's loader, after Lightning has set its samplers.
+        rank: Global rank, so that the random augmentation of two ranks differs.
         deferred: Whether a position is about to be restored.
 
     """
@@ -226,8 +238,8 @@ def count_batches(loader: Any, rank: int, deferred: bool) -> Any:
         or (loader.num_workers == 0 and not has_length(loader))
     ):
         return loader
-    # The loader forbids to replace its sampler, and calling the constructor of a user's subclass again is what breaks
-    # it; so the copy shares the user's attributes and gets another sampler written past the guard.
+    # A loader refuses to replace its sampler, and calling the constructor of a user's subclass again may fail. The copy
+    # shares the attributes of the user's loader, and its sampler is set in `__dict__`.
     attributes = dict(loader.__dict__)
     which = "batch_sampler" if loader.batch_sampler is not None else "sampler"
     sampler = _CountingSampler(getattr(loader, which), rank, seed_batches=loader.num_workers > 0)
@@ -242,9 +254,9 @@ def count_batches(loader: Any, rank: int, deferred: bool) -> Any:
 
 
 def wrap_loaders(strategy: Any, wrap: Callable[[Any], Any]) -> Callable[[], None]:
-    """Have a strategy's ``process_dataloader`` pass every loader through ``wrap``; return what undoes it.
+    """Pass every loader of a strategy's ``process_dataloader`` through ``wrap``; return a function that undoes it.
 
-    It is called after Lightning has put in distributed samplers and before ``iter``.
+    Lightning calls it after it has set distributed samplers and before ``iter``.
     """
     original = strategy.process_dataloader
     strategy.process_dataloader = lambda loader: wrap(original(loader))

@@ -1,4 +1,4 @@
-"""Texts and numbers without what changes from start to start: time stamps, random identifiers, temporary paths."""
+"""Texts and numbers without parts that change at every start: time stamps, random identifiers, temporary paths."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _replace_time(match: re.Match[str]) -> str:
 
 
 def _is_recent_year(year: int) -> bool:
-    """Return whether a date may be one of now: ``2015-01-01`` is a setting, and not a time stamp of this training."""
+    """Return whether a date may be a time stamp of this training; ``2015-01-01`` is a setting."""
     return abs(year - datetime.datetime.fromtimestamp(time.time()).year) <= 1
 
 

@@ -1,1 +1,1 @@
-"""How the processes of a run work together: control group of the ranks, sharded state."""
+"""Communication of the ranks of a training, and sharded model state."""

@@ -1,4 +1,4 @@
-"""Clock, durations, files, validation and HTTP: what every package may use."""
+"""Clock, durations, files, validation and HTTP, for every other package."""
 
 from lightning_green.utilities.clock import Clock, SimulatedClock, SystemClock
 from lightning_green.utilities.durations import format_duration, parse_duration

@@ -1,4 +1,4 @@
-"""Time as a parameter: the system's clock, and one that runs two days in seconds."""
+"""Time as a parameter: the system clock, and a simulated clock that passes two days in seconds."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Work = Literal["batch", "checkpoint", "restart"]
 
 
 class Clock(ABC):
-    """What everything that waits or reads the time takes.
+    """The interface of a clock; everything that waits or reads the time takes one.
 
     Attributes:
-        is_simulated: Whether time passes only when somebody says so.
+        is_simulated: Whether time passes only by calls of ``sleep`` and ``advance``.
 
     """
 
@@ -42,19 +42,19 @@ class Clock(ABC):
         """Wait ``seconds``, or less once ``wake`` is set."""
 
     def advance(self, work: Work) -> None:  # noqa: B027 - real time passes by itself
-        """Let the time pass that one batch, checkpoint or restart takes; real time passes by itself."""
+        """Pass the time of one batch, checkpoint or restart on a simulated clock; real time passes by itself."""
 
     def go_to(self, time: float) -> None:  # noqa: B027 - real time is the same for all processes
-        """Go to the time that rank 0 tells, on the other nodes of a training; never back."""
+        """Advance a simulated clock to the time of rank 0, on the other nodes of a training; never back."""
 
-    def bind(self, folder: Path) -> None:  # noqa: B027 - the system keeps its own position
-        """Keep the position in ``folder``, and continue from the one that is there."""
+    def bind(self, folder: Path) -> None:  # noqa: B027 - real time has no position
+        """Save the position of a simulated clock in ``folder``, and continue from the position saved there."""
 
-    def look(self, folder: Path) -> None:  # noqa: B027 - the system keeps its own position
-        """Continue from the position in ``folder``, and write nothing there: the run may be alive."""
+    def look(self, folder: Path) -> None:  # noqa: B027 - real time has no position
+        """Continue from the position in ``folder`` without writing to it, because its run may be alive."""
 
     def spec(self) -> str:
-        """Return the text from which ``clock_from_spec`` makes the same clock."""
+        """Return the text from which ``clock_from_spec`` creates the same clock."""
         return "system"
 
     def now(self) -> datetime:
@@ -63,7 +63,7 @@ class Clock(ABC):
 
 
 class SystemClock(Clock):
-    """The machine's clock."""
+    """The clock of the operating system."""
 
     is_simulated = False
 
@@ -72,7 +72,7 @@ class SystemClock(Clock):
         return time.time()
 
     def monotonic(self) -> float:
-        """Return seconds since some fixed point."""
+        """Return seconds since a fixed point."""
         return time.monotonic()
 
     def sleep(self, seconds: float, wake: threading.Event | None = None) -> None:
@@ -84,10 +84,10 @@ class SystemClock(Clock):
 
 
 class SimulatedClock(Clock):
-    """A clock that moves a fixed time for each batch, checkpoint and restart, and jumps over sleeps.
+    """A clock that advances by a fixed time for each batch, checkpoint and restart, and skips sleeps.
 
-    Its position lives in the run's folder, so a run that is left and started again goes on at the simulated time at
-    which it left, and a demo or a test takes the same decisions on any machine.
+    Its position is saved in the directory of the run, so a run that exits continues at the same simulated time, and a
+    demo or a test makes the same decisions on any machine.
 
     Args:
         start: Simulated time at which the run begins: an aware ``datetime`` or ISO 8601 with an offset.
@@ -131,7 +131,7 @@ class SimulatedClock(Clock):
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, object]:
-        # a lock and an open file belong to their process; the copy goes on at the same time, in no folder
+        # a lock and an open file belong to one process; the copy continues at the same time and saves no position
         return {**self.__dict__, "_lock": None, "_file": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -143,24 +143,24 @@ class SimulatedClock(Clock):
         return self._position
 
     def monotonic(self) -> float:
-        """Return the same as ``time``: simulated time never goes back."""
+        """Return ``time``, because simulated time never goes back."""
         return self._position
 
     def sleep(self, seconds: float, wake: threading.Event | None = None) -> None:
-        """Jump ``seconds`` ahead."""
+        """Advance by ``seconds``."""
         if wake is None or not wake.is_set():
             self._move(max(0.0, seconds))
 
     def advance(self, work: Work) -> None:
-        """Move ahead by what one ``work`` takes."""
+        """Advance by the time of one ``work``."""
         self._move(self._seconds[work])
 
     def go_to(self, time: float) -> None:
-        """Jump to ``time``, unless it has passed."""
+        """Advance to ``time``, unless it has passed."""
         self._move(max(0.0, time - self._position))
 
     def bind(self, folder: Path) -> None:
-        """Keep the position in ``folder/clock``, and continue from the one that is there."""
+        """Save the position in ``folder/clock``, and continue from the position saved there."""
         self.look(folder)
         if self._file is not None:
             os.close(self._file)
@@ -168,14 +168,14 @@ class SimulatedClock(Clock):
         self._move(0.0)
 
     def look(self, folder: Path) -> None:
-        """Continue from the position in ``folder/clock``, and write nothing there."""
+        """Continue from the position in ``folder/clock`` without writing to it."""
         path = folder / "clock"
         content = path.read_bytes().strip() if path.exists() else b""
         if content:
             position = _position(content, self._start.timestamp())
             if position is None:
                 log.warning(
-                    "%s does not hold a simulated time (%r); the clock goes on at %s.", path, content, self.now()
+                    "%s does not contain a simulated time (%r); the clock continues at %s.", path, content, self.now()
                 )
             else:
                 self._position = position
@@ -201,7 +201,7 @@ def _position(content: bytes, earliest: float) -> float | None:
 
 
 def clock_from_spec(text: str) -> Clock:
-    """Return the clock that ``Clock.spec()`` described.
+    """Return the clock that the text of ``Clock.spec()`` describes.
 
     Raises:
         ValueError: If the text is neither ``system`` nor a description of a simulated clock.
@@ -224,13 +224,13 @@ def clock_from_spec(text: str) -> Clock:
     for work in set(fields) - {"start"}:
         try:
             seconds[f"seconds_per_{work}"] = float(fields[work])
-        except ValueError:  # noqa: PERF203 - there are three of them
+        except ValueError:  # noqa: PERF203 - at most three iterations
             raise ValueError(f"`{work}` should be a number of seconds, got {fields[work]!r}.") from None
     return SimulatedClock(fields["start"], **seconds)
 
 
 def clock_from_environment() -> Clock | None:
-    """Return the clock that the supervisor hands to its child, or None."""
+    """Return the clock that the supervisor passes to its child process, or None."""
     text = os.environ.get(CLOCK_VARIABLE)
     return clock_from_spec(text) if text else None
 

@@ -14,7 +14,7 @@ def parse_duration(value: str | timedelta, argument: str = "duration") -> timede
 
     Args:
         value: A ``timedelta``, or a string of numbers with the units ``d``, ``h``, ``m`` (or ``min``) and ``s``.
-        argument: Name of the argument that the value came from, for the error message.
+        argument: Name of the argument in error messages.
 
     Raises:
         TypeError: If ``value`` is neither a string nor a ``timedelta``.
@@ -44,7 +44,7 @@ def parse_duration(value: str | timedelta, argument: str = "duration") -> timede
 
 
 def format_duration(seconds: float) -> str:
-    """Return ``seconds`` for people, in two units at most.
+    """Return ``seconds`` as readable text, in at most two units.
 
     Examples:
         >>> format_duration(5400)

@@ -1,4 +1,4 @@
-"""Files that a reader sees whole or not at all."""
+"""Atomic writes: a reader sees the old file or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def atomic_file(
 ) -> Iterator[IO[Any]]:
     r"""Open a temporary file next to ``path`` that replaces it when the block ends without an exception.
 
-    A kill, an exception or a full disk leaves the old content of ``path`` untouched.
+    A kill, an exception or a full disk leaves the old content of ``path`` unchanged.
 
     Args:
         path: The file to replace.
         mode: ``"w"`` for text (UTF-8), ``"wb"`` for bytes.
-        durable: Whether the new content survives a loss of power once the block has ended.
+        durable: Whether the new content survives a power failure once the block has ended.
         permissions: Permission bits of a new file.
         single_writer: Whether no other process or thread writes this path at the same time. The temporary file then
-            has a fixed name, so that the next write overwrites what a killed process left.
+            has a fixed name, so that the next write overwrites the file of a killed process.
 
     Raises:
         OSError: If the file cannot be written.
@@ -48,7 +48,7 @@ def atomic_file(
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:  # a full disk has no room for half a file
+    except BaseException:  # a partial file would fill the disk
         temporary.unlink(missing_ok=True)
         raise
     if durable:
@@ -56,7 +56,7 @@ def atomic_file(
 
 
 def sync_directory(path: Path) -> None:
-    """Write the entries of a directory to the disk, so that a file renamed in it keeps its new name."""
+    """Flush the entries of a directory to disk, so that a renamed file keeps its new name after a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -71,7 +71,7 @@ def write_json(path: Path, value: Any, indent: int | None = 2, durable: bool = T
         path: The file.
         value: Its new content.
         indent: Spaces per level; None for one line.
-        durable: Whether the new content survives a loss of power.
+        durable: Whether the new content survives a power failure.
         private: Whether only the owner may read it.
 
     Raises:

@@ -9,8 +9,8 @@ import pytest
 from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.ledger.totals import total_by_fit
 from tests.helpers.ledgers import read_records, total_of
-from tests.identity.kit import CLOCK
-from tests.identity.scripts import K_FOLD, results, runs, script, start, steps_continued, straight, supervised
+from tests.helpers.script_training import CLOCK
+from tests.helpers.user_scripts import K_FOLD, results, runs, script, start, steps_continued, straight, supervised
 
 pytestmark = pytest.mark.slow
 
@@ -129,8 +129,8 @@ def both(tmp_path, text, callbacks="exact()", options=(), **variables):
     """Run a script straight and supervised; return both results by label, and what was trained when supervised."""
     alone, _ = straight(tmp_path / "alone", script(tmp_path / "alone", text, callbacks))
     path = script(tmp_path / "parts", text, callbacks)
-    code, told = supervised(tmp_path / "parts", sys.executable, path, options=options, **variables)
-    assert code == 0, told
+    code, output = supervised(tmp_path / "parts", sys.executable, path, options=options, **variables)
+    assert code == 0, output
     seen, trained = results(tmp_path / "parts")
     return alone, seen, trained
 
@@ -169,8 +169,8 @@ def test_the_best_checkpoint_of_a_finished_fit_is_there_again(tmp_path):
 
 def test_trials_that_are_sampled_again_are_not_those_of_before(tmp_path):
     path = script(tmp_path, STUDY)
-    code, told = supervised(tmp_path, sys.executable, path, FAULT="kill@trial 1:7")
-    assert code == 0, told
+    code, output = supervised(tmp_path, sys.executable, path, FAULT="kill@trial 1:7")
+    assert code == 0, output
     for lr, used, trained in json.loads((tmp_path / "study").read_text()):
         assert lr == used
         assert trained == 12  # no trial got the weights of another one
@@ -192,8 +192,8 @@ def test_a_tuner_is_not_the_fit(how, tmp_path):
     path = script(tmp_path / "parts", text)
     given = {"FAULT": "kill@only:7", "LIGHTNING_GREEN_RESUME": "1"}
     assert start(tmp_path / "parts", sys.executable, path, **given)[0] == -9
-    code, told = start(tmp_path / "parts", sys.executable, path, **given)
-    assert code == 0, told
+    code, output = start(tmp_path / "parts", sys.executable, path, **given)
+    assert code == 0, output
     seen, _ = results(tmp_path / "parts")
     assert seen == without
     (home,) = (tmp_path / "parts" / "lightning_green").iterdir()

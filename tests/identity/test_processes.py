@@ -6,8 +6,8 @@ import pytest
 
 from lightning_green.supervisor.command import read_command
 from tests.helpers.processes import Process, green
-from tests.identity.kit import CLOCK
-from tests.identity.scripts import (
+from tests.helpers.script_training import CLOCK
+from tests.helpers.user_scripts import (
     ALL,
     K_FOLD,
     ONE,
@@ -36,8 +36,8 @@ def expected(folder, text, *variables):
 def test_a_sweep_trains_each_of_its_trainings(tmp_path):
     script(tmp_path, ONE)
     alone = expected(tmp_path / "alone", ONE, *({"SEED": seed} for seed in "123"))
-    code, told = supervised(tmp_path, "bash", "-ec", LOOP, PATH=PYTHON, FAULT="kill@only:5")
-    assert code == 0, told
+    code, output = supervised(tmp_path, "bash", "-ec", LOOP, PATH=PYTHON, FAULT="kill@only:5")
+    assert code == 0, output
     seen, trained = results(tmp_path)
     assert seen == alone
     assert sum(trained["1/0.01"]) < 12  # the killed one was continued
@@ -49,10 +49,10 @@ def test_a_paused_sweep_waits_for_each_of_its_trainings(tmp_path):
     script(tmp_path, ONE, "carbon()")
     alone = expected(tmp_path / "alone", ONE, {"SEED": "1"}, {"SEED": "2"})
     loop = "for s in 1 2; do SEED=$s python train.py; done"  # goes on after an exit code
-    code, told = supervised(tmp_path, "bash", "-c", loop, options=["--clock", CLOCK], PATH=PYTHON)
-    assert code == 0, told
+    code, output = supervised(tmp_path, "bash", "-c", loop, options=["--clock", CLOCK], PATH=PYTHON)
+    assert code == 0, output
     assert results(tmp_path)[0] == alone
-    assert "(2 trainings are paused)" in told
+    assert "(2 trainings are paused)" in output
     assert len(runs(tmp_path / "run")) == 2
     assert len(steps_continued(tmp_path / "run")) >= 2
     first, second = runs(tmp_path / "run")
@@ -68,8 +68,8 @@ def test_trainings_at_the_same_time_by_their_arguments(tmp_path):
         "codes = [job.wait() for job in [subprocess.Popen(job) for job in jobs]]\n"
         "sys.exit(max(abs(code) for code in codes))\n"
     )
-    code, told = supervised(tmp_path, sys.executable, driver, FAULT="kill@only:5")
-    assert code == 0, told
+    code, output = supervised(tmp_path, sys.executable, driver, FAULT="kill@only:5")
+    assert code == 0, output
     seen, _ = results(tmp_path)
     assert set(seen) == {"/0.1", "/0.001"}
     assert seen == expected(tmp_path / "alone", ONE, {"LR": "0.1"}, {"LR": "0.001"})
@@ -80,8 +80,8 @@ def test_tasks_of_an_array_at_the_same_time_without_a_supervisor(tmp_path):
     text = "import time\nNet.on_train_start = lambda self: time.sleep(3)\n" + ONE
     script(tmp_path, text, "[EmissionsTracker(meter=100.0)]")
     loop = "for s in 1 2; do SEED=$s SLURM_ARRAY_TASK_ID=$s python train.py & done; wait -n; wait -n"
-    code, told = start(tmp_path, "bash", "-ec", loop, PATH=PYTHON)
-    assert code == 0, told
+    code, output = start(tmp_path, "bash", "-ec", loop, PATH=PYTHON)
+    assert code == 0, output
     assert set(results(tmp_path)[0]) == {"1/0.01", "2/0.01"}
     assert len(list((tmp_path / "lightning_green").iterdir())) == 2
 
@@ -90,12 +90,12 @@ def test_two_of_one_command_line_at_the_same_time(tmp_path):
     text = "import time\nNet.on_train_start = lambda self: time.sleep(3)\n" + ONE
     script(tmp_path, text, "[EmissionsTracker(meter=100.0), *exact()]")
     loop = "for s in 0.1 0.01; do LR=$s python train.py & sleep 0.2; done; wait -n; wait -n"
-    code, told = start(tmp_path, "bash", "-ec", loop, PATH=PYTHON)
-    assert code == 0, told
+    code, output = start(tmp_path, "bash", "-ec", loop, PATH=PYTHON)
+    assert code == 0, output
     assert set(results(tmp_path)[0]) == {"/0.1", "/0.01"}
     (home,) = (tmp_path / "lightning_green").iterdir()
     assert len(runs(home)) == 2
-    assert "this training uses its own run directory" in told
+    assert "this training uses its own run directory" in output
 
 
 def test_killed_between_two_fits(tmp_path):
@@ -104,38 +104,38 @@ def test_killed_between_two_fits(tmp_path):
     )
     path = script(tmp_path, text)
     alone = expected(tmp_path / "alone", K_FOLD, {})
-    code, told = supervised(tmp_path, sys.executable, path)
-    assert code == 0, told
+    code, output = supervised(tmp_path, sys.executable, path)
+    assert code == 0, output
     seen, trained = results(tmp_path)
     assert seen == alone
     assert trained["fold 0"] == [10, 0]  # restored, not trained again
     assert restored(tmp_path / "run") == [None, None]
-    assert "signal SIGKILL" in told
+    assert "signal SIGKILL" in output
 
 
 def test_a_failure_after_the_training_is_run_again_without_training(tmp_path):
     path = script(tmp_path, ONE + "\nif not os.path.exists('disk'):\n    raise OSError('export failed')\n")
-    code, told = supervised(tmp_path, sys.executable, path)
+    code, output = supervised(tmp_path, sys.executable, path)
     assert code == 1
-    assert "Rerun the same command to run only the code after the training." in told
+    assert "Rerun the same command to run only the code after the training." in output
     assert read_command(tmp_path / "run")["exit_code"] == 1
     (tmp_path / "disk").touch()
-    code, told = supervised(tmp_path, sys.executable, path)
-    assert code == 0, told
-    assert "All trainings have finished. Only the code after them runs" in told
+    code, output = supervised(tmp_path, sys.executable, path)
+    assert code == 0, output
+    assert "All trainings have finished. Only the code after them runs" in output
     assert results(tmp_path)[1] == {"/0.01": [12, 0, 0, 0]}
-    code, told = supervised(tmp_path, sys.executable, path)  # after success, the same line trains again
+    code, output = supervised(tmp_path, sys.executable, path)  # after success, the same line trains again
     assert code == 0
-    assert "The finished run was moved to" in told
+    assert "The finished run was moved to" in output
     assert results(tmp_path)[1] == {"/0.01": [12, 0, 0, 0, 12]}
 
 
 def test_a_command_that_ends_with_0_while_a_training_is_paused_has_not_finished(tmp_path):
     script(tmp_path, ONE, "carbon()")
     command = "[ -e second ] && exit 0; touch second; python train.py"
-    code, told = supervised(tmp_path, "bash", "-c", command, options=["--clock", CLOCK], PATH=PYTHON)
+    code, output = supervised(tmp_path, "bash", "-c", command, options=["--clock", CLOCK], PATH=PYTHON)
     assert code == 1
-    assert "did not continue these trainings" in told
+    assert "did not continue these trainings" in output
     assert not (tmp_path / "results.jsonl").exists()
 
 
@@ -152,22 +152,22 @@ def test_rehearsal_is_not_continued_by_the_real_training(tmp_path):
         process.kill(2)
         assert f"--clock {CLOCK}" in process.told.split("To continue:")[1]
     block.unlink()
-    code, told = supervised(tmp_path, sys.executable, path)
+    code, output = supervised(tmp_path, sys.executable, path)
     assert code == 2
-    assert f"was started on the simulated clock {CLOCK}, not on the system clock" in told
-    code, told = start(tmp_path, *green("run", "--", sys.executable, path))  # its directory has another name
+    assert f"was started on the simulated clock {CLOCK}, not on the system clock" in output
+    code, output = start(tmp_path, *green("run", "--", sys.executable, path))  # its directory has another name
     assert code == 0
-    assert "of it waiting" in told
-    assert "late" not in told
+    assert "of it waiting" in output
+    assert "late" not in output
 
 
 def test_other_arguments_in_the_same_directory_are_refused_by_name(tmp_path):
     path = script(tmp_path, ONE + "\nraise OSError('export failed')\n")
     assert supervised(tmp_path, sys.executable, path, "--lr", "0.1", options=["--max-restarts", "0"])[0] == 1
-    code, told = supervised(tmp_path, sys.executable, path, "--lr", "0.2")
+    code, output = supervised(tmp_path, sys.executable, path, "--lr", "0.2")
     assert code == 2
-    assert "--lr 0.1` in" in told
-    assert "--lr 0.2` in" in told
+    assert "--lr 0.1` in" in output
+    assert "--lr 0.2` in" in output
     assert len(results(tmp_path)[0]) == 1
 
 
@@ -177,13 +177,13 @@ def test_a_changed_value_is_refused_by_name_and_taken_over_with_force(how, tmp_p
     changed = {"LR": {"LR": "0.2"}, "SEED": {"SEED": "5"}}[how]
     given = {"FAULT": "error@only:7", "LIGHTNING_GREEN_RESUME": "1"}
     assert start(tmp_path, sys.executable, path, **given)[0] == 1
-    code, told = start(tmp_path, sys.executable, path, **given, **changed)
+    code, output = start(tmp_path, sys.executable, path, **given, **changed)
     assert code == 1
-    assert {"LR": "attributes.lr: 0.01 then, 0.2 now", "SEED": "seed: 0 then, 5 now"}[how] in told
+    assert {"LR": "attributes.lr: 0.01 then, 0.2 now", "SEED": "seed: 0 then, 5 now"}[how] in output
     assert not (tmp_path / "results.jsonl").exists()
-    code, told = start(tmp_path, sys.executable, path, **given, **changed, LIGHTNING_GREEN_FORCE="1")
-    assert code == 0, told
-    assert "continues with changed values because of --force" in told
+    code, output = start(tmp_path, sys.executable, path, **given, **changed, LIGHTNING_GREEN_FORCE="1")
+    assert code == 0, output
+    assert "continues with changed values because of --force" in output
 
 
 def test_a_training_with_a_random_hyperparameter_does_not_begin_again_for_ever(tmp_path):
@@ -191,9 +191,9 @@ def test_a_training_with_a_random_hyperparameter_does_not_begin_again_for_ever(t
         "module = Net(lr)", "module = Net(lr)\nmodule.noise = random.Random(time.time_ns()).random()"
     )
     path = script(tmp_path, text, "carbon()")
-    code, told = supervised(tmp_path, sys.executable, path, options=["--clock", CLOCK])
+    code, output = supervised(tmp_path, sys.executable, path, options=["--clock", CLOCK])
     assert code == 1
-    assert "attributes.noise: 0." in told
+    assert "attributes.noise: 0." in output
     assert len(runs(tmp_path / "run")) == 1
 
 

@@ -24,7 +24,7 @@ from lightning_green.run.run import OtherTrainingError
 from tests.callbacks.green_kit import BATCHES, Net, clock, digest, events, train
 from tests.callbacks.test_exact_resume import Interrupt
 from tests.helpers.ledgers import read_records
-from tests.identity.scripts import restored, results, script, steps_continued, straight, supervised
+from tests.helpers.user_scripts import restored, results, script, steps_continued, straight, supervised
 
 
 class Color(enum.Enum):
@@ -276,8 +276,8 @@ report("only", one, module)
 def test_all_of_it_in_a_process_that_is_killed(tmp_path):
     alone, _ = straight(tmp_path / "alone", script(tmp_path / "alone", ALL))
     path = script(tmp_path / "parts", ALL)
-    code, told = supervised(tmp_path / "parts", sys.executable, path, FAULT="kill@only:7")
-    assert code == 0, told
+    code, output = supervised(tmp_path / "parts", sys.executable, path, FAULT="kill@only:7")
+    assert code == 0, output
     seen, trained = results(tmp_path / "parts")
     assert seen == alone
     assert steps_continued(tmp_path / "parts" / "run") == [6]

@@ -10,9 +10,8 @@ from torch import nn
 
 from lightning_green.resume.checkpoints import list_checkpoints, load_checkpoint
 from lightning_green.run.run import OtherTrainingError
-
-from . import kit
-from .kit import Case, attempt, differences, outcome
+from tests.helpers import resume_training
+from tests.helpers.resume_training import Case, attempt, differences, outcome
 
 CASE = Case(save_every="2m")
 
@@ -32,13 +31,13 @@ def content(folder):
     return {path.name: path.read_bytes() for path in files}
 
 
-class Wider(kit.Net):
+class Wider(resume_training.Net):
     def __init__(self, case, record):
         super().__init__(case, record)
         self.net[4] = nn.Linear(8, 3)
 
 
-class Other(kit.Net):
+class Other(resume_training.Net):
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 1e-2)
 
@@ -48,7 +47,7 @@ class Other(kit.Net):
 )
 def test_another_model_or_optimizer(model, field, stopped, monkeypatch):
     before = content(stopped)
-    monkeypatch.setattr(kit, "Net", model)
+    monkeypatch.setattr(resume_training, "Net", model)
     with pytest.raises(OtherTrainingError, match=field) as refused:
         attempt(stopped, CASE)
     assert "--fresh" in str(refused.value)

@@ -1,4 +1,4 @@
-"""A dozen runs of the chaos benchmark: killed at random moments, each ends as the one that nobody touched."""
+"""Twelve runs of the chaos benchmark, killed at random moments, end like the uninterrupted run."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ CHAOS = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.timeout(1600)
-def test_killed_at_random(tmp_path):
+def test_runs_killed_at_random_end_like_an_uninterrupted_run(tmp_path):
     options = ["--kills", "12", "--most", "1", "--jobs", "2", "--seed", "2", "--json", "--keep", str(tmp_path)]
     done = subprocess.run([sys.executable, str(CHAOS), *options], capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr

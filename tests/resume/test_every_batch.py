@@ -5,8 +5,7 @@ from functools import cache
 import pytest
 
 from lightning_green.resume.checkpoints import list_checkpoints, load_checkpoint
-
-from .kit import Case, attempt, differences, outcome, repeated
+from tests.helpers.resume_training import Case, attempt, differences, outcome, repeated
 
 BATCHES = range(12)
 CASES = {

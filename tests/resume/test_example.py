@@ -25,8 +25,8 @@ def start(folder):
 
 
 def last_line(child):
-    told, _ = child.communicate(timeout=300)
-    return told.strip().splitlines()[-1]
+    output, _ = child.communicate(timeout=300)
+    return output.strip().splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.resume.kit import Case, differences, outcome, repeated
+from tests.helpers.resume_training import Case, differences, outcome, repeated
 
 ROOT = Path(__file__).parents[2]
 
 
 def process(folder, case, stop=None):
     """Train in a process of its own; return its exit code."""
-    words = [sys.executable, "-m", "tests.resume.kit", str(folder), json.dumps(asdict(case))]
+    words = [sys.executable, "-m", "tests.helpers.resume_training", str(folder), json.dumps(asdict(case))]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **({"STOP": stop} if stop else {})}
     done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode != 1, done.stderr

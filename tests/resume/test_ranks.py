@@ -10,13 +10,13 @@ import pytest
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.utilities.clock import SystemClock
-from tests.helpers.ledgers import make_event, last_state_of, read_records
+from tests.helpers.ledgers import last_state_of, make_event, read_records
 from tests.helpers.processes import environment, green, run_to_the_end
 from tests.helpers.traces import CLOCK as HALF_HOURS
 from tests.helpers.traces import two_windows, write_trace
 
 CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=60"
-SCRIPT = Path(__file__).with_name("ranks_script.py")
+SCRIPT = Path(__file__).parents[1] / "helpers" / "rank_training.py"
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 
@@ -102,10 +102,10 @@ def test_another_number_of_processes_is_refused_or_approximate(tmp_path):
     assert start(tmp_path, "ddp", "exit@17")[0] == 75
     code, output = start(tmp_path, "ddp", DEVICES="1")
     assert code == 1
-    assert "The checkpoint holds the states of 2 process(es), and this training has 1." in output
+    assert "The checkpoint contains the states of 2 process(es), and this training has 1." in output
     code, output = start(tmp_path, "ddp", DEVICES="1", INEXACT="1")
     assert code == 0, output
-    assert "goes on with 1 processes instead of 2: not exactly" in output
+    assert "continues with 1 processes instead of 2: approximately" in output
     ended = json.loads((tmp_path / "rank0.json").read_text())
     assert ended["first"][:2] == [1, 10]  # 5 of 12 batches were done by each of two; one process has 24 batches
     assert ended["batches"] == 14
@@ -114,8 +114,8 @@ def test_another_number_of_processes_is_refused_or_approximate(tmp_path):
 def test_two_ranks_wait_for_clean_electricity_and_come_back_by_themselves(uninterrupted, tmp_path):
     options = ("--run-dir", tmp_path / "run", "--clock", HALF_HOURS)
     line = green("run", *options, "--", sys.executable, SCRIPT, tmp_path, "ddp")
-    code, told = run_to_the_end(line, tmp_path, 400, GRID=write_trace(tmp_path / "trace.csv", two_windows()))
-    assert code == 0, told
+    code, output = run_to_the_end(line, tmp_path, 400, GRID=write_trace(tmp_path / "trace.csv", two_windows()))
+    assert code == 0, output
     records = read_records(tmp_path / "run")
     assert [one["event"] for one in records if one["event"] in ("started", "paused", "finished")] == [
         "started",

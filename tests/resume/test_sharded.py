@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from lightning_green.ledger.ledger import read_ledger
 from lightning_green.resume.checkpoints import SHARDS_KEY, list_checkpoints, load_checkpoint, load_shard
+from tests.helpers.ledgers import read_records
 from tests.resume.test_ranks import ended, ending, start
 
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
@@ -75,7 +75,7 @@ def test_a_disk_that_is_full_for_one_rank(never_stopped, tmp_path):
     code, output = start(tmp_path, stop="full@5:1", strategy=strategy, EVERY="4m")
     assert code == 0, output
     assert ended(tmp_path) == expected
-    failed = [record for record in read_ledger(tmp_path / "run") if record["event"] == "checkpoint_failed"]
+    failed = [record for record in read_records(tmp_path / "run") if record["event"] == "checkpoint_failed"]
     assert len(failed) >= 2
     assert "rank1" in failed[0]["reason"] or "too large" in failed[0]["reason"]
     (stored,) = list_checkpoints(tmp_path / "run", 0)
@@ -90,5 +90,5 @@ def test_another_number_of_processes_is_refused(tmp_path):
     assert "world_size: 2 then, 1 now" in output
     code, output = start(tmp_path, strategy="fsdp", DEVICES="1", INEXACT="1")
     assert code == 1
-    assert "this training has 1. Start it with as many as before, or anew with" in output
+    assert "this training has 1. Start it with the original number, or start from scratch with" in output
     assert ending(tmp_path) == "paused"

@@ -1,4 +1,4 @@
-"""Which trainings keep their state in pieces; that the pieces come back is shown on two ranks, in tests/resume."""
+"""Which trainings save shards. ``tests/resume/test_sharded.py`` restores shards on two ranks."""
 
 import lightning.pytorch as pl
 import pytest
@@ -13,7 +13,7 @@ from lightning_green.strategies.sharded_state import is_sharded
 
 
 class OnCPU(FSDPStrategy):
-    """FSDP that Lightning does not refuse on a CPU."""
+    """FSDP that Lightning accepts on a CPU."""
 
 
 def trainer(strategy, *callbacks, model=None):
@@ -23,19 +23,19 @@ def trainer(strategy, *callbacks, model=None):
 
 
 @pytest.mark.parametrize("strategy", [OnCPU, ModelParallelStrategy])
-def test_a_sharded_model_is_saved_exactly(strategy):
+def test_sharded_model_is_saved_exactly(strategy):
     assert is_sharded(trainer(strategy()))
     assert why_not_exact(trainer(strategy())) is None
     assert not is_sharded(trainer("ddp"))
 
 
 @pytest.mark.parametrize("average", [EMAWeightAveraging(), StochasticWeightAveraging(swa_lrs=0.1)])
-def test_an_averaged_model_in_pieces_is_not(average):
+def test_averaged_model_of_a_sharded_one_is_not_saved_exactly(average):
     assert why_not_exact(trainer("ddp", average)) is None
     why = why_not_exact(trainer(OnCPU(), average))
     assert why == (
-        f"the averaged model of {type(average).__name__} is not saved exactly with OnCPU; use DDP, or leave the "
-        "callback out"
+        f"the averaged model of {type(average).__name__} is not saved exactly with OnCPU; use DDP or remove the "
+        "callback"
     )
 
 
@@ -45,7 +45,7 @@ class Extra(torch.nn.Linear):
 
 
 @pytest.mark.parametrize("part", [Extra(2, 2), MeanMetric()])
-def test_what_a_module_keeps_beside_its_tensors_is_not(part):
+def test_extra_state_of_a_sharded_module_is_not_saved_exactly(part):
     model = BoringModel()
     model.part = part
     if isinstance(part, MeanMetric):
@@ -55,7 +55,7 @@ def test_what_a_module_keeps_beside_its_tensors_is_not(part):
     assert f"{type(part).__name__} keeps more in its `state_dict`" in why_not_exact(trainer(OnCPU(), model=model))
 
 
-def test_deepspeed_is_no_ddp(monkeypatch):
+def test_deepspeed_is_not_saved_exactly(monkeypatch):
     made = trainer("ddp")
     monkeypatch.setattr(made.strategy, "__class__", DeepSpeedStrategy)
     assert why_not_exact(made) == "the states of DeepSpeedStrategy are not saved exactly; use DDP or FSDP"

@@ -1,4 +1,4 @@
-"""The data of the training in ``kit.py``: every kind of loader, sampler and stream, with random augmentation."""
+"""Training data of ``resume_training.py``: loaders, samplers and streams of every kind, with random augmentation."""
 
 import math
 import random
@@ -12,7 +12,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 
 
 class Samples(Dataset):
-    """Samples with a random augmentation out of all three generators."""
+    """Samples with random augmentation from the generators of torch, NumPy and Python."""
 
     def __init__(self, count, offset=0):
         generator = torch.Generator().manual_seed(offset + 1)
@@ -27,7 +27,7 @@ class Samples(Dataset):
 
 
 class Stream(IterableDataset):
-    """The same samples as a stream, shuffled anew each time, and split over worker processes."""
+    """The same samples as a stream, shuffled in every pass and split over worker processes."""
 
     def __init__(self, count, sized=True):
         self.inner, self.count = Samples(count), count
@@ -49,7 +49,7 @@ class SizedStream(Stream):
 
 
 class StatefulLoader:
-    """A loader with a state of its own: deterministic order, counted by itself."""
+    """A loader with a ``state_dict`` and a deterministic order."""
 
     def __init__(self, samples, batch):
         self.samples, self.batch, self.passes, self.at = samples, batch, 0, 0
@@ -58,7 +58,7 @@ class StatefulLoader:
         return math.ceil(len(self.samples) / self.batch)
 
     def __iter__(self):
-        if self.at == len(self):  # Lightning does not ask a loader of known length whether it has more
+        if self.at == len(self):  # Lightning does not exhaust a loader of known length
             self.at, self.passes = 0, self.passes + 1
         order = torch.randperm(len(self.samples), generator=torch.Generator().manual_seed(self.passes)).tolist()
         while self.at < len(self):
@@ -74,7 +74,7 @@ class StatefulLoader:
 
 
 class Batches:
-    """An object that is neither a loader nor a data set, and yields batches in random order."""
+    """An iterable, neither a loader nor a data set, that yields batches in random order."""
 
     def __init__(self, samples, batch):
         self.samples, self.batch = samples, batch
@@ -86,7 +86,7 @@ class Batches:
 
 
 class Unsized:
-    """The same without a length."""
+    """The wrapped iterable without a length."""
 
     def __init__(self, inner):
         self.inner = inner
@@ -101,7 +101,7 @@ class Unsized:
 
 
 class Drawing(Sampler):
-    """A user's sampler that draws from all generators while it is iterated over."""
+    """A sampler that draws from all generators during the iteration."""
 
     def __init__(self, count):
         self.count = count
@@ -117,7 +117,7 @@ class Drawing(Sampler):
 
 
 def loaders(case):
-    """Return the training data of a case."""
+    """Return the training loaders of a case."""
     kind, batch = case.data, 4
     common = {"num_workers": case.workers, "persistent_workers": case.persistent}
     samples = Samples(case.samples)
@@ -150,7 +150,7 @@ def loaders(case):
 
 
 class Data(pl.LightningDataModule):
-    """Data that is built by hooks and counts how often."""
+    """The data of a case as a data module."""
 
     def __init__(self, case):
         super().__init__()

@@ -1,7 +1,7 @@
-"""A small training with everything random in it, that can be stopped anywhere and compared with one that was not.
+"""A small training with random data, dropout and metrics that can be stopped anywhere and compared with a whole one.
 
-As a script it trains once: ``STOP=term@batch:5 python -m tests.resume.kit FOLDER '{"workers": 2}'``. Where it stops is
-no argument: with other arguments it would be another run.
+As a script it trains once: ``STOP=term@batch:5 python -m tests.helpers.resume_training FOLDER '{"workers": 2}'``. The
+point of the stop is a variable, because other arguments would be another run.
 """
 
 import hashlib
@@ -26,15 +26,14 @@ from torch import nn
 
 from lightning_green import EmissionsTracker, ExactResume
 from lightning_green.run.coordinator import close_current_run
-
-from .kit_data import Data, loaders, validation
+from tests.helpers.resume_data import Data, loaders, validation
 
 CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=60,checkpoint=0,restart=0"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One cell: what is trained. Twelve batches of four samples in two epochs, where nothing else is said."""
+    """Settings of one training; by default twelve batches of four samples in two epochs."""
 
     epochs: int = 2
     samples: int = 24
@@ -106,7 +105,7 @@ class Net(pl.LightningModule):
 
 
 class Series(Logger):
-    """A logger that writes what it is given into the record."""
+    """A logger that writes its metrics to the record."""
 
     name, version = "series", 0
 
@@ -124,7 +123,7 @@ class Series(Logger):
 
 
 class Stop(pl.Callback):
-    """Stops the process that it is in, at one point: ``how@where:when``, for example ``term@batch:5``."""
+    """Stops its process at one point: ``how@where:when``, for example ``term@batch:5``."""
 
     def __init__(self, where):
         self.how, _, where = (where or "").partition("@")
@@ -169,13 +168,13 @@ class Stop(pl.Callback):
 
 
 def train(folder, case, stop=None):
-    """Train once, or until it is stopped; write the record, and the digest of the final state if it got there."""
+    """Train to the end or until the stop; write the record, and at the end the digest of the final state."""
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["LIGHTNING_GREEN_RUN_DIR"] = str(folder / "run")
     os.environ["LIGHTNING_GREEN_RESUME"] = "1"
     os.environ["LIGHTNING_GREEN_CLOCK"] = CLOCK
 
-    rank = int(os.environ.get("LOCAL_RANK", 0))  # a second rank writes a record of its own
+    rank = int(os.environ.get("LOCAL_RANK", 0))  # each rank writes its own record
 
     def record(kind, at, **fields):
         with open(folder / f"record{rank or ''}.jsonl", "a") as file:
@@ -190,7 +189,7 @@ def train(folder, case, stop=None):
         "swa": [StochasticWeightAveraging(swa_lrs=1e-2, swa_epoch_start=1, annealing_epochs=1)],
     }
     precision = {"precision": case.precision}
-    if case.precision == "16-mixed":  # named by itself, Lightning turns it into bf16 on a CPU
+    if case.precision == "16-mixed":  # as a string, Lightning replaces it by bf16 on a CPU
         precision = {
             "plugins": [
                 MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**7, growth_interval=5))
@@ -223,7 +222,7 @@ def train(folder, case, stop=None):
     else:
         trainer.fit(model, loaders(case), validation(case))
     trainer.save_checkpoint(folder / f"final{trainer.global_rank}.ckpt")
-    if not trainer.is_global_zero:  # Lightning writes rank 0's alone
+    if not trainer.is_global_zero:  # Lightning writes the checkpoint of rank 0 only
         torch.save(trainer._checkpoint_connector.dump_checkpoint(), folder / f"final{trainer.global_rank}.ckpt")
     state = torch.load(folder / f"final{trainer.global_rank}.ckpt", weights_only=True)
     kept = {key: state[key] for key in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step")}
@@ -260,7 +259,7 @@ def digest(value):
 
 @contextmanager
 def quiet():
-    """Put back what a training changes in its process."""
+    """Restore the environment, signal handlers and warning filters of this process."""
     environment, handlers = dict(os.environ), {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         with warnings.catch_warnings():
@@ -275,7 +274,7 @@ def quiet():
 
 
 def attempt(folder, case, stop=None):
-    """Train in this process; return what stopped it, or None."""
+    """Train in this process; return the exception that stopped it, or None."""
     with quiet():
         try:
             train(folder, case, stop)
@@ -289,25 +288,25 @@ def attempt(folder, case, stop=None):
 
 
 def outcome(folder):
-    """Return what a run, in however many parts, came to: the digests, and every record, the last of each place."""
+    """Return the outcome of a run, in any number of parts: the digests, and the last record of each position."""
     records = {}
     for line in (folder / "record.jsonl").read_text().splitlines():
         entry = json.loads(line)
         records[json.dumps([entry.pop("kind"), entry.pop("at")])] = entry
     digests = {path.name: json.loads(path.read_text()) for path in sorted(folder.glob("digest*.json"))}
-    assert digests, "the training did not come to its end"
+    assert digests, "the training did not finish"
     return {"digests": digests, "records": records}
 
 
 def repeated(folder):
-    """Return how many training batches were trained more than once."""
+    """Return the number of batches that were trained more than once."""
     lines = [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
     at = [tuple(line["at"]) for line in lines if line["kind"] == "train"]
     return len(at) - len(set(at))
 
 
 def differences(reference, other):
-    """Return in words where two outcomes differ, the first few."""
+    """Return the first differences of two outcomes as sentences."""
     found = []
     for name, digests in reference["digests"].items():
         theirs = other["digests"].get(name, {})

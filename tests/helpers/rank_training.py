@@ -1,11 +1,11 @@
-"""A training on two ranks that a test stops, holds or kills.
+"""A training on two ranks that a test stops, pauses in process or kills.
 
-python ranks_script.py FOLDER ddp|spawn|fsdp|fsdp2
+python rank_training.py FOLDER ddp|spawn|fsdp|fsdp2
 
-STOP says how and when: ``exit@7``, ``SIGTERM@7:1`` (that signal to rank 1 in its batch 7), ``SIGKILL@7:1``, ``hold@7``
-(for HOLD seconds), ``hold-kill@7:1`` (rank 1 is killed while all are held), ``full@7:1`` (from then on rank 1 cannot
-write a file of more than 4 KiB).
-GRID adds the tracker and the scheduler. What each rank did goes to FOLDER.
+STOP is the kind and the batch of the stop: ``exit@7``, ``SIGTERM@7:1`` (that signal to rank 1 in its batch 7),
+``SIGKILL@7:1``, ``hold@7`` (for HOLD seconds), ``hold-kill@7:1`` (rank 1 is killed during the hold), ``full@7:1`` (from
+then on rank 1 cannot write a file of more than 4 KiB). GRID adds the tracker and the scheduler. Each rank writes its
+results to FOLDER.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class Data(Dataset):
 
 
 class FSDPOnCPU(FSDPStrategy):
-    """FSDP on CPU: torch wants to be told the device, and Lightning tells only the index of a GPU."""
+    """FSDP on CPU: torch requires the device, and Lightning passes only the index of a GPU."""
 
     def _setup_model(self, model):
         return FullyShardedDataParallel(model, device_id=self.root_device, **self.kwargs)
@@ -69,7 +69,7 @@ class Model(pl.LightningModule):
 
     def training_step(self, batch, batch_idx):
         ids, x = batch
-        self.seen += ids.sum()  # each rank its own
+        self.seen += ids.sum()  # differs between the ranks
         self.order.append([self.current_epoch, batch_idx, ids.tolist()])
         loss = (self.net(x + 0.01 * torch.randn_like(x)).squeeze(1) - x.sum(1)).square().mean()
         self.mean(loss.detach())
@@ -88,10 +88,10 @@ class Model(pl.LightningModule):
 
 
 class Stop(pl.Callback):
-    """Stop where STOP says, once a folder."""
+    """Stop at the point of STOP, once per folder."""
 
     def on_train_start(self, trainer, pl_module):
-        seed = 100 + trainer.global_rank  # the ranks' random states shall differ
+        seed = 100 + trainer.global_rank  # the random states of the ranks have to differ
         torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
         self.batches, self.done = 0, (FOLDER / "stopped").exists()
         if trainer.global_rank == 0 and HOW in ("exit", "hold", "hold-kill") and not self.done:
@@ -125,7 +125,7 @@ class Stop(pl.Callback):
         fit = self.trainer._lightning_green_fit
         (FOLDER / "stopped").touch()
         if HOW == "exit":
-            fit.leave(point, fit.session.clock.now() + timedelta(seconds=1), "as the test says")
+            fit.leave(point, fit.session.clock.now() + timedelta(seconds=1), "requested by the test")
         else:
             (FOLDER / "held").touch()
             began, seconds = time.monotonic(), float(os.environ.get("HOLD", "5"))
@@ -142,7 +142,7 @@ class Stop(pl.Callback):
         optimizer = [state["exp_avg_sq"] for state in trainer.optimizers[0].state.values()]
         for value in [*pl_module.parameters(), *pl_module.buffers(), *optimizer]:
             own = value.to_local() if isinstance(value, DTensor) else value
-            digest.update(own.detach().clone().numpy().tobytes())  # a clone: what numpy has seen cannot be freed
+            digest.update(own.detach().clone().numpy().tobytes())  # a clone, because NumPy keeps the memory
         FOLDER.joinpath(f"rank{trainer.global_rank}.json").write_text(
             json.dumps(
                 {
@@ -166,7 +166,7 @@ def main():
         strategy = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
     else:
         strategy = DDPStrategy(
-            broadcast_buffers=False,  # batch norm's statistics drift apart
+            broadcast_buffers=False,  # the statistics of batch norm differ between the ranks
             start_method="popen" if launched or STRATEGY == "ddp" else "spawn",
             timeout=timedelta(seconds=float(os.environ.get("TIMEOUT", "120"))),
         )
@@ -174,7 +174,7 @@ def main():
     if "GRID" in os.environ:
         scheduler = CarbonScheduler(deadline="40h", hold_power=0.3, resume_cost=0.1)
         green = [EmissionsTracker(meter=300.0, grid=os.environ["GRID"]), scheduler]
-    if STRATEGY.startswith("fsdp"):  # torch crashes where it gathers on CPU what FSDP has sharded
+    if STRATEGY.startswith("fsdp"):  # torch crashes when it gathers FSDP shards on CPU
         green.append(ModelCheckpoint(save_top_k=0))
     trainer = pl.Trainer(
         max_epochs=2,

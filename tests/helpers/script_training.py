@@ -1,7 +1,7 @@
-"""What the scripts of these tests are made of: a small network, its data, a Trainer, and a line for each fit.
+"""Parts of the scripts in ``tests/identity``: a small network, its data, a Trainer, and a line of results per fit.
 
-The scripts are started as a user starts them; only the environment says where one is stopped: FAULT is
-``kill@LABEL:STEP``, ``error@LABEL:STEP`` or ``term@LABEL:STEP``, and happens once in a directory.
+The scripts are started the way users start them. The variable FAULT stops one: ``kill@LABEL:STEP``,
+``error@LABEL:STEP`` or ``term@LABEL:STEP``, once in a directory.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class Net(pl.LightningModule):
 
 
 class Fault(pl.Callback):
-    """Stops the process in the fit of a label, after a step, once."""
+    """Stops the process in the fit with a label, after a step, once."""
 
     def __init__(self):
         how, _, where = os.environ.get("FAULT", "").partition("@")
@@ -76,7 +76,7 @@ def loader(samples=24, seed=0, batch_size=4):
 
 
 def grid():
-    """Return the path of a trace that is clean and dirty by turns of an hour."""
+    """Return the path of a trace that alternates between a clean and a dirty hour."""
     path = Path("trace.csv").absolute()
     rows = [f"{(START + timedelta(hours=h)).isoformat()},{20 if h % 2 == 0 else 900}" for h in range(300)]
     path.write_text("datetime,carbon_intensity\n" + "\n".join(rows) + "\n")
@@ -106,7 +106,7 @@ def digest(module):
 
 
 def report(label, of, module, **more):
-    """Write what a script reads after a fit; ``trained`` is how many steps this process has trained of it."""
+    """Write the results that a script reads after a fit; ``trained`` is the number of steps of this process."""
     best = getattr(of.checkpoint_callback, "best_model_path", "")
     score = getattr(of.checkpoint_callback, "best_model_score", None)
     line = {

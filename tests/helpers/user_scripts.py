@@ -1,4 +1,4 @@
-"""Scripts as users write them, and how the tests start them."""
+"""Scripts like those of users, and functions that start them."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from lightning_green.ledger.run_directory import run_directories
 from tests.helpers.ledgers import read_records
 from tests.helpers.processes import environment, green
 
-HEAD = "import os\nfrom tests.identity.kit import *\n"
+HEAD = "import os\nfrom tests.helpers.script_training import *\n"
 
 ONE = """
 import sys
@@ -51,7 +51,7 @@ def script(folder, text, callbacks="exact()", name="train.py"):
 
 
 def start(folder, *command, timeout=300, **variables):
-    """Run a command to its end in a folder; return its exit code and what it printed."""
+    """Run a command in a folder; return its exit code and its output."""
     words = [str(word) for word in command]
     given = environment(PYTHONWARNINGS="ignore", **variables)
     done = subprocess.run(words, cwd=folder, env=given, capture_output=True, text=True, timeout=timeout)
@@ -59,22 +59,22 @@ def start(folder, *command, timeout=300, **variables):
 
 
 def straight(folder, path, *arguments, **variables):
-    """Run a script without an interruption, on a clock of its own; return its results by label."""
+    """Run a script without an interruption, on the system clock; return its results by label."""
     variables |= {"LIGHTNING_GREEN_CLOCK": "system"}
-    code, told = start(folder, sys.executable, path, *arguments, **variables)
-    assert code == 0, told
+    code, output = start(folder, sys.executable, path, *arguments, **variables)
+    assert code == 0, output
     return results(folder)
 
 
 def supervised(folder, *command, options=(), **variables):
-    """Run a command under the supervisor; return the exit code and what was printed."""
+    """Run a command under the supervisor; return its exit code and its output."""
     return start(folder, *green("run", "--run-dir", folder / "run", *options, "--", *command), **variables)
 
 
 def results(folder):
-    """Return what each label reported, and how many steps each process trained of it.
+    """Return the results of each label, and the number of steps that each process trained.
 
-    A label that was reported several times, after restarts, has to say the same each time.
+    A label that is reported several times, after restarts, has to have the same results each time.
     """
     path = Path(folder) / "results.jsonl"
     found, trained = {}, {}
@@ -93,12 +93,12 @@ def runs(folder):
 
 
 def restored(folder):
-    """Return where each start of a run continued from, such as ``step 5``; None for one from the beginning."""
+    """Return the origin of each start of a run, such as ``step 5``; None for a start from the beginning."""
     return [record.get("restored") for records in runs(folder) for record in records if record["event"] == "started"]
 
 
 def steps_continued(folder):
-    """Return the steps that starts continued from."""
+    """Return the steps from which starts continued."""
     found = [re.fullmatch(r"step (\d+)", text or "") for text in restored(folder)]
     return [int(match[1]) for match in found if match]
 

@@ -1,0 +1,110 @@
+# ruff: noqa: D101, D102
+"""The training of ``chaos.py``: small, with random augmentation, dropout and batch norm, and a record of every batch.
+
+Each rank writes its batches to ``record.jsonl`` (``record1.jsonl``, ...), and at the end of training the SHA-256 of its
+weights, optimizer states, schedulers and random states to ``digest0.json`` (``digest1.json``, ...).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_green import EmissionsTracker, ExactResume
+
+BATCH_SIZE = 4
+SAMPLES, EPOCHS = 320, 2
+SAVE_EVERY = timedelta(minutes=4)
+
+
+class Samples(Dataset):
+    """Samples with random augmentation from the generators of torch, NumPy and Python."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.x = torch.randn(count, 4, generator=torch.Generator().manual_seed(seed))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> tuple[int, torch.Tensor, int]:
+        noise = 0.1 * torch.randn(4) + 0.1 * float(np.random.rand()) + 0.1 * random.random()
+        return index, self.x[index] + noise, int(self.x[index].sum() > 0)
+
+
+class Net(pl.LightningModule):
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 2))
+
+    def _step(self, kind: str, position: list[int], batch: Any) -> torch.Tensor:
+        indices, x, y = batch
+        loss = nn.functional.cross_entropy(self.net(x), y)
+        line = {"kind": kind, "at": position, "indices": indices.tolist(), "loss": float(loss.detach()).hex()}
+        with open(self.folder / f"record{self.global_rank or ''}.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+        return loss
+
+    def training_step(self, batch, batch_idx):
+        loss = self._step("train", [self.current_epoch, batch_idx], batch)
+        self.log("loss", loss, on_step=True, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        self._step("validation", [self.global_step, batch_idx], batch)
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), 1e-2)
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=steps + 20)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+def train(folder: Path, ranks: int, callback: pl.Callback) -> None:
+    """Train on one or several ranks, and write the record and the digests to ``folder``."""
+    torch.set_num_threads(1)
+    pl.seed_everything(3, verbose=False)
+    trainer = pl.Trainer(
+        max_epochs=EPOCHS,
+        accelerator="cpu",
+        devices=ranks,
+        strategy="ddp" if ranks > 1 else "auto",
+        logger=False,
+        num_sanity_val_steps=0,
+        callbacks=[ExactResume(every=SAVE_EVERY), EmissionsTracker(meter=10.0), callback],
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    net = Net(folder)
+    trainer.fit(net, DataLoader(Samples(SAMPLES, 1), BATCH_SIZE, shuffle=True), DataLoader(Samples(8, 51), BATCH_SIZE))
+    state = {
+        "weights": net.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
+        "schedulers": [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs],
+        "random": [torch.get_rng_state(), float(np.random.rand()), random.random()],
+    }
+    digests = {name: hashlib.sha256(repr(_content(value)).encode()).hexdigest() for name, value in state.items()}
+    (folder / f"digest{trainer.global_rank}.json").write_text(json.dumps(digests))
+
+
+def _content(value: Any) -> Any:
+    """Return nested containers with the bytes of each tensor, in a fixed order."""
+    if isinstance(value, torch.Tensor):
+        plain = value.detach().cpu().contiguous()
+        return str(plain.dtype), tuple(plain.shape), plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+    if isinstance(value, dict):
+        return [(str(key), _content(value[key])) for key in sorted(value, key=str)]
+    if isinstance(value, (list, tuple)):
+        return [_content(item) for item in value]
+    return None if callable(value) else value

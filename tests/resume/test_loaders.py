@@ -1,0 +1,130 @@
+"""Positions in map-style loaders; ``test_every_batch.py`` resumes whole trainings with them."""
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from lightning_green.resume.loaders import CountingLoader, count_batches, wrap_loaders
+from lightning_green.resume.random_states import seed_random_states
+from tests.helpers.resume_data import Drawing, StatefulLoader, Unsized
+
+
+class Indices(Dataset):
+    """Samples that are their index; records the loaded ones."""
+
+    def __init__(self, count=12):
+        self.count, self.loaded = count, []
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        self.loaded.append(index)
+        return index
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(range(4))
+
+
+def make(kind, data=None):
+    data = Indices() if data is None else data
+    sampler = {"sampler": Drawing(12)} if kind == "drawing sampler" else {"shuffle": kind != "sequential"}
+    generator = torch.Generator().manual_seed(5) if kind == "generator" else None
+    return DataLoader(data, 2, generator=generator, **sampler)
+
+
+def batches(loader, count=None):
+    iterator = iter(loader)
+    return [next(iterator).tolist() for _ in range(len(loader) if count is None else count)]
+
+
+@pytest.mark.parametrize("kind", ["sequential", "shuffled", "generator"])
+def test_counting_does_not_change_the_order(kind):
+    seed_random_states(1)
+    expected = batches(make(kind))
+    seed_random_states(1)
+    assert batches(count_batches(make(kind), 0, deferred=False)) == expected
+
+
+@pytest.mark.parametrize("kind", ["sequential", "shuffled", "generator", "drawing sampler"])
+@pytest.mark.parametrize("taken", [1, 2, 5])
+def test_resumed_loader_continues_with_the_next_batch_and_loads_no_skipped_sample(kind, taken):
+    seed_random_states(1)
+    expected = batches(count_batches(make(kind), 0, deferred=False))
+
+    seed_random_states(1)
+    stopped = count_batches(make(kind), 0, deferred=False)
+    iterator = iter(stopped)
+    for _ in range(taken):
+        next(iterator)
+    position = stopped.position(ahead=0)
+    assert position["taken"] == taken
+
+    seed_random_states(99)  # a resume begins with other random states
+    data = Indices()
+    resumed = count_batches(make(kind, data), 0, deferred=True)
+    resumed.resume(position, at_start=False)
+    assert batches(resumed, 6 - taken) == expected[taken:]
+    assert len(data.loaded) == 2 * (6 - taken)
+
+
+def test_batches_that_were_read_ahead_are_read_again():
+    loader = count_batches(make("sequential"), 0, deferred=False)
+    iterator = iter(loader)
+    next(iterator), next(iterator)
+    position = loader.position(ahead=1)
+    resumed = count_batches(make("sequential"), 0, deferred=True)
+    resumed.resume(position, at_start=False)
+    assert batches(resumed, 1) == [[2, 3]]
+
+
+def test_new_pass_starts_from_the_first_batch():
+    loader = count_batches(make("sequential"), 0, deferred=False)
+    next(iter(loader))
+    resumed = count_batches(make("sequential"), 0, deferred=True)
+    resumed.resume(loader.position(ahead=0), at_start=True)
+    assert batches(resumed, 1) == [[0, 1]]
+
+
+def test_reading_before_the_position_is_restored_is_an_error():
+    loader = count_batches(make("sequential"), 0, deferred=True)
+    with pytest.raises(RuntimeError, match="was read before its position was restored"):
+        next(iter(loader))
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [DataLoader(Stream()), StatefulLoader(Indices(), 2), [1, 2], DataLoader(Indices(), batch_sampler=Unsized([[0]]))],
+    ids=["stream", "stateful", "list", "without a length"],
+)
+def test_other_loaders_are_returned_unchanged(loader):
+    assert count_batches(loader, 0, deferred=False) is loader
+
+
+def test_copy_has_the_class_and_attributes_of_the_users_loader():
+    class Mine(DataLoader):
+        def __init__(self, data):
+            super().__init__(data, batch_size=2)
+            self.extra = 7
+
+    loader = Mine(Indices())
+    counting = count_batches(loader, 0, deferred=False)
+    assert isinstance(counting, Mine)
+    assert isinstance(counting, CountingLoader)
+    assert (counting.extra, counting.dataset, len(counting)) == (7, loader.dataset, len(loader))
+    assert count_batches(counting, 0, deferred=False) is counting
+    assert not isinstance(loader, CountingLoader)
+
+
+def test_strategy_passes_its_loaders_through_the_wrapper_until_undone():
+    class Strategy:
+        def process_dataloader(self, loader):
+            return [*loader, "processed"]
+
+    strategy = Strategy()
+    undo = wrap_loaders(strategy, lambda loader: (*loader, "wrapped"))
+    assert strategy.process_dataloader(["a"]) == ("a", "processed", "wrapped")
+    undo()
+    assert strategy.process_dataloader(["a"]) == ["a", "processed"]

@@ -1,0 +1,74 @@
+import pytest
+import torch
+from lightning.pytorch.demos.boring_classes import BoringModel
+
+from lightning_green.resume.module_state import (
+    changed_state,
+    pending_gradients,
+    set_buffers,
+    set_gradients,
+    state_digests,
+    unsaved_buffers,
+    weights_digest,
+)
+
+
+class Buffered(BoringModel):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("saved", torch.zeros(2))
+        self.register_buffer("unsaved", torch.zeros(3), persistent=False)
+
+
+def test_only_changed_buffers_outside_the_state_dict_are_saved_and_set():
+    module = Buffered()
+    before = state_digests(module, {})
+    assert unsaved_buffers(module, before) == {}
+    module.saved += 1
+    module.unsaved += 2
+    saved = unsaved_buffers(module, before)
+    assert {name: one.tolist() for name, one in saved.items()} == {"unsaved": [2, 2, 2]}
+    other = Buffered()
+    set_buffers(other, {**saved, "removed": torch.ones(1), "saved": torch.ones(5)})
+    assert other.unsaved.tolist() == [2, 2, 2]
+    assert other.saved.tolist() == [0, 0]  # of another shape
+
+
+def test_buffers_and_callbacks_that_differ_from_rank_zero_are_found():
+    reference = state_digests(Buffered(), {"A": {"n": 1}, "B": torch.zeros(1)})
+    module = Buffered()
+    module.saved += 1
+    found = changed_state(module, {"A": {"n": 1}, "B": torch.ones(1), "C": 1}, reference)
+    assert {name: one.tolist() for name, one in found["buffers"].items()} == {"saved": [1, 1]}
+    assert set(found["callbacks"]) == {"B", "C"}
+
+
+@pytest.mark.parametrize("change", [lambda one: one.double(), lambda one: one.reshape(2, 1), lambda one: one + 1])
+def test_digest_depends_on_dtype_shape_and_content(change):
+    module = Buffered()
+    before = state_digests(module, {})
+    module.saved = change(module.saved)
+    assert {name for name, one in state_digests(module, {}).items() if before[name] != one} == {"buffer saved"}
+
+
+def test_gradients_are_pending_only_in_manual_optimization():
+    module = BoringModel()
+    module.layer.weight.grad = torch.ones(2, 32)
+    assert pending_gradients(module) == {}
+    module.automatic_optimization = False
+    saved = pending_gradients(module)
+    assert set(saved) == {"layer.weight"}
+    other = BoringModel()
+    set_gradients(other, {**saved, "removed": torch.ones(1)})
+    assert torch.equal(other.layer.weight.grad, torch.ones(2, 32))
+    assert other.layer.bias.grad is None
+
+
+def test_digest_of_the_weights_changes_with_them():
+    torch.manual_seed(1)
+    one, other = BoringModel(), BoringModel()
+    other.load_state_dict(one.state_dict())
+    assert weights_digest(one) == weights_digest(other)
+    with torch.no_grad():
+        other.layer.bias += 1
+    assert weights_digest(one) != weights_digest(other)
