@@ -1,22 +1,23 @@
-"""What does `GreenMixedPrecision` cost and bring against Lightning's `MixedPrecision` and against float32?
+"""Measure `GreenMixedPrecision` against Lightning's `MixedPrecision` and float32.
 
     python benchmarks/precision.py --data DIR --json [--device cpu|cuda] [--sessions N] [--seeds N]
 
-`cells`: the same network and data in three trainings, ours, Lightning's and float32, which are alive in one process and
-take turns, a block of optimizer steps each, in an order that is reversed every time. Where a training's objects happen
-to lie in memory moves its steps by some per cent, so the trainings are begun anew in every one of `n` sessions; a
-session counts by the median of its pairs of neighbouring blocks. `step_ratio_to_lightning` and `speedup_to_fp32` are
-medians of the sessions, with the 95 % bootstrap interval. On a CPU a step counts by the processor time of its thread,
-so that other processes do not move it; on a GPU a block counts by the clock, with the device waited for at its ends
-alone. Where Lightning raises (a fused optimizer and clipping), the cell says so and compares with its unfused path.
-`memory_ratio_to_lightning` is the peak of what was allocated on a GPU; on a CPU it is the peak of the resident set of a
-forked process, which is only good to 2 %. `final_loss` is the mean of eight batches after 50 steps.
+`cells`: the same network is trained on the same data with `GreenMixedPrecision`, Lightning's plugin and in float32.
+The trainings alternate in one process, one block of optimizer steps each, and the order is reversed after each round.
+The memory addresses of a training change its step time by some percent, so each of the `n` sessions starts new
+trainings. The value of a session is the median over its pairs of adjacent blocks. `step_ratio_to_lightning` and
+`speedup_to_fp32` are medians over the sessions, with 95 % bootstrap intervals. On a CPU, the time of a step is the CPU
+time of its thread, which other processes hardly affect. On a GPU, the wall time of a block is measured, with a
+synchronization at both ends. If Lightning raises (a fused optimizer with clipping), the cell reports it and compares
+with the unfused optimizer. `memory_ratio_to_lightning` compares the peak of the allocated GPU memory, or on a CPU the
+peak resident set of a forked process, which is accurate to 2 %. `final_loss` is the mean over eight batches after 50
+steps.
 
-`cache`: ours with its autocast cache over ours without, on a network that uses each weight four times in a step.
+`cache`: `cache=True` against `cache=False`, for a network that uses each weight once or four times in a step.
 
-`accuracy`: Fashion-MNIST, all 10,000 test images, by precision and seed; differences to float32 are in points.
+`accuracy`: Fashion-MNIST, 10,000 test images, by precision and seed, with the differences to float32 in points.
 
-`resnet50`: a ResNet-50, channels last, batch 256, without TF32; only on a GPU.
+`resnet50`: a ResNet-50, channels last, batch size 256, without TF32; GPU only.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ import torch
 from compression_models import ResNet50, data_argument, fashion_mnist, interval
 from lightning.pytorch.plugins.precision import MixedPrecision
 from precision_accuracy import accuracy
-from precision_cases import CLIPPINGS, OPTIMIZERS, Case, Endless, Sessions, TimedTurns, trainer
+from precision_cases import BATCH, CLIPPINGS, OPTIMIZERS, WIDTH, Case, Endless, Sessions, TimedTurns, trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -49,10 +50,10 @@ from lightning_green.precision.choice import NAMES, device_support
 
 
 def cell(dtype: str, accumulation: int, optimizer: str, clipping: str, device: str, sessions: int) -> dict[str, Any]:
-    """Return one line of figures."""
+    """Return the figures of one cell."""
     common = (accumulation, clipping, device)
     green = Case(lambda: GreenMixedPrecision(dtype), optimizer, *common)
-    theirs = Case(lambda: MixedPrecision(NAMES[dtype], device), optimizer, *common)
+    lightning = Case(lambda: MixedPrecision(NAMES[dtype], device), optimizer, *common)
     full = Case(lambda: None, optimizer, *common)
     result: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if device == "cuda" else torch.cpu.get_capabilities()["cpu_name"],
@@ -63,13 +64,13 @@ def cell(dtype: str, accumulation: int, optimizer: str, clipping: str, device: s
         "clipping": clipping,
         "lightning": "supported",
     }
-    if theirs.unsupported():
+    if lightning.unsupported():
         result |= {"lightning": "unsupported", "compared_with": "adamw"}
-        theirs.optimizer = "adamw"
-    found = Sessions([green, theirs, full], sessions)
+        lightning.optimizer = "adamw"
+    found = Sessions([green, lightning, full], sessions)
     result |= found.ratio("step_ratio_to_lightning", 0, 1) | found.ratio("speedup_to_fp32", 2, 0)
     losses = {}
-    for name, case in (("green", green), ("lightning", theirs), ("fp32", full)):
+    for name, case in (("green", green), ("lightning", lightning), ("fp32", full)):
         case.short(50)
         losses[name] = round(case.loss(), 6)
     result |= {
@@ -78,20 +79,21 @@ def cell(dtype: str, accumulation: int, optimizer: str, clipping: str, device: s
         "final_loss": losses,
         "n": found.n,
     }
-    result["memory_ratio_to_lightning"] = round(green.peak() / theirs.peak(), 4)
+    result["memory_ratio_to_lightning"] = round(green.peak() / lightning.peak(), 4)
     return result
 
 
-def cache(dtype: str, accumulation: int, device: str, sessions: int) -> dict[str, Any]:
-    """Return what the cache of low-precision weights brings where each weight is used four times in a step."""
+def cache(dtype: str, accumulation: int, uses: int, device: str, sessions: int) -> dict[str, Any]:
+    """Return the effect of the autocast cache on a network that uses each weight ``uses`` times in a step."""
     on, off = (
-        Case(lambda on=on: GreenMixedPrecision(dtype, cache=on), "adamw-fused", accumulation, "none", device, uses=4)
+        Case(lambda on=on: GreenMixedPrecision(dtype, cache=on), "adamw-fused", accumulation, "none", device, uses)
         for on in (True, False)
     )
     found = Sessions([on, off], sessions)
     return {
         "dtype": dtype,
         "accumulation": accumulation,
+        "uses": uses,
         **found.ratio("step_ratio_to_no_cache", 0, 1),
         "memory_ratio_to_no_cache": round(on.peak() / off.peak(), 4),
         "n": found.n,
@@ -99,25 +101,25 @@ def cache(dtype: str, accumulation: int, device: str, sessions: int) -> dict[str
 
 
 class Images(pl.LightningModule):
-    """A ResNet-50 on images that are already on the device."""
+    """A ResNet-50 for images on the device."""
 
-    def __init__(self, begins: Callable[[], None]) -> None:
+    def __init__(self, on_step: Callable[[], None]) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.network, self.begins = ResNet50().to(memory_format=torch.channels_last), begins
+        self.network, self.on_step = ResNet50().to(memory_format=torch.channels_last), on_step
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss."""
-        self.begins()
+        self.on_step()
         return nn.functional.cross_entropy(self.network(batch[0]), batch[1])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return SGD, fused."""
+        """Return a fused SGD."""
         return torch.optim.SGD(self.parameters(), 0.1, momentum=0.9, fused=True)
 
 
 def resnet50(dtype: str, sessions: int, size: int = 10) -> dict[str, Any]:
-    """Return how much faster a ResNet-50 trains than in float32, TF32 off."""
+    """Return the speedup of a ResNet-50 over float32 without TF32."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     x = torch.randn(256, 3, 224, 224, device="cuda").to(memory_format=torch.channels_last)
     y = torch.randint(1000, (256,), device="cuda")
@@ -144,13 +146,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     data_argument(parser)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--sessions", type=int, default=20, help="sessions of a cell")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings on Fashion-MNIST in each precision; 0 for none")
-    parser.add_argument("--epochs", type=int, default=3, help="of each training on Fashion-MNIST")
+    parser.add_argument("--sessions", type=int, default=20, help="sessions per cell")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings on Fashion-MNIST per precision")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs on Fashion-MNIST")
     parser.add_argument("--dtypes", nargs="+", choices=["bf16", "fp16"], default=["bf16", "fp16"])
     parser.add_argument("--accumulations", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--optimizers", nargs="+", choices=list(OPTIMIZERS), default=list(OPTIMIZERS))
     parser.add_argument("--clippings", nargs="+", choices=list(CLIPPINGS), default=list(CLIPPINGS))
+    parser.add_argument("--width", type=int, help="width of the layers; default: 128 on a CPU, 4096 on a GPU")
+    parser.add_argument("--batch", type=int, help="batch size; default: 16 on a CPU, 64 on a GPU")
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)
@@ -159,6 +163,8 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     data = fashion_mnist(arguments.data) if arguments.seeds else None
     device, sessions = arguments.device, arguments.sessions
+    WIDTH[device] = arguments.width or WIDTH[device]
+    BATCH[device] = arguments.batch or BATCH[device]
     result: dict[str, Any] = {"device": device, "torch": torch.__version__, "lightning": pl.__version__, "cells": []}
     with contextlib.redirect_stdout(sys.stderr):
         for dtype in arguments.dtypes:
@@ -168,7 +174,12 @@ def main() -> None:
                         line = cell(dtype, accumulation, optimizer, clipping, device, sessions)
                         result["cells"].append(line)
                         print(json.dumps(line))
-        result["cache"] = [cache(d, a, device, sessions) for d in arguments.dtypes for a in arguments.accumulations]
+        result["cache"] = [
+            cache(dtype, accumulation, uses, device, sessions)
+            for dtype in arguments.dtypes
+            for accumulation in arguments.accumulations
+            for uses in (1, 4)
+        ]
         result["accuracy"] = None if data is None else accuracy(data, arguments.seeds, arguments.epochs, device)
         result["resnet50"] = [resnet50(dtype, sessions) for dtype in arguments.dtypes] if device == "cuda" else None
     reasons = {}
@@ -177,7 +188,7 @@ def main() -> None:
     if device == "cpu":
         reasons["resnet50"] = "needs an NVIDIA GPU"
         if not all(line["dtype_in_hardware"] for line in result["cells"]):
-            reasons["speedup_to_fp32"] = "this CPU only emulates the low precisions, so none can be faster than float32"
+            reasons["speedup_to_fp32"] = "this CPU emulates a low precision, which is slower than float32"
     result["reasons"] = reasons
     if arguments.json:
         print(json.dumps(result))

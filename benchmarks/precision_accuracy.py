@@ -1,4 +1,4 @@
-"""What a classifier of Fashion-MNIST gets right after training in each precision."""
+"""Accuracy on Fashion-MNIST after training in each precision."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lightning_green import GreenMixedPrecision
 
 
 class Classifier(pl.LightningModule):
-    """A classifier of Fashion-MNIST whose learning rate rises and falls once."""
+    """A classifier of Fashion-MNIST with a one-cycle learning rate."""
 
     def __init__(self, device: str) -> None:
         super().__init__()
         self.network: nn.Module = SmallResNet(16, 1, channels=1)
-        if device == "cpu":  # emulated convolutions would take hours
+        if device == "cpu":  # convolutions in an emulated format take hours
             sizes = ((784, 128), (128, 64))
             hidden = [m for i, o in sizes for m in (nn.Linear(i, o), nn.BatchNorm1d(o), nn.ReLU())]
             self.network = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(64, 10))
@@ -36,7 +36,7 @@ class Classifier(pl.LightningModule):
         self.log("accuracy", 100.0 * (self.network(batch[0]).argmax(1) == batch[1]).float().mean())
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW, fused, and its schedule."""
+        """Return a fused AdamW and its schedule."""
         optimizer = torch.optim.AdamW(self.parameters(), 3e-3, fused=True)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)

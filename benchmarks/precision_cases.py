@@ -1,4 +1,4 @@
-"""Trainings that differ in their precision plugin, and what an optimizer step of each takes."""
+"""Trainings with different precision plugins, and the time of their optimizer steps."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ CLIPPINGS: dict[str, dict[str, Any]] = {
     "value": {"gradient_clip_val": 0.01, "gradient_clip_algorithm": "value"},
 }
 WIDTH, DEPTH, BATCH = {"cpu": 128, "cuda": 4096}, {"cpu": 2, "cuda": 6}, {"cpu": 16, "cuda": 64}
-BLOCKS, STEPS = 2, {"cpu": 6, "cuda": 25}  # blocks of a session that count, and optimizer steps of a block
+BLOCKS, STEPS = 2, {"cpu": 6, "cuda": 25}  # measured blocks per session, and optimizer steps per block
 
 
 class TimedTurns(Turns):
-    """Times the blocks: on a GPU by the clock, on a CPU by the processor time of the thread."""
+    """Measure blocks of steps: wall time on a GPU, CPU time of the thread on a CPU."""
 
     def __init__(self, trainings: int, blocks: int, size: int, device: str) -> None:
         super().__init__(trainings, blocks + 1)
@@ -43,7 +43,7 @@ class TimedTurns(Turns):
         self.seconds: list[list[float]] = [[] for _ in range(trainings)]
 
     def step(self, number: int) -> None:
-        """Note that an optimizer step of a training begins; wait here where its turn is over."""
+        """Record the start of an optimizer step, and wait if the turn of the training is over."""
         if self.ended:
             return
         marks = self._marks[number]
@@ -54,7 +54,7 @@ class TimedTurns(Turns):
             return
         if self._on_gpu:
             self.seconds[number].append((marks[-1] - marks[0]) / self._size)
-        else:  # without the first, which finds the processor's caches full of another training
+        else:  # without the first step, which starts with the data of another training in the CPU caches
             self.seconds[number].append(statistics.median(b - a for a, b in pairwise(marks[1:])))
         marks.clear()
         self.pass_on(number)
@@ -63,7 +63,7 @@ class TimedTurns(Turns):
 
 
 class Endless(IterableDataset[Any]):
-    """The same eight batches again and again, until ``ended``."""
+    """Repeat the same batches until ``ended`` returns true."""
 
     def __init__(self, batches: Sequence[Any], ended: Callable[[int], bool]) -> None:
         self.batches, self.ended = batches, ended
@@ -76,17 +76,17 @@ class Endless(IterableDataset[Any]):
 
 
 class Lit(pl.LightningModule):
-    """Classifies, and says when an optimizer step begins."""
+    """Classify, and call ``on_step`` at the start of each optimizer step."""
 
     def __init__(
-        self, network: nn.Module, optimizer: str, accumulation: int, begins: Callable[[], None], uses: int = 1
+        self, network: nn.Module, optimizer: str, accumulation: int, on_step: Callable[[], None], uses: int = 1
     ) -> None:
         super().__init__()
-        self.network, self.chosen, self.accumulation, self.begins, self.uses = (
+        self.network, self.chosen, self.accumulation, self.on_step, self.uses = (
             network,
             optimizer,
             accumulation,
-            begins,
+            on_step,
             uses,
         )
         self.losses: list[Tensor] = []
@@ -94,7 +94,7 @@ class Lit(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss."""
         if batch_idx % self.accumulation == 0:
-            self.begins()
+            self.on_step()
         x, y = batch
         for _ in range(self.uses - 1):
             x = x + self.network[:-1](x)
@@ -108,7 +108,7 @@ class Lit(pl.LightningModule):
 
 
 def layers(device: str) -> nn.Module:
-    """Return linear layers, layer norms and a head, with the same weights each time."""
+    """Return linear layers, layer norms and a head, with fixed initial weights."""
     torch.manual_seed(0)
     width = WIDTH[device]
     blocks = [
@@ -118,14 +118,14 @@ def layers(device: str) -> nn.Module:
 
 
 def batches(device: str) -> list[tuple[Tensor, Tensor]]:
-    """Return eight batches whose class can be learnt."""
+    """Return eight batches with classes that can be learned."""
     generator = torch.Generator().manual_seed(1)
     images = [torch.randn(BATCH[device], WIDTH[device], generator=generator) for _ in range(8)]
     return [(x, x[:, :10].argmax(1)) for x in images]
 
 
 def trainer(plugin: Any, device: str, **options: Any) -> pl.Trainer:
-    """Return a Trainer that writes nothing; ``plugin`` None is float32."""
+    """Return a Trainer that writes no files. Without a plugin, it trains in float32."""
     quiet = ("enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     return pl.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
@@ -149,15 +149,15 @@ class Case:
         self.made: Any = None
         self.module: Lit | None = None
 
-    def fit(self, begins: Callable[[], None], ended: Callable[[int], bool]) -> None:
-        """Train until ``ended``; keep the plugin and the module."""
+    def fit(self, on_step: Callable[[], None], ended: Callable[[int], bool]) -> None:
+        """Train until ``ended`` returns true, and store the plugin and the module."""
         self.made = self.plugin()
-        self.module = Lit(layers(self.device), self.optimizer, self.accumulation, begins, self.uses)
+        self.module = Lit(layers(self.device), self.optimizer, self.accumulation, on_step, self.uses)
         fit = trainer(self.made, self.device, accumulate_grad_batches=self.accumulation, **CLIPPINGS[self.clipping])
         fit.fit(self.module, DataLoader(Endless(batches(self.device), ended), batch_size=None))
 
     def short(self, steps: int = 12) -> None:
-        """Train for so many optimizer steps."""
+        """Train for ``steps`` optimizer steps."""
         self.fit(lambda: None, lambda number: number >= steps * self.accumulation)
 
     def loss(self) -> float:
@@ -166,7 +166,7 @@ class Case:
         return float(torch.stack(self.module.losses).mean())
 
     def unsupported(self) -> bool:
-        """Return whether Lightning raises."""
+        """Return whether Lightning rejects the optimizer with clipping."""
         try:
             self.short(1)
         except RuntimeError as error:
@@ -176,7 +176,7 @@ class Case:
         return False
 
     def peak(self) -> float:
-        """Return the peak of memory in bytes: allocated on the GPU, or resident in a process of its own."""
+        """Return the peak memory in bytes: allocated on the GPU, or the resident set of a new process."""
         if self.device == "cuda":
             gc.collect()
             torch.cuda.empty_cache()
@@ -199,7 +199,7 @@ class Case:
 
 
 def take_turns(cases: Sequence[Case]) -> list[list[float]]:
-    """Return for each case the seconds of an optimizer step in each block; the first block is left out, as warm-up."""
+    """Return the seconds per optimizer step of each block by case, without the first block (warm-up)."""
     device = cases[0].device
     turns, errors = TimedTurns(len(cases), BLOCKS, STEPS[device], device), []
 
@@ -223,12 +223,12 @@ def take_turns(cases: Sequence[Case]) -> list[list[float]]:
 
 
 class Sessions:
-    """What several sessions of the same cases found."""
+    """Results of several sessions of the same cases."""
 
     def __init__(self, cases: Sequence[Case], number: int) -> None:
         self.n = number
         self._of: list[list[list[float]]] = []
-        for session in range(number):  # which is made first, and lies first in memory, goes by turns
+        for session in range(number):  # alternate which training is created first
             order = slice(None, None, 1 if session % 2 == 0 else -1)
             self._of.append(take_turns(cases[order])[order])
 

@@ -1,8 +1,8 @@
-"""A mixed-precision training: what the device does best, a head that stays in float32, and no step lost silently.
+"""Mixed precision in the best format of the device, with a head in float32 and a count of skipped steps.
 
 pip install 'lightning-green[demo]'
-python examples/mixed_precision.py                     # bf16 or fp16 where the device has it in hardware, else fp32
-python examples/mixed_precision.py --precision fp16    # float16 with loss scaling, also where it is not faster
+python examples/mixed_precision.py                     # bf16 or fp16 if it is fast on the device, otherwise fp32
+python examples/mixed_precision.py --precision fp16    # float16 with loss scaling
 """
 
 import argparse
@@ -16,10 +16,10 @@ from lightning_green import GreenMixedPrecision
 
 class Module(SmallCNN):
     def configure_optimizers(self):
-        optimizer = torch.optim.AdamW(self.parameters(), 3e-3, fused=True)  # fused, and clipped all the same
+        optimizer = torch.optim.AdamW(self.parameters(), 3e-3, fused=True)  # clipping works with fused optimizers
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=6e-3, total_steps=steps)
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]  # waits where a step is skipped
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]  # skips with the optimizer
 
 
 if __name__ == "__main__":

@@ -1,52 +1,44 @@
-"""Every private attribute of Lightning that the precision plugins touch beside ``_lightning/trainer.py``.
+"""Private attributes and methods of Lightning that the precision plugins use.
 
-Written against Lightning 2.6.6; ``tests/precision/test_lightning.py`` asserts that each still exists.
+Written for Lightning 2.6. ``tests/_lightning/test_precision.py`` checks that each one exists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.plugins.precision.precision import Precision
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch.optim import Optimizer
 
 
 def handles_unscaling(optimizer: Optimizer) -> bool:
-    """Return whether the optimizer is fused: its kernel unscales gradients and can skip a step by itself."""
+    """Return whether the optimizer is fused, so that its kernel can unscale gradients and skip a step."""
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
 
 
-def raw_optimizer(optimizer: Any) -> Optimizer:
-    """Return the torch optimizer inside Lightning's wrapper."""
-    raw: Optimizer = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-    return raw
+def run_gradient_hooks(plugin: Precision, module: pl.LightningModule, optimizer: Any) -> None:
+    """Call ``on_before_optimizer_step`` and clip the gradients."""
+    plugin._after_closure(module, optimizer)
 
 
-def has_hook(module: pl.LightningModule, name: str) -> bool:
-    """Return whether the module or a callback has a hook of its own by this name."""
-    if name in module.__dict__ or getattr(type(module), name) is not getattr(pl.LightningModule, name):
-        return True
-    base = getattr(pl.Callback, name)
-    hooks = [getattr(callback, name) for callback in module.trainer.callbacks]  # type: ignore[attr-defined]
-    return any(callable(hook) and getattr(hook, "__func__", hook) is not base for hook in hooks)  # None is no hook
+def takes_batch_idx(module: pl.LightningModule) -> bool:
+    """Return whether the training loop passes ``batch_idx`` to ``training_step``."""
+    return is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
 
 
-def somebody_looks_at_gradients(module: pl.LightningModule) -> bool:
-    """Return whether anything of the user's sees the gradients between backward and step.
+@contextmanager
+def skip_scheduler_steps(trainer: pl.Trainer, skips: Callable[[int, int], bool]) -> Generator[None, None, None]:
+    """Skip steps of learning-rate schedulers with ``interval="step"`` while the context is active.
 
-    That is a hook, a clipping of their own, or manual optimization.
+    Args:
+        trainer: The Trainer.
+        skips: Called with the index and the frequency of each scheduler that is due. Returns whether it is skipped.
+
     """
-    for name in ("configure_gradient_clipping", "clip_gradients"):
-        if name in module.__dict__ or getattr(type(module), name) is not getattr(pl.LightningModule, name):
-            return True
-    return not module.automatic_optimization or has_hook(module, "on_before_optimizer_step")
-
-
-def hold_schedulers(trainer: pl.Trainer, held: Callable[[int, int], bool]) -> Callable[[], None]:
-    """Ask ``held(index, frequency)`` before a scheduler is advanced by a step; return what undoes it."""
     epoch_loop, strategy = trainer.fit_loop.epoch_loop, trainer.strategy
     original = epoch_loop.update_lr_schedulers
 
@@ -56,23 +48,21 @@ def hold_schedulers(trainer: pl.Trainer, held: Callable[[int, int], bool]) -> Ca
             original(interval, update_plateau_schedulers)
             return
         due = [
-            c.interval == "step" and not c.reduce_on_plateau and (epoch_loop.batch_idx + 1) % c.frequency == 0
-            for c in configs
+            config.interval == "step"
+            and not config.reduce_on_plateau
+            and (epoch_loop.batch_idx + 1) % config.frequency == 0
+            for config in configs
         ]
-        strategy.lr_scheduler_configs = [c for i, c in enumerate(configs) if not (due[i] and held(i, int(c.frequency)))]
+        strategy.lr_scheduler_configs = [
+            config for i, config in enumerate(configs) if not (due[i] and skips(i, int(config.frequency)))
+        ]
         try:
             original(interval, update_plateau_schedulers)
         finally:
             strategy.lr_scheduler_configs = configs
 
     epoch_loop.update_lr_schedulers = update_lr_schedulers  # type: ignore[method-assign]
-
-    def undo() -> None:
-        epoch_loop.__dict__.pop("update_lr_schedulers", None)
-
-    return undo
-
-
-def takes_batch_idx(module: pl.LightningModule) -> bool:
-    """Return whether ``training_step`` has the argument ``batch_idx``, asked as the training loop asks."""
-    return is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
+    try:
+        yield
+    finally:
+        del epoch_loop.update_lr_schedulers

@@ -321,6 +321,30 @@ class Warned(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrecisionFallback(Event):
+    """Training continues in another precision after repeated overflows.
+
+    Args:
+        before: Lightning's name of the precision until the event.
+        after: Lightning's name of the precision from the event on.
+        skipped_steps: Optimizer steps skipped so far.
+
+    """
+
+    name: ClassVar[str] = "precision_fallback"
+    before: str = ""
+    after: str = ""
+    skipped_steps: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NonfiniteLoss(Event):
+    """A training loss was infinite or NaN. The reason contains the first module with a non-finite output."""
+
+    name: ClassVar[str] = "nonfinite_loss"
+
+
+@dataclass(frozen=True, kw_only=True)
 class HistoryMissing(Event):
     """A part of the ledger has been lost."""
 
@@ -352,6 +376,7 @@ _BY_NAME: dict[str, type[Event]] = {
     for kind in (
         *(Started, Finished, Paused, Interrupted, Failed, Ended, BetweenFits, Sample, PhaseChanged, StateChanged),
         *(Decision, CheckpointSaved, CheckpointFailed, GridChanged, MeterProblem, Warned, HistoryMissing),
+        *(PrecisionFallback, NonfiniteLoss),
     )
 }
 

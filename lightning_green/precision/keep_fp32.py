@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._functorch import config
 from torch.utils._pytree import tree_map
-from torch.utils.hooks import RemovableHandle
 
 
 def find_modules(model: nn.Module, wanted: Sequence[str | type[nn.Module]]) -> dict[str, nn.Module]:
-    """Return the modules that match, by name.
+    """Return the matching submodules of ``model`` by name.
 
     Args:
-        model: Where to look.
+        model: Model to search.
         wanted: Shell patterns of names (``"head"``, ``"*norm*"``) or types.
 
     Raises:
@@ -45,29 +46,52 @@ def _to_float32(value: Any) -> Any:
     return value.float() if low else value
 
 
-def keep_in_float32(modules: Sequence[nn.Module], device_type: str) -> list[RemovableHandle]:
-    """Have ``modules`` compute in float32 under autocast; return what removes it.
+@contextmanager
+def keep_in_float32(modules: Sequence[nn.Module], device_type: str) -> Generator[None, None, None]:
+    """Make ``modules`` compute in float32 under autocast while the context is active.
 
-    Hooks, so that no ``forward`` is replaced: torch.compile traces them and a recomputation under gradient
-    checkpointing runs them again.
+    Forward hooks change the inputs and disable autocast, so no ``forward`` is replaced: ``torch.compile`` traces them
+    and the recomputation of gradient checkpointing runs them again.
     """
-    handles = []
-    for module in modules:
-        before: list[bool] = []  # a stack, because a module may call itself
+    with ExitStack() as stack:
+        if modules:
+            stack.enter_context(_compile_backward_without_autocast())
+        for module in modules:
+            _register_hooks(module, device_type, stack)
+        yield
 
-        def enter(
-            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], before: list[bool] = before
-        ) -> tuple[Any, Any]:
-            before.append(torch.is_autocast_enabled(device_type))
-            if not before[-1]:
-                return args, kwargs
-            torch.set_autocast_enabled(device_type, False)
-            return tree_map(_to_float32, args), tree_map(_to_float32, kwargs)
 
-        def leave(module: nn.Module, args: Any, kwargs: Any, output: Any, before: list[bool] = before) -> None:
-            if before:  # none where a graph in the module's place calls the hooks after it, and not those before it
-                torch.set_autocast_enabled(device_type, before.pop())
+def _register_hooks(module: nn.Module, device_type: str, stack: ExitStack) -> None:
+    enabled: list[bool] = []  # a stack, because a module may call itself
 
-        handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-        handles.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))
-    return handles
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        enabled.append(torch.is_autocast_enabled(device_type))
+        if not enabled[-1]:
+            return args, kwargs
+        torch.set_autocast_enabled(device_type, False)
+        return tree_map(_to_float32, args), tree_map(_to_float32, kwargs)
+
+    def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if enabled:  # empty if a compiled graph replaces the module and runs only the hooks after it
+            torch.set_autocast_enabled(device_type, enabled.pop())
+
+    stack.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+    stack.callback(module.register_forward_hook(after, with_kwargs=True, always_call=True).remove)
+
+
+@contextmanager
+def _compile_backward_without_autocast() -> Generator[None, None, None]:
+    """Compile backward passes without autocast, as they run without ``torch.compile``.
+
+    By default, a backward pass is compiled with the autocast state of the code around the forward pass. That lowers the
+    precision of the gradients of float32 modules. A setting other than PyTorch's default is not changed.
+    """
+    default = "same_as_forward"
+    if getattr(config, "backward_pass_autocast", None) != default:
+        yield
+        return
+    config.backward_pass_autocast = "off"  # noqa: S105 - no password
+    try:
+        yield
+    finally:
+        config.backward_pass_autocast = default

@@ -1,4 +1,4 @@
-"""Where a NaN comes from."""
+"""Search for the module that produces a non-finite value."""
 
 from __future__ import annotations
 
@@ -11,38 +11,43 @@ from torch.utils._pytree import tree_leaves
 
 
 def all_finite(value: Any) -> bool:
-    """Return whether every floating-point tensor in ``value`` is finite throughout."""
+    """Return whether all floating-point tensors in ``value``, a tree of containers, are finite."""
     tensors = [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
 def first_nonfinite(model: nn.Module, forward: Callable[[], Any]) -> str:
-    """Run ``forward`` again and say which module was the first with an output that is not finite.
+    """Run ``forward`` without gradients and describe the first module with a non-finite output.
 
-    Buffers and the random state are as before afterwards.
+    Buffers and random states are restored afterwards.
 
     Args:
-        model: Whose modules are watched.
-        forward: Runs the model as the step did.
+        model: Model whose submodules are checked.
+        forward: Runs the forward pass of the training step.
+
+    Returns:
+        The description, as the end of a sentence.
 
     """
     found: list[str] = []
     names = {module: name for name, module in model.named_modules() if name}
 
-    def look(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        if not found and not all_finite(output):
-            weights = all_finite(list(module.parameters(recurse=False)))
-            inputs = all_finite((args, kwargs))
-            why = (
-                "its weights are not finite" if not weights else "its inputs are finite" if inputs else "so its inputs"
-            )
-            found.append(f"`{names[module]}` ({type(module).__name__}; {why})")
+    def check(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if found or all_finite(output):
+            return
+        if not all_finite(list(module.parameters(recurse=False))):
+            cause = "its weights are not finite"
+        elif all_finite((args, kwargs)):
+            cause = "its inputs are finite"
+        else:
+            cause = "its inputs are not finite"
+        found.append(f"`{names[module]}` ({type(module).__name__}; {cause})")
 
-    handles = [module.register_forward_hook(look, with_kwargs=True) for module in names]
+    handles = [module.register_forward_hook(check, with_kwargs=True) for module in names]
     buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     try:
-        with torch.random.fork_rng(devices=[device.index for device in devices]), torch.no_grad():
+        with torch.random.fork_rng(devices=list(devices)), torch.no_grad():
             forward()
             for name, buffer in model.named_buffers():
                 buffer.copy_(buffers[name])
@@ -50,5 +55,5 @@ def first_nonfinite(model: nn.Module, forward: Callable[[], Any]) -> str:
         for handle in handles:
             handle.remove()
     if found:
-        return f"the first module whose output was not finite is {found[0]}"
-    return "every module's output was finite, so the loss itself or its inputs are to blame"
+        return f"the first module with a non-finite output is {found[0]}"
+    return "the outputs of all modules are finite, so the cause is the loss function or its inputs"

@@ -14,7 +14,7 @@ pytest.importorskip("sklearn", reason="needs the extra `demo`: scikit-learn")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["auto", "fp16", "bf16"])
-def test_the_example_learns_in_every_precision(precision, tmp_path):
+def test_example_learns_in_each_precision(precision, tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LIGHTNING_GREEN_")}
     environment |= {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(

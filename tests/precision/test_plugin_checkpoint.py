@@ -1,11 +1,11 @@
-"""What goes through a checkpoint: the scale, a fallback, and a run that moves between the plugins."""
+"""Checkpoints: the scale, a fallback, and exchange with Lightning's plugin."""
 
 import pytest
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 
 from lightning_green import GreenMixedPrecision
-from tests.precision.precision_kit import Lit, distance, fit
+from tests.helpers.precision_fits import Lit, distance, fit
 
 
 def test_resume_within_a_growth_interval_is_exact(tmp_path):
@@ -27,8 +27,8 @@ def test_resume_within_a_growth_interval_is_exact(tmp_path):
     assert resumed.skipped_steps == 2
 
 
-def test_a_fallback_survives_a_resume(tmp_path):
-    with pytest.warns(UserWarning, match="training goes on in 32-true"):
+def test_fallback_survives_a_resume(tmp_path):
+    with pytest.warns(UserWarning, match="training continues in 32-true"):
         _, made = fit(GreenMixedPrecision("fp16", max_consecutive_skips=2, fallback="fp32"), Lit("sgd", {2, 3}))
     made.save_checkpoint(tmp_path / "a.ckpt")
     plugin = GreenMixedPrecision("fp16", max_consecutive_skips=2, fallback="fp32")
@@ -36,7 +36,7 @@ def test_a_fallback_survives_a_resume(tmp_path):
     assert (plugin.precision, plugin.skipped_steps, plugin.fell_back_from) == ("32-true", 2, "16-mixed")
 
 
-def test_a_run_moves_to_lightnings_plugin_and_back(tmp_path):
+def test_checkpoints_are_exchanged_with_lightnings_plugin(tmp_path):
     _, made = fit(GreenMixedPrecision("fp16"), Lit("sgd", {2}))
     made.save_checkpoint(tmp_path / "green.ckpt")
     theirs = MixedPrecision("16-mixed", "cpu")

@@ -1,4 +1,4 @@
-"""A small model with data of its own, and a trainer that writes nothing it is not asked for."""
+"""Small models with data, and fits on the CPU that print nothing."""
 
 import lightning.pytorch as pl
 import torch
@@ -14,14 +14,22 @@ OPTIMIZERS = {
 
 
 class Lit(pl.LightningModule):
-    """``overflow`` are the batches whose loss is multiplied by 1e38: finite itself, with gradients that are not."""
+    """A classifier.
+
+    Args:
+        optimizer: Key of ``OPTIMIZERS``.
+        overflow: Indices of batches whose loss is multiplied by 1e38, so that the loss is finite and its gradients not.
+        schedule: Whether to halve the learning rate at each step of a scheduler.
+        frequency: Frequency of the scheduler in optimizer steps.
+
+    """
 
     def __init__(self, optimizer="adamw", overflow=(), schedule=False, frequency=1):
         super().__init__()
         torch.manual_seed(0)
         self.body = nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.ReLU())
         self.head = nn.Linear(16, 4)
-        self.chosen, self.overflow, self.schedule, self.frequency = optimizer, set(overflow), schedule, frequency
+        self.optimizer, self.overflow, self.schedule, self.frequency = optimizer, set(overflow), schedule, frequency
         self.rates = []
 
     def forward(self, x):
@@ -50,7 +58,7 @@ class Lit(pl.LightningModule):
     test_dataloader = predict_dataloader = train_dataloader
 
     def configure_optimizers(self):
-        optimizer = OPTIMIZERS[self.chosen](self.parameters())
+        optimizer = OPTIMIZERS[self.optimizer](self.parameters())
         if not self.schedule:
             return optimizer
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
@@ -60,7 +68,36 @@ class Lit(pl.LightningModule):
         }
 
 
+class Manual(Lit):
+    """Manual optimization: two optimizers share a backward pass, then the first one steps again."""
+
+    def __init__(self, overflow=()):
+        super().__init__("sgd", overflow)
+        self.automatic_optimization = False
+        self.scales = []
+
+    def training_step(self, batch, batch_idx):
+        first, second = self.optimizers()
+        loss = super().training_step(batch, batch_idx)
+        first.zero_grad()
+        second.zero_grad()
+        self.manual_backward(loss)
+        self.clip_gradients(first, 0.05, "norm")
+        first.step()
+        second.step()
+        first.zero_grad()
+        self.manual_backward(self.loss(batch))
+        first.step()
+        if self.trainer.precision_plugin.scaler is not None:
+            self.scales.append(self.trainer.precision_plugin.scaler.get_scale())
+
+    def configure_optimizers(self):
+        body, head = self.body.parameters(), self.head.parameters()
+        return torch.optim.SGD(body, 0.05), torch.optim.SGD([*head, nn.Parameter(torch.zeros(1))], 0.05)
+
+
 def trainer(plugin=None, **kwargs):
+    """Return a Trainer for one epoch with the precision plugin ``plugin``."""
     defaults = {
         "accelerator": "cpu",
         "max_epochs": 1,
@@ -74,14 +111,15 @@ def trainer(plugin=None, **kwargs):
 
 
 def fit(plugin, module=None, ckpt_path=None, **kwargs):
+    """Train ``module`` (default: a new ``Lit``); return it and the Trainer."""
     module = Lit() if module is None else module
-    made = trainer(plugin, **kwargs)
-    made.fit(module, ckpt_path=ckpt_path)
-    return module, made
+    fit_trainer = trainer(plugin, **kwargs)
+    fit_trainer.fit(module, ckpt_path=ckpt_path)
+    return module, fit_trainer
 
 
 def distance(a, b):
-    """Return the greatest difference of two models' weights."""
+    """Return the largest absolute difference between the weights of two models."""
     return max(
         (x.double() - y.double()).abs().max().item() for x, y in zip(a.parameters(), b.parameters(), strict=True)
     )
