@@ -15,7 +15,7 @@ def wrap_training_step(
     """Call ``before()`` before each training step, and return ``after(result, batch)`` instead of its result.
 
     No hook of Lightning can change the loss of automatic optimization: ``on_before_backward`` receives the loss but
-    cannot replace it. The wrapper is an attribute of this module alone, and :func:`unwrap_training_step` removes it.
+    cannot replace it. The wrapper is an attribute of this module alone, and ``unwrap_training_step`` removes it.
     """
     original = module.training_step
 
@@ -29,5 +29,5 @@ def wrap_training_step(
 
 
 def unwrap_training_step(module: pl.LightningModule) -> None:
-    """Remove the wrappers of :func:`wrap_training_step`, if there are any."""
+    """Remove the wrappers of ``wrap_training_step``, if there are any."""
     module.__dict__.pop("training_step", None)

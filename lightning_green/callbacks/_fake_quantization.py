@@ -18,7 +18,7 @@ from lightning_green.compression.quantization.quantized_network import Quantized
 class FakeQuantization:
     """Build the fake-quantized graphs of a module's network and replace the network's forward by them.
 
-    The state of a checkpoint is applied by :meth:`restore`, once the module has loaded its weights.
+    The state of a checkpoint is applied by ``restore``, once the module has loaded its weights.
 
     Args:
         model: Dotted path of the network; None for the only child with parameters.
@@ -119,7 +119,7 @@ class FakeQuantization:
         return {"inputs": self._inputs.spec, "ranges": ranges}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the state of a checkpoint until :meth:`restore`."""
+        """Keep the state of a checkpoint until ``restore``."""
         self._restored = state_dict
 
     def _build(self, network: nn.Module) -> QuantizedNetwork:

@@ -20,7 +20,7 @@ _MESSAGE = (
 def check_dataset(trainer: pl.Trainer) -> None:
     """Raise a ``ValueError`` if the training data set returns different tensors for the same index.
 
-    The states of the random generators do not change. A stream cannot be checked by index; see :func:`check_hits`.
+    The states of the random generators do not change. A stream cannot be checked by index; see ``check_hits``.
     """
     dataset = getattr(trainer.train_dataloader, "dataset", None)
     # Every `IterableDataset` has a `__getitem__`, which raises.

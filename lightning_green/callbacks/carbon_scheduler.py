@@ -49,7 +49,7 @@ class CarbonScheduler(GreenCallback):
     or the remaining work is unknown, the training runs now.
 
     Args:
-        grid: Carbon intensity; see :class:`~lightning_green.callbacks.EmissionsTracker`.
+        grid: Carbon intensity; see ``EmissionsTracker``.
         deadline: Time by which the training has to finish: a duration such as ``"36h"`` from the first start of the
             run, kept over restarts, or an aware datetime.
         on_pause: ``"auto"`` exits if something will start the run again, and otherwise pauses in process if that pays;
@@ -63,13 +63,13 @@ class CarbonScheduler(GreenCallback):
         checkpoint_every: Interval of periodic saves of the exact state, which bounds the loss after a kill; None for
             none.
         throttle: Lower power while running, if that saves: ``"auto"`` for the limits that this machine allows, an
-            :class:`~lightning_green.throttle.Actuator` or several, measured during the first steps; a known level such
+            ``Actuator`` or several, measured during the first steps; a known level such
             as ``"0.78:0.90"`` (power:speed), or a list of levels; None for no throttle. See ``docs/throttling.md``.
         max_slowdown: Longest step at a measured level, relative to full power. The default of 1.15 allows a typical GPU
             to run at 78 % of its power and 90 % of its speed, within the accuracy of the measurement.
         delay_price: Price of one hour of delay in gCO2e. With it the throttle follows the intensity, and a training
             without a deadline waits as long as that pays.
-        meter: See :class:`~lightning_green.callbacks.EmissionsTracker`.
+        meter: See ``EmissionsTracker``.
         zone: Grid zone, for a ``grid`` that does not name one.
         clock: Clock of the run; the system clock by default.
 
@@ -77,11 +77,12 @@ class CarbonScheduler(GreenCallback):
         ValueError: If an argument is out of its range.
         TypeError: If an argument is of a wrong type.
 
-    Example::
-
+    Examples:
+        ```python
         from lightning_green import CarbonScheduler
         scheduler = CarbonScheduler(grid="trace.csv", deadline="36h")
         Trainer(max_epochs=90, callbacks=[scheduler])
+        ```
 
     """
 

@@ -45,7 +45,7 @@ class KnowledgeDistillation(Callback):
 
     Args:
         teacher: A module, a callable, or the path of a checkpoint, which is loaded into ``teacher_model``.
-        losses: Weight of each loss by name, a number or a schedule (:class:`~lightning_green.compression.Ramp`):
+        losses: Weight of each loss by name, a number or a schedule (``Ramp``):
             ``"standardized"`` (the default), ``"soft_targets"``, ``"decoupled"``, ``"relational"``; and for the
             features of ``layers``, ``"hint"`` and ``"attention"``.
         layers: Dotted paths inside the student's network to dotted paths inside the teacher.
@@ -67,12 +67,13 @@ class KnowledgeDistillation(Callback):
             exist; in training, if the teacher has another number of classes, ``training_step`` returns no loss, or
             views are random.
 
-    Example::
-
+    Examples:
+        ```python
         Trainer(callbacks=[KnowledgeDistillation(teacher)])                        # standardized logits
         Trainer(callbacks=[KnowledgeDistillation(teacher, cache="memory")])        # computed once per image
         Trainer(callbacks=[KnowledgeDistillation(
             teacher, {"soft_targets": 1.0, "hint": Ramp(1.0, 0.0)}, layers={"layer2": "stage2"})])
+        ```
 
     """
 

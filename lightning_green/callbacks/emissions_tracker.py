@@ -27,31 +27,28 @@ class EmissionsTracker(GreenCallback):
     Emissions are the sum over time of energy x PUE x carbon intensity, idle and restart energy included, cumulative
     over every restart of the run. They go to every logger of the Trainer at its ``log_every_n_steps``:
 
-    ========================= =========== ==============================================================
-    metric                    unit        meaning
-    ========================= =========== ==============================================================
-    ``energy/kwh``            kWh         all components, since the run's first start
-    ``energy/cpu_kwh`` ...    kWh         one component: ``cpu``, ``gpu``, ``ram``
-    ``energy/held_kwh`` ...   kWh         one phase: ``startup``, ``training``, ``data_wait``, ``validation``,
-                                          ``checkpoint``, ``held``, ``restart``
-    ``energy/power_w``        W           mean power since the last point
-    ``carbon/intensity``      gCO2e/kWh   of the grid, now
-    ``carbon/gco2e``          gCO2e       location-based emissions since the run's first start
-    ``carbon/state``                      0 running, 1 throttled, 2 held, 3 out
-    ``carbon/elapsed_hours``  h           since the run's first start, pauses included
-    ========================= =========== ==============================================================
+    | metric | unit | meaning |
+    | --- | --- | --- |
+    | `energy/kwh` | kWh | all components, since the run's first start |
+    | `energy/cpu_kwh` ... | kWh | one component: `cpu`, `gpu`, `ram` |
+    | `energy/held_kwh` ... | kWh | one phase, such as `training`, `data_wait` or `held` |
+    | `energy/power_w` | W | mean power since the last point |
+    | `carbon/intensity` | gCO2e/kWh | of the grid, now |
+    | `carbon/gco2e` | gCO2e | location-based emissions since the run's first start |
+    | `carbon/state` |  | 0 running, 1 throttled, 2 held, 3 out |
+    | `carbon/elapsed_hours` | h | since the run's first start, pauses included |
 
     Without a ``grid`` there is energy and no gCO2e: a zone is never guessed. With a marginal signal the names end in
-    ``_marginal``. The totals are in the run's ledger, in :meth:`summary` and in the W&B summary. They cover all nodes,
+    ``_marginal``. The totals are in the run's ledger, in ``summary`` and in the W&B summary. They cover all nodes,
     each of which has a meter; the run directory has to be on a file system that the nodes share.
 
     Args:
         meter: ``"auto"`` (the best source of each component), ``"nvml"``, ``"rapl"``, ``"codecarbon"``,
-            ``"carbontracker"``, a number of watts, None for no meter, or a :class:`~lightning_green.energy.Meter`.
-            The power of CPU and RAM is modeled if no sensor can be read; the start-up block and :meth:`summary` show
+            ``"carbontracker"``, a number of watts, None for no meter, or a ``Meter``.
+            The power of CPU and RAM is modeled if no sensor can be read; the start-up block and ``summary`` show
             the quality of each component.
         grid: Carbon intensity: a number in gCO2e/kWh, the path of a trace, ``"typical:DE"``, ``"auto:DE"``, a callable,
-            or a :class:`~lightning_green.grid.GridSignal`.
+            or a ``GridSignal``.
         zone: Grid zone, for a ``grid`` that does not name one.
         pue: Power usage effectiveness of the data center, at least 1: energy of the facility per energy of the devices.
         clock: Clock of the run; the system clock by default.
@@ -61,11 +58,12 @@ class EmissionsTracker(GreenCallback):
         TypeError: If an argument is of a wrong type.
         ModuleNotFoundError: If the meter needs a package that is not installed.
 
-    Example::
-
+    Examples:
+        ```python
         from lightning_green import EmissionsTracker
         tracker = EmissionsTracker(grid="typical:DE")
         Trainer(callbacks=[tracker])
+        ```
 
     """
 

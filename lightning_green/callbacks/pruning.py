@@ -33,7 +33,7 @@ class Pruning(Callback):
     Masks are stored in this callback. The model keeps its parameters and names, its checkpoints load into the plain
     model, and a resumed training continues with the same masks. Masks are applied after every optimizer step, to
     weights and momentum. On most hardware a masked model is as large and as fast as a dense one. Removed channels make
-    the rest of the training and the model cheaper; :func:`~lightning_green.compression.load_pruned` loads such a
+    the rest of the training and the model cheaper; ``load_pruned`` loads such a
     checkpoint.
 
     Logged when masks or channels change and at the end of each epoch: ``pruning/sparsity`` and
@@ -53,7 +53,7 @@ class Pruning(Callback):
             training: the target sparsity from ``begin`` on, with weights dropped by magnitude and grown by gradient
             until ``end``. Channels support ``"magnitude"`` and ``"random"``.
         schedule: ``"cubic"`` (Zhu and Gupta), ``"linear"``, ``"one_cycle"``, or ``"constant"`` (all at once); see
-            :func:`~lightning_green.compression.sparsity_at`.
+            ``sparsity_at``.
         begin: First update: a fraction of the training (0.2) or the start of an epoch (``"3ep"``).
         end: Last update, at which the target is reached.
         every_n_steps: Optimizer steps between two updates. None for a fortieth of the span (channels: a quarter).
@@ -73,11 +73,12 @@ class Pruning(Callback):
             ``WeightAveraging``); in training, if a target of channels cannot be reached.
         ModuleNotFoundError: With channels, without the extra ``compression``.
 
-    Example::
-
+    Examples:
+        ```python
         trainer = Trainer(callbacks=[Pruning(0.8)])                                  # 80 % zeros, by magnitude
         trainer = Trainer(callbacks=[Pruning(granularity="2:4", begin=0.5)])         # for sparse tensor cores
         trainer = Trainer(callbacks=[Pruning(0.5, granularity="channels", round_to=8)])  # half of the parameters
+        ```
 
     """
 

@@ -48,7 +48,7 @@ class QuantizationAwareTraining(Callback):
         keep_float: Patterns of modules inside the network that stay in float.
         activation: ``"uint8"`` for ONNX Runtime and Inductor on x86, ``"int8"`` for XNNPACK (ExecuTorch).
         weight_bits: 7 or 8. None for 7 with ``"uint8"``, which is exact on every x86 processor, and 8 with ``"int8"``;
-            see :class:`~lightning_green.compression.QuantizedNetwork`.
+            see ``QuantizedNetwork``.
         total_steps: Optimizer steps of the whole training, if the Trainer cannot compute it (``max_epochs=-1``).
 
     Raises:
@@ -57,11 +57,12 @@ class QuantizationAwareTraining(Callback):
             parameters; at ``begin``, if the network cannot be exported (the message contains the line), a pattern
             matches nothing, or channels would be removed later.
 
-    Example::
-
+    Examples:
+        ```python
         qat = QuantizationAwareTraining(begin=0.9)     # a tenth of the steps, because they cost more
         Trainer(callbacks=[qat]).fit(module, data)
         export(qat.convert(module), "model.onnx")      # int8, with batch norm folded in
+        ```
 
     """
 
@@ -196,7 +197,7 @@ class QuantizationAwareTraining(Callback):
         """Compare the outputs of a model with those of the module's network in fake quantization.
 
         Args:
-            model: A model on the CPU, such as the result of :meth:`convert`.
+            model: A model on the CPU, such as the result of ``convert``.
             module: The trained module.
             inputs: Inputs of the network. None for evenly spaced numbers of the shapes seen in training.
 

@@ -54,7 +54,7 @@ def export(
     """Write a model to a file, run the file, and compare its outputs with the model's.
 
     Args:
-        model: A model in int8 (from ``callback.convert`` or :func:`~lightning_green.compression.quantize`), or any
+        model: A model in int8 (from ``callback.convert`` or ``quantize``), or any
             other network.
         path: The file to write.
         inputs: Batches of inputs with at least two samples each, for the comparison and for calibration. Optional for
@@ -73,11 +73,12 @@ def export(
         TypeError: If a model in int8 should be written in float.
         ValueError: If an argument is invalid, the model cannot be exported, or the outputs of the file differ.
 
-    Example::
-
+    Examples:
+        ```python
         export(callback.convert(module), "model.onnx")          # after quantization-aware training
         export(network, "model.onnx", [images])                 # quantized with the ranges of these images
         export(network, "model.onnx", [images], int8=False)     # in float
+        ```
 
     """
     check_choice("format", format, FORMATS)

@@ -111,7 +111,7 @@ class InputRecorder:
         return self.spec is not None
 
     def examples(self, device: torch.device, batch: int) -> tuple[Tensor, ...]:
-        """Return inputs of the recorded shapes; see :func:`example_inputs`."""
+        """Return inputs of the recorded shapes; see ``example_inputs``."""
         assert self.spec is not None
         return example_inputs(self.spec, device, batch)
 

@@ -61,9 +61,10 @@ def profile(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Profile:
         model: The model, which does not change.
         inputs: Inputs of the model.
 
-    Example::
-
+    Examples:
+        ```python
         profile(model, torch.randn(1, 3, 224, 224)).macs
+        ```
 
     """
     arguments = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)

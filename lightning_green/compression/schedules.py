@@ -14,14 +14,13 @@ SHAPES = ("constant", "linear", "cubic", "one_cycle")
 def sparsity_at(progress: float, target: float, shape: str = "cubic", initial: float = 0.0) -> float:
     r"""Return the sparsity at a point of a schedule.
 
-    With :math:`u` the progress, :math:`s_i` the initial and :math:`s_f` the target sparsity:
+    With ``u`` the progress, ``s_i`` the initial and ``s_f`` the target sparsity:
 
-    - ``"constant"``: :math:`s_f` at once.
-    - ``"linear"``: :math:`s_i + (s_f - s_i) u`.
-    - ``"cubic"``: :math:`s_f + (s_i - s_f)(1 - u)^3`, equation 1 of Zhu and Gupta, "To prune, or not to prune"
+    - ``"constant"``: ``s_f`` at once.
+    - ``"linear"``: ``s_i + (s_f - s_i) u``.
+    - ``"cubic"``: ``s_f + (s_i - s_f)(1 - u)^3``, equation 1 of Zhu and Gupta, "To prune, or not to prune"
       (arXiv 1710.01878).
-    - ``"one_cycle"``: :math:`s_i + (s_f - s_i) \frac{1 + e^{-\alpha + \beta}}{1 + e^{-\alpha u + \beta}}` with
-      :math:`\alpha = 14, \beta = 5`, Hubens et al., "One-Cycle Pruning" (arXiv 2107.02086).
+    - ``"one_cycle"``: ``s_i + (s_f - s_i) (1 + exp(-a + b)) / (1 + exp(-a u + b))`` with ``a = 14`` and ``b = 5``, Hubens et al., "One-Cycle Pruning" (arXiv 2107.02086).
 
     Args:
         progress: Fraction of the way from the begin to the end, clipped to [0, 1].
@@ -32,8 +31,9 @@ def sparsity_at(progress: float, target: float, shape: str = "cubic", initial: f
     Raises:
         ValueError: If ``shape`` is unknown or a sparsity is out of range.
 
-    >>> [round(sparsity_at(u, 0.8), 3) for u in (0, 0.25, 0.5, 1)]
-    [0.0, 0.463, 0.7, 0.8]
+    Examples:
+        >>> [round(sparsity_at(u, 0.8), 3) for u in (0, 0.25, 0.5, 1)]
+        [0.0, 0.463, 0.7, 0.8]
 
     """
     check_choice("shape", shape, SHAPES)
@@ -71,8 +71,9 @@ class Moment:
             TypeError: If ``value`` is neither a number nor a string.
             ValueError: If it is out of [0, 1], or a string that is not a number followed by ``ep``.
 
-        >>> Moment.parse("begin", "3ep").step(total_steps=100, steps_per_epoch=20)
-        60
+        Examples:
+            >>> Moment.parse("begin", "3ep").step(total_steps=100, steps_per_epoch=20)
+            60
 
         """
         if isinstance(value, str):
@@ -107,8 +108,9 @@ class Span:
     def latest(self, step: int) -> int:
         """Return the last scheduled step at or before ``step``; -1 before the first.
 
-        >>> [Span(10, 25, 10).latest(step) for step in (9, 10, 24, 25, 99)]
-        [-1, 10, 20, 25, 25]
+        Examples:
+            >>> [Span(10, 25, 10).latest(step) for step in (9, 10, 24, 25, 99)]
+            [-1, 10, 20, 25, 25]
 
         """
         if step < self.begin:
@@ -137,8 +139,9 @@ class Ramp:
     Raises:
         ValueError: If a fraction is not in [0, 1], or ``end`` comes before ``begin``.
 
-    >>> Ramp(1.0, 0.0, begin=0.5)(0.75)
-    0.5
+    Examples:
+        >>> Ramp(1.0, 0.0, begin=0.5)(0.75)
+        0.5
 
     """
 

@@ -2,7 +2,7 @@
 
 An event holds a header (when, where and in which attempt it was written), the state of the fit, the energy measured up
 to that moment, and the fields of its own class. Readers keep what they do not know: an event of an unknown name is an
-:class:`UnknownEvent`, and unknown fields are in ``extra``.
+``UnknownEvent``, and unknown fields are in ``extra``.
 """
 
 from __future__ import annotations
@@ -390,8 +390,7 @@ def event_from_json(record: Mapping[str, Any]) -> Event:
     Raises:
         ValueError: If it is not an event, or lacks a field that its kind requires.
 
-    Example::
-
+    Examples:
         >>> event_from_json({"event": "between_fits", "time_utc": "2024-05-01T00:00:00+00:00", "between_joules": 3})
         ... # doctest: +ELLIPSIS
         BetweenFits(seq=0, time_utc='2024-05-01T00:00:00+00:00', ..., between_joules=3.0)

@@ -35,7 +35,7 @@ class DeviceSupport:
 class Choice(NamedTuple):
     """A chosen precision.
 
-    Args:
+    Attributes:
         name: Lightning's name of the precision.
         reason: Reason for the choice, as the end of a sentence.
         emulated: Whether the device only emulates the format.
@@ -72,8 +72,7 @@ def choose_precision(requested: str, support: DeviceSupport) -> Choice:
     Raises:
         ValueError: If the device does not support the requested format.
 
-    Example::
-
+    Examples:
         >>> choose_precision("auto", DeviceSupport("cuda", True, True, True, True)).name
         'bf16-mixed'
 

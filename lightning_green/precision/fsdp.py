@@ -22,7 +22,7 @@ from lightning_green.precision.settings import PrecisionSettings
 
 
 class GreenFSDPPrecision(GreenPrecision, FSDPPrecision):
-    """:class:`GreenMixedPrecision` for ``FSDPStrategy``, with gradient clipping by norm.
+    """``GreenMixedPrecision`` for ``FSDPStrategy``, with gradient clipping by norm.
 
     Args:
         precision: ``"auto"``, ``"bf16"``, ``"fp16"`` or ``"fp32"``.
@@ -37,8 +37,7 @@ class GreenFSDPPrecision(GreenPrecision, FSDPPrecision):
         ValueError: If an argument is invalid, a pattern matches no module, or the device does not support the format.
         RuntimeError: During training, after repeated overflows. FSDP cannot change its formats during a run.
 
-    Example::
-
+    Examples:
         >>> from lightning.pytorch.strategies import FSDPStrategy
         >>> import lightning.pytorch as pl
         >>> trainer = pl.Trainer(strategy=FSDPStrategy(), plugins=[GreenFSDPPrecision("bf16")])  # doctest: +SKIP

@@ -55,8 +55,7 @@ class GreenMixedPrecision(GreenPrecision, MixedPrecision):
     Raises:
         ValueError: If an argument is invalid, a pattern matches no module, or the device does not support the format.
 
-    Example::
-
+    Examples:
         >>> from lightning_green import GreenMixedPrecision
         >>> import lightning.pytorch as pl
         >>> trainer = pl.Trainer(plugins=[GreenMixedPrecision(keep_fp32=["head"])], accelerator="cpu", logger=False)

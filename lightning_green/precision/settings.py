@@ -13,7 +13,7 @@ FALLBACKS = ("auto", "bf16", "fp32", "none")
 
 @dataclass(frozen=True)
 class PrecisionSettings:
-    """Validated arguments of a precision plugin; :class:`GreenMixedPrecision` describes each.
+    """Validated arguments of a precision plugin; ``GreenMixedPrecision`` describes each.
 
     Raises:
         ValueError: If an argument is invalid.

@@ -70,7 +70,7 @@ class Adapters:
         return {"weights": weights, "moments": moments, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state. Each adapter is created when :meth:`adapt` first receives its layer."""
+        """Restore a state. Each adapter is created when ``adapt`` first receives its layer."""
         self.layers, self._optimizer, self._restored = {}, None, state
         if state:
             self._generator.set_state(state["generator"].cpu())

@@ -15,7 +15,7 @@ _SMALL = 1e-7
 
 
 def soft_targets(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
-    r"""Return :math:`T^2 \, KL(\mathrm{softmax}(z_t / T) \,\|\, \mathrm{softmax}(z_s / T))`, the mean over samples.
+    r"""Return ``T^2 \, KL(\mathrm{softmax}(z_t / T) \,\|\, \mathrm{softmax}(z_s / T))``, the mean over samples.
 
     Hinton et al., "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531), section 2.
 
@@ -32,7 +32,7 @@ def soft_targets(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> 
 
 
 def standardized(student: Tensor, teacher: Tensor, temperature: float = 2.0) -> Tensor:
-    """Return :func:`soft_targets` of logits with mean 0 and standard deviation 1 in each sample.
+    """Return ``soft_targets`` of logits with mean 0 and standard deviation 1 in each sample.
 
     Sun et al., "Logit Standardization in Knowledge Distillation" (arXiv 2403.01427), equation 12. A small
     student does not have to match the range of its teacher's logits.

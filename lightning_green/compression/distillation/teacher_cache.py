@@ -43,10 +43,11 @@ class TeacherCache:
     Raises:
         ValueError: If the directory contains the outputs of another teacher.
 
-    Example::
-
+    Examples:
+        ```python
         cache = TeacherCache()
         logits = cache.get(images, teacher)     # calls the teacher with the new images only
+        ```
 
     """
 

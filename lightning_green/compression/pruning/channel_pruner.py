@@ -25,7 +25,7 @@ class ChannelPruner:
     Args:
         target: Fraction of the original parameters to remove by the end, or fractions of channels by pattern of layers.
         criterion: ``"magnitude"`` or ``"random"``.
-        schedule: Shape of the schedule; see :func:`~lightning_green.compression.sparsity_at`.
+        schedule: Shape of the schedule; see ``sparsity_at``.
         exclude: Patterns of layers that keep their channels.
         round_to: Keep multiples of this number of channels.
         seed: Seed of the random criterion.
@@ -33,10 +33,11 @@ class ChannelPruner:
     Raises:
         ModuleNotFoundError: Without the extra ``compression``.
 
-    Example::
-
+    Examples:
+        ```python
         pruner = ChannelPruner(0.5, round_to=8)
         pruner.update(network, inputs, progress=1.0, optimizers=[optimizer])
+        ```
 
     """
 

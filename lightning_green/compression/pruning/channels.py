@@ -136,8 +136,9 @@ def kept_channels(width: int, ratio: float, round_to: int) -> int:
         ratio: Fraction to remove, in [0, 1].
         round_to: Divisor of the result, unless ``width`` is smaller.
 
-    >>> kept_channels(64, 0.3, 8)
-    48
+    Examples:
+        >>> kept_channels(64, 0.3, 8)
+        48
 
     """
     kept = round((1 - ratio) * width / round_to) * round_to
@@ -162,7 +163,7 @@ def remove_channels(
         inputs: Inputs of the network.
         target: Minimum fraction of the original parameters to remove, with the same fraction of channels removed from
             every layer. Or fractions of the original *channels*, by pattern of layers.
-        widths: Original number of channels of each removable layer, from :func:`removable_widths` on the intact model.
+        widths: Original number of channels of each removable layer, from ``removable_widths`` on the intact model.
         parameters: Original number of parameters of the model.
         criterion: ``"magnitude"`` (the L2 norm of all weights that depend on the channel) or ``"random"``.
         round_to: Keep multiples of this number of channels; 8 or 16 suits most hardware.
@@ -170,17 +171,18 @@ def remove_channels(
 
     Returns:
         For every parameter that became smaller, by name: the flat indices of the remaining elements, in the new shape.
-        :func:`slice_optimizer` slices an optimizer's state with them.
+        ``slice_optimizer`` slices an optimizer's state with them.
 
     Raises:
         ValueError: If the target cannot be reached, a layer would lose all channels, a pattern matches nothing, or a
             number is out of range.
 
-    Example::
-
+    Examples:
+        ```python
         inputs = (torch.randn(1, 3, 32, 32),)
         widths = removable_widths(model, inputs)
         remove_channels(model, inputs, 0.5, widths=widths, parameters=sum(p.numel() for p in model.parameters()))
+        ```
 
     """
     check_choice("criterion", criterion, CHANNEL_CRITERIA)
@@ -290,7 +292,7 @@ def slice_optimizer(
         optimizer: An optimizer whose state tensors have the parameter's shape or do not depend on it.
         before: Parameters of the model by name, before the removal.
         after: Parameters of the model by name, after the removal.
-        indices: Return value of :func:`remove_channels`.
+        indices: Return value of ``remove_channels``.
 
     """
     names = {id(parameter): name for name, parameter in before.items()}

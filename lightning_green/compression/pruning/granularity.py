@@ -35,8 +35,9 @@ class Granularity:
         Raises:
             ValueError: If the text is none of these, or n is not in [1, m).
 
-        >>> Granularity.parse("2:4")
-        Granularity(kind='n:m', first=2, second=4)
+        Examples:
+            >>> Granularity.parse("2:4")
+            Granularity(kind='n:m', first=2, second=4)
 
         """
         if text == "unstructured":

@@ -31,7 +31,7 @@ class MaskPruner:
         target: Final sparsity, or sparsities by pattern of the only parameters to prune.
         granularity: Any granularity except channels.
         criterion: One of ``CRITERIA``, or ``"rigl"``.
-        schedule: Shape of the schedule; see :func:`~lightning_green.compression.sparsity_at`.
+        schedule: Shape of the schedule; see ``sparsity_at``.
         scope: ``"global"`` or ``"layer"``.
         include: Patterns of parameters to prune in addition to linear and convolutional weights.
         exclude: Patterns of parameters not to prune.
@@ -40,11 +40,12 @@ class MaskPruner:
     Raises:
         ValueError: If a pattern matches nothing, or there is no parameter to prune.
 
-    Example::
-
+    Examples:
+        ```python
         pruner = MaskPruner(model, 0.8, Granularity.parse("unstructured"))
         pruner.update(progress=0.5)    # before optimizer.step(), when an update is due
         pruner.apply(optimizer)        # after every optimizer.step()
+        ```
 
     """
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 class MaskedParameters:
     """Parameters and their masks. The model's parameters, names and checkpoints do not change.
 
-    ::
-
-        masked = MaskedParameters(prunable_parameters(model))
-        masked.masks = global_masks({n: magnitude_scores(p) for n, p in masked.parameters.items()}, 0.8)
-        masked.apply()
+    ```python
+    masked = MaskedParameters(prunable_parameters(model))
+    masked.masks = global_masks({n: magnitude_scores(p) for n, p in masked.parameters.items()}, 0.8)
+    masked.apply()
+    ```
 
     Args:
         parameters: The parameters by name; the objects that the optimizer updates.

@@ -63,8 +63,9 @@ def n_m_mask(scores: Tensor, n: int, m: int) -> Tensor:
     Raises:
         ValueError: If dimension 1 is not a multiple of ``m``.
 
-    >>> n_m_mask(torch.tensor([[0.1, 0.9, 0.5, 0.2]]), 2, 4)
-    tensor([[False,  True,  True, False]])
+    Examples:
+        >>> n_m_mask(torch.tensor([[0.1, 0.9, 0.5, 0.2]]), 2, 4)
+        tensor([[False,  True,  True, False]])
 
     """
     if not can_be_n_m(scores.shape, m):
@@ -85,9 +86,10 @@ def block_mask(scores: Tensor, sparsity: float, rows: int, columns: int) -> Tens
         rows: Outputs in a block.
         columns: Inputs in a block.
 
-    >>> block_mask(torch.tensor([[1.0, 1, 5, 5], [1, 1, 5, 5]]), 0.5, 2, 2).int()
-    tensor([[0, 0, 1, 1],
-            [0, 0, 1, 1]], dtype=torch.int32)
+    Examples:
+        >>> block_mask(torch.tensor([[1.0, 1, 5, 5], [1, 1, 5, 5]]), 0.5, 2, 2).int()
+        tensor([[0, 0, 1, 1],
+                [0, 0, 1, 1]], dtype=torch.int32)
 
     """
     matrix = scores.detach().float().reshape(scores.shape[0], -1)

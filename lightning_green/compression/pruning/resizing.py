@@ -28,10 +28,11 @@ def load_pruned(
         ValueError: If no key has the prefix.
         RuntimeError: If a shape of the checkpoint does not fit the layer, or keys differ.
 
-    Example::
-
+    Examples:
+        ```python
         model = load_pruned(LitModel(), "last.ckpt")
         network = load_pruned(ResNet(), "last.ckpt", prefix="network.")
+        ```
 
     """
     if isinstance(checkpoint, (str, Path)):

@@ -49,8 +49,9 @@ def agreement(outputs: Sequence[Tensor], reference: Sequence[Tensor]) -> Agreeme
         outputs: One tensor per batch, with samples along dimension 0 and classes, if any, along dimension 1.
         reference: Outputs of the reference, in the same shapes.
 
-    >>> agreement([torch.tensor([[1.0, 0.0], [0.0, 1.0]])], [torch.tensor([[1.0, 0.0], [1.0, 0.0]])]).same_class
-    0.5
+    Examples:
+        >>> agreement([torch.tensor([[1.0, 0.0], [0.0, 1.0]])], [torch.tensor([[1.0, 0.0], [1.0, 0.0]])]).same_class
+        0.5
 
     """
     ours = torch.cat([o.detach().float().cpu() for o in outputs])

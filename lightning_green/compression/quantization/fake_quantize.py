@@ -29,8 +29,9 @@ def check_weight_bits(value: int | None) -> None:
 def weight_limit(bits: int) -> int:
     """Return the largest integer of a weight with ``bits`` bits; the smallest is its negative.
 
-    >>> weight_limit(8), weight_limit(7)
-    (127, 63)
+    Examples:
+        >>> weight_limit(8), weight_limit(7)
+        (127, 63)
 
     """
     return int(2 ** (bits - 1)) - 1
@@ -45,8 +46,9 @@ def affine_parameters(low: Tensor, high: Tensor, quant_min: int, quant_max: int)
         quant_min: Smallest integer.
         quant_max: Largest integer.
 
-    >>> affine_parameters(torch.tensor(-1.0), torch.tensor(4.0), 0, 255)
-    (tensor(0.0196), tensor(51, dtype=torch.int32))
+    Examples:
+        >>> affine_parameters(torch.tensor(-1.0), torch.tensor(4.0), 0, 255)
+        (tensor(0.0196), tensor(51, dtype=torch.int32))
 
     """
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)
@@ -58,8 +60,9 @@ def affine_parameters(low: Tensor, high: Tensor, quant_min: int, quant_max: int)
 def weight_scales(weight: Tensor, limit: int = 127) -> Tensor:
     """Return the scale of each output channel (dimension 0), at which its largest magnitude is the integer ``limit``.
 
-    >>> weight_scales(torch.tensor([[1.27, -2.54], [0.0, 0.127]]))
-    tensor([0.0200, 0.0010])
+    Examples:
+        >>> weight_scales(torch.tensor([[1.27, -2.54], [0.0, 0.127]]))
+        tensor([0.0200, 0.0010])
 
     """
     largest = weight.detach().float().abs().flatten(1).amax(1)
@@ -166,7 +169,7 @@ class ActivationFakeQuantize(nn.Module):
 
     @torch.inference_mode(False)
     def restore(self, observed: dict[str, Any]) -> None:
-        """Restore the return value of :meth:`observed`."""
+        """Restore the return value of ``observed``."""
         self.count = observed["count"]
         self._range = None if observed["range"] is None else observed["range"].clone()
         self._cached_parameters = None

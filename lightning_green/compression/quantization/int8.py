@@ -60,7 +60,7 @@ def to_int8(
         network: The network, in float32 on the CPU.
         inputs: Inputs of the network with at least two samples.
         roundings: Rounding of each value, by the keys of
-            :func:`~lightning_green.compression.quantization.rounding_points.find_rounding_points`.
+            ``find_rounding_points``.
         keep_float: Patterns of modules that stay in float, as in the search for ``roundings``.
         weight_bits: Bits of the integers of weights, which are stored in int8.
 

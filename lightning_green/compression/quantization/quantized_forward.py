@@ -25,7 +25,7 @@ def quantized_forward(network: nn.Module, quantized: QuantizedNetwork) -> None:
 
 
 def plain_forward(network: nn.Module) -> None:
-    """Undo :func:`quantized_forward`, if it was applied."""
+    """Undo ``quantized_forward``, if it was applied."""
     current = network.__dict__.get("forward")
     if isinstance(current, _Forward):
         if current.plain is None:

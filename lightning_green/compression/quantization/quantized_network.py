@@ -42,11 +42,12 @@ class QuantizedNetwork:
         ValueError: If the network cannot be exported, a pattern matches nothing, or training and evaluation have
             different operations.
 
-    Example::
-
+    Examples:
+        ```python
         quantized = QuantizedNetwork(network, (torch.randn(2, 3, 32, 32),))
         loss = criterion(quantized.run(x), y)    # trains the parameters of `network` itself
         int8 = quantized.convert()
+        ```
 
     """
 
@@ -156,8 +157,8 @@ def quantize(
         network: The network, which does not change.
         batches: Inputs with at least two samples each. A few hundred samples suffice to calibrate the ranges.
         keep_float: Patterns of modules that stay in float.
-        activation: As in :class:`QuantizedNetwork`.
-        weight_bits: As in :class:`QuantizedNetwork`.
+        activation: As in ``QuantizedNetwork``.
+        weight_bits: As in ``QuantizedNetwork``.
 
     Returns:
         The model in int8, on the CPU.
@@ -165,9 +166,10 @@ def quantize(
     Raises:
         ValueError: If there is no batch, or the network cannot be quantized.
 
-    Example::
-
+    Examples:
+        ```python
         int8 = quantize(network, [images for images, _ in loader])
+        ```
 
     """
     quantized = None
