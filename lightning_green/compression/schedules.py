@@ -20,7 +20,8 @@ def sparsity_at(progress: float, target: float, shape: str = "cubic", initial: f
     - ``"linear"``: ``s_i + (s_f - s_i) u``.
     - ``"cubic"``: ``s_f + (s_i - s_f)(1 - u)^3``, equation 1 of Zhu and Gupta, "To prune, or not to prune"
       (arXiv 1710.01878).
-    - ``"one_cycle"``: ``s_i + (s_f - s_i) (1 + exp(-a + b)) / (1 + exp(-a u + b))`` with ``a = 14`` and ``b = 5``, Hubens et al., "One-Cycle Pruning" (arXiv 2107.02086).
+    - ``"one_cycle"``: ``s_i + (s_f - s_i) (1 + exp(-a + b)) / (1 + exp(-a u + b))`` with ``a = 14`` and
+      ``b = 5``, Hubens et al., "One-Cycle Pruning" (arXiv 2107.02086).
 
     Args:
         progress: Fraction of the way from the begin to the end, clipped to [0, 1].
