@@ -75,7 +75,7 @@ def test_a_training_with_a_read_only_run_folder_goes_on(tmp_path):
     assert "steps done: 40" in told
     assert f"The run directory {folder} cannot be used (Read-only file system)." in told
     assert "Training continues without a ledger" in told
-    assert "name another one with LIGHTNING_GREEN_RUN_DIR" in told
+    assert "set LIGHTNING_GREEN_RUN_DIR to another one" in told
     assert "Traceback" not in told
     # what was measured is told all the same: 40 batches of ten minutes at 300 W, and holding at a tenth of that
     assert "Energy     2.155 kWh: other 2.155 kWh (modelled)" in told
@@ -126,7 +126,7 @@ def test_a_disk_that_is_full_does_not_end_the_training(tmp_path):
     assert code == 0, told
     assert "steps done: 40" in told
     assert "The training state could not be saved" in told
-    assert "free space there" in told
+    assert "Free disk space or fix permissions." in told
     assert ".ckpt" not in told.splitlines()[-1]
     assert "Traceback" not in told
     records = read_records(kept)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_green.ledger.ledger import read_ledger
+from tests.helpers.ledgers import read_records
 from tests.helpers.processes import Process, green, run_to_the_end
 from tests.helpers.traces import CLOCK, write_trace
 
@@ -47,7 +47,7 @@ def job(request, tmp_path_factory):
         supervisor.until(gate.with_suffix(".here").exists)
         os.kill(int((stopped / f"starts-{ranks - 1}").read_text().split()[-1]), signal.SIGKILL)
         gate.unlink()
-        assert supervisor.wait() == 0, supervisor.told
+        assert supervisor.wait() == 0, supervisor.printed
     return reference, stopped, range(ranks)
 
 
@@ -75,7 +75,7 @@ def test_the_ranks_end_with_the_same_parameters_and_masks(job):
 
 def test_it_was_paused_and_killed_and_each_batch_was_the_same(job):
     reference, stopped, ranks = job
-    states = [r["event"] for r in read_ledger(stopped / "run") if r["event"] in ("started", "paused", "finished")]
+    states = [r["event"] for r in read_records(stopped / "run") if r["event"] in ("started", "paused", "finished")]
     assert states == ["started", "paused", "started", "started", "finished"]  # the kill began it once more
     for rank in ranks:
         expected = rows(reference, "batches", rank)

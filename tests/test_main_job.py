@@ -73,10 +73,10 @@ def job(tmp_path_factory):
         try:
             # The same line waits for the training that is still there, and takes over where that one leaves.
             with Process(line, paused, **variables) as third:
-                third.until(lambda: "still running without its supervisor" in third.told)
+                third.until(lambda: "still running without its supervisor" in third.printed)
                 (gates / "step-15").unlink()
-                assert third.wait() == 0, third.told
-                told = third.told
+                assert third.wait() == 0, third.printed
+                told = third.printed
         finally:
             with suppress(ProcessLookupError):
                 os.kill(survivor, signal.SIGKILL)

@@ -26,7 +26,7 @@ def two_torchruns(script, folder, *arguments, devices=1, before=(), **variables)
             for node, line in enumerate(torchruns(script, folder, *arguments, devices=devices))
         ]
         codes = [node.wait(240) for node in nodes]
-        return codes, "\n".join(node.told for node in nodes)
+        return codes, "\n".join(node.printed for node in nodes)
 
 
 def torchruns(script, folder, *arguments, devices=1):

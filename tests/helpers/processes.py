@@ -50,8 +50,8 @@ class Process:
         self.process.wait()
 
     @property
-    def told(self):
-        """What it printed so far."""
+    def printed(self):
+        """Output of the process so far."""
         return self.output.read_text(errors="replace")
 
     def kill(self, number=signal.SIGKILL):
@@ -64,14 +64,14 @@ class Process:
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"still running after {seconds} s:\n{self.told}") from None
+            raise AssertionError(f"still running after {seconds} s:\n{self.printed}") from None
 
     def until(self, happened, seconds=90):
         """Wait until ``happened()`` is true, which it has to become before the process ends."""
         limit = time.monotonic() + seconds
         while not (found := happened()):
             if self.process.poll() is not None or time.monotonic() > limit:
-                raise AssertionError(f"it did not happen (exit code {self.process.poll()}):\n{self.told}")
+                raise AssertionError(f"it did not happen (exit code {self.process.poll()}):\n{self.printed}")
             time.sleep(0.02)
         return found
 
@@ -80,4 +80,4 @@ def run_to_the_end(command, folder, seconds=120, **variables):
     """Run a command; return its exit code and all that it printed."""
     with Process(command, folder, **variables) as process:
         code = process.wait(seconds)
-        return code, process.told
+        return code, process.printed

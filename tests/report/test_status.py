@@ -129,7 +129,7 @@ def test_status_does_not_change_files(run):
 def test_command_reports_whether_the_supervisor_is_waiting(tmp_path):
     path = tmp_path / "run"
     with Process(green("run", "--run-dir", path, "--", sys.executable, FAKE, "pause", "finish"), tmp_path) as process:
-        process.until(lambda: "Exited until" in process.told)
+        process.until(lambda: "Exited until" in process.printed)
         code, output = run_to_the_end(green("status", path), tmp_path)
         assert code == 0, output
         assert "exited at step 3 until" in output

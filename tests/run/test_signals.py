@@ -188,7 +188,7 @@ def test_second_ctrl_c_ends_a_hanging_step(training, tmp_path):
         process.until(at_step(tmp_path, 3))
         time.sleep(0.1)
         process.process.send_signal(signal.SIGINT)
-        process.until(lambda: "Press Ctrl-C again to stop immediately" in process.told)
+        process.until(lambda: "Press Ctrl-C again to stop immediately" in process.printed)
         time.sleep(signals.SECOND_SIGNAL_SECONDS + 0.2)
         assert process.kill(signal.SIGINT) != 0
     last = read_records(tmp_path / "run")[-1]

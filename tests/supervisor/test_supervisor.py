@@ -175,10 +175,10 @@ def test_signal_is_forwarded_and_the_same_command_continues(tmp_path, number):
         process.until((run / "waiting").exists)
         assert process.kill(number) == 128 + number
         assert events(run) == ["started", "interrupted"]
-        assert f"Stopped at step 2 by {number.name}." in process.told
+        assert f"Stopped at step 2 by {number.name}." in process.printed
         given = f"--clock {CLOCK} -- {sys.executable} {FAKE} term finish"
-        assert f"To continue:            lightning-green run --run-dir {run} {given}" in process.told
-        assert f"To start from scratch:  lightning-green run --run-dir {run} --fresh {given}" in process.told
+        assert f"To continue:            lightning-green run --run-dir {run} {given}" in process.printed
+        assert f"To start from scratch:  lightning-green run --run-dir {run} --fresh {given}" in process.printed
     code, told = run_to_the_end(line, tmp_path)
     assert code == 0, told
     assert events(run) == ["started", "interrupted", "started", "finished", "ended"]
@@ -188,12 +188,12 @@ def test_signal_ends_the_wait_of_an_exited_run(tmp_path):
     run = tmp_path / "run"
     line = green("run", "--run-dir", run, "--", sys.executable, FAKE, "pause", "finish")  # on the system's clock
     with Process(line, tmp_path) as process:
-        process.until(lambda: "Exited until" in process.told)
+        process.until(lambda: "Exited until" in process.printed)
         assert process.kill(signal.SIGTERM) == 143
-        assert "To continue" in process.told
+        assert "To continue" in process.printed
     assert starts(run) == 1
     with Process(line, tmp_path) as process:  # the same command waits again and does not start the training early
-        process.until(lambda: "Exited until" in process.told)
+        process.until(lambda: "Exited until" in process.printed)
         assert process.kill(signal.SIGKILL) == -9
     assert starts(run) == 1
 
@@ -205,10 +205,10 @@ def test_training_survives_its_supervisor_and_is_not_started_twice(tmp_path):
         first.until((run / "waiting").exists)
         assert first.kill(signal.SIGKILL) == -9
         with Process(line, tmp_path) as second:
-            second.until(lambda: "still running without its supervisor" in second.told)
+            second.until(lambda: "still running without its supervisor" in second.printed)
             (run / "go").touch()
-            assert second.wait() == 0, second.told
-            assert "All trainings have finished. Only the code after them runs" in second.told
+            assert second.wait() == 0, second.printed
+            assert "All trainings have finished. Only the code after them runs" in second.printed
     assert (
         events(run) == ["started", "finished", "ended"] * 2
     )  # restored, because the exit code of its script is unknown
@@ -250,7 +250,7 @@ def test_training_that_has_not_opened_its_run_directory_is_waited_for(tmp_path):
         try:
             first.kill(signal.SIGKILL)
             with Process(line, tmp_path) as second:
-                second.until(lambda: "still running without its supervisor" in second.told)
+                second.until(lambda: "still running without its supervisor" in second.printed)
                 (tmp_path / "go").touch()
                 assert second.wait() == 0
         finally:
@@ -284,7 +284,7 @@ def test_fresh_renames_the_old_run_directory(tmp_path):
     supervise_words = (sys.executable, FAKE, "pause", "finish")
     run = tmp_path / "run"
     with Process(green("run", "--run-dir", run, "--", *supervise_words), tmp_path) as process:
-        process.until(lambda: "Exited until" in process.told)
+        process.until(lambda: "Exited until" in process.printed)
     code, told = run_to_the_end(
         green("run", "--run-dir", run, "--fresh", "--", sys.executable, FAKE, "finish"), tmp_path
     )
