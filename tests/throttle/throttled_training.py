@@ -12,9 +12,22 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_green import CarbonScheduler
 from lightning_green.energy.rapl import RaplMeter
 from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
+from lightning_green.utilities.clock import SystemClock
 
 TREE, ENDING = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
 LIMIT, COUNTER = (TREE / "intel-rapl:0" / name for name in ("constraint_0_power_limit_uw", "energy_uj"))
+
+
+class StepClock(SystemClock):
+    """A clock whose step times do not depend on the load of the machine."""
+
+    seconds = 0.0
+
+    def monotonic(self):
+        return self.seconds
+
+
+clock = StepClock()
 
 
 class Model(pl.LightningModule):
@@ -25,7 +38,7 @@ class Model(pl.LightningModule):
     def training_step(self, batch, batch_idx):
         full = int(LIMIT.read_text()) == 200_000_000
         seconds = 0.05 if full else 0.053
-        time.sleep(seconds)
+        clock.seconds += seconds
         # the energy counter of the package, at 200 W or at the limit
         COUNTER.write_text(f"{int(COUNTER.read_text()) + round(seconds * int(LIMIT.read_text()))}\n")
         if scheduler.session.recorder.status.state == "throttled":  # a measured level is in use
@@ -46,7 +59,11 @@ if __name__ == "__main__":
     os.environ.setdefault("LIGHTNING_GREEN_CACHE_DIR", str(TREE / "cache"))
     planned = {"grid": 400.0, "zone": "XX", "deadline": "2h"} if ENDING == "plan" else {}
     scheduler = CarbonScheduler(
-        throttle=RaplPowerLimit([150], powercap=TREE), meter=RaplMeter("60s", TREE), max_slowdown=1.2, **planned
+        throttle=RaplPowerLimit([150], powercap=TREE),
+        meter=RaplMeter("60s", TREE),
+        max_slowdown=1.2,
+        clock=clock,
+        **planned,
     )
     data = DataLoader(TensorDataset(torch.randn(100_000, 2)), batch_size=1)
     pl.Trainer(
