@@ -89,8 +89,8 @@ def test_the_supervisor_with_a_read_only_run_folder_says_what_to_change(tmp_path
     code, told = mounted(READ_ONLY + '"$PYTHON" -m lightning_green run --run-dir "$1" -- true', folder)
     assert code == 2
     assert told == (
-        f"lightning-green: The run directory {folder} cannot be written (Read-only file system). Choose another one with "
-        "--run-dir.\n"
+        f"lightning-green: The run directory {folder} cannot be written (Read-only file system). Choose another one "
+        "with --run-dir.\n"
     )
 
 
