@@ -39,12 +39,12 @@ def supervise(tmp_path):
     return run
 
 
-def events(folder):
-    return [record["event"] for record in read_records(folder) if record["event"] != "sample"]
+def events(run_dir):
+    return [record["event"] for record in read_records(run_dir) if record["event"] != "sample"]
 
 
-def starts(folder):
-    return len((folder / "starts").read_text().splitlines())
+def starts(run_dir):
+    return len((run_dir / "starts").read_text().splitlines())
 
 
 @pytest.fixture(autouse=True)
@@ -179,8 +179,8 @@ def test_signal_is_forwarded_and_the_same_command_continues(tmp_path, number):
         given = f"--clock {CLOCK} -- {sys.executable} {FAKE} term finish"
         assert f"To continue:            lightning-green run --run-dir {run} {given}" in process.printed
         assert f"To start from scratch:  lightning-green run --run-dir {run} --fresh {given}" in process.printed
-    code, told = run_to_the_end(line, tmp_path)
-    assert code == 0, told
+    code, output = run_to_the_end(line, tmp_path)
+    assert code == 0, output
     assert events(run) == ["started", "interrupted", "started", "finished", "ended"]
 
 
@@ -264,10 +264,10 @@ def test_second_supervisor_of_a_run_is_refused(tmp_path):
     line = green("run", "--run-dir", run, "--", sys.executable, FAKE, "term")
     with Process(line, tmp_path) as first:
         first.until((run / "waiting").exists)
-        code, told = run_to_the_end(line, tmp_path)
+        code, output = run_to_the_end(line, tmp_path)
         assert code == 3
-        assert f"The run in {run} is already running in" in told
-        assert "--run-dir DIR" in told
+        assert f"The run in {run} is already running in" in output
+        assert "--run-dir DIR" in output
         assert first.kill(signal.SIGTERM) == 143
     assert starts(run) == 1
 
@@ -285,23 +285,23 @@ def test_fresh_renames_the_old_run_directory(tmp_path):
     run = tmp_path / "run"
     with Process(green("run", "--run-dir", run, "--", *supervise_words), tmp_path) as process:
         process.until(lambda: "Exited until" in process.printed)
-    code, told = run_to_the_end(
+    code, output = run_to_the_end(
         green("run", "--run-dir", run, "--fresh", "--", sys.executable, FAKE, "finish"), tmp_path
     )
     assert code == 0
-    assert "The earlier run was moved to" in told
+    assert "The earlier run was moved to" in output
     assert events(tmp_path / "run.1") == ["started", "paused"]
     assert events(run) == ["started", "finished", "ended"]
 
 
-def paused_with_a_plan(folder, grid, hours=20):
+def paused_with_a_plan(run_dir, grid, hours=20):
     """Write a run that has exited until 10:00, for a job of two hours."""
-    run = RunDirectory(folder)
+    run = RunDirectory(run_dir)
     run.record["clock"] = CLOCK
     run.save()
     clock = SimulatedClock(START)
-    clock.bind(folder)
-    ledger = Ledger(folder, clock, 1)
+    clock.bind(run_dir)
+    ledger = Ledger(run_dir, clock, 1)
     common = {"state": "running", "phase": "training", "joules": {}, "global_step": 3}
     ledger.append(make_event("started", reason="", **common))
     job = {
