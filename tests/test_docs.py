@@ -80,7 +80,7 @@ def test_every_public_package_has_a_reference_page():
     rendered = re.findall(
         r"^::: (\S+)$", "\n".join(p.read_text() for p in (DOCS / "reference").glob("*.md")), re.MULTILINE
     )
-    assert sorted(rendered) == sorted(PUBLIC)
+    assert [name for name in PUBLIC if rendered.count(name) != 1] == []
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -122,8 +122,15 @@ def site(tmp_path_factory):
 def test_every_public_name_has_a_reference_entry(site, name):
     inventory = zlib.decompress((site / "objects.inv").read_bytes().split(b"\n", 4)[4]).decode()
     entries = {line.split(" ")[0] for line in inventory.splitlines()}
-    names = importlib.import_module(name).__all__
-    assert [missing for missing in names if f"{name}.{missing}" not in entries] == []
+    module = importlib.import_module(name)
+    missing = []
+    for public in module.__all__:
+        value = getattr(module, public)
+        # a function in a module of the same name has its entry under its full path
+        full_path = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}"
+        if not {f"{name}.{public}", full_path} & entries:
+            missing.append(public)
+    assert missing == []
 
 
 @pytest.mark.slow

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 Component = Literal["cpu", "gpu", "ram", "other"]
+"""Part of a node whose energy is counted separately."""
 COMPONENTS: tuple[Component, ...] = ("cpu", "gpu", "ram", "other")
 
 Quality = Literal["measured", "modelled", "unavailable"]
+"""Origin of an energy value: a sensor, a model, or none."""
 
 
 class Energy(NamedTuple):

@@ -17,6 +17,7 @@ from lightning_green.grid.spec import grid_from_spec
 from lightning_green.utilities.registry import Registry
 
 GridLike = GridSignal | str | float | dict[str, Any] | list[Any] | Callable[[datetime], float] | None
+"""Types of the `grid=` argument; `build_grid` describes them."""
 
 SOURCES = Registry(
     "lightning_green.grid",
