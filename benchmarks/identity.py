@@ -1,8 +1,8 @@
-"""Interrupt random user scripts, and compare every fit with the script that nothing interrupted.
+"""Interrupt random user scripts, and compare every fit with that of the uninterrupted script.
 
     python benchmarks/identity.py --scripts 300 --seed 0 --json
 
-Each of N scripts is random: one to four fits, one after another, in a loop, in threads, or in several processes that a
+Each of N scripts is random: one to four fits, in sequence, in a loop, in threads, or in several processes that a
 shell or Python driver starts; see `identity_scripts.py`. It runs twice, each time on the same simulated clock:
 
     reference   without a supervisor and without a fault, in a fork of a process that has imported the libraries
@@ -15,13 +15,13 @@ Faults strike once each, at a batch of a fit, before or after a fit, or at the e
     supervisor          SIGKILL of the supervisor; then the same command line again
     everything          SIGKILL of the supervisor and of all processes below it; then the same command line again
 
-Where the supervisor ends with an error, the same command line is started again, three times at most.
+If the supervisor ends with an error, the same command line is started again, at most three times.
 
 Figures:
 
     exact            scripts that ended with 0 and in which each report of each fit equals the reference: weights,
                      metrics, epoch, step, best checkpoint and learning rate
-    mistaken         scripts in which a report differs from the reference, or is another fit's
+    mistaken         scripts in which a report differs from the reference or belongs to another fit
     skipped          scripts that ended with 0 without the report of some fit
     false_success    scripts that ended with 0 without the report of some fit, or with a fit that is not finished in its
                      ledger

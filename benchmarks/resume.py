@@ -1,18 +1,17 @@
 # ruff: noqa: D101, D102
-"""What it costs to leave, to come back, and to be able to, against Lightning's own checkpoints in the same process.
+"""Cost of an exit, of a resume and of an idle ExactResume, relative to Lightning's checkpoints in the same process.
 
     python benchmarks/resume.py --json
 
-A dense network with Adam, of 10 M and of 100 M parameters; alternating pairs, the first of each pair by turns. Figures:
+A dense network with Adam, of 10 M and of 100 M parameters; alternating pairs in alternating order. Figures:
 
-    free_ratio_10m, _100m     decision to device free: our `save` (state gathered, written, fsync, rename) over
+    free_ratio_10m, _100m     time from the decision to the free device: our `save` (gather, write, fsync, rename) over
                               Lightning's `save_checkpoint` followed by an fsync of the same file
-    resume_ratio_10m, _100m   start of `fit` to the end of the first new step: ours over `fit(ckpt_path=...)`
+    resume_ratio_10m, _100m   time from the start of `fit` to the end of the first new step: ours over
+                              `fit(ckpt_path=...)`
     fsync_s_100m              seconds of the fsync alone, of a file of the size of the 100 M checkpoint, median
     skip_growth               time to the first batch when 90 % of an epoch of map-style data is skipped, over 10 %
-    step_ratio                time of a step with ExactResume over one without, while nothing happens
-    past_ratio                time to know what a run of a week did before, when most of its ledger was read once, over
-                              the time to read all of it and to keep what came of that
+    step_ratio                time of a step with ExactResume over one without, between two saves
 
 Each ratio is the median of the ratios of the pairs, with the 95 % interval of 2,000 bootstrap samples and `n` pairs.
 """
@@ -42,13 +41,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lightning_green import EmissionsTracker, ExactResume
-from lightning_green.ledger.history import read_past
-from lightning_green.ledger.ledger import Ledger
 from lightning_green.resume.loaders import count_batches
 from lightning_green.run.coordinator import close_current_run
-from lightning_green.utilities.clock import SimulatedClock
 
-PARTS = ("10m", "100m", "skip", "step", "past")
+PARTS = ("10m", "100m", "skip", "step")
 
 
 class Dense(pl.LightningModule):
@@ -68,7 +64,7 @@ class Dense(pl.LightningModule):
 
 
 class Timed(pl.Callback):
-    """Notes when each step was done; leaves after ``steps`` of this process, where asked to."""
+    """Records the end of each step; stops after ``leave_after`` steps of this process, if given."""
 
     def __init__(self, leave_after: int | None = None, act: Callable | None = None) -> None:
         self.leave_after, self.act, self.ends = leave_after, act, []
@@ -128,7 +124,7 @@ def leaving(parameters: int, folder: Path, pairs: int) -> tuple[list[float], lis
 
     def we_save() -> None:
         began = time.perf_counter()
-        exact._fit.save("batch", "exit")
+        exact._fit.state.save("batch", "exit")
         ours.append(time.perf_counter() - began)
 
     def both(trainer) -> None:
@@ -162,7 +158,7 @@ def returning(parameters: int, folder: Path, plain: Path, pairs: int) -> tuple[l
             timed = Timed(1)
             green = [ExactResume(every=None), EmissionsTracker(meter=10.0)] if mine else []
             trainer, model = trainer_of(folder, [*green, timed], pairs + 10), Dense(parameters)
-            gc.collect()  # a Trainer is full of cycles: the one before is not cleared away on this one's time
+            gc.collect()  # a Trainer has reference cycles: collect the previous one before the measurement
             began = time.perf_counter()
             fit(trainer, model, **({} if mine else {"ckpt_path": plain}))
             (ours if mine else theirs).append(timed.ends[0] - began)
@@ -171,7 +167,7 @@ def returning(parameters: int, folder: Path, plain: Path, pairs: int) -> tuple[l
 
 
 def stepping(folder: Path, blocks: int, steps: int = 100) -> tuple[list[float], list[float]]:
-    """Return seconds of a block of steps with and without exact resume; each block is a fit of its own."""
+    """Return seconds of a block of steps with and without exact resume; each block is a separate fit."""
     with_it, without = [], []
     os.environ.pop("LIGHTNING_GREEN_RESUME", None)
     for number in range(blocks + 1):
@@ -195,7 +191,7 @@ class Indices(Dataset):
         return self.count
 
     def __getitem__(self, index: int) -> int:
-        time.sleep(1e-4)  # a sample that costs something to load: replaying would show
+        time.sleep(1e-4)  # loading takes time, so that replaying samples would be visible
         return index
 
 
@@ -213,32 +209,6 @@ def skipping(pairs: int, batches: int = 500) -> tuple[list[float], list[float]]:
             next(iter(loader))
             (most if share == 0.9 else least).append(time.perf_counter() - began)
     return most[1:], least[1:]
-
-
-def remembering(folder: Path, pairs: int, events: int = 7 * 24 * 240) -> tuple[list[float], list[float]]:
-    """Return seconds to read the past of a week, with an event every 15 s: again, and as a whole."""
-    clock = SimulatedClock("2024-05-02T00:00:00Z", seconds_per_batch=15.0)
-    ledger = Ledger(folder, clock, 1)
-    for number in range(events):
-        ledger.append(
-            "sample" if number else "started",
-            state="running",
-            phase="training",
-            global_step=number,
-            joules={"gpu0": {"value": number * 9e3, "quality": "measured"}},
-            intensity={"value": 300.0 + number % 240, "kind": "average/direct"},
-        )
-        clock.advance("batch")
-    ledger.close()
-    again, whole = [], []
-    for _ in range(pairs):
-        for seconds in (whole, again):
-            if seconds is whole:
-                (folder / "past.json").unlink(missing_ok=True)
-            began = time.perf_counter()
-            read_past(folder)
-            seconds.append(time.perf_counter() - began)
-    return again, whole
 
 
 def ratio(name: str, ours: list[float], theirs: list[float]) -> dict[str, object]:
@@ -268,7 +238,7 @@ def main() -> None:
     figures: dict[str, object] = {}
     for size, parameters in (("10m", 10_000_000), ("100m", 100_000_000)):
         if size in wanted:
-            with tempfile.TemporaryDirectory(dir=".") as folder:  # where a run would be, not in memory
+            with tempfile.TemporaryDirectory(dir=".") as folder:  # on disk, like a run
                 ours, theirs, syncs, plain = leaving(parameters, Path(folder), arguments.pairs)
                 figures |= ratio(f"free_ratio_{size}", ours, theirs)
                 if size == "100m":
@@ -280,9 +250,6 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["LIGHTNING_GREEN_RUN_DIR"] = f"{folder}/run"
             figures |= ratio("step_ratio", *stepping(Path(folder), arguments.pairs))
-    if "past" in wanted:
-        with tempfile.TemporaryDirectory() as folder:
-            figures |= ratio("past_ratio", *remembering(Path(folder), arguments.pairs))
     figures["n"] = arguments.pairs
     print(json.dumps(figures) if arguments.json else "\n".join(f"{name}: {value}" for name, value in figures.items()))
 

@@ -1,4 +1,4 @@
-"""Exact resume and nothing else: stop this as often as you like, by any means, and the last line stays the same.
+"""Exact resume: interrupt this script at any time and in any way; its last line stays the same.
 
 lightning-green run -- python examples/exact_resume.py   # Ctrl-C, kill -9, a power cut; then the same line again
 """
@@ -15,7 +15,7 @@ from lightning_green import ExactResume
 
 
 class NoisySines(Dataset):
-    """Every sample is augmented at random, which most resumes get wrong."""
+    """Samples with random augmentation, which an exact resume has to repeat."""
 
     def __len__(self):
         return 512
@@ -46,7 +46,7 @@ if __name__ == "__main__":
     epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     trainer = pl.Trainer(
         max_epochs=epochs,
-        callbacks=[ExactResume(every="5s")],  # a kill costs five seconds at most; a signal costs nothing
+        callbacks=[ExactResume(every="5s")],  # a kill loses at most five seconds of work; a signal loses none
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,

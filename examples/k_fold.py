@@ -1,9 +1,9 @@
-"""Several fits in one script: after a kill or a pause anywhere, each fold has the score of the run that never stopped.
+"""Several fits in one script: after a kill or a pause, each fold has the score of an uninterrupted run.
 
 lightning-green run -- python examples/k_fold.py   # Ctrl-C, kill -9; then the same line again
 
-Folds that have finished are restored, not trained again: the script reads `callback_metrics` and the best checkpoint
-as it did right after the fit.
+Finished folds are restored instead of trained again: the script reads the same `callback_metrics` and best checkpoint
+as right after the fit.
 """
 
 import sys

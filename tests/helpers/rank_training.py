@@ -33,6 +33,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MeanMetric
 
 from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
+from lightning_green.ledger.events import Paused
 
 FOLDER, STRATEGY = Path(sys.argv[1]), sys.argv[2]
 HOW, _, WHERE = os.environ.get("STOP", "").partition("@")
@@ -125,14 +126,15 @@ class Stop(pl.Callback):
         fit = self.trainer._lightning_green_fit
         (FOLDER / "stopped").touch()
         if HOW == "exit":
-            fit.leave(point, fit.session.clock.now() + timedelta(seconds=1), "requested by the test")
+            until = fit.session.clock.now() + timedelta(seconds=1)
+            fit.exit_until(point, Paused(until=until, reason="requested by the test"))
         else:
             (FOLDER / "held").touch()
             began, seconds = time.monotonic(), float(os.environ.get("HOLD", "5"))
-            while time.monotonic() - began < seconds and not fit.stop_requested():
+            while time.monotonic() - began < seconds and not fit.boundaries.stop_requested():
                 time.sleep(0.2)
             (FOLDER / "hold-over").touch()
-            fit.held_for(time.monotonic() - began)
+            fit.boundaries.end_hold(time.monotonic() - began)
 
     def setup(self, trainer, pl_module, stage):
         self.trainer = trainer

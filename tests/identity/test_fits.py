@@ -1,4 +1,4 @@
-"""Several fits in a script: each is continued, or restored with all that the script reads from it."""
+"""Several fits in a script: each is continued, or restored with every value that the script reads."""
 
 import json
 import sys
@@ -7,8 +7,8 @@ from datetime import datetime
 import pytest
 
 from lightning_green.ledger.run_directory import RunDirectory
-from lightning_green.ledger.totals import total_by_fit
-from tests.helpers.ledgers import read_records, total_of
+from lightning_green.ledger.totals import account_by_fit
+from tests.helpers.ledgers import events_of, read_records, total_of
 from tests.helpers.script_training import CLOCK
 from tests.helpers.user_scripts import K_FOLD, results, runs, script, start, steps_continued, straight, supervised
 
@@ -135,7 +135,7 @@ def both(tmp_path, text, callbacks="exact()", options=(), **variables):
     return alone, seen, trained
 
 
-def test_folds_that_are_paused_end_as_those_that_were_not(tmp_path):
+def test_paused_folds_end_like_uninterrupted_folds(tmp_path):
     alone, seen, trained = both(tmp_path, K_FOLD, "carbon()", ["--clock", CLOCK.replace("batch=600", "batch=900")])
     assert seen == alone
     assert len(steps_continued(tmp_path / "parts" / "run")) >= 3
@@ -143,21 +143,23 @@ def test_folds_that_are_paused_end_as_those_that_were_not(tmp_path):
     (records,) = runs(tmp_path / "parts" / "run")
     books = total_of(records)
     assert books.kwh > 0
-    first = total_by_fit(records)[0]
+    account = account_by_fit(events_of(records))[0]
+    account.settle()
+    first = account.totals
     ends = [record["time_utc"] for record in records if record["event"] == "finished" and record["fit"] == 0]
     assert len(ends) > 1  # it was restored
     assert first.last_time == datetime.fromisoformat(ends[0]).timestamp()
     assert books.exits == len(steps_continued(tmp_path / "parts" / "run"))
 
 
-def test_one_trainer_that_fits_twice(tmp_path):
+def test_trainer_that_fits_twice_is_continued(tmp_path):
     alone, seen, trained = both(tmp_path, TWICE, FAULT="kill@second:17")
     assert seen == alone
     assert trained["first"] == [12, 0]
     assert [step for step in steps_continued(tmp_path / "parts" / "run") if step > 12]
 
 
-def test_the_best_checkpoint_of_a_finished_fit_is_there_again(tmp_path):
+def test_best_checkpoint_of_a_finished_fit_is_restored(tmp_path):
     text = TEST + FINE_TUNE
     (tmp_path / "alone").mkdir()
     (tmp_path / "alone" / "the end.once").touch()
@@ -167,7 +169,7 @@ def test_the_best_checkpoint_of_a_finished_fit_is_there_again(tmp_path):
     assert not (tmp_path / "parts" / "run" / "kept").exists()  # nothing is restored any more
 
 
-def test_trials_that_are_sampled_again_are_not_those_of_before(tmp_path):
+def test_resampled_trials_are_not_mistaken_for_earlier_ones(tmp_path):
     path = script(tmp_path, STUDY)
     code, output = supervised(tmp_path, sys.executable, path, FAULT="kill@trial 1:7")
     assert code == 0, output
@@ -177,7 +179,7 @@ def test_trials_that_are_sampled_again_are_not_those_of_before(tmp_path):
     assert steps_continued(tmp_path / "run") == []
 
 
-def test_fits_in_threads_are_not_mistaken_for_each_other(tmp_path):
+def test_fits_in_threads_are_distinguished(tmp_path):
     alone, seen, _ = both(tmp_path, THREADS, FAULT="kill@thread 1:7")
     assert seen == alone
     assert len({one["weights"] for one in seen.values()}) == 2
@@ -185,7 +187,7 @@ def test_fits_in_threads_are_not_mistaken_for_each_other(tmp_path):
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_a_tuner_is_not_the_fit(how, tmp_path):
+def test_tuner_is_not_part_of_the_fit(how, tmp_path):
     line, found = HOWS[how]
     text = TUNED.replace("HOW", line).replace("FOUND", found)
     without, _ = straight(tmp_path / "without", script(tmp_path / "without", text, "[]"))

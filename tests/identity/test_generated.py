@@ -1,4 +1,4 @@
-"""A dozen scripts made at random, interrupted at random: each fit ends as in the script that was not interrupted."""
+"""Random scripts with random interruptions: each fit ends like that of the uninterrupted script."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from tests.helpers.processes import ROOT, environment
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_a_dozen_of_generated_scripts(tmp_path):
+def test_twelve_generated_scripts_end_like_uninterrupted_ones(tmp_path):
     options = ["--scripts", "12", "--seed", "7", "--jobs", "2", "--json", "--keep", str(tmp_path)]
     command = [sys.executable, str(ROOT / "benchmarks" / "identity.py"), *options]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=1400)

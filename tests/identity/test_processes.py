@@ -1,4 +1,4 @@
-"""Trainings in one command, one after another or at the same time: each has a run of its own."""
+"""Several trainings in one command, in sequence or in parallel: each has its own run."""
 
 import sys
 
@@ -33,7 +33,7 @@ def expected(folder, text, *variables):
     return straight(folder, script(folder, alone))[0]
 
 
-def test_a_sweep_trains_each_of_its_trainings(tmp_path):
+def test_sweep_trains_each_of_its_trainings(tmp_path):
     script(tmp_path, ONE)
     alone = expected(tmp_path / "alone", ONE, *({"SEED": seed} for seed in "123"))
     code, output = supervised(tmp_path, "bash", "-ec", LOOP, PATH=PYTHON, FAULT="kill@only:5")
@@ -45,7 +45,7 @@ def test_a_sweep_trains_each_of_its_trainings(tmp_path):
     assert len(steps_continued(tmp_path / "run")) == 1
 
 
-def test_a_paused_sweep_waits_for_each_of_its_trainings(tmp_path):
+def test_paused_sweep_waits_for_each_of_its_trainings(tmp_path):
     script(tmp_path, ONE, "carbon()")
     alone = expected(tmp_path / "alone", ONE, {"SEED": "1"}, {"SEED": "2"})
     loop = "for s in 1 2; do SEED=$s python train.py; done"  # goes on after an exit code
@@ -59,7 +59,7 @@ def test_a_paused_sweep_waits_for_each_of_its_trainings(tmp_path):
     assert second[0]["time_utc"] >= first[0]["time_utc"]
 
 
-def test_trainings_at_the_same_time_by_their_arguments(tmp_path):
+def test_parallel_trainings_with_different_arguments_have_separate_runs(tmp_path):
     path = script(tmp_path, ONE)
     driver = tmp_path / "driver.py"
     driver.write_text(
@@ -76,7 +76,7 @@ def test_trainings_at_the_same_time_by_their_arguments(tmp_path):
     assert len(runs(tmp_path / "run")) == 2
 
 
-def test_tasks_of_an_array_at_the_same_time_without_a_supervisor(tmp_path):
+def test_parallel_tasks_of_a_slurm_array_have_separate_directories(tmp_path):
     text = "import time\nNet.on_train_start = lambda self: time.sleep(3)\n" + ONE
     script(tmp_path, text, "[EmissionsTracker(meter=100.0)]")
     loop = "for s in 1 2; do SEED=$s SLURM_ARRAY_TASK_ID=$s python train.py & done; wait -n; wait -n"
@@ -86,7 +86,7 @@ def test_tasks_of_an_array_at_the_same_time_without_a_supervisor(tmp_path):
     assert len(list((tmp_path / "lightning_green").iterdir())) == 2
 
 
-def test_two_of_one_command_line_at_the_same_time(tmp_path):
+def test_parallel_trainings_with_equal_arguments_have_separate_runs(tmp_path):
     text = "import time\nNet.on_train_start = lambda self: time.sleep(3)\n" + ONE
     script(tmp_path, text, "[EmissionsTracker(meter=100.0), *exact()]")
     loop = "for s in 0.1 0.01; do LR=$s python train.py & sleep 0.2; done; wait -n; wait -n"
@@ -98,7 +98,7 @@ def test_two_of_one_command_line_at_the_same_time(tmp_path):
     assert "this training uses its own run directory" in output
 
 
-def test_killed_between_two_fits(tmp_path):
+def test_kill_between_two_fits_restores_the_first(tmp_path):
     text = K_FOLD.replace(
         "    best =", "    if fold == 1 and once('between'):\n        os.kill(os.getpid(), 9)\n    best ="
     )
@@ -113,7 +113,7 @@ def test_killed_between_two_fits(tmp_path):
     assert "signal SIGKILL" in output
 
 
-def test_a_failure_after_the_training_is_run_again_without_training(tmp_path):
+def test_restart_after_a_late_failure_does_not_train(tmp_path):
     path = script(tmp_path, ONE + "\nif not os.path.exists('disk'):\n    raise OSError('export failed')\n")
     code, output = supervised(tmp_path, sys.executable, path)
     assert code == 1
@@ -130,7 +130,7 @@ def test_a_failure_after_the_training_is_run_again_without_training(tmp_path):
     assert results(tmp_path)[1] == {"/0.01": [12, 0, 0, 0, 12]}
 
 
-def test_a_command_that_ends_with_0_while_a_training_is_paused_has_not_finished(tmp_path):
+def test_command_that_skips_a_paused_training_has_not_finished(tmp_path):
     script(tmp_path, ONE, "carbon()")
     command = "[ -e second ] && exit 0; touch second; python train.py"
     code, output = supervised(tmp_path, "bash", "-c", command, options=["--clock", CLOCK], PATH=PYTHON)
@@ -161,7 +161,7 @@ def test_rehearsal_is_not_continued_by_the_real_training(tmp_path):
     assert "late" not in output
 
 
-def test_other_arguments_in_the_same_directory_are_refused_by_name(tmp_path):
+def test_changed_arguments_in_the_same_directory_are_refused(tmp_path):
     path = script(tmp_path, ONE + "\nraise OSError('export failed')\n")
     assert supervised(tmp_path, sys.executable, path, "--lr", "0.1", options=["--max-restarts", "0"])[0] == 1
     code, output = supervised(tmp_path, sys.executable, path, "--lr", "0.2")
@@ -172,7 +172,7 @@ def test_other_arguments_in_the_same_directory_are_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["LR", "SEED"])
-def test_a_changed_value_is_refused_by_name_and_taken_over_with_force(how, tmp_path):
+def test_changed_value_is_refused_and_accepted_with_force(how, tmp_path):
     path = script(tmp_path, ONE)
     changed = {"LR": {"LR": "0.2"}, "SEED": {"SEED": "5"}}[how]
     given = {"FAULT": "error@only:7", "LIGHTNING_GREEN_RESUME": "1"}
@@ -186,7 +186,7 @@ def test_a_changed_value_is_refused_by_name_and_taken_over_with_force(how, tmp_p
     assert "continues with changed values because of --force" in output
 
 
-def test_a_training_with_a_random_hyperparameter_does_not_begin_again_for_ever(tmp_path):
+def test_random_hyperparameter_does_not_restart_the_training_forever(tmp_path):
     text = "import random, time\n" + ONE.replace(
         "module = Net(lr)", "module = Net(lr)\nmodule.noise = random.Random(time.time_ns()).random()"
     )
@@ -201,15 +201,15 @@ def test_next_training_of_same_content_does_not_continue_a_failed_one(tmp_path):
     """Three repetitions of one command line train three times, although the loop ignores exit codes."""
     path = script(tmp_path, ONE)
     loop = f"for i in 1 2 3; do {sys.executable} {path}; done"
-    code, told = supervised(tmp_path, "bash", "-c", loop, FAULT="error@only:7")
-    assert code == 0, told
+    code, output = supervised(tmp_path, "bash", "-c", loop, FAULT="error@only:7")
+    assert code == 0, output
     found, trained = results(tmp_path)
     assert list(found) == ["/0.01"]
     assert len(runs(tmp_path / "run")) == 3
     assert sorted(steps for steps in trained["/0.01"] if steps) == [6, 12, 12]  # continued from step 6
 
 
-def test_a_finished_training_after_lr_find_keeps_its_logger_version(tmp_path):
+def test_finished_training_after_lr_find_keeps_its_logger_version(tmp_path):
     text = """
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.tuner import Tuner
@@ -224,8 +224,8 @@ if once("after"):
     raise OSError("export failed")
 """
     path = script(tmp_path, text)
-    code, told = supervised(tmp_path, sys.executable, path)
-    assert code == 0, told
+    code, output = supervised(tmp_path, sys.executable, path)
+    assert code == 0, output
     found, trained = results(tmp_path)  # the second start reports the same version, best path and score
     assert trained["only"] == [17, 5]  # 5 of them in the learning rate finder
     assert found["only"]["version"] == 0

@@ -1,4 +1,4 @@
-"""What users keep in hyperparameters and states: the run resumes exactly, or says at the start what cannot be saved."""
+"""Hyperparameters and states of users: the run resumes exactly, or reports at the start which part cannot be saved."""
 
 import argparse
 import copy
@@ -94,11 +94,11 @@ def resumes(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", HYPERPARAMETERS)
-def test_hyperparameters_of_any_kind_are_not_in_the_way(resumes, name):
+def test_hyperparameters_of_any_type_do_not_prevent_a_resume(resumes, name):
     resumes(lambda: WithHyperparameters(HYPERPARAMETERS[name]()))
 
 
-def test_hyperparameters_are_those_of_the_script_where_a_checkpoint_is_loaded(resumes):
+def test_hyperparameters_of_the_script_are_used_with_a_loaded_checkpoint(resumes):
     seen = []
 
     class Reads(WithHyperparameters):
@@ -139,7 +139,7 @@ def test_ordinary_data_in_the_state_of_a_callback_is_restored_equal(resumes, nam
     assert np.all(keeps.loaded == STATES[name])
 
 
-def test_what_cannot_be_saved_is_named_at_the_start_and_the_run_is_metered(tmp_path, caplog):
+def test_state_that_cannot_be_saved_is_reported_at_the_start_and_the_run_is_metered(tmp_path, caplog):
     tracker = EmissionsTracker(meter=300.0, clock=clock(), grid=100.0)
     scheduler = CarbonScheduler(deadline="36h", on_pause="exit", checkpoint_every="1h")
     with caplog.at_level("INFO"):
@@ -151,7 +151,7 @@ def test_what_cannot_be_saved_is_named_at_the_start_and_the_run_is_metered(tmp_p
     assert "callbacks['Keeps']['value'] is a `re.Pattern`, which cannot be saved" in line
 
 
-def test_what_appears_in_the_state_later_is_named_too(tmp_path, monkeypatch, caplog):
+def test_later_state_that_cannot_be_saved_is_reported(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("LIGHTNING_GREEN_CLOCK", clock().spec())
 
     class Grows(Keeps):
@@ -166,7 +166,7 @@ def test_what_appears_in_the_state_later_is_named_too(tmp_path, monkeypatch, cap
     )
 
 
-def test_a_copy_of_the_tracker_shares_its_totals(tmp_path):
+def test_copy_of_the_tracker_shares_its_totals(tmp_path):
     """Frameworks deep-copy the callbacks that they are given, and train with the copies."""
     mine = EmissionsTracker(meter=300.0, clock=clock())
     theirs = copy.deepcopy(mine)
@@ -198,7 +198,7 @@ def test_each_trainer_has_its_own_settings(tmp_path):
     assert [one for _, _, one in totals] == pytest.approx([4.0] * 3)
 
 
-def test_a_failure_at_the_start_leaves_the_next_fit_alone(tmp_path, monkeypatch):
+def test_failure_at_the_start_does_not_affect_the_next_fit(tmp_path, monkeypatch):
     monkeypatch.setenv("LIGHTNING_GREEN_CLOCK", clock().spec())
     with pytest.raises(ValueError, match="different `meter`"):
         train(tmp_path, EmissionsTracker(meter=100.0), CarbonScheduler(meter=200.0))
@@ -207,7 +207,7 @@ def test_a_failure_at_the_start_leaves_the_next_fit_alone(tmp_path, monkeypatch)
     assert tracker.summary()["energy/kwh"] == pytest.approx(1.2)
 
 
-def test_metering_alone_takes_another_directory_where_its_own_is_in_use(tmp_path, monkeypatch):
+def test_metering_uses_another_directory_if_its_own_is_in_use(tmp_path, monkeypatch):
     from lightning_green.ledger.run_directory import RunDirectory
 
     monkeypatch.setenv("LIGHTNING_GREEN_RUN_DIR", str(tmp_path / "run"))
@@ -220,7 +220,7 @@ def test_metering_alone_takes_another_directory_where_its_own_is_in_use(tmp_path
     other.unlock()
 
 
-def test_a_finished_fit_is_restored_only_with_its_data(tmp_path, monkeypatch):
+def test_finished_fit_is_restored_only_with_its_data(tmp_path, monkeypatch):
     monkeypatch.setenv("LIGHTNING_GREEN_CLOCK", clock().spec())
     monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
 
@@ -273,7 +273,7 @@ report("only", one, module)
 
 
 @pytest.mark.slow
-def test_all_of_it_in_a_process_that_is_killed(tmp_path):
+def test_state_of_every_kind_survives_a_kill(tmp_path):
     alone, _ = straight(tmp_path / "alone", script(tmp_path / "alone", ALL))
     path = script(tmp_path / "parts", ALL)
     code, output = supervised(tmp_path / "parts", sys.executable, path, FAULT="kill@only:7")
@@ -285,7 +285,7 @@ def test_all_of_it_in_a_process_that_is_killed(tmp_path):
     assert restored(tmp_path / "parts" / "run")[0] is None
 
 
-def test_another_model_is_refused_and_a_state_is_only_for_its_fit(tmp_path, monkeypatch):
+def test_changed_model_is_refused_and_a_state_belongs_to_one_fit(tmp_path, monkeypatch):
     monkeypatch.setenv("LIGHTNING_GREEN_CLOCK", clock().spec())
     monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
     with pytest.raises((KeyboardInterrupt, SystemExit)):

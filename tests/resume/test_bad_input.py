@@ -1,4 +1,4 @@
-"""A checkpoint that does not belong to the script, or is damaged, is refused by name, and the run is left as it was."""
+"""A checkpoint that is damaged or belongs to another script is refused, and the run is unchanged."""
 
 import json
 import os
@@ -45,7 +45,7 @@ class Other(resume_training.Net):
 @pytest.mark.parametrize(
     ("model", "field"), [(Wider, r"net\.4\.weight: \[2, 8\] then, \[3, 8\] now"), (Other, r"Net then, .*Other now")]
 )
-def test_another_model_or_optimizer(model, field, stopped, monkeypatch):
+def test_changed_model_or_optimizer_is_refused(model, field, stopped, monkeypatch):
     before = content(stopped)
     monkeypatch.setattr(resume_training, "Net", model)
     with pytest.raises(OtherTrainingError, match=field) as refused:
@@ -56,19 +56,19 @@ def test_another_model_or_optimizer(model, field, stopped, monkeypatch):
     assert attempt(stopped, CASE) is None  # and the right script still goes on
 
 
-def test_data_of_another_length(stopped):
+def test_changed_data_length_is_refused(stopped):
     before = content(stopped)
     with pytest.raises(OtherTrainingError, match=r"total_steps: 32 then, 40 now"):
         attempt(stopped, Case(save_every="2m", samples=40))
     assert content(stopped) == before
 
 
-def test_data_of_another_length_where_the_user_insists(stopped, monkeypatch):
+def test_changed_data_length_is_accepted_with_force(stopped, monkeypatch):
     monkeypatch.setenv("LIGHTNING_GREEN_FORCE", "1")
     assert attempt(stopped, Case(save_every="2m", samples=40)) is None
 
 
-def test_another_number_of_processes(stopped):
+def test_changed_number_of_processes_is_refused(stopped):
     file = stopped / "run" / "run.json"
     record = json.loads(file.read_text())
     record["fits"]["0"]["optimization"]["world_size"] = 2
@@ -94,7 +94,7 @@ def something_else(path):
 
 
 @pytest.mark.parametrize("damage", [cut, flip, something_else])
-def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(damage, stopped, tmp_path):
+def test_previous_checkpoint_replaces_a_damaged_one(damage, stopped, tmp_path):
     _, newer = list_checkpoints(stopped / "run", 0)
     damage(newer.path)
     with pytest.raises(RuntimeError, match=f"{re.escape(newer.path.name)} is damaged"):
@@ -104,7 +104,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(damage, stopped, tm
     assert differences(outcome(tmp_path / "whole"), outcome(stopped)) == []
 
 
-def test_nothing_left_to_read(stopped):
+def test_run_without_a_readable_checkpoint_is_refused(stopped):
     for stored in list_checkpoints(stopped / "run", 0):
         cut(stored.path)
     before = content(stopped)
@@ -122,14 +122,14 @@ def test_every_checkpoint_loads_with_weights_only(stopped):
     assert torch.load(final, weights_only=True)["global_step"] == 12
 
 
-def test_a_half_written_checkpoint_is_not_one(stopped, tmp_path):
+def test_partial_checkpoint_is_ignored(stopped, tmp_path):
     (stopped / "run" / "checkpoints" / ".fit0-step000000009-9.ckpt.tmp").write_bytes(b"PK half")
     assert attempt(stopped, CASE) is None
     assert attempt(tmp_path / "whole", CASE) is None
     assert differences(outcome(tmp_path / "whole"), outcome(stopped)) == []
 
 
-def test_an_empty_checkpoint_gives_way(tmp_path):
+def test_previous_checkpoint_replaces_an_empty_one(tmp_path):
     case = Case(save_every="2m")
     assert attempt(tmp_path, case, "error@batch:8") is not None
     list_checkpoints(tmp_path / "run", 0)[-1].path.write_bytes(b"")

@@ -1,4 +1,4 @@
-"""The last good checkpoint is always there: after a kill, on a full disk, and with the newest one damaged."""
+"""The last good checkpoint survives a kill, a full disk and damage to the newest one."""
 
 import multiprocessing
 import os
@@ -55,7 +55,7 @@ def room_for(size):
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_the_last_two_of_a_fit_are_kept(folder):
+def test_last_two_checkpoints_of_a_fit_are_kept(folder):
     for step in (10, 20, 30, 5):  # the fourth was trained again from an earlier one
         stored = store_checkpoint(folder, 0, step, state(step))
         assert load_checkpoint(stored.path)["global_step"] == step
@@ -63,7 +63,7 @@ def test_the_last_two_of_a_fit_are_kept(folder):
     assert load_latest(folder, 0)[0].global_step == 5  # the newest, not the furthest
 
 
-def test_each_fit_has_its_own(folder):
+def test_each_fit_has_its_own_checkpoints(folder):
     store_checkpoint(folder, 0, 10, state(10))
     store_checkpoint(folder, 1, 3, state(3))
     store_checkpoint(folder, 11, 4, state(4))
@@ -73,7 +73,7 @@ def test_each_fit_has_its_own(folder):
     assert load_latest(folder, 2) is None
 
 
-def test_the_final_state_takes_the_place_of_all_before_it(folder):
+def test_final_state_replaces_all_checkpoints(folder):
     store_checkpoint(folder, 0, 10, state(10))
     store_checkpoint(folder, 1, 20, state(20))
     path = store_final(folder, 0, state(30))
@@ -84,7 +84,7 @@ def test_the_final_state_takes_the_place_of_all_before_it(folder):
 
 
 @pytest.mark.parametrize("store", [lambda f, c: store_checkpoint(f, 0, 99, c), lambda f, c: store_final(f, 0, c)])
-def test_a_full_disk_leaves_what_was_there(folder, store):
+def test_full_disk_leaves_existing_checkpoints(folder, store):
     store_checkpoint(folder, 0, 10, state(10))
     before = names(folder)
     with room_for(4096), pytest.raises(OSError, match=r"could not be written|No space|too large"):
@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_what_was_there(folder, store):
     assert len(names(folder)) < 3
 
 
-def test_a_folder_that_is_gone_is_an_os_error(tmp_path):
+def test_missing_directory_is_an_os_error(tmp_path):
     with pytest.raises(OSError, match="fit0"):
         write_durably(state(1), tmp_path / "gone" / "fit0.ckpt")
 
@@ -106,7 +106,7 @@ def keep_storing(folder):
         store_checkpoint(folder, 0, step, state(step, size=200_000))
 
 
-def test_a_kill_while_it_is_written_leaves_a_whole_one(folder):
+def test_kill_during_a_write_leaves_a_complete_checkpoint(folder):
     for after in (0.02, 0.031, 0.043, 0.057, 0.075):
         writer = multiprocessing.get_context("fork").Process(target=keep_storing, args=(folder,))
         writer.start()
@@ -122,7 +122,7 @@ def test_a_kill_while_it_is_written_leaves_a_whole_one(folder):
         assert bool((checkpoint["state_dict"]["weight"] == found.global_step).all())
 
 
-def test_a_file_that_is_cut_off_anywhere_is_named(folder):
+def test_error_names_a_truncated_file(folder):
     path = store_checkpoint(folder, 0, 10, state(10, size=4)).path
     whole = path.read_bytes()
     for size in {*range(0, len(whole), 37), 1, 2, len(whole) - 1}:
@@ -139,14 +139,14 @@ class Foreign:
 @pytest.mark.parametrize(
     "content", [{"state_dict": {}, "mine": Foreign()}, {"weights": 1}, [1, 2], torch.zeros(3)], ids=str
 )
-def test_what_is_not_a_training_state_is_refused(folder, content):
+def test_file_without_a_training_state_is_refused(folder, content):
     path = folder / "checkpoints" / "fit0-step000000001-0.ckpt"
     torch.save(content, path)
     with pytest.raises(RuntimeError, match="is damaged"):
         load_checkpoint(path)
 
 
-def test_the_one_before_a_damaged_one_is_used_and_both_are_told(folder, caplog):
+def test_previous_checkpoint_is_used_and_the_damaged_one_is_logged(folder, caplog):
     store_checkpoint(folder, 0, 10, state(10))
     newest = store_checkpoint(folder, 0, 20, state(20))
     os.truncate(newest.path, newest.path.stat().st_size // 2)
@@ -156,7 +156,7 @@ def test_the_one_before_a_damaged_one_is_used_and_both_are_told(folder, caplog):
     assert "Trying the previous one" in caplog.text
 
 
-def test_with_none_that_can_be_read_the_sentence_says_how_to_begin_anew(folder):
+def test_error_without_a_readable_checkpoint_names_fresh(folder):
     for step in (10, 20):
         os.truncate(store_checkpoint(folder, 0, step, state(step)).path, 100)
     with pytest.raises(RuntimeError, match=r"No checkpoint of the run in .* can be read: .*--fresh"):
@@ -174,7 +174,7 @@ def with_shards(folder, step, ranks=2):
     return store_checkpoint(folder, 0, step, state(step) | {SHARDS_KEY: shards})
 
 
-def test_shards_come_and_go_with_their_checkpoint(folder):
+def test_shards_are_removed_with_their_checkpoint(folder):
     write_durably({"tensors": {}}, shard_path(checkpoint_path(folder, 0, 5, 0), 1))  # a kill came before rank 0's file
     write_durably({"tensors": {}}, shard_path(checkpoint_path(folder, 1, 5, 0), 1))  # of another fit
     for step in (10, 20, 30):
@@ -188,7 +188,7 @@ def test_shards_come_and_go_with_their_checkpoint(folder):
 
 
 @pytest.mark.parametrize("harm", [os.unlink, lambda path: os.truncate(path, 10)])
-def test_a_checkpoint_without_one_of_its_shards_is_damaged(folder, harm):
+def test_checkpoint_without_one_of_its_shards_is_damaged(folder, harm):
     older, newer = with_shards(folder, 10), with_shards(folder, 20)
     harm(shard_path(newer.path, 1))
     with pytest.raises(RuntimeError, match=r"rank1\.shard is missing or has another size"):
@@ -198,7 +198,7 @@ def test_a_checkpoint_without_one_of_its_shards_is_damaged(folder, harm):
     assert len(problems) == 1
 
 
-def test_one_damaged_byte_is_seen_wherever_it_is(folder):
+def test_one_damaged_byte_is_detected(folder):
     """Or does no harm, as some bytes of a zip file are read by nobody; a tensor's own are the file system's to keep."""
     path = with_shards(folder, 10).path
     shard = shard_path(path, 1)

@@ -1,4 +1,4 @@
-"""Stopped after any batch, a training ends with the weights of the one that was not: see the cells of ``CASES``."""
+"""A training that was stopped after any batch ends like an uninterrupted one, for each of ``CASES``."""
 
 from functools import cache
 
@@ -64,7 +64,7 @@ def uninterrupted(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "batch"), CELLS)
-def test_stopped_after_a_batch(name, batch, uninterrupted, tmp_path):
+def test_resume_after_a_stop_at_a_batch_is_exact(name, batch, uninterrupted, tmp_path):
     case, batches = CASES[name]
     stopped = attempt(tmp_path, case, f"int@batch:{batch}")
     if stopped is None:  # in the last optimizer step the training ends before it can be stopped
@@ -81,7 +81,7 @@ def test_stopped_after_a_batch(name, batch, uninterrupted, tmp_path):
     ("name", "batch"),
     [("plain", 0), ("plain", 3), ("plain", 8), ("plain", 5), ("validation twice an epoch", 2), ("accumulation", 3)],
 )
-def test_stopped_by_sigterm(name, batch, uninterrupted, tmp_path):
+def test_resume_after_sigterm_is_exact(name, batch, uninterrupted, tmp_path):
     """Also in the last batch of an epoch, where validation is due, and inside an accumulation window."""
     case = CASES[name][0]
     assert isinstance(attempt(tmp_path, case, f"term@batch:{batch}"), SystemExit)
@@ -91,7 +91,7 @@ def test_stopped_by_sigterm(name, batch, uninterrupted, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["train start:0", "epoch start:1", "batch start:7", "validation:1", "epoch end:0"])
-def test_stopped_elsewhere(where, uninterrupted, tmp_path):
+def test_resume_after_a_stop_in_another_hook_is_exact(where, uninterrupted, tmp_path):
     case = CASES["plain"][0]
     assert attempt(tmp_path, case, f"int@{where}") is not None
     assert attempt(tmp_path, case) is None
@@ -100,7 +100,7 @@ def test_stopped_elsewhere(where, uninterrupted, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["batch:1", "batch:6", "batch start:7", "validation:1", "epoch end:0"])
-def test_an_error_costs_what_came_after_the_last_periodic_checkpoint(where, tmp_path):
+def test_error_loses_the_batches_after_the_last_periodic_checkpoint(where, tmp_path):
     case = Case(save_every="2m")  # of the simulated clock, on which a batch takes a minute
     assert attempt(tmp_path / "whole", case) is None
     assert isinstance(attempt(tmp_path / "parts", case, f"error@{where}"), RuntimeError)
@@ -109,7 +109,7 @@ def test_an_error_costs_what_came_after_the_last_periodic_checkpoint(where, tmp_
     assert repeated(tmp_path / "parts") <= 2
 
 
-def test_stopped_again_and_again(uninterrupted, tmp_path):
+def test_resume_after_a_stop_at_every_batch_is_exact(uninterrupted, tmp_path):
     case = CASES["plain"][0]
     for batch in range(11):
         assert attempt(tmp_path, case, f"int@batch:{batch}") is not None

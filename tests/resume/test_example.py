@@ -1,4 +1,4 @@
-"""The example says the same last line, stopped or not."""
+"""The example prints the same last line with and without an interruption."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def last_line(child):
 
 
 @pytest.mark.slow
-def test_the_example_stopped_by_a_signal(tmp_path):
+def test_example_resumes_exactly_after_a_signal(tmp_path):
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
     whole = last_line(start(tmp_path / "whole"))

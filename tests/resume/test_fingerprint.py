@@ -132,7 +132,7 @@ def two_stepped(module, **settings):
         (Manual, two_stepped),
     ],
 )
-def test_the_same_training_has_no_differences(kind, configure):
+def test_same_training_has_no_differences(kind, configure):
     def run():
         settings = settings_of_every_kind()
         for name in ("object", "proxy", "lock", "open file"):  # Lightning copies the settings
@@ -168,7 +168,7 @@ def test_changed_optimizer_settings_are_named(configure, settings, expected):
     assert expected in named(first, fit(Module(functools.partial(configure, **settings))))
 
 
-def test_another_scheduler_is_named():
+def test_changed_scheduler_is_named():
     found = named(fit(Module(sgd_lambda)), fit(Module()))
     assert len(found) == 1
     assert found[0].startswith("schedulers: [{'class': 'torch.optim.lr_scheduler.LambdaLR'")
@@ -255,7 +255,7 @@ def test_changed_attributes_are_named():
     ]
 
 
-def test_attributes_are_left_out_after_the_first_fit():
+def test_attributes_are_omitted_after_the_first_fit():
     trainer = pl.Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
     trainer.strategy.connect(Module())
     assert fit_fingerprint(trainer)["attributes"] == {}
@@ -390,7 +390,7 @@ def test_differences(saved, current, expected):
     assert differences(saved, current) == expected
 
 
-def test_long_values_are_cut_where_they_differ():
+def test_long_values_are_shortened_around_their_difference():
     (sentence,) = differences({"a": "x" * 150 + "1" + "y" * 200}, {"a": "x" * 150 + "2"})
     assert sentence == f"a: ...{'x' * 20}1{'y' * 53}... then, ...{'x' * 20}2 now"
     (sentence,) = differences({"a": ["x" * 200]}, {"a": []})

@@ -1,4 +1,4 @@
-"""A training on a GPU that is killed, and one that pauses, end with the weights of the training that did neither."""
+"""Trainings on a GPU that are killed or paused end with the weights of an uninterrupted one."""
 
 import hashlib
 import os

@@ -1,7 +1,7 @@
-"""Bugs of Lightning that a resume works around. Each test fails once Lightning has none, and says what may then go.
+"""Bugs of Lightning that a resume works around. A test fails once a bug is fixed and names the obsolete workaround.
 
-That a resume of ours is right in the same places is shown in ``test_every_batch.py`` (loaders with a state of their
-own, with and without a length, under ``estimated_stepping_batches``) and ``test_ranks.py`` (distributed samplers).
+``test_every_batch.py`` (stateful loaders with and without a length, under ``estimated_stepping_batches``) and
+``test_ranks.py`` (distributed samplers) test that the package resumes correctly in these cases.
 """
 
 import lightning
@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-FIXED = f"Lightning {lightning.__version__} has mended this, which 2.6.6 had; what works around it may go: "
+FIXED = f"Lightning {lightning.__version__} fixed this bug of 2.6.6; remove the workaround: "
 
 
 class Numbers(Dataset):
@@ -24,7 +24,7 @@ class Numbers(Dataset):
 
 
 class Counted:
-    """A loader with a state of its own."""
+    """A loader with a ``state_dict``."""
 
     def __init__(self):
         self.at = 0
@@ -82,13 +82,13 @@ def fit(folder, data, asks=False, checkpoint=None, **arguments):
 
 
 def resumed(folder, make, step, **arguments):
-    """Return the batches of a training from the checkpoint of a ``step`` on, and those that it should have had."""
+    """Return the batches of a training resumed at a ``step``, and the expected ones."""
     whole = fit(folder, make(), **arguments)
     return fit(folder, make(), checkpoint=folder / f"step={step}.ckpt", **arguments), whole[step:]
 
 
 @pytest.mark.parametrize("asks", [False, True])
-def test_a_loader_s_state_is_dropped_where_the_optimizer_asks_for_the_number_of_steps(asks, tmp_path):
+def test_loader_state_is_lost_if_the_optimizer_reads_the_number_of_steps(asks, tmp_path):
     found, expected = resumed(tmp_path, CountedAndSized, 2, asks=asks)
     if asks:
         assert found[0] == [0], (
@@ -98,12 +98,12 @@ def test_a_loader_s_state_is_dropped_where_the_optimizer_asks_for_the_number_of_
         assert found[0] == expected[0]
 
 
-def test_a_loader_without_a_length_loses_the_batch_that_was_read_ahead(tmp_path):
+def test_loader_without_a_length_loses_the_prefetched_batch(tmp_path):
     found, expected = resumed(tmp_path, Counted, 2)
     assert found[0] == [3] != expected[0], FIXED + "`ReplayedLoader.keep_state` in resume/iterable_loaders.py"
 
 
-def test_the_first_epoch_after_a_resume_has_the_order_of_epoch_0(tmp_path):
+def test_first_epoch_after_a_resume_has_the_order_of_epoch_0(tmp_path):
     def make():
         sampler = DistributedSampler(Numbers(), num_replicas=2, rank=0, shuffle=True)
         return DataLoader(Numbers(), batch_size=2, sampler=sampler, num_workers=1)

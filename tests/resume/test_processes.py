@@ -1,4 +1,4 @@
-"""In processes of their own: a kill that nothing can catch, and workers that outlive nobody."""
+"""Trainings in separate processes that are killed by SIGKILL, with and without data workers."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def process(folder, case, stop=None):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-def test_kill_9(workers, tmp_path):
+def test_resume_after_sigkill_is_exact(workers, tmp_path):
     case = Case(save_every="2m", workers=workers)
     assert process(tmp_path / "whole", case) == 0
     for where in ("batch:4", "batch:9"):

@@ -1,4 +1,4 @@
-"""Two ranks, started by Lightning and by torchrun: each ends as the one of the training that never stopped."""
+"""Trainings on two ranks, started by Lightning and by torchrun, end like uninterrupted ones."""
 
 import json
 import subprocess
@@ -68,7 +68,7 @@ def uninterrupted(tmp_path_factory):
         ("ddp", "SIGINT@7:0", 1, "interrupted"),
     ],
 )
-def test_a_stopped_run_ends_as_the_one_that_never_stopped(launcher, stop, code, last, uninterrupted, tmp_path):
+def test_stopped_run_ends_like_an_uninterrupted_run(launcher, stop, code, last, uninterrupted, tmp_path):
     left, output = start(tmp_path, launcher, stop)
     assert left == code, output
     assert ending(tmp_path) == last
@@ -80,25 +80,25 @@ def test_a_stopped_run_ends_as_the_one_that_never_stopped(launcher, stop, code, 
 
 
 @pytest.mark.parametrize("stop", ["SIGKILL@7:1", "raise@7:1"])
-def test_the_loss_of_a_rank_ends_the_job(stop, tmp_path):
+def test_loss_of_a_rank_ends_the_job(stop, tmp_path):
     assert start(tmp_path, "ddp", stop)[0] != 0
     assert ending(tmp_path) in ("started", "failed")
 
 
-def test_a_hold_longer_than_the_time_out_of_the_process_group(uninterrupted, tmp_path):
+def test_hold_may_exceed_the_timeout_of_the_process_group(uninterrupted, tmp_path):
     code, output = start(tmp_path, "ddp", "hold@7", HOLD="25", TIMEOUT="20")
     assert code == 0, output
     assert ended(tmp_path) == uninterrupted
 
 
-def test_a_rank_that_dies_while_all_are_held_ends_the_job_within_a_minute(tmp_path):
+def test_loss_of_a_rank_in_a_hold_ends_the_job_within_a_minute(tmp_path):
     code, _ = start(tmp_path, "ddp", "hold-kill@7:1", HOLD="60")
     assert code != 0
     assert (tmp_path / "held").exists()
     assert not (tmp_path / "hold-over").exists()
 
 
-def test_another_number_of_processes_is_refused_or_approximate(tmp_path):
+def test_changed_number_of_processes_is_refused_or_approximate(tmp_path):
     assert start(tmp_path, "ddp", "exit@17")[0] == 75
     code, output = start(tmp_path, "ddp", DEVICES="1")
     assert code == 1
@@ -111,7 +111,7 @@ def test_another_number_of_processes_is_refused_or_approximate(tmp_path):
     assert ended["batches"] == 14
 
 
-def test_two_ranks_wait_for_clean_electricity_and_come_back_by_themselves(uninterrupted, tmp_path):
+def test_two_ranks_wait_for_clean_electricity_and_resume(uninterrupted, tmp_path):
     options = ("--run-dir", tmp_path / "run", "--clock", HALF_HOURS)
     line = green("run", *options, "--", sys.executable, SCRIPT, tmp_path, "ddp")
     code, output = run_to_the_end(line, tmp_path, 400, GRID=write_trace(tmp_path / "trace.csv", two_windows()))
@@ -127,7 +127,7 @@ def test_two_ranks_wait_for_clean_electricity_and_come_back_by_themselves(uninte
     assert ended(tmp_path) == uninterrupted
 
 
-def test_a_run_that_is_alive_is_refused_and_leaves_no_process_behind(tmp_path):
+def test_run_that_is_alive_is_refused_and_no_process_remains(tmp_path):
     folder = RunDirectory(tmp_path / "run")
     folder.lock("run")
     Ledger(folder.path, SystemClock(), 1).append(make_event("started", global_step=3))

@@ -1,4 +1,4 @@
-"""A model that is spread over two ranks, by FSDP and by FSDP2: each rank keeps its own pieces, and gets them back."""
+"""Models sharded over two ranks by FSDP and FSDP2: each rank saves and restores its shard."""
 
 import json
 
@@ -22,7 +22,7 @@ def never_stopped(request, tmp_path_factory):
     return request.param, [first, second]
 
 
-def test_a_stopped_run_ends_as_the_one_that_never_stopped(never_stopped, tmp_path):
+def test_stopped_run_ends_like_an_uninterrupted_run(never_stopped, tmp_path):
     strategy, expected = never_stopped
     code, output = start(tmp_path, stop="exit@7", strategy=strategy)
     assert code == 75, output
@@ -43,7 +43,7 @@ def test_a_stopped_run_ends_as_the_one_that_never_stopped(never_stopped, tmp_pat
     assert left == ["fit0-final.ckpt", "fit0-final.rank0.shard", "fit0-final.rank1.shard"]
 
 
-def test_after_a_kill_the_last_whole_checkpoint_is_used(never_stopped, tmp_path):
+def test_last_complete_checkpoint_is_used_after_a_kill(never_stopped, tmp_path):
     strategy, expected = never_stopped
     assert start(tmp_path, stop="SIGKILL@10:0", strategy=strategy, EVERY="3m")[0] != 0
     older, newer = list_checkpoints(tmp_path / "run", 0)
@@ -59,7 +59,7 @@ def test_after_a_kill_the_last_whole_checkpoint_is_used(never_stopped, tmp_path)
     assert ended(tmp_path) == expected
 
 
-def test_a_kill_in_the_first_checkpoint_is_as_if_there_were_none(never_stopped, tmp_path):
+def test_kill_during_the_first_checkpoint_starts_from_scratch(never_stopped, tmp_path):
     strategy, expected = never_stopped
     assert start(tmp_path, stop="SIGKILL@4:0", strategy=strategy, EVERY="3m")[0] != 0
     for stored in list_checkpoints(tmp_path / "run", 0):
@@ -70,7 +70,7 @@ def test_a_kill_in_the_first_checkpoint_is_as_if_there_were_none(never_stopped, 
     assert ended(tmp_path) == expected
 
 
-def test_a_disk_that_is_full_for_one_rank(never_stopped, tmp_path):
+def test_full_disk_of_one_rank_keeps_the_previous_checkpoint(never_stopped, tmp_path):
     strategy, expected = never_stopped
     code, output = start(tmp_path, stop="full@5:1", strategy=strategy, EVERY="4m")
     assert code == 0, output
@@ -83,7 +83,7 @@ def test_a_disk_that_is_full_for_one_rank(never_stopped, tmp_path):
     assert load_checkpoint(stored.path)["global_step"] == 4
 
 
-def test_another_number_of_processes_is_refused(tmp_path):
+def test_changed_number_of_processes_is_refused(tmp_path):
     assert start(tmp_path, stop="exit@7", strategy="fsdp")[0] == 75
     code, output = start(tmp_path, strategy="fsdp", DEVICES="1")
     assert code == 1

@@ -25,7 +25,7 @@ def slurm(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("batch", [2, 5])
-def test_the_requeue_signal_saves_and_requeues(slurm, batch, tmp_path, monkeypatch):
+def test_requeue_signal_saves_and_requeues(slurm, batch, tmp_path, monkeypatch):
     assert attempt(tmp_path / "whole", CASE) is None
     assert isinstance(attempt(tmp_path / "parts", CASE, f"usr1@batch:{batch}"), SystemExit)
     assert slurm.read_text() == "requeue 7\n"

@@ -23,7 +23,7 @@ from lightning_green.utilities.clock import (
 START = "2024-05-01T00:00:00+00:00"
 
 
-def test_it_moves_by_what_work_takes_and_jumps_over_sleeps():
+def test_simulated_clock_advances_by_work_and_skips_sleeps():
     clock = SimulatedClock(START, seconds_per_batch=60, seconds_per_checkpoint=5, seconds_per_restart=300)
     began = clock.time()
     for work, seconds in (("batch", 60), ("checkpoint", 65), ("restart", 365)):
@@ -42,7 +42,7 @@ def test_it_moves_by_what_work_takes_and_jumps_over_sleeps():
     assert clock.time() - began == 365 + 86400
 
 
-def test_its_position_survives_in_the_folder(tmp_path):
+def test_position_is_saved_in_the_directory(tmp_path):
     first = SimulatedClock(START, seconds_per_batch=60)
     first.bind(tmp_path)
     first.advance("batch")
@@ -55,7 +55,7 @@ def test_its_position_survives_in_the_folder(tmp_path):
     assert third.now() == datetime(2024, 5, 1, 1, 1, tzinfo=timezone.utc)
 
 
-def test_binding_again_closes_the_file_before(tmp_path):
+def test_second_bind_closes_the_previous_file(tmp_path):
     clock = SimulatedClock(START)
     (tmp_path / "other").mkdir()
     clock.bind(tmp_path)
@@ -66,7 +66,7 @@ def test_binding_again_closes_the_file_before(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"noon\n", b"0000", b"\xff\xfe", b"nan\n", b"inf\n"])
-def test_a_position_that_a_kill_or_a_disk_damaged_costs_no_training(tmp_path, content, caplog):
+def test_damaged_position_does_not_stop_training(tmp_path, content, caplog):
     (tmp_path / "clock").write_bytes(content)
     clock = SimulatedClock(START, seconds_per_batch=60)
     clock.bind(tmp_path)
@@ -74,7 +74,7 @@ def test_a_position_that_a_kill_or_a_disk_damaged_costs_no_training(tmp_path, co
     assert bool(caplog.text) == bool(content.strip())
 
 
-def test_the_system_clock():
+def test_system_clock():
     clock = SystemClock()
     assert abs(clock.time() - time.time()) < 5
     assert clock.now().tzinfo is timezone.utc
@@ -92,7 +92,7 @@ def test_the_system_clock():
     st.floats(0, 1e5, allow_nan=False),
     st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(timezone.utc)),
 )
-def test_a_clock_is_handed_to_a_child_as_text(batch, restart, start):
+def test_clock_is_passed_to_a_child_as_text(batch, restart, start):
     clock = SimulatedClock(start, seconds_per_batch=batch, seconds_per_restart=restart)
     again = clock_from_spec(clock.spec())
     assert again.time() == clock.time()
@@ -102,7 +102,7 @@ def test_a_clock_is_handed_to_a_child_as_text(batch, restart, start):
     assert again.time() == clock.time()
 
 
-def test_the_environment_hands_it_over(monkeypatch):
+def test_clock_is_read_from_the_environment(monkeypatch):
     assert clock_from_environment() is None
     monkeypatch.setenv(CLOCK_VARIABLE, "system")
     assert isinstance(clock_from_environment(), SystemClock)
@@ -114,33 +114,33 @@ def test_the_environment_hands_it_over(monkeypatch):
 
 @pytest.mark.parametrize("name", ["seconds_per_batch", "seconds_per_checkpoint", "seconds_per_restart"])
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
-def test_seconds_that_mean_nothing(name, value):
+def test_invalid_seconds_are_refused(name, value):
     with pytest.raises(ValueError, match=f"`{name}` should be 0 or more"):
         SimulatedClock(START, **{name: value})
 
 
-def test_a_start_without_a_zone():
+def test_start_without_a_time_zone_is_refused():
     with pytest.raises(ValueError, match="time zone"):
         SimulatedClock("2024-05-01T00:00:00")
 
 
 @pytest.mark.parametrize("text", ["", "noon", "system:x", "simulated", "simulated:batch=1", "simulated:start=x"])
-def test_a_text_that_is_no_clock(text):
+def test_text_that_is_not_a_clock_is_refused(text):
     with pytest.raises(ValueError, match=r"should be|isoformat"):
         clock_from_spec(text)
 
 
-def test_a_number_that_is_none_names_its_field():
+def test_error_names_the_field_of_an_invalid_number():
     with pytest.raises(ValueError, match="`batch` should be a number of seconds, got 'x'"):
         clock_from_spec(f"simulated:start={START},batch=x")
 
 
 @given(st.floats(0, 4e9))
-def test_utc_iso_is_read_back(seconds):
+def test_utc_iso_round_trip(seconds):
     assert abs(datetime.fromisoformat(utc_iso(seconds)).timestamp() - seconds) < 1e-5
 
 
-def test_a_copy_goes_on_by_itself(tmp_path):
+def test_copy_is_independent(tmp_path):
     clock = SimulatedClock("2024-05-01T00:00:00Z", seconds_per_batch=60)
     clock.bind(tmp_path)
     clock.advance("batch")
@@ -151,7 +151,7 @@ def test_a_copy_goes_on_by_itself(tmp_path):
     assert float((tmp_path / "clock").read_text()) == clock.time()
 
 
-def test_a_look_writes_nothing(tmp_path):
+def test_look_does_not_write(tmp_path):
     """The run may be alive, and its clock must not go back to what was read a moment ago."""
     clock, other = SimulatedClock("2024-05-01T00:00:00Z"), SimulatedClock("2024-05-01T00:00:00Z")
     other.look(tmp_path)

@@ -1,4 +1,4 @@
-"""Durations as users write them."""
+"""Parsing and formatting of durations."""
 
 from datetime import timedelta
 
@@ -10,19 +10,19 @@ from lightning_green.utilities.durations import format_duration, parse_duration
 
 
 @given(st.integers(0, 400), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59), st.sampled_from(["", " "]))
-def test_what_is_written_is_read(days, hours, minutes, seconds, space):
+def test_durations_are_parsed(days, hours, minutes, seconds, space):
     text = space.join(f"{days}d {hours}h {minutes}m {seconds}s".split())
     assert parse_duration(text) == timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
     assert parse_duration(text.upper()) == parse_duration(text)
 
 
 @given(st.timedeltas(timedelta(0), timedelta(days=999)))
-def test_a_timedelta_is_itself(duration):
+def test_timedelta_is_returned_unchanged(duration):
     assert parse_duration(duration) == duration
 
 
 @given(st.floats(-1e8, 1e8))
-def test_what_is_shown_is_near(seconds):
+def test_formatted_duration_is_close(seconds):
     shown = format_duration(seconds)
     assert len(shown.split()) in (2, 4)
     read = parse_duration(shown.removeprefix("-")).total_seconds()
@@ -41,22 +41,22 @@ def test_examples(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "36", "h", "36 hours", "-1h", "1h-2m", "1,5h", "1w", "nan", "1e3h", "inf h"])
-def test_a_text_that_is_none(text):
+def test_invalid_text_is_refused(text):
     with pytest.raises(ValueError, match=r"`deadline` should be a duration such as"):
         parse_duration(text, "deadline")
 
 
-def test_one_that_is_too_long():
+def test_too_long_duration_is_refused():
     with pytest.raises(ValueError, match="`deadline` should be"):
         parse_duration("9" * 20 + "d", "deadline")
 
 
-def test_negative():
+def test_negative_duration_is_refused():
     with pytest.raises(ValueError, match="`every` should not be negative"):
         parse_duration(timedelta(seconds=-1), "every")
 
 
 @pytest.mark.parametrize("value", [36, 1.5, None, ["36h"]])
-def test_a_wrong_type(value):
+def test_wrong_type_is_refused(value):
     with pytest.raises(TypeError, match="`deadline` should be a string such as"):
         parse_duration(value, "deadline")
