@@ -16,7 +16,7 @@ time, so that both see the same machine. Figures:
 A step is what lies between two calls of `training_step`: loader, hooks, loops and optimizer are in it. A block counts
 by the median of its steps but the first, which finds the caches of another training. Where a training's objects happen
 to lie in memory moves its steps by some per cent, so the trainings are begun anew in every one of `n` sessions; a
-session counts by the median of its pairs of neighbouring blocks, a figure is the median of the sessions, and its
+session counts by the median of its pairs of neighboring blocks, a figure is the median of the sessions, and its
 interval holds 95 % of the medians of 2,000 bootstrap samples of them.
 """
 
@@ -78,7 +78,7 @@ class TimedTurns(Turns):
 
 
 class Net(pl.LightningModule):
-    """A small network, and ``work`` passes over an array that fits the first cache: time that no neighbour moves."""
+    """A small network, and ``work`` passes over an array that fits the first cache: time that no neighbor moves."""
 
     def __init__(self, work: int, begins: Callable[[], None]) -> None:
         super().__init__()

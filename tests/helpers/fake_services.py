@@ -57,7 +57,7 @@ def electricity_maps(
         "updatedAt": grid.stamp("em", grid.now),
     }
     if sandbox:
-        body["_disclaimer"] = "SANDBOX MODE: this data is randomised"
+        body["_disclaimer"] = "SANDBOX MODE: this data is randomized"
     return 200, body, {}
 
 

@@ -27,7 +27,7 @@ CASES = {
     "mean of the weights": (Case(average="mean"), (2, 5, 8)),
     "plateau of a validation": (Case(schedule="plateau", epochs=3), (2, 5, 8, 11)),
     "plateau of a training mean": (Case(schedule="train plateau", epochs=3), (2, 5, 8, 11)),
-    "manual optimisation": (Case(manual=True), (2, 5, 8)),
+    "manual optimization": (Case(manual=True), (2, 5, 8)),
     "sanity check": (Case(sanity=2), (2, 5)),
     "stochastic weight averaging": (Case(average="swa", epochs=3), (2, 5, 8, 11, 13)),
     "loader with a state of its own": (Case(data="stateful"), (2, 5, 8)),
