@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -19,14 +20,38 @@ def should_log(trainer: pl.Trainer) -> bool:
     return every > 0 and (trainer.fit_loop.epoch_loop._batches_that_stepped + 1) % every == 0
 
 
-def set_logger_version(logger: CSVLogger | TensorBoardLogger, version: int | str) -> None:
-    """Set the version that names a logger's directory, unless the script set one or the experiment exists.
+def set_logger_version(logger: CSVLogger | TensorBoardLogger, version: int | str) -> Path | None:
+    """Set the version that names a logger's directory, unless the script has set one or has logged something.
 
-    A tuner that ran before may have made the logger choose its next free version, which is not a choice of the script.
+    A tuner that ran before makes the logger choose its next free version and create its experiment. That is not a
+    choice of the script: as long as nothing is logged, the version is replaced.
+
+    Returns:
+        The directory of the replaced version, or None.
+
     """
-    automatic = logger._version is None or logger._version == logger._get_next_version()
-    if automatic and logger._experiment is None:
+    current = logger._version
+    if current == version:
+        return None
+    if current is None:
         logger._version = version
+        return None
+    directory = Path(logger.log_dir)
+    if logger._experiment is None:
+        automatic = current == logger._get_next_version()
+    else:
+        automatic = isinstance(current, int) and not _has_content(directory)
+    if not automatic:
+        return None
+    if isinstance(logger, TensorBoardLogger) and logger._experiment is not None:
+        logger.experiment.close()
+    logger._experiment, logger._version = None, version
+    return directory
+
+
+def _has_content(directory: Path) -> bool:
+    """Return whether something has been logged; TensorBoard writes a header of 88 bytes before its first event."""
+    return any(path.is_file() and path.stat().st_size > 100 for path in directory.glob("*"))
 
 
 def wandb_experiment(logger: WandbLogger) -> Any:

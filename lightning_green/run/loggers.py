@@ -7,6 +7,7 @@ import os
 import uuid
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,25 @@ def continue_loggers(trainer: pl.Trainer, saved: dict[str, Any], fit: int) -> di
         elif isinstance(logger, (CSVLogger, TensorBoardLogger)):
             version = saved.get(key)
             if version is not None:
-                _lightning_loggers.set_logger_version(logger, version)
+                replaced = _lightning_loggers.set_logger_version(logger, version)
+                if replaced is not None:
+                    _move_checkpoints(trainer, replaced, logger.log_dir)
             identities[key] = logger.version
             if isinstance(logger, CSVLogger) and version is not None:
                 _keep_rows(logger)
     return identities
+
+
+def _move_checkpoints(trainer: pl.Trainer, replaced: Path, directory: str) -> None:
+    """Point checkpoint callbacks that a tuner has set up to the directory of the restored version."""
+    for callback in trainer.checkpoint_callbacks:
+        dirpath = getattr(callback, "dirpath", None)
+        if dirpath is not None and Path(dirpath).absolute() == (replaced / "checkpoints").absolute():
+            # joined as Lightning does: the callback compares it with the saved one as a string
+            callback.dirpath = os.path.join(directory, "checkpoints")  # type: ignore[attr-defined]
+    for empty in (replaced / "checkpoints", replaced):
+        with suppress(OSError):
+            empty.rmdir()  # only if it is empty
 
 
 def _continue_wandb(logger: WandbLogger, saved: str | None) -> str:

@@ -15,9 +15,10 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
 from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.grid.providers.function import FunctionSignal
-from lightning_green.ledger.totals import PHASES, total
+from lightning_green.ledger.totals import PHASES
 from lightning_green.run.coordinator import close_current_run
 from tests.callbacks.green_kit import BATCHES, WATTS, clock, events, train
+from tests.helpers.ledgers import total_of
 
 POWERS = {"cpu": 100.0, "gpu": 150.0, "ram": 50.0}
 NAMES = {
@@ -51,10 +52,10 @@ WRONG = [
     *[({"meter": value}, "`watts` should be finite and 0 or more, got") for value in (-3.0, math.nan, math.inf)],
     *[({"grid": value}, "`grid` should be a GridSignal, a number.* got") for value in ("", "green", True, b"x")],
     *[({"grid": value}, "number of gCO2e/kWh, 0 or more, got") for value in (-1, math.nan, math.inf)],
-    ({"grid": "nowhere.csv"}, "should be a .csv or .parquet file.* 'nowhere.csv' is not"),
-    ({"grid": []}, "should name at least one source"),
-    ({"grid": {}}, "should hold `class_path`"),
-    ({"grid": "typical"}, '`grid` should say the zone, "typical:DE" for example'),
+    ({"grid": "nowhere.csv"}, "should be a .csv or .parquet file.* got 'nowhere.csv'"),
+    ({"grid": []}, "should contain at least one source"),
+    ({"grid": {}}, "should contain `class_path`"),
+    ({"grid": "typical"}, '`grid` should contain the zone, for example "typical:DE"'),
     ({"grid": "typical:Atlantis"}, '`zone` should be an ISO country code such as "DE".* got \'Atlantis\''),
     *[({"zone": value}, '`zone` should be a string such as "DE", or None, got') for value in (3, "", b"DE", ["DE"])],
     *[({"pue": v}, "`pue` should be a number of 1 or more, got") for v in (0.9, -1, math.nan, math.inf, "1.2", None)],
@@ -95,7 +96,7 @@ def test_without_an_argument_it_says_what_is_missing(tmp_path, caplog):
     assert "measured" in block or "modelled" in block
     assert "Grid      none, so there is energy and no gCO2e; give `grid`, for example grid='typical:DE'" in block
     assert ", new" in block
-    assert "Emissions  not known: give `grid`" in "\n".join(said(caplog, "Energy"))
+    assert "Emissions  unknown: pass `grid`" in "\n".join(said(caplog, "Energy"))
 
 
 def test_both_blocks_say_what_was_given_and_come_once(tmp_path, caplog):
@@ -211,13 +212,13 @@ def test_each_fit_of_a_run_has_its_own_totals_and_the_run_sums_them(tmp_path):
     watch = tracker()
     train(tmp_path, watch)
     first = watch.summary()
-    clock = watch.green_run.clock
+    clock = watch.session.clock
     clock.sleep(3600)  # the script does something else
     train(tmp_path, watch)
     assert first["energy/kwh"] == pytest.approx(1.2)
     assert watch.summary()["energy/kwh"] == pytest.approx(1.2)
     assert [record["fit"] for record in events(tmp_path, "finished")] == [0, 1]
-    books = total(events(tmp_path))
+    books = total_of(events(tmp_path))
     assert books.kwh == pytest.approx(2.4)
     assert books.between_joules == pytest.approx(WATTS * 3600)
     assert books.seconds_by_state["running"] == pytest.approx(2 * 4 * 3600)
