@@ -248,9 +248,7 @@ def main() -> None:
     parser.add_argument("--teacher-epochs", type=int, default=2, help="epochs of the teacher, on all 60,000 images")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="seeds in parallel, one thread each"
-    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="seeds in parallel, one thread each")
     arguments = parser.parse_args()
     fashion_mnist(arguments.data)  # exits if it is missing
     figures: dict[str, Any] = {

@@ -136,9 +136,7 @@ class SmallResNet(nn.Module):
 
 def data_argument(parser: argparse.ArgumentParser) -> None:
     """Add ``--data`` and ``--json``."""
-    parser.add_argument(
-        "--data", type=Path, default=os.environ.get("LIGHTNING_GREEN_DATA"), help="data directory"
-    )
+    parser.add_argument("--data", type=Path, default=os.environ.get("LIGHTNING_GREEN_DATA"), help="data directory")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
 

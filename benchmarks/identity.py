@@ -162,7 +162,7 @@ class Live:
 
     Args:
         made: The script.
-        folder: Its directory; the run directory is beside it.
+        folder: Its directory; the run directory is next to it.
         limit: Seconds after which everything is killed.
 
     Attributes:
@@ -233,7 +233,7 @@ class Live:
         ]
 
     def _kill_all(self) -> None:
-        """Kill what is left of this script: every process that has its directory in the environment."""
+        """Kill the remaining processes of this script: every process that has its directory in the environment."""
         for path in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError, ProcessLookupError):
                 if self._mark.encode() in path.read_bytes().split(b"\0"):

@@ -133,7 +133,7 @@ class Driver:
         language: `"bash"` or `"python"`.
         parallel: Whether the trainings run at the same time.
         strict: Whether a failed training fails the driver.
-        tell: What tells the trainings apart: `"env"`, `"seed"` or `"lr"` (arguments), `"cwd"` or `"nothing"`.
+        distinguished_by: What distinguishes the trainings: `"env"`, `"seed"` or `"lr"` (arguments), `"cwd"` or `"nothing"`.
         values: The value of each training, such as its seed.
 
     """
@@ -141,7 +141,7 @@ class Driver:
     language: str
     parallel: bool
     strict: bool
-    tell: str
+    distinguished_by: str
     values: tuple[str, ...]
 
     def processes(self) -> list[Process]:
@@ -152,7 +152,7 @@ class Driver:
             "lr": lambda s: Process(f"lr{s}-", args=("--lr", s)),
             "cwd": lambda s: Process(f"seed{s}-", directory=f"run{s}", seed=s),
             "nothing": lambda s: Process(output=f"out{s}.jsonl"),
-        }[self.tell]
+        }[self.by]
         return [make(value) for value in self.values]
 
     @property
@@ -168,7 +168,7 @@ class Driver:
             "lr": "python train.py --lr $s",
             "cwd": "(mkdir -p run$s && cd run$s && echo $s > seed.txt && exec python ../train.py)",
             "nothing": "python train.py >> out$s.jsonl",
-        }[self.tell]
+        }[self.by]
         if self.language == "python":
             return self._python([line.replace("$s", value) for value in self.values])
         loop = f"for s in {' '.join(self.values)}; do\n    {line}{' &' if self.parallel else ''}\n"
@@ -284,7 +284,7 @@ class Scenario:
         if self.driver is not None:
             order = "parallel" if self.driver.parallel else "sequential"
             errors = "strict" if self.driver.strict else "lenient"
-            parts.append(f"{order} {errors} {self.driver.language} by {self.driver.tell}")
+            parts.append(f"{order} {errors} {self.driver.language} by {self.driver.by}")
         elif self.structure in PASSES:
             parts.append(f"by {self.varies}")
         parts.append(f"seeded {self.seeded}" if self.seeded else "unseeded")
@@ -341,14 +341,14 @@ def scenario(seed: int, index: int) -> Scenario:
 
 
 def _driver(draw: random.Random) -> Driver:
-    tell = draw.choice(["env", "env", "seed", "lr", "cwd", "nothing"])
+    by = draw.choice(["env", "env", "seed", "lr", "cwd", "nothing"])
     return Driver(
         language=draw.choice(["bash", "bash", "python"]),
         # identical trainings at the same time in one directory would overwrite each other's checkpoints
-        parallel=tell != "nothing" and draw.random() < 0.4,
+        parallel=by != "nothing" and draw.random() < 0.4,
         strict=draw.random() < 0.6,
-        tell=tell,
-        values=(("0.05", "0.02", "0.1") if tell == "lr" else ("1", "2", "3"))[: draw.choice([2, 2, 2, 3])],
+        distinguished_by=by,
+        values=(("0.05", "0.02", "0.1") if by == "lr" else ("1", "2", "3"))[: draw.choice([2, 2, 2, 3])],
     )
 
 
@@ -377,7 +377,7 @@ def _fits(draw: random.Random, structure: str, driver: Driver | None, tuned: boo
         for name in "abcd"[:number]
     ]
     first, same = fits[0], draw.random() < 0.3
-    if structure == "sequence" and same:  # only their order tells the fits apart
+    if structure == "sequence" and same:  # only their order distinguishes the fits
         names = ("epochs", "lr", "part", "start", "width")
         fits = [replace(fit, **{name: getattr(first, name) for name in names}) for fit in fits]
     if structure in ONE_MODULE:
@@ -600,7 +600,7 @@ def render(made: Scenario) -> str:
         initialize="# the weights are those of seed_everything" if made.seeded else initialize,
         optimizer=OPTIMIZERS[made.optimizer],
         dataloaders=indent(dedent(_DATALOADERS), "    ") if made.tuned else "",
-        write=_PRINT if made.driver is not None and made.driver.tell == "nothing" else _APPEND,
+        write=_PRINT if made.driver is not None and made.driver.distinguished_by == "nothing" else _APPEND,
     )
     return f"{head}{_settings(made)}{_body(made)}"
 
@@ -618,8 +618,8 @@ _APPEND = 'with open("results.jsonl", "a") as file:\n        file.write(json.dum
 
 
 def _settings(made: Scenario) -> str:
-    """Return the lines that read what tells the processes apart, and the one that seeds."""
-    tell = "" if made.driver is None else made.driver.tell
+    """Return the lines that read what distinguishes the processes, and the one that seeds."""
+    by = "" if made.driver is None else made.driver.distinguished_by
     lines = {
         "env": 'SEED = int(os.environ["SEED"])\n',
         "cwd": 'SEED = int(Path("seed.txt").read_text())\n',
@@ -627,7 +627,7 @@ def _settings(made: Scenario) -> str:
         "SEED = parser.parse_args().seed\n",
         "lr": 'parser = argparse.ArgumentParser()\nparser.add_argument("--lr", type=float)\n'
         "LR = parser.parse_args().lr\n",
-    }.get(tell, "")
+    }.get(by, "")
     if made.seeded == "once":
         lines += f"pl.seed_everything({'SEED' if 'SEED' in lines else 7})\n"
     return lines
@@ -697,11 +697,11 @@ def _parameters(made: Scenario) -> list[str]:
 
 
 def _label(made: Scenario, fit: Fit) -> str:
-    tell = "" if made.driver is None else made.driver.tell
+    by = "" if made.driver is None else made.driver.distinguished_by
     if made.structure in PASSES:
         name = f"-{fit.name}" if made.structure == "loop_finetune" else ""
         return f'f"{PASSES[made.structure]}{{n}}{name}"'
-    prefix = {"": "", "nothing": "", "lr": "lr{LR}-"}.get(tell, "seed{SEED}-")
+    prefix = {"": "", "nothing": "", "lr": "lr{LR}-"}.get(by, "seed{SEED}-")
     return f'f"{prefix}{fit.name}"' if prefix else f'"{fit.name}"'
 
 
@@ -711,9 +711,9 @@ def _values(made: Scenario, fit: Fit) -> dict[str, str]:
     if made.structure in PASSES:
         varies = "part" if made.structure == "loop_finetune" and made.varies == "width" else made.varies
         values[varies] = {"lr": f"{fit.lr} / (n + 1)", "width": "n + 6"}.get(varies, "n")
-    elif made.driver is not None and made.driver.tell == "lr":
+    elif made.driver is not None and made.driver.distinguished_by == "lr":
         values["lr"] = "LR"
-    elif made.driver is not None and made.driver.tell != "nothing":
+    elif made.driver is not None and made.driver.distinguished_by != "nothing":
         values["start"] = "SEED"
     return values
 
@@ -732,7 +732,9 @@ def _trainer(made: Scenario, fit: Fit, values: dict[str, str]) -> list[str]:
     callbacks = ["probe", 'ModelCheckpoint(monitor="val_loss")'] if fit.monitor else ["probe"]
     if fit.early_stopping:
         callbacks.append('EarlyStopping("val_loss", patience=50)')
-    own_directory = made.structure == "threads" or (made.driver is not None and made.driver.tell != "nothing")
+    own_directory = made.structure == "threads" or (
+        made.driver is not None and made.driver.distinguished_by != "nothing"
+    )
     logger = "CSVLogger(label)" if own_directory else 'CSVLogger(".")'
     return [
         "green = []",

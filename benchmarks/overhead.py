@@ -15,7 +15,7 @@ time, so that both see the same machine. Figures:
 
 A step is what lies between two calls of `training_step`: loader, hooks, loops and optimizer are in it. A block counts
 by the median of its steps but the first, which finds the caches of another training. Where a training's objects happen
-to lie in memory moves its steps by some per cent, so the trainings are begun anew in every one of `n` sessions; a
+to lie in memory moves its steps by some per cent, so the trainings are started again in every one of `n` sessions; a
 session counts by the median of its pairs of neighboring blocks, a figure is the median of the sessions, and its
 interval holds 95 % of the medians of 2,000 bootstrap samples of them.
 """

@@ -1,8 +1,8 @@
 """The main job on two simulated days: one training run now, and the same training when electricity is clean.
 
 Both are examples/digits.py under the real supervisor, ``lightning-green run``, with the same seed. Only the clock is
-simulated, so that two days pass in seconds: the second run really leaves its process, and goes on in a new one. Energy
-on that clock is modelled (a constant power). At the end the same training is metered in real time.
+simulated, so that two days pass in seconds: the second run really exits its process and resumes in a new one. Energy
+on that clock is modeled (a constant power). At the end the same training is metered in real time.
 
     make demo
 """
@@ -31,7 +31,7 @@ from lightning_green.report.timeline import timeline
 SCRIPT = Path(__file__).with_name("digits.py")
 ZONE, WATTS, DEADLINE = "DE", 300, "48h"
 CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=110,checkpoint=20,restart=300"
-MODELLED = f"modelled: a constant power of {WATTS} W on the simulated clock, a quarter of it while held"
+MODELED = f"modeled: a constant power of {WATTS} W on the simulated clock, a quarter of it while held"
 
 
 def start(name: str, command: Sequence[str], environment: dict[str, str], folder: Path, console: Console) -> None:
@@ -55,7 +55,7 @@ def start(name: str, command: Sequence[str], environment: dict[str, str], folder
             console.print(f"   [dim]{shown}[/dim]", highlight=False, soft_wrap=True)
     if process.returncode:
         tail = "".join(log.read_text(encoding="utf-8").splitlines(keepends=True)[-25:])
-        raise SystemExit(f"{tail}\nThe {name} ended with exit code {process.returncode}; everything it said: {log}")
+        raise SystemExit(f"{tail}\nThe {name} ended with exit code {process.returncode}; its output: {log}")
 
 
 def script(folder: Path, *options: str) -> list[str]:
@@ -110,7 +110,7 @@ def steps_lost(records: Sequence[dict[str, Any]]) -> int:
 
 def table(run_now: dict[str, Any], carbon_aware: dict[str, Any]) -> Table:
     """Return both runs side by side."""
-    made = Table(title="The same training, twice", title_style="bold", caption=f"Energy is {MODELLED}.")
+    made = Table(title="The same training, twice", title_style="bold", caption=f"Energy is {MODELED}.")
     made.add_column("")
     for heading in ("run now", "carbon-aware", "change"):
         made.add_column(heading, justify="right")
@@ -166,7 +166,7 @@ def main() -> None:
     run_now, carbon_aware, real = (result_of(folder) for folder in folders.values())
     records, reference = (read_ledger(folders[name] / "run") for name in ("carbon_aware", "run_now"))
     summary = {
-        "energy": MODELLED,
+        "energy": MODELED,
         "grid": TypicalDay(ZONE).describe(),
         "run_now": run_now,
         "carbon_aware": carbon_aware,

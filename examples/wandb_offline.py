@@ -19,7 +19,7 @@ from lightning_green import CarbonScheduler, EmissionsTracker
 
 
 class Spirals(pl.LightningModule):
-    """Tells two spirals apart."""
+    """Distinguishes two spirals."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ def pytest_ignore_collect(collection_path):
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
-    """Take out what the caller's environment says about runs and W&B; what a test sets is taken back after it."""
+    """Remove the caller's variables for runs and W&B; variables that a test sets are removed after it."""
     for name in list(os.environ):
         if name.startswith(("LIGHTNING_GREEN_", "WANDB_")) and name != "LIGHTNING_GREEN_DATA":
             monkeypatch.delenv(name)

@@ -68,27 +68,27 @@ READ_ONLY = 'mount --bind "$1" "$1"; mount -o remount,ro,bind "$1"; '
 def test_a_training_with_a_read_only_run_folder_goes_on(tmp_path):
     folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     folder.mkdir()
-    code, told = mounted(
+    code, printed = mounted(
         READ_ONLY + '"$PYTHON" -c "$TRAIN" "$2"', folder, elsewhere, LIGHTNING_GREEN_RUN_DIR=str(folder)
     )
-    assert code == 0, told
-    assert "steps done: 40" in told
-    assert f"The run directory {folder} cannot be used (Read-only file system)." in told
-    assert "Training continues without a ledger" in told
-    assert "set LIGHTNING_GREEN_RUN_DIR to another one" in told
-    assert "Traceback" not in told
-    # what was measured is told all the same: 40 batches of ten minutes at 300 W, and holding at a tenth of that
-    assert "Energy     2.155 kWh: other 2.155 kWh (modelled)" in told
-    assert "5 h 10 min of it waiting" in told
+    assert code == 0, printed
+    assert "steps done: 40" in printed
+    assert f"The run directory {folder} cannot be used (Read-only file system)." in printed
+    assert "Training continues without a ledger" in printed
+    assert "set LIGHTNING_GREEN_RUN_DIR to another one" in printed
+    assert "Traceback" not in printed
+    # what was measured is printed all the same: 40 batches of ten minutes at 300 W, and holding at a tenth of that
+    assert "Energy     2.155 kWh: other 2.155 kWh (modelled)" in printed
+    assert "5 h 10 min of it waiting" in printed
     assert list(folder.iterdir()) == []
 
 
 def test_the_supervisor_with_a_read_only_run_folder_says_what_to_change(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    code, told = mounted(READ_ONLY + '"$PYTHON" -m lightning_green run --run-dir "$1" -- true', folder)
+    code, printed = mounted(READ_ONLY + '"$PYTHON" -m lightning_green run --run-dir "$1" -- true', folder)
     assert code == 2
-    assert told == (
+    assert printed == (
         f"lightning-green: The run directory {folder} cannot be written (Read-only file system). Choose another one "
         "with --run-dir.\n"
     )
@@ -107,9 +107,11 @@ def test_the_status_of_a_run_that_may_only_be_read(tmp_path, event):
     if event == "paused":
         ledger.append(make_event("paused", global_step=7, until="2024-05-02T06:00:00+00:00", state="running"))
     ledger.close()
-    code, told = mounted(READ_ONLY + '"$PYTHON" -m lightning_green status "$1"', folder.path)
-    assert code == 0, told
-    assert {"started": "killed at about step 0", "paused": "exited at step 7 until 2024-05-02 06:00 UTC"}[event] in told
+    code, printed = mounted(READ_ONLY + '"$PYTHON" -m lightning_green status "$1"', folder.path)
+    assert code == 0, printed
+    assert {"started": "killed at about step 0", "paused": "exited at step 7 until 2024-05-02 06:00 UTC"}[
+        event
+    ] in printed
 
 
 @pytest.mark.slow
@@ -122,13 +124,13 @@ def test_a_disk_that_is_full_does_not_end_the_training(tmp_path):
         'mount -t tmpfs -o size=64k none "$1"; "$PYTHON" -c "$TRAIN" "$2" saving; '
         'cp "$1"/run/ledger.*.jsonl "$2"; ls "$1"/run/checkpoints'
     )
-    code, told = mounted(script, disk, kept, LIGHTNING_GREEN_RUN_DIR=str(disk / "run"))
-    assert code == 0, told
-    assert "steps done: 40" in told
-    assert "The training state could not be saved" in told
-    assert "Free disk space or fix permissions." in told
-    assert ".ckpt" not in told.splitlines()[-1]
-    assert "Traceback" not in told
+    code, printed = mounted(script, disk, kept, LIGHTNING_GREEN_RUN_DIR=str(disk / "run"))
+    assert code == 0, printed
+    assert "steps done: 40" in printed
+    assert "The training state could not be saved" in printed
+    assert "Free disk space or fix permissions." in printed
+    assert ".ckpt" not in printed.splitlines()[-1]
+    assert "Traceback" not in printed
     records = read_records(kept)
     assert records[0]["event"] == "started"
     assert "checkpoint_failed" in {record["event"] for record in records}

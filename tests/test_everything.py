@@ -34,7 +34,7 @@ def job(request, tmp_path_factory):
 
     line = green("run", "--run-dir", stopped / "run", "--clock", CLOCK, "--", sys.executable, JOB, stopped)
     with Process(line, stopped, GRID=trace, PAUSE="auto", RANKS=str(ranks)) as supervisor:
-        code, told = run_to_the_end(
+        code, printed = run_to_the_end(
             [sys.executable, JOB, reference],
             reference,
             PAUSE="hold",
@@ -43,7 +43,7 @@ def job(request, tmp_path_factory):
             LIGHTNING_GREEN_CLOCK=CLOCK,
             LIGHTNING_GREEN_RUN_DIR=str(reference / "run"),
         )
-        assert code == 0, told
+        assert code == 0, printed
         supervisor.until(gate.with_suffix(".here").exists)
         os.kill(int((stopped / f"starts-{ranks - 1}").read_text().split()[-1]), signal.SIGKILL)
         gate.unlink()
@@ -76,7 +76,7 @@ def test_the_ranks_end_with_the_same_parameters_and_masks(job):
 def test_it_was_paused_and_killed_and_each_batch_was_the_same(job):
     reference, stopped, ranks = job
     states = [r["event"] for r in read_records(stopped / "run") if r["event"] in ("started", "paused", "finished")]
-    assert states == ["started", "paused", "started", "started", "finished"]  # the kill began it once more
+    assert states == ["started", "paused", "started", "started", "finished"]  # the kill started it again
     for rank in ranks:
         expected = rows(reference, "batches", rank)
         assert [number for number, *_ in expected] == list(range(BATCHES))

@@ -40,7 +40,7 @@ def job(tmp_path_factory):
     variables = {"GRID": write_trace(folder / "trace.csv", two_windows()), "DEADLINE": "40h"}
 
     reference = folder / "reference"
-    code, told = run_to_the_end(
+    code, printed = run_to_the_end(
         [sys.executable, MAIN_JOB, reference],
         reference,
         PAUSE="hold",
@@ -48,7 +48,7 @@ def job(tmp_path_factory):
         LIGHTNING_GREEN_RUN_DIR=str(reference / "run"),
         **variables,
     )
-    assert code == 0, told
+    assert code == 0, printed
 
     paused = folder / "paused"
     gates = paused / "gates"
@@ -76,11 +76,11 @@ def job(tmp_path_factory):
                 third.until(lambda: "still running without its supervisor" in third.printed)
                 (gates / "step-15").unlink()
                 assert third.wait() == 0, third.printed
-                told = third.printed
+                printed = third.printed
         finally:
             with suppress(ProcessLookupError):
                 os.kill(survivor, signal.SIGKILL)
-    return reference, paused, told
+    return reference, paused, printed
 
 
 def result(folder):
@@ -185,9 +185,9 @@ def test_the_totals_are_those_of_all_parts(job):
 
 @pytest.mark.slow
 def test_the_supervisor_says_what_it_does(job):
-    _, paused, told = job
-    assert "Exited until 2024-05-02 14:00 UTC" in told
-    assert "waiting for it" in told
+    _, paused, printed = job
+    assert "Exited until 2024-05-02 14:00 UTC" in printed
+    assert "waiting for it" in printed
     code, status = run_to_the_end(green("status", paused / "run"), paused)
     assert code == 0
     assert "finished at step 48" in status

@@ -45,7 +45,7 @@ class CarbonScheduler(GreenCallback):
     pause" is a valid plan. A paused run ends with the weights of the run that was never interrupted.
 
     Without a deadline (or a price of delay) it does not wait, and without a grid there is nothing to wait for; the
-    start-up block says so. A failure of the grid service, a sensor or the clock never stops training: if the intensity
+    start-up block shows it. A failure of the grid service, a sensor or the clock never stops training: if the intensity
     or the remaining work is unknown, the training runs now.
 
     Args:
@@ -228,7 +228,7 @@ class CarbonScheduler(GreenCallback):
         maker.next_decision = fit.session.clock.time() + RETRY_SECONDS
 
     def _hold(self, point: Point, plan: Plan, maker: PlanMaker) -> None:
-        """Pause in process, then run on or exit as the last plan says."""
+        """Pause in process, then run or exit as in the last plan."""
         fit = self._fit
         assert fit is not None
         session, held_from = fit.session, fit.session.clock.monotonic()

@@ -1,4 +1,4 @@
-"""What an event of the ledger says about energy and carbon intensity."""
+"""Energy and carbon intensity in an event of the ledger."""
 
 from __future__ import annotations
 

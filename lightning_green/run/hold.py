@@ -19,7 +19,7 @@ SIMULATED_TICK_SECONDS = 900.0
 
 
 class Hold:
-    """Pauses a fit in process until its plan says otherwise or a signal asks to stop.
+    """Pauses a fit in process until its plan ends the hold or a signal asks to stop.
 
     Args:
         fit: The fit.
@@ -32,7 +32,7 @@ class Hold:
         self._fit, self._power, self._replan = fit, power, replan
 
     def run(self, plan: Plan) -> Plan | None:
-        """Hold as ``plan`` says, and plan again whenever a slot ends.
+        """Hold as planned, and plan again whenever a slot ends.
 
         Returns:
             The last plan: its first action is what to do next. None if nothing can be decided any more.

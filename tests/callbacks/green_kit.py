@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import SimulatedClock
-from lightning_green.ledger.ledger import read_ledger
+from tests.helpers.ledgers import read_records
 
 START = datetime(2024, 5, 2, tzinfo=timezone.utc)
 WATTS = 300.0
@@ -73,4 +73,4 @@ def digest(model):
 def events(folder, name=None):
     """Return the events of the one run below ``folder``; those named ``name`` alone where it is given."""
     (ledger,) = folder.rglob("ledger.*.jsonl")
-    return [record for record in read_ledger(ledger.parent) if name in (None, record["event"])]
+    return [record for record in read_records(ledger.parent) if name in (None, record["event"])]

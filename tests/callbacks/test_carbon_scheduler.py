@@ -1,4 +1,4 @@
-"""The scheduler in real trainings on a simulated clock: what it refuses, says and does, and that it harms nothing."""
+"""The scheduler in real trainings on a simulated clock: errors, messages, decisions, and unchanged weights."""
 
 import copy
 import csv
@@ -88,12 +88,12 @@ def block(caplog):
 def test_without_an_argument_it_says_what_it_needs(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     train(tmp_path, CarbonScheduler(meter=300.0))
-    said = block(caplog)
-    assert said["Deadline"] == 'none, so the run does not wait; set one, for example deadline="36h"'
-    assert "grid='typical:DE'" in said["Grid"]
-    assert said["Pauses"].startswith("hold (no exit: nothing would restart the run; use `lightning-green run")
-    assert 'set one, for example grid="typical:DE"' in said["Next"]
-    assert set(said) == {"Meter", "Grid", "Folder", "Deadline", "Pauses", "Next"}
+    shown = block(caplog)
+    assert shown["Deadline"] == 'none, so the run does not wait; set one, for example deadline="36h"'
+    assert "grid='typical:DE'" in shown["Grid"]
+    assert shown["Pauses"].startswith("hold (no exit: nothing would restart the run; use `lightning-green run")
+    assert 'set one, for example grid="typical:DE"' in shown["Next"]
+    assert set(shown) == {"Meter", "Grid", "Folder", "Deadline", "Pauses", "Next"}
 
 
 def states(folder):
@@ -121,9 +121,9 @@ def test_it_holds_until_the_clean_hours_and_harms_nothing(tmp_path, trace, caplo
     caplog.set_level(logging.INFO)
     logger, tracker = CSVLogger(tmp_path / "held"), EmissionsTracker()
     _, weights = train(tmp_path / "held", scheduler(trace), tracker, logger=logger)
-    said = block(caplog)
-    assert said["Deadline"] == "2024-05-02 20:00 UTC, in 20 h"
-    assert said["Next"] == "a decision once the step time is measured"
+    shown = block(caplog)
+    assert shown["Deadline"] == "2024-05-02 20:00 UTC, in 20 h"
+    assert shown["Next"] == "a decision once the step time is measured"
     close_current_run()
     held = events(tmp_path / "held")
     began = next(record for record in held if record["event"] == "state" and record["state"] == "held")

@@ -1,4 +1,4 @@
-"""The tracker in real trainings: what it refuses, says, logs and sums up, and that it changes nothing."""
+"""The tracker in real trainings: errors, messages, logged metrics, totals, and unchanged weights."""
 
 import copy
 import csv
@@ -80,7 +80,7 @@ def test_it_can_be_copied_and_pickled():
             assert copied._options.meter == original._options.meter
 
 
-def said(caplog, first):
+def shown(caplog, first):
     """Return the lines of the block whose second line begins with ``first``."""
     blocks = [r.getMessage().splitlines() for r in caplog.records if r.getMessage().startswith("Lightning Green\n")]
     (lines,) = [block[1:] for block in blocks if block[1].split()[0] == first]
@@ -90,19 +90,19 @@ def said(caplog, first):
 def test_without_an_argument_it_says_what_is_missing(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     train(tmp_path, EmissionsTracker(clock=clock()))
-    lines = said(caplog, "Meter")
+    lines = shown(caplog, "Meter")
     assert len(lines) <= 6
     block = "\n".join(lines)
     assert "measured" in block or "modelled" in block
     assert "Grid      none, so there is energy and no gCO2e; give `grid`, for example grid='typical:DE'" in block
     assert ", new" in block
-    assert "Emissions  unknown: pass `grid`" in "\n".join(said(caplog, "Energy"))
+    assert "Emissions  unknown: pass `grid`" in "\n".join(shown(caplog, "Energy"))
 
 
 def test_both_blocks_say_what_was_given_and_come_once(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     train(tmp_path, tracker(grid="typical:DE"))
-    start, end = said(caplog, "Meter"), said(caplog, "Energy")
+    start, end = shown(caplog, "Meter"), shown(caplog, "Energy")
     assert start[0].split(None, 1)[1] == "constant power (other 300 W), modelled"
     assert "typical" in start[1]
     assert "average/" in start[1]

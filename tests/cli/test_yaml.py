@@ -80,7 +80,7 @@ def test_the_callbacks_are_what_the_file_says_and_the_file_is_what_they_are(tmp_
 
 
 def holds(written, read):
-    """Return whether all that ``read`` says stands in ``written``, which may say more: the defaults."""
+    """Return whether ``written`` contains all of ``read``; it may contain defaults as well."""
     if isinstance(read, dict):
         return all(name in written and holds(written[name], value) for name, value in read.items())
     return written == read

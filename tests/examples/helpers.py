@@ -10,7 +10,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def start(folder, *arguments):
-    """Run Python in ``folder`` without what this process's environment says about runs; return what it printed."""
+    """Run Python in ``folder`` without this process's variables for runs; return what it printed."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("LIGHTNING_GREEN_", "WANDB_"))}
     environment |= {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -1,10 +1,10 @@
-"""The demo does what it says it does."""
+"""The demo and its figures."""
 
 import json
 
 import pytest
 
-from lightning_green.ledger.ledger import read_ledger
+from tests.helpers.ledgers import read_records
 
 from .helpers import EXAMPLES, read_wandb, start
 
@@ -13,14 +13,14 @@ from .helpers import EXAMPLES, read_wandb, start
 def demo(tmp_path_factory):
     """Run the whole demo once; return its folder and its summary."""
     folder = tmp_path_factory.mktemp("demo")
-    told = start(folder, EXAMPLES / "demo.py", "--out", folder / "demo")
-    return folder / "demo", json.loads((folder / "demo" / "summary.json").read_text()), told
+    printed = start(folder, EXAMPLES / "demo.py", "--out", folder / "demo")
+    return folder / "demo", json.loads((folder / "demo" / "summary.json").read_text()), printed
 
 
 @pytest.mark.slow
 def test_the_summary_is_what_the_ledgers_say(demo):
     folder, summary, _ = demo
-    events = [record["event"] for record in read_ledger(folder / "carbon_aware" / "run")]
+    events = [record["event"] for record in read_records(folder / "carbon_aware" / "run")]
     assert summary["exits"] == events.count("paused") >= 1
     assert summary["resumes"] == events.count("started") - 1 == summary["exits"]
     assert any(batch > 0 for _, batch in summary["exit_positions"])
@@ -65,7 +65,7 @@ def test_wandb_has_one_run_with_every_step_once(demo):
 
 @pytest.mark.slow
 def test_it_draws_the_timeline_and_prints_the_table(demo):
-    folder, summary, told = demo
+    folder, summary, printed = demo
     assert (folder / "timeline.png").read_bytes().startswith(b"\x89PNG")
-    assert f"{summary['carbon_aware']['gco2e']:.0f}" in told
-    assert "Energy (modelled), kWh" in told
+    assert f"{summary['carbon_aware']['gco2e']:.0f}" in printed
+    assert "Energy (modelled), kWh" in printed

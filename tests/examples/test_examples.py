@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from lightning_green.ledger.ledger import read_ledger
-from lightning_green.ledger.totals import total
+from tests.helpers.ledgers import read_records, total_of
 
 from .helpers import EXAMPLES, read_wandb, start
 
@@ -17,24 +16,24 @@ SUPERVISED = ("-m", "lightning_green", "run", "--run-dir", "run", "--clock", CLO
 def only_run(folder):
     """Return the ledger of the one run below ``folder``."""
     (ledger,) = folder.rglob("ledger.*.jsonl")
-    return read_ledger(ledger.parent)
+    return read_records(ledger.parent)
 
 
 @pytest.mark.slow
 def test_minimal(tmp_path):
-    told = start(tmp_path, EXAMPLES / "minimal.py")
-    assert "y = 1.99 x + 1.00" in told
+    printed = start(tmp_path, EXAMPLES / "minimal.py")
+    assert "y = 1.99 x + 1.00" in printed
     records = only_run(tmp_path)
     (finished,) = [record for record in records if record["event"] == "finished"]
     assert finished["reason"] == "80 steps done"
-    assert total(records).grams() > 0
+    assert total_of(records).grams() > 0
 
 
 @pytest.mark.slow
 def test_minimal_leaves_and_comes_back_under_the_supervisor(tmp_path):
-    told = start(tmp_path, *SUPERVISED, EXAMPLES / "minimal.py")
-    assert "y = 1.99 x + 1.00" in told
-    totals = total(read_ledger(tmp_path / "run"))
+    printed = start(tmp_path, *SUPERVISED, EXAMPLES / "minimal.py")
+    assert "y = 1.99 x + 1.00" in printed
+    totals = total_of(read_records(tmp_path / "run"))
     assert totals.exits >= 1
     assert totals.attempts == totals.exits + 1
     assert totals.hours_waited > 1.0
@@ -53,8 +52,8 @@ def test_cli(tmp_path):
 
 @pytest.mark.slow
 def test_wandb_offline_is_one_run_over_its_restarts(tmp_path):
-    told = start(tmp_path, *SUPERVISED, EXAMPLES / "wandb_offline.py", "--out", "out", "--epochs", "5")
-    exits = total(read_ledger(tmp_path / "run")).exits
+    printed = start(tmp_path, *SUPERVISED, EXAMPLES / "wandb_offline.py", "--out", "out", "--epochs", "5")
+    exits = total_of(read_records(tmp_path / "run")).exits
     assert exits >= 1
     parts = sorted((tmp_path / "out" / "wandb").glob("offline-run-*/*.wandb"))
     assert len(parts) == exits + 1
@@ -65,12 +64,12 @@ def test_wandb_offline_is_one_run_over_its_restarts(tmp_path):
         steps += [row["trainer/global_step"] for row in logged if "train/loss" in row]
     assert len(ids) == 1
     assert steps == list(range(3, 80, 4))  # every fourth of 80 steps once, over all processes
-    assert re.search(rf"wandb sync --yes --id {ids.pop()} \S+(?: \S+){{{exits}}}", told)
+    assert re.search(rf"wandb sync --yes --id {ids.pop()} \S+(?: \S+){{{exits}}}", printed)
 
 
 @pytest.mark.slow
 def test_k_fold(tmp_path):
-    told = start(tmp_path, *SUPERVISED, EXAMPLES / "k_fold.py", "1")
-    assert re.search(r"accuracy of each fold: 0\.\d{4} 0\.\d{4} 0\.\d{4}", told)
-    finished = [record["fit"] for record in read_ledger(tmp_path / "run") if record["event"] == "finished"]
+    printed = start(tmp_path, *SUPERVISED, EXAMPLES / "k_fold.py", "1")
+    assert re.search(r"accuracy of each fold: 0\.\d{4} 0\.\d{4} 0\.\d{4}", printed)
+    finished = [record["fit"] for record in read_records(tmp_path / "run") if record["event"] == "finished"]
     assert finished == [0, 1, 2]

@@ -2,7 +2,7 @@
 
 python everything_job.py FOLDER
 
-As in ``main_job.py`` the environment says what a user's own arguments would, here RANKS, PAUSE and GRID, and
+As in ``main_job.py`` the environment holds what a user's own arguments would, here RANKS, PAUSE and GRID, and
 ``FOLDER/gates`` where it waits. What a rank writes goes to a file of its own.
 """
 

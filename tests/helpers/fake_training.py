@@ -2,9 +2,9 @@
 
 python fake_training.py SCRIPT...
 
-One word for each start of the run says what that start does: ``pause``, ``finish``, ``steps:N`` (N new steps, then a
+One word for each start of the run selects what that start does: ``pause``, ``finish``, ``steps:N`` (N new steps, then a
 kill), ``die`` (an exception before the training), ``fail`` (an exception in it), ``kill``, ``import`` (a module that is
-missing), ``nothing`` (a script without our callbacks), ``term`` (waits for SIGTERM and says so), ``slow`` (waits
+missing), ``nothing`` (a script without our callbacks), ``term`` (waits for SIGTERM and records it), ``slow`` (waits
 for a file ``go`` in its folder, then finishes), ``late`` (finishes, then exits with 7). The last word is repeated.
 """
 

@@ -2,9 +2,9 @@
 
 python main_job.py FOLDER
 
-The environment says what a user's own arguments would: PAUSE (``on_pause``), GRID, DEADLINE, METER. ``FOLDER/gates``
-holds where the process waits: a file ``start-2`` for its second start, a file ``step-20`` for that step. It says that
-it is there by the same name with ``.here``, and goes on once the file is gone.
+The environment holds what a user's own arguments would: PAUSE (``on_pause``), GRID, DEADLINE, METER. ``FOLDER/gates``
+holds where the process waits: a file ``start-2`` for its second start, a file ``step-20`` for that step. It creates
+a file of the same name with ``.here``, and continues once the first file is gone.
 """
 
 import hashlib

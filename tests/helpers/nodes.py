@@ -8,7 +8,7 @@ from tests.helpers.processes import ROOT, Process
 
 
 def two_torchruns(script, folder, *arguments, devices=1, before=(), **variables):
-    """Run a script on two nodes; return the exit codes of both and what they told.
+    """Run a script on two nodes; return the exit codes of both and what they printed.
 
     Args:
         script: Path of the script within the project.

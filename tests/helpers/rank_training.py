@@ -96,7 +96,7 @@ class Stop(pl.Callback):
         torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
         self.batches, self.done = 0, (FOLDER / "stopped").exists()
         if trainer.global_rank == 0 and HOW in ("exit", "hold", "hold-kill") and not self.done:
-            trainer._lightning_green_fit.on_boundary.append(self.at_boundary)
+            trainer._lightning_green_fit.actions.append(self.at_boundary)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.batches += 1

@@ -137,7 +137,7 @@ from lightning_green.utilities.clock import SystemClock
 from lightning_green.ledger.events import Sample
 from lightning_green.ledger.ledger import Ledger
 import signal
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as a full disk: the write fails, the process goes on
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as a full disk: the write fails, the process continues
 folder = Path(sys.argv[1])
 ledger = Ledger(folder, SystemClock(), 1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))

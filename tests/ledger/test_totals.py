@@ -253,7 +253,7 @@ def test_the_power_while_held_is_measured_where_a_sensor_saw_it():
 
     assert measured_hold_power(held("measured", 1.0)) == pytest.approx(0.2)
     assert measured_hold_power(held("modelled", 1.0)) is None
-    assert measured_hold_power(held("measured", 0.01)) is None  # 36 seconds tell nothing
+    assert measured_hold_power(held("measured", 0.01)) is None  # 36 seconds are too few
     assert measured_hold_power(Totals()) is None
 
 
@@ -262,7 +262,7 @@ def test_the_price_of_leaving_is_measured_where_a_sensor_saw_it():
     mean_power = 0.3 * 2.3 / 2.3  # kW: what the restart drew counts as running
     assert measured_resume_hours(totals) == pytest.approx(0.2 * 0.3 / mean_power)
     assert measured_resume_hours(total_of(left_and_came_back(None).records)) is None
-    modelled = left_and_came_back("paused")
-    for record in modelled.records:
+    modeled = left_and_came_back("paused")
+    for record in modeled.records:
         record["joules"]["gpu"]["quality"] = "modelled"
-    assert measured_resume_hours(total_of(modelled.records)) is None
+    assert measured_resume_hours(total_of(modeled.records)) is None

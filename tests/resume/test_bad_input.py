@@ -53,7 +53,7 @@ def test_changed_model_or_optimizer_is_refused(model, field, stopped, monkeypatc
     assert "--fresh" in str(refused.value)
     assert content(stopped) == before
     monkeypatch.undo()
-    assert attempt(stopped, CASE) is None  # and the right script still goes on
+    assert attempt(stopped, CASE) is None  # and the right script still resumes
 
 
 def test_changed_data_length_is_refused(stopped):

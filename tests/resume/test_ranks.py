@@ -132,7 +132,7 @@ def test_run_that_is_alive_is_refused_and_no_process_remains(tmp_path):
     folder.lock("run")
     Ledger(folder.path, SystemClock(), 1).append(make_event("started", global_step=3))
     try:
-        code, output = start(tmp_path)  # this waits for whoever holds the output open, the second rank too
+        code, output = start(tmp_path)  # this waits for every process that holds the output open, the second rank too
     finally:
         folder.unlock()
     assert code == 1

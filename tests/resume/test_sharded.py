@@ -50,7 +50,7 @@ def test_last_complete_checkpoint_is_used_after_a_kill(never_stopped, tmp_path):
     shards = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("*.shard"))
     assert shards == [f"{one.path.stem}.rank{rank}.shard" for one in (older, newer) for rank in (0, 1)]
     damaged = newer.path.with_name(shards[3])
-    content = damaged.read_bytes()  # of the same size, so rank 1 alone can tell
+    content = damaged.read_bytes()  # of the same size, so only rank 1 can detect it
     damaged.write_bytes(b"harm" + content[4:])
     code, output = start(tmp_path, strategy=strategy)
     assert code == 0, output

@@ -1,6 +1,6 @@
 """A training on several nodes that draw 300 W, 200 W, ... and that a test stops: nodes_script.py FOLDER DEVICES.
 
-STOP says how: ``exit@7`` leaves after batch 7, ``kill@7`` kills every process in its batch 7, and ``kill-1@7`` those of
+STOP selects how: ``exit@7`` exits after batch 7, ``kill@7`` kills every process in its batch 7, and ``kill-1@7`` those of
 node 1. EVERY saves the state as often. TRACE adds the scheduler, which holds at HOLD of full power and prices an hour
 at PRICE, and TREES a throttle that sets a limit in a tree for each node. ALONE is the tracker without anything. What
 each rank saw goes to FOLDER. ON_PAUSE=auto is the scheduler that leaves where something starts it again.
@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
+from lightning_green.ledger.events import Paused
 from lightning_green.metrics import EnergyConsumed, SamplesPerJoule
 from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
 
@@ -60,12 +61,12 @@ class Model(pl.LightningModule):
 
 
 class Stop(pl.Callback):
-    """Stop where STOP says."""
+    """Stop as STOP asks."""
 
     def setup(self, trainer, pl_module, stage):
         self.batches, self.fit = 0, trainer._lightning_green_fit
         if HOW == "exit" and trainer.global_rank == 0:
-            self.fit.on_boundary.append(self.at_boundary)
+            self.fit.actions.append(self.at_boundary)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.batches += 1
@@ -74,7 +75,8 @@ class Stop(pl.Callback):
 
     def at_boundary(self, point):
         if self.batches == int(AT):
-            self.fit.leave(point, self.fit.session.clock.now() + timedelta(hours=1), "as the test says")
+            until = self.fit.session.clock.now() + timedelta(hours=1)
+            self.fit.exit_until(point, Paused(until=until, reason="requested by the test"))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 
 def start(folder, devices=1, before=(), **variables):
-    """Train on two nodes; return the exit codes of both and what they told. ``before`` stands before node 1's line."""
+    """Train on two nodes; return the exit codes of both and what they printed. ``before`` stands before node 1's line."""
     variables |= {"LIGHTNING_GREEN_CLOCK": CLOCK, "LIGHTNING_GREEN_RESUME": "1"}
     variables |= {"LIGHTNING_GREEN_RUN_DIR": str(folder / "run")}
     return two_torchruns(SCRIPT, folder, devices, devices=devices, before=before, **variables)
@@ -47,7 +47,7 @@ def check_sums(folder, hours):
     assert totals.grams() == pytest.approx(400.0 * KW * hours, rel=1e-3)
     assert totals.unpriced_joules == 0.0
     summary = ended(folder)["summary"]
-    assert summary == ended(folder, 1)["summary"]  # every rank is told
+    assert summary == ended(folder, 1)["summary"]  # every rank is printed
     assert summary["energy/kwh"] == pytest.approx(totals.kwh, rel=1e-3)
     assert summary["carbon/gco2e"] == pytest.approx(totals.grams(), rel=1e-3)
     assert summary["energy/nodes"] == 2
@@ -66,12 +66,12 @@ def last_row(folder):
 
 
 def test_a_planned_exit_and_its_return_keep_the_sum_true(tmp_path):
-    codes, told = start(tmp_path, STOP="exit@7")
-    assert codes == [0, 0], told
+    codes, printed = start(tmp_path, STOP="exit@7")
+    assert codes == [0, 0], printed
     records = read_records(tmp_path / "run")
     assert {record["event"] for record in records} >= {"paused", "node_paused"}
-    codes, told = start(tmp_path)
-    assert codes == [0, 0], told
+    codes, printed = start(tmp_path)
+    assert codes == [0, 0], printed
     hours = 2 * BATCHES * BATCH + (60 + 300) / 3600  # with the checkpoint to leave with, and the restart
     totals, summary = check_sums(tmp_path, hours)
     names = sorted(path.name for path in (tmp_path / "run").glob("ledger.*"))
@@ -104,9 +104,11 @@ def test_a_kill_loses_no_more_than_the_last_sample_and_the_state_of_every_node_i
     assert hours[1] > 0.5
     assert abs(hours[0] - hours[1]) < 0.5  # a sample every 15 simulated minutes
     assert limits(trees[1]) == [150.0]  # nobody could bring it back
-    codes, told = start(tmp_path, **throttled)
-    assert codes == [0, 0], told
-    assert "RAPL power limit was still throttled after its process had ended; its original state is restored." in told
+    codes, printed = start(tmp_path, **throttled)
+    assert codes == [0, 0], printed
+    assert (
+        "RAPL power limit was still throttled after its process had ended; its original state is restored." in printed
+    )
     assert [limits(tree) for tree in trees] == [[200.0], [200.0]]
     records = read_records(tmp_path / "run")
     after = total_of([record for record in records if record["attempt"] == 2])
@@ -118,8 +120,8 @@ def test_a_kill_loses_no_more_than_the_last_sample_and_the_state_of_every_node_i
 
 
 def test_two_ranks_on_each_of_two_nodes_with_the_tracker_alone(tmp_path):
-    codes, told = start(tmp_path, devices=2, ALONE="1")
-    assert codes == [0, 0], told
+    codes, printed = start(tmp_path, devices=2, ALONE="1")
+    assert codes == [0, 0], printed
     totals, _ = check_sums(tmp_path, 2 * BATCHES * BATCH)
     assert len(list((tmp_path / "run").glob("ledger.*"))) == 2  # one a node, not a rank
     assert set(totals.joules) == {"other"}
@@ -136,10 +138,10 @@ def test_a_node_that_does_not_see_the_folder_is_named_and_the_training_goes_on(t
     line = [unshare, "-m", "sh", "-c", f'mount -t tmpfs none {hidden} && exec "$@"', "sh"]
     if unshare is None or subprocess.run([*line, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine does not let a process mount a file system of its own")
-    codes, told = start(tmp_path, before=line)
-    assert codes == [0, 0], told
-    assert told.count("does not see the run directory") == 1
-    assert "so its energy is in no total" in told
+    codes, printed = start(tmp_path, before=line)
+    assert codes == [0, 0], printed
+    assert printed.count("does not see the run directory") == 1
+    assert "so its energy is in no total" in printed
     records = read_records(hidden)
     assert any("does not see" in record["reason"] for record in records if record["event"] == "warning")
     totals = total_of(records)
@@ -148,8 +150,8 @@ def test_a_node_that_does_not_see_the_folder_is_named_and_the_training_goes_on(t
 
 def test_a_hold_draws_the_hold_power_of_both_nodes(tmp_path):
     trace = write_trace(tmp_path / "trace.csv", [50, 2000, 2000, *[50] * 60])
-    codes, told = start(tmp_path, TRACE=trace, HOLD="0.3", PRICE="30")
-    assert codes == [0, 0], told
+    codes, printed = start(tmp_path, TRACE=trace, HOLD="0.3", PRICE="30")
+    assert codes == [0, 0], printed
     totals = total_of(read_records(tmp_path / "run"))
     held = totals.seconds_by_state["held"] / 3600  # counted once, not once a node
     late = 2.0 - held  # of the two dirty hours: the batch or the checkpoint that was under way when they began
@@ -168,8 +170,8 @@ def test_all_nodes_change_level_at_the_same_batch_by_the_power_of_all(tmp_path):
     trees = [packages(tmp_path / "trees" / str(node), watts=(200,)) for node in (0, 1)]
     trace = write_trace(tmp_path / "trace.csv", [100, 600, 600, *[100] * 60])
     # with the 500 W of both nodes the level pays above 467 gCO2e/kWh; with the 300 W of the first, above 778
-    codes, told = start(tmp_path, TRACE=trace, HOLD="1.0", PRICE="350", TREES=str(tmp_path / "trees"))
-    assert codes == [0, 0], told
+    codes, printed = start(tmp_path, TRACE=trace, HOLD="1.0", PRICE="350", TREES=str(tmp_path / "trees"))
+    assert codes == [0, 0], printed
     first, second = (ended(tmp_path, rank)["limits"] for rank in (0, 1))
     assert first == second
     assert set(first) == {150, 200}
@@ -191,8 +193,8 @@ def test_the_supervisor_starts_both_nodes_again_once_electricity_is_clean(tmp_pa
     first, second = torchruns(SCRIPT, tmp_path, 1)
     both = f"{shlex.join(second)} & {shlex.join(first)}; wait"
     line = green("run", "--run-dir", tmp_path / "run", "--clock", CLOCK, "--", "bash", "-c", both)
-    code, told = run_to_the_end(line, tmp_path, 400, TRACE=trace, ON_PAUSE="auto", GLOO_SOCKET_IFNAME="lo")
-    assert code == 0, told
+    code, printed = run_to_the_end(line, tmp_path, 400, TRACE=trace, ON_PAUSE="auto", GLOO_SOCKET_IFNAME="lo")
+    assert code == 0, printed
     records = read_records(tmp_path / "run")
     for node, events in ((0, ["started", "paused"]), (1, ["node_started", "node_paused"])):
         written = [one["event"] for one in records if one.get("node_rank", 0) == node]

@@ -1,4 +1,4 @@
-"""One fit: how it is opened, what it adds up over restarts, what it says and what it writes."""
+"""One fit: how it is opened, what it adds up over restarts, its messages and its events."""
 
 import math
 import threading
@@ -37,12 +37,12 @@ def opened(tmp_path):
     runs = []
 
     def open_it(path=None, announce=True, **given):
-        run, told = open_session(path or tmp_path / "run", options(**given))
+        run, printed = open_session(path or tmp_path / "run", options(**given))
         runs.append(run)
         run.start()
         if announce:
             run.announce()
-        return run, told
+        return run, printed
 
     yield open_it
     for run in runs:
@@ -81,11 +81,11 @@ def test_a_contradiction_is_named(name, one, other):
 
 def test_a_folder_that_cannot_be_made(tmp_path, caplog):
     (tmp_path / "file").touch()
-    run, told = open_session(tmp_path / "file" / "run", options(grid=100.0))
+    run, printed = open_session(tmp_path / "file" / "run", options(grid=100.0))
     run.start()
     run.announce()
     advance(run, 6)
-    assert told == []
+    assert printed == []
     assert run.folder is None
     assert "cannot be used (Not a directory). Training continues without a ledger" in caplog.text
     assert "LIGHTNING_GREEN_RUN_DIR" in caplog.text
@@ -197,7 +197,7 @@ def test_what_has_no_price_is_kept_apart(opened):
     assert summary["carbon/counterfactual_gco2e"] is None
 
 
-# -- what it says -----------------------------------------------------------------------------------------------------
+# -- messages --------------------------------------------------------------------------------------------------------
 
 ALWAYS = {"energy/kwh", "carbon/state", "carbon/elapsed_hours", *(f"energy/{phase}_kwh" for phase in PHASES)}
 
@@ -299,18 +299,18 @@ def test_what_happens_to_the_sources_is_told_once_and_on_record(opened, tmp_path
     class Failing(ConstantPowerMeter):
         problem = "The sensor of the CPU cannot be read any more."
 
-    class Telling(FunctionSignal):
+    class Reporting(FunctionSignal):
         lines = ("The grid does not answer.",)
 
         def pop_messages(self):
             lines, self.lines = self.lines, ()
             return list(lines)
 
-    run, _ = opened(meter=Failing(300.0), grid=Telling(lambda at: 100.0))
+    run, _ = opened(meter=Failing(300.0), grid=Reporting(lambda at: 100.0))
     run.sample()
     run.sample()
-    told = {record["event"]: record["reason"] for record in read_records(tmp_path / "run") if record["reason"]}
-    assert told == {"grid": Telling.lines[0], "meter": Failing.problem}
+    printed = {record["event"]: record["reason"] for record in read_records(tmp_path / "run") if record["reason"]}
+    assert printed == {"grid": Reporting.lines[0], "meter": Failing.problem}
     assert caplog.text.count("The grid does not answer.") == 1
     assert caplog.text.count("cannot be read any more") == 1
     assert [record["event"] for record in read_records(tmp_path / "run")].count("meter") == 1
