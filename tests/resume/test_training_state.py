@@ -1,0 +1,69 @@
+"""Saving and restoring one fit directly; ``test_every_batch.py`` tests whole runs."""
+
+import lightning.pytorch as pl
+import pytest
+import torch
+
+from lightning_green.resume.errors import InexactStateError
+from lightning_green.resume.plain_data import from_plain
+from lightning_green.resume.training_state import ExactState
+from tests.helpers.trainers import RecordingModel, batches, quiet_trainer
+
+
+class Stop(Exception):
+    pass
+
+
+class Exact(pl.Callback):
+    """Saves the state after ``stop_after`` batches and stops, or continues from ``saved``."""
+
+    def __init__(self, stop_after=None, saved=None):
+        self.stop_after, self.saved, self.points = stop_after, saved, []
+
+    def setup(self, trainer, pl_module, stage):
+        self.exact = ExactState(trainer, self, self.boundary, lambda: self.points.append("end"))
+        load = (lambda: None) if self.saved is None else (lambda: ("saved.ckpt", self.saved))
+        self.exact.attach(load, resuming=self.saved is not None)
+
+    def on_train_start(self, trainer, pl_module):
+        self.exact.activate()
+
+    def boundary(self, point):
+        self.points.append(point)
+        if self.points.count("batch") == self.stop_after:
+            assert self.exact.why_not_saved(point) is None
+            self.saved = self.exact.dump(point)
+            raise Stop
+
+    def teardown(self, trainer, pl_module, stage):
+        self.exact.detach()
+
+
+def fit(folder, loader=None, **options):
+    pl.seed_everything(1, verbose=False)
+    exact, model = Exact(**options), RecordingModel()
+    trainer = quiet_trainer(folder, exact, max_epochs=2)
+    try:
+        trainer.fit(model, batches(shuffle=True) if loader is None else loader)
+    except Stop:
+        exact.exact.detach()
+    return exact, model
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 7])
+def test_fit_continues_from_a_saved_state_exactly(stop_after, tmp_path):
+    whole, expected = fit(tmp_path)
+    assert whole.points == ["epoch", *["batch"] * 5, "epoch", *["batch"] * 5, "end"]
+    stopped, first = fit(tmp_path, stop_after=stop_after)
+    torch.save(stopped.saved, tmp_path / "state")
+    saved = from_plain(torch.load(tmp_path / "state", weights_only=True))
+    _, second = fit(tmp_path, saved=saved)
+    assert first.seen + second.seen == expected.seen
+    weights = expected.state_dict()
+    assert all(torch.equal(one, weights[name]) for name, one in second.state_dict().items())
+
+
+def test_changed_number_of_training_loaders_is_refused(tmp_path):
+    stopped, _ = fit(tmp_path, stop_after=2)
+    with pytest.raises(InexactStateError, match=r"1 training loader\(s\) and there are 2 now"):
+        fit(tmp_path, loader=[batches(), batches()], saved=from_plain(stopped.saved))
