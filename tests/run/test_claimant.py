@@ -56,6 +56,13 @@ def test_attempt_and_session_of_the_supervisor_are_compared(candidate, attempt, 
     assert claimant.shares_session(run) is shares_session
 
 
+def test_run_of_the_same_attempt_is_done_unless_a_launcher_has_restarted_the_process(candidate):
+    run = candidate(claimed_in="s/1")
+    assert Claimant(ONE, fit(), attempt="s/1").is_done(run)
+    assert not Claimant(ONE, fit(), attempt="s/1", restarted=True).is_done(run)
+    assert not Claimant(ONE, fit(), attempt="s/2").is_done(run)
+
+
 def test_process_is_described_by_the_variables_of_its_supervisor(monkeypatch):
     monkeypatch.delenv("LIGHTNING_GREEN_SUPERVISED", raising=False)
     monkeypatch.delenv("LIGHTNING_GREEN_ATTEMPT", raising=False)

@@ -75,14 +75,28 @@ def test_second_training_of_an_attempt_starts_after_the_first_has_finished(claim
     assert second.path != first.path
     assert not claimed.continuing
     end(second, "started", "paused")
-    again, claimed, _ = claim()  # a wrapper that retries continues the same run
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    again, claimed, _ = claim()  # torchrun has restarted the worker
     assert again.path == second.path
     assert claimed.continuing
     end(again, "started", "paused")
+    monkeypatch.delenv("TORCHELASTIC_RESTART_COUNT")
 
     set_supervisor(monkeypatch, 2)
     assert claim()[0].path == first.path  # in the order of the first attempt
     assert claim()[0].path == second.path
+
+
+def test_unfinished_training_is_not_continued_by_the_next_one_of_the_same_attempt(claim, monkeypatch):
+    set_supervisor(monkeypatch, 1)
+    first, _, _ = claim()
+    end(first, "started", "failed")
+    second, claimed, _ = claim()
+    assert second.path != first.path
+    assert not claimed.continuing
+    end(second, "started")
+    set_supervisor(monkeypatch, 2)
+    assert claim()[0].path == first.path
 
 
 def test_run_of_the_same_content_is_continued(claim, monkeypatch):
