@@ -133,7 +133,7 @@ class Driver:
         language: `"bash"` or `"python"`.
         parallel: Whether the trainings run at the same time.
         strict: Whether a failed training fails the driver.
-        distinguished_by: What distinguishes the trainings: `"env"`, `"seed"` or `"lr"` (arguments), `"cwd"` or `"nothing"`.
+        distinguished_by: What distinguishes the trainings: `"env"`, `"seed"`, `"lr"`, `"cwd"` or `"nothing"`.
         values: The value of each training, such as its seed.
 
     """

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import (
     Timer,
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -89,6 +90,7 @@ PLACES = {
         lambda seen: importlib.import_module("lightning.pytorch.tuner.lr_finder"),
     ),
     "_step_supports_amp_scaling": lambda seen: torch.optim.SGD([nn.Parameter(torch.zeros(1))], fused=True),
+    "_after_closure": lambda seen: Precision,
     "_accelerator_connector": lambda seen: seen["trainer"],
     "_iterator": lambda seen: seen["trainer"].fit_loop._combined_loader,
     "_consumed": lambda seen: iter(CombinedLoader([[1], [1, 2]], "max_size_cycle"))._iterator,

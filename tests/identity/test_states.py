@@ -162,7 +162,7 @@ def test_later_state_that_cannot_be_saved_is_reported(tmp_path, monkeypatch, cap
     assert [record["global_step"] for record in events(tmp_path, "checkpoint")] == [6]
     assert len(events(tmp_path, "checkpoint_failed")) >= 1
     assert re.search(
-        r"The training state could not be saved \(callbacks\['.*Grows'\]\['value'\] is a `re\.Pattern`", caplog.text
+        r"The training state could not be saved: callbacks\['.*Grows'\]\['value'\] is a `re\.Pattern`", caplog.text
     )
 
 

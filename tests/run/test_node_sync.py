@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 
 def start(folder, devices=1, before=(), **variables):
-    """Train on two nodes; return the exit codes of both and what they printed. ``before`` stands before node 1's line."""
+    """Train on two nodes; return the exit codes of both and what they printed. ``before`` precedes node 1's line."""
     variables |= {"LIGHTNING_GREEN_CLOCK": CLOCK, "LIGHTNING_GREEN_RESUME": "1"}
     variables |= {"LIGHTNING_GREEN_RUN_DIR": str(folder / "run")}
     return two_torchruns(SCRIPT, folder, devices, devices=devices, before=before, **variables)
