@@ -1,9 +1,9 @@
 """A training on several nodes that draw 300 W, 200 W, ... and that a test stops: nodes_script.py FOLDER DEVICES.
 
 STOP selects how: ``exit@7`` exits after batch 7, ``kill@7`` kills every process in its batch 7, and ``kill-1@7`` those
-of node 1. EVERY saves the state as often. TRACE adds the scheduler, which holds at HOLD of full power and prices an hour
-at PRICE, and TREES a throttle that sets a limit in a tree for each node. ALONE is the tracker without anything. What
-each rank saw goes to FOLDER. ON_PAUSE=auto is the scheduler that leaves where something starts it again.
+of node 1. EVERY is the interval of checkpoints. TRACE adds the scheduler, with HOLD as the power of a hold and PRICE as
+the price of an hour, and TREES a throttle with one tree of limits per node. ALONE is the tracker without anything else.
+What each rank saw goes to FOLDER. ON_PAUSE=auto is the scheduler that exits if something restarts it.
 """
 
 import json
