@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import EmissionsTracker
 from tests.helpers import resnet_step
+from tests.helpers.processes import environment
 
 ROOT = Path(__file__).parents[2]
 ALLOWED = "GPU_SETTINGS_ALLOWED"  # set to 1 on a GPU whose settings the test may change
@@ -87,7 +88,7 @@ def test_total_of_training_matches_driver_within_one_percent(tmp_path):
 def test_idle_process_draws_more_power_than_no_process():
     done = subprocess.run(
         [sys.executable, "-m", "tests.helpers.resnet_step"],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
