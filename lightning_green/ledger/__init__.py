@@ -1,7 +1,8 @@
 """The record of a run: typed events, append-only log, totals, baseline, history, run directory."""
 
 from lightning_green.ledger.baseline import counterfactual_gco2e, saving_percent
-from lightning_green.ledger.events import Event, StateEvent, event_from_json
+from lightning_green.ledger.event_reader import event_from_json
+from lightning_green.ledger.events import Event, StateEvent
 from lightning_green.ledger.history import RunHistory, read_history
 from lightning_green.ledger.ledger import Ledger, read_ledger
 from lightning_green.ledger.measurement import Intensity, Measurement

@@ -7,12 +7,13 @@ to that moment, and the fields of its own class. Readers keep what they do not k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
-from lightning_green.ledger.measurement import FIELDS, Measurement
+from lightning_green.ledger.event_fields import own_fields
+from lightning_green.ledger.measurement import Measurement
 
 LEDGER_VERSION = 2
 """Since version 2 each fit has a meter of its own, whose joules start at 0."""
@@ -93,7 +94,7 @@ class Event:
         record |= {"fit": self.fit, "reason": self.reason}
         if self.node_rank:
             record["node_rank"] = self.node_rank
-        for name, (_, encode) in _own_fields(type(self)).items():
+        for name, (_, encode) in own_fields(type(self), Event).items():
             value = getattr(self, name)
             if value is not None:
                 record[name] = encode(value)
@@ -369,99 +370,3 @@ class UnknownEvent(Event):
     def to_json(self) -> dict[str, Any]:
         """Return the event as it was read."""
         return dict(self.extra)
-
-
-_BY_NAME: dict[str, type[Event]] = {
-    kind.name: kind
-    for kind in (
-        *(Started, Finished, Paused, Interrupted, Failed, Ended, BetweenFits, Sample, PhaseChanged, StateChanged),
-        *(Decision, CheckpointSaved, CheckpointFailed, GridChanged, MeterProblem, Warned, HistoryMissing),
-        *(PrecisionFallback, NonfiniteLoss),
-    )
-}
-
-
-def event_from_json(record: Mapping[str, Any]) -> Event:
-    """Return the event that a line of a ledger holds.
-
-    Args:
-        record: The line as JSON.
-
-    Raises:
-        ValueError: If it is not an event, or lacks a field that its kind requires.
-
-    Examples:
-        >>> event_from_json({"event": "between_fits", "time_utc": "2024-05-01T00:00:00+00:00", "between_joules": 3})
-        ... # doctest: +ELLIPSIS
-        BetweenFits(seq=0, time_utc='2024-05-01T00:00:00+00:00', ..., between_joules=3.0)
-
-    """
-    try:
-        return _from_json(record)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"not an event of a ledger ({type(error).__name__}: {error}): {record!r}") from error
-
-
-def _from_json(record: Mapping[str, Any]) -> Event:
-    name, rank = str(record["event"]), int(record.get("node_rank", 0))
-    kind = _BY_NAME.get(name.removeprefix("node_") if rank else name)
-    common: dict[str, Any] = {
-        "seq": int(record.get("seq", 0)),
-        "time_utc": str(record.get("time_utc", "")),
-        "mono_s": float(record.get("mono_s", 0.0)),
-        "node": str(record.get("node", "")),
-        "pid": int(record.get("pid", 0)),
-        "attempt": int(record.get("attempt", 0)),
-        "v": int(record.get("v", 1)),
-        "node_rank": rank,
-    }
-    if kind is None:
-        return UnknownEvent(**common, kind=name, extra=dict(record))
-    datetime.fromisoformat(record["time_utc"])
-    codecs = _own_fields(kind).items()
-    own = {key: decode(record[key]) for key, (decode, _) in codecs if record.get(key) is not None}
-    known = {*common, *own, "event", "phase", "state", "global_step", "fit", "reason", *_own_fields(kind)}
-    step, fit = record.get("global_step"), record.get("fit", 0)
-    measured = None
-    if "joules" in record:
-        measured, known = Measurement.from_json(record), known | set(FIELDS)
-    return kind(
-        **common,
-        **own,
-        phase=record.get("phase"),
-        state=record.get("state"),
-        measured=measured,
-        global_step=None if step is None else int(step),
-        fit=None if fit is None else int(fit),
-        reason=str(record.get("reason", "")),
-        extra={key: value for key, value in record.items() if key not in known},
-    )
-
-
-def _unchanged(value: Any) -> Any:
-    return value
-
-
-_Codec = tuple[Callable[[Any], Any], Callable[[Any], Any]]
-_CODECS: dict[str, _Codec] = {
-    "str": (str, _unchanged),
-    "int": (int, _unchanged),
-    "float": (float, _unchanged),
-    "bool": (bool, _unchanged),
-    "datetime": (datetime.fromisoformat, datetime.isoformat),
-    "list[str]": (list, list),
-    "list[int]": (list, list),
-    "Mapping[str, Any]": (dict, dict),
-}
-
-
-_OWN_FIELDS: dict[type[Event], dict[str, _Codec]] = {}
-
-
-def _own_fields(kind: type[Event]) -> dict[str, _Codec]:
-    """Return how the fields of an event's own class are read from JSON and written to it."""
-    if kind not in _OWN_FIELDS:
-        common = {one.name for one in fields(Event)}
-        own = [one for one in fields(kind) if one.name not in common]
-        _OWN_FIELDS[kind] = {one.name: _CODECS[str(one.type).removesuffix(" | None")] for one in own}
-    return _OWN_FIELDS[kind]

@@ -13,7 +13,8 @@ from heapq import merge
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lightning_green.ledger.events import Event, HistoryMissing, StateEvent, event_from_json
+from lightning_green.ledger.event_reader import event_from_json
+from lightning_green.ledger.events import Event, HistoryMissing, StateEvent
 from lightning_green.utilities.clock import Clock, utc_iso
 
 log = logging.getLogger(__name__)

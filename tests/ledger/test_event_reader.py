@@ -8,6 +8,7 @@ import pytest
 
 from lightning_green.energy.meter import Energy
 from lightning_green.ledger import events
+from lightning_green.ledger.event_reader import event_from_json
 from lightning_green.ledger.events import (
     LEDGER_VERSION,
     Decision,
@@ -17,7 +18,6 @@ from lightning_green.ledger.events import (
     Started,
     StateEvent,
     UnknownEvent,
-    event_from_json,
 )
 from lightning_green.ledger.measurement import Intensity, Measurement
 
