@@ -144,12 +144,12 @@ class GreenCallback(pl.Callback):
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._fit is not None:
-            self._fit.finish()
+            self._fit.ending.finish()
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if self._fit is not None:
-            self._fit.fail(exception)
+            self._fit.ending.fail(exception)
 
 
 class _LastFit:

@@ -223,7 +223,7 @@ class CarbonScheduler(GreenCallback):
             given = [f"{name}={os.environ[name]}" for name in (RUN_DIR_VARIABLE, CLOCK_VARIABLE) if name in os.environ]
             line = shlex.join([*(["env", *given] if given else []), "python", *sys.argv])
             rank_zero_info(f"Lightning Green: exiting until {plan.until:%Y-%m-%d %H:%M} UTC. To continue, run: {line}")
-        fit.exit_until(point, maker.paused_event(plan))
+        fit.ending.exit_until(point, maker.paused_event(plan))
         maker.why_no_exit = "the training state cannot be saved"
         maker.next_decision = fit.session.clock.time() + RETRY_SECONDS
 

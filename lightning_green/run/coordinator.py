@@ -81,7 +81,7 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
         allow_config_overwrite(trainer)
     fit = Fit(session, trainer, messages)
     if not _thread().startswith(_POOL):
-        fit.thread = _thread()
+        fit.ending.thread = _thread()
     else:
         fit.why_not_exact = "it is trained in a thread pool, whose fits cannot be distinguished after a restart"
     fit.members.append(callback)

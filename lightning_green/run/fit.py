@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import signal
-import traceback
 from collections.abc import Callable
 from datetime import timedelta
-from enum import Enum
-from typing import Any, NoReturn
+from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_green._lightning.loaders import watch_fetches
-from lightning_green._lightning.loggers import logging_step
 from lightning_green._lightning.process import gpus_of_job
 from lightning_green._lightning.signals import pop_received_sigterm, requeue_signal
-from lightning_green.ledger.events import Failed, Finished, Interrupted, Paused, Warned
-from lightning_green.resume.training_state import ExactState, Point, why_not_exact
+from lightning_green.ledger.events import Warned
+from lightning_green.resume.training_state import ExactState, why_not_exact
 from lightning_green.run import loggers
 from lightning_green.run.boundaries import Action, Boundaries
 from lightning_green.run.changed_values import keep_new_values
+from lightning_green.run.fit_ending import FitEnding, FitStage
 from lightning_green.run.identity import command_line
-from lightning_green.run.node_sync import join_nodes, sync_ledgers
+from lightning_green.run.node_sync import join_nodes
 from lightning_green.run.recorded_values import RecordedValues
 from lightning_green.run.saved_state import CheckpointTimer, SavedState
 from lightning_green.run.session import Session
-from lightning_green.run.signals import StopSignals, raise_stop
-from lightning_green.strategies.control_group import Command, ControlGroup
-from lightning_green.supervisor.launchers import RunPausedExit, paused_exit_code, requeue
-
-
-class FitStage(Enum):
-    """How far a fit is in this process."""
-
-    NEW = "its callbacks are being set up"
-    TRAINING = "it trains"
-    EXITING = "it exits or was interrupted, and that is recorded"
-    CLOSED = "it has ended"
+from lightning_green.strategies.control_group import ControlGroup
 
 
 class Fit:
@@ -54,12 +38,11 @@ class Fit:
     Attributes:
         members: The callbacks.
         actions: Called at boundaries between batches, on rank 0.
-        ranks: Processes of the training.
-        state: The saved training state; None if the fit is only metered.
         boundaries: What happens between batches; None if the fit is only metered.
         why_not_exact: Reason why this training is neither paused nor saved, or None.
         last_summary: Summary at the end of the training, or None.
-        thread: Name of the thread that trains; empty for the main thread.
+        recorded: Optimizers and data as the run directory has recorded them.
+        ending: How the fit ends.
 
     """
 
@@ -67,24 +50,29 @@ class Fit:
         self.session, self.trainer, self.messages = session, trainer, messages
         self.members: list[Any] = []
         self.actions: list[Action] = []
-        self.ranks = ControlGroup()
-        self.state: SavedState | None = None
         self.boundaries: Boundaries | None = None
         self.why_not_exact: str | None = None
         self.last_summary: dict[str, Any] | None = None
-        self.thread = ""
         self.recorded = RecordedValues(session, trainer, messages)
-        self._stage = FitStage.NEW
+        self.ending = FitEnding(session, trainer)
         self._timer = CheckpointTimer(session.clock)
-        self._signals = StopSignals()
-        self._undo: list[Callable[[], None]] = []
         self._not_counted: list[str] = []
         self._batch: tuple[int, int] | None = None
 
     @property
+    def ranks(self) -> ControlGroup:
+        """Processes of the training."""
+        return self.ending.ranks
+
+    @property
+    def state(self) -> SavedState | None:
+        """The saved training state; None if the fit is only metered."""
+        return self.ending.state
+
+    @property
     def closed(self) -> bool:
         """Whether the fit has ended in this process."""
-        return self._stage == FitStage.CLOSED
+        return self.ending.stage is FitStage.CLOSED
 
     @property
     def already_finished(self) -> bool:
@@ -121,13 +109,13 @@ class Fit:
             saves: Whether files may be written.
 
         """
-        if self._undo or self.closed:
+        if self.ending.undo or self.closed:
             return
         if (gpus := gpus_of_job(self.trainer)) is not None:
             self.session.bind_gpus(gpus)
-        self.ranks, self._not_counted = join_nodes(self.session, self.trainer)
+        self.ending.ranks, self._not_counted = join_nodes(self.session, self.trainer)
         self.session.start()
-        self._undo.append(_measure_data_wait(self.session, self.trainer))
+        self.ending.undo.append(_measure_data_wait(self.session, self.trainer))
         if not wants_exact:
             return
         self.why_not_exact = self.why_not_exact or why_not_exact(self.trainer)
@@ -135,22 +123,22 @@ class Fit:
             self.messages.append(f"The run is metered, and neither paused nor saved: {self.why_not_exact}.")
             return
         if self.ranks.size == 1:
-            self.ranks = ControlGroup(self.trainer.global_rank, self.trainer.world_size, self.session.clock)
-        self.state = SavedState(self.session, self.trainer, self.ranks, self._timer, self.messages)
+            self.ending.ranks = ControlGroup(self.trainer.global_rank, self.trainer.world_size, self.session.clock)
+        state = self.ending.state = SavedState(self.session, self.trainer, self.ranks, self._timer, self.messages)
         self.boundaries = Boundaries(
             self.session,
             self.trainer,
             self.ranks,
-            self.state,
-            self._signals,
+            state,
+            self.ending.signals,
             self.actions,
-            self._interrupt,
-            self._follow_end,
+            self.ending.interrupt,
+            self.ending.follow,
         )
-        if self.state.attach(self._exact_state, saves, self.recorded.check_data):  # the run has been validated before
+        if state.attach(self._exact_state, saves, self.recorded.check_data):  # the run has been validated before
             steps, self.trainer.num_sanity_val_steps = self.trainer.num_sanity_val_steps, 0
-            self._undo.append(lambda: setattr(self.trainer, "num_sanity_val_steps", steps))
-        self._undo.append(self.state.exact.detach)
+            self.ending.undo.append(lambda: setattr(self.trainer, "num_sanity_val_steps", steps))
+        self.ending.undo.append(state.exact.detach)
 
     def _exact_state(self) -> ExactState:
         assert self.boundaries is not None
@@ -158,7 +146,7 @@ class Fit:
             self.trainer,
             self.members[0],
             self.boundaries.reached,
-            self._train_ended,
+            self.ending.save_final,
             self.ranks,
             self.recorded.allow_inexact,
         )
@@ -170,7 +158,7 @@ class Fit:
             OtherTrainingError: If they differ and ``--force`` is not set.
 
         """
-        if self.state is not None and self._stage == FitStage.NEW:
+        if self.state is not None and self.ending.stage == FitStage.NEW:
             changed = self.recorded.check_optimizers()
             if changed is not None:
                 self.state.exact.set_new_values = keep_new_values(self.trainer, *changed)
@@ -182,9 +170,9 @@ class Fit:
             Whether this call started it.
 
         """
-        if self._stage != FitStage.NEW:
+        if self.ending.stage != FitStage.NEW:
             return False
-        self._stage, session = FitStage.TRAINING, self.session
+        self.ending.stage, session = FitStage.TRAINING, self.session
         if self.state is not None:
             self.recorded.check_data()
             if not session.continuing:
@@ -194,9 +182,9 @@ class Fit:
         if session.folder is not None:
             loggers.record_wandb_folders(self.trainer, session.record_on_disk)
         if self.state is not None:
-            self._signals.install(requeue_signal(self.trainer))
+            self.ending.signals.install(requeue_signal(self.trainer))
             if pop_received_sigterm(self.trainer):  # it came before our handlers were installed
-                self._signals.received = "SIGTERM"
+                self.ending.signals.received = "SIGTERM"
         if self.ranks.is_rank_zero or session.ledger is not None:
             session.announce(None if self.state is None else self.state.restored, command_line())
         for line in self._not_counted:
@@ -216,107 +204,6 @@ class Fit:
         """Enter a phase, if the fit has started and is in another one."""
         if self.session.announced and self.session.recorder.status.phase != phase:
             self.session.enter(phase=phase)
-
-    # -- end ----------------------------------------------------------------------------------------------------------
-
-    def exit_until(self, point: Point, paused: Paused) -> None:
-        """Save the state and exit the process; something starts it again.
-
-        Returns only if the state could not be saved.
-
-        Args:
-            point: Boundary, ``"batch"`` or ``"epoch"``.
-            paused: Event with the planned time of the next start, recorded once the state is saved.
-
-        Raises:
-            RunPausedExit: To exit.
-
-        """
-        if self.state is None or self.state.save(point, "exit") is None:
-            return
-        loggers.log_to_all(self.trainer, self.session.metrics(), logging_step(self.trainer))
-        loggers.flush(self.trainer)
-        self.session.record(paused)
-        self._stage, self.session.run.stops = FitStage.EXITING, True
-        self.ranks.send(Command.EXIT)
-        code = paused_exit_code(self.trainer.global_rank)
-        sync_ledgers(self.session, self.ranks)
-        loggers.summarize(self.trainer, self.session.summary())
-        loggers.finish_experiments(self.trainer, code)
-        self._close()
-        raise RunPausedExit(code)
-
-    def _interrupt(self, point: Point, name: str) -> NoReturn:
-        """Save the state and stop as the signal ``name`` asks for."""
-        saved = self.state is not None and self.state.save(point, name) is not None
-        how = "saved" if saved else "stopped, with nothing saved,"
-        self.session.record(Interrupted(reason=f"{name}: {how} at step {self.trainer.global_step}", signal=name))
-        self._stage, self.session.run.stops = FitStage.EXITING, True
-        loggers.flush(self.trainer)
-        self.ranks.send(Command.INTERRUPT, getattr(signal, name))
-        self._close()
-        if getattr(signal, name) == requeue_signal(self.trainer):
-            requeue()
-        raise_stop(name)
-
-    def _follow_end(self, command: Command, number: int) -> NoReturn:
-        """Exit or stop as rank 0 does."""
-        self._stage = FitStage.EXITING
-        if command == Command.EXIT:
-            sync_ledgers(self.session, self.ranks)
-            self._close()
-            raise RunPausedExit(paused_exit_code(self.ranks.rank))
-        self._close()
-        raise_stop(signal.Signals(number).name)
-
-    def _train_ended(self) -> None:
-        """Save the final state, after every ``on_train_end``."""
-        self._signals.restore()
-        if self.state is not None:
-            self.state.save_final()
-
-    def finish(self) -> None:
-        """Record that the fit has finished; in ``on_fit_end``, where nothing can fail any more."""
-        if self.closed:
-            return
-        step = self.trainer.global_step
-        if self.state is not None and self.state.already_finished:
-            self.state.exact.restore_finished()
-            self.session.recorder.global_step = step
-            self.session.record(Finished(reason=f"{step} steps done before", again=True))
-        elif self.session.announced:
-            self.session.recorder.meter.sample()
-            self.session.record(Finished(reason=f"{step} steps done"))
-        self._close()
-
-    def fail(self, exception: BaseException) -> None:
-        """Record that an exception has ended the fit."""
-        if self.closed:
-            return
-        if self._stage != FitStage.EXITING and self.session.announced:
-            if isinstance(exception, (KeyboardInterrupt, SIGTERMException)):
-                name = "SIGINT" if isinstance(exception, KeyboardInterrupt) else "SIGTERM"
-                self.session.run.stops = True
-                self.session.record(Interrupted(reason=f"{name}: stopped at once", signal=name))
-            else:
-                text = "".join(traceback.format_exception(exception))
-                self.session.record(
-                    Failed(
-                        reason=f"{type(exception).__name__}: {str(exception)[:500]}",
-                        traceback=hashlib.sha256(text.encode()).hexdigest()[:16],
-                        thread=self.thread or None,
-                    )
-                )
-        self._close()
-
-    def _close(self) -> None:
-        self._stage = FitStage.CLOSED
-        self._signals.restore()
-        for undo in self._undo:
-            undo()
-        if self.session.run.ledger is not None:
-            self.session.run.ledger.sync()
-        self.session.end()
 
 
 def _measure_data_wait(session: Session, trainer: pl.Trainer) -> Callable[[], None]:

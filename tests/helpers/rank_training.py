@@ -127,7 +127,7 @@ class Stop(pl.Callback):
         (FOLDER / "stopped").touch()
         if HOW == "exit":
             until = fit.session.clock.now() + timedelta(seconds=1)
-            fit.exit_until(point, Paused(until=until, reason="requested by the test"))
+            fit.ending.exit_until(point, Paused(until=until, reason="requested by the test"))
         else:
             (FOLDER / "held").touch()
             began, seconds = time.monotonic(), float(os.environ.get("HOLD", "5"))

@@ -76,7 +76,7 @@ class Stop(pl.Callback):
     def at_boundary(self, point):
         if self.batches == int(AT):
             until = self.fit.session.clock.now() + timedelta(hours=1)
-            self.fit.exit_until(point, Paused(until=until, reason="requested by the test"))
+            self.fit.ending.exit_until(point, Paused(until=until, reason="requested by the test"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,161 @@
+"""How a fit ends: it finishes, exits until a planned time, is interrupted, or fails."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import traceback
+from collections.abc import Callable
+from enum import Enum
+from typing import NoReturn
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from lightning_green._lightning.loggers import logging_step
+from lightning_green._lightning.signals import requeue_signal
+from lightning_green.ledger.events import Failed, Finished, Interrupted, Paused
+from lightning_green.resume.training_state import Point
+from lightning_green.run import loggers
+from lightning_green.run.node_sync import sync_ledgers
+from lightning_green.run.saved_state import SavedState
+from lightning_green.run.session import Session
+from lightning_green.run.signals import StopSignals, raise_stop
+from lightning_green.strategies.control_group import Command, ControlGroup
+from lightning_green.supervisor.launchers import RunPausedExit, paused_exit_code, requeue
+
+
+class FitStage(Enum):
+    """How far a fit is in this process."""
+
+    NEW = "its callbacks are being set up"
+    TRAINING = "it trains"
+    EXITING = "it exits or was interrupted, and that is recorded"
+    CLOSED = "it has ended"
+
+
+class FitEnding:
+    """Ends a fit and records how.
+
+    Args:
+        session: Session of the fit.
+        trainer: The trainer.
+
+    Attributes:
+        ranks: Processes of the training.
+        state: The saved training state; None if the fit is only metered.
+        stage: How far the fit is.
+        signals: Signals that ask to stop.
+        undo: Called when the fit ends.
+        thread: Name of the thread that trains; empty for the main thread.
+
+    """
+
+    def __init__(self, session: Session, trainer: pl.Trainer) -> None:
+        self.session, self.trainer = session, trainer
+        self.ranks = ControlGroup()
+        self.state: SavedState | None = None
+        self.stage = FitStage.NEW
+        self.signals = StopSignals()
+        self.undo: list[Callable[[], None]] = []
+        self.thread = ""
+
+    def exit_until(self, point: Point, paused: Paused) -> None:
+        """Save the state and exit the process; something starts it again.
+
+        Returns only if the state could not be saved.
+
+        Args:
+            point: Boundary, ``"batch"`` or ``"epoch"``.
+            paused: Event with the planned time of the next start, recorded once the state is saved.
+
+        Raises:
+            RunPausedExit: To exit.
+
+        """
+        if self.state is None or self.state.save(point, "exit") is None:
+            return
+        loggers.log_to_all(self.trainer, self.session.metrics(), logging_step(self.trainer))
+        loggers.flush(self.trainer)
+        self.session.record(paused)
+        self.stage, self.session.run.stops = FitStage.EXITING, True
+        self.ranks.send(Command.EXIT)
+        code = paused_exit_code(self.trainer.global_rank)
+        sync_ledgers(self.session, self.ranks)
+        loggers.summarize(self.trainer, self.session.summary())
+        loggers.finish_experiments(self.trainer, code)
+        self.close()
+        raise RunPausedExit(code)
+
+    def interrupt(self, point: Point, name: str) -> NoReturn:
+        """Save the state and stop as the signal ``name`` asks for."""
+        saved = self.state is not None and self.state.save(point, name) is not None
+        how = "saved" if saved else "stopped, with nothing saved,"
+        self.session.record(Interrupted(reason=f"{name}: {how} at step {self.trainer.global_step}", signal=name))
+        self.stage, self.session.run.stops = FitStage.EXITING, True
+        loggers.flush(self.trainer)
+        self.ranks.send(Command.INTERRUPT, getattr(signal, name))
+        self.close()
+        if getattr(signal, name) == requeue_signal(self.trainer):
+            requeue()
+        raise_stop(name)
+
+    def follow(self, command: Command, number: int) -> NoReturn:
+        """Exit or stop as rank 0 does."""
+        self.stage = FitStage.EXITING
+        if command == Command.EXIT:
+            sync_ledgers(self.session, self.ranks)
+            self.close()
+            raise RunPausedExit(paused_exit_code(self.ranks.rank))
+        self.close()
+        raise_stop(signal.Signals(number).name)
+
+    def save_final(self) -> None:
+        """Save the final state, after every ``on_train_end``."""
+        self.signals.restore()
+        if self.state is not None:
+            self.state.save_final()
+
+    def finish(self) -> None:
+        """Record that the fit has finished; in ``on_fit_end``, where nothing can fail any more."""
+        if self.stage is FitStage.CLOSED:
+            return
+        step = self.trainer.global_step
+        if self.state is not None and self.state.already_finished:
+            self.state.exact.restore_finished()
+            self.session.recorder.global_step = step
+            self.session.record(Finished(reason=f"{step} steps done before", again=True))
+        elif self.session.announced:
+            self.session.recorder.meter.sample()
+            self.session.record(Finished(reason=f"{step} steps done"))
+        self.close()
+
+    def fail(self, exception: BaseException) -> None:
+        """Record that an exception has ended the fit."""
+        if self.stage is FitStage.CLOSED:
+            return
+        if self.stage != FitStage.EXITING and self.session.announced:
+            if isinstance(exception, (KeyboardInterrupt, SIGTERMException)):
+                name = "SIGINT" if isinstance(exception, KeyboardInterrupt) else "SIGTERM"
+                self.session.run.stops = True
+                self.session.record(Interrupted(reason=f"{name}: stopped at once", signal=name))
+            else:
+                text = "".join(traceback.format_exception(exception))
+                self.session.record(
+                    Failed(
+                        reason=f"{type(exception).__name__}: {str(exception)[:500]}",
+                        traceback=hashlib.sha256(text.encode()).hexdigest()[:16],
+                        thread=self.thread or None,
+                    )
+                )
+        self.close()
+
+    def close(self) -> None:
+        """End the fit in this process."""
+        self.stage = FitStage.CLOSED
+        self.signals.restore()
+        for undo in self.undo:
+            undo()
+        if self.session.run.ledger is not None:
+            self.session.run.ledger.sync()
+        self.session.end()
