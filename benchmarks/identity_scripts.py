@@ -152,7 +152,7 @@ class Driver:
             "lr": lambda s: Process(f"lr{s}-", args=("--lr", s)),
             "cwd": lambda s: Process(f"seed{s}-", directory=f"run{s}", seed=s),
             "nothing": lambda s: Process(output=f"out{s}.jsonl"),
-        }[self.by]
+        }[self.distinguished_by]
         return [make(value) for value in self.values]
 
     @property
@@ -168,7 +168,7 @@ class Driver:
             "lr": "python train.py --lr $s",
             "cwd": "(mkdir -p run$s && cd run$s && echo $s > seed.txt && exec python ../train.py)",
             "nothing": "python train.py >> out$s.jsonl",
-        }[self.by]
+        }[self.distinguished_by]
         if self.language == "python":
             return self._python([line.replace("$s", value) for value in self.values])
         loop = f"for s in {' '.join(self.values)}; do\n    {line}{' &' if self.parallel else ''}\n"
@@ -284,7 +284,7 @@ class Scenario:
         if self.driver is not None:
             order = "parallel" if self.driver.parallel else "sequential"
             errors = "strict" if self.driver.strict else "lenient"
-            parts.append(f"{order} {errors} {self.driver.language} by {self.driver.by}")
+            parts.append(f"{order} {errors} {self.driver.language} by {self.driver.distinguished_by}")
         elif self.structure in PASSES:
             parts.append(f"by {self.varies}")
         parts.append(f"seeded {self.seeded}" if self.seeded else "unseeded")

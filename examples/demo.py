@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_green.grid.providers.typical_day import TypicalDay
+from lightning_green.ledger.events import CheckpointSaved, Event, Started
 from lightning_green.ledger.ledger import read_ledger
 from lightning_green.ledger.totals import total
 from lightning_green.report.timeline import timeline
@@ -71,8 +72,7 @@ def supervised(folder: Path, command: Sequence[str]) -> list[str]:
 
 def result_of(folder: Path) -> dict[str, Any]:
     """Return what a run came to: the totals of its ledger, and the result that the script wrote."""
-    records = read_ledger(folder / "run")
-    totals = total(records)
+    totals = total(read_ledger(folder / "run"))
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     wandb_folders = sorted((folder / "wandb").glob("offline-run-*"))
     return {
@@ -91,20 +91,22 @@ def result_of(folder: Path) -> dict[str, Any]:
     }
 
 
-def exit_positions(records: Sequence[dict[str, Any]]) -> list[list[int]]:
+def exit_positions(events: Sequence[Event]) -> list[list[int]]:
     """Return [epoch, batch] of each planned exit."""
-    return [record["position"] for record in records if record["event"] == "checkpoint" and record["reason"] == "exit"]
+    saved = [event for event in events if isinstance(event, CheckpointSaved) and event.reason == "exit"]
+    return [event.position for event in saved if event.position is not None]
 
 
-def steps_lost(records: Sequence[dict[str, Any]]) -> int:
-    """Return the optimizer steps that were done and had to be done again, over all restarts."""
+def steps_lost(events: Sequence[Event]) -> int:
+    """Return the optimizer steps that had to be repeated, over all restarts."""
     lost, done, attempt = 0, 0, 0
-    for record in records:
-        if record["event"] == "started" and record["attempt"] != attempt:
-            attempt = record["attempt"]
-            lost += done - record["global_step"]
-            done = record["global_step"]
-        done = max(done, record.get("global_step", 0))
+    for event in events:
+        step = event.global_step or 0
+        if isinstance(event, Started) and event.attempt != attempt:
+            attempt = event.attempt
+            lost += done - step
+            done = step
+        done = max(done, step)
     return lost
 
 
@@ -164,7 +166,7 @@ def main() -> None:
     start("training", script(folders["real_time"]), real_environment, folders["real_time"], console)
 
     run_now, carbon_aware, real = (result_of(folder) for folder in folders.values())
-    records, reference = (read_ledger(folders[name] / "run") for name in ("carbon_aware", "run_now"))
+    events, reference = (read_ledger(folders[name] / "run") for name in ("carbon_aware", "run_now"))
     summary = {
         "energy": MODELED,
         "grid": TypicalDay(ZONE).describe(),
@@ -172,16 +174,16 @@ def main() -> None:
         "carbon_aware": carbon_aware,
         "saving_percent": 100.0 * (1.0 - carbon_aware["gco2e"] / run_now["gco2e"]),
         "exits": carbon_aware["exits"],
-        "exit_positions": exit_positions(records),
+        "exit_positions": exit_positions(events),
         "resumes": carbon_aware["attempts"] - 1,
-        "steps_lost": steps_lost(records),
+        "steps_lost": steps_lost(events),
         "weights_equal": run_now["weights_sha256"] == carbon_aware["weights_sha256"],
         "wandb_run_ids": carbon_aware["wandb_run_ids"],
         "real_time": {**real, "weights_equal": real["weights_sha256"] == run_now["weights_sha256"]},
         "demo_seconds": round(time.monotonic() - began, 1),
     }
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    timeline(records, reference, TypicalDay(ZONE)).savefig(out / "timeline.png", dpi=160)
+    timeline(events, reference, TypicalDay(ZONE)).savefig(out / "timeline.png", dpi=160)
     show(summary, out, console)
 
 

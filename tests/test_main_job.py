@@ -184,10 +184,10 @@ def test_the_totals_are_those_of_all_parts(job):
 
 
 @pytest.mark.slow
-def test_the_supervisor_says_what_it_does(job):
+def test_supervisor_reports_exits_and_surviving_trainings(job):
     _, paused, printed = job
     assert "Exited until 2024-05-02 14:00 UTC" in printed
-    assert "waiting for it" in printed
+    assert "Waiting for its end" in printed
     code, status = run_to_the_end(green("status", paused / "run"), paused)
     assert code == 0
     assert "finished at step 48" in status

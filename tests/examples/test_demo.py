@@ -25,7 +25,7 @@ def test_the_summary_is_what_the_ledgers_say(demo):
     assert summary["resumes"] == events.count("started") - 1 == summary["exits"]
     assert any(batch > 0 for _, batch in summary["exit_positions"])
     assert len(summary["exit_positions"]) == summary["exits"]
-    assert "modelled" in summary["energy"]
+    assert "modeled" in summary["energy"]
     for run in (summary["run_now"], summary["carbon_aware"]):
         assert set(run["energy_quality"].values()) == {"modelled"}
         assert run["energy_kwh"] > 0

@@ -55,7 +55,7 @@ def test_last_complete_checkpoint_is_used_after_a_kill(never_stopped, tmp_path):
     code, output = start(tmp_path, strategy=strategy)
     assert code == 0, output
     assert f"The checkpoint {damaged} is damaged" in output
-    assert f"The one before it is used: step {older.global_step}." in output
+    assert f"The checkpoint before it is used: step {older.global_step}." in output
     assert ended(tmp_path) == expected
 
 

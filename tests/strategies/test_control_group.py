@@ -43,6 +43,8 @@ def run_rank(rank, folder, work):
     result = work(rank, ControlGroup(rank, 2, clock), clock)
     with open(f"{folder}/rank{rank}.json", "w") as file:
         json.dump(result, file)
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 def exchange_values(rank, group, clock):
