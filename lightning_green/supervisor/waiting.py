@@ -47,7 +47,10 @@ class Waiting:
             self.path / FORECAST_ARCHIVE_FILE
         )  # also holds the forecasts received during training
         more = f" ({len(self._others) + 1} trainings are paused)" if self._others else ""
-        self._print_line(f"Exited until {until:%Y-%m-%d %H:%M} UTC: {self._paused.reason}{more}")
+        reason = self._paused.reason
+        if reason.startswith("Exit until "):  # the planner's reason repeats the time
+            reason = reason.partition("UTC: ")[2]
+        self._print_line(f"Exited until {until:%Y-%m-%d %H:%M} UTC: {reason}{more}")
         try:
             while not wake.is_set() and clock.now() < until:
                 seconds = (until - clock.now()).total_seconds()

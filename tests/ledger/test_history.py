@@ -12,7 +12,7 @@ from lightning_green.ledger.history import RunHistory, read_history
 from lightning_green.ledger.ledger import last_state_event, read_ledger
 from lightning_green.ledger.totals import account_by_fit, sum_totals, total
 from lightning_green.supervisor.run_directory import open_run_directory
-from tests.ledger.test_totals import Book
+from tests.helpers.event_book import Book
 
 HOURS = 200
 

@@ -23,7 +23,7 @@ def make_ledger(folder, attempt=1, **keywords):
     return Ledger(folder, SimulatedClock("2024-05-01T00:00:00Z", seconds_per_batch=60), attempt, **keywords)
 
 
-def test_an_event_has_the_contract_s_fields(tmp_path):
+def test_event_has_the_fields_of_the_format(tmp_path):
     ledger = make_ledger(tmp_path)
     ledger.append(make_event("started", global_step=3, reason="because"))
     ledger.close()
@@ -47,7 +47,7 @@ def test_an_event_has_the_contract_s_fields(tmp_path):
     }
 
 
-def test_the_next_process_goes_on_counting(tmp_path):
+def test_next_process_continues_the_sequence(tmp_path):
     for attempt in (1, 2, 3):
         ledger = make_ledger(tmp_path, attempt)
         ledger.append(make_event("started"))
@@ -58,7 +58,7 @@ def test_the_next_process_goes_on_counting(tmp_path):
     assert [record["attempt"] for record in records] == [1, 1, 2, 2, 3, 3]
 
 
-def test_a_clock_that_steps_back_does_not_change_the_order(tmp_path):
+def test_clock_set_back_does_not_change_the_order(tmp_path):
     for node, minutes in (("a", (0, 60, 10, 20)), ("b", (5, 15, 70))):
         times = [f"2024-05-01T{m // 60:02}:{m % 60:02}:00+00:00" for m in minutes]
         lines = [
@@ -71,7 +71,7 @@ def test_a_clock_that_steps_back_does_not_change_the_order(tmp_path):
     assert [record["node"] for record in read_records(tmp_path)][:3] == ["a", "b", "b"]
 
 
-def test_two_nodes_write_beside_each_other(tmp_path):
+def test_two_nodes_write_their_own_files(tmp_path):
     clock = SimulatedClock("2024-05-01T00:00:00Z", seconds_per_batch=60)
     first, second = Ledger(tmp_path, clock, 1, node="a"), Ledger(tmp_path, clock, 1, node="b")
     for ledger in (second, first, second):

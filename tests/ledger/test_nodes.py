@@ -7,14 +7,13 @@ import pytest
 
 from lightning_green.ledger.baseline import counterfactual_gco2e
 from lightning_green.ledger.events import HistoryMissing
-from lightning_green.ledger.intensity_timeline import IntensityInterval, IntensityTimeline
 from lightning_green.ledger.ledger import Ledger, node_name
 from lightning_green.ledger.nodes import Node, OtherNodes
 from lightning_green.ledger.totals import full_power, measured_hold_power, measured_resume_hours
 from lightning_green.report.spans import spans
 from lightning_green.utilities.clock import SimulatedClock
+from tests.helpers.event_book import START, Book
 from tests.helpers.ledgers import events_of, make_event, total_of
-from tests.ledger.test_totals import KIND, START, Book
 
 INTENSITIES = [100.0, 500.0, 200.0, 50.0, 300.0, 100.0]
 
@@ -89,7 +88,7 @@ def test_power_is_that_of_all_nodes():
     assert measured_hold_power(unheard) == pytest.approx(0.2)
 
 
-def test_run_now_is_all_nodes_side_by_side():
+def test_baseline_runs_all_nodes_side_by_side():
     first, second = a_run(300.0), a_run(500.0, every=0.5)
     totals = total_of(sorted_as_read(first.records, of_node(second, 1)))
     assert counterfactual_gco2e(totals, first.mean) == pytest.approx(0.8 * (100 + 500))
@@ -99,7 +98,7 @@ def test_run_now_is_all_nodes_side_by_side():
     assert counterfactual_gco2e(totals, first.mean) == pytest.approx(0.3 * (100 + 500) + 0.5 * 500)
 
 
-def test_the_order_of_the_nodes_lines_does_not_matter():
+def test_order_of_the_nodes_events_does_not_matter():
     first, second = a_run(300.0), a_run(500.0, every=0.5)
     of_second = of_node(second, 1, seconds_late=-7.0)
     expected = total_of(sorted_as_read(first.records, of_second))
@@ -115,7 +114,7 @@ def test_the_order_of_the_nodes_lines_does_not_matter():
         assert counterfactual_gco2e(totals, first.mean) == pytest.approx(counterfactual_gco2e(expected, first.mean))
 
 
-def test_energy_after_the_first_node_s_last_line_costs_what_it_did_then():
+def test_energy_after_the_last_event_of_rank_zero_has_its_last_intensity():
     first, second = Book(INTENSITIES), Book(INTENSITIES)
     for book, hours in ((first, 1.5), (second, 3.0)):
         book.start()
@@ -128,7 +127,7 @@ def test_energy_after_the_first_node_s_last_line_costs_what_it_did_then():
     assert nothing.unpriced_joules == pytest.approx(0.9 * 3.6e6)
 
 
-def test_without_a_grid_nothing_is_priced():
+def test_without_a_grid_all_energy_is_unpriced():
     first = Book([])
     first.start()
     first.work(1.0)
@@ -137,24 +136,10 @@ def test_without_a_grid_nothing_is_priced():
     assert totals.unpriced_joules == pytest.approx(0.6 * 3.6e6)
 
 
-def test_shares_of_an_interval_add_up():
-    timeline = IntensityTimeline()
-    assert timeline.shares(0.0, 1.0) == [(1.0, None, "")]
-    for start, end, value in ((0, 10, 1.0), (10, 20, 1.0), (20, 30, None), (30, 30, 9.0), (30, 40, 3.0)):
-        timeline.add(IntensityInterval(float(start), float(end), value, KIND))
-    assert timeline.shares(5.0, 15.0) == [(1.0, 1.0, KIND)]
-    assert timeline.shares(-10.0, 50.0) == [
-        (pytest.approx(30 / 60), 1.0, KIND),
-        (pytest.approx(10 / 60), None, KIND),
-        (pytest.approx(20 / 60), 3.0, KIND),
-    ]
-    assert timeline.shares(25.0, 25.0) == [(1.0, None, KIND)]
-
-
 # -- the ledgers of other nodes ---------------------------------------------------------------------------------------
 
 
-def test_nodes_of_one_machine_have_names_of_their_own():
+def test_nodes_of_one_machine_have_different_names():
     assert Node().name == Node(0, 1, 3).name == node_name()
     assert {Node(rank, 2).name for rank in (0, 1)} == {f"{node_name()}.0", f"{node_name()}.1"}
 
@@ -164,7 +149,7 @@ def line(ledger, joules, rank=1):
     return ledger.append(make_event("sample", joules=energy, node_rank=rank))
 
 
-def test_what_has_grown_is_read_once_and_a_torn_line_when_it_is_whole(tmp_path):
+def test_new_lines_are_read_once_and_a_torn_line_when_complete(tmp_path):
     clock = SimulatedClock(START, seconds_per_batch=10)
     old = Ledger(tmp_path, clock, 1, "n.1")
     line(old, 5.0)
@@ -188,7 +173,7 @@ def test_what_has_grown_is_read_once_and_a_torn_line_when_it_is_whole(tmp_path):
     assert others.watts == {1: pytest.approx(200.0)}
 
 
-def test_a_ledger_that_cannot_be_read_is_named_and_tried_again(tmp_path):
+def test_unreadable_ledger_is_reported_and_read_again(tmp_path):
     others = OtherNodes(tmp_path, attempt=1)
     (tmp_path / "ledger.n.1.jsonl").mkdir()
     assert others.new_events() == []
@@ -198,7 +183,7 @@ def test_a_ledger_that_cannot_be_read_is_named_and_tried_again(tmp_path):
     assert len(others.new_events()) == 1
 
 
-def test_a_clock_follows_and_never_goes_back():
+def test_clock_never_goes_back():
     clock = SimulatedClock(datetime(2024, 5, 1, tzinfo=timezone.utc))
     began = clock.time()
     clock.go_to(began + 60.0)

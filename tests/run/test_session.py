@@ -56,30 +56,10 @@ def advance(run, batches):
         run.sample_if_due()
 
 
-# -- what the callbacks ask for ---------------------------------------------------------------------------------------
-
-
-def test_who_does_not_care_takes_the_other_s_word():
-    grid = FunctionSignal(lambda at: 1.0)
-    asked = RunOptions(grid=grid, pue=1.2).join(RunOptions(zone="DE", meter=300.0))
-    assert (asked.grid, asked.zone, asked.pue, asked.meter) == (grid, "DE", 1.2, 300.0)
-    assert RunOptions(meter=300.0).join(RunOptions(meter=300.0)).meter == 300.0
-    assert RunOptions().join(RunOptions()) == RunOptions()
-
-
-@pytest.mark.parametrize(
-    ("name", "one", "other"),
-    [("grid", "typical:DE", "typical:FR"), ("meter", 300.0, 400.0), ("zone", "DE", "FR"), ("pue", 1.1, 1.2)],
-)
-def test_a_contradiction_is_named(name, one, other):
-    with pytest.raises(ValueError, match=f"different `{name}`: {one!r} and {other!r}. Give it to one of them"):
-        RunOptions(**{name: one}).join(RunOptions(**{name: other}))
-
-
 # -- how it is opened -------------------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_cannot_be_made(tmp_path, caplog):
+def test_directory_that_cannot_be_created(tmp_path, caplog):
     (tmp_path / "file").touch()
     run, printed = open_session(tmp_path / "file" / "run", options(grid=100.0))
     run.start()
@@ -96,7 +76,7 @@ def test_a_folder_that_cannot_be_made(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("content", ['{"schema": 1, "run', "", "[1"])
-def test_a_damaged_record_is_left_alone_and_the_training_goes_on(tmp_path, caplog, content):
+def test_damaged_record_is_kept_and_training_continues(tmp_path, caplog, content):
     (tmp_path / "run.json").write_text(content)
     run, _ = open_session(tmp_path, options())
     assert run.folder is None
@@ -132,7 +112,7 @@ def test_emissions_follow_the_integral(opened):
     assert summary["carbon/saving_pct"] == pytest.approx(0.0, abs=1e-6)
 
 
-def test_totals_go_on_over_a_pause_a_kill_and_a_hold(opened, tmp_path, monkeypatch):
+def test_totals_continue_over_a_pause_a_kill_and_a_hold(opened, tmp_path, monkeypatch):
     grid = FunctionSignal(day, resolution=MINUTE)
     run, _ = opened(grid=grid)
     advance(run, 12)  # 0 to 2
@@ -173,7 +153,7 @@ def test_totals_go_on_over_a_pause_a_kill_and_a_hold(opened, tmp_path, monkeypat
     assert books.kwh == pytest.approx(summary["energy/kwh"])
 
 
-def test_the_first_start_is_kept_over_restarts(opened):
+def test_first_start_is_kept_over_restarts(opened):
     run, _ = opened()
     first = run.record_on_disk["first_start"]
     assert datetime.fromisoformat(first) == START
@@ -184,7 +164,7 @@ def test_the_first_start_is_kept_over_restarts(opened):
     assert opened()[0].record_on_disk["first_start"] == first
 
 
-def test_what_has_no_price_is_kept_apart(opened):
+def test_energy_without_intensity_is_unpriced(opened):
     def known_for_an_hour(at):
         return 100.0 if at < START + timedelta(hours=1) else math.nan
 
@@ -240,14 +220,14 @@ def test_metrics_are_up_to_this_moment_and_write_nothing(opened, tmp_path):
     assert len(read_records(tmp_path / "run")) == before
 
 
-def test_the_state_is_a_number(opened):
+def test_state_is_logged_as_a_number(opened):
     run, _ = opened()
     for state, number in (("running", 0.0), ("throttled", 1.0), ("held", 2.0), ("running", 0.0)):
         run.enter(state=state)
         assert run.metrics()["carbon/state"] == number
 
 
-def test_marginal_grams_are_labelled_in_the_summary(opened):
+def test_marginal_emissions_are_labeled_in_the_summary(opened):
     run, _ = opened(grid=FunctionSignal(lambda at: 100.0, kind="marginal/direct"))
     advance(run, 6)
     summary = run.summary()
@@ -258,7 +238,7 @@ def test_marginal_grams_are_labelled_in_the_summary(opened):
 # -- what it writes ---------------------------------------------------------------------------------------------------
 
 
-def test_a_change_of_state_is_an_event_and_of_phase_another(opened, tmp_path):
+def test_changes_of_state_and_phase_are_different_events(opened, tmp_path):
     run, _ = opened()
     run.enter(phase="validation")
     run.enter(state="held", phase="held", reason="dirty now", until=START)
@@ -267,7 +247,7 @@ def test_a_change_of_state_is_an_event_and_of_phase_another(opened, tmp_path):
     assert (records[-1]["reason"], records[-1]["until"]) == ("dirty now", START.isoformat())
 
 
-def test_a_heart_beats_in_real_time_until_it_is_closed(opened, tmp_path, monkeypatch):
+def test_heartbeat_samples_until_the_session_ends(opened, tmp_path, monkeypatch):
     monkeypatch.setattr(session_module, "SAMPLE_SECONDS", 0.02)
     run, _ = opened(clock=SystemClock())
     limit = time.monotonic() + 20
@@ -285,7 +265,7 @@ def test_a_heart_beats_in_real_time_until_it_is_closed(opened, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(("process", "beats"), [(0, True), (1, False)])
-def test_on_a_node_one_process_has_a_heartbeat(process, beats):
+def test_one_process_per_node_has_a_heartbeat(process, beats):
     run = nonzero_rank_session(Node(1, 2, process), options(), SystemClock())
     run.start()
     run.announce()
@@ -295,7 +275,7 @@ def test_on_a_node_one_process_has_a_heartbeat(process, beats):
     assert bool(found) is beats
 
 
-def test_what_happens_to_the_sources_is_told_once_and_on_record(opened, tmp_path, caplog):
+def test_problems_of_sources_are_logged_and_recorded_once(opened, tmp_path, caplog):
     class Failing(ConstantPowerMeter):
         problem = "The sensor of the CPU cannot be read any more."
 
