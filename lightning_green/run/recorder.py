@@ -171,7 +171,7 @@ class Recorder:
             self.record(StateChanged(reason=reason, **fields) if changed else PhaseChanged(reason=reason))  # type: ignore[arg-type]
 
     def set_level(self, power: float, speed: float) -> None:
-        """Set another throttle level, before ``enter`` records the state; the energy until then is at the previous one."""
+        """Set another throttle level, before ``enter`` records the state; energy until then is at the old level."""
         with self.lock:
             self.meter.sample()
             self.record(Sample())
