@@ -38,7 +38,10 @@ test-slow: $(VENV)/.dev
 	$(PY) -m pytest -n $(JOBS) -m "slow or distributed" --durations 20 $(ARGS)
 
 test-all: $(VENV)/.dev
-	$(PY) -m pytest -n $(JOBS) --durations 20 --cov --cov-report term:skip-covered $(ARGS)
+	$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest -n $(JOBS) --durations 20 $(ARGS)
+	$(PY) -m coverage combine -q
+	$(PY) -m coverage report --skip-covered
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
