@@ -129,8 +129,14 @@ def check_options(grid: GridLike, zone: str | None, meter: Meter | str | float |
     try:
         build_grid(grid, zone=zone)
     except ValueError as error:
-        raise ValueError(f"`grid`: {error}") from error
+        raise _naming("grid", error) from error
     try:
         build_meter(meter)
     except ValueError as error:
-        raise ValueError(f"`meter`: {error}") from error
+        raise _naming("meter", error) from error
+
+
+def _naming(argument: str, error: ValueError) -> ValueError:
+    """Return an error whose message starts with the argument."""
+    message = str(error)
+    return ValueError(message if message.startswith(f"`{argument}`") else f"`{argument}`: {message}")
