@@ -114,14 +114,14 @@ def table(run_now: dict[str, Any], carbon_aware: dict[str, Any]) -> Table:
     """Return both runs side by side."""
     made = Table(title="The same training, twice", title_style="bold", caption=f"Energy is {MODELED}.")
     made.add_column("")
-    for heading in ("run now", "carbon-aware", "change"):
+    for heading in ("run-now baseline", "carbon-aware", "change"):
         made.add_column(heading, justify="right")
 
     def percent(key: str) -> str:
         return f"{100.0 * (carbon_aware[key] / run_now[key] - 1.0):+.1f} %"
 
     for label, key, form, change in (
-        ("Energy (modelled), kWh", "energy_kwh", "{:.3f}", percent("energy_kwh")),
+        ("Energy (modeled), kWh", "energy_kwh", "{:.3f}", percent("energy_kwh")),
         ("Emissions, gCO2e", "gco2e", "{:.0f}", percent("gco2e")),
         ("Hours from start to end", "wall_hours", "{:.1f}", ""),
         ("  of them waiting", "hours_waited", "{:.1f}", ""),

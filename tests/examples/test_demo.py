@@ -68,4 +68,4 @@ def test_it_draws_the_timeline_and_prints_the_table(demo):
     folder, summary, printed = demo
     assert (folder / "timeline.png").read_bytes().startswith(b"\x89PNG")
     assert f"{summary['carbon_aware']['gco2e']:.0f}" in printed
-    assert "Energy (modelled), kWh" in printed
+    assert "Energy (modeled), kWh" in printed
