@@ -55,6 +55,7 @@ def test_observation_ends_at_the_last_known_hour():
     zone = make_archive(days=16)
     observations = []
     SHORT.replay(zone, FIRST + 9 * 24 + 9, lambda observation: (observations.append(observation), ("run", None))[1])
+    assert len(observations) == 6, "one decision per hour of work"
     for observation in observations:
         assert observation.known_until == observation.hour
         assert len(observation.history) == observation.hour - zone.first

@@ -43,6 +43,24 @@ def fit(folder, callback, *others, module=None, data=None, **kwargs):
     return module, t
 
 
+def record_logits(callback):
+    """Return a list to which the losses append a copy of the student's and the teacher's logits of each batch."""
+    seen, values = [], callback.losses.values
+
+    def spy(logits, *arguments):
+        seen.append([tensor.detach().clone() for tensor in logits])
+        return values(logits, *arguments)
+
+    callback.losses.values = spy
+    return seen
+
+
+def outputs(network, batches=6):
+    """Return the outputs of a network for each batch of `loader`."""
+    with torch.no_grad():
+        return [network(x) for x, _ in list(loader())[:batches]]
+
+
 def test_student_approaches_the_teacher_which_is_not_part_of_the_module(tmp_path):
     net = teacher()
     before = copy.deepcopy(net.state_dict())
@@ -198,15 +216,37 @@ def test_teacher_is_loaded_from_a_checkpoint(tmp_path, inner):
         state = torch.load(tmp_path / "3.ckpt", weights_only=True)["state_dict"]
         torch.save({k.removeprefix("net."): v for k, v in state.items() if "net." in k}, tmp_path / "3.ckpt")
     callback = KnowledgeDistillation(tmp_path / "3.ckpt", teacher_model=Net(16))
+    seen = record_logits(callback)
     fit(tmp_path, callback, epochs=1)
+    saved = torch.load(tmp_path / "3.ckpt", weights_only=True)
+    saved = saved["state_dict"] if inner else saved
+    expected = Net(16)
+    expected.load_state_dict({k.removeprefix("net."): v for k, v in saved.items() if k != "causal_mask"})
+    torch.testing.assert_close([theirs for _, theirs in seen], outputs(expected.eval()))
     with pytest.raises(ValueError, match="`teacher_model` should be the network of"):
         KnowledgeDistillation(tmp_path / "3.ckpt", teacher_model=nn.Linear(3, 3))
 
 
-def test_teacher_is_a_callable_or_in_half_precision(tmp_path):
+def test_teacher_is_a_callable(tmp_path):
     net = teacher().eval()
-    fit(tmp_path, KnowledgeDistillation(lambda x: net(x)), epochs=1)
-    fit(tmp_path, KnowledgeDistillation(teacher(), precision="bf16"), epochs=1, precision="bf16-mixed")
+    callback = KnowledgeDistillation(lambda x: net(x))
+    seen = record_logits(callback)
+    fit(tmp_path, callback, epochs=1)
+    torch.testing.assert_close([theirs for _, theirs in seen], outputs(net))
+
+
+@pytest.mark.parametrize("trainer_precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_teacher_computes_in_its_own_precision(tmp_path, precision, trainer_precision):
+    net = teacher()
+    callback = KnowledgeDistillation(net, precision=precision)
+    seen = record_logits(callback)
+    fit(tmp_path, callback, epochs=1, precision=trainer_precision)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        expected = [logits.float() for logits in outputs(net.eval())]
+    torch.testing.assert_close([theirs for _, theirs in seen], expected)
+    in_32_bits = zip(seen, outputs(net), strict=True)
+    assert all(torch.equal(theirs, full) == (precision == "32") for (_, theirs), full in in_32_bits)
 
 
 class Segments(Lit):
@@ -225,8 +265,14 @@ class Segments(Lit):
 
 def test_teacher_output_selects_the_logits_of_dense_predictions(tmp_path):
     big = nn.Conv2d(3, 4, 3, padding=1)
-    fit(tmp_path, KnowledgeDistillation(lambda x: {"logits": big(x)}, teacher_output=lambda o: o["logits"]),
-        module=Segments(), epochs=1)  # fmt: skip
+    callback = KnowledgeDistillation(lambda x: {"logits": big(x)}, teacher_output=lambda o: o["logits"])
+    seen = record_logits(callback)
+    module = Segments()
+    first = outputs(copy.deepcopy(module.net), batches=1)[0]
+    fit(tmp_path, callback, module=module, epochs=1)
+    torch.testing.assert_close([theirs for _, theirs in seen], outputs(big))
+    assert seen[0][0].shape == (8, 4, 8, 8)
+    torch.testing.assert_close(seen[0][0], first)
 
 
 def test_hint_loss_reads_features_of_the_quantized_network(tmp_path):

@@ -16,6 +16,8 @@ from tests.helpers.live_signals import NOW, PROVIDERS
 def test_each_service_receives_only_its_own_credential(grid, build):
     for name in PROVIDERS:
         build(name).refresh(NOW)
+    assert {service for service, *_ in grid.requests} >= {"em", "watttime", "json"}
+    assert grid.count("watttime", "/login") == 1
     for service, path, query, headers in grid.requests:
         sent = {name: value for name, value in headers.items() if name in ("auth-token", "authorization")}
         if service == "em":
