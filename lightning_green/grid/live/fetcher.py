@@ -32,8 +32,8 @@ class _Fetched:
 class Fetcher:
     """Answers queries from the cache, and over HTTP where the cached answer is due.
 
-    Of several processes and threads that need the same answer, one sends the request. The connection and its TLS
-    settings are created once and reused until ``close``.
+    Of several processes and threads that need the same answer, one sends the request. The requests of one round share
+    a connection.
 
     Args:
         authentication: How requests are authenticated.
@@ -50,7 +50,7 @@ class Fetcher:
         self.limits = Limits()
         self.cache = Cache()
         self._check = check
-        self._transport: Transport | None = None
+        self._transport: Transport | None = None  # of the round in progress
 
     def cached(self, queries: Sequence[Query]) -> list[tuple[Answer, datetime]]:
         """Return the cached answers without a request and without waiting for a lock.
@@ -77,15 +77,25 @@ class Fetcher:
             force: Whether to request what is not due, too.
 
         """
-        outcomes = [self._fetch_one(query, now, force) for query in queries]
+        outcomes: list[_Fetched] = []
+        transport = self._transport = Transport(self.limits)
+        try:
+            for query in queries:
+                if transport.is_canceled:
+                    break
+                outcomes.append(self._fetch_one(transport, query, now, force))
+        finally:
+            self._transport = None
+            transport.close()
         return FetchResult(
             answers=tuple(outcome.answer for outcome in outcomes if outcome.answer is not None),
             failures=tuple(
                 Failure(query.name, outcome.error, query.optional)
-                for query, outcome in zip(queries, outcomes, strict=True)
+                for query, outcome in zip(queries, outcomes, strict=False)
                 if outcome.error is not None
             ),
             clock_skew=next((outcome.clock_skew for outcome in outcomes if outcome.clock_skew is not None), None),
+            interrupted=transport.is_canceled,
         )
 
     def seconds_to_next_fetch(self, queries: Sequence[Query], now: datetime) -> float:
@@ -99,12 +109,12 @@ class Fetcher:
         return min(due, default=float("inf")) - now.timestamp()
 
     def close(self) -> None:
-        """Close the connection; a request in progress is not retried. The next request opens a new connection."""
-        transport, self._transport = self._transport, None
+        """End the round of requests in progress: its current request is not retried, and the others are not sent."""
+        transport = self._transport
         if transport is not None:
             transport.cancel()
 
-    def _fetch_one(self, query: Query, now: datetime, force: bool) -> _Fetched:
+    def _fetch_one(self, transport: Transport, query: Query, now: datetime, force: bool) -> _Fetched:
         at, longest = now.timestamp(), max(query.every.total_seconds(), _DAY_SECONDS) + 60.0
         error: ServiceError | None = None
         try:
@@ -114,8 +124,9 @@ class Fetcher:
                 with self.cache.lock(key):
                     entry = self.cache.read(key)  # another process may have asked in the meantime
                     if force or entry.is_due(at, longest):
-                        entry, fetched = self._request(query, entry, now)
-                        self.cache.write(key, entry)
+                        entry, fetched = self._request(transport, query, entry, now)
+                        if fetched.error is None or not transport.is_canceled:
+                            self.cache.write(key, entry)  # a request that was canceled is no failure of the service
                         if fetched.error is None:
                             return fetched
                         error = fetched.error
@@ -130,11 +141,10 @@ class Fetcher:
             return None
         return self._parse(query, entry.body), utc(entry.fetched_at)
 
-    def _request(self, query: Query, entry: Entry, now: datetime) -> tuple[Entry, _Fetched]:
+    def _request(self, transport: Transport, query: Query, entry: Entry, now: datetime) -> tuple[Entry, _Fetched]:
         """Send the request; return the new cache entry and the outcome."""
-        self._transport = self._transport or Transport(self.limits)
         try:
-            response = self._send(self._transport, query, entry)
+            response = self._send(transport, query, entry)
             body = entry.body if response.unchanged else response.body
             answer = self._parse(query, body)  # an unusable body is not cached
         except ServiceError as error:

@@ -103,8 +103,9 @@ class PolledSignal(GridSignal):
             result = self.fetch(now, force=force)
             if result.answers:
                 self.snapshot = self.snapshot.merged(result.answers, now)
-            self.reports.update(result.failures, describe_substitute(self.snapshot.find(now, self.max_age)))
-            self.reports.report_clock_skew(result.clock_skew)
+            if not result.interrupted:
+                self.reports.update(result.failures, describe_substitute(self.snapshot.find(now, self.max_age)))
+                self.reports.report_clock_skew(result.clock_skew)
         return [str(failure.error) for failure in result.failures]
 
     @property

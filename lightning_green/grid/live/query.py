@@ -93,9 +93,11 @@ class FetchResult:
         answers: Answers, new or from the cache, each with the time it was fetched at.
         failures: Failed requests.
         clock_skew: This machine's clock minus the server's; None if unknown.
+        interrupted: Whether the signal was closed before the round ended.
 
     """
 
     answers: tuple[tuple[Answer, datetime], ...] = ()
     failures: tuple[Failure, ...] = ()
     clock_skew: timedelta | None = None
+    interrupted: bool = False

@@ -112,6 +112,7 @@ class LiveSignal(PolledSignal):
     def close(self) -> None:
         self.fetcher.close()
         super().close()
+        self.fetcher.close()  # a round that the thread began between the two calls above
 
     def _check_zone(self, answer: Answer) -> None:
         if answer.zone is not None and not self.is_same_zone(answer.zone):

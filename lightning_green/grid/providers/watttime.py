@@ -109,7 +109,7 @@ class WattTimeSignal(LiveSignal):
     def fetch(self, now: datetime, *, force: bool = False) -> FetchResult:
         was_unknown = self.region is None
         result = super().fetch(now, force=force)
-        if was_unknown and self.region is not None:
+        if was_unknown and self.region is not None and not result.interrupted:
             return super().fetch(now, force=force)  # the first request returned the region, this one its values
         return result
 

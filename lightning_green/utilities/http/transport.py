@@ -90,7 +90,7 @@ class Transport:
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
-        self._cancelled = threading.Event()
+        self._canceled = threading.Event()
         self._in_use = threading.Lock()
         self._client: httpx.Client | None = None
         self._stream: Any = None
@@ -116,6 +116,8 @@ class Transport:
             ServiceError: If there is no usable answer; see ``lightning_green.utilities.http.errors``.
 
         """
+        if self.is_canceled:
+            raise UnreachableError(f"the connection to {_host(url)} is closed")
         sent = dict(headers or {})
         for name, header in (("etag", "If-None-Match"), ("last_modified", "If-Modified-Since")):
             if validators and validators.get(name):
@@ -132,8 +134,13 @@ class Transport:
             with self._in_use:
                 return retrying(self._once, url, dict(params or {}), sent, auth)
         finally:
-            if self._cancelled.is_set():
+            if self._canceled.is_set():
                 self.close()
+
+    @property
+    def is_canceled(self) -> bool:
+        """Whether ``cancel`` was called."""
+        return self._canceled.is_set()
 
     def close(self) -> None:
         """Close the connections. The next request opens new ones."""
@@ -142,8 +149,11 @@ class Transport:
             client.close()
 
     def cancel(self) -> None:
-        """Close the connections for good, from any thread. A request in progress ends without another attempt."""
-        self._cancelled.set()
+        """Close the connections for good, from any thread.
+
+        A request in progress ends without another attempt, and later requests raise ``UnreachableError``.
+        """
+        self._canceled.set()
         if self._in_use.acquire(blocking=False):  # else the request in progress closes them
             try:
                 self.close()
@@ -151,10 +161,10 @@ class Transport:
                 self._in_use.release()
 
     def _wait(self, seconds: float) -> None:
-        self._cancelled.wait(seconds)
+        self._canceled.wait(seconds)
 
     def _should_retry(self, error: BaseException) -> bool:
-        if not isinstance(error, ServiceError) or not error.retry or self._cancelled.is_set():
+        if not isinstance(error, ServiceError) or not error.retry or self._canceled.is_set():
             return False
         if error.retry_after is not None:
             return error.retry_after.total_seconds() <= self.limits.patience

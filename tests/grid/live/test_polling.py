@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 
 import lightning_green.grid.providers.energy_charts as energy_charts
 from lightning_green.grid.chain import ChainSignal
-from lightning_green.grid.live import polled_signal
+from lightning_green.grid.live import fetcher, polled_signal
 from lightning_green.grid.live import signal as live_signal
 from lightning_green.grid.live.polling import Poller
 from lightning_green.grid.providers.constant import ConstantSignal
-from lightning_green.utilities.http.transport import Limits
+from lightning_green.grid.providers.watttime import WattTimeSignal
+from lightning_green.utilities.http.transport import Limits, Transport
 from tests.helpers.fake_grid import FakeGrid, solar_day
 from tests.helpers.live_signals import NOW, PROVIDERS
 
@@ -172,6 +173,69 @@ def test_start_works_while_the_thread_of_an_earlier_start_waits_for_an_answer(gr
     wait_for(lambda: not earlier.is_alive())
     signal.refresh(force=True)
     assert signal.intensity(now()).value == pytest.approx(solar_day(grid.now))
+
+
+@pytest.mark.parametrize("name", ["charts", "watttime"])
+def test_close_ends_the_round_of_requests(grid, build, monkeypatch, name):
+    made = []
+
+    def new_transport(limits):
+        made.append(Transport(limits))
+        return made[-1]
+
+    monkeypatch.setattr(fetcher, "Transport", new_transport)
+    grid.faults = {None: "500"}
+    signal = build(name)
+    signal.fetcher.limits = Limits(attempts=50, wait=60.0)  # the first query is tried again for minutes
+    signal.poller.start()
+    wait_for(lambda: grid.requests)
+    thread = signal.poller._thread
+    signal.close()
+    wait_for(lambda: not thread.is_alive())
+    sent = {(path, *query.items()) for _, path, query, _ in grid.requests if path != "/login"}
+    assert len(sent) <= 1, "requests of the round were sent after the close"
+    assert [transport._client for transport in made] == [None] * len(made)
+    assert signal.pop_messages() == []
+    assert signal.problem is None
+
+    grid.faults = {}
+    later = build(name)
+    later.refresh(now())
+    assert later.intensity(now()) is not None, "the canceled request was cached as a failure of the service"
+
+
+def test_close_between_the_region_and_its_values_sends_no_second_round(grid, build):
+    signal = WattTimeSignal("38.5,-121.5", url=grid.url("watttime"))
+    set_region = signal._set_region
+
+    def close_after_region(body):
+        answer = set_region(body)
+        signal.close()
+        return answer
+
+    signal._set_region = close_after_region
+    signal.refresh(now())
+    assert signal.region == "CAISO_NORTH"
+    assert grid.count("watttime", "/v3/") == 1
+
+
+def test_close_reports_no_recovery_of_a_request_that_was_not_sent(grid, build, monkeypatch):
+    signal = build("charts")
+    grid.faults = {None: "500"}
+    signal.refresh(NOW)
+    assert signal.problem is not None
+    signal.pop_messages()
+    grid.faults = {}
+    parse = energy_charts.parse_co2eq
+
+    def close_while_parsing(body):
+        signal.close()
+        return parse(body)
+
+    monkeypatch.setattr(energy_charts, "parse_co2eq", close_while_parsing)
+    signal.refresh(NOW, force=True)
+    assert signal.pop_messages() == []
+    assert signal.problem is not None
 
 
 def test_start_waits_for_the_first_answer_for_a_limited_time(grid, build, monkeypatch):
