@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.energy.meter import Meter
 from lightning_green.energy.none import NoMeter
@@ -24,7 +26,10 @@ METERS = Registry(
 
 
 def build_meter(meter: MeterLike) -> Meter:
-    """Return the meter for a ``meter=`` argument.
+    """Return the meter for a ``meter=`` argument, for one fit.
+
+    A meter that defines its pickled state is copied, so that each fit starts from zero and has its own GPUs. Any other
+    meter is returned itself.
 
     Args:
         meter: A meter, the name of a registered meter such as ``"auto"`` or ``"nvml"``, a constant power in W, or None
@@ -41,7 +46,7 @@ def build_meter(meter: MeterLike) -> Meter:
 
     """
     if isinstance(meter, Meter):
-        return meter
+        return copy.copy(meter) if _defines_state(meter) else meter
     if meter is None:
         return NoMeter()
     if isinstance(meter, str):
@@ -67,6 +72,11 @@ def _named_meter(name: str) -> Meter:
     if not (isinstance(cls, type) and issubclass(cls, Meter)):
         raise TypeError(f"The meter {name!r} should be a subclass of lightning_green.energy.Meter, got {cls!r}.")
     return cls()
+
+
+def _defines_state(meter: Meter) -> bool:
+    # A copy of any other meter could lack its readings: a thread of the original would still write to the original.
+    return any("__getstate__" in vars(cls) for cls in type(meter).__mro__ if cls is not object)
 
 
 def _choices() -> str:

@@ -8,11 +8,13 @@ from lightning_green.energy.auto import AutoMeter
 from lightning_green.energy.carbontracker import CarbonTrackerMeter
 from lightning_green.energy.codecarbon import CodeCarbonMeter
 from lightning_green.energy.constant import ConstantPowerMeter
+from lightning_green.energy.meter import Meter
 from lightning_green.energy.none import NoMeter
 from lightning_green.energy.nvml import NvmlMeter
 from lightning_green.energy.rapl import RaplMeter
 from lightning_green.energy.registry import METERS, build_meter
 from tests.helpers.distributions import installed_distribution
+from tests.helpers.powercap import counters, set_counter
 
 RACK = """
 from lightning_green.energy import Energy, Meter
@@ -38,7 +40,7 @@ def not_a_meter():
 
 def test_every_form_of_the_argument():
     meter = ConstantPowerMeter(5.0)
-    assert build_meter(meter) is meter
+    assert build_meter(meter).watts == meter.watts
     assert isinstance(build_meter(None), NoMeter)
     assert isinstance(build_meter("none"), NoMeter)
     assert isinstance(build_meter("auto"), AutoMeter)
@@ -48,6 +50,45 @@ def test_every_form_of_the_argument():
     assert isinstance(build_meter("carbontracker"), CarbonTrackerMeter)
     assert build_meter(250).watts == {"other": 250.0}
     assert build_meter("250 W").watts == {"other": 250.0}
+
+
+def test_meter_object_measures_in_every_fit(tmp_path):
+    folder = counters(tmp_path / "powercap", packages=1, dram=False)
+    given = RaplMeter(every="60s", powercap=folder)
+    for fit in (1, 2):
+        meter = build_meter(given)
+        meter.start()
+        set_counter(folder, "intel-rapl:0", fit * 3_000_000)
+        meter.sample()
+        assert meter.read() == {"cpu": (3.0, "measured")}
+        meter.close()
+    assert given.read() == {}
+
+
+@pytest.mark.parametrize("given", [NvmlMeter(), CodeCarbonMeter(), AutoMeter()], ids=lambda meter: meter.name)
+def test_gpus_of_a_fit_are_not_those_of_the_next(given):
+    for gpus in (["0"], ["1"]):
+        meter = build_meter(given)
+        meter.bind_gpus(gpus)
+        assert meter.gpu_ids == gpus
+    assert given.gpu_ids is None
+
+
+def test_custom_meter_without_a_state_of_its_own_is_used_itself():
+    class Fed(Meter):
+        name = "fed"
+
+        def start(self):
+            pass
+
+        def read(self):
+            return {}
+
+        def close(self):
+            pass
+
+    meter = Fed()
+    assert build_meter(meter) is meter
 
 
 def test_unknown_meter_raises_with_choices():

@@ -8,15 +8,18 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from lightning_green.energy.constant import ConstantPowerMeter
+from lightning_green.energy.rapl import RaplMeter
 from lightning_green.grid.providers.function import FunctionSignal
 from lightning_green.ledger.events import Paused
 from lightning_green.ledger.nodes import Node
 from lightning_green.ledger.totals import PHASES
 from lightning_green.run import session as session_module
 from lightning_green.run.coordinator import nonzero_rank_session
-from lightning_green.run.session import RunOptions
+from lightning_green.run.run import Run
+from lightning_green.run.session import RunOptions, Session
 from lightning_green.utilities.clock import SimulatedClock, SystemClock
 from tests.helpers.ledgers import read_records, total_of
+from tests.helpers.powercap import counters, set_counter
 from tests.helpers.sessions import open_session
 
 START = datetime(2024, 5, 2, tzinfo=timezone.utc)
@@ -175,6 +178,20 @@ def test_energy_without_intensity_is_unpriced(opened):
     assert summary["carbon/gco2e"] == pytest.approx(30.0)
     assert summary["carbon/unpriced_kwh"] == pytest.approx(0.3)
     assert summary["carbon/counterfactual_gco2e"] is None
+
+
+def test_second_fit_with_the_same_meter_object_and_other_gpus_is_measured(tmp_path):
+    folder = counters(tmp_path / "powercap", packages=1, dram=False)
+    given, run = options(meter=RaplMeter("60s", folder)), Run(None, clock())
+    for fit, gpu in enumerate(["0", "1"], start=1):
+        session = Session(run, given)
+        session.bind_gpus([gpu])
+        session.start()
+        set_counter(folder, "intel-rapl:0", fit * 3_600_000)
+        session.sample()
+        assert session.summary()["energy/kwh"] == pytest.approx(1e-6)
+        session.end()
+    run.end(cleanly=True)
 
 
 # -- messages --------------------------------------------------------------------------------------------------------
