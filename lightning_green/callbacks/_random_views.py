@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
@@ -27,13 +27,8 @@ def check_dataset(trainer: pl.Trainer) -> None:
     by_index = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
     if dataset is None or not (by_index and hasattr(dataset, "__len__")) or not len(dataset):
         return
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
+    with isolate_rng(include_cuda=False):
         first, second = (_tensors(dataset[0]) for _ in range(2))
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
     if any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(first, second, strict=True)):
         raise ValueError(_MESSAGE)
 

@@ -28,6 +28,9 @@ class MultiStepScaling:
     _found: tuple[Tensor, ...] = ()
     """Overflow indicators of the steps since the last update."""
 
+    _stepped: frozenset[int] = frozenset()
+    """Ids of the optimizers that stepped since the last loss was scaled."""
+
     @property
     def has_steps(self) -> bool:
         """Whether an optimizer stepped since the last update."""
@@ -36,6 +39,11 @@ class MultiStepScaling:
     def is_unscaled(self, optimizer: Optimizer) -> bool:
         """Return whether the current gradients of ``optimizer`` are already unscaled."""
         return bool(self._per_optimizer_states[id(optimizer)]["stage"] is OptState.UNSCALED)
+
+    def scale(self, outputs: Any) -> Any:
+        """Multiply ``outputs`` by the loss scale."""
+        self._stepped = frozenset()
+        return super().scale(outputs)  # type: ignore[misc]
 
     def unscale_(self, optimizer: Optimizer) -> None:
         """Unscale the gradients of ``optimizer``, again if it stepped since the last update."""
@@ -64,7 +72,26 @@ class MultiStepScaling:
             self.unscale_(optimizer)
         result = super().step(optimizer, *args, **kwargs)  # type: ignore[misc]
         self._found += tuple(self._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values())
+        self._stepped |= {id(optimizer)}
         return result
+
+    def discard(self, optimizer: Optimizer) -> None:
+        """Forget that the gradients of ``optimizer`` were unscaled, because it does not step with them."""
+        self._per_optimizer_states.pop(id(optimizer), None)
+
+    def release(self, optimizer: Optimizer) -> None:
+        """Unscale accumulated gradients of ``optimizer`` for a step without this scaler. Remove them if they overflowed.
+
+        Gradients with which the optimizer stepped already do not change. Waits for the device.
+        """
+        if self._scale is None or id(optimizer) in self._stepped:
+            return
+        if not self.is_unscaled(optimizer):
+            self.unscale_(optimizer)
+        if any(
+            float(found) > 0 for found in self._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values()
+        ):
+            optimizer.zero_grad()
 
     def update(self, new_scale: Any = None) -> None:
         """Change the scale once, however many optimizers and steps there were since the last update."""

@@ -110,6 +110,8 @@ class GreenMixedPrecision(GreenPrecision, MixedPrecision):
         if fallback == "auto":
             support = device_support(device)
             fallback = "bf16" if support.autocast and support.bf16 else "fp32"
+        for optimizer in self._trainer.optimizers:
+            self.scaler.release(optimizer)
         before, after = self.precision, NAMES[fallback]
         self.fell_back_from = before
         self._use(after, device.type)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -19,7 +20,7 @@ def all_finite(value: Any) -> bool:
 def first_nonfinite(model: nn.Module, forward: Callable[[], Any]) -> str:
     """Run ``forward`` without gradients and describe the first module with a non-finite output.
 
-    Buffers and random states are restored afterwards.
+    Buffers and the random states of Python, NumPy and PyTorch are restored afterwards.
 
     Args:
         model: Model whose submodules are checked.
@@ -45,9 +46,8 @@ def first_nonfinite(model: nn.Module, forward: Callable[[], Any]) -> str:
 
     handles = [module.register_forward_hook(check, with_kwargs=True) for module in names]
     buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     try:
-        with torch.random.fork_rng(devices=list(devices)), torch.no_grad():
+        with isolate_rng(), torch.no_grad():
             forward()
             for name, buffer in model.named_buffers():
                 buffer.copy_(buffers[name])

@@ -24,13 +24,13 @@ from lightning_green.precision.settings import PrecisionSettings
 from lightning_green.precision.skipped_steps import SkippedSteps
 
 SCALER_KEYS = (
-    "MixedPrecision",
-    "FSDPPrecision",
     "GreenMixedPrecision",
     "GreenFSDPPrecision",
+    "MixedPrecision",
+    "FSDPPrecision",
     "native_amp_scaling_state",
 )
-"""Checkpoint keys of a loss scale, for checkpoints of other plugins."""
+"""Checkpoint keys of a loss scale, for checkpoints of other plugins. The first two also contain the counts."""
 
 
 class GreenPrecision(Precision, ABC):
@@ -145,12 +145,12 @@ class GreenPrecision(Precision, ABC):
         if isinstance(optimizer, LBFGS):
             raise ValueError("LBFGS does not work with loss scaling. Use precision='bf16' or 'fp32'.")
         result = closure()
-        if result is None and model.automatic_optimization:  # `training_step` returned None, so there was no backward
-            run_gradient_hooks(self, model, optimizer)
-            return result
         if not self.scaler.is_unscaled(optimizer):
-            self.scaler.unscale_(optimizer)
+            self.scaler.unscale_(optimizer)  # without a loss too, for gradients of other batches of the window
         run_gradient_hooks(self, model, optimizer)
+        if result is None and model.automatic_optimization:  # `training_step` returned None, so there was no backward
+            self.scaler.discard(optimizer)
+            return result
         result = self.scaler.step(optimizer, **kwargs)
         if model.automatic_optimization:
             self._end_steps(defer=self._defers_reading(optimizer))

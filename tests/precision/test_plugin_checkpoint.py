@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 
-from lightning_green import GreenMixedPrecision
+from lightning_green import GreenFSDPPrecision, GreenMixedPrecision
 from tests.helpers.precision_fits import Lit, distance, fit
 
 
@@ -34,6 +34,17 @@ def test_fallback_survives_a_resume(tmp_path):
     plugin = GreenMixedPrecision("fp16", max_consecutive_skips=2, fallback="fp32")
     fit(plugin, Lit("sgd"), ckpt_path=tmp_path / "a.ckpt", max_epochs=2)
     assert (plugin.precision, plugin.skipped_steps, plugin.fell_back_from) == ("32-true", 2, "16-mixed")
+
+
+@pytest.mark.parametrize("key", ["GreenMixedPrecision", "GreenFSDPPrecision"])
+def test_counts_are_loaded_from_the_other_plugin_of_the_package(key):
+    scaler = {"scale": 64.0, "growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": 5, "_growth_tracker": 3}
+    own = {"precision": "16-mixed", "scaler": scaler, "fell_back_from": None, "skipped_steps": 7}
+    kinds = {"GreenMixedPrecision": GreenFSDPPrecision, "GreenFSDPPrecision": GreenMixedPrecision}
+    plugin = kinds[key]("fp16")
+    plugin._use("16-mixed", "cpu")
+    plugin.on_load_checkpoint({"FSDPPrecision": scaler, "MixedPrecision": scaler, key: own})
+    assert (plugin.skipped_steps, plugin.scaler.get_scale()) == (7, 64.0)
 
 
 def test_checkpoints_are_exchanged_with_lightnings_plugin(tmp_path):

@@ -94,6 +94,29 @@ def test_hooks_see_unscaled_gradients():
         assert max(module.norms) < 10
 
 
+def test_hooks_see_unscaled_gradients_if_the_last_batch_of_a_window_has_no_loss():
+    class Module(Lit):
+        def __init__(self):
+            super().__init__("sgd")
+            self.norms = Norms(self)
+
+        def training_step(self, batch, batch_idx):
+            return None if batch_idx == 3 else super().training_step(batch, batch_idx)
+
+        def on_before_optimizer_step(self, optimizer):
+            self.norms.record("step")
+
+    calls = []
+    for precision in ("fp16", "fp32"):
+        module, _ = fit(
+            GreenMixedPrecision(precision, keep_fp32=["body", "body.*", "head"]), Module(), accumulate_grad_batches=2
+        )
+        calls.append([norm for _, norm in module.norms.calls])
+    assert len(calls[0]) == 6
+    assert calls[0][:2] == pytest.approx(calls[1][:2], abs=0.002)
+    assert max(calls[0]) < 10
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_emissions_tracker_changes_no_bit(precision, tmp_path):
     ends = []

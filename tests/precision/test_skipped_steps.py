@@ -54,6 +54,36 @@ def test_deferred_reading_skips_the_scheduler_one_step_later_with_and_without_a_
     assert plugin.skipped_steps == 1
 
 
+@pytest.mark.parametrize("overflow", [{3}, {3, 4}])
+def test_fallback_in_an_accumulation_window_unscales_its_gradients(monkeypatch, overflow):
+    """With deferred reading, the fallback follows the first backward pass of the window, here that of batch 4."""
+
+    class Module(Lit):
+        def __init__(self):
+            super().__init__("sgd-fused", overflow)
+            self.norms = []
+
+        def on_before_optimizer_step(self, optimizer):
+            self.norms.append(torch.stack([p.grad.norm() for p in self.parameters()]).norm().item())
+
+    monkeypatch.setattr(GreenMixedPrecision, "_defers_reading", lambda self, optimizer: True)
+    plugin = GreenMixedPrecision("fp16", max_consecutive_skips=1, fallback="fp32")
+    with pytest.warns(UserWarning, match="1 consecutive steps overflowed, so training continues in 32-true"):
+        module, _ = fit(plugin, Module(), limit_train_batches=8, accumulate_grad_batches=2)
+    assert len(module.norms) == 4
+    assert max(module.norms[2:]) < 10
+    assert all(torch.isfinite(p).all() for p in module.parameters())
+    if 4 in overflow:
+        return  # the gradients of batch 4 are removed
+    reference, batches = Lit("sgd"), list(module.train_dataloader())
+    optimizer = reference.configure_optimizers()
+    for first in (0, 4, 6):
+        optimizer.zero_grad()
+        sum(reference.loss(batch) / 2 for batch in batches[first : first + 2]).backward()
+        optimizer.step()
+    assert distance(module, reference) < 2e-3
+
+
 def test_scheduler_with_frequency_skips_once_per_frequency_skipped_steps():
     module, _ = fit(GreenMixedPrecision("fp16"), Lit("sgd", {1, 2}, True, frequency=2), limit_train_batches=8)
     assert module.rates == pytest.approx([0.05 * 0.5**k for k in (0, 1, 1, 1, 1, 2, 2, 3)])
