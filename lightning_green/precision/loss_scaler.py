@@ -80,7 +80,7 @@ class MultiStepScaling:
         self._per_optimizer_states.pop(id(optimizer), None)
 
     def release(self, optimizer: Optimizer) -> None:
-        """Unscale accumulated gradients of ``optimizer`` for a step without this scaler. Remove them if they overflowed.
+        """Unscale accumulated gradients of ``optimizer`` for a step without this scaler; remove them on an overflow.
 
         Gradients with which the optimizer stepped already do not change. Waits for the device.
         """
