@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from lightning_green.grid.chain import ChainSignal
+from lightning_green.grid.errors import NoDataError
 from lightning_green.grid.live import Point, PolledSignal, sort_points
 from lightning_green.grid.providers.file import parse_rows
 from lightning_green.grid.signal import GridSignal
@@ -37,7 +38,7 @@ def points_of(signal: GridSignal, now: datetime) -> tuple[tuple[Point, ...], tup
 
 
 def record(signal: GridSignal, path: Path, now: datetime, *, with_forecast: bool = True) -> int:
-    """Merge the values of ``signal`` into a file and return the number of rows.
+    """Merge the values of ``signal`` into a file and return the number of rows. Without any row, nothing is written.
 
     The file is replaced atomically, so a reader on another machine never sees a part of it. A measured value is kept
     and replaces an estimate. The predictions are those of the newest forecast.
@@ -53,22 +54,33 @@ def record(signal: GridSignal, path: Path, now: datetime, *, with_forecast: bool
         ServiceError: If the existing file has another form, or is about another zone or kind.
 
     """
-    kept: tuple[Point, ...] = ()
-    if path.exists() and path.stat().st_size:
-        kept = parse_rows(path.read_bytes(), signal.zone, str(signal.kind), now).past
     past, predictions = points_of(signal, now)
     best: dict[datetime, Point] = {}
-    for point in (*kept, *past):
+    for point in (*_read(path, signal, now), *past):
         before = best.get(point.time)
         if before is None or _RANKS.get(point.quality, 0) >= _RANKS.get(before.quality, 0):
             best[point.time] = point
     rows = [point for point in sort_points(best.values()) if point.time <= now]
     if with_forecast:
         rows += [point for point in sort_points(predictions) if not rows or point.time > rows[-1].time]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path, "w") as file:
-        file.write(_to_csv(rows, signal))
+    if rows:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path, "w") as file:
+            file.write(_to_csv(rows, signal))
     return len(rows)
+
+
+def _read(path: Path, signal: GridSignal, now: datetime) -> tuple[Point, ...]:
+    """Return the values that are in the file already; none if it does not exist or contains only the header."""
+    data = path.read_bytes() if path.exists() else b""
+    if not data:
+        return ()
+    try:
+        return parse_rows(data, signal.zone, str(signal.kind), now).past
+    except NoDataError:
+        if len(data.splitlines()) > 1:  # rows of another form, which may be of use to the user
+            raise
+        return ()
 
 
 def _to_csv(rows: list[Point], signal: GridSignal) -> str:

@@ -168,6 +168,24 @@ def test_recorded_file_is_a_source(live, tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ["de.csv"]
 
 
+def test_record_continues_after_a_failure_of_the_first_request(live, tmp_path):
+    out = tmp_path / "de.csv"
+    arguments = ("record", "--source", spec("charts", live), "--out", str(out), "--once")
+    live.faults = {None: "502_html"}
+    assert run(*arguments).exit_code == 1
+    assert not out.exists()
+    live.faults = {}
+    assert run(*arguments).exit_code == 0
+    header, *rows = out.read_text().splitlines(keepends=True)
+    out.write_text(header)
+    assert run(*arguments).exit_code == 0
+    assert out.read_text().splitlines(keepends=True) == [header, *rows]
+    out.write_text(header + "2026-01-15T10:00:00Z,unknown,measured,DE,average/lifecycle\n")
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "no usable value" in result.stderr
+
+
 def test_record_keeps_rows_while_the_source_fails_and_refuses_another_zone(live, tmp_path):
     out = tmp_path / "de.csv"
     assert run("record", "--source", spec("charts", live), "--out", str(out), "--once").exit_code == 0
