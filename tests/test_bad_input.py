@@ -65,7 +65,7 @@ READ_ONLY = 'mount --bind "$1" "$1"; mount -o remount,ro,bind "$1"; '
 
 
 @pytest.mark.slow
-def test_a_training_with_a_read_only_run_folder_goes_on(tmp_path):
+def test_training_with_a_read_only_run_directory_continues(tmp_path):
     folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
     folder.mkdir()
     code, printed = mounted(
@@ -83,7 +83,7 @@ def test_a_training_with_a_read_only_run_folder_goes_on(tmp_path):
     assert list(folder.iterdir()) == []
 
 
-def test_the_supervisor_with_a_read_only_run_folder_says_what_to_change(tmp_path):
+def test_supervisor_with_a_read_only_run_directory_reports_what_to_change(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     code, printed = mounted(READ_ONLY + '"$PYTHON" -m lightning_green run --run-dir "$1" -- true', folder)

@@ -2,9 +2,6 @@
 
 import itertools
 import os
-import signal
-import warnings
-from contextlib import contextmanager
 from datetime import timedelta
 
 import lightning.pytorch as pl
@@ -20,8 +17,8 @@ from lightning_green import (
     Pruning,
     QuantizationAwareTraining,
 )
-from lightning_green.run.coordinator import close_current_run
 from tests.helpers.compression_fits import Lit, Net, assert_equal, loader, trainer
+from tests.helpers.resume_training import quiet
 from tests.helpers.traces import START, write_trace
 
 CLOCK = f"simulated:start={START.isoformat()},batch=600,checkpoint=60,restart=60"
@@ -51,24 +48,6 @@ def channels():
     ]
 
 
-@contextmanager
-def run_folder(folder):
-    """Restore the environment and the signal handlers after a run."""
-    environment, handlers = dict(os.environ), {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    os.environ["LIGHTNING_GREEN_RUN_DIR"] = str(folder / "run")
-    os.environ["LIGHTNING_GREEN_CLOCK"] = CLOCK
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        close_current_run()
-        os.environ.clear()
-        os.environ.update(environment)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
 class Steps(pl.Callback):
     """Record the global step at which each fit starts."""
 
@@ -83,7 +62,8 @@ def whole_run(folder, make, order, pause, grid):
     """Fit again after each exit until the training ends; return callbacks, module and the step of each start."""
     starts = []
     for _ in range(20):
-        with run_folder(folder):
+        with quiet():
+            os.environ.update(LIGHTNING_GREEN_RUN_DIR=str(folder / "run"), LIGHTNING_GREEN_CLOCK=CLOCK)
             precision = GreenMixedPrecision("bf16")
             pl.seed_everything(1, verbose=False)
             mine = make()

@@ -2,18 +2,8 @@
 
 import threading
 
-import pytest
-
 from lightning_green.energy.auto import AutoMeter
-from tests.helpers.fake_nvml import Card, FakeDriver
 from tests.helpers.powercap import counters, set_counter
-
-
-@pytest.fixture
-def driver(monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
-    return FakeDriver([Card("GPU-aa11"), Card("GPU-ab22"), Card("GPU-cc33")]).install(monkeypatch)
 
 
 def test_uses_best_source_of_each_component(driver, tmp_path):

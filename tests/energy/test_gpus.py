@@ -4,14 +4,6 @@ import pynvml
 import pytest
 
 from lightning_green.energy.gpus import job_gpus
-from tests.helpers.fake_nvml import Card, FakeDriver
-
-
-@pytest.fixture
-def driver(monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
-    return FakeDriver([Card("GPU-aa11"), Card("GPU-ab22"), Card("GPU-cc33")]).install(monkeypatch)
 
 
 @pytest.mark.parametrize(

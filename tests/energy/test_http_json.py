@@ -3,15 +3,6 @@
 import pytest
 
 from lightning_green.energy.http_json import HttpJsonMeter
-from tests.helpers.json_server import json_server
-
-
-@pytest.fixture
-def server(monkeypatch):
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "LIGHTNING_GREEN_METER_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    with json_server() as server:
-        yield server
 
 
 def test_counter_bridges_failed_request_and_token_is_not_exposed(server, monkeypatch):

@@ -6,14 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from lightning_green.energy.nvml import NvmlMeter
-from tests.helpers.fake_nvml import LOST, Card, FakeDriver
-
-
-@pytest.fixture
-def driver(monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
-    return FakeDriver([Card("GPU-aa11"), Card("GPU-ab22"), Card("GPU-cc33")]).install(monkeypatch)
+from tests.helpers.fake_nvml import LOST
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,7 @@
 
 from types import SimpleNamespace
 
-import pytest
-
 from lightning_green.energy.prometheus import PrometheusMeter
-from tests.helpers.json_server import json_server
-
-
-@pytest.fixture
-def server(monkeypatch):
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "LIGHTNING_GREEN_METER_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    with json_server() as server:
-        yield server
 
 
 def test_power_is_integrated_and_long_gap_is_modeled(server, monkeypatch):

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -28,20 +27,12 @@ from lightning_green import (
     QuantizationAwareTraining,
 )
 from tests.helpers.compression_fits import Net, loader
+from tests.helpers.gates import gate
 
 FOLDER, RANKS = Path(sys.argv[1]), int(os.environ["RANKS"])
 RANK = int(os.environ.get("LOCAL_RANK", "0"))  # Lightning starts the script again for the second
 EPOCHS, BATCHES = 4, 12
 OVERFLOWS = (5, 33)  # the first before the pause, the second after it
-
-
-def gate(name):
-    """Wait where a file of that name stands."""
-    file = FOLDER / "gates" / name
-    if file.exists():
-        file.with_suffix(".here").touch()
-        while file.exists():
-            time.sleep(0.02)
 
 
 class Lit(pl.LightningModule):
@@ -53,7 +44,7 @@ class Lit(pl.LightningModule):
         number = BATCHES * self.current_epoch + batch_idx
         with open(FOLDER / f"batches-{RANK}", "a") as batches:
             batches.write(json.dumps([number, batch[1].tolist(), batch[0].double().sum().item()]) + "\n")
-        gate(f"batch-{number}")
+        gate(FOLDER, f"batch-{number}")
         loss = nn.functional.cross_entropy(self.net(batch[0]).float(), batch[1])
         return loss * 1e38 if number in OVERFLOWS and RANK == RANKS - 1 else loss  # one rank's is that of all
 

@@ -11,25 +11,16 @@ import hashlib
 import json
 import os
 import sys
-import time
 from pathlib import Path
+
+from tests.helpers.gates import gate
 
 FOLDER = Path(sys.argv[1])
 FOLDER.mkdir(parents=True, exist_ok=True)
 
-
-def gate(name):
-    """Wait where a file of that name stands."""
-    file = FOLDER / "gates" / name
-    if file.exists():
-        file.with_suffix(".here").touch()
-        while file.exists():
-            time.sleep(0.02)
-
-
 with open(FOLDER / "starts", "a") as starts:
     starts.write(f"{os.getpid()}\n")
-gate(f"start-{len((FOLDER / 'starts').read_text().split())}")
+gate(FOLDER, f"start-{len((FOLDER / 'starts').read_text().split())}")
 
 import lightning.pytorch as pl  # noqa: E402
 import torch  # noqa: E402
@@ -62,7 +53,7 @@ class Net(pl.LightningModule):
         indices, x = batch
         with open(FOLDER / "steps", "a") as steps:
             steps.write(json.dumps([self.trainer.global_step, self.current_epoch, batch_idx, indices.tolist()]) + "\n")
-        gate(f"step-{self.trainer.global_step}")
+        gate(FOLDER, f"step-{self.trainer.global_step}")
         loss = self.net(x).pow(2).mean()
         self.log("train/loss", loss)
         return loss

@@ -21,12 +21,6 @@ def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LIGHTNING_GREEN_CACHE_DIR", str(tmp_path / "cache"))
 
 
-@pytest.fixture
-def driver(monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return FakeDriver([Card("GPU-aa", limit=500_000), Card("GPU-bb", limit=650_000)]).install(monkeypatch)
-
-
 def started(tmp_path, throttle, on_gpu=False, simulated=False):
     controller = ThrottleController(throttle)
     controller.start(tmp_path, None, "model", on_gpu, simulated)

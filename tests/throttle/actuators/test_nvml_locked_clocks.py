@@ -1,15 +1,7 @@
 """Locked clocks through a fake driver library behind the real nvidia-ml-py."""
 
-import pytest
-
 from lightning_green.throttle.actuators.nvml_locked_clocks import NvmlLockedClocks
 from tests.helpers.fake_nvml import Card, FakeDriver
-
-
-@pytest.fixture
-def driver(monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return FakeDriver([Card("GPU-aa", limit=500_000), Card("GPU-bb", limit=650_000)]).install(monkeypatch)
 
 
 def test_locks_supported_clocks_and_restores_previous_lock(driver, tmp_path):

@@ -7,13 +7,6 @@ import pytest
 from lightning_green.throttle import Setting
 from lightning_green.throttle.actuators.nvml_locked_clocks import NvmlLockedClocks
 from lightning_green.throttle.actuators.nvml_power_limit import NvmlPowerLimit
-from tests.helpers.fake_nvml import Card, FakeDriver
-
-
-@pytest.fixture
-def driver(monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return FakeDriver([Card("GPU-aa", limit=500_000), Card("GPU-bb", limit=650_000)]).install(monkeypatch)
 
 
 def test_restores_original_limit_and_not_maximum(driver, tmp_path):

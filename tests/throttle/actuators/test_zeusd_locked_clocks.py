@@ -1,18 +1,6 @@
 """Locked clocks through zeusd, with a local server on a Unix socket."""
 
-import pytest
-
 from lightning_green.throttle.actuators.zeusd_locked_clocks import ZeusdLockedClocks
-from tests.helpers.zeusd_server import zeusd_server
-
-
-@pytest.fixture
-def zeusd(tmp_path, monkeypatch):
-    monkeypatch.delenv("ZEUSD_TOKEN", raising=False)
-    path = str(tmp_path / "z.sock")
-    monkeypatch.setenv("ZEUSD_SOCK_PATH", path)
-    with zeusd_server(path) as state:
-        yield state
 
 
 def test_locks_and_unlocks_clocks(zeusd):

@@ -1,19 +1,7 @@
 """The power limit through zeusd, with a local server on a Unix socket."""
 
-import pytest
-
 from lightning_green.throttle.actuators.zeusd_power_limit import ZeusdPowerLimit
 from tests.helpers.fake_nvml import Card, FakeDriver
-from tests.helpers.zeusd_server import zeusd_server
-
-
-@pytest.fixture
-def zeusd(tmp_path, monkeypatch):
-    monkeypatch.delenv("ZEUSD_TOKEN", raising=False)
-    path = str(tmp_path / "z.sock")
-    monkeypatch.setenv("ZEUSD_SOCK_PATH", path)
-    with zeusd_server(path) as state:
-        yield state
 
 
 def test_sets_and_restores_limit(zeusd, tmp_path):
