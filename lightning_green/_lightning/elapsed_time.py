@@ -9,6 +9,12 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint, ThroughputMonitor, Timer
 
 
+def validation_interval(trainer: pl.Trainer) -> float | None:
+    """Return the seconds between two validations; None if ``val_check_interval`` is not a time."""
+    seconds: float | None = getattr(trainer, "_val_check_time_interval", None)
+    return seconds
+
+
 def elapsed_times(trainer: pl.Trainer) -> dict[str, Any]:
     """Return the seconds since the last validation and the last checkpoints, which Lightning does not save."""
     now, validated = time.monotonic(), getattr(trainer, "_last_val_time", None)

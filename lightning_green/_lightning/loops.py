@@ -35,7 +35,13 @@ def skip_training(trainer: pl.Trainer, check: Callable[[], None]) -> Callable[[]
     """Make the fit loop set up its data, call ``check`` and train nothing; return a function that undoes it."""
 
     def run() -> None:
-        trainer.fit_loop.setup_data()
+        loop = trainer.fit_loop
+        loop.setup_data()
+        # as at the start of a training, whose validation loaders a later fit may share
+        if loop.epoch_loop._should_check_val_epoch() and trainer.val_dataloaders is None:
+            trainer.validating = True
+            loop.epoch_loop.val_loop.setup_data()
+            trainer.training = True
         check()
 
     trainer.fit_loop.run = run  # type: ignore[method-assign]

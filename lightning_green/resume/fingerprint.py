@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch.nn.parameter import is_lazy
 from torch.utils.data import IterableDataset
 
+from lightning_green._lightning.elapsed_time import validation_interval
 from lightning_green._lightning.loaders import train_loaders
 from lightning_green.resume.description import describe, qualified_name
 from lightning_green.resume.stable_text import TIME
@@ -216,7 +217,7 @@ def _seed() -> Any:
 
 def _limits(trainer: pl.Trainer) -> dict[str, Any]:
     limits = {name: describe(_attribute(trainer, name)) for name in _LIMITS}
-    interval = _attribute(trainer, "_val_check_time_interval")
+    interval = validation_interval(trainer)
     if interval is not None:  # the Trainer then has no `val_check_interval`
         limits["val_check_interval"] = f"{interval} seconds"
     for callback in trainer.callbacks:  # type: ignore[attr-defined]

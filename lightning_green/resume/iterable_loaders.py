@@ -116,16 +116,17 @@ class ReplayedLoader:
             return DeferredIterator(self.is_sized)
         resume, self._resume_from = self._resume_from, None
         if resume is None:
-            generators = [generator.get_state() for generator in self._generators()]
-            began: dict[str, Any] = {"random": capture_random_states(with_cuda=False), "generators": generators}
+            began: dict[str, Any] = {
+                "random": capture_random_states(with_cuda=False),
+                "generators": self.generator_states(),
+            }
             skip = 0
             iterator = iter(self.inner)
         else:
             began, skip = resume
             now = capture_random_states(with_cuda=False)
             restore_random_states(began["random"])
-            for generator, state in zip(self._generators(), began["generators"], strict=True):
-                generator.set_state(state)
+            self.set_generators(began["generators"])
             try:
                 iterator = iter(self.inner)
             finally:
@@ -143,7 +144,11 @@ class ReplayedLoader:
             ahead: Batches that were read and not yet trained on.
 
         """
-        position: dict[str, Any] = {"began": self._began, "taken": self.taken - ahead}
+        position: dict[str, Any] = {
+            "began": self._began,
+            "taken": self.taken - ahead,
+            "generators": self.generator_states(),
+        }
         if self.is_stateful:
             position |= self._before if ahead else {"state": self.inner.state_dict()}
         return position
@@ -166,6 +171,16 @@ class ReplayedLoader:
             self._random = position.get("random")
         elif not at_start and position["began"] is not None:
             self._resume_from = (position["began"], int(position["taken"]))
+        self.set_generators(position["generators"])
+
+    def generator_states(self) -> list[torch.Tensor]:
+        """Return the states of the generators that the loader draws from."""
+        return [generator.get_state() for generator in self._generators()]
+
+    def set_generators(self, states: list[torch.Tensor]) -> None:
+        """Set the generators to the result of ``generator_states``; they belong to the user's loader as well."""
+        for generator, state in zip(self._generators(), states, strict=True):
+            generator.set_state(state)
 
     def _generators(self) -> list[torch.Generator]:
         own = getattr(self.inner, "generator", None)

@@ -34,7 +34,7 @@ class LoaderPositions:
         self._trainer, self._is_tuning = trainer, is_tuning
         self._deferred = False
         self._validation: list[CountingLoader] = []
-        self._validation_created: list[bool] = []
+        self._saved_validation: list[tuple[bool, list[Any]]] = []
 
     def attach(self, resuming: bool) -> Callable[[], None]:
         """Wrap every loader that the strategy processes from now on; return a function that undoes it.
@@ -53,11 +53,14 @@ class LoaderPositions:
             "loaders": [loader.position(ahead) for loader in self._training_loaders()],
             "consumed": consumed_loaders(self._trainer),
             "validation_created": [loader.created for loader in self._validation],
+            "validation_generators": [loader.generator_states() for loader in self._validation],
         }
 
     def set_validation(self, saved: dict[str, Any]) -> None:
         """Set the validation part of ``capture``, before Lightning sets up the validation loaders."""
-        self._validation_created = list(saved.get("validation_created", ()))
+        self._saved_validation = list(
+            zip(saved.get("validation_created", ()), saved.get("validation_generators", ()), strict=True)
+        )
 
     def restore(self, saved: dict[str, Any], at_start: bool) -> None:
         """Set the training part of ``capture``; the next ``iter`` of each loader continues there.
@@ -81,9 +84,14 @@ class LoaderPositions:
             loader.resume(position, at_start)
 
     def restore_iterators(self, saved: dict[str, Any]) -> None:
-        """Create the iterators of the training loaders again, after ``restore``."""
+        """Create the iterators of the training loaders again, after ``restore``.
+
+        A new iterator draws the seed of its workers from the loader's generator, which the saved state includes.
+        """
         rebuild_train_iterator(self._trainer)
         set_consumed_loaders(self._trainer, saved["consumed"])
+        for loader, position in zip(self._training_loaders(), saved["loaders"], strict=True):
+            loader.set_generators(position["generators"])
 
     def _training_loaders(self) -> list[CountingLoader | ReplayedLoader]:
         combined = train_loaders(self._trainer)
@@ -102,7 +110,8 @@ class LoaderPositions:
                 return ReplayedLoader(loader, deferred)
             rank_zero_warn(f"A resume cannot continue the training data exactly: {why_not}.")
         if not training and isinstance(counting, CountingLoader):
-            if len(self._validation) < len(self._validation_created):
-                counting.created = self._validation_created[len(self._validation)]
+            if len(self._validation) < len(self._saved_validation):
+                counting.created, generators = self._saved_validation[len(self._validation)]
+                counting.set_generators(generators)
             self._validation.append(counting)
         return counting

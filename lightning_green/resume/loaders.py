@@ -195,7 +195,7 @@ class CountingLoader(DataLoader[Any]):
             "began": self._counting_sampler.began,
             "taken": self.taken - ahead,
             "created": self.created,
-            "generators": [generator.get_state() for generator in self._own_generators()],
+            "generators": self.generator_states(),
         }
 
     def resume(self, position: dict[str, Any], at_start: bool) -> None:
@@ -208,10 +208,18 @@ class CountingLoader(DataLoader[Any]):
         """
         self.deferred = False
         self.created = bool(position["created"])
-        for generator, state in zip(self._own_generators(), position["generators"], strict=True):
-            generator.set_state(state)
+        self.set_generators(position["generators"])
         if not at_start and position["began"] is not None:
             self._counting_sampler.resume_from = (position["began"], int(position["taken"]))
+
+    def generator_states(self) -> list[torch.Tensor]:
+        """Return the states of the generators that the loader and its samplers draw from."""
+        return [generator.get_state() for generator in self._own_generators()]
+
+    def set_generators(self, states: list[torch.Tensor]) -> None:
+        """Set the generators to the result of ``generator_states``; they belong to the user's loader as well."""
+        for generator, state in zip(self._own_generators(), states, strict=True):
+            generator.set_state(state)
 
     def _own_generators(self) -> list[torch.Generator]:
         own = [self.generator] if isinstance(self.generator, torch.Generator) else []

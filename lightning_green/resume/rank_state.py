@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning_green._lightning.callbacks import resume_weight_averaging
 from lightning_green._lightning.elapsed_time import elapsed_times, set_elapsed_times
 from lightning_green._lightning.tuner import tuned_values
-from lightning_green.resume.checkpoints import STATE_KEY
+from lightning_green.resume.checkpoints import STATE_KEY, STATE_VERSION
 from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.loader_positions import LoaderPositions
 from lightning_green.resume.metric_state import capture_metrics, restore_last_metrics, restore_metrics
@@ -62,12 +62,17 @@ def select_rank_state(
         contains none.
 
     Raises:
-        InexactStateError: If the number of ranks has changed.
+        InexactStateError: If the number of ranks has changed, or another version saved a state of another layout.
 
     """
     saved = checkpoint.get(STATE_KEY)
     if saved is None:
         return None
+    if saved["version"] != STATE_VERSION:
+        raise InexactStateError(
+            f"Another version of Lightning Green saved the checkpoint (layout {saved['version']}; this version reads "
+            f"{STATE_VERSION}). Continue with it, or start from scratch with `lightning-green run --fresh -- ...`."
+        )
     if len(saved["ranks"]) != size and allow_inexact and not is_sharded:
         rank_zero_warn(
             f"The run continues with {size} processes instead of {len(saved['ranks'])}: approximately, because "

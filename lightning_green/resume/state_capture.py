@@ -8,7 +8,14 @@ from typing import Any, Literal, cast
 import lightning.pytorch as pl
 
 from lightning_green._lightning.checkpoint import drop_hyperparameters, dump_checkpoint
-from lightning_green.resume.checkpoints import SHARDS_KEY, STATE_KEY, shard_is_complete, shard_path, write_durably
+from lightning_green.resume.checkpoints import (
+    SHARDS_KEY,
+    STATE_KEY,
+    STATE_VERSION,
+    shard_is_complete,
+    shard_path,
+    write_durably,
+)
 from lightning_green.resume.load_check import check_loads
 from lightning_green.resume.loader_positions import LoaderPositions
 from lightning_green.resume.module_state import changed_state, state_digests
@@ -16,8 +23,6 @@ from lightning_green.resume.plain_data import NotPlainError, to_plain
 from lightning_green.resume.rank_state import capture_rank_state
 from lightning_green.strategies.control_group import ControlGroup
 from lightning_green.strategies.sharded_state import capture_shard, is_sharded
-
-STATE_VERSION = 1
 
 Point = Literal["epoch", "batch"]
 """A boundary at which a state is saved: before an epoch, or after a batch."""

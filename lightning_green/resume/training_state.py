@@ -16,7 +16,6 @@ from lightning.pytorch.strategies import (
 )
 
 from lightning_green._lightning.checkpoint import add_hyperparameters, filter_resume_warnings, inject_checkpoint
-from lightning_green._lightning.loaders import rebuild_train_iterator
 from lightning_green._lightning.loops import between_steps, clear_restart_flags, skip_training, wrap_loops
 from lightning_green._lightning.tuner import restore_tuned_values
 from lightning_green.resume.checkpoints import STATE_KEY, load_shard
@@ -123,6 +122,7 @@ class ExactState:
         """Restore the attributes that a script reads after a fit, when the fit finished earlier and trains nothing."""
         if self._pending is not None:
             clear_restart_flags(self._trainer)
+            self._loaders.restore(self._pending, at_start=True)  # the next fit may draw from the same generators
             restore_finished_state(self._trainer, self._pending)
             self._pending = None
 
@@ -177,7 +177,7 @@ class ExactState:
             first = self._trainer.current_epoch == 0
             self._loaders.restore(self._pending, at_start=not first)
             if first:  # Lightning creates the iterators of the first epoch before the first hook
-                rebuild_train_iterator(self._trainer)
+                self._loaders.restore_iterators(self._pending)
             clear_restart_flags(self._trainer)
             self._restore_rest(self._pending)
 

@@ -4,8 +4,18 @@ from datetime import timedelta
 import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint, ThroughputMonitor, Timer
 
-from lightning_green._lightning.elapsed_time import elapsed_times, exclude_pause, set_elapsed_times
+from lightning_green._lightning.elapsed_time import (
+    elapsed_times,
+    exclude_pause,
+    set_elapsed_times,
+    validation_interval,
+)
 from tests.helpers.trainers import quiet_trainer
+
+
+@pytest.mark.parametrize(("interval", "seconds"), [("00:00:01:30", 90.0), (timedelta(hours=1), 3600.0), (0.5, None)])
+def test_validation_interval_is_in_seconds(tmp_path, interval, seconds):
+    assert validation_interval(quiet_trainer(tmp_path, val_check_interval=interval)) == seconds
 
 
 def test_elapsed_times_are_restored_relative_to_now(tmp_path, monkeypatch):

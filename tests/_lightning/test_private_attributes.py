@@ -60,6 +60,7 @@ PLACES = {
     "_data_fetcher": lambda seen: seen["trainer"].fit_loop,
     "_on_before_fetch": lambda seen: seen["trainer"].fit_loop.epoch_loop,
     "_on_after_fetch": lambda seen: seen["trainer"].fit_loop.epoch_loop,
+    "_val_check_time_interval": lambda seen: seen["trainer"],
     "_last_val_time": lambda seen: seen["trainer"],
     "_start_time": lambda seen: seen[Timer],
     "_end_time": lambda seen: seen[Timer],
@@ -90,6 +91,7 @@ PLACES = {
         lambda seen: importlib.import_module("lightning.pytorch.tuner.lr_finder"),
     ),
     "_step_supports_amp_scaling": lambda seen: torch.optim.SGD([nn.Parameter(torch.zeros(1))], fused=True),
+    "_should_check_val_epoch": lambda seen: seen["trainer"].fit_loop.epoch_loop,
     "_after_closure": lambda seen: Precision,
     "_accelerator_connector": lambda seen: seen["trainer"],
     "_iterator": lambda seen: seen["trainer"].fit_loop._combined_loader,
@@ -112,6 +114,22 @@ PLACES = {
         ["_HandlersCompose", "_SignalConnector"],
         lambda seen: importlib.import_module("lightning.pytorch.trainer.connectors.signal_connector"),
     ),
+}
+
+# private names that files outside `_lightning` use and do not define, and that do not belong to Lightning
+NOT_OF_LIGHTNING = {
+    # torch
+    *("_ConvNd", "_NormBase", "_MapDatasetFetcher", "_orig_mod", "_persistent", "_pytree", "_parameters", "_buffers"),
+    *("_foreach_addcmul_", "_foreach_mul_", "_foreach_norm", "_milestones", "_schedule_phases", "_schedulers"),
+    *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),
+    *("_version", "_decomposed"),
+    *("_computed", "_defaults", "_update_count"),  # torchmetrics
+    *("_get_gpu_ids", "_hardware", "_mode"),  # codecarbon
+    *("_fields", "_lru_cache_wrapper", "_name_", "_replace", "_value_"),  # the standard library
+    # Strings that are not attributes: ends of the names of variables, files, buffers and metrics, and a field of JSON.
+    *("_PID", "_PORT", "_SOCK", "_name", "_power_limit_uw", "_bias", "_scale", "_weight", "_zero"),
+    *("_kwh", "_marginal", "_disclaimer"),
+    "_lightning_green_fit",  # an attribute of a Trainer that the package sets
 }
 
 # public names without documentation: a statement about Lightning, and the access that has to work
@@ -246,17 +264,63 @@ def test_search_finds_private_names():
     assert {name for name, names in found.items() if not names} <= {"training_steps.py"}
 
 
+def used_names(path):
+    """Return the private names of attributes, imports and strings in a file, with the expression that contains each."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            found.append((node.attr, ast.unparse(node)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+            found.append((node.value, repr(node.value)))
+        elif isinstance(node, ast.ImportFrom) and not (node.module or "").startswith("lightning_green"):
+            found += [(alias.name, f"{node.module}.{alias.name}") for alias in node.names]
+    return {
+        (name, text)
+        for name, text in found
+        if name.strip("_") and name.startswith("_") and not name.startswith("__") and text != f"self.{name}"
+    }
+
+
+def defined_names(path):
+    """Return the names of a file's functions, classes, variables and attributes of ``self``."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+            yield node.attr
+
+
+def unknown_names(path):
+    """Return the private names of a file that neither it nor a listed package other than Lightning defines."""
+    own = set(defined_names(path)) - set(PLACES)
+    return {(name, text) for name, text in used_names(path) if name not in own | NOT_OF_LIGHTNING}
+
+
 def test_no_other_package_uses_private_attributes_of_lightning():
     package = Path(_lightning.__file__).parents[1]
-    listed = set(PLACES) - {"_version", "_update_count"}  # a tensor and a torchmetric have these too
-    used = [
-        f"{path.relative_to(package)}: {ast.unparse(node)}"
-        for path in package.rglob("*.py")
-        if path.parent.name != "_lightning"
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and node.attr in listed and ast.unparse(node.value) != "self"
-    ]
-    assert used == []
+    others = {str(path.relative_to(package)): path for path in package.rglob("*.py") if path not in FILES}
+    found = {(file, *use) for file, path in others.items() for use in unknown_names(path)}
+    assert found == set(), "Read names of Lightning in lightning_green/_lightning, and list those of other packages."
+    used = {name for path in others.values() for name, _ in used_names(path)}
+    assert NOT_OF_LIGHTNING - used == set(), "listed, and not used"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "trainer._last_val_time",
+        'getattr(trainer, "_last_val_time")',
+        "trainer._not_in_the_table",
+        'getattr(trainer, "_not_in_the_table", None)',
+        "from lightning.pytorch.core import _not_in_the_table",
+        "self._results = trainer._results",
+    ],
+)
+def test_guard_finds_attributes_strings_and_imports(tmp_path, code):
+    (tmp_path / "module.py").write_text(code)
+    assert unknown_names(tmp_path / "module.py")
 
 
 def test_table_lists_no_unused_name():

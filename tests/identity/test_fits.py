@@ -202,3 +202,27 @@ def test_tuner_is_not_part_of_the_fit(how, tmp_path):
     assert len(steps_continued(home)) == 1
     assert {record.get("fit") for record in read_records(home)} <= {0, None}
     assert set(RunDirectory(home).record["fits"]) == {"0"}
+
+
+SHARED_LOADERS = """
+pl.seed_everything(0, verbose=False)
+train = DataLoader(data(), 4, shuffle=True, generator=torch.Generator().manual_seed(1))
+validation = DataLoader(data(12, 5), 4, shuffle=True, generator=torch.Generator().manual_seed(2))
+module = Net(label="a")
+for label in "ab":
+    module.label = label
+    one = trainer(*CALLBACKS, limit_val_batches=1)
+    one.fit(module, train, validation)
+    report(label, one, module)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["error@b:1", "kill@a:5", "kill@b:8"])
+def test_loaders_that_two_fits_share_continue_their_generators(fault, tmp_path):
+    """The second fit draws from the generators where the first one left them; validation takes the first batch only."""
+    alone = straight(tmp_path / "alone", script(tmp_path / "alone", SHARED_LOADERS))[0]
+    path = script(tmp_path, SHARED_LOADERS)
+    code, printed = supervised(tmp_path, sys.executable, path, FAULT=fault)
+    assert code == 0, printed
+    assert results(tmp_path)[0] == alone

@@ -1,6 +1,6 @@
 import pytest
 
-from lightning_green.resume.checkpoints import STATE_KEY
+from lightning_green.resume.checkpoints import STATE_KEY, STATE_VERSION
 from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.rank_state import select_rank_state
 
@@ -11,7 +11,7 @@ def checkpoint(ranks):
     return {
         "callbacks": {"Mine": 0, "Other": "same"},
         "loops": {"fit_loop": {"epoch_loop.batch_progress": {"current": counters}}},
-        STATE_KEY: {"point": "batch", "ranks": states},
+        STATE_KEY: {"version": STATE_VERSION, "point": "batch", "ranks": states},
     }
 
 
@@ -23,6 +23,13 @@ def test_state_of_this_rank_is_selected_with_its_callbacks():
 
 def test_checkpoint_without_an_exact_state_has_none():
     assert select_rank_state({"state_dict": {}}, 0, 1, is_sharded=False, allow_inexact=False) is None
+
+
+def test_state_of_another_layout_is_refused():
+    saved = checkpoint(1)
+    saved[STATE_KEY]["version"] = 1
+    with pytest.raises(InexactStateError, match=rf"layout 1; this version reads {STATE_VERSION}"):
+        select_rank_state(saved, 0, 1, is_sharded=False, allow_inexact=True)
 
 
 @pytest.mark.parametrize(("is_sharded", "allow_inexact"), [(False, False), (True, False), (True, True)])

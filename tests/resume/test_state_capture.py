@@ -1,6 +1,6 @@
 import lightning.pytorch as pl
 
-from lightning_green.resume.checkpoints import STATE_KEY
+from lightning_green.resume.checkpoints import STATE_KEY, STATE_VERSION
 from lightning_green.resume.loader_positions import LoaderPositions
 from lightning_green.resume.state_capture import StateCapture
 from lightning_green.strategies.control_group import ControlGroup
@@ -30,7 +30,7 @@ def test_state_contains_lightnings_checkpoint_and_the_state_of_the_rank(tmp_path
     assert capture.state["global_step"] == 4
     assert not any("hyper" in key or "hparams" in key for key in capture.state)
     saved = capture.state[STATE_KEY]
-    assert (saved["version"], saved["point"], len(saved["ranks"])) == (1, "batch", 1)
+    assert (saved["version"], saved["point"], len(saved["ranks"])) == (STATE_VERSION, "batch", 1)
     assert {"random", "logged", "loaders", "elapsed", "buffers", "gradients"} <= set(saved["ranks"][0])
 
 
