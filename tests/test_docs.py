@@ -161,6 +161,13 @@ def test_files_named_in_the_documentation_exist(page):
     assert missing == []
 
 
+def test_snippets_are_included():
+    pages = {page.name: re.findall(r"^.*-8.*<.*$", page.read_text(), re.MULTILINE) for page in DOCS.rglob("*.md")}
+    found = [(name, line) for name, lines in pages.items() for line in lines]
+    assert found
+    assert [(name, line) for name, line in found if not line.startswith('--8<-- "')] == []
+
+
 def test_every_private_lightning_attribute_is_documented():
     text = (DOCS / "upstream.md").read_text()
     modules = {path.name for path in (PACKAGE / "_lightning").glob("*.py")} - {"__init__.py"}
