@@ -59,19 +59,13 @@ def build_meter(meter: MeterLike) -> Meter:
 def _from_string(text: str) -> Meter:
     name = text.strip().lower()
     if name in METERS:
-        return _named_meter(name)
+        cls: type[Meter] = METERS.load_class(name, Meter)
+        return cls()
     try:
         watts = float(name.removesuffix("w"))
     except ValueError:
         raise ValueError(f"`meter` should be {_choices()}; got {text!r}.") from None
     return ConstantPowerMeter(watts)
-
-
-def _named_meter(name: str) -> Meter:
-    cls = METERS[name]
-    if not (isinstance(cls, type) and issubclass(cls, Meter)):
-        raise TypeError(f"The meter {name!r} should be a subclass of lightning_green.energy.Meter, got {cls!r}.")
-    return cls()
 
 
 def _defines_state(meter: Meter) -> bool:

@@ -54,7 +54,7 @@ def candidates(zone: str | None, environ: Mapping[str, str] | None = None) -> It
         elif not is_covered:
             yield name, f"not asked{'' if zone is None else f' about {zone}'}: it covers {coverage}"
         else:
-            yield name, named_source(name, None if name == "neso" else zone)
+            yield name, named_source(name, code or zone)
 
 
 def check(signal: GridSignal, now: datetime) -> tuple[bool, str]:

@@ -90,7 +90,11 @@ def own_zone(part: Any) -> str | None:
     if isinstance(part, str):
         source, _, place = part.partition(":")
         return place.strip() or None if source.strip().lower() in ("auto", *SOURCES) else None
-    zone = part.get("init_args", {}).get("zone") if isinstance(part, dict) else getattr(part, "zone", None)
+    if isinstance(part, dict):
+        arguments = part.get("init_args")
+        zone = arguments.get("zone") if isinstance(arguments, dict) else None
+    else:
+        zone = getattr(part, "zone", None)
     return zone if isinstance(zone, str) else None
 
 
@@ -104,8 +108,6 @@ def _from_string(text: str, zone: str | None) -> GridSignal | None:
     if text.lower().endswith((".csv", ".parquet")):
         return TraceSignal(text, zone=zone)
     if source in SOURCES:
-        if place is None and source != "neso":
-            raise ValueError(f'`grid` should contain the zone, for example "{source}:DE", got {text!r}.')
         return named_source(source, place)
     try:
         value = float(text)
@@ -122,9 +124,7 @@ def named_source(source: str, place: str | None) -> GridSignal:
         ValueError: If the place is missing or unknown.
 
     """
-    cls = SOURCES[source]
-    if not (isinstance(cls, type) and issubclass(cls, GridSignal)):
-        raise TypeError(f"The source {source!r} should be a subclass of lightning_green.grid.GridSignal, got {cls!r}.")
+    cls: type[GridSignal] = SOURCES.load_class(source, GridSignal)
     return cls.from_zone(place)
 
 

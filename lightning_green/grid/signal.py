@@ -175,7 +175,9 @@ class GridSignal(ABC):
 
         """
         if zone is None:
-            raise ValueError("this source needs a zone")
+            raise ValueError(
+                f'`grid` should contain the zone, for example "typical:DE": {cls.__name__} has no default zone.'
+            )
         return cls(zone)  # type: ignore[call-arg]
 
     def describe(self) -> str:

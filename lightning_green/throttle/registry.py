@@ -30,12 +30,7 @@ def actuator_class(name: str) -> type[Actuator]:
         TypeError: If the registered object is not a subclass of ``Actuator``.
 
     """
-    cls = ACTUATORS[name]
-    if not (isinstance(cls, type) and issubclass(cls, Actuator)):
-        raise TypeError(
-            f"The actuator {name!r} should be a subclass of lightning_green.throttle.Actuator, got {cls!r}."
-        )
-    return cls
+    return ACTUATORS.load_class(name, Actuator)
 
 
 def registered_name(kind: str) -> str:

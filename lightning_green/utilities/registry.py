@@ -41,11 +41,32 @@ class Registry(Mapping[str, Any]):
             return getattr(importlib.import_module(module), attribute)
         return self._installed[name].load()
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._builtin or name in self._installed  # the inherited method imports the entry
+
     def __iter__(self) -> Iterator[str]:
         return iter((*self._builtin, *self._installed))
 
     def __len__(self) -> int:
         return len(self._builtin) + len(self._installed)
+
+    def load_class(self, name: str, base: type) -> type[Any]:
+        """Return the class that is registered as ``name``.
+
+        Args:
+            name: A key.
+            base: The class that all entries are subclasses of.
+
+        Raises:
+            KeyError: If there is no such key.
+            TypeError: If the entry is not a subclass of ``base``.
+
+        """
+        entry = self[name]
+        if not (isinstance(entry, type) and issubclass(entry, base)):
+            package = ".".join(base.__module__.split(".")[:2])
+            raise TypeError(f"{self.group}: {name!r} should be a subclass of {package}.{base.__name__}, got {entry!r}.")
+        return entry
 
     @cached_property
     def _installed(self) -> dict[str, EntryPoint]:

@@ -12,7 +12,7 @@ def test_candidates_depend_on_zone_and_credentials():
     assert asked("DE", both) == ["electricity-maps", "energy-charts"]
     assert asked("38.5,-121.5", both) == ["electricity-maps", "watttime"]
     assert asked("CAISO_NORTH", both) == ["watttime"]
-    assert asked("GB", {}) == ["neso"]
+    assert asked("GB", {}) == asked("UK", {}) == ["neso"]
     assert asked("GB-NIR", {}) == []
     assert asked("DK2", {}) == ["energi-data-service"]
     assert asked(None, both) == []

@@ -9,7 +9,8 @@ from lightning_green.grid.providers.constant import ConstantSignal
 from lightning_green.grid.providers.function import FunctionSignal
 from lightning_green.grid.providers.trace import TraceSignal
 from lightning_green.grid.providers.typical_day import TypicalDay
-from lightning_green.grid.registry import build_grid
+from lightning_green.grid.registry import SOURCES, build_grid
+from tests.helpers.distributions import installed_distribution
 
 AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -64,3 +65,24 @@ def test_zone_that_contradicts_the_grid_is_refused(grid):
 @pytest.mark.parametrize("grid", [["typical:DE", 381], [ConstantSignal(4.0), "typical:DE"], ConstantSignal(4.0), "381"])
 def test_zone_applies_to_parts_without_a_zone(grid):
     assert build_grid(grid, zone="FR") is not None
+
+
+def test_source_of_another_package_may_have_a_default_zone(tmp_path, monkeypatch):
+    module = """
+from lightning_green.grid import ConstantSignal
+
+class IslandSignal(ConstantSignal):
+    @classmethod
+    def from_zone(cls, zone):
+        return cls(5.0, zone or "IS")
+"""
+    points = {"island": "island_signal:IslandSignal"}
+    with installed_distribution(tmp_path, monkeypatch, SOURCES, points, {"island_signal": module}):
+        assert build_grid("island").zone == "IS"
+        assert build_grid("island:GL").zone == "GL"
+
+
+@pytest.mark.parametrize("grid", [{"class_path": "x.Y", "init_args": None}, {"class_path": "x.Y", "init_args": [1]}])
+def test_malformed_spec_with_a_zone_is_refused(grid):
+    with pytest.raises(ValueError, match="should contain `class_path`"):
+        build_grid(grid, zone="DE")

@@ -42,6 +42,16 @@ def test_builtin_entry_is_imported_at_lookup():
         found["missing"]
 
 
+def test_check_for_a_name_imports_nothing():
+    assert "missing" in registry()
+
+
+def test_class_that_is_not_a_subclass_is_refused():
+    assert registry().load_class("counter", dict).__name__ == "Counter"
+    with pytest.raises(TypeError, match=rf"{GROUP}: 'counter' should be a subclass of builtins.list, got <class 'coll"):
+        registry().load_class("counter", list)
+
+
 def test_unknown_name_raises_a_key_error():
     with pytest.raises(KeyError):
         registry()["unknown"]
