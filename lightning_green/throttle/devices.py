@@ -36,10 +36,10 @@ class LevelDevices:
         return False
 
     def add_all(self) -> None:
-        """Add the settings of all actuators as levels, named after the settings."""
+        """Add the settings of all actuators as levels, named after the settings. The first actuator has precedence."""
         for actuator in self.actuators:
             for setting in actuator.levels()[1:]:
-                self._settings[setting.name] = (actuator, setting)
+                self._settings.setdefault(setting.name, (actuator, setting))
 
     def restrict(self, names: Sequence[str]) -> None:
         """Remove all levels except ``names``, and use the order of ``names``."""

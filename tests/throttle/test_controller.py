@@ -1,4 +1,4 @@
-"""The controllerler with fake devices: selection of levels, profiling, and several nodes."""
+"""The controller with fake devices: selection of levels, profiling, and several nodes."""
 
 import logging
 
