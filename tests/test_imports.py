@@ -1,7 +1,10 @@
 """Imports point one way: a package imports only packages before it in ``ORDER``, and no two files import each other."""
 
 import ast
+import re
+import sys
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import lightning_green
@@ -72,3 +75,13 @@ def test_no_two_files_import_each_other():
         list(TopologicalSorter(graph).static_order())
     except CycleError as error:
         raise AssertionError(" -> ".join(error.args[1])) from None
+
+
+def test_every_imported_distribution_is_declared():
+    declared = set(re.findall(r'"([\w-]+)[\[><=]', (PACKAGE.parent / "pyproject.toml").read_text()))
+    nodes = [node for path in MODULES.values() for node in ast.walk(ast.parse(path.read_text()))]
+    names = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    names |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    tops = {name.split(".")[0] for name in names} - {"lightning_green", *sys.stdlib_module_names}
+    owners = {top: {name.lower().replace("_", "-") for name in packages_distributions().get(top, ())} for top in tops}
+    assert {top: names for top, names in owners.items() if not declared & names} == {}
