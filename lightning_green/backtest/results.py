@@ -50,13 +50,13 @@ def summarize(outcomes: dict[str, list[Simulator]], scenario: Scenario) -> Figur
         scenario: The job of the runs.
 
     """
-    reference = [scenario.emissions(job) for job in outcomes[RUN_NOW]]
+    reference = [job.attributed for job in outcomes[RUN_NOW]]
     total = math.fsum(reference)
-    optimum = 100 * (1 - math.fsum(map(scenario.emissions, outcomes[OPTIMAL])) / total) if total else 0.0
+    optimum = 100 * (1 - math.fsum(job.attributed for job in outcomes[OPTIMAL]) / total) if total else 0.0
     feasible = scenario.work_hours <= scenario.window_hours + 1e-9
     figures: Figures = {}
     for name, jobs in outcomes.items():
-        emissions = [scenario.emissions(job) for job in jobs]
+        emissions = [job.attributed for job in jobs]
         saving = 100 * (1 - math.fsum(emissions) / total) if total else 0.0
         worse = sum(own > base * (1 + TIE) for own, base in zip(emissions, reference, strict=True))
         figures[name] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Literal
 
 from lightning_green.backtest.simulator import FULL, Simulator
 from lightning_green.backtest.zone_archive import ZoneArchive
@@ -31,9 +30,6 @@ class Scenario:
         every_days: Days between two starts.
         lag_hours: Delay in hours after which an intensity is known; 1 hides the current hour.
         pauses: Allowed pauses.
-        account: ``"attributed"`` (all power drawn by the job) or ``"incremental"`` (power above ``idle_power``).
-        idle_power: Fraction of full power that the idle device draws.
-        embodied_rate: Embodied emissions in gCO2e per hour and kW of full power while the device is allocated.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -49,34 +45,22 @@ class Scenario:
     every_days: int = 2
     lag_hours: int = 1
     pauses: frozenset[str] = field(default=PAUSES)
-    account: Literal["attributed", "incremental"] = "attributed"
-    idle_power: float = 0.0
-    embodied_rate: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("work_hours", self.work_hours, above_low=True, unit="hours")
         check_number("window_hours", self.window_hours, above_low=True, unit="hours")
         check_number("hold_power", self.hold_power, 0.0, 1.0)
         check_number("resume_hours", self.resume_hours, unit="hours at full power")
-        check_number("idle_power", self.idle_power, 0.0, 1.0)
-        check_number("embodied_rate", self.embodied_rate, unit="gCO2e per hour and kW")
         for name, low, high in (("start_hour", 0, 23), ("every_days", 1, 366), ("lag_hours", 0, 2 * DAY)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ValueError(f"`{name}` should be a whole number from {low} to {high}, got {value!r}.")
-        if self.account not in ("attributed", "incremental"):
-            raise ValueError(f'`account` should be "attributed" or "incremental", got {self.account!r}.')
-        Job(self.work_hours, levels=self.levels, pauses=self.pauses, idle_power=self.uncounted_power)
+        Job(self.work_hours, levels=self.levels, pauses=self.pauses)
 
     @property
     def levels(self) -> tuple[Level, ...]:
         """All operating points. The first is full power."""
         return (FULL, *self.throttle)
-
-    @property
-    def uncounted_power(self) -> float:
-        """Fraction of full power that the account does not count."""
-        return self.idle_power if self.account == "incremental" else 0.0
 
     def starts(self, archive: ZoneArchive) -> list[int]:
         """Return the start hours of all runs whose whole window is recorded.
@@ -116,22 +100,10 @@ class Scenario:
             hold_power=self.hold_power,
             resume_cost=self.resume_hours,
             pauses=self.pauses,
-            idle_power=self.uncounted_power,
-            embodied_rate=self.embodied_rate,
             state=state,
             safety=0.0,
         )
 
     def simulator(self) -> Simulator:
         """Return a simulator of the job before its first hour."""
-        return Simulator(
-            self.work_hours,
-            hold_power=self.hold_power,
-            resume_cost=self.resume_hours,
-            idle_power=self.idle_power,
-            embodied_rate=self.embodied_rate,
-        )
-
-    def emissions(self, job: Simulator) -> float:
-        """Return the emissions of a simulated run in gCO2e per kW of full power, by the account of the scenario."""
-        return (job.attributed if self.account == "attributed" else job.incremental) + job.embodied
+        return Simulator(self.work_hours, hold_power=self.hold_power, resume_cost=self.resume_hours)

@@ -39,8 +39,6 @@ class Costs:
         hold: Energy of entering a hold.
         back_from_hold: Energy of resuming from a hold.
         hour: gCO2e per kW for every hour until the end, in any state (the price of delay).
-        stop_rate: Probability per hour of work that the job stops early.
-        allocated: gCO2e per kW for every hour in which the device is allocated, running or held (embodied emissions).
 
     """
 
@@ -52,8 +50,6 @@ class Costs:
     hold: float = 0.0
     back_from_hold: float = 0.0
     hour: float = 0.0
-    stop_rate: float = 0.0
-    allocated: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -178,9 +174,9 @@ def solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail)
     """
     amounts = _branch_amounts(hours, costs, work, tail)
     if amounts:
-        branches = tuple(_solve(hours[1:], intensity[1:], amount, costs, tail, work) for amount in amounts)
+        branches = tuple(_solve(hours[1:], intensity[1:], amount, costs, tail) for amount in amounts)
         return Values(np.empty((0, 0, 0)), 0.0, work, branches)
-    return _solve(hours, intensity, work, costs, tail, work)
+    return _solve(hours, intensity, work, costs, tail)
 
 
 def _branch_amounts(hours: Array, costs: Costs, work: float, tail: Tail) -> list[float]:
@@ -199,8 +195,8 @@ def _branch_amounts(hours: Array, costs: Costs, work: float, tail: Tail) -> list
     return sorted(amount for amount in amounts if amount > EPSILON)
 
 
-def _solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail, total: float) -> Values:
-    """Solve for ``work``, the remainder of a job of ``total`` hours, in one table."""
+def _solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail) -> Values:
+    """Solve in one table. The arguments are those of `solve`."""
     unit = work_unit(hours, costs.levels, work, tail.capacity)
     cells = max(1, math.ceil(work / unit - 1e-6))
     has_hold_cost = costs.hold > 0 or costs.back_from_hold > 0
@@ -211,7 +207,6 @@ def _solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail
     after = np.where(remaining <= tail.capacity + EPSILON, remaining * tail.price, np.inf)
     table[-1] = after + tail.price * back[:, np.newaxis]
     table[:, :, 0] = 0.0
-    survival = np.exp(-costs.stop_rate * (total - remaining)) if costs.stop_rate else None
     # Only the amounts of work within these bounds can remain when a slot begins.
     elapsed = np.concatenate(([0.0], np.cumsum(hours)))
     lowest = np.maximum(1, cells - np.floor(elapsed / unit + 1e-6).astype(int) - 1).tolist()
@@ -222,8 +217,8 @@ def _solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail
     for index, slot in reversed(list(enumerate(slots))):
         if slot.low <= slot.high:
             now, later = table[index, :, slot.low : slot.high + 1], table[index + 1]
-            _run(now[0], later[0], slot, costs, steps[slot.hours], remaining, survival)
-            _pause(now, later[:, slot.low : slot.high + 1], slot, costs, survival)
+            _run(now[0], later[0], slot, costs, steps[slot.hours], remaining)
+            _pause(now, later[:, slot.low : slot.high + 1], slot, costs)
     return values
 
 
@@ -242,15 +237,7 @@ def _steps(length: float, levels: tuple[Level, ...], remaining: Array, unit: flo
     return steps
 
 
-def _run(
-    run: Array,
-    later: Array,
-    slot: _Slot,
-    costs: Costs,
-    steps: list[_Step],
-    remaining: Array,
-    survival: Array | None,
-) -> None:
+def _run(run: Array, later: Array, slot: _Slot, costs: Costs, steps: list[_Step], remaining: Array) -> None:
     """Write the cost of working in this slot at the best level into ``run``.
 
     Args:
@@ -260,22 +247,18 @@ def _run(
         costs: Costs.
         steps: Work done in the slot at each level.
         remaining: Remaining work of all cells in hours.
-        survival: Probability of reaching each cell; None without ``stop_rate``.
 
     """
     low, high, length, intensity = slot
     for index, (level, whole, fraction, finish) in enumerate(steps):
         first = max(low, finish)
-        hour = level.power * intensity + costs.hour + costs.allocated
-        if index == 0 and first == low and not fraction and survival is None:
+        hour = level.power * intensity + costs.hour
+        if index == 0 and first == low and not fraction:
             np.add(later[low - whole : high + 1 - whole], length * hour, out=run)
             continue
         if first > low:
             stop = min(first, high + 1)
-            done = remaining[low:stop] * (hour / level.speed)
-            if survival is not None:
-                done *= survival[low:stop]
-            np.minimum(run[: stop - low], done, out=run[: stop - low])
+            np.minimum(run[: stop - low], remaining[low:stop] * (hour / level.speed), out=run[: stop - low])
         if first <= high:
             rest = later[first - whole : high + 1 - whole]
             if fraction:
@@ -283,11 +266,10 @@ def _run(
                 if first - whole - 1 == 0:
                     # The lowest cell is not a whole unit: interpolate linearly between it and no remaining work.
                     rest[0] = later[1] * (remaining[first] - length * level.speed) / remaining[1]
-            spent = length * hour if survival is None else length * hour * survival[first : high + 1]
-            np.minimum(run[first - low :], rest + spent, out=run[first - low :])
+            np.minimum(run[first - low :], rest + length * hour, out=run[first - low :])
 
 
-def _pause(now: Array, later: Array, slot: _Slot, costs: Costs, survival: Array | None) -> None:
+def _pause(now: Array, later: Array, slot: _Slot, costs: Costs) -> None:
     """Reduce the cost of working, in the first row of ``now``, where a pause costs less, and fill the other rows.
 
     Args:
@@ -295,16 +277,13 @@ def _pause(now: Array, later: Array, slot: _Slot, costs: Costs, survival: Array 
         later: The same from the next slot on.
         slot: The slot.
         costs: Costs.
-        survival: Probability of reaching each cell; None without ``stop_rate``.
 
     """
-    low, high, length, intensity = slot
+    _, _, length, price = slot
     _, held, exited = _rows(len(now))
-    alive: float | Array = 1.0 if survival is None else survival[low : high + 1]
-    price = intensity * alive
     run, restart, wait = now[0], now[exited], later[exited]
     if costs.hour:
-        wait = wait + costs.hour * length * alive
+        wait = wait + costs.hour * length
     if costs.back_from_exit:
         np.add(run, costs.back_from_exit * price, out=restart)
         np.minimum(restart, wait, out=restart)
@@ -313,7 +292,7 @@ def _pause(now: Array, later: Array, slot: _Slot, costs: Costs, survival: Array 
     if held:
         np.add(run, costs.back_from_hold * price, out=now[held])
     if costs.hold_power is not None:
-        hold = later[held] + length * (costs.hold_power * price + (costs.hour + costs.allocated) * alive)
+        hold = later[held] + length * (costs.hold_power * price + costs.hour)
         if held:
             np.minimum(now[held], hold, out=now[held])
             hold += costs.hold * price

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal, get_args
 
@@ -11,7 +11,6 @@ from lightning_green.utilities.validation import check_aware, check_number
 
 State = Literal["running", "throttled", "held", "out"]
 PAUSES = frozenset({"hold", "exit"})
-_JSON_NUMBERS = ("hold_power", "resume_cost", "min_saving", "delay_price")
 
 
 @dataclass(frozen=True)
@@ -87,12 +86,6 @@ class Job:
         hold_resume_cost: Energy of resuming from a hold, in hours at full power.
         delay_price: Price of an hour of delay, in gCO2e per hour and kW of full power. With it, a job without a
             deadline may wait or slow down.
-        budget: Maximum emissions of the remaining work, in gCO2e per kW of full power. None: no limit.
-        idle_power: Fraction of full power that the idle device draws. Only power above it counts (incremental
-            accounting). With 0, all power counts while the device is allocated (attributed accounting).
-        embodied_rate: Embodied emissions of the device, in gCO2e per hour and kW of full power, for every hour in which
-            it is allocated, running or held.
-        stop_rate: Probability per hour of work that the job stops early, at most 1. ``work_hours`` is then the maximum.
 
     Raises:
         ValueError: If a number is out of its range or not finite, or the deadline is naive.
@@ -117,10 +110,6 @@ class Job:
     hold_cost: float = 0.0
     hold_resume_cost: float = 0.0
     delay_price: float = 0.0
-    budget: float | None = None
-    idle_power: float = 0.0
-    embodied_rate: float = 0.0
-    stop_rate: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("work_hours", self.work_hours, above_low=True, unit="hours")
@@ -129,45 +118,34 @@ class Job:
         check_number("hold_power", self.hold_power, 0.0, 1.0)
         for name in ("resume_cost", "exit_cost", "hold_cost", "hold_resume_cost"):
             check_number(name, getattr(self, name), unit="hours at full power")
-        for name in ("min_saving", "safety", "stop_rate"):
+        for name in ("min_saving", "safety"):
             check_number(name, getattr(self, name), 0.0, 1.0)
         check_number("caution", self.caution)
         check_number("delay_price", self.delay_price)
-        check_number("idle_power", self.idle_power, 0.0, 1.0)
-        check_number("embodied_rate", self.embodied_rate, unit="gCO2e per hour and kW")
-        if self.budget is not None:
-            check_number("budget", self.budget)
         object.__setattr__(self, "levels", _check_levels(self.levels))
-        lowest = min(level.power for level in self.levels)
-        if self.idle_power >= lowest:
-            raise ValueError(
-                f"`idle_power` should be below the power of every level ({lowest:g}), got {self.idle_power!r}."
-            )
         object.__setattr__(self, "pauses", _check_pauses(self.pauses))
         if self.state not in get_args(State):
             raise ValueError(f"`state` should be one of {', '.join(get_args(State))}, got {self.state!r}.")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the part of the job that another process needs to plan it, as JSON data.
+        """Return the job as JSON data, for another process that plans it. See `from_json`.
 
-        The state is not included, because it changes between the two processes. See `from_json`.
+        The state is not included, because it changes between the two processes.
 
         Examples:
             >>> Job.from_json(Job(3.5, resume_cost=0.2).to_json(), "out").resume_cost
             0.2
 
         """
-        return {
-            "work_hours": self.work_hours,
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "state"} | {
             "deadline": None if self.deadline is None else self.deadline.isoformat(),
             "levels": [f"{level.power}:{level.speed}" for level in self.levels],
             "pauses": sorted(self.pauses),
-            **{name: getattr(self, name) for name in _JSON_NUMBERS},
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], state: State) -> Job:
-        """Return the job written by `to_json`. Missing fields get their defaults.
+        """Return the job written by `to_json`. Missing fields get their defaults, unknown ones are ignored.
 
         Args:
             content: JSON data with at least ``work_hours``.
@@ -180,13 +158,15 @@ class Job:
         """
         deadline = content.get("deadline")
         levels = content.get("levels") or ["1:1"]
+        known = {field.name: content[field.name] for field in fields(cls) if field.name in content}
         return cls(
-            work_hours=content["work_hours"],
-            deadline=None if deadline is None else datetime.fromisoformat(deadline),
-            levels=tuple(Level.parse(level) for level in levels),
-            pauses=frozenset(content.get("pauses", PAUSES)),
-            state=state,
-            **{name: content[name] for name in _JSON_NUMBERS if name in content},
+            **known
+            | {
+                "work_hours": content["work_hours"],
+                "deadline": None if deadline is None else datetime.fromisoformat(deadline),
+                "levels": tuple(Level.parse(level) for level in levels),
+                "state": state,
+            }
         )
 
 

@@ -72,15 +72,8 @@ def plan(job: Job, forecast: Forecast | None, now: datetime) -> Plan:
         notes += (f"The forecast does not cover {format_hours(slots.filled_hours)}, which are filled from {source}.",)
     problem = _Problem(job, levels, slots, now, to_deadline, horizon)
     reason = _run_now_reason(job, to_deadline, late)
-    if reason is not None and job.budget is None:
-        return problem.plan(problem.baseline, reason, late=late, notes=notes)
-    if reason is None:
-        schedule, reason = problem.best()
-    else:
-        schedule = problem.baseline
-    if job.budget is not None and problem.emissions(schedule) > job.budget:
-        return problem.plan_within_budget(job.budget, schedule, late, notes)
-    return problem.plan(schedule, reason, late=late, notes=notes)
+    schedule, reason = problem.best() if reason is None else (problem.baseline, reason)
+    return problem.plan(schedule, reason, late, notes)
 
 
 def drop_dominated(levels: tuple[Level, ...]) -> tuple[tuple[Level, ...], tuple[str, ...]]:
@@ -106,7 +99,7 @@ def _horizon(job: Job, levels: tuple[Level, ...], to_deadline: float | None) -> 
     slowest = job.work_hours / min(level.speed for level in levels)
     if to_deadline is None:
         waiting = MAX_WAIT_WITHOUT_DEADLINE if job.delay_price else 0.0
-        wanted = (slowest if job.delay_price or job.budget is not None else job.work_hours) + waiting
+        wanted = (slowest if job.delay_price else job.work_hours) + waiting
     else:
         wanted = max(job.work_hours, to_deadline - job.safety * job.work_hours)
     return max(min(wanted, MAX_HORIZON_HOURS), min(job.work_hours, 1.0))
@@ -163,18 +156,15 @@ class _Problem:
     @cached_property
     def costs(self) -> Costs:
         job = self.job
-        may_wait = self.to_deadline is not None or job.delay_price > 0
         return Costs(
-            levels=tuple(Level(level.power - job.idle_power, level.speed) for level in self.levels),
-            hold_power=max(0.0, job.hold_power - job.idle_power) if may_wait and "hold" in job.pauses else None,
-            may_exit=may_wait and "exit" in job.pauses,
+            levels=self.levels,
+            hold_power=job.hold_power if "hold" in job.pauses else None,
+            may_exit="exit" in job.pauses,
             exit=job.exit_cost,
             back_from_exit=job.resume_cost,
             hold=job.hold_cost,
             back_from_hold=job.hold_resume_cost,
             hour=job.delay_price,
-            stop_rate=job.stop_rate,
-            allocated=job.embodied_rate,
         )
 
     @cached_property
@@ -187,9 +177,7 @@ class _Problem:
         share = self.job.work_hours / (self.horizon + spare) if math.isfinite(spare) else 1.0
         ordered = np.sort(self.slots.values)
         cheapest = ordered[: max(1, math.ceil(min(1.0, share) * len(ordered)))]
-        power = self.costs.levels[0].power
-        hour = float(cheapest.mean()) * power + self.job.embodied_rate + self.job.delay_price
-        return Tail(hour, min(spare, self.job.work_hours))
+        return Tail(float(cheapest.mean()) + self.job.delay_price, min(spare, self.job.work_hours))
 
     @cached_property
     def baseline(self) -> Schedule:
@@ -198,10 +186,8 @@ class _Problem:
 
     def emissions(self, schedule: Schedule) -> float:
         """Return the expected emissions of ``schedule`` in gCO2e per kW of full power."""
-        rate, after = self.job.embodied_rate, 0.0
-        if schedule.undone:
-            after = schedule.undone * (float(self.slots.values.mean()) * self.costs.levels[0].power + rate)
-        return float(schedule.energy @ self.slots.values) + rate * float(schedule.allocated.sum()) + after
+        after = schedule.undone * float(self.slots.values.mean()) if schedule.undone else 0.0
+        return float(schedule.energy @ self.slots.values) + after
 
     def objective(self, schedule: Schedule) -> float:
         """Return the minimized quantity: emissions plus the price of delay, in gCO2e per kW of full power."""
@@ -245,61 +231,7 @@ class _Problem:
                 )
         return schedule, None
 
-    def plan_within_budget(self, budget: float, schedule: Schedule, late: float, notes: tuple[str, ...]) -> Plan:
-        """Return the plan that does the most work within ``budget``: more slowly first, then only part of it.
-
-        Args:
-            budget: Maximum emissions in gCO2e per kW of full power.
-            schedule: Schedule that exceeds the budget.
-            late: Hours after the deadline.
-            notes: Notes of the plan.
-
-        """
-        thrifty = self
-        if self.to_deadline is None or self.job.delay_price:
-            thrifty = self._with_job(delay_price=0.0, min_saving=0.0, caution=0.0)
-            schedule = thrifty._cheapest()
-            if self.emissions(schedule) <= budget:
-                chosen = self._with_job(delay_price=self._delay_price_within(budget))._cheapest()
-                reason = f"Slow down: running now would exceed the budget of {budget:.0f} gCO2e per kW."
-                return self.plan(chosen, reason, late=late, notes=notes)
-        low, high = 0.0, self.job.work_hours
-        for _ in range(30):
-            middle = (low + high) / 2
-            part = thrifty._with_job(work_hours=middle)
-            low, high = (middle, high) if part.emissions(part._cheapest()) <= budget else (low, middle)
-        work = max(low, 1e-3)
-        chosen = thrifty._with_job(work_hours=work)._cheapest()
-        reason = (
-            f"The budget of {budget:.0f} gCO2e per kW covers {format_hours(work)} of "
-            f"{format_hours(self.job.work_hours)} of work. All of it would emit at least "
-            f"{self.emissions(schedule):.0f} gCO2e per kW."
-        )
-        return self.plan(chosen, reason, late=late, notes=notes, undone=self.job.work_hours - work)
-
-    def _with_job(self, **changes: float) -> _Problem:
-        return replace(self, job=replace(self.job, **changes))  # type: ignore[arg-type]
-
-    def _cheapest(self) -> Schedule:
-        """Return the cheapest schedule, without any margin for uncertainty."""
-        slots, costs = self.slots, self.costs
-        if self.to_deadline is not None and self.to_deadline <= self.job.work_hours * (1 + self.job.safety) + EPSILON:
-            return self.baseline
-        values = solve(slots.hours, slots.values, self.job.work_hours, costs, self.tail)
-        return cheapest_schedule(values, slots.hours, slots.values, costs, self.state)
-
-    def _delay_price_within(self, budget: float) -> float:
-        """Return the highest price of delay, up to that of the job, whose schedule stays within ``budget``."""
-        low, high = 0.0, self.job.delay_price or float(self.slots.values.max()) * 10
-        for _ in range(20):
-            middle = (low + high) / 2
-            part = self._with_job(delay_price=middle)
-            low, high = (middle, high) if part.emissions(part._cheapest()) <= budget else (low, middle)
-        return low
-
-    def plan(
-        self, schedule: Schedule, reason: str | None, *, late: float, notes: tuple[str, ...], undone: float = 0.0
-    ) -> Plan:
+    def plan(self, schedule: Schedule, reason: str | None, late: float, notes: tuple[str, ...]) -> Plan:
         """Return ``schedule`` as a plan; the reason is derived from its actions if it is None."""
         slots = self._plan_slots(schedule)
         end = slots[-1].end if slots else self.now
@@ -314,19 +246,18 @@ class _Problem:
             reason = pause_reason(slots, self.now, saving, std, end, slack)
         if reason is None:
             reason = run_reason(slots, self.now, saving, std)
-        return Plan(slots, emissions, reference, saving, std, end, reason, late, undone, notes)
+        return Plan(slots, emissions, reference, saving, std, end, reason, late, notes)
 
     def _plan_slots(self, schedule: Schedule) -> tuple[Slot, ...]:
         """Return the slots of ``schedule`` with their times and emissions."""
         edges, intensities = self.slots.edges.tolist(), self.slots.values.tolist()
-        energy, taken, rate = schedule.energy.tolist(), schedule.allocated.tolist(), self.job.embodied_rate
-        slots, start = [], self.now
+        energy, slots, start = schedule.energy.tolist(), [], self.now
         for index, (action, level, hours) in enumerate(
             zip(schedule.actions, schedule.levels, schedule.hours, strict=True)
         ):
             end = self.now + timedelta(hours=edges[index] + hours)
             point = self.levels[level] if level >= 0 else None
             intensity = intensities[index]
-            slots.append(Slot(start, end, action, point, intensity, energy[index] * intensity + rate * taken[index]))
+            slots.append(Slot(start, end, action, point, intensity, energy[index] * intensity))
             start = end
         return tuple(slots)

@@ -42,10 +42,9 @@ class Plan:
         run_now_gco2e_per_kw: Expected emissions of the run-now baseline, in the same unit.
         saving: Expected saving as a fraction of run-now. May be negative if the deadline forces it.
         saving_std: Standard deviation of the saving, as a fraction of run-now; None if unknown.
-        end: Expected end of the work (or the time at which the budget is spent), aware.
+        end: Expected end of the work, aware.
         reason: Explanation of the first action, for users.
         late_hours: Hours by which the deadline is missed even without a pause at full speed; 0 if it is met.
-        undone_hours: Work that the emissions budget does not cover, in hours at full speed.
         notes: Further information for users: dropped levels, hours that the forecast does not cover.
 
     """
@@ -58,7 +57,6 @@ class Plan:
     end: datetime
     reason: str
     late_hours: float = 0.0
-    undone_hours: float = 0.0
     notes: tuple[str, ...] = ()
 
     @property

@@ -41,7 +41,6 @@ class Schedule:
         levels: Index of the operating point of each slot; -1 for a pause.
         hours: Used length of each slot in hours. Shorter than the slot only if the work ends in it.
         energy: Expected energy of each slot in hours at full power, switches included.
-        allocated: Expected hours of each slot in which the device is allocated, running or held.
         undone: Remaining work after the last slot, in hours at full speed.
 
     """
@@ -50,7 +49,6 @@ class Schedule:
     levels: tuple[int, ...]
     hours: tuple[float, ...]
     energy: Array
-    allocated: Array
     undone: float
 
     def has_pause(self) -> bool:
@@ -77,19 +75,15 @@ def cheapest_schedule(
         first: Allowed actions in the first slot.
 
     """
-    remaining, work, to_go = values.work, values.work, _cost_to_go(values)
-    options_of = _options(costs)
-    hour, hour_allocated = costs.hour, costs.hour + costs.allocated
-    survival, has_hourly_price = 1.0, bool(hour_allocated)
+    remaining, to_go = values.work, _cost_to_go(values)
+    options_of, hour = _options(costs), costs.hour
     actions: list[Action] = []
-    levels, used, energy, taken = [], [], [], []
+    levels, used, energy = [], [], []
     for slot, (length, price) in enumerate(zip(hours.tolist(), intensity.tolist(), strict=True)):
         if remaining <= EPSILON:
             break
         if slot == 1 and values.branches:
             to_go = _cost_to_go(values.branch(remaining), 1)
-        if costs.stop_rate:
-            survival = math.exp(-costs.stop_rate * (work - remaining))
         # If the deadline can no longer be met, every cost is infinite and the first option is chosen: run.
         best, chosen = math.inf, options_of[state][0]
         for option in options_of[state]:
@@ -100,10 +94,7 @@ def cheapest_schedule(
             if speed:
                 took = min(length, remaining / speed)
                 rest = remaining - took * speed
-            total = (switch + power * took) * price
-            if has_hourly_price:
-                total += (hour if action == "exit" else hour_allocated) * took
-            total *= survival
+            total = (switch + power * took) * price + hour * took
             if rest > EPSILON:
                 total += to_go(slot + 1, after, rest)
             if total < best * (1 - TIE) or best == math.inf > total:
@@ -114,12 +105,11 @@ def cheapest_schedule(
         actions.append(action)
         levels.append(level)
         used.append(took)
-        energy.append(survival * (switch + power * took))
-        taken.append(0.0 if action == "exit" else survival * took)
-    padded = np.zeros((2, len(hours)))
-    padded[:, : len(energy)] = energy, taken
+        energy.append(switch + power * took)
+    padded = np.zeros(len(hours))
+    padded[: len(energy)] = energy
     undone = remaining if remaining > EPSILON else 0.0
-    return Schedule(tuple(actions), tuple(levels), tuple(used), padded[0], padded[1], undone)
+    return Schedule(tuple(actions), tuple(levels), tuple(used), padded, undone)
 
 
 def run_now_schedule(hours: Array, costs: Costs, state: int, work: float) -> Schedule:
@@ -135,13 +125,11 @@ def run_now_schedule(hours: Array, costs: Costs, state: int, work: float) -> Sch
     elapsed = np.concatenate(([0.0], np.cumsum(hours)))
     used = np.clip(work - elapsed[:-1], 0.0, hours)
     slots = int((used > EPSILON).sum())
-    survival = np.exp(-costs.stop_rate * np.minimum(elapsed[:-1], work))
-    taken = used * survival
-    energy = taken * costs.levels[0].power
+    energy = used.copy()
     energy[0] += {RUNNING: 0.0, HELD: costs.back_from_hold, EXITED: costs.back_from_exit}[state]
     run: Action = "run"
     undone = max(0.0, work - elapsed[-1])
-    return Schedule((run,) * slots, (0,) * slots, tuple(used[:slots].tolist()), energy, taken, undone)
+    return Schedule((run,) * slots, (0,) * slots, tuple(used[:slots].tolist()), energy, undone)
 
 
 def saving_deviation(difference: Array, spread: Array, edges: Array) -> float:

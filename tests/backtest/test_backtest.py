@@ -53,23 +53,3 @@ def test_summary_matches_hand_computed_figures():
     assert result[OPTIMAL]["mean_delay_hours"] == 2
     assert result[OPTIMAL]["exits_per_run"] == 1
     assert result[OPTIMAL]["share_of_optimal"] == 1
-
-
-def test_incremental_account_and_embodied_rate_change_the_saving():
-    zone = make_archive(days=16)
-    holds = replace(SHORT, pauses=frozenset({"hold"}), resume_hours=0.0, start_hour=3)
-    attributed = holds.run(zone, ["threshold"])["threshold"]["saving_pct"]
-    incremental = replace(holds, account="incremental", idle_power=0.2).run(zone, ["threshold"])["threshold"][
-        "saving_pct"
-    ]
-    embodied = replace(holds, embodied_rate=20.0).run(zone, ["threshold"])["threshold"]["saving_pct"]
-    assert incremental > attributed > embodied
-
-
-@pytest.mark.parametrize("account", [{"account": "incremental", "idle_power": 0.2}, {"embodied_rate": 30.0}])
-def test_no_policy_beats_the_optimum_of_another_account(account):
-    test = replace(THROTTLED, start_hour=3, **account)
-    result = test.run(make_archive(days=30, wind=120.0))
-    best = result[OPTIMAL]["saving_pct"]
-    assert all(row["saving_pct"] <= best + 1e-9 for row in result.values())
-    assert result["planner"]["saving_pct"] > 0.7 * best

@@ -21,7 +21,7 @@ def test_starts_need_history_or_forecasts_and_a_complete_window():
     ("kwargs", "name"),
     [({"work_hours": 0}, "work_hours"), ({"window_hours": -1}, "window_hours"), ({"hold_power": 1.1}, "hold_power"),
      ({"start_hour": 24}, "start_hour"), ({"every_days": 0}, "every_days"), ({"lag_hours": -1}, "lag_hours"),
-     ({"pauses": frozenset({"sleep"})}, "pauses"), ({"account": "both"}, "account")],
+     ({"pauses": frozenset({"sleep"})}, "pauses")],
 )  # fmt: skip
 def test_invalid_argument_raises(kwargs, name):
     with pytest.raises(ValueError, match=f"`{name}`"):

@@ -1,7 +1,5 @@
 """The simulator counts energy and emissions; expected values are computed by hand."""
 
-import math
-
 import pytest
 
 from lightning_green.backtest.simulator import Simulator
@@ -21,7 +19,6 @@ def test_run_hold_exit_and_restart():
     )  # fmt: skip
     assert job.attributed == pytest.approx(100 + 0.25 * 400 + 200 + (1 + 0.2) * 50 + 0.5 * 80)
     assert (job.exits, job.hours, job.done) == (1, 6.5, True)
-    assert job.energy == pytest.approx(3.5 + 0.25 + 0.2)
 
 
 def test_throttle_is_slower_and_draws_less_power():
@@ -29,17 +26,6 @@ def test_throttle_is_slower_and_draws_less_power():
     job = walk(Simulator(1.35), ("throttle", 100, level), ("throttle", 200, level))
     assert job.hours == pytest.approx(1.5)
     assert job.attributed == pytest.approx(0.78 * 100 + 0.5 * 0.78 * 200)
-
-
-def test_incremental_account_excludes_idle_power():
-    job = walk(Simulator(2, hold_power=0.3, idle_power=0.2), ("run", 100), ("hold", 100), ("exit", 500), ("run", 100))
-    assert job.attributed == pytest.approx(100 + 30 + 100 + 0.1 * 100)
-    assert job.incremental == pytest.approx(80 + 10 + 80 + 0.1 * 100)
-
-
-def test_embodied_account_counts_allocated_hours():
-    job = walk(Simulator(2, embodied_rate=3.0), ("run", 100), ("hold", 100), ("exit", 100), ("run", 100))
-    assert job.embodied == pytest.approx(9.0)
 
 
 def test_impossible_step_raises():
@@ -53,8 +39,7 @@ def test_impossible_step_raises():
 
 @pytest.mark.parametrize(
     ("kwargs", "name"),
-    [({"work_hours": 0}, "work_hours"), ({"hold_power": 1.5}, "hold_power"), ({"resume_cost": -1}, "resume_cost"),
-     ({"idle_power": 2}, "idle_power"), ({"embodied_rate": math.nan}, "embodied_rate")],
+    [({"work_hours": 0}, "work_hours"), ({"hold_power": 1.5}, "hold_power"), ({"resume_cost": -1}, "resume_cost")],
 )  # fmt: skip
 def test_invalid_argument_raises(kwargs, name):
     with pytest.raises(ValueError, match=f"`{name}`"):

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timezone
 
 import pytest
@@ -30,8 +30,7 @@ START = datetime(2024, 5, 1, tzinfo=timezone.utc)
         ({"state": "paused"}, "`state`"),
         ({"min_saving": -0.1}, "`min_saving`"),
         ({"min_saving": 5}, "`min_saving`"),
-        ({"stop_rate": 2}, "`stop_rate`"),
-        ({"budget": -3}, "`budget`"),
+        ({"safety": 2}, "`safety`"),
     ],
 )
 def test_invalid_job_raises(kwargs, message):
@@ -56,11 +55,20 @@ def test_level_text_round_trip():
         Job(3.25, deadline=START, levels=(Level(1, 1), Level(0.7812345678, 0.9)), hold_power=0.31, resume_cost=0.07),
         Job(1.0, pauses=frozenset({"hold"}), min_saving=0.02, delay_price=12.5),
         Job(1.0, pauses=frozenset()),
+        Job(1.0, exit_cost=0.1, hold_cost=0.2, hold_resume_cost=0.3, caution=0.7, safety=0.11),
     ],
 )
 def test_json_round_trip(original):
     content = json.loads(json.dumps(original.to_json()))
     assert Job.from_json(content, "out") == replace(original, state="out")
+
+
+def test_json_contains_every_field_except_the_state():
+    assert set(Job(1.0).to_json()) == {field.name for field in fields(Job)} - {"state"}
+
+
+def test_from_json_ignores_unknown_fields():
+    assert Job.from_json({"work_hours": 2.0, "budget": 3.0}, "running") == Job(2.0)
 
 
 def test_from_json_uses_defaults_for_missing_fields():
