@@ -44,6 +44,9 @@ class GreenCallback(pl.Callback):
     wants_exact = False
     """Whether this callback needs the exact training state to be saved."""
 
+    allow_inexact = False
+    """Whether this callback accepts that a run continues approximately with another number of processes."""
+
     def __init__(self, options: RunOptions) -> None:
         self._options = options
         self._last = _LastFit()
@@ -78,9 +81,12 @@ class GreenCallback(pl.Callback):
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit" and self._fit is not None:
-            wants_exact = any(member.wants_exact for member in _members(trainer))
-            # With `enable_checkpointing=False` the user wants no files.
-            self._fit.setup(wants_exact=wants_exact, saves=bool(trainer.checkpoint_callbacks))
+            members = _members(trainer)
+            self._fit.setup(
+                wants_exact=any(member.wants_exact for member in members),
+                saves=bool(trainer.checkpoint_callbacks),  # with `enable_checkpointing=False` the user wants no files
+                allow_inexact=any(member.allow_inexact for member in members),
+            )
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -46,6 +46,5 @@ class ExactResume(GreenCallback):
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit" and self._fit is not None:
-            self._fit.recorded.allow_inexact = self.allow_inexact
             self._fit.save_every(self.every)
         super().setup(trainer, pl_module, stage)

@@ -101,16 +101,18 @@ class Fit:
             folder.record["loggers"] = identities
             folder.save()
 
-    def setup(self, wants_exact: bool, saves: bool) -> None:
+    def setup(self, wants_exact: bool, saves: bool, allow_inexact: bool) -> None:
         """Find what to restore and prepare the boundaries, in Lightning's ``setup``.
 
         Args:
             wants_exact: Whether a callback acts at boundaries.
             saves: Whether files may be written.
+            allow_inexact: Whether the fit may continue approximately with another number of processes.
 
         """
         if self.ending.undo or self.closed:
             return
+        self.recorded.allow_inexact = allow_inexact
         if (gpus := gpus_of_job(self.trainer)) is not None:
             self.session.bind_gpus(gpus)
         self.ending.ranks, self._not_counted = join_nodes(self.session, self.trainer)

@@ -32,7 +32,7 @@ class RecordedValues:
     def __init__(self, session: Session, trainer: pl.Trainer, messages: list[str]) -> None:
         self._session, self._trainer, self._messages = session, trainer, messages
         self.allow_inexact = False
-        self._world_size_changed = False
+        self._world_size_changed: bool | None = None  # until the optimizers are compared
 
     def check_data(self) -> None:
         """Compare the data, and record it.
@@ -44,12 +44,17 @@ class RecordedValues:
         self._compare("data", data_fingerprint(self._trainer))
 
     def check_optimizers(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Compare the optimizers, and record them; return the recorded and the new values where they differ.
+        """Compare the optimizers, and record them; the first call acts.
+
+        Returns:
+            The recorded and the new values if they differ, or None.
 
         Raises:
             OtherTrainingError: If they differ and ``--force`` is not set.
 
         """
+        if self._world_size_changed is not None:
+            return None
         world_size = self._trainer.world_size
         known = self._session.record_on_disk.get("optimization", {}).get("world_size", world_size)
         self._world_size_changed = known != world_size

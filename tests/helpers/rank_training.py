@@ -4,8 +4,8 @@ python rank_training.py FOLDER ddp|spawn|fsdp|fsdp2
 
 STOP is the kind and the batch of the stop: ``exit@7``, ``SIGTERM@7:1`` (that signal to rank 1 in its batch 7),
 ``SIGKILL@7:1``, ``hold@7`` (for HOLD seconds), ``hold-kill@7:1`` (rank 1 is killed during the hold), ``full@7:1`` (from
-then on rank 1 cannot write a file of more than 4 KiB). GRID adds the tracker and the scheduler. Each rank writes its
-results to FOLDER.
+then on rank 1 cannot write a file of more than 4 KiB). GRID adds the tracker and the scheduler, INEXACT allows another
+number of ranks and puts a tracker before the callback that allows it. Each rank writes its results to FOLDER.
 """
 
 import hashlib
@@ -172,7 +172,8 @@ def main():
             start_method="popen" if launched or STRATEGY == "ddp" else "spawn",
             timeout=timedelta(seconds=float(os.environ.get("TIMEOUT", "120"))),
         )
-    green = []
+    inexact = "INEXACT" in os.environ
+    before, green = [EmissionsTracker(meter=300.0)] if inexact else [], []
     if "GRID" in os.environ:
         scheduler = CarbonScheduler(deadline="40h", hold_power=0.3, resume_cost=0.1)
         green = [EmissionsTracker(meter=300.0, grid=os.environ["GRID"]), scheduler]
@@ -188,7 +189,7 @@ def main():
         enable_model_summary=False,
         default_root_dir=FOLDER,
         val_check_interval=0.5,
-        callbacks=[ExactResume(every=os.environ.get("EVERY"), allow_inexact="INEXACT" in os.environ), *green, Stop()],
+        callbacks=[*before, ExactResume(every=os.environ.get("EVERY"), allow_inexact=inexact), *green, Stop()],
     )
     train = DataLoader(Data(), batch_size=4, shuffle=True, num_workers=int(os.environ.get("WORKERS", "0")))
     trainer.fit(Model(), train, DataLoader(Data(), batch_size=32))
