@@ -54,8 +54,8 @@ def run(
             _fail(f"`--clock {clock}` cannot be used: {error}", BAD_USAGE)
     name = run_name(command, variables=distinguishing_variables()) + ("" if clock is None else "-simulated")
     path = (run_dir or Path("lightning_green_runs") / name).absolute()
+    given = Command(tuple(command), os.getcwd(), clock)
     try:
-        given = Command(tuple(command), os.getcwd(), clock)
         directory = open_run_directory(path, fresh, print_line=_print_line, command=given, force=force)
     except RunIsAliveError as error:
         _fail(str(error), ALIVE)
@@ -74,9 +74,7 @@ def run(
             "Rehearsal on a simulated clock: waiting takes no time, but the training is real. The script writes its "
             "checkpoints and logs to the usual places, which are listed when training starts."
         )
-    supervisor = Supervisor(
-        command, directory, max_restarts=max_restarts, force=force, clock=clock, print_line=_print_line
-    )
+    supervisor = Supervisor(given, directory, max_restarts=max_restarts, force=force, print_line=_print_line)
     try:
         code = supervisor.run()
     finally:

@@ -41,6 +41,11 @@ _BY_NAME: dict[str, type[Event]] = {
     )
 }
 
+# fields of every event's JSON, and those of an event with a measurement
+_KNOWN = {*("v", "seq", "time_utc", "mono_s", "node", "pid", "attempt", "node_rank"), "event", "phase", "state"}
+_KNOWN |= {"global_step", "fit", "reason"}
+_KNOWN_WITH_MEASUREMENT = _KNOWN | set(FIELDS)
+
 
 def event_from_json(record: Mapping[str, Any]) -> Event:
     """Return the event that a line of a ledger holds.
@@ -79,13 +84,12 @@ def _from_json(record: Mapping[str, Any]) -> Event:
     if kind is None:
         return UnknownEvent(**common, kind=name, extra=dict(record))
     datetime.fromisoformat(record["time_utc"])
-    codecs = own_fields(kind, Event).items()
-    own = {key: decode(record[key]) for key, (decode, _) in codecs if record.get(key) is not None}
-    known = {*common, *own, "event", "phase", "state", "global_step", "fit", "reason", *own_fields(kind, Event)}
+    codecs = own_fields(kind, Event)
+    own = {key: decode(record[key]) for key, (decode, _) in codecs.items() if record.get(key) is not None}
     step, fit = record.get("global_step"), record.get("fit", 0)
-    measured = None
+    measured, known = None, _KNOWN
     if "joules" in record:
-        measured, known = Measurement.from_json(record), known | set(FIELDS)
+        measured, known = Measurement.from_json(record), _KNOWN_WITH_MEASUREMENT
     return kind(
         **common,
         **own,
@@ -95,5 +99,5 @@ def _from_json(record: Mapping[str, Any]) -> Event:
         global_step=None if step is None else int(step),
         fit=None if fit is None else int(fit),
         reason=str(record.get("reason", "")),
-        extra={key: value for key, value in record.items() if key not in known},
+        extra={key: value for key, value in record.items() if key not in known and key not in codecs},
     )

@@ -122,7 +122,7 @@ class Started(StateEvent):
     Args:
         startup_s: Seconds from the first measurement to this event.
         meter: Description of the meter.
-        nodes: Number of nodes.
+        nodes: Number of nodes; None for one.
         restored: What the fit was continued from, or None.
         script: Command line of the process.
 
@@ -131,7 +131,7 @@ class Started(StateEvent):
     name: ClassVar[str] = "started"
     startup_s: float = 0.0
     meter: str = ""
-    nodes: int = 1
+    nodes: int | None = None
     restored: str | None = None
     script: list[str] | None = None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_green.ledger.events import Ended, Event, StateEvent
-from lightning_green.ledger.ledger import last_state_event, read_ledger
+from lightning_green.ledger.ledger import last_state_event, ledger_files, read_ledger
 from lightning_green.ledger.totals import FitAccounts, Totals, account_by_fit, sum_totals
 
 
@@ -17,11 +17,13 @@ class RunHistory:
     Args:
         events: The events in their order.
         accounts: Account of each fit by its number; under None, the energy between fits.
+        size: Size in bytes of the ledgers when they were read.
 
     """
 
     events: list[Event] = field(default_factory=list)
     accounts: FitAccounts = field(default_factory=dict)
+    size: int = 0
 
     @property
     def totals(self) -> Totals:
@@ -62,12 +64,21 @@ class RunHistory:
         return sum(most.values())
 
 
-def read_history(folder: Path) -> RunHistory:
+def read_history(folder: Path, known: RunHistory | None = None) -> RunHistory:
     """Return the history of the run in a directory.
+
+    A week of one training takes about 2 s to read: 40,000 events, of 25 MB.
+
+    Args:
+        folder: Run directory.
+        known: The history at an earlier time; it is returned if nothing has been appended to the ledgers since.
 
     Raises:
         OSError: If a ledger cannot be read.
 
     """
+    size = sum(file.stat().st_size for file in ledger_files(folder))
+    if known is not None and size == known.size:
+        return known
     events = read_ledger(folder)
-    return RunHistory(events, account_by_fit(events))
+    return RunHistory(events, account_by_fit(events), size)

@@ -195,7 +195,7 @@ class Account:
             totals.seconds_by_state["out" if self._exited else "stopped"] += max(0.0, began - self._active_time)
         self._exited = False
         totals.attempts = max(totals.attempts, event.attempt)
-        totals.nodes = event.nodes
+        totals.nodes = event.nodes or 1
 
     def _interval(self, event: Event, measured: Measurement, at: float, previous: Event | None) -> None:
         """Add the time and the energy since the previous event of the node, in the state that it was in."""
@@ -227,7 +227,7 @@ class Account:
 
     def _add_to_node(self, event: Event, measured: Measurement, spent: Segment, state: str, phase: str) -> None:
         """Add what is counted for each node: power, emissions, work; and the time of the first node."""
-        totals, node = self.totals, totals_of(self.totals, event.node_rank)
+        totals, node = self.totals, self.totals.by_node[event.node_rank]
         seconds = max(0.0, spent.end - spent.start)
         node.joules += spent.joules
         if state == "held":
@@ -275,7 +275,10 @@ def account_by_fit(events: Iterable[Event], accounts: FitAccounts | None = None)
     """
     found: FitAccounts = {} if accounts is None else accounts
     for event in events:
-        found.setdefault(event.accounted_fit, Account()).add(event)
+        number = event.accounted_fit
+        if number not in found:
+            found[number] = Account()
+        found[number].add(event)
     return found
 
 
@@ -309,7 +312,7 @@ def sum_totals(fits: Mapping[int | None, Totals]) -> Totals:
         for component, quality in totals.quality.items():
             found.note_quality(component, quality)
         for number, node in totals.by_node.items():
-            seen = totals_of(found, number)
+            seen = found.by_node[number]
             for name, value in asdict(node).items():
                 setattr(seen, name, getattr(seen, name) + value)
         found.unpriced_joules += totals.unpriced_joules
@@ -322,11 +325,6 @@ def sum_totals(fits: Mapping[int | None, Totals]) -> Totals:
         if totals.last_time is not None:
             found.last_time = max(totals.last_time, found.last_time or totals.last_time)
     return found
-
-
-def totals_of(totals: Totals, node: int) -> NodeTotals:
-    """Return the totals of one node, which are added if there are none."""
-    return totals.by_node.setdefault(node, NodeTotals())
 
 
 def energy_kwh(totals: Totals, phase: str = "training", since_last: float = 0.0) -> dict[str, float]:
@@ -386,5 +384,5 @@ def measured_resume_hours(totals: Totals) -> float | None:
 
 
 def _measured_full_power(totals: Totals) -> float | None:
-    enough = totals.is_measured and totals_of(totals, 0).training_seconds >= 60.0
+    enough = totals.is_measured and totals.by_node[0].training_seconds >= 60.0
     return full_power(totals) if enough else None

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from lightning_green.ledger.events import Failed, Finished, Paused
 from lightning_green.ledger.history import RunHistory, read_history
-from lightning_green.ledger.ledger import ledger_files
 from lightning_green.ledger.run_directory import RunDirectory, run_directories
 from lightning_green.run.identity import Invocation
 
@@ -21,13 +20,11 @@ class Candidate:
 
     Args:
         directory: The run directory.
-        ledger_bytes: Size of its ledgers when the history was read.
         history: History of the run.
 
     """
 
     directory: RunDirectory
-    ledger_bytes: int
     history: RunHistory
 
     @classmethod
@@ -39,7 +36,7 @@ class Candidate:
             ValueError: If its ``run.json`` is damaged.
 
         """
-        return cls(RunDirectory(path), _ledger_bytes(path), read_history(path))
+        return cls(RunDirectory(path), read_history(path))
 
     def lock(self) -> None:
         """Lock the run directory and read it again if it has changed.
@@ -49,9 +46,10 @@ class Candidate:
 
         """
         self.directory.lock("run")
-        if _ledger_bytes(self.directory.path) != self.ledger_bytes:
+        history = read_history(self.directory.path, self.history)
+        if history is not self.history:
             self.directory.read()
-            self.history = read_history(self.directory.path)
+            self.history = history
 
     @property
     def is_unused(self) -> bool:
@@ -103,7 +101,3 @@ def read_candidates(home: Path) -> list[Candidate]:
         except (RuntimeError, ValueError) as error:  # noqa: PERF203 - incompatible version or damaged
             log.warning("%s", error)
     return sorted(candidates, key=lambda candidate: int(candidate.directory.record.get("index", 0)))
-
-
-def _ledger_bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in ledger_files(path))

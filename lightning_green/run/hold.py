@@ -30,6 +30,7 @@ class Hold:
 
     def __init__(self, fit: Fit, power: float, replan: Callable[[], Plan | None]) -> None:
         self._fit, self._power, self._replan = fit, power, replan
+        self._began = 0.0
 
     def run(self, plan: Plan) -> Plan | None:
         """Hold as planned, and plan again whenever a slot ends.
@@ -40,7 +41,6 @@ class Hold:
         """
         fit, session = self._fit, self._fit.session
         assert fit.boundaries is not None
-        real = time.monotonic()
         self._begin(plan.reason, plan.until)
         tick = SIMULATED_TICK_SECONDS if session.clock.is_simulated else TICK_SECONDS
         next_log = session.clock.time() + LOG_SECONDS
@@ -58,11 +58,11 @@ class Hold:
                 self._log()
                 next_log = now + LOG_SECONDS
             session.clock.sleep(max(0.0, min(tick, next_plan - now)))
-        self._real_seconds = time.monotonic() - real
         return latest
 
     def _begin(self, reason: str, until: datetime) -> None:
         session = self._fit.session
+        self._began = time.monotonic()
         synchronize_cuda()
         session.meter.set_load(self._power)
         session.enter(state="held", phase="held", reason=reason, until=until)
@@ -74,7 +74,7 @@ class Hold:
         session = self._fit.session
         assert self._fit.boundaries is not None
         session.meter.set_load(1.0)
-        self._fit.boundaries.end_hold(self._real_seconds)
+        self._fit.boundaries.end_hold(time.monotonic() - self._began)
         session.enter(state="running", phase="training", reason="the hold is over")
 
     def _log(self) -> None:

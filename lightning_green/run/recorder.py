@@ -154,21 +154,32 @@ class Recorder:
             self._last = (now, measured.total_joules)
             return written
 
-    def enter(self, state: str | None = None, phase: str | None = None, reason: str = "", **fields: object) -> None:
-        """Enter another state or phase; the energy up to now belongs to the previous one.
+    def enter(
+        self,
+        state: str | None = None,
+        phase: str | None = None,
+        reason: str = "",
+        until: datetime | None = None,
+        level: str | None = None,
+    ) -> None:
+        """Enter another state, throttle level or phase; the energy up to now belongs to the previous one.
 
         Args:
             state: New state; None to keep it.
             phase: New phase; None to keep it.
             reason: Reason for the change.
-            fields: Further fields of ``StateChanged``.
+            until: Planned end of the state.
+            level: Throttle level of the state.
 
         """
         with self.lock:
             self.meter.sample()
-            changed = state is not None and state != self.status.state
+            other_state = (state or self.status.state) != self.status.state
             self.status.state, self.status.phase = state or self.status.state, phase or self.status.phase
-            self.record(StateChanged(reason=reason, **fields) if changed else PhaseChanged(reason=reason))  # type: ignore[arg-type]
+            if other_state or until is not None or level is not None:
+                self.record(StateChanged(reason=reason, until=until, level=level))
+            else:
+                self.record(PhaseChanged(reason=reason))
 
     def set_level(self, power: float, speed: float) -> None:
         """Set another throttle level, before ``enter`` records the state; energy until then is at the old level."""

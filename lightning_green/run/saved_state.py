@@ -104,10 +104,6 @@ class SavedState:
         self.exact.attach(self._load, resuming, check_data if self.already_finished else None)
         return bool(resuming)
 
-    def request_every(self, every: timedelta | None) -> None:
-        """Save at least this often."""
-        self._timer.request(every)
-
     # -- restore ------------------------------------------------------------------------------------------------------
 
     def _load(self) -> tuple[str, dict[str, Any]] | None:

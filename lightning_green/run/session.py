@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from lightning_green.run.options import RunOptions
 from lightning_green.run.recorder import MemoryLog, Recorder, utc
 from lightning_green.run.run import Run
 from lightning_green.utilities.clock import Clock
+from lightning_green.utilities.periodic import PeriodicThread
 
 log = logging.getLogger(__name__)
 
@@ -37,39 +37,6 @@ class Stage(Enum):
     NEW = "nothing is measured yet"
     STARTED = "the meter and the grid have started"
     ENDED = "the fit has ended in this process"
-
-
-class Heartbeat:
-    """Calls a function every few seconds of real time, on a daemon thread.
-
-    Args:
-        beat: The function.
-        seconds: Interval.
-
-    """
-
-    def __init__(self, beat: Callable[[], None], seconds: float) -> None:
-        self._beat, self._seconds = beat, seconds
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Start the thread, if it is not running."""
-        if self._thread is None:
-            self._stop.clear()
-            self._thread = threading.Thread(target=self._run, name="lightning-green-heartbeat", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Stop the thread and wait for it."""
-        self._stop.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout=5.0)
-        self._thread = None
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._seconds):
-            self._beat()
 
 
 class Session:
@@ -115,7 +82,7 @@ class Session:
         self.announced = False
         self.began: float | None = None
         self._live = LiveMetrics(self.recorder, self.other_nodes)
-        self._heartbeat = Heartbeat(self.sample, SAMPLE_SECONDS)
+        self._heartbeat = PeriodicThread(self.sample, SAMPLE_SECONDS, "lightning-green-heartbeat")
         self._summary: dict[str, Any] | None = None
         self._gpus: list[str] | None = None
         self._problems: set[str] = set()
@@ -221,9 +188,8 @@ class Session:
             self.folder.record["clock"] = self.clock.spec()
             self.folder.save()
         description = self.recorder.meter.describe()
-        self.record(
-            Started(startup_s=startup, meter=description, nodes=self.node.count, restored=restored, script=script)
-        )
+        nodes = self.node.count if self.node.count > 1 else None
+        self.record(Started(startup_s=startup, meter=description, nodes=nodes, restored=restored, script=script))
         if self.node.process == 0 and not self.clock.is_simulated:  # one process per node measures
             self._heartbeat.start()
 
@@ -233,9 +199,16 @@ class Session:
         """Write an event with the energy and the intensity up to now."""
         self.recorder.record(event)
 
-    def enter(self, state: str | None = None, phase: str | None = None, reason: str = "", **fields: object) -> None:
-        """Enter another state or phase; see ``Recorder.enter``."""
-        self.recorder.enter(state, phase, reason, **fields)
+    def enter(
+        self,
+        state: str | None = None,
+        phase: str | None = None,
+        reason: str = "",
+        until: datetime | None = None,
+        level: str | None = None,
+    ) -> None:
+        """Enter another state, throttle level or phase; see ``Recorder.enter``."""
+        self.recorder.enter(state, phase, reason, until, level)
 
     def sample(self) -> None:
         """Write the energy so far; called every few seconds."""

@@ -114,9 +114,10 @@ class Trainings:
     histories: Mapping[Path, RunHistory]
 
     @classmethod
-    def of(cls, home: Path) -> Trainings:
-        """Return the trainings of the command in ``home``."""
-        return cls({path: read_history(path) for path in run_directories(home)})
+    def of(cls, home: Path, known: Trainings | None = None) -> Trainings:
+        """Return the trainings of the command in ``home``; histories that did not change are those of ``known``."""
+        earlier = {} if known is None else known.histories
+        return cls({path: read_history(path, earlier.get(path)) for path in run_directories(home)})
 
     @property
     def states(self) -> dict[FitKey, StateEvent]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +35,26 @@ class Supervisor:
     directory: the first one uses the given directory, the others use directories below it.
 
     Args:
-        command: Command line to start, such as ``["python", "train.py"]``.
+        command: Command to start.
         directory: Run directory of the command.
         max_restarts: Consecutive failures without a new optimizer step before giving up.
         force: Continue with the new values if the model, the optimizer or the data have changed.
-        clock: Specification of a simulated clock for the command; None for the system clock.
         print_line: Receives messages for the user, one line each.
 
     """
 
     def __init__(
         self,
-        command: Sequence[str],
+        command: Command,
         directory: RunDirectory,
         max_restarts: int = MAX_RESTARTS,
         force: bool = False,
-        clock: str | None = None,
         print_line: Callable[[str], None] = print,
     ) -> None:
-        self.command, self.directory = Command(tuple(command), os.getcwd(), clock), directory
+        self.command, self.directory = command, directory
         self.max_restarts, self.force, self.print_line = max_restarts, force, print_line
         self._session, self._attempt = uuid.uuid4().hex[:8], 0
+        self._trainings: Trainings | None = None
         self._child: ChildProcess | None = None
         self._signal: int | None = None
         self._wake = threading.Event()
@@ -129,7 +127,8 @@ class Supervisor:
             self._clock(self.directory.path).sleep(restarts.delay, self._wake)
 
     def _read_trainings(self) -> Trainings:
-        return Trainings.of(self.directory.path)
+        self._trainings = Trainings.of(self.directory.path, self._trainings)
+        return self._trainings
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 

@@ -95,6 +95,19 @@ def test_history_of_an_empty_directory_is_empty(tmp_path):
     assert read_history(tmp_path) == RunHistory()
 
 
+def test_known_history_is_read_again_after_another_event(tmp_path):
+    book = Book([100.0] * HOURS)
+    book.start()
+    written = write(tmp_path, book, 0)
+    known = read_history(tmp_path)
+    assert read_history(tmp_path, known) is known
+    book.work(0.1)
+    write(tmp_path, book, written)
+    now = read_history(tmp_path, known)
+    assert (len(known.events), len(now.events)) == (1, 2)
+    assert now.totals.kwh > known.totals.kwh
+
+
 def test_a_line_that_was_cut_off_counts_once_it_is_complete(tmp_path):
     book = Book([100.0] * HOURS)
     book.start()

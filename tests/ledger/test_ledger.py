@@ -43,7 +43,6 @@ def test_event_has_the_fields_of_the_format(tmp_path):
         "reason": "because",
         "startup_s": 0.0,
         "meter": "",
-        "nodes": 1,
     }
 
 

@@ -1,7 +1,6 @@
 """The supervisor plans an exited run again with the job and the forecasts of the training."""
 
 import json
-import sys
 from datetime import timedelta
 
 import pytest
@@ -11,7 +10,7 @@ from lightning_green.supervisor.run_directory import open_run_directory
 from lightning_green.supervisor.supervisor import Supervisor
 from tests.helpers.grids import START, MorningsLookClean
 from tests.helpers.ledgers import read_records
-from tests.supervisor.test_supervisor import CLOCK, FAKE, paused_with_a_plan
+from tests.supervisor.test_supervisor import FAKE, fake, paused_with_a_plan
 
 
 def test_supervisor_uses_delay_price_and_levels_of_the_job(tmp_path, monkeypatch):
@@ -25,8 +24,7 @@ def test_supervisor_uses_delay_price_and_levels_of_the_job(tmp_path, monkeypatch
     ledger.write_text("".join(json.dumps(line) + "\n" for line in lines))
     folder = open_run_directory(run, fresh=False, print_line=lambda line: None)
     try:
-        command = [sys.executable, str(FAKE), "finish"]
-        assert Supervisor(command, folder, clock=CLOCK, print_line=lambda line: None).run() == 0
+        assert Supervisor(fake("finish"), folder, print_line=lambda line: None).run() == 0
     finally:
         folder.unlock()
     records = read_records(run)
@@ -50,7 +48,7 @@ def test_supervisor_uses_the_forecasts_of_the_training(tmp_path, monkeypatch, kn
     messages = []
     folder = open_run_directory(run, fresh=False, print_line=messages.append)
     try:
-        code = Supervisor([sys.executable, str(FAKE), "finish"], folder, clock=CLOCK, print_line=messages.append).run()
+        code = Supervisor(fake("finish"), folder, print_line=messages.append).run()
     finally:
         folder.unlock()
     assert code == 0

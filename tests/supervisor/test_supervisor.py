@@ -11,6 +11,7 @@ import pytest
 
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.run_directory import RunDirectory
+from lightning_green.supervisor.command import Command
 from lightning_green.supervisor.run_directory import open_run_directory
 from lightning_green.supervisor.supervisor import Supervisor
 from lightning_green.utilities.clock import SimulatedClock, SystemClock
@@ -22,6 +23,11 @@ FAKE = Path(__file__).parents[1] / "helpers" / "fake_training.py"
 CLOCK = SimulatedClock(START, seconds_per_batch=600, seconds_per_restart=300).spec()  # waits and back-offs are jumps
 
 
+def fake(*words):
+    """Return the command of a fake training."""
+    return Command((sys.executable, str(FAKE), *words), os.getcwd(), CLOCK)
+
+
 @pytest.fixture
 def supervise(tmp_path):
     """Return a function that supervises a fake training and returns the exit code and the messages."""
@@ -30,8 +36,8 @@ def supervise(tmp_path):
         messages = []
         directory = open_run_directory(tmp_path / "run", fresh=False, print_line=messages.append)
         try:
-            command = [sys.executable, str(FAKE), *words]
-            code = Supervisor(command, directory, clock=CLOCK, print_line=messages.append, **options).run()
+            command = fake(*words)
+            code = Supervisor(command, directory, print_line=messages.append, **options).run()
         finally:
             directory.unlock()
         return code, "\n".join(messages)
@@ -131,8 +137,7 @@ def test_training_continued_manually_during_the_wait_is_not_attributed_to_the_ch
             ledger.append(make_event("finished", global_step=9))
             ledger.close()
 
-    command = [sys.executable, str(FAKE), "pause", "die"]
-    code = Supervisor(command, directory, max_restarts=0, clock=CLOCK, print_line=print_line).run()
+    code = Supervisor(fake("pause", "die"), directory, max_restarts=0, print_line=print_line).run()
     directory.unlock()
     assert code == 1
     assert "Gave up after 1 failure without a new step: the process died before training started" in messages[-1]
@@ -147,7 +152,8 @@ def test_script_without_callbacks_is_reported(supervise):
 def test_missing_command_is_reported(tmp_path):
     messages = []
     directory = open_run_directory(tmp_path / "run", fresh=False, print_line=messages.append)
-    assert Supervisor(["a-command-that-is-missing"], directory, print_line=messages.append).run() == 1
+    command = Command(("a-command-that-is-missing",), str(tmp_path))
+    assert Supervisor(command, directory, print_line=messages.append).run() == 1
     directory.unlock()
     assert "`a-command-that-is-missing` cannot be started: No such file or directory." in messages[0]
     assert len(messages) == 1
