@@ -9,8 +9,8 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_green.energy.meter import Component, Energy, Meter, Quality
-from lightning_green.energy.sampler import Sampler
 from lightning_green.utilities.durations import parse_duration
+from lightning_green.utilities.periodic import PeriodicThread
 
 
 class SampledMeter(Meter):
@@ -35,7 +35,7 @@ class SampledMeter(Meter):
         self._reset()
 
     def _reset(self) -> None:
-        self._sampler: Sampler | None = None
+        self._sampler: PeriodicThread | None = None
         self._values: dict[Component, Energy] = {}
         self._quality: dict[Component, Quality] = {}
         self._closed = False
@@ -59,7 +59,7 @@ class SampledMeter(Meter):
         self._quality = self._open_sensor()
         self._values = {name: Energy(0.0, quality) for name, quality in self._quality.items()}
         if any(quality != "unavailable" for quality in self._quality.values()):
-            self._sampler = Sampler(self._sample, self.every.total_seconds(), f"lightning-green {self.name}")
+            self._sampler = PeriodicThread(self._sample, self.every.total_seconds(), f"lightning-green {self.name}")
             self._sampler.start()
 
     @override

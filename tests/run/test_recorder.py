@@ -59,6 +59,14 @@ def test_change_of_state_and_change_of_phase_are_different_events(recorder, monk
     assert written[1].until == START
 
 
+def test_another_throttle_level_in_the_same_state_is_recorded(recorder, monkeypatch):
+    written = []
+    monkeypatch.setattr(recorder.account, "add", written.append)
+    recorder.enter("throttled", reason="first", level="0.8:0.95")
+    recorder.enter("throttled", reason="second", level="0.6:0.85")
+    assert [(type(event), event.level) for event in written] == [(StateChanged, "0.8:0.95"), (StateChanged, "0.6:0.85")]
+
+
 def test_level_divides_the_energy_between_two_segments(recorder):
     recorder.status.phase = "training"
     recorder.record(Sample())
