@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from lightning_green.energy.meter import Component
 from lightning_green.energy.wall import Unit, WallMeter
-from lightning_green.grid.providers.http_json import at_path
+from lightning_green.utilities.http.bodies import at_path
 from lightning_green.utilities.http.transport import Transport
 
 

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from lightning_green.energy.meter import Component
 from lightning_green.energy.wall import Unit, WallMeter
-from lightning_green.utilities.http.errors import UnreadableError
+from lightning_green.utilities.http.bodies import prometheus_series
 from lightning_green.utilities.http.transport import Transport
 
 
@@ -54,38 +54,9 @@ class PrometheusMeter(WallMeter):
     @override
     def _fetch(self, transport: Transport, headers: dict[str, str]) -> float | None:
         body = transport.get(f"{self.url}/api/v1/query", {"query": self.query}, headers).body
-        return instant_value(body)
-
-
-def instant_value(body: object) -> float | None:
-    """Return the value of an instant query with one series, or None if the series has no value.
-
-    Args:
-        body: Parsed JSON of the response.
-
-    Raises:
-        UnreadableError: If the query failed or returned several series.
-
-    Examples:
-        >>> sample = {"metric": {}, "value": [1714521600.0, "215.5"]}
-        >>> instant_value({"status": "success", "data": {"resultType": "vector", "result": [sample]}})
-        215.5
-
-    """
-    if not isinstance(body, dict):
-        return None
-    data = body.get("data")
-    if body.get("status") != "success" or not isinstance(data, dict):
-        raise UnreadableError("the Prometheus query failed; check the query")
-    result = data.get("result")
-    if not isinstance(result, list) or not all(isinstance(series, dict) for series in result):
-        raise UnreadableError(
-            "the Prometheus query returned no list of series; use a query with a vector as its result"
-        )
-    if len(result) > 1:
-        raise UnreadableError(f"the Prometheus query returned {len(result)} series; select one of them")
-    sample = result[0].get("value") if result else None
-    try:
-        return float(sample[1]) if isinstance(sample, list) and len(sample) == 2 else None
-    except (TypeError, ValueError):
-        return None
+        series = prometheus_series(body)
+        sample = None if series is None else series.get("value")
+        try:
+            return float(sample[1]) if isinstance(sample, list) and len(sample) == 2 else None
+        except (TypeError, ValueError):
+            return None

@@ -17,6 +17,7 @@ from lightning_green.energy.sampled import SampledMeter
 from lightning_green.utilities.http.errors import ServiceError
 from lightning_green.utilities.http.secret import read_secret
 from lightning_green.utilities.http.transport import Limits, Transport
+from lightning_green.utilities.http.url import check_url
 
 Unit = Literal["W", "kW", "J", "Wh", "kWh"]
 TOKEN_VARIABLE = "LIGHTNING_GREEN_METER_TOKEN"  # noqa: S105  (the name of a variable)
@@ -52,15 +53,12 @@ class WallMeter(SampledMeter):
         every: str | timedelta = "10s",
         token_file: str | None = None,
     ) -> None:
-        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-            raise ValueError(f"`url` should start with http:// or https://, got {url!r}.")
-        if "@" in url.split("//", 1)[1].split("/", 1)[0]:
-            raise ValueError(f"`url` should not contain credentials; set {TOKEN_VARIABLE} or `token_file` instead.")
         if unit not in _SCALES:
             raise ValueError(f"`unit` should be one of {', '.join(_SCALES)}, got {unit!r}.")
         if component not in COMPONENTS:
             raise ValueError(f"`component` should be one of {', '.join(COMPONENTS)}, got {component!r}.")
-        self.url, self.unit, self.component, self.token_file = url.rstrip("/"), unit, component, token_file
+        self.url, self.unit = check_url(url, TOKEN_VARIABLE).rstrip("/"), unit
+        self.component, self.token_file = component, token_file
         super().__init__(every)
 
     @abstractmethod

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_green.throttle.profile import ThrottleProfile
-from lightning_green.utilities.files import write_json
+from lightning_green.utilities.files import cache_directory, write_json
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -31,7 +29,7 @@ class ProfileCache:
 
     def __init__(self, devices: Sequence[str], model: str, names: Sequence[str]) -> None:
         key = json.dumps([sorted(devices), model, sorted(names)])
-        self.path = cache_directory() / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
+        self.path = cache_directory() / "throttle" / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
 
     def load(self, profile: ThrottleProfile) -> bool:
         """Load the operating points of an earlier run and return whether there are any."""
@@ -49,13 +47,6 @@ class ProfileCache:
             log.warning(
                 "The measured throttle levels could not be saved (%s). The next run measures them again.", error
             )
-
-
-def cache_directory() -> Path:
-    """Return the directory of the profiles: ``LIGHTNING_GREEN_CACHE_DIR``, or the user's cache directory."""
-    configured = os.environ.get("LIGHTNING_GREEN_CACHE_DIR")
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return (Path(configured) if configured else user_cache / "lightning-green") / "throttle"
 
 
 def describe_model(module: Module) -> str:

@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees the old file or the new one, never a part."""
+"""The cache directory, and atomic writes: a reader sees the old file or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+CACHE_VARIABLE = "LIGHTNING_GREEN_CACHE_DIR"
+
+
+def cache_directory() -> Path:
+    """Return ``LIGHTNING_GREEN_CACHE_DIR`` or, if that is not set, ``lightning-green`` in the user's cache."""
+    configured = os.environ.get(CACHE_VARIABLE)
+    if configured:
+        return Path(configured).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lightning-green"
 
 
 @contextmanager

@@ -3,7 +3,27 @@ import stat
 
 import pytest
 
-from lightning_green.utilities.files import atomic_file, write_json
+from lightning_green.grid.live.cache import Cache
+from lightning_green.throttle.profile_cache import ProfileCache
+from lightning_green.utilities.files import atomic_file, cache_directory, write_json
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({"LIGHTNING_GREEN_CACHE_DIR": "~/c", "XDG_CACHE_HOME": "/x"}, "home/c"),
+        ({"XDG_CACHE_HOME": "~/x"}, "home/x/lightning-green"),
+        ({}, "home/.cache/lightning-green"),
+    ],
+)
+def test_cache_directory(variables, folder, tmp_path, monkeypatch):
+    for name in ("LIGHTNING_GREEN_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": str(tmp_path / "home"), **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert cache_directory() == tmp_path / folder
+    assert Cache().folder == tmp_path / folder / "grid"
+    assert ProfileCache(["GPU"], "model", ["1 W"]).path.parent == tmp_path / folder / "throttle"
 
 
 def test_file_is_replaced_when_the_block_ends(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,10 +13,9 @@ from typing import Any
 
 import filelock
 
-from lightning_green.utilities.files import write_json
+from lightning_green.utilities.files import CACHE_VARIABLE, cache_directory, write_json
 from lightning_green.utilities.http.errors import ServiceError, UnreachableError
 
-FOLDER_VARIABLE = "LIGHTNING_GREEN_CACHE_DIR"
 _VERSION = 1
 _LOCK_SECONDS = 45.0
 _LONGEST_PAUSE = timedelta(minutes=30)
@@ -79,8 +77,7 @@ class Cache:
     If the folder is not writable, the entries are kept in memory for this process only, and ``problem`` is set.
 
     Args:
-        folder: Folder of the files; None for ``LIGHTNING_GREEN_CACHE_DIR`` or, if that is not set,
-            ``lightning-green/grid`` in the user's cache.
+        folder: Folder of the files; None for ``grid`` in the cache directory of this package.
 
     Attributes:
         problem: One sentence if the folder is not writable, else None.
@@ -88,7 +85,7 @@ class Cache:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or default_folder()
+        self.folder = folder or cache_directory() / "grid"
         self.problem: str | None = None
         self._memory: dict[str, Entry] = {}
 
@@ -142,17 +139,8 @@ class Cache:
         if self.problem is None:
             self.problem = (
                 f"The cache folder {self.folder} cannot be written ({error}). Each process sends its own requests; set "
-                f"{FOLDER_VARIABLE} to a writable folder."
+                f"{CACHE_VARIABLE} to a writable folder."
             )
-
-
-def default_folder() -> Path:
-    """Return the cache folder of this user."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    if named:
-        return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "lightning-green" / "grid"
 
 
 def cache_key(identity: str, credential: str = "") -> str:

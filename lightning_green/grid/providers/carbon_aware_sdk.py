@@ -27,6 +27,7 @@ from lightning_green.grid.live import (
 )
 from lightning_green.grid.signal import SignalKind
 from lightning_green.utilities.durations import parse_duration
+from lightning_green.utilities.http.url import check_url
 
 
 class CarbonAwareSdkSignal(LiveSignal):
@@ -55,9 +56,7 @@ class CarbonAwareSdkSignal(LiveSignal):
     ) -> None:
         if not isinstance(location, str) or not location.strip():
             raise ValueError(f'`location` should be a location such as "eastus", got {location!r}.')
-        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-            raise ValueError(f"`url` should be the address of the web API, http:// or https://, got {url!r}.")
-        self.url = url.rstrip("/")
+        self.url = check_url(url).rstrip("/")
         step = parse_duration(resolution, "resolution")
         if step < timedelta(minutes=1):
             raise ValueError(f"`resolution` should be a minute or more, got {resolution!r}.")

@@ -29,6 +29,7 @@ from lightning_green.grid.signal import SignalKind
 from lightning_green.grid.zones import parse_place
 from lightning_green.utilities.http.errors import RejectedError
 from lightning_green.utilities.http.transport import Transport
+from lightning_green.utilities.http.url import check_url
 
 TOKEN_VARIABLE = "ELECTRICITYMAPS_API_TOKEN"  # noqa: S105  (the name of a variable)
 _HOUR = timedelta(hours=1)
@@ -69,7 +70,7 @@ class ElectricityMapsSignal(LiveSignal):
         max_age: str = MAX_AGE,
     ) -> None:
         self.place = parse_place(zone)
-        self.url = url.rstrip("/")
+        self.url = check_url(url, TOKEN_VARIABLE).rstrip("/")
         arguments = {"zone": zone, "scope": scope, "token_file": token_file, "url": url, "max_age": max_age}
         kind = SignalKind("average", scope)
         token = TokenAuthentication(TOKEN_VARIABLE, token_file, header="auth-token", prefix="")

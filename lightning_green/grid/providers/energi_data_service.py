@@ -27,6 +27,7 @@ from lightning_green.grid.live import (
     truncate_text,
 )
 from lightning_green.grid.signal import Quality, SignalKind
+from lightning_green.utilities.http.url import check_url
 
 _STEP = timedelta(minutes=5)
 AREAS = {"DK1": "DK1", "DK2": "DK2", "DK-DK1": "DK1", "DK-DK2": "DK2"}
@@ -55,7 +56,7 @@ class EnergiDataServiceSignal(LiveSignal):
         area = AREAS.get(zone.strip().upper()) if isinstance(zone, str) else None
         if area is None:
             raise ValueError(f'`zone` should be "DK1" (west) or "DK2" (east), got {zone!r}.')
-        self.url = url.rstrip("/")
+        self.url = check_url(url).rstrip("/")
         arguments = {"zone": zone, "url": url, "max_age": max_age}
         super().__init__("energi-data-service", area, SignalKind("average", "direct"), _STEP, arguments, max_age)
 

@@ -24,6 +24,7 @@ from lightning_green.grid.live import (
 from lightning_green.grid.signal import SignalKind
 from lightning_green.grid.zones import parse_place
 from lightning_green.utilities.http.errors import UnreadableError
+from lightning_green.utilities.http.url import check_url
 
 _QUARTER = timedelta(minutes=15)
 
@@ -63,7 +64,7 @@ class EnergyChartsSignal(LiveSignal):
         place = parse_place(zone)
         if place.code is None or place.code != place.country:
             raise ValueError(f'`zone` should be a country such as "DE", got {zone!r}.')
-        self.url = url.rstrip("/")
+        self.url = check_url(url).rstrip("/")
         arguments = {"zone": zone, "kind": kind, "url": url, "max_age": max_age}
         super().__init__("energy-charts", place.code, SignalKind.parse(kind), _QUARTER, arguments, max_age)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -26,7 +26,9 @@ from lightning_green.grid.live import (
 )
 from lightning_green.grid.signal import SignalKind
 from lightning_green.utilities.durations import parse_duration
+from lightning_green.utilities.http.bodies import at_path
 from lightning_green.utilities.http.errors import UnreadableError
+from lightning_green.utilities.http.url import check_url
 
 TOKEN_VARIABLE = "LIGHTNING_GREEN_GRID_TOKEN"  # noqa: S105  (the name of a variable)
 
@@ -112,10 +114,7 @@ def check_arguments(url: str, factor: float, resolution: str | timedelta) -> tim
         ValueError: If one of them is invalid.
 
     """
-    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-        raise ValueError(f"`url` should begin with http:// or https://, got {url!r}.")
-    if "@" in url.split("//", 1)[1].split("/", 1)[0]:
-        raise ValueError(f"`url` should not contain a password; set {TOKEN_VARIABLE} or `token_file` instead.")
+    check_url(url, TOKEN_VARIABLE)
     if not factor > 0:
         raise ValueError(f"`factor` should be above 0, got {factor!r}.")
     step = parse_duration(resolution, "resolution")
@@ -171,24 +170,6 @@ def parse_body(body: Any, fields: Fields, now: datetime) -> Answer:
     if fields.zone is not None and not isinstance(zone, str):
         raise UnreadableError(f"the answer has no zone at `{fields.zone}`")
     return require_points(Answer(past=tuple(points), forecast=sort_points(ahead), zone=zone))
-
-
-def at_path(body: Any, path: str) -> Any:
-    """Return the element at a path of keys and positions, or None.
-
-    Examples:
-        >>> at_path({"data": [{"now": 3}]}, "data.0.now")
-        3
-
-    """
-    for part in path.split("."):
-        if isinstance(body, Mapping):
-            body = body.get(part)
-        elif isinstance(body, list) and part.isascii() and part.isdigit() and int(part) < len(body):
-            body = body[int(part)]
-        else:
-            return None
-    return body
 
 
 def _time(raw: Any) -> datetime | None:

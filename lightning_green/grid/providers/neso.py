@@ -28,6 +28,7 @@ from lightning_green.grid.live import (
 )
 from lightning_green.grid.signal import Quality, SignalKind
 from lightning_green.utilities.http.errors import UnreadableError
+from lightning_green.utilities.http.url import check_url
 
 _HALF_HOUR = timedelta(minutes=30)
 _POSTCODE = re.compile(r"[A-Z]{1,2}[0-9][A-Z0-9]?")
@@ -67,7 +68,7 @@ class NesoSignal(LiveSignal):
             raise ValueError(f'`postcode` should be an outward postcode such as "RG10", got {postcode!r}.')
         self.region = region
         self.postcode = postcode.strip().upper() if postcode else None
-        self.url = url.rstrip("/")
+        self.url = check_url(url).rstrip("/")
         arguments = {"region": region, "postcode": postcode, "url": url, "max_age": max_age}
         zone = "GB" + (f"-{region}" if region is not None else f"-{self.postcode}" if self.postcode else "")
         super().__init__("neso", zone, SignalKind("average", "direct"), _HALF_HOUR, arguments, max_age)

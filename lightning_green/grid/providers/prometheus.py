@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -18,7 +18,6 @@ from lightning_green.grid.live import (
     Query,
     TokenAuthentication,
     floor_time,
-    parse_object,
     parse_unix_time,
     parse_value,
     require_points,
@@ -26,7 +25,7 @@ from lightning_green.grid.live import (
 )
 from lightning_green.grid.providers.http_json import TOKEN_VARIABLE, check_arguments
 from lightning_green.grid.signal import SignalKind
-from lightning_green.utilities.http.errors import UnreadableError
+from lightning_green.utilities.http.bodies import prometheus_series
 
 
 class PrometheusSignal(LiveSignal):
@@ -100,23 +99,15 @@ class PrometheusSignal(LiveSignal):
 
 def parse_result(body: Any, factor: float = 1.0) -> Answer:
     """Parse the answer of ``/api/v1/query`` or ``/api/v1/query_range``."""
-    data = parse_object(body).get("data")
-    if body.get("status") != "success" or not isinstance(data, Mapping):
-        raise UnreadableError("Prometheus does not report success; check the query")
-    result = data.get("result")
-    if not isinstance(result, list) or not all(isinstance(series, Mapping) for series in result):
-        raise UnreadableError("Prometheus answers without a list of series; the query should return a vector")
-    if len(result) > 1:
-        raise UnreadableError(f"the Prometheus query returns {len(result)} series; it should return one")
+    series = prometheus_series(body) or {}
+    samples = series.get("values") if "values" in series else [series.get("value")]
     points = []
-    for series in result:
-        samples = series.get("values") if "values" in series else [series.get("value")]
-        for sample in samples if isinstance(samples, list) else []:
-            if not isinstance(sample, list) or len(sample) != 2:
-                continue
-            time, value = parse_unix_time(sample[0]), parse_value(_number(sample[1]), factor)
-            if time is not None and value is not None:
-                points.append(Point(time, value))
+    for sample in samples if isinstance(samples, list) else []:
+        if not isinstance(sample, list) or len(sample) != 2:
+            continue
+        time, value = parse_unix_time(sample[0]), parse_value(_number(sample[1]), factor)
+        if time is not None and value is not None:
+            points.append(Point(time, value))
     return require_points(Answer(past=sort_points(points)))
 
 

@@ -35,6 +35,7 @@ from lightning_green.grid.zones import parse_place
 from lightning_green.utilities.http.errors import RefusedError, UnreadableError
 from lightning_green.utilities.http.secret import Secret, read_secret
 from lightning_green.utilities.http.transport import Transport
+from lightning_green.utilities.http.url import check_url
 
 USER_VARIABLE = "WATTTIME_USERNAME"
 PASSWORD_VARIABLE = "WATTTIME_PASSWORD"  # noqa: S105  (the name of a variable)
@@ -82,7 +83,7 @@ class WattTimeSignal(LiveSignal):
             )
         self.place = parse_place(zone) if "," in zone else None
         self.region: str | None = zone.strip().upper() if self.place is None else None
-        self.url = url.rstrip("/")
+        self.url = check_url(url, f"{USER_VARIABLE} and {PASSWORD_VARIABLE}").rstrip("/")
         arguments = {"zone": zone, "password_file": password_file, "url": url, "max_age": max_age}
         kind, login = SignalKind("marginal", "direct"), WattTimeLogin(f"{self.url}/login", password_file)
         super().__init__("watttime", self.region or zone, kind, _STEP, arguments, max_age, login)

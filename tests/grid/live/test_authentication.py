@@ -1,16 +1,33 @@
 """Credentials in requests, and nowhere else."""
 
+import inspect
 import json
 import pickle
 from datetime import timedelta
 
 import pytest
 
+from lightning_green import grid as signals
 from lightning_green.grid.providers.electricity_maps import ElectricityMapsSignal
 from lightning_green.grid.providers.http_json import HttpJsonSignal
 from lightning_green.grid.providers.watttime import WattTimeSignal
 from tests.helpers.fake_grid import PASSWORD, TOKEN, USER
 from tests.helpers.live_signals import NOW, PROVIDERS
+
+CLASSES = [value for value in vars(signals).values() if inspect.isclass(value)]
+
+
+@pytest.mark.parametrize("cls", [cls for cls in CLASSES if "url" in inspect.signature(cls).parameters])
+def test_password_in_the_address_is_refused(cls):
+    valid = {
+        "zone": "DK1" if cls is signals.EnergiDataServiceSignal else "DE",
+        "location": "eastus",
+        "kind": "average/lifecycle",
+        "query": "up",
+    }
+    arguments = {name: valid[name] for name in inspect.signature(cls).parameters if name in valid}
+    with pytest.raises(ValueError, match="`url` should not contain a user name or a password"):
+        cls(**arguments, url="https://ada:s3cret@service.example")
 
 
 def test_each_service_receives_only_its_own_credential(grid, build):
