@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lightning_green.backtest.scenario import DAY, Scenario
 from lightning_green.planning.plans import Action
+from lightning_green.planning.slots import HOUR, mean_day
 
 Array = NDArray[np.float64]
 RECENT_HOURS = 7 * DAY
@@ -77,8 +78,5 @@ class Observation:
         recent = self.history[-RECENT_HOURS:]
         if not len(recent):
             return None
-        hour = (self.known_until - len(recent) + np.arange(len(recent))) % DAY
-        count = np.bincount(hour, minlength=DAY)
-        total = np.bincount(hour, recent, DAY)
-        day: Array = np.where(count > 0, total / np.maximum(count, 1), recent.mean())
-        return day
+        hours = self.known_until - len(recent) + np.arange(len(recent))
+        return mean_day(hours * np.float64(HOUR), recent, np.ones(len(recent)))

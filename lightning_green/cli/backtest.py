@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, NoReturn, cast
+from typing import Annotated, cast
 
 import typer
 
 from lightning_green.backtest.backtest import Backtest
-from lightning_green.backtest.results import RUN_NOW, ZoneResult, as_text, mean_of, policy_table, zone_table
+from lightning_green.backtest.registry import build_policy
+from lightning_green.backtest.results import OPTIMAL, RUN_NOW, ZoneResult, as_text, mean_of, policy_table, zone_table
 from lightning_green.backtest.zone_archive import Scope, read_archive
-from lightning_green.planning.job import Level
-
-BAD_USAGE = 2
+from lightning_green.cli.messages import fail
+from lightning_green.planning.job import PAUSES, Level
 
 
 def backtest(
@@ -48,10 +48,10 @@ def backtest(
     """
     forecasts = forecast or []
     if forecasts and len(forecasts) != len(actual):
-        _fail(f"Give one --forecast for each --actual, or none; got {len(forecasts)} for {len(actual)}.")
+        fail(f"Give one --forecast for each --actual, or none; got {len(forecasts)} for {len(actual)}.")
     pauses = frozenset(name.strip() for name in modes.split(",") if name.strip())
-    if not pauses:
-        _fail(f"--modes should be exit, hold or both, such as exit,hold; got {modes!r}.")
+    if not pauses or not pauses <= PAUSES:
+        fail(f"--modes should be exit, hold or both, such as exit,hold; got {modes!r}.")
     results: list[ZoneResult] = []
     try:
         test = Backtest(
@@ -59,19 +59,22 @@ def backtest(
             window_hours=window_hours,
             hold_power=hold_power,
             resume_hours=resume_hours,
-            throttle=tuple(Level.parse(text) for text in throttle or ()),
+            throttle=tuple(_level(text) for text in throttle or ()),
             start_hour=start_hour,
             every_days=every_days,
             lag_hours=lag_hours,
             pauses=pauses,
         )
+        for name in test.names:
+            if name != OPTIMAL:
+                _check_policy(name)
         for index, path in enumerate(actual):
             archive = read_archive(path, forecasts[index] if forecasts else None, cast(Scope, kind))
             results.append({"zone": archive.zone, "runs": len(test.starts(archive)), "policies": test.run(archive)})
     except OSError as error:
-        _fail(f"{error.filename} cannot be read ({error.strerror}).")
+        fail(f"{error.filename} cannot be read ({error.strerror}).")
     except ValueError as error:
-        _fail(str(error))
+        fail(str(error))
     if plot is not None:
         draw(results, plot)
     if as_json:
@@ -84,6 +87,21 @@ def backtest(
         typer.echo(as_text(zone_table(results)))
 
 
+def _level(text: str) -> Level:
+    try:
+        return Level.parse(text)
+    except ValueError as error:
+        fail(f"`--throttle {text}` cannot be used: {error}")
+
+
+def _check_policy(name: str) -> None:
+    """Exit with a message if a policy, which may be part of another package, cannot be loaded."""
+    try:
+        build_policy(name)
+    except (ImportError, AttributeError, TypeError) as error:
+        fail(f"The policy {name!r} cannot be loaded: {error}. Fix or uninstall the package that registers it.")
+
+
 def draw(results: list[ZoneResult], path: Path) -> None:
     """Write a bar chart of the savings of every policy in every zone."""
     try:
@@ -92,7 +110,7 @@ def draw(results: list[ZoneResult], path: Path) -> None:
         mpl.use("agg")
         from matplotlib import pyplot as plt
     except ModuleNotFoundError:
-        _fail("--plot needs matplotlib: pip install 'lightning-green[demo]'.")
+        fail("--plot needs matplotlib: pip install 'lightning-green[demo]'.")
     shown = [*results, mean_of(results)] if len(results) > 1 else results
     names = [name for name in shown[0]["policies"] if name != RUN_NOW]
     figure, axes = plt.subplots(figsize=(2.5 + 1.6 * len(shown), 4), layout="constrained")
@@ -107,11 +125,6 @@ def draw(results: list[ZoneResult], path: Path) -> None:
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
-        _fail(f"The figure cannot be written to {path} ({error}).")
+        fail(f"The figure cannot be written to {path} ({error}).")
     finally:
         plt.close(figure)
-
-
-def _fail(line: str) -> NoReturn:
-    typer.echo(f"lightning-green: {line}", err=True)
-    raise typer.Exit(BAD_USAGE)

@@ -10,11 +10,11 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-BAD_USAGE = 2
+from lightning_green.cli.messages import fail
 
 
 def compress(
@@ -46,11 +46,11 @@ def compress(
     Exit codes: 0 success; 1 the model cannot be compressed with these options; 2 wrong usage.
     """
     if not (prune or int8):
-        _fail("Nothing to do. Pass --prune FRACTION, --int8, or both.")
+        fail("Nothing to do. Pass --prune FRACTION, --int8, or both.")
     if not 0 <= prune < 1:
-        _fail(f"`--prune` should be a fraction in [0, 1), got {prune}.")
+        fail(f"`--prune` should be a fraction in [0, 1), got {prune}.")
     if not checkpoint.exists():
-        _fail(f"The checkpoint {checkpoint} does not exist.")
+        fail(f"The checkpoint {checkpoint} does not exist.")
     sys.path.insert(0, os.getcwd())  # as for `python script.py`
     module = _load_module(_class("--model", model), checkpoint, _arguments("--model-args", model_args))
     datamodule = _class("--data", data)(**_arguments("--data-args", data_args))
@@ -59,9 +59,9 @@ def compress(
         work = _Compression(module, datamodule, network, out, threads)
         report = work.run(prune, int8, distill, epochs, round_to, tuple(keep_float or ()), grid, zone)
     except ModuleNotFoundError as error:
-        _fail(str(error))
+        fail(str(error))
     except ValueError as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     typer.echo(report_text(report))
 
@@ -237,19 +237,19 @@ def _load_module(kind: Any, checkpoint: Path, arguments: dict[str, Any]) -> Any:
         return kind.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True, **arguments)
     except (TypeError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
-        _fail(f"{checkpoint} cannot be loaded into {kind.__name__}: {first} Pass its arguments with --model-args.")
+        fail(f"{checkpoint} cannot be loaded into {kind.__name__}: {first} Pass its arguments with --model-args.")
 
 
 def _class(option: str, name: str) -> Any:
     module, _, attribute = name.partition(":")
     if not attribute:
-        _fail(f"`{option}` should be module:Class, got {name!r}.")
+        fail(f"`{option}` should be module:Class, got {name!r}.")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        _fail(f"`{option} {name}` cannot be imported: {error}.")
+        fail(f"`{option} {name}` cannot be imported: {error}.")
     if not inspect.isclass(found):
-        _fail(f"`{option}` should name a class, got {name!r}.")
+        fail(f"`{option}` should name a class, got {name!r}.")
     return found
 
 
@@ -257,9 +257,9 @@ def _arguments(option: str, text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
-        _fail(f"`{option}` should be a JSON object, got {text!r} ({error}).")
+        fail(f"`{option}` should be a JSON object, got {text!r} ({error}).")
     if not isinstance(found, dict):
-        _fail(f"`{option}` should be a JSON object, got {text!r}.")
+        fail(f"`{option}` should be a JSON object, got {text!r}.")
     return found
 
 
@@ -268,8 +268,3 @@ def _number(text: str | None) -> str | float | None:
         return None if text is None else float(text)
     except ValueError:
         return text
-
-
-def _fail(line: str, code: int = BAD_USAGE) -> NoReturn:
-    typer.echo(f"lightning-green: {line}", err=True)
-    raise typer.Exit(code)

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
+from lightning_green.cli.messages import fail, print_line
 from lightning_green.grid.auto import ZONE_VARIABLE
 from lightning_green.grid.chain import ChainSignal
 from lightning_green.grid.chart import chart, hourly_values
@@ -29,7 +30,7 @@ from lightning_green.planning.forecast import Forecast
 from lightning_green.utilities.durations import parse_duration
 from lightning_green.utilities.http.errors import ServiceError
 
-UNKNOWN, BAD_USAGE = 1, 2
+UNKNOWN = 1
 
 grid_app = typer.Typer(
     name="grid", help="Show, check and record a carbon-intensity source, and plan with it.", no_args_is_help=True
@@ -103,7 +104,7 @@ def plan(
             min_saving=min_saving,
         )
     except ValueError as error:
-        _fail(str(error), BAD_USAGE)
+        fail(str(error))
     with _refreshed(signal, now):
         answer = make_plan(job, signal.forecast(now, parse_duration(deadline)), now)
     if as_json:
@@ -126,7 +127,7 @@ def doctor(zone: Zone = None, source: Annotated[str | None, typer.Option(help="O
         anywhere = zone or os.environ.get(ZONE_VARIABLE, "").strip() or None
         found = [*candidates(anywhere)] if chosen is None else [(chosen.source, chosen)]
     except ValueError as error:
-        _fail(str(error), BAD_USAGE)
+        fail(str(error))
     for name, signal in found:
         if isinstance(signal, str):
             typer.echo(f"  --  {name:<20} {signal}")
@@ -157,9 +158,9 @@ def record(
         step = parse_duration(every, "every").total_seconds()
         end = math.inf if duration is None else time.monotonic() + parse_duration(duration, "for").total_seconds()
     except (ValueError, TypeError) as error:
-        _fail(str(error), BAD_USAGE)
+        fail(str(error))
     if step < 10:
-        _fail(f"--every should be ten seconds or more, got {every}.", BAD_USAGE)
+        fail(f"--every should be ten seconds or more, got {every}.")
     known = False
     while True:
         now = _now()
@@ -168,7 +169,7 @@ def record(
             try:
                 rows = record_to(signal, out, now, with_forecast=forecast)
             except (OSError, ServiceError) as error:
-                _fail(f"{out} cannot be written: {error}", BAD_USAGE)
+                fail(f"{out} cannot be written: {error}")
         typer.echo(f"{now:%Y-%m-%d %H:%M} UTC  {rows} rows in {out}")
         if once or time.monotonic() + step > end:
             break
@@ -188,10 +189,10 @@ def _signal(source: str, zone: str | None) -> GridSignal:
                 zone = os.environ.get(ZONE_VARIABLE, "").strip() or None
             signal = build_grid(grid, zone=zone)
         except (ValueError, TypeError, FileNotFoundError) as error:
-            _fail(str(error), BAD_USAGE)
+            fail(str(error))
     if signal is None:
         reason = str(caught[0].message) if caught else ""
-        _fail(reason if source != "auto" else f"The zone is missing: pass --zone DE or set {ZONE_VARIABLE}.", BAD_USAGE)
+        fail(reason if source != "auto" else f"The zone is missing: pass --zone DE or set {ZONE_VARIABLE}.")
     return signal
 
 
@@ -210,7 +211,7 @@ def _refreshed(signal: GridSignal, now: datetime, *, force: bool = False) -> Ite
 
 def _print_messages(signal: GridSignal) -> None:
     for message in signal.pop_messages():
-        _print_error(message)
+        print_line(message)
 
 
 def _show_lines(
@@ -311,12 +312,3 @@ def _plan_as_json(answer: Plan) -> dict[str, Any]:
 
 def _now() -> datetime:
     return datetime.now(timezone.utc)
-
-
-def _print_error(line: str) -> None:
-    typer.echo(f"lightning-green: {line}", err=True)
-
-
-def _fail(line: str, code: int) -> NoReturn:
-    _print_error(line)
-    raise typer.Exit(code)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils._pytree import tree_leaves
 
+from lightning_green.compression.network import batch_dimensions, restored_modes
 from lightning_green.compression.quantization.agreement import Agreement, agreement
 from lightning_green.compression.quantization.quantized_network import quantize
 from lightning_green.utilities.validation import check_choice
@@ -96,18 +97,14 @@ def export(
     if not is_int8 and int8:
         activation = "int8" if format == "executorch" else "uint8"
         model = quantize(model, batches, keep_float, activation)
-    modes = {module: module.training for module in model.modules()}
-    if not is_int8 and not int8:
-        model.eval()
-    try:
+    with restored_modes(model):
+        if not is_int8 and not int8:
+            model.eval()
         with torch.no_grad():
             reference = [_tensor(model(*batch)) for batch in batches]
         path = Path(path)
         write = {"onnx": _write_onnx, "torch": _write_torch, "executorch": _write_executorch}[format]
         outputs = write(model, path, batches)
-    finally:
-        for module, training in modes.items():
-            module.training = training
     result = agreement(outputs, reference)
     result.require(tolerance, path.name, "the exported model")
     return Exported(path, weight_bytes(path) if format == "onnx" else _bytes(model), result)
@@ -153,8 +150,7 @@ def _require(name: str) -> None:
 
 
 def _write_onnx(model: nn.Module, path: Path, batches: list[tuple[Tensor, ...]]) -> list[Tensor]:
-    size = batches[0][0].shape[0]
-    shapes = tuple({0: "batch"} if i.dim() and i.shape[0] == size else {} for i in batches[0])
+    shapes = batch_dimensions(batches[0], "batch")
     with _quiet():
         program = torch.onnx.export(
             model, batches[0], dynamo=True, opset_version=_OPSET, verbose=False, dynamic_shapes=shapes
@@ -191,9 +187,7 @@ def _write_executorch(model: nn.Module, path: Path, batches: list[tuple[Tensor, 
 
 
 def _program(model: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
-    size = inputs[0].shape[0]
-    batch = torch.export.Dim("batch", min=2)
-    shapes = tuple({0: batch} if i.dim() and i.shape[0] == size else {} for i in inputs)
+    shapes = batch_dimensions(inputs, torch.export.Dim("batch", min=2))
     return torch.export.export(model, inputs, dynamic_shapes=shapes)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -41,6 +43,29 @@ def find_network(module: nn.Module, path: str | None, argument: str = "model") -
             f"`{argument}` should be the dotted path of a submodule of {type(module).__name__} (children: {known}), "
             f"got {path!r}."
         ) from None
+
+
+@contextmanager
+def restored_modes(module: nn.Module) -> Iterator[None]:
+    """Restore the training or evaluation mode of a module and all of its submodules at the end of the context."""
+    modes = {submodule: submodule.training for submodule in module.modules()}
+    try:
+        yield
+    finally:
+        for submodule, training in modes.items():
+            submodule.training = training
+
+
+def batch_dimensions(inputs: tuple[Tensor, ...], batch: Any) -> tuple[dict[int, Any], ...]:
+    """Return the dynamic dimensions of each input: dimension 0, if it is as large as that of the first input.
+
+    Args:
+        inputs: Inputs of a network.
+        batch: Name of the dimension or a ``torch.export.Dim``.
+
+    """
+    size = inputs[0].shape[0]
+    return tuple({0: batch} if tensor.dim() and tensor.shape[0] == size else {} for tensor in inputs)
 
 
 def uncompiled(module: nn.Module) -> nn.Module:

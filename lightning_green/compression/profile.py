@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lightning_green.compression.network import restored_modes
+
 # Energy of one 8-bit and one 32-bit multiply-add and of one byte read from DRAM, in joules, at 45 nm: Horowitz,
 # "Computing's energy problem" (ISSCC 2014), figure 1.1.9: 0.2 + 0.03 pJ, 3.7 + 0.9 pJ, and 1.3 to 2.6 nJ for 64 bits.
 _MAC_JOULES = {8: 0.23e-12, 32: 4.6e-12}
@@ -84,19 +86,16 @@ def profile(model: nn.Module, inputs: Tensor | tuple[Tensor, ...]) -> Profile:
         return hook
 
     handles: list[RemovableHandle] = []
-    modes = {module: module.training for module in model.modules()}
     for name, module in model.named_modules():
         if not any(True for _ in module.children()):
             handles.append(module.register_forward_hook(count(name)))
     try:
-        model.eval()
-        with torch.no_grad():
+        with restored_modes(model), torch.no_grad():
+            model.eval()
             model(*arguments)
     finally:
         for handle in handles:
             handle.remove()
-        for module, training in modes.items():
-            module.training = training
     tensors = [*model.parameters(), *model.buffers()]
     return Profile(
         parameters=sum(p.numel() for p in model.parameters()),

@@ -103,13 +103,13 @@ def _or_widest(error: Array | None, values: Array, known: Array | None) -> Array
 
 def _fill(forecast: Forecast, start: float, end: float, *, before: bool) -> tuple[Array, Array, None] | None:
     """Return hourly values for an interval that the forecast does not cover, as a step function."""
-    day = mean_recent_day(forecast)
+    day = _mean_recent_day(forecast)
     if day is None:
         steps, values, _ = _steps(forecast)
         if not len(values):
             return None
         last = slice(0, len(values)) if before else slice(int(np.searchsorted(steps, steps[-1] - DAY)), len(values))
-        day = _by_hour(steps[:-1][last], values[last], np.diff(steps)[last])
+        day = mean_day(steps[:-1][last], values[last], np.diff(steps)[last])
     first = np.floor(start / HOUR) * HOUR
     edges = np.arange(first, end, HOUR)
     filled = day[(edges // HOUR).astype(int) % 24]
@@ -119,17 +119,24 @@ def _fill(forecast: Forecast, start: float, end: float, *, before: bool) -> tupl
     return edges, filled, None
 
 
-def mean_recent_day(forecast: Forecast) -> Array | None:
+def _mean_recent_day(forecast: Forecast) -> Array | None:
     """Return the mean intensity of each UTC hour over the last seven days of the history, shape ``(24,)``."""
     times, values = forecast.history_seconds, forecast.history_values
     if values is None or not len(times):
         return None
     recent = times > times[-1] - RECENT_DAYS * DAY
-    return _by_hour(times[recent], values[recent], np.ones(int(recent.sum())))
+    return mean_day(times[recent], values[recent], np.ones(int(recent.sum())))
 
 
-def _by_hour(times: Array, values: Array, weights: Array) -> Array:
-    """Return the weighted mean of each UTC hour; the overall mean for an hour without values."""
+def mean_day(times: Array, values: Array, weights: Array) -> Array:
+    """Return the weighted mean of each UTC hour, shape ``(24,)``; the overall mean for an hour without values.
+
+    Args:
+        times: POSIX seconds, shape ``(n,)``.
+        values: Carbon intensity in gCO2e/kWh, shape ``(n,)``.
+        weights: Weight of each value, shape ``(n,)``.
+
+    """
     hour = (times // HOUR).astype(int) % 24
     weight = np.bincount(hour, weights, 24)
     total = np.bincount(hour, weights * values, 24)

@@ -3,12 +3,17 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 
 import pytest
+from typer.testing import CliRunner
 
+from lightning_green.backtest import registry as backtest_registry
 from lightning_green.backtest.backtest import Backtest
 from lightning_green.backtest.zone_archive import read_archive
+from lightning_green.cli.main import app
 from lightning_green.planning import Level
+from lightning_green.utilities import registry
 from tests.helpers.zone_archives import make_archive, write_archive
 
 KEYS = {
@@ -143,9 +148,10 @@ def test_every_option_is_passed_to_the_backtest(files):
     [
         (["--work-hours", "0"], "`work_hours` should be a number above 0"),
         (["--hold-power", "1.2"], "`hold_power` should be"),
-        (["--modes", "sleep"], "`pauses` should contain"),
+        (["--modes", "sleep"], "--modes should be exit, hold or both, such as exit,hold; got 'sleep'"),
         (["--kind", "marginal"], "`kind` should be"),
-        (["--throttle", "0.9"], "A level should be"),
+        (["--throttle", "0.9"], "`--throttle 0.9` cannot be used: A level should be"),
+        (["--throttle", "1.2:0.9"], "`--throttle 1.2:0.9` cannot be used: `power` should be"),
         (["--forecast", "a.csv", "--forecast", "b.csv"], "Give one --forecast for each --actual"),
         (["--forecast", "missing.csv"], "missing.csv cannot be read"),
         (["--window-hours", "1000"], "too few for a run"),
@@ -160,3 +166,23 @@ def test_wrong_usage_exits_with_2_and_an_explanation(files, arguments, message):
     done = call("--actual", files[0], *arguments)
     assert done.returncode == 2
     assert message in done.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("package_that_is_not_installed:policy", "No module named 'package_that_is_not_installed'"),
+        (f"{__name__}:no_such_policy", "no_such_policy"),
+        (f"{__name__}:KEYS", "should be a function or a class with __call__"),
+    ],
+)
+def test_policy_that_cannot_be_loaded_exits_with_2_and_its_name(files, monkeypatch, value, message):
+    policies = backtest_registry.POLICIES
+    points = [EntryPoint("other", value, policies.group)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == policies.group else [])
+    monkeypatch.delitem(policies.__dict__, "_installed", raising=False)
+    done = CliRunner().invoke(app, ["backtest", "--actual", str(files[0]), *SMALL])
+    policies.__dict__.pop("_installed", None)
+    assert done.exit_code == 2, done.exception
+    assert "The policy 'other' cannot be loaded: " in done.stderr
+    assert message in done.stderr

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from lightning_green.compression.network import restored_modes
 from lightning_green.compression.patterns import matching
 from lightning_green.utilities.validation import check_choice, check_fraction, check_positive_int
 
@@ -40,14 +41,10 @@ class _Graph:
     def __init__(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.tp = torch_pruning()
         # In evaluation mode, tracing changes no running statistics and no random generators.
-        modes = {module: module.training for module in model.modules()}
-        model.eval()
-        try:
-            with torch.enable_grad(), torch.autocast(inputs[0].device.type, enabled=False):
-                self.graph = self.tp.DependencyGraph().build_dependency(model, inputs, verbose=False)
-        finally:
-            for module, training in modes.items():
-                module.training = training
+        no_autocast = torch.autocast(inputs[0].device.type, enabled=False)
+        with restored_modes(model), torch.enable_grad(), no_autocast:
+            model.eval()
+            self.graph = self.tp.DependencyGraph().build_dependency(model, inputs, verbose=False)
         self.names = {module: name for name, module in model.named_modules()}
         owners = Counter(id(p) for module in self.names for p in module._parameters.values() if p is not None)
         self.tied = {m for m in self.names if any(owners[id(p)] > 1 for p in m._parameters.values() if p is not None)}

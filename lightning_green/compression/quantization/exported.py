@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from lightning_green.compression.network import batch_dimensions, restored_modes
+
 aten = torch.ops.aten
 _OUT_OF_PLACE = {
     aten.relu_.default: aten.relu.default,
@@ -41,20 +43,15 @@ def export_graph(network: nn.Module, inputs: tuple[Tensor, ...], training: bool)
         ValueError: If the network cannot be exported; the message contains the line and a remedy.
 
     """
-    modes = {module: module.training for module in network.modules()}
-    batch = torch.export.Dim("batch", min=2)
-    size = inputs[0].shape[0]
-    shapes = tuple({0: batch} if tensor.dim() and tensor.shape[0] == size else {} for tensor in inputs)
-    if not (training and network.training):  # keeps layers that the user put into evaluation mode
-        network.train(training)
-    try:
-        with torch.autocast(inputs[0].device.type, enabled=False):
-            exported = torch.export.export(network, inputs, dynamic_shapes=shapes)
-    except Exception as error:
-        raise ValueError(_explain(network, error)) from error
-    finally:
-        for module, was_training in modes.items():
-            module.training = was_training
+    shapes = batch_dimensions(inputs, torch.export.Dim("batch", min=2))
+    with restored_modes(network):
+        if not (training and network.training):  # keeps layers that the user put into evaluation mode
+            network.train(training)
+        try:
+            with torch.autocast(inputs[0].device.type, enabled=False):
+                exported = torch.export.export(network, inputs, dynamic_shapes=shapes)
+        except Exception as error:
+            raise ValueError(_explain(network, error)) from error
     graph = exported.module(check_guards=False)
     assert isinstance(graph, GraphModule)
     _make_functional(graph)

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 ACTIVATIONS = ("uint8", "int8")
 _RANGES = {"uint8": (0, 255), "int8": (-128, 127)}
-_SMALLEST_SCALE = 2.0**-24
+SMALLEST_SCALE = 2.0**-24
 # Without VNNI, x86 adds two 8-bit products in 16 bits, which can overflow: 2 * 255 * 127 > 32767. With 7-bit weights
 # it cannot, and a model has the same outputs on every processor. ARM and XNNPACK have no such limit.
 WEIGHT_BITS = {"uint8": 7, "int8": 8}
@@ -52,7 +52,7 @@ def affine_parameters(low: Tensor, high: Tensor, quant_min: int, quant_max: int)
 
     """
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)
-    scale = ((high - low) / (quant_max - quant_min)).clamp(min=_SMALLEST_SCALE)
+    scale = ((high - low) / (quant_max - quant_min)).clamp(min=SMALLEST_SCALE)
     zero_point = (quant_min - torch.round(low / scale)).clamp(quant_min, quant_max)
     return scale, zero_point.to(torch.int32)
 
@@ -66,7 +66,7 @@ def weight_scales(weight: Tensor, limit: int = 127) -> Tensor:
 
     """
     largest = weight.detach().float().abs().flatten(1).amax(1)
-    return (largest / limit).clamp(min=_SMALLEST_SCALE)
+    return (largest / limit).clamp(min=SMALLEST_SCALE)
 
 
 class WeightFakeQuantize(nn.Module):

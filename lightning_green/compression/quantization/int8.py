@@ -13,12 +13,11 @@ from torch.ao.quantization.fx import _decomposed  # noqa: F401 - registers `quan
 from torch.fx import Graph, GraphModule, Node
 
 from lightning_green.compression.quantization.exported import export_graph
-from lightning_green.compression.quantization.fake_quantize import weight_limit, weight_scales
+from lightning_green.compression.quantization.fake_quantize import SMALLEST_SCALE, weight_limit, weight_scales
 from lightning_green.compression.quantization.rounding_points import LINEAR, find_rounding_points
 
 # ONNX Runtime stores a bias in int32 in steps of `input scale * weight scale`. Larger numbers of steps would overflow.
 _BIAS_STEPS = 2.0**30
-_SMALLEST_SCALE = 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def _fold(weight: Tensor, factor: Tensor, smallest: Tensor, limit: int) -> tuple
     scale = weight_scales(weight, limit)
     integers = torch.round(weight / scale.view(column)).clamp(-limit, limit) * factor.sign().view(column)
     folded = scale * factor.abs()
-    wanted = torch.maximum(folded, smallest).clamp(min=_SMALLEST_SCALE)
+    wanted = torch.maximum(folded, smallest).clamp(min=SMALLEST_SCALE)
     coarser = torch.round(integers * (folded / wanted).view(column))
     return torch.where((wanted > folded).view(column), coarser, integers), wanted
 
