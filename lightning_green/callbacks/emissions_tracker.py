@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -19,6 +18,7 @@ from lightning_green.run import loggers
 from lightning_green.run.node_sync import summarize_nodes
 from lightning_green.run.options import RunOptions
 from lightning_green.utilities.clock import Clock
+from lightning_green.utilities.validation import check_number
 
 
 class EmissionsTracker(GreenCallback):
@@ -75,8 +75,7 @@ class EmissionsTracker(GreenCallback):
         pue: float = 1.0,
         clock: Clock | None = None,
     ) -> None:
-        if isinstance(pue, bool) or not isinstance(pue, (int, float)) or not math.isfinite(pue) or pue < 1.0:
-            raise ValueError(f"`pue` should be a number of 1 or more, got {pue!r}.")
+        check_number("pue", pue, 1.0)
         check_options(grid, zone, meter)
         super().__init__(RunOptions(grid=grid, zone=zone, meter=meter, pue=None if pue == 1.0 else pue, clock=clock))
 

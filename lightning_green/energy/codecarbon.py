@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from typing_extensions import override
 
+from lightning_green.energy.gpus import visible_names
 from lightning_green.energy.meter import Component, Quality
 from lightning_green.energy.sampled import SampledMeter
+from lightning_green.utilities.units import JOULES_PER_KWH
 
-_JOULES_PER_KWH = 3.6e6
 _NEVER = 1e8  # seconds; longer than any run, and within the range of threading.Timer
 # Modes of codecarbon's CPU that read a sensor.
 _MEASURING_CPUS = ("intel_rapl", "intel_power_gadget", "windows_emi")
@@ -86,7 +86,7 @@ class CodeCarbonMeter(SampledMeter):
             return {}
         total, before = self._total, self._taken
         kwh: dict[Component, float] = {"cpu": total.cpu_energy, "gpu": total.gpu_energy, "ram": total.ram_energy}
-        self._taken = {name: max(before.get(name, 0.0), kwh[name] * _JOULES_PER_KWH) for name in self._quality}
+        self._taken = {name: max(before.get(name, 0.0), kwh[name] * JOULES_PER_KWH) for name in self._quality}
         return {name: joules - before.get(name, 0.0) for name, joules in self._taken.items()}
 
     @override
@@ -130,8 +130,7 @@ class CodeCarbonMeter(SampledMeter):
 def _gpus_to_count(gpu_ids: list[str] | None) -> list[str] | None:
     """Return ``gpu_ids`` for codecarbon, which takes an empty list for all GPUs: none is an ID that does not exist."""
     if gpu_ids is None:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        gpu_ids = [] if visible is not None and visible.strip() in ("", "-1") else None
+        gpu_ids = [] if visible_names() == [] else None
     return ["no-gpu-of-this-job"] if gpu_ids == [] else gpu_ids
 
 

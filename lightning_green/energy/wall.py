@@ -18,11 +18,12 @@ from lightning_green.utilities.http.errors import ServiceError
 from lightning_green.utilities.http.secret import read_secret
 from lightning_green.utilities.http.transport import Limits, Transport
 from lightning_green.utilities.http.url import check_url
+from lightning_green.utilities.units import JOULES_PER_KWH
 
 Unit = Literal["W", "kW", "J", "Wh", "kWh"]
 TOKEN_VARIABLE = "LIGHTNING_GREEN_METER_TOKEN"  # noqa: S105  (the name of a variable)
 _LIMITS = Limits(connect=2.0, read=2.0, total=4.0, attempts=1)  # a sample blocks the training at a change of state
-_SCALES: dict[str, float] = {"W": 1.0, "kW": 1e3, "J": 1.0, "Wh": 3.6e3, "kWh": 3.6e6}
+_SCALES: dict[str, float] = {"W": 1.0, "kW": 1e3, "J": 1.0, "Wh": 3.6e3, "kWh": JOULES_PER_KWH}
 _MAX_WATTS = 1e6
 
 

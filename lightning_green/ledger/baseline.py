@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lightning_green.ledger.totals import JOULES_PER_KWH, Totals
+from lightning_green.ledger.totals import Totals
+from lightning_green.utilities.units import JOULES_PER_KWH
 
 
 def counterfactual_gco2e(totals: Totals, mean: Callable[[float, float], float | None]) -> float | None:

@@ -11,8 +11,7 @@ from typing import NamedTuple
 from lightning_green.ledger.events import BetweenFits, Event, Finished, Paused, Started, StateEvent
 from lightning_green.ledger.intensity_timeline import IntensityInterval, IntensityTimeline
 from lightning_green.ledger.measurement import Measurement
-
-JOULES_PER_KWH = 3.6e6
+from lightning_green.utilities.units import JOULES_PER_KWH
 
 PHASES = ("startup", "training", "validation", "checkpoint", "data_wait", "held", "restart")
 """Phases of a fit that energy is accounted to; ``data_wait`` is the part of the training that waits for a batch."""

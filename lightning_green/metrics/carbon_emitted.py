@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_green.metrics.node_metric import JOULES_PER_KWH, NodeMetric, check_amount
+from lightning_green.metrics.node_metric import NodeMetric
+from lightning_green.utilities.units import JOULES_PER_KWH
+from lightning_green.utilities.validation import check_number
 
 
 class CarbonEmitted(NodeMetric):
@@ -33,9 +35,7 @@ class CarbonEmitted(NodeMetric):
 
     def __init__(self, pue: float = 1.0, local_rank: int | None = None, **kwargs: Any) -> None:
         super().__init__(["grams"], local_rank, **kwargs)
-        if not 1.0 <= pue < float("inf"):
-            raise ValueError(f"`pue` should be a number of 1 or more, got {pue!r}.")
-        self.pue = float(pue)
+        self.pue = check_number("pue", pue, 1.0)
 
     def update(self, joules: float, intensity: float) -> None:
         """Add energy of this node.
@@ -46,8 +46,8 @@ class CarbonEmitted(NodeMetric):
 
         """
         if self.counts:
-            energy = check_amount("joules", joules) / JOULES_PER_KWH
-            self.grams += energy * self.pue * check_amount("intensity", intensity)
+            energy = check_number("joules", joules) / JOULES_PER_KWH
+            self.grams += energy * self.pue * check_number("intensity", intensity)
 
     def compute(self) -> Tensor:
         """Return the emissions in gCO2e."""

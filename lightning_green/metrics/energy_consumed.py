@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_green.metrics.node_metric import JOULES_PER_KWH, NodeMetric, check_amount
+from lightning_green.metrics.node_metric import NodeMetric
+from lightning_green.utilities.units import JOULES_PER_KWH
+from lightning_green.utilities.validation import check_number
 
 
 class EnergyConsumed(NodeMetric):
@@ -40,7 +42,7 @@ class EnergyConsumed(NodeMetric):
 
         """
         if self.counts:
-            self.joules += check_amount("joules", joules)
+            self.joules += check_number("joules", joules)
 
     def compute(self) -> Tensor:
         """Return the energy in kWh."""

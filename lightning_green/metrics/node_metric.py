@@ -11,8 +11,6 @@ from torch.nn import Module
 from torchmetrics import Metric
 from typing_extensions import override
 
-JOULES_PER_KWH = 3.6e6
-
 
 class NodeMetric(Metric):
     """Base class of the metrics whose states are sums over nodes. The process with local rank 0 counts for its node.
@@ -59,16 +57,3 @@ def counts_here(local_rank: int | None) -> bool:
         found = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
         local_rank = int(found) if found.isdigit() else 0
     return local_rank == 0
-
-
-def check_amount(name: str, value: float) -> float:
-    """Return ``value`` as a float.
-
-    Raises:
-        ValueError: If ``value`` is negative or not finite.
-
-    """
-    number = float(value)
-    if not 0.0 <= number < float("inf"):
-        raise ValueError(f"`{name}` should be finite and 0 or more, got {value!r}.")
-    return number

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_green.metrics.node_metric import NodeMetric, check_amount
+from lightning_green.metrics.node_metric import NodeMetric
+from lightning_green.utilities.validation import check_number
 
 
 class SamplesPerJoule(NodeMetric):
@@ -41,9 +42,9 @@ class SamplesPerJoule(NodeMetric):
             joules: Energy since the last update, in J.
 
         """
-        self.samples += check_amount("samples", samples)
+        self.samples += check_number("samples", samples)
         if self.counts:
-            self.joules += check_amount("joules", joules)
+            self.joules += check_number("joules", joules)
 
     def compute(self) -> Tensor:
         """Return samples per joule, or NaN without energy."""

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_green.metrics.node_metric import JOULES_PER_KWH, NodeMetric, check_amount
+from lightning_green.metrics.node_metric import NodeMetric
+from lightning_green.utilities.units import JOULES_PER_KWH
+from lightning_green.utilities.validation import check_number
 
 
 class SoftwareCarbonIntensity(NodeMetric):
@@ -46,12 +48,9 @@ class SoftwareCarbonIntensity(NodeMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(["grams", "units"], local_rank, **kwargs)
-        self.embodied_g = check_amount("embodied_g", embodied_g)
-        if not 0.0 < lifetime_hours < float("inf"):
-            raise ValueError(f"`lifetime_hours` should be above 0, got {lifetime_hours!r}.")
-        if not 0.0 <= share <= 1.0:
-            raise ValueError(f"`share` should lie in [0, 1], got {share!r}.")
-        self.lifetime_hours, self.share = float(lifetime_hours), float(share)
+        self.embodied_g = check_number("embodied_g", embodied_g)
+        self.lifetime_hours = check_number("lifetime_hours", lifetime_hours, above_low=True, unit="h")
+        self.share = check_number("share", share, high=1.0)
 
     def update(self, units: float, joules: float, intensity: float, seconds: float) -> None:
         """Add functional units of this rank and energy of this node since the last update.
@@ -63,10 +62,10 @@ class SoftwareCarbonIntensity(NodeMetric):
             seconds: Time for which the hardware was reserved, in s.
 
         """
-        self.units += check_amount("units", units)
+        self.units += check_number("units", units)
         if self.counts:
-            operational = check_amount("joules", joules) / JOULES_PER_KWH * check_amount("intensity", intensity)
-            hours = check_amount("seconds", seconds) / 3600.0
+            operational = check_number("joules", joules) / JOULES_PER_KWH * check_number("intensity", intensity)
+            hours = check_number("seconds", seconds) / 3600.0
             self.grams += operational + self.embodied_g * hours / self.lifetime_hours * self.share
 
     def compute(self) -> Tensor:

@@ -9,9 +9,10 @@ from typing import Any
 from lightning_green.ledger.events import Decision, Event, Paused, Started, StateChanged, StateEvent
 from lightning_green.ledger.ledger import last_state_event, read_ledger
 from lightning_green.ledger.run_directory import RunDirectory
-from lightning_green.ledger.totals import JOULES_PER_KWH, total
+from lightning_green.ledger.totals import total
 from lightning_green.utilities.clock import SystemClock, clock_from_spec
 from lightning_green.utilities.durations import format_duration
+from lightning_green.utilities.units import JOULES_PER_KWH
 
 
 def status_text(folder: RunDirectory) -> str:

@@ -17,7 +17,8 @@ from lightning_green.run.remaining_work import StepTimer, remaining_work
 from lightning_green.strategies.control_group import Command
 from lightning_green.throttle.controller import ThrottleController, ThrottleState
 from lightning_green.throttle.profile_cache import describe_model
-from lightning_green.throttle.request import FULL, check_max_slowdown
+from lightning_green.throttle.request import FULL
+from lightning_green.utilities.validation import check_number
 
 
 def throttle_controller(scheduler: Any) -> ThrottleController | None:
@@ -28,7 +29,7 @@ def throttle_controller(scheduler: Any) -> ThrottleController | None:
         ValueError: If ``max_slowdown`` is below 1.
 
     """
-    check_max_slowdown(scheduler.max_slowdown)
+    check_number("max_slowdown", scheduler.max_slowdown, 1.0)
     if scheduler.throttle is None:
         return None
     return ThrottleController(scheduler.throttle, scheduler.max_slowdown)

@@ -15,9 +15,10 @@ from lightning_green.throttle.devices import LevelDevices
 from lightning_green.throttle.errors import ThrottleError
 from lightning_green.throttle.profile import ThrottleProfile, least_energy
 from lightning_green.throttle.profile_cache import ProfileCache
-from lightning_green.throttle.request import FULL, ThrottleLike, check_max_slowdown, parse_throttle
+from lightning_green.throttle.request import FULL, ThrottleLike, parse_throttle
 from lightning_green.throttle.restore import restore_left_over
 from lightning_green.throttle.selection import select_actuator
+from lightning_green.utilities.validation import check_number
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +69,8 @@ class ThrottleController:
     """
 
     def __init__(self, throttle: ThrottleLike, max_slowdown: float = 1.15) -> None:
-        check_max_slowdown(max_slowdown)
         self.request = parse_throttle(throttle)
-        self.max_slowdown = float(max_slowdown)
+        self.max_slowdown = check_number("max_slowdown", max_slowdown, 1.0)
         self.devices = LevelDevices(self.request.actuators)
         self.state = ThrottleState.UNAVAILABLE
         self.level = FULL

@@ -70,13 +70,6 @@ def parse_throttle(throttle: ThrottleLike) -> ThrottleRequest:
     return ThrottleRequest(not actuators, tuple(dict.fromkeys(levels)), tuple(actuators))
 
 
-def check_max_slowdown(value: float) -> None:
-    """Raise a ValueError if ``value`` is not a valid ``max_slowdown``."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 1.0 <= value < float("inf"):
-        raise ValueError(f"`max_slowdown` should be a number of 1 or more, got {value!r}.")
-
-
 def _parse_level(item: str | Level) -> Level:
     try:
         level = Level.parse(item) if isinstance(item, str) else item

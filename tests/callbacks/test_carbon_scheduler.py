@@ -50,7 +50,7 @@ WRONG = [
     *[({"checkpoint_every": v}, "`checkpoint_every` should (be a|not be)") for v in ("soon", 30, timedelta(-1), True)],
     *[({"throttle": v}, '`throttle` should be None, "auto", .*an Actuator.* got')
       for v in ("fast", 3, True, [], [3])],
-    *[({"max_slowdown": v}, "`max_slowdown` should be a number of 1 or more, got")
+    *[({"max_slowdown": v}, "`max_slowdown` should be a number of at least 1, got")
       for v in (0.9, math.nan, math.inf, "1.1", None)],
     *[({"delay_price": v}, "`delay_price` should be a number of at least 0 gCO2e per hour, got")
       for v in (-1.0, math.nan, math.inf, "measured", None)],

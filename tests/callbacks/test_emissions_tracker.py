@@ -58,7 +58,7 @@ WRONG = [
     ({"grid": "typical"}, '`grid` should contain the zone, for example "typical:DE"'),
     ({"grid": "typical:Atlantis"}, '`zone` should be an ISO country code such as "DE".* got \'Atlantis\''),
     *[({"zone": value}, '`zone` should be a string such as "DE", or None, got') for value in (3, "", b"DE", ["DE"])],
-    *[({"pue": v}, "`pue` should be a number of 1 or more, got") for v in (0.9, -1, math.nan, math.inf, "1.2", None)],
+    *[({"pue": v}, "`pue` should be a number of at least 1, got") for v in (0.9, -1, math.nan, math.inf, "1.2", None)],
     *[({"clock": value}, "`clock` should be a SystemClock") for value in ("system", 5, type(clock()))],
 ]  # fmt: skip
 

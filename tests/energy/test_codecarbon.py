@@ -108,6 +108,7 @@ def test_failed_sample_keeps_last_value(tmp_path):
         ("0,2", None, None),  # codecarbon reads the variable itself
         ("", None, ["no-gpu-of-this-job"]),
         ("-1", None, ["no-gpu-of-this-job"]),
+        ("-1,0", None, ["no-gpu-of-this-job"]),
         ("0,1,2", ["GPU-aa"], ["GPU-aa"]),
         ("0", [], ["no-gpu-of-this-job"]),
     ],

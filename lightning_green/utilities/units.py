@@ -1,0 +1,3 @@
+"""Units."""
+
+JOULES_PER_KWH = 3.6e6
