@@ -10,14 +10,13 @@ import numpy as np
 from lightning_green.backtest.observation import Observation
 from lightning_green.backtest.policies import RUN, Choice
 from lightning_green.planning.forecast import Forecast
-from lightning_green.planning.forecasting.correction import Correction, fit_correction
+from lightning_green.planning.forecasting.correction import DailyCorrection
 from lightning_green.planning.forecasting.features import DAY, compute_features
 from lightning_green.planning.forecasting.history import History
 from lightning_green.planning.job import State
 from lightning_green.planning.planner import plan
 from lightning_green.planning.plans import Action
 
-FIT_MEMORY = 90 * DAY
 FEATURE_MEMORY = 35 * DAY
 STATES: dict[Action, State] = {"run": "running", "throttle": "throttled", "hold": "held", "exit": "out"}
 
@@ -39,7 +38,7 @@ class PlannerPolicy:
         self.use_forecast = use_forecast
         self.correct = correct
         self.caution = caution
-        self._corrections: dict[int, Correction] = {}
+        self._daily = DailyCorrection()
 
     def __call__(self, observation: Observation) -> Choice:
         """Return the action of the hour that starts."""
@@ -61,21 +60,13 @@ class PlannerPolicy:
         if not self.correct or not len(observation.history):
             return Forecast(times, observation.outlook())
         lag = observation.hour - observation.known_until + 1
-        midnight = observation.hour // DAY * DAY
-        if midnight not in self._corrections:
-            self._corrections[midnight] = fit_correction(self._history(observation, midnight, lag, FIT_MEMORY), lag)
-        history = self._history(observation, observation.hour, lag, FEATURE_MEMORY)
-        features = compute_features(history, np.array([observation.hour]), count, lag)
-        values, spread = self._corrections[midnight].predict(features)
-        return Forecast(times, values[0], spread[0])
-
-    def _history(self, observation: Observation, hour: int, lag: int, memory: int) -> History:
-        """Return the last ``memory`` hours of the history that was known in ``hour``."""
+        shown = slice(None) if self.use_forecast else slice(0)
         begin = observation.known_until - len(observation.history)
-        first, until = max(begin, hour - memory), max(begin, hour - lag + 1)
-        issued = (observation.issued <= hour) & (observation.issued >= hour - memory) & self.use_forecast
-        actual = observation.history[first - begin : until - begin]
-        return History(first, actual, observation.issued[issued], observation.forecasts[issued])
+        history = History(begin, observation.history, observation.issued[shown], observation.forecasts[shown])
+        recent = history.known_at(observation.hour, lag, FEATURE_MEMORY)
+        features = compute_features(recent, np.array([observation.hour]), count, lag)
+        values, spread = self._daily.at(history, observation.hour, lag).predict(features)
+        return Forecast(times, values[0], spread[0])
 
 
 class HistoryOnlyPlannerPolicy(PlannerPolicy):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,12 +70,12 @@ class Forecast:
                 f"{self.times[at + 1].isoformat()}, and the usual step is {np.median(steps) / 3600:g} h."
             )
 
-    @property
+    @cached_property
     def seconds(self) -> NDArray[np.float64]:
         """Start of each interval in POSIX seconds, shape ``(n,)``."""
         return np.array([time.timestamp() for time in self.times], dtype=np.float64)
 
-    @property
+    @cached_property
     def history_seconds(self) -> NDArray[np.float64]:
         """Start of each past interval in POSIX seconds, shape ``(m,)``."""
         return np.array([time.timestamp() for time in self.history_times], dtype=np.float64)

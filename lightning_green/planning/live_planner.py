@@ -61,6 +61,7 @@ def live_plan(source: ForecastSource, job: Job, archive: ForecastArchive, now: d
     if forecast.issued_at is not None and forecast.issued_at > now:
         forecast = replace(forecast, issued_at=now)
     grid = source.zone or source.source
-    corrected = correct(archive.extend_history(grid, forecast), archive.issuances(grid, forecast.kind), now)
+    issuances, daily = archive.issuances(grid, forecast.kind), archive.daily_correction(grid, forecast.kind)
+    corrected = correct(archive.extend_history(grid, forecast), issuances, now, daily)
     archive.add(grid, forecast)
     return plan(job, corrected, now)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from lightning_green.planning import FORECAST_ARCHIVE_FILE, Forecast, ForecastArchive, Job, live_plan, plan
-from lightning_green.planning.forecasting import correct
+from lightning_green.planning.forecasting import correct, correction
 from tests.helpers.grids import START, MorningsLookClean
 
 KIND = "average/lifecycle"
@@ -25,6 +25,16 @@ def test_live_plan_uses_the_corrected_forecast():
         by_hand.add("ZZ", newest)
     assert answer != plan(job(now), newest, now)
     assert len(archive.issuances("ZZ", KIND)) == 20
+
+
+def test_correction_is_fitted_once_a_day(monkeypatch):
+    fits = []
+    original = correction.fit_correction
+    monkeypatch.setattr(correction, "fit_correction", lambda *args: fits.append(args) or original(*args))
+    grid, archive = MorningsLookClean(), ForecastArchive()
+    for now in (START + timedelta(hours=hour) for hour in range(48)):
+        live_plan(grid, job(now), archive, now)
+    assert len(fits) == 2
 
 
 def test_live_plan_learns_across_restarts(tmp_path):

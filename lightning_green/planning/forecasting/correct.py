@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_green.planning.forecast import Forecast
-from lightning_green.planning.forecasting.correction import fit_correction
+from lightning_green.planning.forecasting.correction import DailyCorrection
 from lightning_green.planning.forecasting.features import BIAS_DAYS, DAY, compute_features
 from lightning_green.planning.forecasting.history import HOUR, History, build_history, hourly
 from lightning_green.utilities.validation import check_aware
@@ -23,7 +23,9 @@ MAX_HISTORY_AGE = 2 * DAY
 EXACT_TOLERANCE = 1e-3
 
 
-def correct(forecast: Forecast, issuances: Sequence[Forecast], now: datetime) -> Forecast:
+def correct(
+    forecast: Forecast, issuances: Sequence[Forecast], now: datetime, daily: DailyCorrection | None = None
+) -> Forecast:
     """Return a corrected forecast with a standard deviation for every hour.
 
     The bias of earlier issuances is removed, the error of the last hours is carried forward, and a history-only
@@ -38,6 +40,7 @@ def correct(forecast: Forecast, issuances: Sequence[Forecast], now: datetime) ->
         forecast: Newest forecast with a history of the same kind. Empty: predict from the history alone.
         issuances: Earlier forecasts with their ``issued_at``. Those of another kind are ignored.
         now: Current time, aware.
+        daily: Fit of the day, to share between calls for the same grid. None: fit again.
 
     Raises:
         ValueError: If ``now`` is naive.
@@ -60,7 +63,7 @@ def correct(forecast: Forecast, issuances: Sequence[Forecast], now: datetime) ->
         return forecast
     end = hour + HORIZON if forecast.end is None else max(hour + HORIZON, math.ceil(forecast.end.timestamp() / HOUR))
     features = compute_features(history, np.array([hour]), end - hour, lag)
-    values, spread = fit_correction(history, lag).predict(features)
+    values, spread = (daily or DailyCorrection()).at(history, hour, lag).predict(features)
     ahead = [datetime.fromtimestamp((hour + index) * HOUR, timezone.utc) for index in range(end - hour)]
     if not forecast.times:
         return replace(forecast, times=ahead, values=values[0], spread=spread[0])

@@ -41,6 +41,8 @@ SHARE_PRIOR_DAYS = 5.0
 """Days of data that the prior of the history share counts for: a single number needs fewer."""
 SHARE_HOURS = 48
 """Hours ahead that the history share is fitted on."""
+FIT_MEMORY = 90 * DAY
+"""Hours of history that a fit uses: the days of the fit and those before them in the features."""
 MIN_ISSUANCES = 7
 MIN_DAYS = 7
 FORECAST_ERROR, HISTORY_ERROR = 0.04, 0.1
@@ -79,6 +81,27 @@ class Correction:
         error = np.where(has_forecast, self.forecast_error[lead], self.history_error[lead]) * features.scale
         known = np.isfinite(features.recorded)
         return np.maximum(0.0, np.where(known, features.recorded, value)), np.where(known, 0.0, error)
+
+
+class DailyCorrection:
+    """The correction of one grid, fitted once a day on the history that was known at midnight (UTC)."""
+
+    def __init__(self) -> None:
+        self._fitted: dict[tuple[int, int], Correction] = {}
+
+    def at(self, history: History, hour: int, lag: int) -> Correction:
+        """Return the correction of the day of ``hour``; fit it if this is the first call of the day.
+
+        Args:
+            history: Available recorded intensities and forecasts.
+            hour: Current hour, in hours since 1970 (UTC).
+            lag: Delay in hours after which an intensity is known; 1 excludes the current hour.
+
+        """
+        midnight = hour // DAY * DAY
+        if (midnight, lag) not in self._fitted:
+            self._fitted[midnight, lag] = fit_correction(history.known_at(midnight, lag, FIT_MEMORY), lag)
+        return self._fitted[midnight, lag]
 
 
 def prior_weights(lead: Array) -> tuple[Array, Array]:

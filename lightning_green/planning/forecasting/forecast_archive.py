@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lightning_green.planning.forecast import Forecast
 from lightning_green.planning.forecasting.correct import HORIZON, remember
-from lightning_green.planning.forecasting.correction import FIT_DAYS
+from lightning_green.planning.forecasting.correction import FIT_DAYS, DailyCorrection
 from lightning_green.planning.forecasting.features import DAY
 from lightning_green.planning.forecasting.history import HOUR, hourly
 from lightning_green.utilities.files import write_json
@@ -37,6 +37,7 @@ class _GridRecord:
 
     issuances: list[Forecast] = field(default_factory=list)
     history: dict[int, float] = field(default_factory=dict)
+    daily: DailyCorrection = field(default_factory=DailyCorrection)
 
     def version(self) -> tuple[list[datetime | None], int | None]:
         """Return a value that changes when an issuance or a later intensity is added."""
@@ -123,6 +124,17 @@ class ForecastArchive:
         """
         record = self._grids.get(f"{grid} {kind}")
         return [] if record is None else list(record.issuances)
+
+    def daily_correction(self, grid: str, kind: str) -> DailyCorrection:
+        """Return the correction of a grid, which is fitted once a day. It is not stored in the file.
+
+        Args:
+            grid: Name of the grid.
+            kind: Kind of intensity.
+
+        """
+        record = self._grids.get(f"{grid} {kind}")
+        return DailyCorrection() if record is None else record.daily
 
     def extend_history(self, grid: str, forecast: Forecast) -> Forecast:
         """Return ``forecast`` with its history extended backwards by stored intensities.

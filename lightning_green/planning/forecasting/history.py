@@ -36,6 +36,20 @@ class History:
         """Hour after the last recorded one."""
         return self.first + len(self.actual)
 
+    def known_at(self, hour: int, lag: int, memory: int) -> History:
+        """Return the part of the history that was known in ``hour``.
+
+        Args:
+            hour: Hours since 1970 (UTC).
+            lag: Delay in hours after which an intensity is known; 1 excludes ``hour`` itself.
+            memory: Number of hours to keep.
+
+        """
+        first, until = max(self.first, hour - memory), max(self.first, hour - lag + 1)
+        issued = (self.issued <= hour) & (self.issued >= hour - memory)
+        actual = self.actual[first - self.first : until - self.first]
+        return History(first, actual, self.issued[issued], self.forecasts[issued])
+
     def recorded(self, hours: NDArray[np.int64]) -> Array:
         """Return the recorded intensity of each of ``hours``; NaN where unknown."""
         if not len(self.actual):

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from lightning_green.planning.forecasting.correction import MAX_LEAD, fit_correction, fit_history_share
+from lightning_green.planning.forecasting.correction import (
+    MAX_LEAD,
+    DailyCorrection,
+    fit_correction,
+    fit_history_share,
+)
 from lightning_green.planning.forecasting.features import compute_features
 from lightning_green.planning.forecasting.history import History
 from tests.helpers.zone_archives import make_archive
@@ -44,3 +49,17 @@ def test_known_hours_keep_their_recorded_values():
     assert value[0, 0] == zone.actual[hour - zone.first]
     assert spread[0, 0] == 0
     assert (spread[0, 1:] > 0).all()
+
+
+def test_daily_correction_is_fitted_on_the_history_known_at_midnight():
+    zone = make_archive(days=30, bias=80.0)
+    midnight = zone.first + 25 * 24
+    morning = History(zone.first, zone.actual[: 25 * 24 + 9], zone.issued[:26], zone.forecasts[:26])
+    evening = History(zone.first, zone.actual[: 25 * 24 + 20], zone.issued[:26], zone.forecasts[:26] + 1.0)
+    daily = DailyCorrection()
+    first = daily.at(morning, midnight + 9, 1)
+    assert daily.at(evening, midnight + 20, 1) is first
+    assert daily.at(evening, midnight + 24, 1) is not first
+    at_midnight = fit_correction(morning.known_at(midnight, 1, 90 * 24), 1)
+    assert np.array_equal(first.forecast_weights, at_midnight.forecast_weights)
+    assert morning.known_at(midnight, 1, 90 * 24).known_until == midnight
