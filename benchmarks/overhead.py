@@ -12,6 +12,7 @@ time, so that both see the same machine. Figures:
                       it is called: the hooks of both callbacks and the boundary after the batch
     added_us          microseconds that a step as small as Lightning's loops allow takes longer, all in all: ours, and
                       Lightning's own calls of the hooks of two more callbacks
+    empty_us          the same with two empty callbacks: what Lightning takes for calling the hooks of any two
 
 A step is what lies between two calls of `training_step`: loader, hooks, loops and optimizer are in it. A block counts
 by the median of its steps but the first, which finds the caches of another training. Where a training's objects happen
@@ -202,15 +203,17 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     work, cases = work_for(STEP_SECONDS), [lambda: green(arguments.meter), list]
-    ratios, added, ours, plain, bare = [], [], [], [], []
+    smallest = [*cases, lambda: [pl.Callback(), pl.Callback()]]
+    ratios, added, empty, ours, plain, bare = [], [], [], [], [], []
     for session in range(arguments.sessions):
-        # which of the two is made first, and lies first in memory, goes by turns
+        # which of them is made first, and lies first in memory, goes by turns
         order = slice(None, None, 1 if session % 2 == 0 else -1)
         with_, without = take_turns(cases[order], arguments.pairs, arguments.block, work, 50)[order]
         ratios.append(statistics.median(a / b for a, b in zip(with_, without, strict=True)))
         plain += without
-        with_, without = take_turns(cases[order], 5 * arguments.pairs, arguments.block, 0, NEVER)[order]
+        with_, without, others = take_turns(smallest[order], 5 * arguments.pairs, arguments.block, 0, NEVER)[order]
         added.append(1e6 * statistics.median(a - b for a, b in zip(with_, without, strict=True)))
+        empty.append(1e6 * statistics.median(a - b for a, b in zip(others, without, strict=True)))
         bare += without
         with InPlace() as in_place:
             take_turns(cases, 5 * arguments.pairs, arguments.block, 0, NEVER)
@@ -222,6 +225,8 @@ def main() -> None:
         "idle_step_us_interval": interval(ours),
         "added_us": statistics.median(added),
         "added_us_interval": interval(added),
+        "empty_us": statistics.median(empty),
+        "empty_us_interval": interval(empty),
         "n": arguments.sessions,
         "steps": arguments.sessions * arguments.pairs * arguments.block,
         "step_ms": statistics.median(plain) * 1e3,

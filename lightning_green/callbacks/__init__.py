@@ -1,4 +1,4 @@
-"""What goes into ``Trainer(callbacks=[...])``."""
+"""Callbacks for ``Trainer(callbacks=[...])``."""
 
 from lightning_green.callbacks.carbon_scheduler import CarbonScheduler
 from lightning_green.callbacks.emissions_tracker import EmissionsTracker
