@@ -55,7 +55,6 @@ class Reading:
         zone: Grid zone, or None if the signal has none.
         measured_at: Time that the value applies to.
         issued_at: Time at which the source published it.
-        fetched_at: Time at which it was fetched.
         quality: ``"measured"``, ``"estimated"`` (by the source), ``"forecast"`` or ``"static"`` (a long-run mean).
 
     """
@@ -66,7 +65,6 @@ class Reading:
     zone: str | None
     measured_at: datetime
     issued_at: datetime | None = None
-    fetched_at: datetime | None = None
     quality: Quality = "measured"
 
 

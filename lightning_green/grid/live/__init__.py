@@ -5,6 +5,7 @@ A provider needs the names exported here and nothing else of this package.
 
 from lightning_green.grid.live.authentication import Authentication, TokenAuthentication
 from lightning_green.grid.live.parsing import (
+    collect_points,
     floor_time,
     format_minutes,
     parse_list,
@@ -31,6 +32,7 @@ __all__ = [
     "PolledSignal",
     "Query",
     "TokenAuthentication",
+    "collect_points",
     "floor_time",
     "format_minutes",
     "parse_list",

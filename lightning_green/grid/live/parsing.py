@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning_green.grid.errors import NoDataError
 from lightning_green.grid.live.query import Answer, Point
+from lightning_green.grid.signal import Quality
 from lightning_green.utilities.http.errors import UnreadableError
 
 _EARLIEST = datetime(2000, 1, 1, tzinfo=timezone.utc)
@@ -95,6 +96,13 @@ def parse_value(raw: Any, factor: float = 1.0) -> float | None:
     except OverflowError:
         return None
     return value if math.isfinite(value) and 0.0 <= value <= _HIGHEST else None
+
+
+def collect_points(rows: Iterable[tuple[datetime | None, float | None, Quality]]) -> tuple[Point, ...]:
+    """Return the points of ``rows`` of time, value and quality in ascending order, without rows that lack one."""
+    return sort_points(
+        Point(time, value, quality) for time, value, quality in rows if time is not None and value is not None
+    )
 
 
 def sort_points(points: Iterable[Point]) -> tuple[Point, ...]:

@@ -51,9 +51,10 @@ class LiveSignal(PolledSignal):
 
 
         def parse_body(body: Any) -> Answer:
-            rows = [(parse_time(row.get("time")), parse_value(row.get("g_per_kwh"))) for row in parse_list(body)]
-            points = [Point(time, value) for time, value in rows if time is not None and value is not None]
-            return require_points(Answer(past=sort_points(points)))
+            rows = [
+                (parse_time(row.get("time")), parse_value(row.get("g_per_kwh")), "measured") for row in parse_list(body)
+            ]
+            return require_points(Answer(past=collect_points(rows)))
         ```
 
     """

@@ -24,20 +24,18 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Provenance:
-    """Times at which the values of a snapshot were published and fetched.
+    """Times at which the values of a snapshot were published.
 
     Args:
         published_at: Time of publication of the newest measured value, or None.
         issued_at: Time at which the newest forecast was made, or None.
         forecast_start: First time that the newest forecast covers, or None.
-        fetched_at: Time at which the newest answer was fetched, or None.
 
     """
 
     published_at: datetime | None = None
     issued_at: datetime | None = None
     forecast_start: datetime | None = None
-    fetched_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Snapshot:
         step: Interval that one value is valid for.
         past: Measured and estimated values, ascending.
         predictions: Predicted values, ascending. Those before the newest forecast come from earlier ones.
-        provenance: When the values were published and fetched.
+        provenance: When the values were published.
 
     """
 
@@ -105,8 +103,6 @@ class Snapshot:
                 # A server whose clock is ahead of ours did not make the forecast in the future.
                 issued_at = min(answer.issued_at or at, max(at, now))
                 provenance = replace(provenance, issued_at=issued_at, forecast_start=start)
-            fetched_at = at if provenance.fetched_at is None else max(provenance.fetched_at, at)
-            provenance = replace(provenance, fetched_at=fetched_at)
         begin = now - HISTORY - _HOUR
         return Snapshot(
             self.step,
@@ -161,7 +157,7 @@ class Snapshot:
             return None
         provenance = self.provenance
         issued_at = provenance.issued_at if found.quality == "forecast" else provenance.published_at
-        return Reading(found.value, kind, source, zone, found.time, issued_at, provenance.fetched_at, found.quality)
+        return Reading(found.value, kind, source, zone, found.time, issued_at, found.quality)
 
     def forecast(self, now: datetime, horizon: timedelta, max_age: timedelta, kind: str) -> Forecast | None:
         """Return the known values from ``now`` on and the hourly history, from which the planner fills the rest."""

@@ -14,15 +14,14 @@ from lightning_green.grid.live import (
     MAX_AGE,
     Answer,
     LiveSignal,
-    Point,
     Query,
+    collect_points,
     floor_time,
     format_minutes,
     parse_list,
     parse_time,
     parse_value,
     require_points,
-    sort_points,
     truncate_text,
 )
 from lightning_green.grid.signal import SignalKind
@@ -85,13 +84,11 @@ class CarbonAwareSdkSignal(LiveSignal):
 
 def parse_emissions(body: Any, location: str) -> Answer:
     """Parse the answer of ``/emissions/bylocations``."""
-    points = []
-    for row in parse_list(body):
+    rows = parse_list(body)
+    for row in rows:
         _check(row.get("location"), location)
-        time, value = parse_time(row.get("time")), parse_value(row.get("rating"))
-        if time is not None and value is not None:
-            points.append(Point(time, value))
-    return require_points(Answer(past=sort_points(points)))
+    points = collect_points((parse_time(row.get("time")), parse_value(row.get("rating")), "measured") for row in rows)
+    return require_points(Answer(past=points))
 
 
 def parse_forecast(body: Any, location: str) -> Answer:
@@ -101,12 +98,11 @@ def parse_forecast(body: Any, location: str) -> Answer:
         raise NoDataError("the Carbon Aware SDK has no forecast")
     forecast = rows[0]
     _check(forecast.get("location"), location)
-    points = []
-    for row in parse_list(forecast, "forecastData"):
-        time, value = parse_time(row.get("timestamp")), parse_value(row.get("value"))
-        if time is not None and value is not None:
-            points.append(Point(time, value, "forecast"))
-    return require_points(Answer(forecast=sort_points(points), issued_at=parse_time(forecast.get("generatedAt"))))
+    points = collect_points(
+        (parse_time(row.get("timestamp")), parse_value(row.get("value")), "forecast")
+        for row in parse_list(forecast, "forecastData")
+    )
+    return require_points(Answer(forecast=points, issued_at=parse_time(forecast.get("generatedAt"))))
 
 
 def _check(answered: Any, asked: str) -> None:

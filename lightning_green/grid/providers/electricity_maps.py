@@ -14,18 +14,17 @@ from lightning_green.grid.live import (
     MAX_AGE,
     Answer,
     LiveSignal,
-    Point,
     Query,
     TokenAuthentication,
+    collect_points,
     parse_list,
     parse_object,
     parse_time,
     parse_value,
     require_points,
-    sort_points,
     truncate_text,
 )
-from lightning_green.grid.signal import SignalKind
+from lightning_green.grid.signal import Quality, SignalKind
 from lightning_green.grid.zones import parse_place
 from lightning_green.utilities.http.errors import RejectedError
 from lightning_green.utilities.http.transport import Transport
@@ -141,49 +140,36 @@ def parse_access(body: Any, zone: str) -> frozenset[str] | None:
 def parse_latest(body: Any, scope: str = "lifecycle") -> Answer:
     """Parse the answer of ``/v3/carbon-intensity/latest``."""
     row = parse_object(body)
-    point = _point(row, scope)
-    zone = row.get("zone")
-    return require_points(
-        Answer(
-            past=() if point is None else (point,),
-            issued_at=parse_time(row.get("updatedAt")),
-            zone=zone if isinstance(zone, str) else None,
-        )
-    )
+    points = collect_points([_parse_row(row, scope)])
+    return require_points(Answer(past=points, issued_at=parse_time(row.get("updatedAt")), zone=_zone(row)))
 
 
 def parse_history(body: Any, scope: str = "lifecycle") -> Answer:
     """Parse the answer of ``/v3/carbon-intensity/history`` (``history``) or ``past-range`` (``data``)."""
-    rows = parse_list(body, "history", "data")
-    points = [point for point in (_point(row, scope) for row in rows) if point is not None]
+    points = collect_points(_parse_row(row, scope) for row in parse_list(body, "history", "data"))
     # Without a time of issue, which the newest value has.
-    return require_points(Answer(past=sort_points(points), zone=_zone(body)))
+    return require_points(Answer(past=points, zone=_zone(body)))
 
 
 def parse_forecast(body: Any) -> Answer:
     """Parse the answer of ``/v3/carbon-intensity/forecast``."""
     _refuse_sandbox(parse_object(body))
-    points = []
-    for row in parse_list(body, "forecast"):
-        time, value = parse_time(row.get("datetime")), parse_value(row.get("carbonIntensity"))
-        if time is not None and value is not None:
-            points.append(Point(time, value, "forecast"))
-    return require_points(
-        Answer(forecast=sort_points(points), issued_at=parse_time(body.get("updatedAt")), zone=_zone(body))
+    points = collect_points(
+        (parse_time(row.get("datetime")), parse_value(row.get("carbonIntensity")), "forecast")
+        for row in parse_list(body, "forecast")
     )
+    return require_points(Answer(forecast=points, issued_at=parse_time(body.get("updatedAt")), zone=_zone(body)))
 
 
-def _point(row: Mapping[str, Any], scope: str) -> Point | None:
+def _parse_row(row: Mapping[str, Any], scope: str) -> tuple[datetime | None, float | None, Quality]:
     _refuse_sandbox(row)
     factors = row.get("emissionFactorType")
     if isinstance(factors, str) and factors.casefold() != scope:
         raise WrongUnitError(
             f"Electricity Maps answers with {truncate_text(factors)} emission factors instead of {scope} ones"
         )
-    time, value = parse_time(row.get("datetime")), parse_value(row.get("carbonIntensity"))
-    if time is None or value is None:
-        return None
-    return Point(time, value, "estimated" if row.get("isEstimated") is True else "measured")
+    quality: Quality = "estimated" if row.get("isEstimated") is True else "measured"
+    return parse_time(row.get("datetime")), parse_value(row.get("carbonIntensity")), quality
 
 
 def _refuse_sandbox(row: Mapping[str, Any]) -> None:

@@ -15,15 +15,13 @@ from lightning_green.grid.live import (
     MAX_AGE,
     Answer,
     LiveSignal,
-    Point,
     Query,
+    collect_points,
     floor_time,
     format_minutes,
     parse_list,
     parse_time,
     parse_value,
-    require_points,
-    sort_points,
     truncate_text,
 )
 from lightning_green.grid.signal import Quality, SignalKind
@@ -80,19 +78,17 @@ class EnergiDataServiceSignal(LiveSignal):
 
 def parse_records(body: Any, area: str, quality: Quality) -> Answer:
     """Parse the answer of a dataset. Its times are naive UTC, and it may contain other areas."""
-    points, others = [], set()
-    for row in parse_list(body, "records"):
-        if row.get("PriceArea") != area:
-            others.add(truncate_text(row.get("PriceArea")))
-            continue
-        time, value = parse_time(row.get("Minutes5UTC")), parse_value(row.get("CO2Emission"))
-        if time is not None and value is not None:
-            points.append(Point(time, value, quality))
+    rows = parse_list(body, "records")
+    points = collect_points(
+        (parse_time(row.get("Minutes5UTC")), parse_value(row.get("CO2Emission")), quality)
+        for row in rows
+        if row.get("PriceArea") == area
+    )
+    others = {truncate_text(row.get("PriceArea")) for row in rows if row.get("PriceArea") != area}
     if not points and others:
         raise WrongZoneError(
             f"Energi Data Service was asked for {area} and answers for {', '.join(sorted(others)[:3])}"
         )
     if not points:
         raise NoDataError(f"Energi Data Service has no value for {area}")
-    found = sort_points(points)
-    return require_points(Answer(forecast=found) if quality == "forecast" else Answer(past=found))
+    return Answer(forecast=points) if quality == "forecast" else Answer(past=points)

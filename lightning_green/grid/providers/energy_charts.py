@@ -12,14 +12,13 @@ from lightning_green.grid.live import (
     MAX_AGE,
     Answer,
     LiveSignal,
-    Point,
     Query,
+    collect_points,
     floor_time,
     parse_object,
     parse_unix_time,
     parse_value,
     require_points,
-    sort_points,
 )
 from lightning_green.grid.signal import SignalKind
 from lightning_green.grid.zones import parse_place
@@ -92,14 +91,10 @@ def parse_co2eq(body: Any) -> Answer:
         predicted = [None] * len(times)
     if not isinstance(predicted, list) or not len(times) == len(measured) == len(predicted):
         raise UnreadableError("energy-charts answers with lists of unequal length")
-    past, ahead = [], []
-    for raw, value, forecast in zip(times, measured, predicted, strict=True):
-        time = parse_unix_time(raw)
-        if time is None:
-            continue
-        known, expected = parse_value(value), parse_value(forecast)
-        if known is not None:
-            past.append(Point(time, known))
-        elif expected is not None:
-            ahead.append(Point(time, expected, "forecast"))
-    return require_points(Answer(past=sort_points(past), forecast=sort_points(ahead)))
+    rows = [
+        (parse_unix_time(time), parse_value(value), parse_value(forecast))
+        for time, value, forecast in zip(times, measured, predicted, strict=True)
+    ]
+    past = collect_points((time, value, "measured") for time, value, _ in rows)
+    ahead = collect_points((time, forecast, "forecast") for time, value, forecast in rows if value is None)
+    return require_points(Answer(past=past, forecast=ahead))

@@ -14,15 +14,14 @@ from lightning_green.grid.live import (
     MAX_AGE,
     Answer,
     LiveSignal,
-    Point,
     Query,
     TokenAuthentication,
+    collect_points,
     parse_list,
     parse_time,
     parse_unix_time,
     parse_value,
     require_points,
-    sort_points,
 )
 from lightning_green.grid.signal import SignalKind
 from lightning_green.utilities.durations import parse_duration
@@ -158,18 +157,19 @@ def parse_body(body: Any, fields: Fields, now: datetime) -> Answer:
     """
     value = parse_value(at_path(body, fields.value), fields.factor)
     time = now if fields.time is None else _time(at_path(body, fields.time))
-    points = [] if value is None or time is None else [Point(time, value)]
-    ahead = []
-    if fields.forecast is not None:
-        for row in parse_list(at_path(body, fields.forecast)):
-            start = _time(at_path(row, fields.forecast_time))
-            predicted = parse_value(at_path(row, fields.forecast_value), fields.factor)
-            if start is not None and predicted is not None:
-                ahead.append(Point(start, predicted, "forecast"))
+    rows = [] if fields.forecast is None else parse_list(at_path(body, fields.forecast))
+    ahead = collect_points(
+        (
+            _time(at_path(row, fields.forecast_time)),
+            parse_value(at_path(row, fields.forecast_value), fields.factor),
+            "forecast",
+        )
+        for row in rows
+    )
     zone = None if fields.zone is None else at_path(body, fields.zone)
     if fields.zone is not None and not isinstance(zone, str):
         raise UnreadableError(f"the answer has no zone at `{fields.zone}`")
-    return require_points(Answer(past=tuple(points), forecast=sort_points(ahead), zone=zone))
+    return require_points(Answer(past=collect_points([(time, value, "measured")]), forecast=ahead, zone=zone))
 
 
 def _time(raw: Any) -> datetime | None:

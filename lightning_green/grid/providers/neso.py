@@ -15,18 +15,17 @@ from lightning_green.grid.live import (
     MAX_AGE,
     Answer,
     LiveSignal,
-    Point,
     Query,
+    collect_points,
     floor_time,
     format_minutes,
     parse_object,
     parse_time,
     parse_value,
     require_points,
-    sort_points,
     truncate_text,
 )
-from lightning_green.grid.signal import Quality, SignalKind
+from lightning_green.grid.signal import SignalKind
 from lightning_green.utilities.http.errors import UnreadableError
 from lightning_green.utilities.http.url import check_url
 
@@ -110,23 +109,22 @@ class NesoSignal(LiveSignal):
 
 def parse_forecast(body: Any, region: int | None = None) -> Answer:
     """Parse the answer of ``/intensity/{from}/fw48h`` and of its regional variants."""
-    points = [(time, value) for time, actual, value in _rows(body, region) if value is not None and actual is None]
-    measured = [Point(time, actual) for time, actual, _ in _rows(body, region) if actual is not None]
-    return require_points(Answer(past=sort_points(measured), forecast=_as_points(points, "forecast")))
+    rows = _rows(body, region)
+    past = collect_points((time, actual, "measured") for time, actual, _ in rows)
+    ahead = collect_points((time, forecast, "forecast") for time, actual, forecast in rows if actual is None)
+    return require_points(Answer(past=past, forecast=ahead))
 
 
 def parse_past(body: Any, region: int | None = None) -> Answer:
     """Parse the answer of ``/intensity/{from}/{to}``. Values that are not settled yet are the last predictions."""
-    points = []
-    for time, actual, predicted in _rows(body, region):
-        if actual is not None:
-            points.append(Point(time, actual))
-        elif predicted is not None:
-            points.append(Point(time, predicted, "estimated"))
-    return require_points(Answer(past=sort_points(points)))
+    points = collect_points(
+        (time, forecast, "estimated") if actual is None else (time, actual, "measured")
+        for time, actual, forecast in _rows(body, region)
+    )
+    return require_points(Answer(past=points))
 
 
-def _rows(body: Any, region: int | None) -> list[tuple[datetime, float | None, float | None]]:
+def _rows(body: Any, region: int | None) -> list[tuple[datetime | None, float | None, float | None]]:
     """Return ``(start, actual, forecast)`` of each half hour."""
     data = parse_object(body).get("data")
     if isinstance(data, list) and len(data) == 1 and isinstance(data[0], Mapping) and "data" in data[0]:
@@ -141,11 +139,7 @@ def _rows(body: Any, region: int | None) -> list[tuple[datetime, float | None, f
     rows = []
     for row in data:
         intensity = row.get("intensity") if isinstance(row, Mapping) else None
-        time = parse_time(row.get("from")) if isinstance(row, Mapping) else None
-        if time is not None and isinstance(intensity, Mapping):
+        if isinstance(intensity, Mapping):
+            time = parse_time(row.get("from"))
             rows.append((time, parse_value(intensity.get("actual")), parse_value(intensity.get("forecast"))))
     return rows
-
-
-def _as_points(points: list[tuple[datetime, float]], quality: Quality) -> tuple[Point, ...]:
-    return sort_points(Point(time, value, quality) for time, value in points)

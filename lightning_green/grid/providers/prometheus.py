@@ -14,14 +14,13 @@ from lightning_green.grid.live import (
     MAX_AGE,
     Answer,
     LiveSignal,
-    Point,
     Query,
     TokenAuthentication,
+    collect_points,
     floor_time,
     parse_unix_time,
     parse_value,
     require_points,
-    sort_points,
 )
 from lightning_green.grid.providers.http_json import TOKEN_VARIABLE, check_arguments
 from lightning_green.grid.signal import SignalKind
@@ -101,14 +100,12 @@ def parse_result(body: Any, factor: float = 1.0) -> Answer:
     """Parse the answer of ``/api/v1/query`` or ``/api/v1/query_range``."""
     series = prometheus_series(body) or {}
     samples = series.get("values") if "values" in series else [series.get("value")]
-    points = []
-    for sample in samples if isinstance(samples, list) else []:
-        if not isinstance(sample, list) or len(sample) != 2:
-            continue
-        time, value = parse_unix_time(sample[0]), parse_value(_number(sample[1]), factor)
-        if time is not None and value is not None:
-            points.append(Point(time, value))
-    return require_points(Answer(past=sort_points(points)))
+    points = collect_points(
+        (parse_unix_time(sample[0]), parse_value(_number(sample[1]), factor), "measured")
+        for sample in (samples if isinstance(samples, list) else [])
+        if isinstance(sample, list) and len(sample) == 2
+    )
+    return require_points(Answer(past=points))
 
 
 def _number(raw: Any) -> float | None:

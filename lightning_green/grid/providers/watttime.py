@@ -20,6 +20,7 @@ from lightning_green.grid.live import (
     LiveSignal,
     Point,
     Query,
+    collect_points,
     floor_time,
     format_minutes,
     parse_list,
@@ -27,10 +28,9 @@ from lightning_green.grid.live import (
     parse_time,
     parse_value,
     require_points,
-    sort_points,
     truncate_text,
 )
-from lightning_green.grid.signal import SignalKind
+from lightning_green.grid.signal import Quality, SignalKind
 from lightning_green.grid.zones import parse_place
 from lightning_green.utilities.http.errors import RefusedError, UnreadableError
 from lightning_green.utilities.http.secret import Secret, read_secret
@@ -188,13 +188,15 @@ def parse_historical(body: Any) -> Answer:
     return require_points(Answer(past=_points(body, "measured"), zone=_region(meta)))
 
 
-def _points(body: Any, quality: Any) -> tuple[Point, ...]:
-    points = []
-    for row in parse_list(body, "data"):
-        time_, value = parse_time(row.get("point_time")), parse_value(row.get("value"), G_PER_KWH)
-        if time_ is not None and value is not None:
-            points.append(Point(time_, value, "estimated" if row.get("imputed_data_used") is True else quality))
-    return sort_points(points)
+def _points(body: Any, quality: Quality) -> tuple[Point, ...]:
+    return collect_points(
+        (
+            parse_time(row.get("point_time")),
+            parse_value(row.get("value"), G_PER_KWH),
+            "estimated" if row.get("imputed_data_used") is True else quality,
+        )
+        for row in parse_list(body, "data")
+    )
 
 
 def _meta(body: Any) -> Mapping[str, Any]:
