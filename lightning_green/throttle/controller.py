@@ -111,12 +111,14 @@ class ThrottleController:
         if self.request.auto and not simulated:
             actuator = select_actuator(on_gpu, gpus, self.request.levels)
             self.devices = LevelDevices([] if actuator is None else [actuator])
+        else:
+            for actuator in self.devices.actuators:
+                if gpus is not None:
+                    actuator.bind_gpus(gpus)
+                if self.request.levels:
+                    actuator.offer_levels(self.request.levels)
         for actuator in self.devices.actuators:
             actuator.bind(run_dir, node)
-            if gpus is not None:
-                actuator.bind_gpus(gpus)
-            if self.request.levels:
-                actuator.offer_levels(self.request.levels)
         if self.request.levels:
             self._offer_stated(simulated)
         else:

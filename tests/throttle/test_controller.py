@@ -201,3 +201,21 @@ def test_level_that_one_node_cannot_set_is_not_offered(tmp_path, caplog):
     assert list(tmp_path.glob("throttle.*.json")) == []
     first.restrict([])
     assert first.state is ThrottleState.UNAVAILABLE
+
+
+@pytest.mark.parametrize("stated", [[], ["0.8:0.9"]])
+def test_actuator_object_sets_the_gpus_of_each_fit(driver, tmp_path, stated):
+    given = NvmlPowerLimit()
+    for gpu, limit in (("GPU-aa", 500_000), ("GPU-bb", 650_000)):
+        controller = ThrottleController([given, *stated])
+        controller.start(tmp_path, None, "model", on_gpu=True, gpus=[gpu])
+        assert controller.set_level_number(1 if stated else 2)  # 80 % of the limit
+        assert [card.limit for card in driver.cards if card.uuid == gpu] == [limit * 8 // 10]
+        controller.restore()
+        assert [card.limit for card in driver.cards] == [500_000, 650_000]
+
+
+def test_actuator_object_keeps_the_gpus_that_the_user_names(driver, tmp_path):
+    given = NvmlPowerLimit(gpu_ids=["GPU-bb"])
+    ThrottleController(given).start(tmp_path, None, "model", on_gpu=True, gpus=["GPU-aa"])
+    assert given.gpu_ids == ["GPU-bb"]

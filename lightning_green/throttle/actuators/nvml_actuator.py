@@ -24,11 +24,12 @@ class NvmlActuator(Actuator):
     def __init__(self, gpu_ids: Sequence[str | int] | None) -> None:
         super().__init__()
         self.gpu_ids = None if gpu_ids is None else [str(gpu) for gpu in gpu_ids]
+        self._are_gpus_named = gpu_ids is not None
 
     @override
     def bind_gpus(self, gpus: Sequence[str]) -> None:
-        if self.gpu_ids is None:
-            self.gpu_ids = list(gpus)
+        if not self._are_gpus_named:
+            self.gpu_ids, self._offered = list(gpus), None  # an object of the user may have those of an earlier fit
 
     @override
     def device(self) -> str:

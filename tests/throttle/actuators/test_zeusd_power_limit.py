@@ -23,6 +23,14 @@ def test_finds_gpus_of_job(zeusd, monkeypatch):
     cap.restore()
 
 
+def test_gpus_of_the_next_fit_have_their_own_limits(zeusd, monkeypatch):
+    FakeDriver([Card("GPU-aa"), Card("GPU-bb"), Card("GPU-cc")]).install(monkeypatch)
+    cap = ZeusdPowerLimit()
+    for gpu, limit in (("GPU-aa", 300.0), ("GPU-cc", 250.0)):
+        cap.bind_gpus([gpu])
+        assert cap.levels()[0].value == limit
+
+
 def test_refusal_and_missing_daemon_report_remedy(zeusd, monkeypatch):
     zeusd["token"] = "secret-token"
     cap = ZeusdPowerLimit(gpu_ids=[0])
