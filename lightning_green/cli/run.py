@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from lightning_green.cli.messages import fail, print_line
 from lightning_green.ledger.run_directory import RunDirectory, RunIsAliveError, run_directories
 from lightning_green.report.status import status_text
 from lightning_green.run.identity import distinguishing_variables, run_name
@@ -17,7 +18,7 @@ from lightning_green.supervisor.run_directory import open_run_directory
 from lightning_green.supervisor.supervisor import Supervisor
 from lightning_green.utilities.clock import clock_from_spec
 
-BAD_USAGE, ALIVE = 2, 3
+ALIVE = 3
 
 
 def run(
@@ -44,37 +45,32 @@ def run(
     fails after its trainings, its own exit code is returned.
     """
     if not command:
-        _fail(
-            "The command is missing. Add it after `--`, for example: lightning-green run -- python train.py", BAD_USAGE
-        )
+        fail("The command is missing. Add it after `--`, for example: lightning-green run -- python train.py")
     if clock is not None:
         try:
             clock_from_spec(clock)
         except ValueError as error:
-            _fail(f"`--clock {clock}` cannot be used: {error}", BAD_USAGE)
+            fail(f"`--clock {clock}` cannot be used: {error}")
     name = run_name(command, variables=distinguishing_variables()) + ("" if clock is None else "-simulated")
     path = (run_dir or Path("lightning_green_runs") / name).absolute()
     given = Command(tuple(command), os.getcwd(), clock)
     try:
-        directory = open_run_directory(path, fresh, print_line=_print_line, command=given, force=force)
+        directory = open_run_directory(path, fresh, print_line=print_line, command=given, force=force)
     except RunIsAliveError as error:
-        _fail(str(error), ALIVE)
+        fail(str(error), ALIVE)
     except OtherCommandError as error:
-        _fail(str(error), BAD_USAGE)
+        fail(str(error))
     except (RuntimeError, ValueError) as error:
-        _fail(_unreadable(path, error), BAD_USAGE)
+        fail(_unreadable(path, error))
     except OSError as error:
-        _fail(
-            f"The run directory {path} cannot be written ({error.strerror}). Choose another one with --run-dir.",
-            BAD_USAGE,
-        )
-    _print_line(f"Run directory: {path}")
+        fail(f"The run directory {path} cannot be written ({error.strerror}). Choose another one with --run-dir.")
+    print_line(f"Run directory: {path}")
     if clock is not None:
-        _print_line(
+        print_line(
             "Rehearsal on a simulated clock: waiting takes no time, but the training is real. The script writes its "
             "checkpoints and logs to the usual places, which are listed when training starts."
         )
-    supervisor = Supervisor(given, directory, max_restarts=max_restarts, force=force, print_line=_print_line)
+    supervisor = Supervisor(given, directory, max_restarts=max_restarts, force=force, print_line=print_line)
     try:
         code = supervisor.run()
     finally:
@@ -85,14 +81,11 @@ def run(
 def status(run_dir: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
     """Show the state of a run, its next start and its totals."""
     if not any((run_dir / name).exists() for name in ("run.json", COMMAND_FILE)):
-        _fail(
-            f"{run_dir} is not a run directory: it has no run.json. Runs are in lightning_green_runs/ by default.",
-            BAD_USAGE,
-        )
+        fail(f"{run_dir} is not a run directory: it has no run.json. Runs are in lightning_green_runs/ by default.")
     try:
         texts = [status_text(RunDirectory(path)) for path in run_directories(run_dir.absolute())]
     except (RuntimeError, ValueError) as error:
-        _fail(_unreadable(run_dir, error), BAD_USAGE)
+        fail(_unreadable(run_dir, error))
     typer.echo("\n\n".join(texts))
 
 
@@ -100,12 +93,3 @@ def _unreadable(path: Path, error: RuntimeError | ValueError) -> str:
     if isinstance(error, RuntimeError):  # the message names the incompatible version
         return str(error)
     return f"{path / 'run.json'} is damaged ({error}). Move the directory away, or choose another one with --run-dir."
-
-
-def _print_line(line: str) -> None:
-    typer.echo(f"lightning-green: {line}", err=True)
-
-
-def _fail(line: str, code: int) -> NoReturn:
-    _print_line(line)
-    raise typer.Exit(code)
