@@ -53,14 +53,6 @@ def test_next_process_restores_before_it_reads_original_state(tmp_path, caplog):
     assert [level.value for level in cap.levels()] == [150.0, 50.0]
 
 
-def test_reboot_discards_journal(tmp_path):
-    folder = packages(tmp_path / "powercap")
-    file = kill_throttled_process(folder, tmp_path)
-    file.write_text(json.dumps({**json.loads(file.read_text()), "boot": "another"}))
-    assert restore_left_over(tmp_path) == []
-    assert limits(folder) == [100.0, 100.0]
-
-
 def test_failed_restore_keeps_journal(tmp_path):
     folder = packages(tmp_path / "powercap")
     kill_throttled_process(folder, tmp_path)
@@ -82,16 +74,6 @@ def test_node_restores_devices_of_another_node_number(tmp_path):
     assert "RAPL power limit was still throttled" in line
     assert limits(folder) == [200.0, 150.0]
     assert list(tmp_path.glob("throttle.*.json")) == []
-
-
-def test_journal_of_another_machine_with_same_name_is_kept(tmp_path):
-    folder = packages(tmp_path / "powercap")
-    file = kill_throttled_process(folder, tmp_path)
-    other = tmp_path / file.name.replace(".json", ".1.json")
-    file.rename(other)
-    other.write_text(json.dumps({**json.loads(other.read_text()), "boot": "another"}))
-    assert restore_left_over(tmp_path, "0") == []
-    assert other.exists()
 
 
 def write_entry(folder, run, kind, arguments, state):
