@@ -29,7 +29,7 @@ def check_dataset(trainer: pl.Trainer) -> None:
         return
     with isolate_rng(include_cuda=False):
         first, second = (_tensors(dataset[0]) for _ in range(2))
-    if any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(first, second, strict=True)):
+    if len(first) != len(second) or not all(map(_are_equal, first, second)):
         raise ValueError(_MESSAGE)
 
 
@@ -42,4 +42,13 @@ def check_hits(trainer: pl.Trainer, hits: int) -> None:
 
 def _tensors(item: Any) -> list[Tensor]:
     leaves = torch.utils._pytree.tree_leaves(item)
-    return [torch.as_tensor(leaf) for leaf in leaves if isinstance(leaf, (Tensor, np.ndarray))]
+    return [torch.as_tensor(leaf) for leaf in leaves if isinstance(leaf, Tensor) or _is_numeric_array(leaf)]
+
+
+def _is_numeric_array(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc"
+
+
+def _are_equal(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors have the same shape and values; NaN is equal to NaN."""
+    return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
