@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_green import SimulatedClock
+from lightning_green import EmissionsTracker, SimulatedClock
 from tests.helpers.ledgers import read_records
 
 START = datetime(2024, 5, 2, tzinfo=timezone.utc)
@@ -37,6 +37,11 @@ class Net(pl.LightningModule):
 def clock(**seconds):
     """Return a clock that begins at ``START``: ten minutes a batch, five to come back, none to save."""
     return SimulatedClock(START, **{"seconds_per_batch": 600.0, "seconds_per_restart": 300.0, **seconds})
+
+
+def tracker(**given):
+    """Return a tracker of 300 W at 100 gCO2e/kWh on a simulated clock."""
+    return EmissionsTracker(**{"meter": WATTS, "grid": 100.0, "clock": clock(), **given})
 
 
 def train(folder, *callbacks, validate=False, **options):

@@ -12,12 +12,12 @@ import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
+from lightning_green import CarbonScheduler, EmissionsTracker
 from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.grid.providers.function import FunctionSignal
 from lightning_green.ledger.totals import PHASES
 from lightning_green.run.coordinator import close_current_run
-from tests.callbacks.green_kit import BATCHES, WATTS, clock, events, train
+from tests.callbacks.green_kit import BATCHES, WATTS, clock, events, tracker, train
 from tests.helpers.ledgers import total_of
 
 POWERS = {"cpu": 100.0, "gpu": 150.0, "ram": 50.0}
@@ -41,10 +41,6 @@ TOTALS = {
     "carbon/exits",
     "carbon/hours_waited",
 }
-
-
-def tracker(**given):
-    return EmissionsTracker(**{"meter": WATTS, "grid": 100.0, "clock": clock(), **given})
 
 
 WRONG = [
@@ -190,24 +186,6 @@ def test_the_weights_are_those_of_the_script_without_it(tmp_path):
     assert without == alone == both
 
 
-def test_phases_are_on_record(tmp_path):
-    train(tmp_path, tracker(), validate=True)
-    assert [record["phase"] for record in events(tmp_path, "phase")] == ["validation", "training"] * 2
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_the_order_of_the_callbacks_does_not_matter(tmp_path, first):
-    watch, other = tracker(), CarbonScheduler()
-    train(tmp_path, *((watch, other) if first else (other, watch)))
-    assert watch.summary()["carbon/gco2e"] == pytest.approx(120.0)
-    assert len(events(tmp_path, "started")) == len(events(tmp_path, "finished")) == 1
-
-
-def test_two_callbacks_that_contradict_each_other(tmp_path):
-    with pytest.raises(ValueError, match=r"different `grid`: 100\.0 and 200\.0"):
-        train(tmp_path, tracker(), CarbonScheduler(grid=200.0))
-
-
 def test_each_fit_of_a_run_has_its_own_totals_and_the_run_sums_them(tmp_path):
     watch = tracker()
     train(tmp_path, watch)
@@ -222,21 +200,3 @@ def test_each_fit_of_a_run_has_its_own_totals_and_the_run_sums_them(tmp_path):
     assert books.kwh == pytest.approx(2.4)
     assert books.between_joules == pytest.approx(WATTS * 3600)
     assert books.seconds_by_state["running"] == pytest.approx(2 * 4 * 3600)
-
-
-def test_a_failure_is_on_record_and_is_not_swallowed(tmp_path):
-    class Fail(pl.Callback):
-        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            if trainer.global_step == 5:
-                raise RuntimeError("the user's own code")
-
-    with pytest.raises(RuntimeError, match="the user's own code"):
-        train(tmp_path, tracker(), Fail())
-    last = events(tmp_path)[-1]
-    assert (last["event"], last["reason"]) == ("failed", "RuntimeError: the user's own code")
-    assert last["joules"]["other"]["value"] > 0
-
-
-def test_a_fast_development_run_leaves_nothing_behind(tmp_path):
-    train(tmp_path, tracker(), ExactResume(), fast_dev_run=True)
-    assert not list(tmp_path.rglob("ledger.*"))

@@ -5,6 +5,7 @@ import pytest
 from lightning_green.run.coordinator import open_run
 from lightning_green.utilities.clock import SimulatedClock
 from tests.helpers.runs import ONE, START, fit
+from tests.helpers.sessions import open_session, options
 
 
 @pytest.fixture
@@ -21,3 +22,22 @@ def claim(tmp_path):
     yield claim_run
     for run in runs:
         run.end(cleanly=False)
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Return a function that opens the run in ``tmp_path/run``; what it opened is closed at the end."""
+    runs = []
+
+    def open_it(path=None, announce=True, **given):
+        run, printed = open_session(path or tmp_path / "run", options(**given))
+        runs.append(run)
+        run.start()
+        if announce:
+            run.announce()
+        return run, printed
+
+    yield open_it
+    for run in runs:
+        run.end()
+        run.run.end(cleanly=False)

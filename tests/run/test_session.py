@@ -1,9 +1,9 @@
-"""One fit: how it is opened, what it adds up over restarts, its messages and its events."""
+"""One fit: what it adds up over restarts, and its events."""
 
 import math
 import threading
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -12,81 +12,16 @@ from lightning_green.energy.rapl import RaplMeter
 from lightning_green.grid.providers.function import FunctionSignal
 from lightning_green.ledger.events import Paused
 from lightning_green.ledger.nodes import Node
-from lightning_green.ledger.totals import PHASES
 from lightning_green.run import session as session_module
 from lightning_green.run.coordinator import nonzero_rank_session
 from lightning_green.run.run import Run
-from lightning_green.run.session import RunOptions, Session
-from lightning_green.utilities.clock import SimulatedClock, SystemClock
+from lightning_green.run.session import Session
+from lightning_green.utilities.clock import SystemClock
 from tests.helpers.ledgers import read_records, total_of
 from tests.helpers.powercap import counters, set_counter
-from tests.helpers.sessions import open_session
+from tests.helpers.sessions import START, advance, clock, options
 
-START = datetime(2024, 5, 2, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
-
-
-def clock(**seconds):
-    return SimulatedClock(START, **{"seconds_per_batch": 600.0, "seconds_per_restart": 300.0, **seconds})
-
-
-def options(**given):
-    return RunOptions(**{"meter": 300.0, "clock": clock(), **given})
-
-
-@pytest.fixture
-def opened(tmp_path):
-    """Return a function that opens the run in ``tmp_path/run``; what it opened is closed at the end."""
-    runs = []
-
-    def open_it(path=None, announce=True, **given):
-        run, printed = open_session(path or tmp_path / "run", options(**given))
-        runs.append(run)
-        run.start()
-        if announce:
-            run.announce()
-        return run, printed
-
-    yield open_it
-    for run in runs:
-        run.end()
-        run.run.end(cleanly=False)
-
-
-def advance(run, batches):
-    for _ in range(batches):
-        run.clock.advance("batch")
-        run.sample_if_due()
-
-
-# -- how it is opened -------------------------------------------------------------------------------------------------
-
-
-def test_directory_that_cannot_be_created(tmp_path, caplog):
-    (tmp_path / "file").touch()
-    run, printed = open_session(tmp_path / "file" / "run", options(grid=100.0))
-    run.start()
-    run.announce()
-    advance(run, 6)
-    assert printed == []
-    assert run.folder is None
-    assert "cannot be used (Not a directory). Training continues without a ledger" in caplog.text
-    assert "LIGHTNING_GREEN_RUN_DIR" in caplog.text
-    assert run.summary()["energy/kwh"] == pytest.approx(0.3)  # in memory all the same
-    assert run.summary()["carbon/gco2e"] == pytest.approx(30.0)
-    run.end()
-    run.run.end(cleanly=True)
-
-
-@pytest.mark.parametrize("content", ['{"schema": 1, "run', "", "[1"])
-def test_damaged_record_is_kept_and_training_continues(tmp_path, caplog, content):
-    (tmp_path / "run.json").write_text(content)
-    run, _ = open_session(tmp_path, options())
-    assert run.folder is None
-    assert "Training continues without a ledger" in caplog.text
-    assert (tmp_path / "run.json").read_text() == content
-    run.end()
-    run.run.end(cleanly=True)
 
 
 # -- what it adds up --------------------------------------------------------------------------------------------------
@@ -192,64 +127,6 @@ def test_second_fit_with_the_same_meter_object_and_other_gpus_is_measured(tmp_pa
         assert session.summary()["energy/kwh"] == pytest.approx(1e-6)
         session.end()
     run.end(cleanly=True)
-
-
-# -- messages --------------------------------------------------------------------------------------------------------
-
-ALWAYS = {"energy/kwh", "carbon/state", "carbon/elapsed_hours", *(f"energy/{phase}_kwh" for phase in PHASES)}
-
-
-@pytest.mark.parametrize(
-    ("given", "names"),
-    [
-        ({"meter": None}, ALWAYS | {"energy/power_w"}),
-        ({}, ALWAYS | {"energy/power_w"}),
-        (
-            {"meter": ConstantPowerMeter({"cpu": 100.0, "gpu": 200.0, "ram": 10.0}), "grid": 100.0},
-            ALWAYS
-            | {"energy/power_w", "carbon/intensity", "carbon/gco2e"}
-            | {f"energy/{name}_kwh" for name in ("cpu", "gpu", "ram")},
-        ),
-        (
-            {"grid": FunctionSignal(lambda at: 100.0, kind="marginal/direct")},
-            ALWAYS | {"energy/power_w", "carbon/intensity_marginal", "carbon/gco2e_marginal"},
-        ),
-    ],
-    ids=["no meter", "no grid", "components", "marginal"],
-)
-def test_names_of_the_metrics(opened, given, names):
-    run, _ = opened(**given)
-    advance(run, 6)
-    metrics = run.metrics()
-    assert set(metrics) == names
-    assert {type(value) for value in metrics.values()} == {float}
-    assert metrics["carbon/elapsed_hours"] == pytest.approx(1.0)
-
-
-def test_metrics_are_up_to_this_moment_and_write_nothing(opened, tmp_path):
-    run, _ = opened(grid=100.0, pue=2.0)
-    before = len(read_records(tmp_path / "run"))
-    run.clock.advance("batch")  # ten minutes, of which the ledger does not know yet
-    metrics = run.metrics()
-    assert metrics["energy/kwh"] == pytest.approx(0.05)
-    assert metrics["carbon/gco2e"] == pytest.approx(10.0)
-    assert metrics["energy/power_w"] == pytest.approx(300.0)
-    assert len(read_records(tmp_path / "run")) == before
-
-
-def test_state_is_logged_as_a_number(opened):
-    run, _ = opened()
-    for state, number in (("running", 0.0), ("throttled", 1.0), ("held", 2.0), ("running", 0.0)):
-        run.enter(state=state)
-        assert run.metrics()["carbon/state"] == number
-
-
-def test_marginal_emissions_are_labeled_in_the_summary(opened):
-    run, _ = opened(grid=FunctionSignal(lambda at: 100.0, kind="marginal/direct"))
-    advance(run, 6)
-    summary = run.summary()
-    assert summary["carbon/gco2e_marginal"] == pytest.approx(30.0)
-    assert "carbon/gco2e" not in summary
 
 
 # -- what it writes ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,98 @@
+"""What the callbacks that share a run have in common."""
+
+import copy
+import logging
+import pickle
+
+import lightning.pytorch as pl
+import pytest
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_green import CarbonScheduler, ExactResume
+from lightning_green.callbacks._green import GreenCallback
+from lightning_green.run.options import RunOptions
+from tests.callbacks.green_kit import BATCHES, WATTS, Net, clock, events, torch, tracker, train
+
+
+class StepCounter(GreenCallback):
+    """The example of the base class."""
+
+    def __init__(self):
+        super().__init__(RunOptions(meter=WATTS, clock=clock()))
+
+    def on_train_end(self, trainer, pl_module):
+        super().on_train_end(trainer, pl_module)
+        self.seen = (trainer.global_step, self.session.summary()["energy/kwh"])
+
+
+def test_subclass_joins_the_run_with_its_options(tmp_path):
+    counter = StepCounter()
+    assert counter.session is None
+    train(tmp_path, counter)
+    assert counter.seen == (BATCHES, pytest.approx(1.2))
+    assert [record["event"] for record in events(tmp_path)][:1] == ["started"]
+
+
+def test_phases_are_on_record(tmp_path):
+    train(tmp_path, tracker(), validate=True)
+    assert [record["phase"] for record in events(tmp_path, "phase")] == ["validation", "training"] * 2
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_order_of_the_callbacks_does_not_matter(tmp_path, first):
+    watch, other = tracker(), CarbonScheduler()
+    train(tmp_path, *((watch, other) if first else (other, watch)))
+    assert watch.summary()["carbon/gco2e"] == pytest.approx(120.0)
+    assert len(events(tmp_path, "started")) == len(events(tmp_path, "finished")) == 1
+
+
+def test_two_callbacks_that_contradict_each_other(tmp_path):
+    with pytest.raises(ValueError, match=r"different `grid`: 100\.0 and 200\.0"):
+        train(tmp_path, tracker(), CarbonScheduler(grid=200.0))
+
+
+def test_a_fast_development_run_leaves_nothing_behind(tmp_path):
+    train(tmp_path, tracker(), ExactResume(), fast_dev_run=True)
+    assert not list(tmp_path.rglob("ledger.*"))
+
+
+def test_copy_of_a_callback_has_the_session_of_the_fit(tmp_path):
+    """Frameworks copy callbacks before they train with the copies."""
+    watch = tracker()
+    trained = copy.deepcopy(watch)
+    train(tmp_path, trained)
+    assert watch.session is trained.session
+    assert watch.summary()["energy/kwh"] == pytest.approx(1.2)
+
+
+def test_copy_for_another_process_has_no_session(tmp_path):
+    watch = tracker()
+    train(tmp_path, watch)
+    assert pickle.loads(pickle.dumps(watch)).session is None
+
+
+def test_validation_without_a_fit_starts_no_run(tmp_path):
+    trainer = pl.Trainer(
+        accelerator="cpu", callbacks=[tracker()], logger=False, default_root_dir=tmp_path, enable_progress_bar=False
+    )
+    trainer.validate(Net(), DataLoader(TensorDataset(torch.zeros(4, 4))), verbose=False)
+    assert not list(tmp_path.rglob("ledger.*"))
+
+
+def test_state_is_saved_if_one_callback_asks_for_it(tmp_path):
+    train(tmp_path / "metered", tracker())
+    assert not list(tmp_path.rglob("fit0-final.ckpt"))
+    train(tmp_path / "saved", tracker(), ExactResume())
+    assert list(tmp_path.rglob("fit0-final.ckpt"))
+
+
+def test_start_up_block_is_printed_once_with_the_lines_of_every_callback(tmp_path, caplog):
+    class Line(GreenCallback):
+        def startup_lines(self, trainer):
+            return {"Line": "of a subclass"}
+
+    caplog.set_level(logging.INFO)
+    train(tmp_path, tracker(), Line(RunOptions()))
+    (block,) = [text for text in caplog.messages if text.startswith("Lightning Green\n")][:1]
+    assert [line.split()[0] for line in block.splitlines()[1:]] == ["Meter", "Grid", "Folder", "Line"]
+    assert sum("of a subclass" in text for text in caplog.messages) == 1
