@@ -17,11 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 
 import lightning_green.grid.providers.energy_charts as energy_charts
 from lightning_green.grid.chain import ChainSignal
-from lightning_green.grid.live import fetcher, polled_signal
+from lightning_green.grid.live import fetcher
 from lightning_green.grid.live import signal as live_signal
 from lightning_green.grid.live.polling import Poller
 from lightning_green.grid.providers.constant import ConstantSignal
-from lightning_green.grid.providers.watttime import WattTimeSignal
 from lightning_green.utilities.http.transport import Limits, Transport
 from tests.helpers.fake_grid import FakeGrid, solar_day
 from tests.helpers.live_signals import NOW, PROVIDERS
@@ -202,57 +201,6 @@ def test_close_ends_the_round_of_requests(grid, build, monkeypatch, name):
     later = build(name)
     later.refresh(now())
     assert later.intensity(now()) is not None, "the canceled request was cached as a failure of the service"
-
-
-def test_close_between_the_region_and_its_values_sends_no_second_round(grid, build):
-    signal = WattTimeSignal("38.5,-121.5", url=grid.url("watttime"))
-    set_region = signal._set_region
-
-    def close_after_region(body):
-        answer = set_region(body)
-        signal.close()
-        return answer
-
-    signal._set_region = close_after_region
-    signal.refresh(now())
-    assert signal.region == "CAISO_NORTH"
-    assert grid.count("watttime", "/v3/") == 1
-
-
-def test_close_reports_no_recovery_of_a_request_that_was_not_sent(grid, build, monkeypatch):
-    signal = build("charts")
-    grid.faults = {None: "500"}
-    signal.refresh(NOW)
-    assert signal.problem is not None
-    signal.pop_messages()
-    grid.faults = {}
-    parse = energy_charts.parse_co2eq
-
-    def close_while_parsing(body):
-        signal.close()
-        return parse(body)
-
-    monkeypatch.setattr(energy_charts, "parse_co2eq", close_while_parsing)
-    signal.refresh(NOW, force=True)
-    assert signal.pop_messages() == []
-    assert signal.problem is not None
-
-
-def test_start_waits_for_the_first_answer_for_a_limited_time(grid, build, monkeypatch):
-    good = build("charts")
-    good.start()
-    assert good.intensity(now()) is not None
-    good.close()
-    assert good.fetcher._transport is None
-
-    monkeypatch.setattr(polled_signal, "FIRST_ANSWER_SECONDS", 0.3)
-    grid.faults = {None: "drip_headers"}
-    silent = build("json")
-    silent.fetcher.limits = Limits(read=60.0, total=60.0)
-    silent.start()
-    assert not silent.poller.wait_for_first_answer(0.0)
-    assert silent.intensity(now()) is None
-    grid.drip_until = 0.0
 
 
 def test_chain_starts_its_sources_in_parallel(grid, build):
