@@ -6,7 +6,7 @@ import glob
 import json
 import os
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ class JournalEntry:
     kind: str
     arguments: dict[str, Any]
     state: dict[str, Any]
+
+
+_FIELDS = {field.name for field in fields(JournalEntry)}
 
 
 class Journal:
@@ -83,12 +86,12 @@ class Journal:
         """
         content = self._load()
         pid = content.get("pid")
-        if not content["entries"] or (isinstance(pid, int) and _start_time(pid) == content["started"]):
+        if not content["entries"] or (isinstance(pid, int) and _start_time(pid) == content.get("started")):
             return []
         if content.get("boot") != _boot_id():
             self.path.unlink(missing_ok=True)
             return []
-        return [JournalEntry(**entry) for entry in content["entries"].values()]
+        return [JournalEntry(**{name: entry[name] for name in _FIELDS}) for entry in content["entries"].values()]
 
     def _load(self) -> dict[str, Any]:
         try:
@@ -97,7 +100,11 @@ class Journal:
             content = None
         except ValueError:  # written by another program: our own writes are atomic
             content = None
-        return content if isinstance(content, dict) and isinstance(content.get("entries"), dict) else {"entries": {}}
+        if not isinstance(content, dict) or not isinstance(content.get("entries"), dict):
+            return {"entries": {}}
+        entries = content["entries"].items()
+        complete = {key: entry for key, entry in entries if isinstance(entry, dict) and entry.keys() >= _FIELDS}
+        return content | {"entries": complete}
 
 
 def _key(kind: str, arguments: dict[str, Any]) -> str:

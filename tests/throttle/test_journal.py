@@ -51,7 +51,18 @@ def test_journal_that_cannot_be_written_raises_before_the_device_is_changed(tmp_
         Journal(tmp_path / "missing").save(KIND, {}, {"watts": 200})
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"entries": []}'])
+def test_entry_of_another_version_is_restored_if_it_is_complete(tmp_path):
+    journal = Journal(tmp_path)
+    journal.save(KIND, {}, {"watts": 200})
+    end_process(journal)
+    content = json.loads(journal.path.read_text())
+    (entry,) = content["entries"].values()
+    content["entries"] = {"a": entry | {"of_tomorrow": 1}, "b": {"kind": KIND}, "c": 3}
+    journal.path.write_text(json.dumps(content))
+    assert journal.abandoned() == [JournalEntry(KIND, {}, {"watts": 200})]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"entries": []}', '{"entries": {"a": {}}, "pid": 1}'])
 def test_damaged_file_has_no_entries_and_is_replaced(tmp_path, content):
     journal = Journal(tmp_path)
     journal.path.write_text(content)
