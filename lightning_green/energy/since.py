@@ -26,7 +26,7 @@ class MeterSince(Meter):
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
-        self._before: dict[Component, float] = {}
+        self._before: dict[Component, float] | None = None
         self._last: dict[Component, Energy] | None = None
 
     @property
@@ -41,6 +41,8 @@ class MeterSince(Meter):
 
     @override
     def start(self) -> None:
+        if self._before is not None:
+            return
         self._meter.set_load(1.0)
         self._meter.sample()
         self._before = {component: energy.joules for component, energy in self._meter.read().items()}
@@ -49,8 +51,9 @@ class MeterSince(Meter):
     def read(self) -> dict[Component, Energy]:
         if self._last is not None:
             return self._last
+        before = self._before or {}
         return {
-            component: Energy(energy.joules - self._before.get(component, 0.0), energy.quality)
+            component: Energy(energy.joules - before.get(component, 0.0), energy.quality)
             for component, energy in self._meter.read().items()
         }
 

@@ -50,6 +50,16 @@ def test_after_the_end_the_energy_is_fixed_and_the_shared_meter_runs_on(clock, s
     assert joules(shared) == pytest.approx(2.1 * WATTS * HOUR)
 
 
+def test_second_start_has_no_effect(clock, shared):
+    fit = MeterSince(shared)
+    fit.start()
+    fit.set_load(0.5)
+    clock.sleep(HOUR)
+    fit.start()
+    clock.sleep(2 * HOUR)
+    assert joules(fit) == pytest.approx(0.5 * WATTS * 3 * HOUR)
+
+
 def test_next_fit_starts_from_zero(clock, shared):
     for _ in range(2):
         fit = MeterSince(shared)
