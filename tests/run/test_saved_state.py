@@ -158,4 +158,5 @@ def test_state_that_cannot_be_saved_is_reported_and_the_training_is_metered(tmp_
     assert trainer.global_step == BATCHES
     assert "The run is metered, and neither paused nor saved: " in caplog.text
     assert list((tmp_path / "lightning_green").rglob("*.ckpt")) == []
+    assert events(tmp_path, "checkpoint_failed") == []  # nothing is tried
     assert events(tmp_path)[-1]["event"] == "finished"
