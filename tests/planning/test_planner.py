@@ -98,15 +98,6 @@ def test_plan_within_an_hour_equals_brute_force_minimum(seed):
     assert plan(task, hourly(values), now).gco2e_per_kw == pytest.approx(least, rel=1e-9)
 
 
-def test_deadline_within_a_filled_hour_cuts_no_other_slot():
-    past = [START - timedelta(hours=h) for h in range(48, 0, -1)]
-    history = {"history_times": past, "history_values": [300] * 48}
-    quarters = Forecast([START + timedelta(minutes=15 * index) for index in range(8)], range(100, 108), **history)
-    answer = plan(job(9.9, 10.2496), quarters, START + timedelta(minutes=7))
-    lengths = {round((slot.end - slot.start) / timedelta(minutes=1), 6) for slot in answer.slots[1:-1]}
-    assert lengths == {15.0}
-
-
 def test_long_pause_is_an_exit_and_short_pause_a_hold():
     short = plan(job(4, 6, hold_power=0.2, resume_cost=1.5), hourly([100, 500, 100, 100, 100, 500]), START)
     assert actions(short) == "RHRRR"
