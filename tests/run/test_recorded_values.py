@@ -18,6 +18,7 @@ def trainer(lr=0.1, samples=12, batch_size=2, world_size=1):
     return SimpleNamespace(
         optimizers=[torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)],
         lr_scheduler_configs=[],
+        callbacks=[],
         world_size=world_size,
         num_training_batches=samples // batch_size // world_size,
         fit_loop=SimpleNamespace(_combined_loader=loader),
