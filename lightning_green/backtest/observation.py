@@ -70,7 +70,7 @@ class Observation:
         if len(forecast) == count:
             return forecast
         if typical is None:
-            typical = newest[-DAY:][(np.arange(DAY) - int(self.issued[-1]) - len(newest)) % DAY]
+            typical = _typical_day(int(self.issued[-1]) + len(newest), newest[-DAY:])
         return np.concatenate((forecast, typical[hours[len(forecast) :] % DAY]))
 
     def climatology(self) -> Array | None:
@@ -78,5 +78,10 @@ class Observation:
         recent = self.history[-RECENT_HOURS:]
         if not len(recent):
             return None
-        hours = self.known_until - len(recent) + np.arange(len(recent))
-        return mean_day(hours * np.float64(HOUR), recent, np.ones(len(recent)))
+        return _typical_day(self.known_until, recent)
+
+
+def _typical_day(end: int, values: Array) -> Array:
+    """Return the mean of each UTC hour of hourly ``values`` that end before the hour ``end``, shape ``(24,)``."""
+    hours = end - len(values) + np.arange(len(values))
+    return mean_day(hours * np.float64(HOUR), values, np.ones(len(values)))
