@@ -67,9 +67,3 @@ def test_policy_that_never_runs_meets_the_deadline():
     job = SHORT.replay(make_archive(days=16), FIRST + 9 * 24, lambda observation: ("exit", None))
     assert job.hours == 14
     assert job.exits == 1
-
-
-def test_planner_without_history_runs_now():
-    zone = make_archive(days=16, forecasts=False)
-    job = SHORT.replay(zone, FIRST, build_policy("planner"))
-    assert job.hours == 6
