@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
+from lightning.pytorch.callbacks import BaseFinetuning, ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import SWALR
@@ -48,6 +48,15 @@ def output_directories(trainer: pl.Trainer) -> list[str]:
     checkpoints = [one.dirpath for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
     logs = [logger.log_dir or logger.save_dir for logger in trainer.loggers]
     return list(dict.fromkeys(str(directory) for directory in (*checkpoints, *logs) if directory))
+
+
+def finetuned_optimizers(trainer: pl.Trainer) -> set[int]:
+    """Return the numbers of the optimizers whose parameter groups a finetuning callback has restored.
+
+    ``BaseFinetuning`` replaces the groups in ``on_fit_start`` by those at the time of the checkpoint.
+    """
+    tuning = [one for one in trainer.callbacks if isinstance(one, BaseFinetuning)]  # type: ignore[attr-defined]
+    return {number for callback in tuning for number in callback._internal_optimizer_metadata}
 
 
 def resume_weight_averaging(trainer: pl.Trainer) -> None:

@@ -71,12 +71,18 @@ def unsaved_buffers(pl_module: pl.LightningModule, before: dict[str, str]) -> di
 
 
 def set_buffers(pl_module: pl.LightningModule, saved: dict[str, torch.Tensor]) -> None:
-    """Set the buffers by name; buffers that no longer exist are skipped."""
-    buffers = dict(pl_module.named_buffers())
+    """Set the buffers by name; buffers that no longer exist are skipped.
+
+    A buffer of another shape that no checkpoint contains, such as a cache that grows with its input, is replaced.
+    """
+    buffers, in_checkpoint = dict(pl_module.named_buffers()), set(pl_module.state_dict())
     with torch.no_grad():
         for name, value in saved.items():
             if name in buffers and buffers[name].shape == value.shape:
                 buffers[name].copy_(value)
+            elif name in buffers and name not in in_checkpoint:
+                owner, _, own_name = name.rpartition(".")
+                setattr(pl_module.get_submodule(owner), own_name, value.to(buffers[name].device))
 
 
 def pending_gradients(pl_module: pl.LightningModule) -> dict[str, torch.Tensor]:

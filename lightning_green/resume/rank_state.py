@@ -18,16 +18,18 @@ from lightning_green.resume.metric_state import capture_metrics, restore_last_me
 from lightning_green.resume.module_state import pending_gradients, set_buffers, set_gradients, unsaved_buffers
 from lightning_green.resume.random_states import capture_random_states, restore_random_states
 from lightning_green.resume.resharding import change_world_size
+from lightning_green.resume.script_attributes import ScriptAttributes
 
 
 def capture_rank_state(
-    trainer: pl.Trainer, loaders: LoaderPositions, buffer_digests: dict[str, str] | None
+    trainer: pl.Trainer, loaders: LoaderPositions, attributes: ScriptAttributes, buffer_digests: dict[str, str] | None
 ) -> dict[str, Any]:
     """Return the state of this rank as plain Python and tensors.
 
     Args:
         trainer: The trainer, at a boundary.
         loaders: The loaders of the fit.
+        attributes: The attributes of the script's objects.
         buffer_digests: Digests of the buffers before the training; None if a shard contains every buffer.
 
     """
@@ -37,10 +39,10 @@ def capture_rank_state(
         "logged": capture_metrics(trainer),
         **loaders.capture(),
         "tuned": tuned_values(trainer),
-        "should_stop": bool(trainer.should_stop),
         "elapsed": elapsed_times(trainer),
         "gradients": pending_gradients(module),
         "buffers": {} if buffer_digests is None else unsaved_buffers(module, buffer_digests),
+        "attributes": attributes.capture(),
         "callbacks": {},
     }
 
@@ -91,12 +93,18 @@ def select_rank_state(
     return {"point": saved["point"], **own}
 
 
-def restore_rank_state(trainer: pl.Trainer, saved: dict[str, Any], set_new_values: Callable[[], None] | None) -> None:
+def restore_rank_state(
+    trainer: pl.Trainer,
+    saved: dict[str, Any],
+    attributes: ScriptAttributes,
+    set_new_values: Callable[[], None] | None,
+) -> None:
     """Restore the parts that Lightning does not; the random states last, because the others may draw from them.
 
     Args:
         trainer: The trainer, before the first batch.
         saved: The result of ``select_rank_state``.
+        attributes: The attributes of the script's objects.
         set_new_values: Sets changed settings of the optimizers, if the user asks for them.
 
     """
@@ -107,12 +115,13 @@ def restore_rank_state(trainer: pl.Trainer, saved: dict[str, Any], set_new_value
     set_elapsed_times(trainer, saved["elapsed"])
     set_gradients(module, saved["gradients"])
     set_buffers(module, saved["buffers"])
+    attributes.restore(saved["attributes"])
     restore_metrics(trainer, saved["logged"])
     restore_random_states(saved["random"])
 
 
-def restore_finished_state(trainer: pl.Trainer, saved: dict[str, Any]) -> None:
+def restore_finished_state(trainer: pl.Trainer, saved: dict[str, Any], attributes: ScriptAttributes) -> None:
     """Restore the attributes that a script reads after a fit, when the fit finished earlier and trains nothing."""
     restore_last_metrics(trainer, saved["logged"])
-    trainer.should_stop = bool(saved.get("should_stop", False))
+    attributes.restore(saved["attributes"])
     restore_random_states(saved["random"])

@@ -21,6 +21,7 @@ from lightning_green.resume.loader_positions import LoaderPositions
 from lightning_green.resume.module_state import changed_state, state_digests
 from lightning_green.resume.plain_data import NotPlainError, to_plain
 from lightning_green.resume.rank_state import capture_rank_state
+from lightning_green.resume.script_attributes import ScriptAttributes
 from lightning_green.strategies.control_group import ControlGroup
 from lightning_green.strategies.sharded_state import capture_shard, is_sharded
 
@@ -35,11 +36,14 @@ class StateCapture:
         trainer: The trainer, during ``setup``.
         ranks: The ranks of the training.
         loaders: The loaders of the fit.
+        attributes: The attributes of the script's objects.
 
     """
 
-    def __init__(self, trainer: pl.Trainer, ranks: ControlGroup, loaders: LoaderPositions) -> None:
-        self._trainer, self._ranks, self._loaders = trainer, ranks, loaders
+    def __init__(
+        self, trainer: pl.Trainer, ranks: ControlGroup, loaders: LoaderPositions, attributes: ScriptAttributes
+    ) -> None:
+        self._trainer, self._ranks, self._loaders, self._attributes = trainer, ranks, loaders, attributes
         self._sharded = is_sharded(trainer)
         self._buffers_before = None if self._sharded else state_digests(trainer.lightning_module, {})
 
@@ -87,7 +91,7 @@ class StateCapture:
     def _collect(self, point: Point, path: Path | None) -> dict[str, Any]:
         checkpoint = dump_checkpoint(self._trainer, with_model=not self._sharded)
         drop_hyperparameters(checkpoint)  # the script sets them, and their types are arbitrary
-        own = capture_rank_state(self._trainer, self._loaders, self._buffers_before)
+        own = capture_rank_state(self._trainer, self._loaders, self._attributes, self._buffers_before)
         if self._ranks.size > 1:
             module = None if self._sharded else self._trainer.lightning_module  # a shard contains every buffer
             callbacks = checkpoint.get("callbacks", {})

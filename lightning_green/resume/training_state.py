@@ -22,6 +22,7 @@ from lightning_green.resume.checkpoints import STATE_KEY, load_shard
 from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.loader_positions import LoaderPositions
 from lightning_green.resume.rank_state import restore_finished_state, restore_rank_state, select_rank_state
+from lightning_green.resume.script_attributes import ScriptAttributes
 from lightning_green.resume.state_capture import Point, StateCapture
 from lightning_green.strategies.control_group import ControlGroup
 from lightning_green.strategies.sharded_state import is_sharded, restore_shard, why_not_sharded
@@ -66,7 +67,8 @@ class ExactState:
         self._ranks, self._allow_inexact = ranks or ControlGroup(), allow_inexact
         self.set_new_values: Callable[[], None] | None = None
         self._loaders = LoaderPositions(trainer, self._is_tuning)
-        self._capture = StateCapture(trainer, self._ranks, self._loaders)
+        self._attributes = ScriptAttributes(trainer)
+        self._capture = StateCapture(trainer, self._ranks, self._loaders, self._attributes)
         self._pending: dict[str, Any] | None = None  # the loaded state, until it is restored
         self._active = False
         self._undo: list[Callable[[], None]] = []
@@ -123,7 +125,7 @@ class ExactState:
         if self._pending is not None:
             clear_restart_flags(self._trainer)
             self._loaders.restore(self._pending, at_start=True)  # the next fit may draw from the same generators
-            restore_finished_state(self._trainer, self._pending)
+            restore_finished_state(self._trainer, self._pending, self._attributes)
             self._pending = None
 
     def load_shard(self, path: Path, checkpoint: dict[str, Any]) -> str | None:
@@ -171,6 +173,7 @@ class ExactState:
     def _before_epoch(self) -> None:
         if not self._active:
             return
+        self._attributes.begin()
         if self._pending is None:
             self._on_boundary("epoch")
         elif self._pending["point"] == "epoch":
@@ -188,7 +191,7 @@ class ExactState:
             self._restore_rest(self._pending)
 
     def _restore_rest(self, saved: dict[str, Any]) -> None:
-        restore_rank_state(self._trainer, saved, self.set_new_values)
+        restore_rank_state(self._trainer, saved, self._attributes, self.set_new_values)
         self._pending = None
 
     def _after_batch(self) -> None:

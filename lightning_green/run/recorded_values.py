@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from lightning_green._lightning.callbacks import finetuned_optimizers
 from lightning_green.ledger.run_directory import FORCE_VARIABLE
 from lightning_green.resume.fingerprint import data_fingerprint, differences, optimizer_fingerprint
 from lightning_green.run.run import OtherTrainingError, refusal, shorten
@@ -56,9 +57,16 @@ class RecordedValues:
         if self._world_size_changed is not None:
             return None
         world_size = self._trainer.world_size
-        known = self._session.record_on_disk.get("optimization", {}).get("world_size", world_size)
-        self._world_size_changed = known != world_size
-        return self._compare("optimization", optimizer_fingerprint(self._trainer))
+        recorded = self._session.record_on_disk.get("optimization", {})
+        self._world_size_changed = recorded.get("world_size", world_size) != world_size
+        current = optimizer_fingerprint(self._trainer)
+        if recorded and self._session.continuing:  # these groups are those of the checkpoint, not of the script
+            restored = finetuned_optimizers(self._trainer)
+            pairs = zip(current["optimizers"], recorded["optimizers"], strict=False)
+            for number, (optimizer, known) in enumerate(pairs):
+                if number in restored:
+                    optimizer["groups"] = known["groups"]
+        return self._compare("optimization", current)
 
     def _compare(self, part: str, current: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
         if self._session.folder is None:

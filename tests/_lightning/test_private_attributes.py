@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import (
+    BackboneFinetuning,
     BatchSizeFinder,
     LearningRateFinder,
     ModelCheckpoint,
@@ -30,6 +31,13 @@ from lightning_green._lightning import checkpoint, metric_results
 
 FILES = sorted(path for path in Path(_lightning.__file__).parent.glob("*.py") if path.name != "__init__.py")
 OURS = {"_key", "_bound_"}  # attributes that the package defines itself
+
+
+class Configured(pl.LightningModule):
+    def __init__(self, width=3):
+        super().__init__()
+        self.save_hyperparameters()
+
 
 # attribute -> its owner, in the middle of a training
 PLACES = {
@@ -61,6 +69,11 @@ PLACES = {
     "_on_before_fetch": lambda seen: seen["trainer"].fit_loop.epoch_loop,
     "_on_after_fetch": lambda seen: seen["trainer"].fit_loop.epoch_loop,
     "_val_check_time_interval": lambda seen: seen["trainer"],
+    "_hparams": lambda seen: Configured(),
+    "_hparams_name": lambda seen: Configured(),
+    "_hparams_initial": lambda seen: Configured(),
+    "_trainer": lambda seen: seen["trainer"].lightning_module,
+    "_internal_optimizer_metadata": lambda seen: BackboneFinetuning(),
     "_last_val_time": lambda seen: seen["trainer"],
     "_start_time": lambda seen: seen[Timer],
     "_end_time": lambda seen: seen[Timer],

@@ -38,6 +38,7 @@ from lightning_green.ledger.events import Paused
 FOLDER, STRATEGY = Path(sys.argv[1]), sys.argv[2]
 HOW, _, WHERE = os.environ.get("STOP", "").partition("@")
 AT, _, WHO = WHERE.partition(":")
+ORDER = []  # the batches of this process; an attribute would be restored
 
 
 class Data(Dataset):
@@ -61,7 +62,6 @@ class Model(pl.LightningModule):
         self.net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 1))
         self.mean = MeanMetric()
         self.register_buffer("seen", torch.zeros(()), persistent=False)
-        self.order = []
 
     def configure_model(self):
         if STRATEGY == "fsdp2":
@@ -71,7 +71,7 @@ class Model(pl.LightningModule):
     def training_step(self, batch, batch_idx):
         ids, x = batch
         self.seen += ids.sum()  # differs between the ranks
-        self.order.append([self.current_epoch, batch_idx, ids.tolist()])
+        ORDER.append([self.current_epoch, batch_idx, ids.tolist()])
         loss = (self.net(x + 0.01 * torch.randn_like(x)).squeeze(1) - x.sum(1)).square().mean()
         self.mean(loss.detach())
         self.log("loss", loss, on_step=False, on_epoch=True)
@@ -94,13 +94,12 @@ class Stop(pl.Callback):
     def on_train_start(self, trainer, pl_module):
         seed = 100 + trainer.global_rank  # the random states of the ranks have to differ
         torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
-        self.batches, self.done = 0, (FOLDER / "stopped").exists()
+        self.done = (FOLDER / "stopped").exists()
         if trainer.global_rank == 0 and HOW in ("exit", "hold", "hold-kill") and not self.done:
             trainer._lightning_green_fit.actions.append(self.at_boundary)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.batches += 1
-        due = self.batches == int(AT or -1) and not self.done
+        due = len(ORDER) == int(AT or -1) and not self.done
         if due and HOW.startswith("SIG") and trainer.global_rank == int(WHO):
             (FOLDER / "stopped").touch()
             os.kill(os.getpid(), getattr(signal, HOW))
@@ -121,7 +120,7 @@ class Stop(pl.Callback):
         os.kill(os.getpid(), signal.SIGKILL)
 
     def at_boundary(self, point):
-        if self.batches < int(AT) or (FOLDER / "stopped").exists():
+        if len(ORDER) < int(AT) or (FOLDER / "stopped").exists():
             return
         fit = self.trainer._lightning_green_fit
         (FOLDER / "stopped").touch()
@@ -151,9 +150,9 @@ class Stop(pl.Callback):
                     "weights": digest.hexdigest(),
                     "random": [torch.rand(()).item(), float(np.random.rand()), random.random()],
                     "logged": {k: v.item() for k, v in sorted(trainer.callback_metrics.items())},
-                    "last": pl_module.order[-3:],
-                    "first": pl_module.order[0],
-                    "batches": len(pl_module.order),
+                    "last": ORDER[-3:],
+                    "first": ORDER[0],
+                    "batches": len(ORDER),
                 }
             )
         )

@@ -123,20 +123,23 @@ class Series(Logger):
 
 
 class Stop(pl.Callback):
-    """Stops its process at one point: ``how@where:when``, for example ``term@batch:5``."""
+    """Stops its process at one point: ``how@where:when``, for example ``term@batch:5``.
+
+    The point is that of this process, so it is kept by the class: attributes of a callback are restored.
+    """
 
     def __init__(self, where):
-        self.how, _, where = (where or "").partition("@")
-        self.where, _, when = where.partition(":")
-        self.when, self.count = int(when or 0), -1
+        Stop.how, _, where = (where or "").partition("@")
+        Stop.where, _, when = where.partition(":")
+        Stop.when, Stop.count = int(when or 0), -1
 
     def _at(self, where, count=None):
         if where != self.where:
             return
-        self.count = self.count + 1 if count is None else count
+        Stop.count = self.count + 1 if count is None else count
         if self.count != self.when:
             return
-        self.where = ""
+        Stop.where = ""
         if self.how == "error":
             raise RuntimeError("the user's own code")
         os.kill(

@@ -34,6 +34,13 @@ def test_only_changed_buffers_outside_the_state_dict_are_saved_and_set():
     assert other.saved.tolist() == [0, 0]  # of another shape
 
 
+def test_buffer_outside_the_state_dict_that_has_grown_is_replaced():
+    module = Buffered()
+    set_buffers(module, {"unsaved": torch.ones(7)})
+    assert module.unsaved.tolist() == [1] * 7
+    assert "unsaved" not in module.state_dict()
+
+
 def test_buffers_and_callbacks_that_differ_from_rank_zero_are_found():
     reference = state_digests(Buffered(), {"A": {"n": 1}, "B": torch.zeros(1)})
     module = Buffered()

@@ -2,6 +2,7 @@ import lightning.pytorch as pl
 
 from lightning_green.resume.checkpoints import STATE_KEY, STATE_VERSION
 from lightning_green.resume.loader_positions import LoaderPositions
+from lightning_green.resume.script_attributes import ScriptAttributes
 from lightning_green.resume.state_capture import StateCapture
 from lightning_green.strategies.control_group import ControlGroup
 from tests.helpers.trainers import RecordingModel, batches, quiet_trainer
@@ -12,7 +13,9 @@ class Capture(pl.Callback):
         self.extra = extra
 
     def setup(self, trainer, pl_module, stage):
-        self.capture = StateCapture(trainer, ControlGroup(), LoaderPositions(trainer, lambda: False))
+        self.capture = StateCapture(
+            trainer, ControlGroup(), LoaderPositions(trainer, lambda: False), ScriptAttributes(trainer)
+        )
 
     def state_dict(self):
         return {"extra": self.extra}

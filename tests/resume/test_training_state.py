@@ -3,6 +3,7 @@
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 
 from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.plain_data import from_plain
@@ -15,7 +16,7 @@ class Stop(Exception):
 
 
 class Exact(pl.Callback):
-    """Saves the state after ``stop_after`` batches and stops, or continues from ``saved``."""
+    """Saves the state after ``stop_after`` batches and stops, or continues from ``saved``, ``points`` included."""
 
     def __init__(self, stop_after=None, saved=None):
         self.stop_after, self.saved, self.points = stop_after, saved, []
@@ -41,12 +42,14 @@ class Exact(pl.Callback):
 
 def fit(folder, loader=None, **options):
     pl.seed_everything(1, verbose=False)
-    exact, model = Exact(**options), RecordingModel()
-    trainer = quiet_trainer(folder, exact, max_epochs=2)
+    exact, model, trained = Exact(**options), RecordingModel(), []
+    count = LambdaCallback(on_train_batch_start=lambda *args: trained.append(1))
+    trainer = quiet_trainer(folder, exact, count, max_epochs=2)
     try:
         trainer.fit(model, batches(shuffle=True) if loader is None else loader)
     except Stop:
         exact.exact.detach()
+    exact.trained = len(trained)
     return exact, model
 
 
@@ -57,8 +60,10 @@ def test_fit_continues_from_a_saved_state_exactly(stop_after, tmp_path):
     stopped, first = fit(tmp_path, stop_after=stop_after)
     torch.save(stopped.saved, tmp_path / "state")
     saved = from_plain(torch.load(tmp_path / "state", weights_only=True))
-    _, second = fit(tmp_path, saved=saved)
-    assert first.seen + second.seen == expected.seen
+    continued, second = fit(tmp_path, saved=saved)
+    assert first.seen == expected.seen[: stopped.trained]
+    assert stopped.trained + continued.trained == whole.trained
+    assert (continued.points, second.seen) == (whole.points, expected.seen)
     weights = expected.state_dict()
     assert all(torch.equal(one, weights[name]) for name, one in second.state_dict().items())
 

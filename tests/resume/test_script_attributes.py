@@ -1,0 +1,266 @@
+"""Attributes that a script changes during a fit are those of an uninterrupted fit after a resume."""
+
+import collections
+import os
+import random
+import signal
+import types
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import BackboneFinetuning, EarlyStopping, GradientAccumulationScheduler
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_green import ExactResume
+from lightning_green.resume.plain_data import from_plain, to_plain
+from lightning_green.resume.script_attributes import ScriptAttributes
+from tests.helpers.resume_training import CLOCK, digest, quiet
+from tests.helpers.trainers import BoringModel, quiet_trainer
+
+
+class Counter:
+    """An object of the script."""
+
+    def __init__(self):
+        self.total, self.by_name = 0, {}
+
+
+class Holder(pl.Callback):
+    """A callback with a value."""
+
+    def __init__(self, value=None):
+        self.value = value
+
+
+def attributes_of(folder, callback=None, module=None):
+    trainer = quiet_trainer(folder, callback or Holder())
+    trainer.strategy.connect(module or BoringModel())
+    return trainer, ScriptAttributes(trainer)
+
+
+def saved_and_restored(folder, make, change):
+    """Change the value of a callback, save it, and return the value that another process restores."""
+    callback = Holder(make())
+    _, attributes = attributes_of(folder, callback)
+    attributes.begin()
+    change(callback)
+    saved = from_plain(to_plain(attributes.capture()))
+    other = Holder(make())
+    before = other.value
+    attributes_of(folder, other)[1].restore(saved)
+    return other.value, before
+
+
+def set_to(value):
+    return lambda callback: setattr(callback, "value", value)
+
+
+@pytest.mark.parametrize("value", [0.5, True, "text", None, (1, "b"), {"a": [1, 2]}, 3 + 1j, float("inf")])
+def test_plain_values_are_restored(tmp_path, value):
+    assert saved_and_restored(tmp_path, lambda: "before", set_to(value))[0] == value
+
+
+@pytest.mark.parametrize(
+    ("make", "change"),
+    [
+        (lambda: [1], lambda value: value.append(2)),
+        (dict, lambda value: value.update(a={"b": 1})),
+        (set, lambda value: value.add(3)),
+        (lambda: collections.deque([1, 2], 2), lambda value: value.append(3)),
+        (lambda: np.zeros(3), lambda value: value.__setitem__(1, 5.0)),
+        (lambda: torch.zeros(3), lambda value: value.add_(1)),
+        (lambda: [torch.zeros(2), torch.zeros(2)], lambda value: value[1].add_(1)),
+    ],
+    ids=["list", "dict", "set", "deque", "array", "tensor", "list of tensors"],
+)
+def test_objects_that_change_in_place_are_restored_in_place(tmp_path, make, change):
+    """Other objects of the script may refer to the same list."""
+    expected = make()
+    change(expected)
+    restored, same = saved_and_restored(tmp_path, make, lambda callback: change(callback.value))
+    assert restored is same
+    assert digest(list(restored)) == digest(list(expected))
+    assert type(restored) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("make", "draw"),
+    [
+        (lambda: np.random.default_rng(3), lambda one: one.random()),
+        (lambda: np.random.RandomState(3), lambda one: one.random_sample()),
+        (lambda: random.Random(3), lambda one: one.random()),
+        (lambda: torch.Generator().manual_seed(3), lambda one: float(torch.rand(1, generator=one))),
+    ],
+    ids=["NumPy", "old NumPy", "Python", "torch"],
+)
+def test_generators_continue(tmp_path, make, draw):
+    straight = make()
+    expected = [draw(straight) for _ in range(4)][2:]
+    restored, same = saved_and_restored(tmp_path, make, lambda callback: (draw(callback.value), draw(callback.value)))
+    assert restored is same
+    assert [draw(restored) for _ in range(2)] == expected
+
+
+def test_attributes_of_objects_of_the_script_are_restored(tmp_path):
+    def change(callback):
+        callback.value.total, callback.value.by_name["a"] = 3, [1]
+
+    restored, same = saved_and_restored(tmp_path, Counter, change)
+    assert restored is same
+    assert (restored.total, restored.by_name) == (3, {"a": [1]})
+
+
+def test_only_what_has_changed_is_saved(tmp_path):
+    module = BoringModel()
+    module.constant, module.changing = [1, 2], 1
+    _, attributes = attributes_of(tmp_path, module=module)
+    assert attributes.capture() == {"values": {}, "requires_grad": {}}, "nothing is known before the start"
+    attributes.begin()
+    module.changing, module.added = 2, "new"
+    values = attributes.capture()["values"]
+    assert {path: {name: one["value"] for name, one in found.items()} for path, found in values.items()} == {
+        "module": {"changing": 2, "added": "new"}
+    }
+
+
+def test_modes_and_settings_of_layers_and_hyperparameters_are_restored(tmp_path):
+    class Net(BoringModel):
+        def __init__(self, weight=1.0):
+            super().__init__()
+            self.save_hyperparameters()
+            self.norm, self.dropout = nn.BatchNorm1d(2), nn.Dropout(0.5)
+
+    module = Net()
+    _, attributes = attributes_of(tmp_path, module=module)
+    attributes.begin()
+    module.norm.eval()
+    module.dropout.p, module.hparams.weight = 0.1, 2.0
+    module.layer.weight.requires_grad_(False)
+    other = Net()
+    attributes_of(tmp_path, module=other)[1].restore(attributes.capture())
+    assert (other.norm.training, other.dropout.training, other.dropout.p) == (False, True, 0.1)
+    assert other.hparams.weight == 2.0
+    assert [one.requires_grad for one in other.layer.parameters()] == [False, True]
+
+
+def test_references_to_weights_are_left_alone(tmp_path):
+    """A list of parameters changes with every step, and copies of them would no longer be trained."""
+
+    def make():
+        module = BoringModel()
+        module.trained = [module.layer.weight]
+        module.view = module.layer.bias.detach().view(-1, 1)
+        return module
+
+    module = make()
+    _, attributes = attributes_of(tmp_path, module=module)
+    attributes.begin()
+    with torch.no_grad():
+        module.layer.weight.add_(1)
+        module.layer.bias.add_(1)
+    assert attributes.capture()["values"] == {}
+
+
+def test_change_that_cannot_be_saved_is_reported_once(tmp_path):
+    callback = Holder(lambda: 1)
+    _, attributes = attributes_of(tmp_path, callback)
+    attributes.begin()
+    callback.value = lambda: 2
+    with pytest.warns(UserWarning, match=r"cannot be saved: callbacks\[\d\]\.value\. After a pause"):
+        assert attributes.capture()["values"] == {}
+    assert attributes.capture()["values"] == {}
+
+
+@pytest.mark.parametrize("value", [torch.nn.Linear(2, 2), types.SimpleNamespace(a=1), DataLoader([1])])
+def test_objects_of_libraries_are_not_entered(tmp_path, value):
+    callback = Holder(value)
+    _, attributes = attributes_of(tmp_path, callback)
+    attributes.begin()
+    callback.value.another = 1
+    found = attributes.capture()["values"]
+    assert set(found) <= {f"callbacks[{index}]" for index in range(9)}
+
+
+# -- whole fits -------------------------------------------------------------------------------------------------------
+
+
+class Net(pl.LightningModule):
+    """Sixteen batches in four epochs; each case is a way in which hooks change state."""
+
+    beta = 0.0
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU())
+        self.dropout, self.head = nn.Dropout(0.3), nn.Linear(8, 1)
+        self.memory = [torch.zeros(8)]
+        self.rng = np.random.default_rng(5)
+
+    def on_train_epoch_start(self):
+        self.beta = self.current_epoch / 4
+        self.dropout.p = 0.3 + 0.1 * self.current_epoch
+        if self.current_epoch % 2:
+            self.backbone[1].eval()
+
+    def training_step(self, batch, batch_idx):
+        features = self.dropout(self.backbone(batch[0]))
+        self.memory[0].mul_(0.9).add_(features.detach().mean(0), alpha=0.1)
+        noise = float(self.rng.normal())
+        penalty = self.beta * self.head.weight.square().sum() + 0.1 * (features * self.memory[0]).mean()
+        return self.head(features).square().mean() + penalty * (1 + 0.1 * noise)
+
+    def validation_step(self, batch, batch_idx):
+        values = [3.0, 3.1, 3.2, 1.0, 0.9, 0.8]
+        self.log("val_loss", values[self.current_epoch])
+
+    def configure_optimizers(self):
+        return torch.optim.Adam([one for one in self.parameters() if one.requires_grad], 1e-2)
+
+
+class StopAfter(pl.Callback):
+    """Asks for a stop after that many optimizer steps, as a signal does."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == self.steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+CASES = {
+    "attributes": lambda: [],
+    "accumulation by epoch": lambda: [GradientAccumulationScheduler({0: 1, 2: 2})],
+    "frozen backbone": lambda: [BackboneFinetuning(unfreeze_backbone_at_epoch=1, backbone_initial_lr=1e-3)],
+    "stopped early, with a minimum": lambda: [EarlyStopping("val_loss", patience=1)],
+}
+
+
+def train(folder, case, stop=None):
+    pl.seed_everything(2, verbose=False)
+    data = TensorDataset(torch.randn(16, 4))
+    options = {"min_epochs": 4, "max_epochs": 6} if "minimum" in case else {"max_epochs": 4}
+    callbacks = [*CASES[case](), ExactResume(), StopAfter(stop)]
+    trainer = quiet_trainer(folder, *callbacks, enable_checkpointing=True, limit_val_batches=1, **options)
+    module = Net()
+    trainer.fit(module, DataLoader(data, 4, shuffle=True), DataLoader(data, 16))
+    return {"weights": module.state_dict(), "memory": module.memory, "step": trainer.global_step}
+
+
+@pytest.mark.parametrize("stop", [3, 6, 9])
+@pytest.mark.parametrize("case", CASES)
+def test_stopped_fit_ends_like_an_uninterrupted_one(case, stop, tmp_path, monkeypatch):
+    def run(name, stop=None):
+        with quiet():
+            monkeypatch.setenv("LIGHTNING_GREEN_RUN_DIR", str(tmp_path / name))
+            monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
+            monkeypatch.setenv("LIGHTNING_GREEN_CLOCK", CLOCK)
+            return train(tmp_path / name, case, stop)
+
+    straight = run("straight")
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        run("stopped", stop)
+    assert digest(run("stopped")) == digest(straight)
