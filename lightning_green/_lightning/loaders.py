@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
@@ -41,6 +42,48 @@ def rebuild_train_iterator(trainer: pl.Trainer) -> None:
     fetcher = trainer.fit_loop._data_fetcher
     assert fetcher is not None
     iter(fetcher)
+
+
+def wrap_loading(trainer: pl.Trainer, load: Callable[[str, Callable[[], None]], None]) -> Callable[[], None]:
+    """Let a function request the loaders of the script, at the start and, if they are reloaded, at later epochs.
+
+    Args:
+        trainer: The trainer.
+        load: Called with ``"training"`` or ``"validation"`` and the function of Lightning that requests the loaders.
+
+    Returns:
+        A function that undoes it.
+
+    """
+    fit_loop, val_loop = trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop
+    setup_training, setup_validation = fit_loop.setup_data, val_loop.setup_data
+
+    def training() -> None:
+        if fit_loop._combined_loader is None or fit_loop._should_reload_train_dl:
+            load("training", setup_training)
+
+    def validation() -> None:
+        if val_loop._combined_loader is None or val_loop._should_reload_val_dl:
+            load("validation", setup_validation)
+
+    fit_loop.setup_data, val_loop.setup_data = training, validation  # type: ignore[method-assign]
+
+    def undo() -> None:
+        for loop in (fit_loop, val_loop):
+            loop.__dict__.pop("setup_data", None)
+
+    return undo
+
+
+@contextmanager
+def at_epoch(trainer: pl.Trainer, epoch: int) -> Iterator[None]:
+    """Let ``current_epoch`` be another one, for the functions of the script that return loaders."""
+    progress = trainer.fit_loop.epoch_progress.current
+    before, progress.completed = progress.completed, epoch
+    try:
+        yield
+    finally:
+        progress.completed = before
 
 
 def watch_fetches(trainer: pl.Trainer, began: Callable[[], None], ended: Callable[[], None]) -> Callable[[], None]:

@@ -133,12 +133,16 @@ def data_fingerprint(trainer: pl.Trainer) -> dict[str, Any]:
     Returns:
         A dict that JSON can represent: ``training_batches`` of an epoch (``"unknown"`` without a length), and for each
         training loader its batch size (``batch_sizes``, None without one), the length of its dataset (``samples``,
-        ``"unknown"`` without one) and the indices of a ``torch.utils.data.Subset`` (``subsets``).
+        ``"unknown"`` without one) and the indices of a ``torch.utils.data.Subset`` (``subsets``). Loaders that are
+        reloaded every few epochs may have other sizes then, so these are ``"reloaded"``.
 
     """
     batches = trainer.num_training_batches
     combined = train_loaders(trainer)
     loaders = [] if combined is None else list(combined.flattened)
+    if _attribute(trainer, "reload_dataloaders_every_n_epochs"):
+        sizes = dict.fromkeys(("training_batches", "samples", "subsets"), "reloaded")
+        return {"batch_sizes": [_batch_size(loader) for loader in loaders], **sizes}
     return {
         "training_batches": int(batches) if math.isfinite(batches) else "unknown",
         "batch_sizes": [_batch_size(loader) for loader in loaders],

@@ -9,16 +9,19 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_green._lightning.loaders import (
+    at_epoch,
     consumed_loaders,
     prefetched_batches,
     rebuild_train_iterator,
     set_consumed_loaders,
     train_loaders,
+    wrap_loading,
 )
 from lightning_green._lightning.loops import is_training_stage
 from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.iterable_loaders import ReplayedLoader, why_not_replayed
 from lightning_green.resume.loaders import CountingLoader, count_batches, wrap_loaders
+from lightning_green.resume.random_states import capture_random_states, restore_random_states
 
 
 class LoaderPositions:
@@ -35,6 +38,8 @@ class LoaderPositions:
         self._deferred = False
         self._validation: list[CountingLoader] = []
         self._saved_validation: list[tuple[bool, list[Any]]] = []
+        self._reloads: dict[str, dict[str, Any]] = {}
+        self._saved_reloads: dict[str, dict[str, Any]] = {}
 
     def attach(self, resuming: bool) -> Callable[[], None]:
         """Wrap every loader that the strategy processes from now on; return a function that undoes it.
@@ -44,7 +49,13 @@ class LoaderPositions:
 
         """
         self._deferred = resuming
-        return wrap_loaders(self._trainer.strategy, self._wrap)
+        undo = [wrap_loaders(self._trainer.strategy, self._wrap), wrap_loading(self._trainer, self._load)]
+
+        def undo_all() -> None:
+            for one in undo:
+                one()
+
+        return undo_all
 
     def capture(self) -> dict[str, Any]:
         """Return the positions as plain Python and tensors."""
@@ -52,12 +63,14 @@ class LoaderPositions:
         return {
             "loaders": [loader.position(ahead) for loader in self._training_loaders()],
             "consumed": consumed_loaders(self._trainer),
+            "reloads": self._reloads,
             "validation_created": [loader.created for loader in self._validation],
             "validation_generators": [loader.generator_states() for loader in self._validation],
         }
 
-    def set_validation(self, saved: dict[str, Any]) -> None:
-        """Set the validation part of ``capture``, before Lightning sets up the validation loaders."""
+    def set_loading(self, saved: dict[str, Any]) -> None:
+        """Set what is needed to request the loaders again, before Lightning does; ``saved`` is that of ``capture``."""
+        self._saved_reloads = dict(saved.get("reloads", {}))
         self._saved_validation = list(
             zip(saved.get("validation_created", ()), saved.get("validation_generators", ()), strict=True)
         )
@@ -92,6 +105,28 @@ class LoaderPositions:
         set_consumed_loaders(self._trainer, saved["consumed"])
         for loader, position in zip(self._training_loaders(), saved["loaders"], strict=True):
             loader.set_generators(position["generators"])
+
+    def _load(self, kind: str, setup: Callable[[], None]) -> None:
+        """Request loaders that are reloaded every few epochs: after a resume those of the last reload.
+
+        The script may choose the data by the epoch and at random, so both are those of that time.
+        """
+        if not self._trainer.reload_dataloaders_every_n_epochs or self._is_tuning():  # type: ignore[attr-defined]
+            setup()
+            return
+        now = capture_random_states(with_cuda=False)
+        saved = self._saved_reloads.pop(kind, None)
+        if saved is None:
+            self._reloads[kind] = {"epoch": self._trainer.current_epoch, "random": now}
+            setup()
+            return
+        self._reloads[kind] = saved
+        restore_random_states(saved["random"])
+        try:
+            with at_epoch(self._trainer, saved["epoch"]):
+                setup()
+        finally:
+            restore_random_states(now)
 
     def _training_loaders(self) -> list[CountingLoader | ReplayedLoader]:
         combined = train_loaders(self._trainer)

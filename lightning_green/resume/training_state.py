@@ -167,7 +167,7 @@ class ExactState:
         saved = self._pending or {}
         if sharded and self._pending is not None:
             restore_shard(self._trainer, self._pending.pop("shard"))
-        self._loaders.set_validation(saved)
+        self._loaders.set_loading(saved)
         self._undo.append(restore_tuned_values(self._trainer, saved.get("tuned", [])))
 
     def _before_epoch(self) -> None:

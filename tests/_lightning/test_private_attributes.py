@@ -104,6 +104,8 @@ PLACES = {
         lambda seen: importlib.import_module("lightning.pytorch.tuner.lr_finder"),
     ),
     "_step_supports_amp_scaling": lambda seen: torch.optim.SGD([nn.Parameter(torch.zeros(1))], fused=True),
+    "_should_reload_train_dl": lambda seen: seen["trainer"].fit_loop,
+    "_should_reload_val_dl": lambda seen: seen["trainer"].fit_loop.epoch_loop.val_loop,
     "_should_check_val_epoch": lambda seen: seen["trainer"].fit_loop.epoch_loop,
     "_after_closure": lambda seen: Precision,
     "_accelerator_connector": lambda seen: seen["trainer"],
