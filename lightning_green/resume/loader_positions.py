@@ -21,6 +21,7 @@ from lightning_green._lightning.loops import is_training_stage
 from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.iterable_loaders import ReplayedLoader, why_not_replayed
 from lightning_green.resume.loaders import CountingLoader, count_batches, wrap_loaders
+from lightning_green.resume.object_generators import find_generators
 from lightning_green.resume.random_states import capture_random_states, restore_random_states
 
 
@@ -144,6 +145,14 @@ class LoaderPositions:
             if why_not is None:
                 return ReplayedLoader(loader, deferred)
             rank_zero_warn(f"A resume cannot continue the training data exactly: {why_not}.")
+        if training and isinstance(counting, CountingLoader) and counting.num_workers > 0:
+            kept = find_generators(counting.dataset, counting.collate_fn)
+            if kept:
+                rank_zero_warn(
+                    "A resume in the middle of an epoch cannot continue the training data exactly: the dataset keeps "
+                    f"{len(kept)} random generator(s), and each worker process draws from copies of its own. Draw "
+                    "from the global generators of `torch`, `numpy` or `random`, or set `num_workers=0`."
+                )
         if not training and isinstance(counting, CountingLoader):
             if len(self._validation) < len(self._saved_validation):
                 counting.created, generators = self._saved_validation[len(self._validation)]

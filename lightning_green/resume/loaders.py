@@ -32,6 +32,12 @@ from torch.utils.data._utils import fetch
 from torch.utils.data.distributed import DistributedSampler
 
 from lightning_green.resume.iterable_loaders import CountingIterator, DeferredIterator, has_length
+from lightning_green.resume.object_generators import (
+    Generator,
+    find_generators,
+    generator_state,
+    set_generator_state,
+)
 from lightning_green.resume.random_states import (
     RandomStream,
     capture_random_states,
@@ -78,11 +84,6 @@ def _seed(*key: Any) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def _generators(sampler: Any) -> list[torch.Generator]:
-    found = [getattr(sampler, "generator", None), getattr(getattr(sampler, "sampler", None), "generator", None)]
-    return [generator for generator in found if isinstance(generator, torch.Generator)]
-
-
 class _CountingSampler:
     """Replaces a loader's batch sampler (or its sampler, without automatic batching)."""
 
@@ -107,7 +108,7 @@ class _CountingSampler:
         if self.resume_from is not None:
             (began, start), self.resume_from = self.resume_from, None
         else:
-            generators = [generator.get_state() for generator in _generators(self.inner)]
+            generators = [generator_state(generator) for generator in self._generators()]
             began, start = {"random": capture_random_states(with_cuda=False), "generators": generators}, 0
         self.began = began
         # indices are skipped, so that no sample is loaded twice
@@ -116,12 +117,15 @@ class _CountingSampler:
         for position, index in enumerate(indices, start):
             yield _Seeded(_seed(base, position), index) if self.seed_batches else index
 
+    def _generators(self) -> list[Generator]:
+        return find_generators(self.inner, with_datasets=False)
+
     def _indices(self, began: dict[str, Any]) -> Iterator[Any]:
         return iter(self.inner) if self.draws_once else _iterate_in_own_stream(self.inner, began["random"])
 
     def _skip_to(self, start: int, began: dict[str, Any]) -> Iterator[Any]:
-        for generator, state in zip(_generators(self.inner), began["generators"], strict=False):
-            generator.set_state(state)
+        for generator, state in zip(self._generators(), began["generators"], strict=False):
+            set_generator_state(generator, state)
         if not self.draws_once:
             return itertools.islice(self._indices(began), start, None)
         if self.is_plain_batching:  # skipping single indices is ten times faster than skipping lists of them
@@ -212,18 +216,20 @@ class CountingLoader(DataLoader[Any]):
         if not at_start and position["began"] is not None:
             self._counting_sampler.resume_from = (position["began"], int(position["taken"]))
 
-    def generator_states(self) -> list[torch.Tensor]:
-        """Return the states of the generators that the loader and its samplers draw from."""
-        return [generator.get_state() for generator in self._own_generators()]
+    def generator_states(self) -> list[Any]:
+        """Return the states of the generators that the loader, its samplers and its dataset draw from."""
+        return [generator_state(generator) for generator in self._own_generators()]
 
-    def set_generators(self, states: list[torch.Tensor]) -> None:
+    def set_generators(self, states: list[Any]) -> None:
         """Set the generators to the result of ``generator_states``; they belong to the user's loader as well."""
-        for generator, state in zip(self._own_generators(), states, strict=True):
-            generator.set_state(state)
+        for generator, state in zip(self._own_generators(), states, strict=False):
+            set_generator_state(generator, state)
 
-    def _own_generators(self) -> list[torch.Generator]:
-        own = [self.generator] if isinstance(self.generator, torch.Generator) else []
-        return own + _generators(self._counting_sampler.inner)
+    def _own_generators(self) -> list[Generator]:
+        owners = (self.generator, self._counting_sampler.inner)
+        if self.num_workers == 0:  # each worker process has copies of the others
+            return find_generators(*owners, self.dataset, self.collate_fn)
+        return find_generators(*owners, with_datasets=False)
 
 
 def count_batches(loader: Any, rank: int, deferred: bool) -> Any:

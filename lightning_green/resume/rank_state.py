@@ -93,18 +93,12 @@ def select_rank_state(
     return {"point": saved["point"], **own}
 
 
-def restore_rank_state(
-    trainer: pl.Trainer,
-    saved: dict[str, Any],
-    attributes: ScriptAttributes,
-    set_new_values: Callable[[], None] | None,
-) -> None:
+def restore_rank_state(trainer: pl.Trainer, saved: dict[str, Any], set_new_values: Callable[[], None] | None) -> None:
     """Restore the parts that Lightning does not; the random states last, because the others may draw from them.
 
     Args:
         trainer: The trainer, before the first batch.
         saved: The result of ``select_rank_state``.
-        attributes: The attributes of the script's objects.
         set_new_values: Sets changed settings of the optimizers, if the user asks for them.
 
     """
@@ -115,7 +109,6 @@ def restore_rank_state(
     set_elapsed_times(trainer, saved["elapsed"])
     set_gradients(module, saved["gradients"])
     set_buffers(module, saved["buffers"])
-    attributes.restore(saved["attributes"])
     restore_metrics(trainer, saved["logged"])
     restore_random_states(saved["random"])
 

@@ -19,9 +19,10 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from torchmetrics import Metric
 
+from lightning_green._lightning.loaders import prefetched_batches, train_loaders
 from lightning_green._lightning.module_attributes import attributes_of
 from lightning_green.resume.plain_data import NotPlainError, to_plain
 from lightning_green.resume.plain_forms import form_of
@@ -45,21 +46,26 @@ _ABSENT = ""
 
 
 class _Namespace(NamedTuple):
-    """The attributes of one object by name; those of libraries count only where they are public numbers or strings."""
+    """The attributes of one object by name.
+
+    Of libraries, only public numbers and strings count; of datasets only numbers and strings, because their containers
+    may be as large as the data.
+    """
 
     path: str
     values: MutableMapping[str, Any]
     ignored: frozenset[str]
     of_script: bool
+    of_dataset: bool = False
 
 
 class ScriptAttributes:
     """Saves the attributes that differ from those at the start of the fit, and sets them again.
 
     Covers the module with its submodules and ``hparams``, the DataModule, the callbacks, objects of the script's own
-    classes in their attributes, ``requires_grad`` of the parameters, and settings of the Trainer. Attributes of
-    datasets and samplers are not covered, nor attributes that refer to the module's weights. A number, a string or a
-    container of them that the script creates with another value than before, such as a time or a changed argument,
+    classes in their attributes, ``requires_grad`` of the parameters, settings of the Trainer, and numbers and strings
+    in map-style training datasets. Attributes that refer to the module's weights are not covered. A number, a string or
+    a container of them that the script creates with another value than before, such as a time or a changed argument,
     keeps its new value.
 
     Args:
@@ -144,6 +150,10 @@ def _namespaces(trainer: pl.Trainer) -> Iterator[_Namespace]:
     datamodule: pl.LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
     if datamodule is not None:
         yield from _enter("datamodule", datamodule, seen)
+    if not prefetched_batches(trainer):
+        combined = train_loaders(trainer)
+        for index, loader in enumerate(() if combined is None else combined.flattened):
+            yield from _enter_dataset(f"datasets[{index}]", getattr(loader, "dataset", None), seen)
     for index, callback in enumerate(trainer.callbacks):  # type: ignore[attr-defined]
         if all(base is pl.Callback or not _is_library(base) for base in type(callback).__mro__):
             yield from _enter(f"callbacks[{index}]", callback, seen)
@@ -163,14 +173,26 @@ def _enter(path: str, owner: Any, seen: set[int], depth: int = 0) -> Iterator[_N
                 yield from _enter(f"{path}.{name}", value, seen, depth + 1)
 
 
+def _enter_dataset(path: str, dataset: Any, seen: set[int], depth: int = 0) -> Iterator[_Namespace]:
+    """Yield the attributes of a map-style dataset and of the datasets in it."""
+    if id(dataset) in seen or depth > _MAX_DEPTH:
+        return
+    if isinstance(dataset, (list, tuple)) and len(dataset) <= _SAMPLES:  # of a ConcatDataset
+        for index, item in enumerate(dataset):
+            yield from _enter_dataset(f"{path}[{index}]", item, seen, depth + 1)
+    elif isinstance(dataset, Dataset) and not isinstance(dataset, IterableDataset):
+        seen.add(id(dataset))
+        yield _Namespace(path, vars(dataset), frozenset(), _is_script_class(type(dataset)), of_dataset=True)
+        for name, value in list(vars(dataset).items()):
+            yield from _enter_dataset(f"{path}.{name}", value, seen, depth + 1)
+
+
 def _own(space: _Namespace) -> Iterator[tuple[str, Any]]:
     for name, value in list(space.values.items()):
-        if name not in space.ignored and (space.of_script or _is_public_scalar(name, value)):
+        is_scalar = isinstance(value, (bool, int, float, str, type(None)))
+        counts = is_scalar or not space.of_dataset if space.of_script else is_scalar and not name.startswith("_")
+        if counts and name not in space.ignored:
             yield name, value
-
-
-def _is_public_scalar(name: str, value: Any) -> bool:
-    return not name.startswith("_") and isinstance(value, (bool, int, float, str, type(None)))
 
 
 def _ignored(owner: Any) -> frozenset[str]:

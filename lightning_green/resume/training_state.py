@@ -177,6 +177,7 @@ class ExactState:
         if self._pending is None:
             self._on_boundary("epoch")
         elif self._pending["point"] == "epoch":
+            self._attributes.restore(self._pending["attributes"])
             first = self._trainer.current_epoch == 0
             self._loaders.restore(self._pending, at_start=not first)
             if first:  # Lightning creates the iterators of the first epoch before the first hook
@@ -186,12 +187,13 @@ class ExactState:
 
     def _before_batches(self) -> None:
         if self._active and self._pending is not None:
+            self._attributes.restore(self._pending["attributes"])  # workers get copies of the datasets
             self._loaders.restore(self._pending, at_start=False)
             self._loaders.restore_iterators(self._pending)
             self._restore_rest(self._pending)
 
     def _restore_rest(self, saved: dict[str, Any]) -> None:
-        restore_rank_state(self._trainer, saved, self._attributes, self.set_new_values)
+        restore_rank_state(self._trainer, saved, self.set_new_values)
         self._pending = None
 
     def _after_batch(self) -> None:

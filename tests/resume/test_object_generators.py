@@ -1,0 +1,197 @@
+"""Random generators of datasets, transforms and samplers, and epochs that datasets are told, continue exactly."""
+
+import os
+import random
+import signal
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+
+from lightning_green import ExactResume
+from lightning_green.resume.object_generators import find_generators, generator_state, set_generator_state
+from lightning_green.resume.plain_data import from_plain, to_plain
+from tests.helpers.resume_training import CLOCK, digest, quiet
+from tests.helpers.trainers import quiet_trainer
+
+GENERATORS = {
+    "numpy": (lambda: np.random.default_rng(3), lambda one: one.random()),
+    "old numpy": (lambda: np.random.RandomState(3), lambda one: one.random_sample()),
+    "python": (lambda: random.Random(3), lambda one: one.random()),
+    "torch": (lambda: torch.Generator().manual_seed(3), lambda one: float(torch.rand(1, generator=one))),
+}
+
+
+class Holder:
+    def __init__(self, **values):
+        self.__dict__.update(values)
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_state_is_plain_data_and_is_set_in_place(kind):
+    make, draw = GENERATORS[kind]
+    generator = make()
+    draw(generator)
+    state = from_plain(to_plain(generator_state(generator)))
+    expected = [draw(generator) for _ in range(3)]
+    other = make()
+    set_generator_state(other, state)
+    assert [draw(other) for _ in range(3)] == expected
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_state_of_another_kind_is_ignored(kind):
+    make, draw = GENERATORS[kind]
+    for other, _ in GENERATORS.values():
+        generator = make()
+        set_generator_state(generator, generator_state(other()))
+        assert isinstance(draw(generator), float)
+
+
+def test_generators_are_found_once_in_attributes_and_containers():
+    one, two, three = np.random.default_rng(1), random.Random(1), torch.Generator()
+    inner = Holder(generator=two, again=[one, {"a": (three,)}])
+    owner = Holder(rng=one, transforms=[inner, inner], module=np.random, big=[random.Random(2)] * 2000)
+    owner.itself = owner
+    assert find_generators(owner, None, 3) == [one, two, three]
+
+
+def test_datasets_are_searched_on_request():
+    data = Augmented("numpy")
+    sampler = Holder(data_source=data)
+    assert find_generators(sampler) == [data.transforms[0].rng]
+    assert find_generators(sampler, with_datasets=False) == []
+
+
+# -- whole fits -------------------------------------------------------------------------------------------------------
+
+
+class Noise:
+    """A transform with a generator of its own."""
+
+    def __init__(self, kind):
+        make, self.draw = GENERATORS[kind]
+        self.rng = make()
+
+    def __call__(self, x):
+        return x + self.draw(self.rng)
+
+
+class Augmented(Dataset):
+    def __init__(self, kind):
+        self.x = torch.randn(16, 4, generator=torch.Generator().manual_seed(1))
+        self.transforms = [Noise(kind)]
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        x = self.x[index]
+        for transform in self.transforms:
+            x = transform(x)
+        return x
+
+
+class ByEpoch(Dataset):
+    """A dataset that is told the epoch."""
+
+    epoch = 0
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        return torch.randn(4, generator=torch.Generator().manual_seed(1000 * self.epoch + index))
+
+
+class Drawing(Sampler):
+    """A sampler that draws from its own generator in every pass."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(4)
+
+    def __len__(self):
+        return 16
+
+    def __iter__(self):
+        return iter(self.rng.permutation(16).tolist())
+
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.3), nn.Linear(4, 1))
+
+    def on_train_epoch_start(self):
+        dataset = self.trainer.train_dataloader.dataset
+        dataset = getattr(dataset, "dataset", dataset)
+        if isinstance(dataset, ByEpoch):
+            dataset.epoch = self.current_epoch
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).square().mean()
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.layer(batch).square().mean())
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), 1e-2)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.2)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
+
+
+class StopAfter(pl.Callback):
+    """Asks for a stop after that many optimizer steps, as a signal does."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_step == self.steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+DATA = {
+    **{kind: lambda kind=kind: DataLoader(Augmented(kind), 4, shuffle=True) for kind in GENERATORS},
+    "sampler": lambda: DataLoader(ByEpoch(), 4, sampler=Drawing()),
+    "epoch": lambda: DataLoader(ByEpoch(), 4, shuffle=True),
+    "epoch of a subset": lambda: DataLoader(Subset(ByEpoch(), range(12)), 3, shuffle=True),
+    "epoch, workers": lambda: DataLoader(ByEpoch(), 4, shuffle=True, num_workers=2),
+}
+
+
+def train(folder, name, stop, monkeypatch):
+    with quiet():
+        monkeypatch.setenv("LIGHTNING_GREEN_RUN_DIR", str(folder / "run"))
+        monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
+        monkeypatch.setenv("LIGHTNING_GREEN_CLOCK", CLOCK)
+        pl.seed_everything(2, verbose=False)
+        options = {"max_epochs": 3, "limit_val_batches": 2, "enable_checkpointing": True}
+        trainer, module, steps = quiet_trainer(folder, ExactResume(), StopAfter(stop), **options), Net(), []
+        module.layer.register_forward_hook(lambda *args: steps.append(1))
+        try:
+            trainer.fit(module, DATA[name](), DataLoader(Augmented("numpy"), 4))
+        except (SystemExit, KeyboardInterrupt):
+            return None, len(steps)
+        return digest(module.state_dict()), len(steps)
+
+
+@pytest.mark.parametrize("stop", [2, 4, 7])
+@pytest.mark.parametrize("name", DATA)
+def test_stopped_fit_ends_like_an_uninterrupted_one(name, stop, tmp_path, monkeypatch):
+    straight, total = train(tmp_path / "straight", name, None, monkeypatch)
+    stopped, before = train(tmp_path / "stopped", name, stop, monkeypatch)
+    weights, after = train(tmp_path / "stopped", name, None, monkeypatch)
+    assert stopped is None
+    assert (weights, before + after) == (straight, total)
+
+
+def test_generators_in_workers_are_reported(tmp_path, monkeypatch):
+    loader = DataLoader(Augmented("numpy"), 4, num_workers=1)
+    monkeypatch.setenv("LIGHTNING_GREEN_RUN_DIR", str(tmp_path / "run"))
+    trainer = quiet_trainer(tmp_path, ExactResume(), max_steps=1, enable_checkpointing=True)
+    with quiet(), pytest.warns(UserWarning, match=r"keeps 1 random generator\(s\), and each worker"):
+        trainer.fit(Net(), loader)
