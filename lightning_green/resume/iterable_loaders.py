@@ -13,9 +13,15 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from lightning_green.resume.kept_attributes import KeptAttributes
+from lightning_green.resume.object_generators import (
+    Generator,
+    find_generators,
+    generator_state,
+    set_generator_state,
+)
 from lightning_green.resume.random_states import (
     RandomStream,
     capture_random_states,
@@ -98,6 +104,7 @@ class ReplayedLoader:
         self.inner, self.deferred, self.taken = inner, deferred, 0
         self.is_stateful = all(callable(getattr(inner, name, None)) for name in _HIDDEN)
         self.is_sized = has_length(inner)
+        self._kept = KeptAttributes(*self._owners())
         self.reads_ahead = self.is_stateful and not self.is_sized
         self._before: dict[str, Any] = {}
         self._random: dict[str, Any] | None = None
@@ -119,6 +126,7 @@ class ReplayedLoader:
             began: dict[str, Any] = {
                 "random": capture_random_states(with_cuda=False),
                 "generators": self.generator_states(),
+                "kept": self._kept.changed(),
             }
             skip = 0
             iterator = iter(self.inner)
@@ -127,6 +135,7 @@ class ReplayedLoader:
             now = capture_random_states(with_cuda=False)
             restore_random_states(began["random"])
             self.set_generators(began["generators"])
+            self._kept.restore(began["kept"])
             try:
                 iterator = iter(self.inner)
             finally:
@@ -148,6 +157,7 @@ class ReplayedLoader:
             "began": self._began,
             "taken": self.taken - ahead,
             "generators": self.generator_states(),
+            "kept": self._kept.changed(),
         }
         if self.is_stateful:
             position |= self._before if ahead else {"state": self.inner.state_dict()}
@@ -172,19 +182,31 @@ class ReplayedLoader:
         elif not at_start and position["began"] is not None:
             self._resume_from = (position["began"], int(position["taken"]))
         self.set_generators(position["generators"])
+        self._kept.restore(position["kept"])
 
-    def generator_states(self) -> list[torch.Tensor]:
+    def generator_states(self) -> list[Any]:
         """Return the states of the generators that the loader draws from."""
-        return [generator.get_state() for generator in self._generators()]
+        return [generator_state(generator) for generator in self._generators()]
 
-    def set_generators(self, states: list[torch.Tensor]) -> None:
+    def set_generators(self, states: list[Any]) -> None:
         """Set the generators to the result of ``generator_states``; they belong to the user's loader as well."""
-        for generator, state in zip(self._generators(), states, strict=True):
-            generator.set_state(state)
+        for generator, state in zip(self._generators(), states, strict=False):
+            set_generator_state(generator, state)
 
-    def _generators(self) -> list[torch.Generator]:
+    def _generators(self) -> list[Generator]:
+        owners = self._owners()
         own = getattr(self.inner, "generator", None)
-        return [own] if isinstance(own, torch.Generator) else []
+        return find_generators(own, *owners, with_datasets=any(isinstance(one, Dataset) for one in owners))
+
+    def _owners(self) -> list[Any]:
+        """Return the objects that yield the samples in this process."""
+        loader = self.inner
+        if self.is_stateful:
+            return []  # its state includes them
+        if not isinstance(loader, DataLoader):
+            return [loader]
+        samplers = [loader.batch_sampler, loader.sampler, getattr(loader.batch_sampler, "sampler", None)]
+        return samplers if loader.num_workers > 0 else [*samplers, loader.dataset]
 
     def _stream(self, began: dict[str, Any]) -> RandomStream | None:
         """Return the random stream of a loader that reads in this process; None if it needs none of its own."""

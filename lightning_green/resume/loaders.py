@@ -32,6 +32,7 @@ from torch.utils.data._utils import fetch
 from torch.utils.data.distributed import DistributedSampler
 
 from lightning_green.resume.iterable_loaders import CountingIterator, DeferredIterator, has_length
+from lightning_green.resume.kept_attributes import KeptAttributes
 from lightning_green.resume.object_generators import (
     Generator,
     find_generators,
@@ -94,6 +95,7 @@ class _CountingSampler:
         self.draws_once = self.is_plain_batching or type(inner) in _DRAWS_ONCE
         self.began: dict[str, Any] | None = None  # random states at the start of the current pass
         self.resume_from: tuple[dict[str, Any], int] | None = None
+        self.kept = KeptAttributes(inner, base)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "inner":
@@ -109,7 +111,8 @@ class _CountingSampler:
             (began, start), self.resume_from = self.resume_from, None
         else:
             generators = [generator_state(generator) for generator in self._generators()]
-            began, start = {"random": capture_random_states(with_cuda=False), "generators": generators}, 0
+            random = capture_random_states(with_cuda=False)
+            began, start = {"random": random, "generators": generators, "kept": self.kept.changed()}, 0
         self.began = began
         # indices are skipped, so that no sample is loaded twice
         indices = self._skip_to(start, began) if resumed else self._indices(began)
@@ -126,6 +129,7 @@ class _CountingSampler:
     def _skip_to(self, start: int, began: dict[str, Any]) -> Iterator[Any]:
         for generator, state in zip(self._generators(), began["generators"], strict=False):
             set_generator_state(generator, state)
+        self.kept.restore(began["kept"])
         if not self.draws_once:
             return itertools.islice(self._indices(began), start, None)
         if self.is_plain_batching:  # skipping single indices is ten times faster than skipping lists of them
@@ -200,6 +204,7 @@ class CountingLoader(DataLoader[Any]):
             "taken": self.taken - ahead,
             "created": self.created,
             "generators": self.generator_states(),
+            "kept": self._counting_sampler.kept.changed(),
         }
 
     def resume(self, position: dict[str, Any], at_start: bool) -> None:
@@ -213,6 +218,7 @@ class CountingLoader(DataLoader[Any]):
         self.deferred = False
         self.created = bool(position["created"])
         self.set_generators(position["generators"])
+        self._counting_sampler.kept.restore(position["kept"])
         if not at_start and position["began"] is not None:
             self._counting_sampler.resume_from = (position["began"], int(position["taken"]))
 

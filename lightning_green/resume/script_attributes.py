@@ -164,7 +164,7 @@ def _enter(path: str, owner: Any, seen: set[int], depth: int = 0) -> Iterator[_N
     if id(owner) in seen or depth > _MAX_DEPTH:
         return
     seen.add(id(owner))
-    of_script = not isinstance(owner, torch.nn.Module) or _is_script_class(type(owner))
+    of_script = not isinstance(owner, torch.nn.Module) or is_script_class(type(owner))
     space = _Namespace(path, vars(owner), _ignored(owner), of_script)
     yield space
     if of_script:
@@ -182,7 +182,7 @@ def _enter_dataset(path: str, dataset: Any, seen: set[int], depth: int = 0) -> I
             yield from _enter_dataset(f"{path}[{index}]", item, seen, depth + 1)
     elif isinstance(dataset, Dataset) and not isinstance(dataset, IterableDataset):
         seen.add(id(dataset))
-        yield _Namespace(path, vars(dataset), frozenset(), _is_script_class(type(dataset)), of_dataset=True)
+        yield _Namespace(path, vars(dataset), frozenset(), is_script_class(type(dataset)), of_dataset=True)
         for name, value in list(vars(dataset).items()):
             yield from _enter_dataset(f"{path}.{name}", value, seen, depth + 1)
 
@@ -202,10 +202,10 @@ def _ignored(owner: Any) -> frozenset[str]:
 
 
 def _is_of_script(value: Any) -> bool:
-    return hasattr(value, "__dict__") and not isinstance(value, _NOT_ENTERED) and _is_script_class(type(value))
+    return hasattr(value, "__dict__") and not isinstance(value, _NOT_ENTERED) and is_script_class(type(value))
 
 
-def _is_script_class(kind: type) -> bool:
+def is_script_class(kind: type) -> bool:
     """Return whether a class belongs to the script, rather than to an installed package."""
     if _is_library(kind):
         return False

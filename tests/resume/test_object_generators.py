@@ -1,4 +1,4 @@
-"""Random generators of datasets, transforms and samplers, and epochs that datasets are told, continue exactly."""
+"""Random generators and counters of datasets, transforms, samplers and streams continue exactly."""
 
 import os
 import random
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Subset
 
 from lightning_green import ExactResume
 from lightning_green.resume.object_generators import find_generators, generator_state, set_generator_state
@@ -96,7 +96,7 @@ class Augmented(Dataset):
 
 
 class ByEpoch(Dataset):
-    """A dataset that is told the epoch."""
+    """A dataset whose samples depend on the epoch, which a hook sets."""
 
     epoch = 0
 
@@ -120,13 +120,48 @@ class Drawing(Sampler):
         return iter(self.rng.permutation(16).tolist())
 
 
+class Counting(Sampler):
+    """A batch sampler that shuffles by the number of its pass."""
+
+    def __init__(self):
+        self.passes = 0
+
+    def __len__(self):
+        return 4
+
+    def __iter__(self):
+        self.passes += 1
+        yield from np.random.default_rng(self.passes).permutation(16).reshape(4, 4).tolist()
+
+
+class Stream(IterableDataset):
+    """A stream that counts its passes and draws from its own generator."""
+
+    passes = 0
+
+    def __init__(self):
+        self.rng = np.random.default_rng(6)
+
+    def __iter__(self):
+        self.passes += 1
+        for index in np.random.default_rng(self.passes).permutation(16):
+            yield torch.full((4,), float(index) / 16) + float(self.rng.normal())
+
+
+class Batches(Stream):
+    """An object that yields batches, without a DataLoader."""
+
+    def __iter__(self):
+        yield from torch.stack(list(super().__iter__())).split(4)
+
+
 class Net(pl.LightningModule):
     def __init__(self):
         super().__init__()
         self.layer = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.3), nn.Linear(4, 1))
 
     def on_train_epoch_start(self):
-        dataset = self.trainer.train_dataloader.dataset
+        dataset = getattr(self.trainer.train_dataloader, "dataset", None)
         dataset = getattr(dataset, "dataset", dataset)
         if isinstance(dataset, ByEpoch):
             dataset.epoch = self.current_epoch
@@ -157,6 +192,9 @@ class StopAfter(pl.Callback):
 DATA = {
     **{kind: lambda kind=kind: DataLoader(Augmented(kind), 4, shuffle=True) for kind in GENERATORS},
     "sampler": lambda: DataLoader(ByEpoch(), 4, sampler=Drawing()),
+    "passes of a sampler": lambda: DataLoader(ByEpoch(), batch_sampler=Counting()),
+    "stream": lambda: DataLoader(Stream(), 4),
+    "object that yields batches": lambda: Batches(),
     "epoch": lambda: DataLoader(ByEpoch(), 4, shuffle=True),
     "epoch of a subset": lambda: DataLoader(Subset(ByEpoch(), range(12)), 3, shuffle=True),
     "epoch, workers": lambda: DataLoader(ByEpoch(), 4, shuffle=True, num_workers=2),
