@@ -19,8 +19,8 @@ from lightning_green.resume.kept_attributes import KeptAttributes
 from lightning_green.resume.object_generators import (
     Generator,
     find_generators,
-    generator_state,
-    set_generator_state,
+    generator_states,
+    set_generator_states,
 )
 from lightning_green.resume.random_states import (
     RandomStream,
@@ -184,16 +184,15 @@ class ReplayedLoader:
         self.set_generators(position["generators"])
         self._kept.restore(position["kept"])
 
-    def generator_states(self) -> list[Any]:
+    def generator_states(self) -> dict[str, Any]:
         """Return the states of the generators that the loader draws from."""
-        return [generator_state(generator) for generator in self._generators()]
+        return generator_states(self._generators())
 
-    def set_generators(self, states: list[Any]) -> None:
+    def set_generators(self, states: dict[str, Any]) -> None:
         """Set the generators to the result of ``generator_states``; they belong to the user's loader as well."""
-        for generator, state in zip(self._generators(), states, strict=False):
-            set_generator_state(generator, state)
+        set_generator_states(self._generators(), states)
 
-    def _generators(self) -> list[Generator]:
+    def _generators(self) -> dict[str, Generator]:
         owners = self._owners()
         own = getattr(self.inner, "generator", None)
         return find_generators(own, *owners, with_datasets=any(isinstance(one, Dataset) for one in owners))

@@ -38,7 +38,7 @@ class LoaderPositions:
         self._trainer, self._is_tuning = trainer, is_tuning
         self._deferred = False
         self._validation: list[CountingLoader] = []
-        self._saved_validation: list[tuple[bool, list[Any]]] = []
+        self._saved_validation: list[tuple[bool, dict[str, Any]]] = []
         self._reloads: dict[str, dict[str, Any]] = {}
         self._saved_reloads: dict[str, dict[str, Any]] = {}
 

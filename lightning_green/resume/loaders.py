@@ -36,8 +36,8 @@ from lightning_green.resume.kept_attributes import KeptAttributes
 from lightning_green.resume.object_generators import (
     Generator,
     find_generators,
-    generator_state,
-    set_generator_state,
+    generator_states,
+    set_generator_states,
 )
 from lightning_green.resume.random_states import (
     RandomStream,
@@ -110,7 +110,7 @@ class _CountingSampler:
         if self.resume_from is not None:
             (began, start), self.resume_from = self.resume_from, None
         else:
-            generators = [generator_state(generator) for generator in self._generators()]
+            generators = generator_states(self._generators())
             random = capture_random_states(with_cuda=False)
             began, start = {"random": random, "generators": generators, "kept": self.kept.changed()}, 0
         self.began = began
@@ -120,15 +120,14 @@ class _CountingSampler:
         for position, index in enumerate(indices, start):
             yield _Seeded(_seed(base, position), index) if self.seed_batches else index
 
-    def _generators(self) -> list[Generator]:
+    def _generators(self) -> dict[str, Generator]:
         return find_generators(self.inner, with_datasets=False)
 
     def _indices(self, began: dict[str, Any]) -> Iterator[Any]:
         return iter(self.inner) if self.draws_once else _iterate_in_own_stream(self.inner, began["random"])
 
     def _skip_to(self, start: int, began: dict[str, Any]) -> Iterator[Any]:
-        for generator, state in zip(self._generators(), began["generators"], strict=False):
-            set_generator_state(generator, state)
+        set_generator_states(self._generators(), began["generators"])
         self.kept.restore(began["kept"])
         if not self.draws_once:
             return itertools.islice(self._indices(began), start, None)
@@ -222,16 +221,15 @@ class CountingLoader(DataLoader[Any]):
         if not at_start and position["began"] is not None:
             self._counting_sampler.resume_from = (position["began"], int(position["taken"]))
 
-    def generator_states(self) -> list[Any]:
+    def generator_states(self) -> dict[str, Any]:
         """Return the states of the generators that the loader, its samplers and its dataset draw from."""
-        return [generator_state(generator) for generator in self._own_generators()]
+        return generator_states(self._own_generators())
 
-    def set_generators(self, states: list[Any]) -> None:
+    def set_generators(self, states: dict[str, Any]) -> None:
         """Set the generators to the result of ``generator_states``; they belong to the user's loader as well."""
-        for generator, state in zip(self._own_generators(), states, strict=False):
-            set_generator_state(generator, state)
+        set_generator_states(self._own_generators(), states)
 
-    def _own_generators(self) -> list[Generator]:
+    def _own_generators(self) -> dict[str, Generator]:
         owners = (self.generator, self._counting_sampler.inner)
         if self.num_workers == 0:  # each worker process has copies of the others
             return find_generators(*owners, self.dataset, self.collate_fn)

@@ -24,39 +24,52 @@ _NOT_ENTERED = (
 _MAX_DEPTH, _MAX_LENGTH, _MAX_OBJECTS = 8, 1000, 20_000
 
 
-def find_generators(*owners: Any, with_datasets: bool = True) -> list[Generator]:
-    """Return the generators in the attributes of objects, and in what these attributes contain, each once.
+def find_generators(*owners: Any, with_datasets: bool = True) -> dict[str, Generator]:
+    """Return the generators in the attributes of objects, and in what these attributes contain, by their path.
+
+    Each is found once, on the shortest path.
 
     Args:
         owners: The objects. Containers of more than 1,000 elements are not searched.
         with_datasets: Whether to search datasets, to which samplers refer.
 
     """
-    found: list[Generator] = []
+    found: dict[str, Generator] = {}
     seen: set[int] = set()
-    waiting: collections.deque[tuple[Any, int]] = collections.deque((owner, 0) for owner in owners)
+    waiting = collections.deque((str(number), owner, 0) for number, owner in enumerate(owners))
     while waiting and len(seen) < _MAX_OBJECTS:
-        value, depth = waiting.popleft()
+        path, value, depth = waiting.popleft()
         if id(value) in seen or depth > _MAX_DEPTH or (isinstance(value, Dataset) and not with_datasets):
             continue
         seen.add(id(value))
         if isinstance(value, _KINDS):
-            found.append(value)
+            found[path] = value
         elif isinstance(value, _CONTAINERS):
-            items = list(value.values() if isinstance(value, dict) else value)
-            waiting.extend((item, depth + 1) for item in (items if len(items) <= _MAX_LENGTH else ()))
+            pairs = value.items() if isinstance(value, dict) else enumerate(value)
+            if len(value) <= _MAX_LENGTH:
+                waiting.extend((f"{path}[{key!r}]", item, depth + 1) for key, item in pairs)
         elif value is not None and not isinstance(value, _NOT_ENTERED):
-            waiting.extend((item, depth + 1) for item in getattr(value, "__dict__", {}).values())
+            attributes = getattr(value, "__dict__", {})
+            waiting.extend((f"{path}.{name}", item, depth + 1) for name, item in attributes.items())
     return found
 
 
-def generator_state(generator: Generator) -> Any:
-    """Return the state of a generator, of its own kind."""
-    return generator.get_state() if isinstance(generator, torch.Generator) else copy.deepcopy(generator)
+def generator_states(generators: dict[str, Generator]) -> dict[str, Any]:
+    """Return the states of the result of ``find_generators``, by path."""
+    return {
+        path: one.get_state() if isinstance(one, torch.Generator) else copy.deepcopy(one)
+        for path, one in generators.items()
+    }
 
 
-def set_generator_state(generator: Generator, state: Any) -> None:
-    """Set the result of ``generator_state``; a state of another kind is ignored."""
+def set_generator_states(generators: dict[str, Generator], states: dict[str, Any]) -> None:
+    """Set the result of ``generator_states``; a state of another path or kind is ignored."""
+    for path, generator in generators.items():
+        if path in states:
+            _set_state(generator, states[path])
+
+
+def _set_state(generator: Generator, state: Any) -> None:
     if isinstance(generator, torch.Generator):
         if isinstance(state, torch.Tensor):
             generator.set_state(state)

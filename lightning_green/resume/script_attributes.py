@@ -79,25 +79,41 @@ class ScriptAttributes:
         self._created: dict[tuple[str, str], str] = {}
         self._trained_before: dict[str, bool] = {}
         self._reported: set[str] = set()
+        self._failed = False
 
     def begin(self) -> None:
         """Remember the attributes as they are; before the hooks of the first epoch of this process."""
-        if self._before is None:
-            self._before = {}
+        if self._before is not None:
+            return
+        self._before = {}
+        self._trained_before = self._requires_grad()
+        try:
             for space in _namespaces(self._trainer):
                 for name, value in _own(space):
                     self._before[space.path, name] = _fingerprint(value)
                     self._created[space.path, name] = _text(value)
-            self._trained_before = self._requires_grad()
+        except Exception as error:  # noqa: BLE001 - an object of the script may raise anything
+            self._fails(error)
 
     def capture(self) -> dict[str, Any]:
         """Return the attributes that have changed; a change that cannot be saved is reported once."""
         if self._before is None:
             return {"values": {}, "requires_grad": {}}
+        now = self._requires_grad()
+        trained = {name: value for name, value in now.items() if self._trained_before.get(name) != value}
+        values: dict[str, dict[str, Any]] = {}
+        if not self._failed:
+            try:
+                values = self._changed_values(self._before)
+            except Exception as error:  # noqa: BLE001 - an object of the script may raise anything
+                self._fails(error)
+        return {"values": values, "requires_grad": trained}
+
+    def _changed_values(self, before: dict[tuple[str, str], int]) -> dict[str, dict[str, Any]]:
         weights, values, lost = _Weights(self._trainer.lightning_module), dict[str, dict[str, Any]](), list[str]()
         for space in _namespaces(self._trainer):
             for name, value in _own(space):
-                if _fingerprint(value) == self._before.get((space.path, name)) or weights.are_in(value):
+                if _fingerprint(value) == before.get((space.path, name)) or weights.are_in(value):
                     continue
                 try:
                     created = self._created.get((space.path, name), _ABSENT)
@@ -106,9 +122,7 @@ class ScriptAttributes:
                     if not _is_of_script(value):  # its attributes are saved
                         lost.append(f"{space.path}.{name}")
         self._report(lost)
-        now = self._requires_grad()
-        trained = {name: value for name, value in now.items() if self._trained_before.get(name) != value}
-        return {"values": values, "requires_grad": trained}
+        return values
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Set the result of ``capture``; objects that no longer exist are skipped."""
@@ -129,6 +143,13 @@ class ScriptAttributes:
     def _requires_grad(self) -> dict[str, bool]:
         return {name: one.requires_grad for name, one in self._trainer.lightning_module.named_parameters()}
 
+    def _fails(self, error: Exception) -> None:
+        """Stop to save attributes, because an object of the script cannot be read."""
+        self._failed = True
+        rank_zero_warn(
+            f"Attributes that change during the training are not saved, because one of them cannot be read: {error!r}."
+        )
+
     def _report(self, lost: list[str]) -> None:
         new = [path for path in lost if path not in self._reported]
         if new:
@@ -146,7 +167,8 @@ def _namespaces(trainer: pl.Trainer) -> Iterator[_Namespace]:
     for name, child in module.named_modules():
         if not isinstance(child, Metric):  # saved with the logged metrics
             yield from _enter(f"module.{name}".rstrip("."), child, seen)
-    yield _Namespace("hparams", module.hparams, frozenset(), of_script=True)
+    if isinstance(module.hparams, dict):
+        yield _Namespace("hparams", module.hparams, frozenset(), of_script=True)
     datamodule: pl.LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
     if datamodule is not None:
         yield from _enter("datamodule", datamodule, seen)

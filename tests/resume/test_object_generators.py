@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Subset
 
 from lightning_green import ExactResume
-from lightning_green.resume.object_generators import find_generators, generator_state, set_generator_state
+from lightning_green.resume.object_generators import find_generators, generator_states, set_generator_states
 from lightning_green.resume.plain_data import from_plain, to_plain
 from tests.helpers.resume_training import CLOCK, digest, quiet
 from tests.helpers.trainers import quiet_trainer
@@ -35,20 +35,23 @@ def test_state_is_plain_data_and_is_set_in_place(kind):
     make, draw = GENERATORS[kind]
     generator = make()
     draw(generator)
-    state = from_plain(to_plain(generator_state(generator)))
+    states = from_plain(to_plain(generator_states({"a": generator})))
     expected = [draw(generator) for _ in range(3)]
     other = make()
-    set_generator_state(other, state)
+    set_generator_states({"a": other}, states)
     assert [draw(other) for _ in range(3)] == expected
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
-def test_state_of_another_kind_is_ignored(kind):
+def test_state_of_another_kind_or_path_is_ignored(kind):
     make, draw = GENERATORS[kind]
-    for other, _ in GENERATORS.values():
+    expected = draw(make())
+    for other, (make_other, draw_other) in GENERATORS.items():
+        later = make_other()
+        draw_other(later)
         generator = make()
-        set_generator_state(generator, generator_state(other()))
-        assert isinstance(draw(generator), float)
+        set_generator_states({"a": generator}, generator_states({"b" if other == kind else "a": later}))
+        assert draw(generator) == expected
 
 
 def test_generators_are_found_once_in_attributes_and_containers():
@@ -56,14 +59,18 @@ def test_generators_are_found_once_in_attributes_and_containers():
     inner = Holder(generator=two, again=[one, {"a": (three,)}])
     owner = Holder(rng=one, transforms=[inner, inner], module=np.random, big=[random.Random(2)] * 2000)
     owner.itself = owner
-    assert find_generators(owner, None, 3) == [one, two, three]
+    assert find_generators(None, owner, 3) == {
+        "1.rng": one,
+        "1.transforms[0].generator": two,
+        "1.transforms[0].again[1]['a'][0]": three,
+    }
 
 
 def test_datasets_are_searched_on_request():
     data = Augmented("numpy")
     sampler = Holder(data_source=data)
-    assert find_generators(sampler) == [data.transforms[0].rng]
-    assert find_generators(sampler, with_datasets=False) == []
+    assert list(find_generators(sampler).values()) == [data.transforms[0].rng]
+    assert find_generators(sampler, with_datasets=False) == {}
 
 
 # -- whole fits -------------------------------------------------------------------------------------------------------

@@ -184,6 +184,24 @@ def test_objects_of_libraries_are_not_entered(tmp_path, value):
     assert set(found) <= {f"callbacks[{index}]" for index in range(9)}
 
 
+def test_object_that_cannot_be_read_does_not_stop_the_training(tmp_path):
+    class Unreadable(list):
+        def __len__(self):
+            raise OSError("the file is closed")
+
+    class Script(BoringModel):
+        pass
+
+    module = Script()
+    module.number, module.values = 1, Unreadable([1])
+    _, attributes = attributes_of(tmp_path, module=module)
+    with pytest.warns(UserWarning, match="cannot be read: OSError"):
+        attributes.begin()
+    module.number = 2
+    module.layer.bias.requires_grad_(False)
+    assert attributes.capture() == {"values": {}, "requires_grad": {"layer.bias": False}}
+
+
 # -- whole fits -------------------------------------------------------------------------------------------------------
 
 
