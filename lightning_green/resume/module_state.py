@@ -75,12 +75,12 @@ def set_buffers(pl_module: pl.LightningModule, saved: dict[str, torch.Tensor]) -
 
     A buffer of another shape that no checkpoint contains, such as a cache that grows with its input, is replaced.
     """
-    buffers, in_checkpoint = dict(pl_module.named_buffers()), set(pl_module.state_dict())
+    buffers = dict(pl_module.named_buffers())
     with torch.no_grad():
         for name, value in saved.items():
             if name in buffers and buffers[name].shape == value.shape:
                 buffers[name].copy_(value)
-            elif name in buffers and name not in in_checkpoint:
+            elif name in buffers and name not in pl_module.state_dict():
                 owner, _, own_name = name.rpartition(".")
                 setattr(pl_module.get_submodule(owner), own_name, value.to(buffers[name].device))
 

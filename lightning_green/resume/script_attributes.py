@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import types
 from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -366,7 +367,7 @@ def _assign(current: Any, saved: Any) -> Any:
         return saved
     if isinstance(current, torch.Tensor):
         if (current.shape, current.dtype) == (saved.shape, saved.dtype) and not current.is_inference():
-            with torch.no_grad():
+            with torch.no_grad(), suppress(RuntimeError):  # an expanded tensor cannot be written to
                 return current.copy_(saved)
     elif isinstance(current, np.ndarray):
         if (current.shape, current.dtype) == (saved.shape, saved.dtype) and current.flags.writeable:

@@ -86,6 +86,11 @@ def test_objects_that_change_in_place_are_restored_in_place(tmp_path, make, chan
     assert type(restored) is type(expected)
 
 
+def test_tensor_that_cannot_be_written_to_is_replaced(tmp_path):
+    restored, _ = saved_and_restored(tmp_path, lambda: torch.zeros(1).expand(3), set_to(torch.ones(3)))
+    assert restored.tolist() == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("make", "draw"),
     [
