@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning_green.resume.attribute_values import SCALARS
 from lightning_green.resume.script_attributes import is_script_class
 
 
@@ -35,5 +36,4 @@ class KeptAttributes:
             vars(owner).update({**created, **values})
 
     def _read(self) -> list[dict[str, Any]]:
-        kinds = (bool, int, float, str, type(None))
-        return [{name: one for name, one in vars(owner).items() if isinstance(one, kinds)} for owner in self._owners]
+        return [{name: one for name, one in vars(owner).items() if isinstance(one, SCALARS)} for owner in self._owners]

@@ -115,6 +115,8 @@ class LoaderPositions:
         if not self._trainer.reload_dataloaders_every_n_epochs or self._is_tuning():  # type: ignore[attr-defined]
             setup()
             return
+        if kind == "validation" and self._validation:  # those of the last reload, which are read no more
+            self._validation, self._saved_validation = [], []
         now = capture_random_states(with_cuda=False)
         saved = self._saved_reloads.pop(kind, None)
         if saved is None:

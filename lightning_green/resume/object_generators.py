@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
-_KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 _CONTAINERS = (list, tuple, dict, collections.deque)
 _NOT_ENTERED = (
     *(torch.Tensor, np.ndarray, str, bytes, int, float, complex, type, types.ModuleType, types.FunctionType),
@@ -42,7 +42,7 @@ def find_generators(*owners: Any, with_datasets: bool = True) -> dict[str, Gener
         if id(value) in seen or depth > _MAX_DEPTH or (isinstance(value, Dataset) and not with_datasets):
             continue
         seen.add(id(value))
-        if isinstance(value, _KINDS):
+        if isinstance(value, KINDS):
             found[path] = value
         elif isinstance(value, _CONTAINERS):
             pairs = value.items() if isinstance(value, dict) else enumerate(value)
@@ -55,9 +55,9 @@ def find_generators(*owners: Any, with_datasets: bool = True) -> dict[str, Gener
 
 
 def generator_states(generators: dict[str, Generator]) -> dict[str, Any]:
-    """Return the states of the result of ``find_generators``, by path."""
+    """Return copies of the result of ``find_generators``, which have its states."""
     return {
-        path: one.get_state() if isinstance(one, torch.Generator) else copy.deepcopy(one)
+        path: one.clone_state() if isinstance(one, torch.Generator) else copy.deepcopy(one)
         for path, one in generators.items()
     }
 
@@ -66,13 +66,14 @@ def set_generator_states(generators: dict[str, Generator], states: dict[str, Any
     """Set the result of ``generator_states``; a state of another path or kind is ignored."""
     for path, generator in generators.items():
         if path in states:
-            _set_state(generator, states[path])
+            set_generator_state(generator, states[path])
 
 
-def _set_state(generator: Generator, state: Any) -> None:
+def set_generator_state(generator: Generator, state: Any) -> None:
+    """Set the state of a generator to that of another one of its kind; one of another kind is ignored."""
     if isinstance(generator, torch.Generator):
-        if isinstance(state, torch.Tensor):
-            generator.set_state(state)
+        if isinstance(state, torch.Generator):
+            generator.set_state(state.get_state())
     elif isinstance(generator, np.random.Generator):
         if isinstance(state, np.random.Generator) and type(state.bit_generator) is type(generator.bit_generator):
             generator.bit_generator.state = state.bit_generator.state

@@ -6,18 +6,14 @@ does not call the hooks of the start of an epoch again when it continues in the 
 
 from __future__ import annotations
 
-import collections
 import enum
-import random
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import suppress
+from collections.abc import Iterator, MutableMapping
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
@@ -25,8 +21,16 @@ from torchmetrics import Metric
 
 from lightning_green._lightning.loaders import prefetched_batches, train_loaders
 from lightning_green._lightning.module_attributes import attributes_of
-from lightning_green.resume.plain_data import NotPlainError, to_plain
-from lightning_green.resume.plain_forms import form_of
+from lightning_green.resume.attribute_values import (
+    SCALARS,
+    as_text,
+    assign,
+    fingerprint,
+    from_portable,
+    tensors_in,
+    to_portable,
+)
+from lightning_green.resume.plain_data import NotPlainError
 
 _OF_TRAINER = (
     *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "should_stop"),
@@ -40,24 +44,25 @@ _NOT_ENTERED = (
     *(torch.optim.Optimizer, torch.Tensor, enum.Enum, type, types.ModuleType, types.FunctionType),
 )
 
-_SAMPLES = 1000
-"""Number of elements of a longer container that are compared."""
-_MAX_DEPTH = 8
+_MAX_DEPTH, _MAX_DATASETS = 8, 1000
 _ABSENT = ""
 
 
-class _Namespace(NamedTuple):
-    """The attributes of one object by name.
+class _Scope(enum.Enum):
+    """Which attributes of an object count."""
 
-    Of libraries, only public numbers and strings count; of datasets only numbers and strings, because their containers
-    may be as large as the data.
-    """
+    ALL = "all"
+    SCALARS = "numbers and strings: the containers of a dataset may be as large as the data"
+    PUBLIC_SCALARS = "public numbers and strings, of objects of libraries"
+
+
+class _Namespace(NamedTuple):
+    """The attributes of one object by name."""
 
     path: str
     values: MutableMapping[str, Any]
-    ignored: frozenset[str]
-    of_script: bool
-    of_dataset: bool = False
+    scope: _Scope = _Scope.ALL
+    ignored: frozenset[str] = frozenset()
 
 
 class ScriptAttributes:
@@ -91,8 +96,8 @@ class ScriptAttributes:
         try:
             for space in _namespaces(self._trainer):
                 for name, value in _own(space):
-                    self._before[space.path, name] = _fingerprint(value)
-                    self._created[space.path, name] = _text(value)
+                    self._before[space.path, name] = fingerprint(value)
+                    self._created[space.path, name] = as_text(value)
         except Exception as error:  # noqa: BLE001 - an object of the script may raise anything
             self._fails(error)
 
@@ -114,11 +119,11 @@ class ScriptAttributes:
         weights, values, lost = _Weights(self._trainer.lightning_module), dict[str, dict[str, Any]](), list[str]()
         for space in _namespaces(self._trainer):
             for name, value in _own(space):
-                if _fingerprint(value) == before.get((space.path, name)) or weights.are_in(value):
+                if fingerprint(value) == before.get((space.path, name)) or weights.are_in(value):
                     continue
                 try:
                     created = self._created.get((space.path, name), _ABSENT)
-                    values.setdefault(space.path, {})[name] = {**_portable(value), "created": created}
+                    values.setdefault(space.path, {})[name] = {**to_portable(value), "created": created}
                 except NotPlainError:
                     if not _is_of_script(value):  # its attributes are saved
                         lost.append(f"{space.path}.{name}")
@@ -132,8 +137,8 @@ class ScriptAttributes:
             for name, item in saved["values"].get(space.path, {}).items():
                 if item["created"] != self._created.get((space.path, name), _ABSENT):
                     continue
-                value = _on_device(item, self._trainer.lightning_module.device)
-                space.values[name] = _assign(space.values.get(name), value)
+                value = from_portable(item, self._trainer.lightning_module.device)
+                space.values[name] = assign(space.values.get(name), value)
                 if space.path == "trainer":
                     setattr(self._trainer, name, space.values[name])
         parameters = dict(self._trainer.lightning_module.named_parameters())
@@ -163,13 +168,13 @@ class ScriptAttributes:
 
 def _namespaces(trainer: pl.Trainer) -> Iterator[_Namespace]:
     seen: set[int] = set()
-    yield _Namespace("trainer", {name: getattr(trainer, name) for name in _OF_TRAINER}, frozenset(), of_script=True)
+    yield _Namespace("trainer", {name: getattr(trainer, name) for name in _OF_TRAINER})
     module = trainer.lightning_module
     for name, child in module.named_modules():
         if not isinstance(child, Metric):  # saved with the logged metrics
             yield from _enter(f"module.{name}".rstrip("."), child, seen)
     if isinstance(module.hparams, dict):
-        yield _Namespace("hparams", module.hparams, frozenset(), of_script=True)
+        yield _Namespace("hparams", module.hparams)
     datamodule: pl.LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
     if datamodule is not None:
         yield from _enter("datamodule", datamodule, seen)
@@ -187,10 +192,11 @@ def _enter(path: str, owner: Any, seen: set[int], depth: int = 0) -> Iterator[_N
     if id(owner) in seen or depth > _MAX_DEPTH:
         return
     seen.add(id(owner))
-    of_script = not isinstance(owner, torch.nn.Module) or is_script_class(type(owner))
-    space = _Namespace(path, vars(owner), _ignored(owner), of_script)
+    of_library = isinstance(owner, torch.nn.Module) and not is_script_class(type(owner))
+    scope = _Scope.PUBLIC_SCALARS if of_library else _Scope.ALL
+    space = _Namespace(path, vars(owner), scope, _ignored(owner))
     yield space
-    if of_script:
+    if not of_library:
         for name, value in list(_own(space)):
             if _is_of_script(value):
                 yield from _enter(f"{path}.{name}", value, seen, depth + 1)
@@ -200,21 +206,23 @@ def _enter_dataset(path: str, dataset: Any, seen: set[int], depth: int = 0) -> I
     """Yield the attributes of a map-style dataset and of the datasets in it."""
     if id(dataset) in seen or depth > _MAX_DEPTH:
         return
-    if isinstance(dataset, (list, tuple)) and len(dataset) <= _SAMPLES:  # of a ConcatDataset
+    if isinstance(dataset, (list, tuple)) and len(dataset) <= _MAX_DATASETS:  # of a ConcatDataset
         for index, item in enumerate(dataset):
             yield from _enter_dataset(f"{path}[{index}]", item, seen, depth + 1)
     elif isinstance(dataset, Dataset) and not isinstance(dataset, IterableDataset):
         seen.add(id(dataset))
-        yield _Namespace(path, vars(dataset), frozenset(), is_script_class(type(dataset)), of_dataset=True)
+        yield _Namespace(
+            path, vars(dataset), _Scope.SCALARS if is_script_class(type(dataset)) else _Scope.PUBLIC_SCALARS
+        )
         for name, value in list(vars(dataset).items()):
             yield from _enter_dataset(f"{path}.{name}", value, seen, depth + 1)
 
 
 def _own(space: _Namespace) -> Iterator[tuple[str, Any]]:
     for name, value in list(space.values.items()):
-        is_scalar = isinstance(value, (bool, int, float, str, type(None)))
-        counts = is_scalar or not space.of_dataset if space.of_script else is_scalar and not name.startswith("_")
-        if counts and name not in space.ignored:
+        if name in space.ignored or (space.scope is _Scope.PUBLIC_SCALARS and name.startswith("_")):
+            continue
+        if space.scope is _Scope.ALL or isinstance(value, SCALARS):
             yield name, value
 
 
@@ -250,7 +258,7 @@ class _Weights:
 
     def are_in(self, value: Any) -> bool:
         """Return whether a value is or contains one of them, or a view of one."""
-        return any(id(one) in self._ids or _storage(one) in self._storages for one in _tensors(value))
+        return any(id(one) in self._ids or _storage(one) in self._storages for one in tensors_in(value))
 
 
 def _storage(tensor: torch.Tensor) -> int:
@@ -258,143 +266,3 @@ def _storage(tensor: torch.Tensor) -> int:
         return tensor.untyped_storage().data_ptr()
     except (NotImplementedError, RuntimeError):  # sparse, meta and uninitialized tensors
         return 0
-
-
-def _tensors(value: Any, depth: int = 0) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (list, tuple, set, frozenset, dict, collections.deque)) and depth < _MAX_DEPTH:
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(item, depth + 1)
-
-
-def _map_tensors(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    if isinstance(value, torch.Tensor):
-        return function(value)
-    if type(value) in (list, tuple):
-        return type(value)(_map_tensors(item, function) for item in value)
-    if type(value) is collections.deque:
-        return collections.deque((_map_tensors(item, function) for item in value), value.maxlen)
-    if type(value) in (dict, collections.OrderedDict):
-        return type(value)((key, _map_tensors(item, function)) for key, item in value.items())
-    return value
-
-
-def _portable(value: Any) -> dict[str, Any]:
-    """Return a value with its tensors on the CPU, and whether each of them was on another device.
-
-    Raises:
-        NotPlainError: If the value cannot be saved.
-
-    """
-    moved: list[bool] = []
-
-    def to_cpu(tensor: torch.Tensor) -> torch.Tensor:
-        moved.append(tensor.device.type != "cpu")
-        return tensor.detach().cpu().clone()
-
-    content = _map_tensors(value, to_cpu)
-    to_plain(content)
-    if len(moved) < sum(1 for _ in _tensors(value)):
-        raise NotPlainError("", "contains tensors in a container of another kind")
-    return {"value": content, "moved": moved}
-
-
-def _on_device(item: dict[str, Any], device: torch.device) -> Any:
-    moved = iter(item["moved"])
-    return _map_tensors(item["value"], lambda tensor: tensor.to(device) if next(moved) else tensor)
-
-
-def _fingerprint(value: Any, depth: int = 0) -> int:
-    """Return a number that changes, nearly always, if the value does. It is valid in this process only."""
-    return hash((type(value).__name__, _content(value, depth)))
-
-
-def _content(value: Any, depth: int) -> Any:
-    if depth > _MAX_DEPTH:
-        return id(value)
-    if isinstance(value, torch.Tensor):
-        return id(value), None if value.is_inference() else value._version
-    if isinstance(value, (bool, int, float, complex, str, bytes, type(None))):
-        return repr(value)
-    if isinstance(value, np.ndarray):
-        return id(value) if value.dtype.hasobject else (value.shape, _bytes(value))
-    if isinstance(value, (set, frozenset)):
-        return frozenset(_fingerprint(item, depth + 1) for item in value)
-    if isinstance(value, dict):
-        return _elements(list(value.items()), depth)
-    if isinstance(value, (list, tuple, collections.deque)):
-        return _elements(value, depth)
-    if isinstance(value, torch.Generator):
-        return value.get_state().numpy().tobytes()
-    if type(value) is random.Random:
-        return value.getstate()
-    if isinstance(value, np.generic):
-        return value.dtype.str, value.tobytes()
-    form = form_of(value)
-    return id(value) if form is None else _fingerprint(form.encode(value), depth + 1)
-
-
-def _text(value: Any, depth: int = 0) -> str:
-    """Return a number, a string or a small container of them as text; of other objects only the class."""
-    kind = type(value)
-    if kind in (bool, int, float, complex, str, type(None)):
-        return repr(value)
-    if kind in (list, tuple, dict) and len(value) <= _SAMPLES and depth < _MAX_DEPTH:
-        items = [item for pair in value.items() for item in pair] if kind is dict else value
-        return f"{kind.__name__}({', '.join(_text(item, depth + 1) for item in items)})"
-    return kind.__qualname__
-
-
-def _elements(values: Any, depth: int) -> tuple[int, ...]:
-    if len(values) > _SAMPLES:
-        last = len(values) - 1
-        values = [values[round(index * last / (_SAMPLES - 1))] for index in range(_SAMPLES)]
-    return len(values), *(_fingerprint(item, depth + 1) for item in values)
-
-
-def _bytes(array: np.ndarray[Any, Any]) -> bytes:
-    flat = array.reshape(-1)
-    return flat[:: max(1, flat.size // (_SAMPLES * _SAMPLES))].tobytes()
-
-
-def _assign(current: Any, saved: Any) -> Any:
-    """Return ``current`` with the content of ``saved`` if it can be set in place, as others may refer to it.
-
-    Otherwise return ``saved``.
-    """
-    if type(current) is not type(saved):
-        return saved
-    if isinstance(current, torch.Tensor):
-        if (current.shape, current.dtype) == (saved.shape, saved.dtype) and not current.is_inference():
-            with torch.no_grad(), suppress(RuntimeError):  # an expanded tensor cannot be written to
-                return current.copy_(saved)
-    elif isinstance(current, np.ndarray):
-        if (current.shape, current.dtype) == (saved.shape, saved.dtype) and current.flags.writeable:
-            current[...] = saved
-            return current
-    elif isinstance(current, torch.Generator):
-        return current.set_state(saved.get_state())
-    elif isinstance(current, np.random.Generator) and type(current.bit_generator) is type(saved.bit_generator):
-        current.bit_generator.state = saved.bit_generator.state
-        return current
-    elif isinstance(current, np.random.RandomState):
-        current.set_state(saved.get_state(legacy=False))
-        return current
-    elif type(current) is random.Random:
-        current.setstate(saved.getstate())
-        return current
-    elif type(current) is list:
-        same = len(current) == len(saved)
-        current[:] = [_assign(old, new) for old, new in zip(current, saved, strict=True)] if same else saved
-        return current
-    elif type(current) in (dict, collections.OrderedDict):
-        content = {key: _assign(current[key], item) if key in current else item for key, item in saved.items()}
-        current.clear()
-        current.update(content)
-        return current
-    elif type(current) in (set, collections.deque):
-        current.clear()
-        current.__class__.__dict__["update" if type(current) is set else "extend"](current, saved)
-        return current
-    return saved

@@ -2,15 +2,14 @@
 
 import inspect
 import math
-import signal
 from datetime import timedelta
 
-import lightning.pytorch as pl
 import pytest
 
 from lightning_green import CarbonScheduler, ExactResume
 from lightning_green.run.coordinator import close_current_run
 from tests.callbacks.green_kit import BATCHES, clock, events, train
+from tests.helpers.interrupted_fits import Interrupt
 
 WRONG = [
     *[({"every": value}, '`every` should be a duration such as "36h", "90m"') for value in ("soon", "")],
@@ -40,17 +39,6 @@ def test_without_an_argument_it_saves_every_quarter_of_an_hour():
 def simulated(monkeypatch):
     """Ten minutes a batch, handed over by the environment as the supervisor does."""
     monkeypatch.setenv("LIGHTNING_GREEN_CLOCK", clock().spec())
-
-
-class Interrupt(pl.Callback):
-    """Ctrl-C in the middle of a batch."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.global_step == self.step:
-            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.usefixtures("simulated")

@@ -22,7 +22,7 @@ from lightning_green.run import coordinator as current
 from lightning_green.run.coordinator import close_current_run
 from lightning_green.run.run import OtherTrainingError
 from tests.callbacks.green_kit import BATCHES, Net, clock, digest, events, train
-from tests.callbacks.test_exact_resume import Interrupt
+from tests.helpers.interrupted_fits import Interrupt
 from tests.helpers.ledgers import read_records
 from tests.helpers.user_scripts import restored, results, script, steps_continued, straight, supervised
 

@@ -1,8 +1,6 @@
 """Random generators and counters of datasets, transforms, samplers and streams continue exactly."""
 
-import os
 import random
-import signal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -14,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Subs
 from lightning_green import ExactResume
 from lightning_green.resume.object_generators import find_generators, generator_states, set_generator_states
 from lightning_green.resume.plain_data import from_plain, to_plain
-from tests.helpers.resume_training import CLOCK, digest, quiet
+from tests.helpers.interrupted_fits import train_part
+from tests.helpers.resume_training import digest, quiet
 from tests.helpers.trainers import quiet_trainer
 
 GENERATORS = {
@@ -185,17 +184,6 @@ class Net(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
 
 
-class StopAfter(pl.Callback):
-    """Asks for a stop after that many optimizer steps, as a signal does."""
-
-    def __init__(self, steps):
-        self.steps = steps
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if trainer.global_step == self.steps:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 DATA = {
     **{kind: lambda kind=kind: DataLoader(Augmented(kind), 4, shuffle=True) for kind in GENERATORS},
     "sampler": lambda: DataLoader(ByEpoch(), 4, sampler=Drawing()),
@@ -208,30 +196,23 @@ DATA = {
 }
 
 
-def train(folder, name, stop, monkeypatch):
-    with quiet():
-        monkeypatch.setenv("LIGHTNING_GREEN_RUN_DIR", str(folder / "run"))
-        monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
-        monkeypatch.setenv("LIGHTNING_GREEN_CLOCK", CLOCK)
-        pl.seed_everything(2, verbose=False)
-        options = {"max_epochs": 3, "limit_val_batches": 2, "enable_checkpointing": True}
-        trainer, module, steps = quiet_trainer(folder, ExactResume(), StopAfter(stop), **options), Net(), []
-        module.layer.register_forward_hook(lambda *args: steps.append(1))
-        try:
-            trainer.fit(module, DATA[name](), DataLoader(Augmented("numpy"), 4))
-        except (SystemExit, KeyboardInterrupt):
-            return None, len(steps)
-        return digest(module.state_dict()), len(steps)
+def train(folder, name, stop=None):
+    pl.seed_everything(2, verbose=False)
+    module = Net()
+    data = DATA[name](), DataLoader(Augmented("numpy"), 4)
+    part = train_part(folder, module, *data, stop=stop, max_epochs=3, limit_val_batches=2)
+    return part, digest(module.state_dict())
 
 
 @pytest.mark.parametrize("stop", [2, 4, 7])
 @pytest.mark.parametrize("name", DATA)
-def test_stopped_fit_ends_like_an_uninterrupted_one(name, stop, tmp_path, monkeypatch):
-    straight, total = train(tmp_path / "straight", name, None, monkeypatch)
-    stopped, before = train(tmp_path / "stopped", name, stop, monkeypatch)
-    weights, after = train(tmp_path / "stopped", name, None, monkeypatch)
-    assert stopped is None
-    assert (weights, before + after) == (straight, total)
+def test_stopped_fit_ends_like_an_uninterrupted_one(name, stop, tmp_path):
+    straight, expected = train(tmp_path / "straight", name)
+    first, _ = train(tmp_path / "stopped", name, stop)
+    second, weights = train(tmp_path / "stopped", name)
+    assert first.stopped
+    assert first.trained + second.trained == straight.trained
+    assert weights == expected
 
 
 def test_generators_in_workers_are_reported(tmp_path, monkeypatch):

@@ -1,9 +1,7 @@
 """Attributes that a script changes during a fit are those of an uninterrupted fit after a resume."""
 
 import collections
-import os
 import random
-import signal
 import types
 
 import lightning.pytorch as pl
@@ -14,10 +12,10 @@ from lightning.pytorch.callbacks import BackboneFinetuning, EarlyStopping, Gradi
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_green import ExactResume
 from lightning_green.resume.plain_data import from_plain, to_plain
 from lightning_green.resume.script_attributes import ScriptAttributes
-from tests.helpers.resume_training import CLOCK, digest, quiet
+from tests.helpers.interrupted_fits import train_part
+from tests.helpers.resume_training import digest
 from tests.helpers.trainers import BoringModel, quiet_trainer
 
 
@@ -243,17 +241,6 @@ class Net(pl.LightningModule):
         return torch.optim.Adam([one for one in self.parameters() if one.requires_grad], 1e-2)
 
 
-class StopAfter(pl.Callback):
-    """Asks for a stop after that many optimizer steps, as a signal does."""
-
-    def __init__(self, steps):
-        self.steps = steps
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if trainer.global_step == self.steps:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 CASES = {
     "attributes": lambda: [],
     "accumulation by epoch": lambda: [GradientAccumulationScheduler({0: 1, 2: 2})],
@@ -264,26 +251,19 @@ CASES = {
 
 def train(folder, case, stop=None):
     pl.seed_everything(2, verbose=False)
-    data = TensorDataset(torch.randn(16, 4))
+    data, module = TensorDataset(torch.randn(16, 4)), Net()
     options = {"min_epochs": 4, "max_epochs": 6} if "minimum" in case else {"max_epochs": 4}
-    callbacks = [*CASES[case](), ExactResume(), StopAfter(stop)]
-    trainer = quiet_trainer(folder, *callbacks, enable_checkpointing=True, limit_val_batches=1, **options)
-    module = Net()
-    trainer.fit(module, DataLoader(data, 4, shuffle=True), DataLoader(data, 16))
-    return {"weights": module.state_dict(), "memory": module.memory, "step": trainer.global_step}
+    loaders = DataLoader(data, 4, shuffle=True), DataLoader(data, 16)
+    part = train_part(folder, module, *loaders, stop=stop, callbacks=CASES[case](), limit_val_batches=1, **options)
+    return part, digest([module.state_dict(), module.memory, part.trainer.global_step])
 
 
 @pytest.mark.parametrize("stop", [3, 6, 9])
 @pytest.mark.parametrize("case", CASES)
-def test_stopped_fit_ends_like_an_uninterrupted_one(case, stop, tmp_path, monkeypatch):
-    def run(name, stop=None):
-        with quiet():
-            monkeypatch.setenv("LIGHTNING_GREEN_RUN_DIR", str(tmp_path / name))
-            monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
-            monkeypatch.setenv("LIGHTNING_GREEN_CLOCK", CLOCK)
-            return train(tmp_path / name, case, stop)
-
-    straight = run("straight")
-    with pytest.raises((SystemExit, KeyboardInterrupt)):
-        run("stopped", stop)
-    assert digest(run("stopped")) == digest(straight)
+def test_stopped_fit_ends_like_an_uninterrupted_one(case, stop, tmp_path):
+    straight, expected = train(tmp_path / "straight", case)
+    first, _ = train(tmp_path / "stopped", case, stop)
+    second, found = train(tmp_path / "stopped", case)
+    assert first.stopped
+    assert first.trained + second.trained == straight.trained
+    assert found == expected

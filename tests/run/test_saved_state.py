@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 from datetime import timedelta
 
 import lightning.pytorch as pl
@@ -15,6 +14,7 @@ from lightning_green.run.saved_state import CheckpointTimer
 from lightning_green.utilities.clock import SimulatedClock
 from tests.callbacks import green_kit
 from tests.callbacks.green_kit import BATCHES, START, WATTS, clock, events
+from tests.helpers.interrupted_fits import Interrupt
 
 HOUR = timedelta(hours=1)
 
@@ -58,17 +58,6 @@ def test_interval_begins_at_the_restart():
 def simulated(monkeypatch):
     """Ten minutes a batch."""
     monkeypatch.setenv("LIGHTNING_GREEN_CLOCK", clock(seconds_per_checkpoint=60.0).spec())
-
-
-class Interrupt(pl.Callback):
-    """Ctrl-C during a batch."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.global_step == self.step:
-            signal.raise_signal(signal.SIGINT)
 
 
 def train(folder, *callbacks, every=None):
