@@ -205,7 +205,7 @@ class Fit:
     def enter_phase(self, phase: str) -> None:
         """Enter a phase, if the fit has started and is in another one."""
         if self.session.announced and self.session.recorder.status.phase != phase:
-            self.session.enter(phase=phase)
+            self.session.recorder.enter(phase=phase)
 
 
 def _measure_data_wait(session: Session, trainer: pl.Trainer) -> Callable[[], None]:

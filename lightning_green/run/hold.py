@@ -65,7 +65,7 @@ class Hold:
         self._began = time.monotonic()
         synchronize_cuda()
         session.meter.set_load(self._power)
-        session.enter(state="held", phase="held", reason=reason, until=until)
+        session.recorder.enter(state="held", phase="held", reason=reason, until=until)
         self._fit.ranks.send(Command.HOLD, self._power)
         self._log()
 
@@ -75,7 +75,7 @@ class Hold:
         assert self._fit.boundaries is not None
         session.meter.set_load(1.0)
         self._fit.boundaries.end_hold(time.monotonic() - self._began)
-        session.enter(state="running", phase="training", reason="the hold is over")
+        session.recorder.enter(state="running", phase="training", reason="the hold is over")
 
     def _log(self) -> None:
         trainer = self._fit.trainer

@@ -175,7 +175,7 @@ class SavedState:
         if session.folder is None or not self.can_save:
             return None
         # A checkpoint taken in order to exit is restart overhead; a run without pauses takes periodic ones as well.
-        session.enter(phase="checkpoint" if reason == "periodic" else "restart")
+        session.recorder.enter(phase="checkpoint" if reason == "periodic" else "restart")
         number = checkpoints.next_number(session.folder.path, session.fit)
         self._ranks.send(Command.SAVE, number, float(reason == "periodic"))
         try:
@@ -189,7 +189,7 @@ class SavedState:
                 "space or fix permissions.",
                 error,
             )
-            session.enter(phase="training")
+            session.recorder.enter(phase="training")
             session.record(CheckpointFailed(reason=str(error)))
             return None
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -198,17 +197,6 @@ class Session:
     def record(self, event: Event) -> None:
         """Write an event with the energy and the intensity up to now."""
         self.recorder.record(event)
-
-    def enter(
-        self,
-        state: str | None = None,
-        phase: str | None = None,
-        reason: str = "",
-        until: datetime | None = None,
-        level: str | None = None,
-    ) -> None:
-        """Enter another state, throttle level or phase; see ``Recorder.enter``."""
-        self.recorder.enter(state, phase, reason, until, level)
 
     def sample(self) -> None:
         """Write the energy so far; called every few seconds."""

@@ -179,7 +179,7 @@ class SchedulerThrottle:
             return
         session.recorder.set_level(*wanted)
         state = "running" if level == FULL else "throttled"
-        session.enter(state=state, reason=reason, level=str(level))
+        session.recorder.enter(state=state, reason=reason, level=str(level))
         rank_zero_info(f"Lightning Green, step {self._fit.trainer.global_step}: {state} at {level} (power:speed)")
 
     # -- for people ---------------------------------------------------------------------------------------------------

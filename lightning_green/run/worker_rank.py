@@ -76,4 +76,4 @@ class WorkerRank:
 
     def _enter(self, state: str | None = None, phase: str | None = None) -> None:
         if self._session.announced:
-            self._session.enter(state=state, phase=phase, reason=_REASON)
+            self._session.recorder.enter(state=state, phase=phase, reason=_REASON)

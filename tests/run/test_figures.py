@@ -55,7 +55,7 @@ def test_metrics_are_up_to_this_moment_and_write_nothing(opened, tmp_path):
 def test_state_is_logged_as_a_number(opened):
     run, _ = opened()
     for state, number in (("running", 0.0), ("throttled", 1.0), ("held", 2.0), ("running", 0.0)):
-        run.enter(state=state)
+        run.recorder.enter(state=state)
         assert run.metrics()["carbon/state"] == number
 
 
@@ -104,10 +104,10 @@ def test_saving_is_relative_to_the_run_now_baseline(opened):
 
     run, _ = opened(grid=FunctionSignal(intensity))
     run.meter.set_load(0.0)
-    run.enter(state="held", phase="held")
+    run.recorder.enter(state="held", phase="held")
     run.clock.sleep(dirty)
     run.meter.set_load(1.0)
-    run.enter(state="running", phase="training")
+    run.recorder.enter(state="running", phase="training")
     advance(run, 6)
     summary = run.summary()
     assert summary["carbon/gco2e"] == pytest.approx(30.0, rel=0.01)

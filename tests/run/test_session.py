@@ -64,10 +64,10 @@ def test_totals_continue_over_a_pause_a_kill_and_a_hold(opened, tmp_path, monkey
     assert (run.attempt, run.continuing) == (2, True)
     advance(run, 6)  # to 9:05
     run.meter.set_load(0.25)
-    run.enter(state="held", phase="held")
+    run.recorder.enter(state="held", phase="held")
     run.clock.sleep(2 * 3600)  # to 11:05
     run.meter.set_load(1.0)
-    run.enter(state="running", phase="training")
+    run.recorder.enter(state="running", phase="training")
     advance(run, 3)
     run.sample()  # at 11:35; then the process is killed
     run.run.end(cleanly=False)
@@ -134,8 +134,8 @@ def test_second_fit_with_the_same_meter_object_and_other_gpus_is_measured(tmp_pa
 
 def test_changes_of_state_and_phase_are_different_events(opened, tmp_path):
     run, _ = opened()
-    run.enter(phase="validation")
-    run.enter(state="held", phase="held", reason="dirty now", until=START)
+    run.recorder.enter(phase="validation")
+    run.recorder.enter(state="held", phase="held", reason="dirty now", until=START)
     records = read_records(tmp_path / "run")
     assert [record["event"] for record in records] == ["started", "phase", "state"]
     assert (records[-1]["reason"], records[-1]["until"]) == ("dirty now", START.isoformat())
