@@ -67,7 +67,7 @@ class RunHistory:
 def read_history(folder: Path, known: RunHistory | None = None) -> RunHistory:
     """Return the history of the run in a directory.
 
-    A week of one training takes about 2 s to read: 40,000 events, of 25 MB.
+    The time is proportional to the number of events; ``benchmarks/ledger.py`` prints it.
 
     Args:
         folder: Run directory.
