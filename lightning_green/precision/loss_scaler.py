@@ -36,6 +36,10 @@ class MultiStepScaling:
         """Whether an optimizer stepped since the last update."""
         return bool(self._found)
 
+    def has_stepped(self, optimizer: Optimizer) -> bool:
+        """Return whether ``optimizer`` stepped since the last loss was scaled, so that it accumulates nothing."""
+        return id(optimizer) in self._stepped
+
     def is_unscaled(self, optimizer: Optimizer) -> bool:
         """Return whether the current gradients of ``optimizer`` are already unscaled."""
         return bool(self._per_optimizer_states[id(optimizer)]["stage"] is OptState.UNSCALED)
@@ -84,7 +88,7 @@ class MultiStepScaling:
 
         Gradients with which the optimizer stepped already do not change. Waits for the device.
         """
-        if self._scale is None or id(optimizer) in self._stepped:
+        if self._scale is None or self.has_stepped(optimizer):
             return
         if not self.is_unscaled(optimizer):
             self.unscale_(optimizer)
@@ -92,6 +96,20 @@ class MultiStepScaling:
             float(found) > 0 for found in self._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values()
         ):
             optimizer.zero_grad()
+
+    def rescale(self, optimizer: Optimizer, before: float) -> None:
+        """Adapt accumulated gradients of ``optimizer`` to the scale after an update. Waits for the device.
+
+        Args:
+            optimizer: The optimizer.
+            before: The scale before the update.
+
+        """
+        ratio = self.get_scale() / before  # type: ignore[attr-defined]
+        for group in optimizer.param_groups if ratio != 1.0 else ():
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(ratio)
 
     def update(self, new_scale: Any = None) -> None:
         """Change the scale once, however many optimizers and steps there were since the last update."""

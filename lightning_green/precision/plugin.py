@@ -185,7 +185,12 @@ class GreenPrecision(Precision, ABC):
     def _end_steps(self, defer: bool = False) -> None:
         """Update the scale after the optimizer steps of a training step, and count the skipped ones."""
         assert self._trainer is not None
+        manual = self._trainer.optimizers if self._is_manual() else []
+        accumulating = [one for one in manual if not self.scaler.has_stepped(one)]  # while another optimizer steps
+        before = self.scaler.get_scale() if accumulating else 1.0
         self.scaler.update()
+        for optimizer in accumulating:
+            self.scaler.rescale(optimizer, before)
         self._skips.add(self.scaler.overflow)
         if not defer:
             self._read_outcomes()

@@ -84,6 +84,42 @@ def test_fallback_in_an_accumulation_window_unscales_its_gradients(monkeypatch, 
     assert distance(module, reference) < 2e-3
 
 
+@pytest.mark.parametrize("fallback", ["none", "fp32"])
+@pytest.mark.parametrize("growth_interval", [1, 2000])
+def test_scale_may_change_while_another_optimizer_accumulates(fallback, growth_interval):
+    """The first optimizer steps after each batch, which changes the scale; the second one after the second batch."""
+
+    class Two(pl.LightningModule):
+        automatic_optimization = False
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+
+        def training_step(self, batch, batch_idx):
+            first, second = self.optimizers()
+            first.zero_grad()
+            self.manual_backward(self.a.sum() * (1e38 if growth_interval > 1 and batch_idx == 0 else 1.0))
+            self.manual_backward(3 * self.b.sum())
+            first.step()
+            if batch_idx == 1:
+                second.step()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD([self.a], 1.0), torch.optim.SGD([self.b], 1.0)
+
+        def train_dataloader(self):
+            return DataLoader(torch.zeros(2, 1))
+
+    plugin = GreenMixedPrecision(
+        "fp16", init_scale=1024.0, growth_interval=growth_interval, max_consecutive_skips=1, fallback=fallback
+    )
+    module = Two()
+    trainer(plugin).fit(module)
+    assert plugin.skipped_steps == (growth_interval > 1)
+    assert module.b.item() == -6.0
+
+
 def test_scheduler_with_frequency_skips_once_per_frequency_skipped_steps():
     module, _ = fit(GreenMixedPrecision("fp16"), Lit("sgd", {1, 2}, True, frequency=2), limit_train_batches=8)
     assert module.rates == pytest.approx([0.05 * 0.5**k for k in (0, 1, 1, 1, 1, 2, 2, 3)])
