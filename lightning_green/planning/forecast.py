@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,10 @@ class Forecast:
         history_times: Start of each past interval, aware, ascending, shape ``(m,)``. May have gaps.
         history_values: Recorded carbon intensity in gCO2e/kWh, shape ``(m,)``, of the same kind.
 
+    Attributes:
+        seconds: ``times`` in POSIX seconds, shape ``(n,)``.
+        history_seconds: ``history_times`` in POSIX seconds, shape ``(m,)``.
+
     Raises:
         ValueError: If the lengths differ, a time is naive or out of order, a value is negative or not finite, the
             forecast has a gap, or the kind is unknown.
@@ -47,9 +50,12 @@ class Forecast:
     issued_at: datetime | None = None
     history_times: Sequence[datetime] = ()
     history_values: NDArray[np.float64] | None = None
+    seconds: NDArray[np.float64] = field(init=False, repr=False, compare=False)
+    history_seconds: NDArray[np.float64] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         seconds = check_times("times", self.times)
+        object.__setattr__(self, "seconds", seconds)
         object.__setattr__(self, "values", check_series("values", self.values, len(seconds), "times"))
         if self.spread is not None:
             object.__setattr__(self, "spread", check_series("spread", self.spread, len(seconds), "times"))
@@ -58,6 +64,7 @@ class Forecast:
         if self.issued_at is not None:
             check_aware("issued_at", self.issued_at)
         past = check_times("history_times", self.history_times)
+        object.__setattr__(self, "history_seconds", past)
         history = () if self.history_values is None else self.history_values
         checked = check_series("history_values", np.asarray(history, dtype=np.float64), len(past), "history_times")
         object.__setattr__(self, "history_values", checked)
@@ -69,16 +76,6 @@ class Forecast:
                 f"`times` should have no gap, got {steps[at] / 3600:g} h between {self.times[at].isoformat()} and "
                 f"{self.times[at + 1].isoformat()}, and the usual step is {np.median(steps) / 3600:g} h."
             )
-
-    @cached_property
-    def seconds(self) -> NDArray[np.float64]:
-        """Start of each interval in POSIX seconds, shape ``(n,)``."""
-        return np.array([time.timestamp() for time in self.times], dtype=np.float64)
-
-    @cached_property
-    def history_seconds(self) -> NDArray[np.float64]:
-        """Start of each past interval in POSIX seconds, shape ``(m,)``."""
-        return np.array([time.timestamp() for time in self.history_times], dtype=np.float64)
 
     @property
     def end(self) -> datetime | None:

@@ -83,7 +83,7 @@ class Correction:
 
 
 class DailyCorrection:
-    """The correction of one grid, fitted once a day on the history that was known at midnight (UTC)."""
+    """The correction of one grid, fitted once a day for each delay, on the history that was known at midnight (UTC)."""
 
     def __init__(self) -> None:
         self._fitted: dict[tuple[int, int], Correction] = {}
