@@ -40,7 +40,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import queue
 import shutil
 import sys
@@ -134,8 +133,8 @@ def main() -> None:
     parser.add_argument(
         "--reference",
         choices=("green", "none"),
-        default="none" if os.environ.get("GREEN") == "none" else "green",
-        help="whether the reference has the callbacks; GREEN=none in the environment changes the default",
+        default="green",
+        help="whether the reference has the callbacks",
     )
     parser.add_argument(
         "--reference-only", action="store_true", help="compare with plain `python` instead of the supervisor"
