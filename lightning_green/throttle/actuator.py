@@ -129,6 +129,20 @@ class Actuator(ABC):
     def bind_gpus(self, gpus: Sequence[str]) -> None:  # noqa: B027  (a hook)
         """Restrict the actuator to the GPUs of the job, unless the user named GPUs. Call before ``levels``."""
 
+    def prepare(self, gpus: Sequence[str] | None, levels: Sequence[Level]) -> None:
+        """Prepare for a fit: an actuator object of the user may have the GPUs and settings of an earlier one.
+
+        Args:
+            gpus: NVML indices or UUIDs of the GPUs of the job on this node; None for ``CUDA_VISIBLE_DEVICES``.
+            levels: Levels that the user states.
+
+        """
+        self._offered, self.fractions = None, FRACTIONS
+        if gpus is not None:
+            self.bind_gpus(gpus)
+        if levels:
+            self.offer_levels(levels)
+
     def offer_levels(self, levels: Sequence[Level]) -> None:
         """Offer the settings of stated levels if the user requests no values. Call before ``levels``."""
         if self.scale is not None:

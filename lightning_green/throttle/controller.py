@@ -113,10 +113,7 @@ class ThrottleController:
             self.devices = LevelDevices([] if actuator is None else [actuator])
         else:
             for actuator in self.devices.actuators:
-                if gpus is not None:
-                    actuator.bind_gpus(gpus)
-                if self.request.levels:
-                    actuator.offer_levels(self.request.levels)
+                actuator.prepare(gpus, self.request.levels)
         for actuator in self.devices.actuators:
             actuator.bind(run_dir, node)
         if self.request.levels:

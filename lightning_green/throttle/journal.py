@@ -86,7 +86,8 @@ class Journal:
         """
         content = self._load()
         pid = content.get("pid")
-        if not content["entries"] or (isinstance(pid, int) and _start_time(pid) == content.get("started")):
+        started = _start_time(pid) if isinstance(pid, int) else None
+        if not content["entries"] or (started is not None and started == content.get("started")):
             return []
         if content.get("boot") != _boot_id():
             self.path.unlink(missing_ok=True)
@@ -117,8 +118,8 @@ def _start_time(pid: int) -> str | None:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] in ("Z", "X") else fields[19]
+    values = text.rpartition(")")[2].split()
+    return None if values[0] in ("Z", "X") else values[19]
 
 
 def _boot_id() -> str:

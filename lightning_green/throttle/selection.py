@@ -26,10 +26,7 @@ def select_actuator(on_gpu: bool, gpus: Sequence[str] | None, stated: Sequence[L
             continue
         actuator = cls()
         actuator.quiet = True
-        if gpus is not None:
-            actuator.bind_gpus(gpus)
-        if stated:
-            actuator.offer_levels(stated)
+        actuator.prepare(gpus, stated)
         if len(actuator.levels()) > 1:
             return actuator
     return None

@@ -215,6 +215,16 @@ def test_actuator_object_sets_the_gpus_of_each_fit(driver, tmp_path, stated):
         assert [card.limit for card in driver.cards] == [500_000, 650_000]
 
 
+def test_actuator_object_has_the_levels_and_the_limit_of_each_fit(tmp_path):
+    folder = packages(tmp_path / "powercap", watts=(100,))
+    given, offered = RaplPowerLimit(powercap=folder), []
+    for levels, watts in ((["0.8:0.9"], 100), (["0.6:0.7"], 100), ([], 60)):
+        (folder / "intel-rapl:0" / "constraint_0_power_limit_uw").write_text(f"{watts * 1_000_000}\n")
+        ThrottleController([given, *levels]).start(tmp_path, None, "model", on_gpu=False)
+        offered.append([setting.value for setting in given.levels()])
+    assert offered == [[100.0, 80.0], [100.0, 60.0], [60.0, 54.0, 48.0, 42.0, 36.0, 30.0]]
+
+
 def test_actuator_object_keeps_the_gpus_that_the_user_names(driver, tmp_path):
     given = NvmlPowerLimit(gpu_ids=["GPU-bb"])
     ThrottleController(given).start(tmp_path, None, "model", on_gpu=True, gpus=["GPU-aa"])

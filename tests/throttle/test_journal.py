@@ -62,6 +62,15 @@ def test_entry_of_another_version_is_restored_if_it_is_complete(tmp_path):
     assert journal.abandoned() == [JournalEntry(KIND, {}, {"watts": 200})]
 
 
+def test_entries_of_an_ended_process_without_a_start_time_are_abandoned(tmp_path):
+    journal = Journal(tmp_path)
+    journal.save(KIND, {}, {"watts": 200})
+    content = json.loads(journal.path.read_text())
+    del content["started"]
+    journal.path.write_text(json.dumps(content | {"pid": 2**22 + 1}))  # more than the largest process id of Linux
+    assert len(Journal(tmp_path).abandoned()) == 1
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"entries": []}', '{"entries": {"a": {}}, "pid": 1}'])
 def test_damaged_file_has_no_entries_and_is_replaced(tmp_path, content):
     journal = Journal(tmp_path)

@@ -29,7 +29,7 @@ class NvmlActuator(Actuator):
     @override
     def bind_gpus(self, gpus: Sequence[str]) -> None:
         if not self._are_gpus_named:
-            self.gpu_ids, self._offered = list(gpus), None  # an object of the user may have those of an earlier fit
+            self.gpu_ids = list(gpus)
 
     @override
     def device(self) -> str:

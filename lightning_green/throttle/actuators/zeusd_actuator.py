@@ -28,7 +28,7 @@ class ZeusdActuator(Actuator):
 
     @override
     def bind_gpus(self, gpus: Sequence[str]) -> None:
-        self._names, self._offered = list(gpus), None  # an object of the user may have those of an earlier fit
+        self._names = list(gpus)
 
     @override
     def arguments(self) -> dict[str, Any]:

@@ -20,9 +20,9 @@ def check_url(url: str, variable: str = "") -> str:
         'http://prometheus:9090'
 
     """
-    instead = f"; set {variable} or use a file instead" if variable else ""
-    if isinstance(url, str) and "@" in re.split(r"[/?#]", url.split("//", 1)[-1], maxsplit=1)[0]:
+    if isinstance(url, str) and re.match(r"https?://[^/?#@]+([/?#]|$)", url):
+        return url
+    if isinstance(url, str) and "@" in url:
+        instead = f"; set {variable} or use a file instead" if variable else ""
         raise ValueError(f"`url` should not contain a user name or a password{instead}.")
-    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-        raise ValueError(f"`url` should start with http:// or https://, got {url!r}.")
-    return url
+    raise ValueError(f"`url` should start with http:// or https:// and a host, got {url!r}.")

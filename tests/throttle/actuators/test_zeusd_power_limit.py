@@ -27,7 +27,7 @@ def test_gpus_of_the_next_fit_have_their_own_limits(zeusd, monkeypatch):
     FakeDriver([Card("GPU-aa"), Card("GPU-bb"), Card("GPU-cc")]).install(monkeypatch)
     cap = ZeusdPowerLimit()
     for gpu, limit in (("GPU-aa", 300.0), ("GPU-cc", 250.0)):
-        cap.bind_gpus([gpu])
+        cap.prepare([gpu], ())
         assert cap.levels()[0].value == limit
 
 
