@@ -56,7 +56,7 @@ def finetuned_optimizers(trainer: pl.Trainer) -> set[int]:
     ``BaseFinetuning`` replaces the groups in ``on_fit_start`` by those at the time of the checkpoint.
     """
     tuning = [one for one in trainer.callbacks if isinstance(one, BaseFinetuning)]  # type: ignore[attr-defined]
-    return {number for callback in tuning for number in callback._internal_optimizer_metadata}
+    return {number for one in tuning if not one._restarting for number in one._internal_optimizer_metadata}
 
 
 def resume_weight_averaging(trainer: pl.Trainer) -> None:

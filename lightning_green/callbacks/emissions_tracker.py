@@ -75,7 +75,7 @@ class EmissionsTracker(GreenCallback):
         pue: float = 1.0,
         clock: Clock | None = None,
     ) -> None:
-        check_number("pue", pue, 1.0)
+        pue = check_number("pue", pue, 1.0)
         check_options(grid, zone, meter)
         super().__init__(RunOptions(grid=grid, zone=zone, meter=meter, pue=None if pue == 1.0 else pue, clock=clock))
 

@@ -1,7 +1,7 @@
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging
+from lightning.pytorch.callbacks import BackboneFinetuning, ModelCheckpoint, StochasticWeightAveraging
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger
@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning_green._lightning.callbacks import (
     BeforeExperiment,
     allow_config_overwrite,
+    finetuned_optimizers,
     output_directories,
     resume_weight_averaging,
 )
@@ -32,6 +33,24 @@ def test_lightning_binds_log_before_loggers_create_experiments(tmp_path):
     quiet_trainer(tmp_path, Early(), max_steps=1, logger=logger).fit(BoringModel(), batches())
     assert order[0] == ("attach", None)
     assert order[-1] == ("setup", True)
+
+
+def test_groups_are_restored_once_the_callback_has_started(tmp_path):
+    class Net(BoringModel):
+        def __init__(self):
+            super().__init__()
+            self.backbone = torch.nn.Linear(2, 2)
+
+    callback, module = BackboneFinetuning(), Net()
+    trainer = quiet_trainer(tmp_path, callback)
+    trainer.strategy.connect(module)
+    trainer.strategy.optimizers = [torch.optim.SGD(module.layer.parameters(), 0.1)]
+    assert finetuned_optimizers(trainer) == set()
+    groups = [{"params": ["layer.weight", "layer.bias"], "lr": 0.5}]
+    callback.load_state_dict({"previous_backbone_lr": 0.1, "internal_optimizer_metadata": {0: groups}})
+    assert finetuned_optimizers(trainer) == set(), "the groups are still those of the script"
+    callback.on_fit_start(trainer, module)
+    assert finetuned_optimizers(trainer) == {0}
 
 
 def test_config_of_lightning_cli_may_be_overwritten(tmp_path):

@@ -6,10 +6,13 @@ import inspect
 import logging
 import math
 import pickle
+from decimal import Decimal
 from pathlib import Path
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
+import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from lightning_green import CarbonScheduler, EmissionsTracker
@@ -60,6 +63,12 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize("pue", [np.float32(1.25), Decimal("1.25"), torch.tensor(1.25)])
+def test_numbers_of_other_types_are_converted(pue):
+    assert EmissionsTracker(pue=pue)._options.pue == 1.25
+    assert type(EmissionsTracker(pue=pue)._options.pue) is float
+
+
 def test_a_wrong_argument_raises_at_construction_and_says_what_to_pass(arguments, message):
     with pytest.raises((ValueError, TypeError, FileNotFoundError), match=message):
         EmissionsTracker(**arguments)
