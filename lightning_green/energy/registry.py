@@ -70,7 +70,7 @@ def _from_string(text: str) -> Meter:
 
 def _defines_state(meter: Meter) -> bool:
     # A copy of any other meter could lack its readings: a thread of the original would still write to the original.
-    return any("__getstate__" in vars(cls) for cls in type(meter).__mro__ if cls is not object)
+    return getattr(type(meter), "__getstate__", None) is not getattr(object, "__getstate__", None)
 
 
 def _choices() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -42,8 +43,7 @@ _BY_NAME: dict[str, type[Event]] = {
 }
 
 # fields of every event's JSON, and those of an event with a measurement
-_KNOWN = {*("v", "seq", "time_utc", "mono_s", "node", "pid", "attempt", "node_rank"), "event", "phase", "state"}
-_KNOWN |= {"global_step", "fit", "reason"}
+_KNOWN = {*(one.name for one in fields(Event)), "event"} - {"measured", "extra"}
 _KNOWN_WITH_MEASUREMENT = _KNOWN | set(FIELDS)
 
 

@@ -180,7 +180,7 @@ class Session:
         if self.history or (self.folder is None and self.attempt > 1):
             self.clock.advance("restart")
         self.recorder.status.phase = "training"
-        startup = 0.0 if self.announced else self.clock.time() - self.began
+        startup = self.clock.time() - self.began
         self.announced = True
         if self.folder is not None:
             self.record_on_disk.setdefault("first_start", utc(self.began).isoformat())

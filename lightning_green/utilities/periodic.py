@@ -33,10 +33,10 @@ class PeriodicThread:
                 self._function()
 
     def stop(self) -> None:
-        """Stop the thread and wait for a running call, for at most one interval or 5 s."""
+        """Stop the thread and wait for a running call, for at most 5 s."""
         self._stop.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(timeout=max(self._seconds, 5.0))
+            self._thread.join(timeout=5.0)
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):
