@@ -81,7 +81,10 @@ def run(
 def status(run_dir: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
     """Show the state of a run, its next start and its totals."""
     if not any((run_dir / name).exists() for name in ("run.json", COMMAND_FILE)):
-        fail(f"{run_dir} is not a run directory: it has no run.json. Runs are in lightning_green_runs/ by default.")
+        fail(
+            f"{run_dir} is not a run directory: it has no run.json. By default, runs are in lightning_green_runs/, "
+            "and in lightning_green/ without the supervisor."
+        )
     try:
         texts = [status_text(RunDirectory(path)) for path in run_directories(run_dir.absolute())]
     except (RuntimeError, ValueError) as error:

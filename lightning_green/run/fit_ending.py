@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import signal
+import sys
 import traceback
 from collections.abc import Callable
 from enum import Enum
 from typing import NoReturn
 
 import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_green._lightning.loggers import logging_step
@@ -22,7 +25,7 @@ from lightning_green.run.saved_state import SavedState
 from lightning_green.run.session import Session
 from lightning_green.run.signals import StopSignals, raise_stop
 from lightning_green.strategies.control_group import Command, ControlGroup
-from lightning_green.supervisor.launchers import RunPausedExit, paused_exit_code, requeue
+from lightning_green.supervisor.launchers import RunPausedExit, paused_exit_code, requeue, who_restarts
 
 
 class FitStage(Enum):
@@ -92,6 +95,9 @@ class FitEnding:
         saved = self.state is not None and self.state.save(point, name) is not None
         how = "saved" if saved else "stopped, with nothing saved,"
         self.session.record(Interrupted(reason=f"{name}: {how} at step {self.trainer.global_step}", signal=name))
+        if saved and who_restarts() is None:
+            again = ["lightning-green", "run", "--run-dir", str(self.session.path), "--", *sys.orig_argv]
+            rank_zero_info(f"Saved at step {self.trainer.global_step}. To continue: {shlex.join(again)}")
         self.stage, self.session.run.stops = FitStage.EXITING, True
         loggers.flush(self.trainer)
         self.ranks.send(Command.INTERRUPT, getattr(signal, name))

@@ -40,10 +40,8 @@ class RestartPolicy:
         if attempt.permanent_error is not None:
             return f"The command cannot start: {attempt.permanent_error}. Fix the error and rerun the same command."
         if not progress and attempt.traceback and attempt.traceback == self._last_traceback:
-            return (
-                f"The same error occurred twice without a new step: {attempt.last_line}. The command is not started "
-                "again."
-            )
+            error = attempt.last_line.rstrip(".")
+            return f"The same error occurred twice without a new step: {error}. The command is not started again."
         if self._failures > self._max_restarts:
             count = "1 failure" if self._failures == 1 else f"{self._failures} consecutive failures"
             return f"Gave up after {count} without a new step: {attempt.reason}."

@@ -62,13 +62,13 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: str(value)[:40])
 @pytest.mark.parametrize("pue", [np.float32(1.25), Decimal("1.25"), torch.tensor(1.25)])
 def test_numbers_of_other_types_are_converted(pue):
     assert EmissionsTracker(pue=pue)._options.pue == 1.25
     assert type(EmissionsTracker(pue=pue)._options.pue) is float
 
 
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: str(value)[:40])
 def test_a_wrong_argument_raises_at_construction_and_says_what_to_pass(arguments, message):
     with pytest.raises((ValueError, TypeError, FileNotFoundError), match=message):
         EmissionsTracker(**arguments)

@@ -77,6 +77,21 @@ def test_signal_saves_and_stops_all_ranks(ending, tmp_path, saves, how):
     assert ending.ranks.sent == [(Command.INTERRUPT, int(signal.SIGTERM))]
 
 
+@pytest.mark.parametrize(("saves", "supervised", "printed"), [(True, "", True), (False, "", False), (True, "1", False)])
+def test_command_that_continues_is_printed_unless_a_supervisor_does(
+    ending, tmp_path, monkeypatch, caplog, saves, supervised, printed
+):
+    monkeypatch.setattr("sys.orig_argv", ["python", "train.py", "--name", "two words"])
+    if supervised:
+        monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", supervised)
+    ending.state.saves = saves
+    caplog.set_level("INFO")
+    with pytest.raises(KeyboardInterrupt):
+        ending.interrupt("batch", "SIGINT")
+    command = f"lightning-green run --run-dir {tmp_path / 'run'} -- python train.py --name 'two words'"
+    assert (f"Saved at step 0. To continue: {command}" in caplog.text) is printed
+
+
 def test_ctrl_c_raises_keyboard_interrupt(ending):
     with pytest.raises(KeyboardInterrupt):
         ending.interrupt("batch", "SIGINT")
