@@ -28,6 +28,7 @@ ORDER = [
     "metrics",
     "precision",
     "callbacks",
+    "check",
     "cli",
 ]
 MODULES = {

@@ -47,6 +47,9 @@ class GreenCallback(pl.Callback):
     allow_inexact = False
     """Whether this callback accepts that a run continues approximately with another number of processes."""
 
+    replaces_options = False
+    """Whether the options of this callback count instead of those of the others."""
+
     def __init__(self, options: RunOptions) -> None:
         self._options = options
         self._last = _LastFit()
@@ -71,7 +74,7 @@ class GreenCallback(pl.Callback):
 
         def options() -> RunOptions:
             merged = RunOptions()
-            for member in members:
+            for member in [one for one in members if one.replaces_options] or members:
                 merged = merged.join(member._options)
             return merged
 

@@ -23,6 +23,7 @@ from lightning_green.ledger.run_directory import RUN_DIR_VARIABLE
 from lightning_green.planning import Level, Plan
 from lightning_green.resume.training_state import Point
 from lightning_green.run import loggers
+from lightning_green.run.fit import Fit
 from lightning_green.run.hold import Hold
 from lightning_green.run.options import RunOptions
 from lightning_green.run.throttling import SchedulerThrottle, throttle_controller
@@ -131,10 +132,11 @@ class CarbonScheduler(GreenCallback):
             self._throttle, self._batches = None, 0
             self._maker = PlanMaker(self._arguments, self._fit, self._levels)
             control = throttle_controller(self)
-            if control is not None:
+            if control is not None and self._fit.makes_decisions:
                 self._throttle = SchedulerThrottle(control, self._fit, self._maker.timer)
             self._fit.save_every(self.checkpoint_every)
-            self._fit.actions.append(self._at_boundary)
+            if self._fit.makes_decisions:
+                self._fit.actions.append(self._at_boundary)
         super().setup(trainer, pl_module, stage)
 
     @override
@@ -196,12 +198,16 @@ class CarbonScheduler(GreenCallback):
         return (FULL,) if self._throttle is None else self._throttle.levels()
 
     def _at_boundary(self, point: Point) -> None:
-        if self._batches % self.every_n_steps:
-            return
         assert self._fit is not None
         assert self._maker is not None
+        if point == "batch" and (self._batches % self.every_n_steps or self._exits_at_epochs_only(self._fit)):
+            return
         if self._fit.session.clock.time() >= self._maker.next_decision:
             self._decide(point, self._maker)
+
+    def _exits_at_epochs_only(self, fit: Fit) -> bool:
+        assert self._maker is not None
+        return fit.state is not None and fit.state.epochs_only and "exit" in self._maker.pauses()[0]
 
     def _decide(self, point: Point, maker: PlanMaker) -> None:
         """Plan, and act on the first action of the plan."""

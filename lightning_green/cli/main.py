@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from lightning_green.cli.backtest import backtest
+from lightning_green.cli.check import check
 from lightning_green.cli.compress import compress
 from lightning_green.cli.grid import grid_app
 from lightning_green.cli.run import run, status
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(status)
+app.command()(check)
 app.command()(backtest)
 app.command()(compress)
 app.add_typer(grid_app)

@@ -12,6 +12,7 @@ from lightning_green.cli.messages import fail, print_line
 from lightning_green.ledger.run_directory import RunDirectory, RunIsAliveError, run_directories
 from lightning_green.report.status import status_text
 from lightning_green.run.identity import distinguishing_variables, run_name
+from lightning_green.run.pause_rule import PAUSE_RULE_VARIABLE, PauseAt, read_check
 from lightning_green.supervisor.command import FILE as COMMAND_FILE
 from lightning_green.supervisor.command import Command, OtherCommandError
 from lightning_green.supervisor.run_directory import open_run_directory
@@ -70,12 +71,27 @@ def run(
             "Rehearsal on a simulated clock: waiting takes no time, but the training is real. The script writes its "
             "checkpoints and logs to the usual places, which are listed when training starts."
         )
+    _apply_check(command)
     supervisor = Supervisor(given, directory, max_restarts=max_restarts, force=force, print_line=print_line)
     try:
         code = supervisor.run()
     finally:
         directory.unlock()
     raise typer.Exit(code)
+
+
+def _apply_check(command: list[str]) -> None:
+    """Pass the result of the last check of a command to its trainings."""
+    os.environ.pop(PAUSE_RULE_VARIABLE, None)
+    rule, applies = read_check(command)
+    if rule is None:
+        return
+    if not applies:
+        print_line("The script has changed since its last check. Check it again: lightning-green check -- ...")
+    elif rule.at is not PauseAt.BATCH:
+        os.environ[PAUSE_RULE_VARIABLE] = str(rule)
+        where = "is saved, and exits, at the end of an epoch only" if rule.at is PauseAt.EPOCH else "is not paused"
+        print_line(f"By its last check, the training {where}: {rule.reason}.")
 
 
 def status(run_dir: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:

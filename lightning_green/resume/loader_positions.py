@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_green._lightning.loaders import (
     at_epoch,
@@ -32,6 +31,10 @@ class LoaderPositions:
         trainer: The trainer.
         is_tuning: Returns whether a tuner reads the loaders at this moment; they are not wrapped then.
 
+    Attributes:
+        why_epochs_only: Why a resume in the middle of an epoch is not exact, once the training loaders are set up.
+        why_never: Why no resume is exact, or None.
+
     """
 
     def __init__(self, trainer: pl.Trainer, is_tuning: Callable[[], bool]) -> None:
@@ -41,6 +44,8 @@ class LoaderPositions:
         self._saved_validation: list[tuple[bool, dict[str, Any]]] = []
         self._reloads: dict[str, dict[str, Any]] = {}
         self._saved_reloads: dict[str, dict[str, Any]] = {}
+        self.why_epochs_only: str | None = None
+        self.why_never: str | None = None
 
     def attach(self, resuming: bool) -> Callable[[], None]:
         """Wrap every loader that the strategy processes from now on; return a function that undoes it.
@@ -146,18 +151,27 @@ class LoaderPositions:
             why_not = why_not_replayed(loader)
             if why_not is None:
                 return ReplayedLoader(loader, deferred)
-            rank_zero_warn(f"A resume cannot continue the training data exactly: {why_not}.")
+            self.why_never = why_not
         if training and isinstance(counting, CountingLoader) and counting.num_workers > 0:
-            kept = find_generators(counting.dataset, counting.collate_fn)
-            if kept:
-                rank_zero_warn(
-                    "A resume in the middle of an epoch cannot continue the training data exactly: the dataset keeps "
-                    f"{len(kept)} random generator(s), and each worker process draws from copies of its own. Draw "
-                    "from the global generators of `torch`, `numpy` or `random`, or set `num_workers=0`."
-                )
+            self._find_worker_generators(counting)
         if not training and isinstance(counting, CountingLoader):
             if len(self._validation) < len(self._saved_validation):
                 counting.created, generators = self._saved_validation[len(self._validation)]
                 counting.set_generators(generators)
             self._validation.append(counting)
         return counting
+
+    def _find_worker_generators(self, loader: CountingLoader) -> None:
+        """Set why a resume is not exact if worker processes draw from copies of generators that a dataset keeps."""
+        kept = len(find_generators(loader.dataset, loader.collate_fn))
+        if not kept:
+            return
+        generators = "a random generator" if kept == 1 else f"{kept} random generators"
+        why = (
+            f"the dataset keeps {generators}, and each worker process draws from its own copy; draw from the global "
+            "generators of `torch`, `numpy` or `random`, or set `num_workers=0`"
+        )
+        if loader.persistent_workers:  # their copies continue in the next epoch
+            self.why_never = why
+        else:
+            self.why_epochs_only = why

@@ -139,6 +139,16 @@ class ExactState:
             return str(error)
         return None
 
+    @property
+    def why_epochs_only(self) -> str | None:
+        """Why a resume in the middle of an epoch is not exact, once the training loaders are set up; None if it is."""
+        return self._loaders.why_epochs_only
+
+    @property
+    def why_never_exact(self) -> str | None:
+        """Why no resume is exact, once the training loaders are set up; None if one is."""
+        return self._loaders.why_never
+
     def why_not_saved(self, point: Point) -> str | None:
         """Return why the state cannot be saved and restored, None if it can; called on all ranks together."""
         return self._capture.why_not_saved(point)

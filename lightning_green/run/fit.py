@@ -19,6 +19,7 @@ from lightning_green.run.changed_values import keep_new_values
 from lightning_green.run.fit_ending import FitEnding, FitStage
 from lightning_green.run.identity import command_line
 from lightning_green.run.node_sync import join_nodes
+from lightning_green.run.pause_rule import PauseRule
 from lightning_green.run.recorded_values import RecordedValues
 from lightning_green.run.saved_state import CheckpointTimer, SavedState
 from lightning_green.run.session import Session
@@ -40,6 +41,7 @@ class Fit:
         actions: Called at boundaries between batches, on rank 0.
         boundaries: What happens between batches; None if the fit is only metered.
         why_not_exact: Reason why this training is neither paused nor saved, or None.
+        makes_decisions: Whether a scheduler may pause and throttle this fit.
         last_summary: Summary at the end of the training, or None.
         recorded: Optimizers and data as the run directory has recorded them.
         ending: How the fit ends.
@@ -52,6 +54,7 @@ class Fit:
         self.actions: list[Action] = []
         self.boundaries: Boundaries | None = None
         self.why_not_exact: str | None = None
+        self.makes_decisions = True
         self.last_summary: dict[str, Any] | None = None
         self.recorded = RecordedValues(session, trainer, messages)
         self.ending = FitEnding(session, trainer)
@@ -177,6 +180,7 @@ class Fit:
         self.ending.stage, session = FitStage.TRAINING, self.session
         if self.state is not None:
             self.recorded.check_data()
+            self.state.limit(PauseRule.from_environment())
             if not session.continuing:
                 self.state.check_can_save("epoch")
         session.recorder.read_step = lambda: self.trainer.global_step

@@ -94,7 +94,10 @@ class FitEnding:
         """Save the state and stop as the signal ``name`` asks for."""
         saved = self.state is not None and self.state.save(point, name) is not None
         how = "saved" if saved else "stopped, with nothing saved,"
-        self.session.record(Interrupted(reason=f"{name}: {how} at step {self.trainer.global_step}", signal=name))
+        reason = f"{name}: {how} at step {self.trainer.global_step}"
+        if not saved and self.state is not None and self.state.epochs_only:
+            reason += "; the run continues from the last saved epoch"
+        self.session.record(Interrupted(reason=reason, signal=name))
         if saved and who_restarts() is None:
             again = ["lightning-green", "run", "--run-dir", str(self.session.path), "--", *sys.orig_argv]
             rank_zero_info(f"Saved at step {self.trainer.global_step}. To continue: {shlex.join(again)}")

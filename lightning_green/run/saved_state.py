@@ -17,11 +17,15 @@ from lightning_green.resume import checkpoints
 from lightning_green.resume.kept_files import keep_files, restore_files
 from lightning_green.resume.plain_data import NotPlainError
 from lightning_green.resume.training_state import STATE_KEY, ExactState, Point
+from lightning_green.run.pause_rule import PauseAt, PauseRule
 from lightning_green.run.session import Session
 from lightning_green.strategies.control_group import Command, ControlGroup
 from lightning_green.utilities.clock import Clock
 
 log = logging.getLogger(__name__)
+
+EPOCH_SECONDS = 60.0
+"""Smallest time between two periodic saves, where states are saved between epochs only."""
 
 
 class CheckpointTimer:
@@ -45,9 +49,14 @@ class CheckpointTimer:
         if self._every is not None:
             self._next = self._clock.monotonic() + self._every.total_seconds()
 
-    def is_due(self) -> bool:
-        """Return whether a checkpoint is due."""
-        return self._next != float("inf") and self._clock.monotonic() >= self._next
+    def is_due(self, within: float = 0.0) -> bool:
+        """Return whether a checkpoint is due, or will be within that many seconds."""
+        return self._next != float("inf") and self._clock.monotonic() + within >= self._next
+
+    @property
+    def seconds(self) -> float:
+        """Interval in seconds; 0 without periodic checkpoints."""
+        return 0.0 if self._every is None else self._every.total_seconds()
 
 
 class SavedState:
@@ -65,6 +74,7 @@ class SavedState:
         path: Run directory, known to all ranks; None if there is none.
         can_save: Whether states are written.
         why_not_saved: Reason why no state can be written, or None.
+        epochs_only: Whether states are written between epochs only.
         already_finished: Whether the fit had finished in an earlier process.
         restored: What the fit was restored from, for people; None if it was not.
 
@@ -78,7 +88,7 @@ class SavedState:
         self._session, self._trainer, self._ranks = session, trainer, ranks
         self._timer, self._messages = timer, messages
         self.path: Path | None = None
-        self.can_save = self.already_finished = False
+        self.can_save = self.already_finished = self.epochs_only = False
         self.why_not_saved: str | None = None
         self.restored: str | None = None
 
@@ -153,12 +163,29 @@ class SavedState:
         """Save and restore a state in memory before anything depends on it; if that fails, nothing is saved."""
         why = self._ranks.broadcast(self.exact.why_not_saved(point)) if self.can_save else None
         if why is not None:
-            self.can_save, self.why_not_saved = False, why
-            line = f"The run is metered, and neither paused nor saved: {why}."
-            self._messages.append(line)
-            if self._session.announced:
-                log.warning("%s", line)
-                self._session.record(Warned(reason=line))
+            self._never_save(why)
+
+    def limit(self, rule: PauseRule) -> None:
+        """Save only where a resume is exact, by a rule and by the training loaders, which are set up."""
+        for at, why in ((PauseAt.EPOCH, self.exact.why_epochs_only), (PauseAt.NEVER, self.exact.why_never_exact)):
+            if why is not None:
+                rule = rule.join(PauseRule(at, why))
+        rule = self._ranks.broadcast(rule)
+        if rule.at is PauseAt.NEVER and self.can_save:
+            self._never_save(rule.reason)
+        elif rule.at is PauseAt.EPOCH and self.can_save:
+            self.epochs_only = True
+            self._report(f"The run is saved, and exits, at the end of an epoch only: {rule.reason}.")
+
+    def _never_save(self, why: str) -> None:
+        self.can_save, self.why_not_saved = False, why
+        self._report(f"The run is metered, and neither paused nor saved: {why}.")
+
+    def _report(self, line: str) -> None:
+        self._messages.append(line)
+        if self._session.announced:
+            log.warning("%s", line)
+            self._session.record(Warned(reason=line))
 
     def save(self, point: Point, reason: str) -> Path | None:
         """Save the exact state at a boundary; all ranks take part.
@@ -172,7 +199,7 @@ class SavedState:
 
         """
         session = self._session
-        if session.folder is None or not self.can_save:
+        if session.folder is None or not self.can_save or (self.epochs_only and point == "batch"):
             return None
         # A checkpoint taken in order to exit is restart overhead; a run without pauses takes periodic ones as well.
         session.recorder.enter(phase="checkpoint" if reason == "periodic" else "restart")
@@ -202,8 +229,9 @@ class SavedState:
         return stored.path
 
     def save_if_due(self, point: Point) -> None:
-        """Save periodically."""
-        if self._timer.is_due():
+        """Save periodically; a state of an epoch is saved earlier if the one of the next epoch would be too late."""
+        early = self._timer.seconds - EPOCH_SECONDS if self.epochs_only and point == "epoch" else 0.0
+        if self._timer.is_due(within=max(0.0, early)):
             self.save(point, "periodic")
 
     def plan_next(self) -> None:

@@ -205,6 +205,25 @@ def test_under_the_supervisor_auto_leaves_where_that_pays(tmp_path, trace, monke
     assert paused["grid"]["class_path"].endswith("TraceSignal")
 
 
+def test_exits_at_the_end_of_an_epoch_where_only_that_is_exact(tmp_path, trace, monkeypatch, caplog):
+    monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
+    monkeypatch.setenv("LIGHTNING_GREEN_PAUSE_RULE", "epoch: a counter is not restored")
+    caplog.set_level(logging.INFO)
+    assert leave(tmp_path, trace, hold_power=1.0) == 75
+    assert [record["global_step"] for record in events(tmp_path, "paused")] == [12]  # the grid is dirty from step 0 on
+    assert {tuple(record["position"]) for record in events(tmp_path, "checkpoint")} == {(1, 0)}
+    line = "The run is saved, and exits, at the end of an epoch only: a counter is not restored."
+    assert line in caplog.text
+    assert line in {record["reason"] for record in events(tmp_path, "warning")}
+
+
+def test_never_exits_where_no_resume_is_exact(tmp_path, trace, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
+    monkeypatch.setenv("LIGHTNING_GREEN_PAUSE_RULE", "never: it differs")
+    train(tmp_path, scheduler(trace, hold_power=1.0))
+    assert events(tmp_path, "paused") == events(tmp_path, "checkpoint") == []
+
+
 def test_hold_never_leaves(tmp_path, trace, monkeypatch):
     monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
     train(tmp_path, scheduler(trace, on_pause="hold"))

@@ -13,7 +13,7 @@ from lightning_green import ExactResume
 from lightning_green.resume.object_generators import find_generators, generator_states, set_generator_states
 from lightning_green.resume.plain_data import from_plain, to_plain
 from tests.helpers.interrupted_fits import train_part
-from tests.helpers.resume_training import digest, quiet
+from tests.helpers.resume_training import digest
 from tests.helpers.trainers import quiet_trainer
 
 GENERATORS = {
@@ -215,9 +215,37 @@ def test_stopped_fit_ends_like_an_uninterrupted_one(name, stop, tmp_path):
     assert weights == expected
 
 
-def test_generators_in_workers_are_reported(tmp_path, monkeypatch):
+@pytest.mark.parametrize("stop", [2, 7])
+def test_generators_in_workers_continue_at_the_start_of_an_epoch(stop, tmp_path):
+    def part(name, stop=None):
+        pl.seed_everything(2, verbose=False)
+        module, data = Net(), (DataLoader(Augmented("numpy"), 4, num_workers=1), DataLoader(Augmented("numpy"), 4))
+        fit = train_part(tmp_path / name, module, *data, stop=stop, max_epochs=3, limit_val_batches=2)
+        return fit, digest(module.state_dict())
+
+    straight, expected = part("straight")
+    first, _ = part("stopped", stop)
+    second, weights = part("stopped")
+    epoch = straight.trained // 3
+    assert first.stopped
+    assert second.trained == straight.trained - stop // epoch * epoch
+    assert weights == expected
+
+
+def test_generators_in_workers_are_reported(tmp_path, monkeypatch, caplog):
     loader = DataLoader(Augmented("numpy"), 4, num_workers=1)
     monkeypatch.setenv("LIGHTNING_GREEN_RUN_DIR", str(tmp_path / "run"))
     trainer = quiet_trainer(tmp_path, ExactResume(), max_steps=1, enable_checkpointing=True)
-    with quiet(), pytest.warns(UserWarning, match=r"keeps 1 random generator\(s\), and each worker"):
-        trainer.fit(Net(), loader)
+    caplog.set_level("INFO")
+    trainer.fit(Net(), loader)
+    assert "at the end of an epoch only: the dataset keeps a random generator, and each worker" in caplog.text
+
+
+def test_generators_in_persistent_workers_are_never_saved(tmp_path, monkeypatch, caplog):
+    loader = DataLoader(Augmented("numpy"), 4, num_workers=1, persistent_workers=True)
+    monkeypatch.setenv("LIGHTNING_GREEN_RUN_DIR", str(tmp_path / "run"))
+    trainer = quiet_trainer(tmp_path, ExactResume(), max_steps=1, enable_checkpointing=True)
+    caplog.set_level("INFO")
+    trainer.fit(Net(), loader)
+    assert "neither paused nor saved: the dataset keeps a random generator" in caplog.text
+    assert not list((tmp_path / "run").glob("checkpoints/*"))

@@ -1,0 +1,63 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from lightning_green.check import CheckResult, Difference, Verdict
+from lightning_green.cli import check
+from lightning_green.cli.main import app
+from lightning_green.run.pause_rule import PauseAt, PauseRule, read_check
+
+DIFFERENCE = Difference("batch 2 of epoch 1", "stopped", "loss", attributes=(("module.kl", "0.1", "0.0"),))
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """Call the command with the result of a check."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").touch()
+
+    def call(result, *options):
+        monkeypatch.setattr(check.Check, "run", lambda self: result)
+        return CliRunner().invoke(app, ["check", *options, "--", "python", "train.py"])
+
+    return call
+
+
+def test_missing_command_is_wrong_usage():
+    result = CliRunner().invoke(app, ["check"])
+    assert result.exit_code == 2
+    assert "lightning-green check -- python train.py" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code", "rule"),
+    [
+        (Verdict.EXACT, 0, PauseRule()),
+        (Verdict.EPOCHS, 4, PauseRule(PauseAt.EPOCH, "why")),
+        (Verdict.INEXACT, 1, PauseRule(PauseAt.NEVER, "why")),
+        (Verdict.NOT_SAVED, 1, None),
+        (Verdict.UNDETERMINED, 1, None),
+    ],
+)
+def test_exit_code_and_record_for_run(invoke, verdict, code, rule):
+    invoke(CheckResult(Verdict.EPOCHS, "an earlier check"))
+    result = invoke(CheckResult(verdict, "" if verdict is Verdict.EXACT else "why"))
+    assert result.exit_code == code
+    assert read_check(["python", "train.py"]) == (rule, rule is not None)
+
+
+def test_output_for_people(invoke):
+    result = CheckResult(Verdict.INEXACT, "it differs", "change it", DIFFERENCE, ("time",), ("MyLogger",), 1, 3, 6)
+    lines = invoke(result).stdout.splitlines()
+    assert lines[0].startswith("Not exact.")
+    assert lines[1:4] == ["  Reason   it differs.", "  Changed  module.kl: 0.1, then 0.0", "  Remedy   change it."]
+    assert "  Checked  1 fit, the first of 3 epochs of 6 batches each; 0 starts" in lines
+    assert any("MyLogger" in line for line in lines)
+    assert any("time" in line for line in lines)
+
+
+def test_json_output(invoke):
+    found = json.loads(invoke(CheckResult(Verdict.INEXACT, "why", difference=DIFFERENCE), "--json").stdout)
+    assert found["verdict"] == "inexact"
+    assert found["difference"]["attributes"] == [["module.kl", "0.1", "0.0"]]
