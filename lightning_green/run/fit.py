@@ -180,7 +180,6 @@ class Fit:
         self.ending.stage, session = FitStage.TRAINING, self.session
         if self.state is not None:
             self.recorded.check_data()
-            self.state.limit(PauseRule.from_environment())
             if not session.continuing:
                 self.state.check_can_save("epoch")
         session.recorder.read_step = lambda: self.trainer.global_step
@@ -196,6 +195,7 @@ class Fit:
         for line in self._not_counted:
             session.record(Warned(reason=line))
         if self.state is not None:
+            self.state.limit(PauseRule.from_environment())
             self.state.exact.activate()
             self.state.plan_next()
         return True

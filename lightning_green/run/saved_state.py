@@ -163,29 +163,32 @@ class SavedState:
         """Save and restore a state in memory before anything depends on it; if that fails, nothing is saved."""
         why = self._ranks.broadcast(self.exact.why_not_saved(point)) if self.can_save else None
         if why is not None:
-            self._never_save(why)
+            line = self._never_save(why)
+            if self._session.announced:
+                log.warning("%s", line)
+                self._session.record(Warned(reason=line))
 
     def limit(self, rule: PauseRule) -> None:
-        """Save only where a resume is exact, by a rule and by the training loaders, which are set up."""
+        """Save only where a resume is exact, by a rule and by the training loaders; before the start-up block."""
         for at, why in ((PauseAt.EPOCH, self.exact.why_epochs_only), (PauseAt.NEVER, self.exact.why_never_exact)):
             if why is not None:
                 rule = rule.join(PauseRule(at, why))
         rule = self._ranks.broadcast(rule)
-        if rule.at is PauseAt.NEVER and self.can_save:
-            self._never_save(rule.reason)
-        elif rule.at is PauseAt.EPOCH and self.can_save:
+        if rule.at is PauseAt.BATCH or not self.can_save:
+            return
+        if rule.at is PauseAt.NEVER:
+            line = self._never_save(rule.reason)
+        else:
             self.epochs_only = True
-            self._report(f"The run is saved, and exits, at the end of an epoch only: {rule.reason}.")
+            line = f"The run is saved, and exits, at the end of an epoch only: {rule.reason}."
+            self._messages.append(line)
+        self._session.record(Warned(reason=line))
 
-    def _never_save(self, why: str) -> None:
+    def _never_save(self, why: str) -> str:
         self.can_save, self.why_not_saved = False, why
-        self._report(f"The run is metered, and neither paused nor saved: {why}.")
-
-    def _report(self, line: str) -> None:
+        line = f"The run is metered, and neither paused nor saved: {why}."
         self._messages.append(line)
-        if self._session.announced:
-            log.warning("%s", line)
-            self._session.record(Warned(reason=line))
+        return line
 
     def save(self, point: Point, reason: str) -> Path | None:
         """Save the exact state at a boundary; all ranks take part.
