@@ -155,7 +155,7 @@ class Check:
             return self._check_epochs(directory, straight, straight, only_epochs, about)
         stops = choose_stops(fits, _changes(straight), epochs_only=False)
         stopped = self._train(directory / "stopped", stops, "stopped and resumed")
-        about["stops"] = tuple(stop.describe() for stop in stops)
+        about["stops"] = _reached(stopped)
         difference = _difference(straight, stopped)
         if difference is None:
             return CheckResult(Verdict.EXACT, **about)
@@ -182,7 +182,7 @@ class Check:
         if not stops:
             return CheckResult(Verdict.INEXACT, reason, remedy, difference, **about)
         stopped = self._train(directory / "epochs", stops, "stopped and resumed between epochs")
-        about["stops"] = (*about.get("stops", ()), *(stop.describe() for stop in stops))
+        about["stops"] = (*about.get("stops", ()), *_reached(stopped))
         other = _difference(straight, stopped, again)
         if other is None:
             return CheckResult(Verdict.EPOCHS, reason, remedy, difference, **about)
@@ -255,6 +255,10 @@ def _difference(straight: Trace, stopped: Trace, again: Trace | None = None) -> 
 def _started(trace: Trace) -> dict[int, dict[str, Any]]:
     """Return the records of the starts of the fits of the first training, by their number."""
     return {one["fit"]: dict(one) for one in trace if one["kind"] == "started" and one["run"] == 0}
+
+
+def _reached(trace: Trace) -> tuple[str, ...]:
+    return tuple(record["stop"] for record in trace if record["kind"] == "stopped")
 
 
 def _changes(trace: Trace) -> list[int]:

@@ -34,10 +34,12 @@ class Stop:
 
     def describe(self) -> str:
         """Return where the process stops, for people."""
+        fit = f", fit {self.fit}" if self.fit else ""
         if self.kill:
-            return f"killed after batch {self.batch} of epoch {self.epoch}" + (f", fit {self.fit}" if self.fit else "")
-        where = f"before epoch {self.epoch}" if not self.batch else f"after batch {self.batch} of epoch {self.epoch}"
-        return f"stopped {where}" + (f", fit {self.fit}" if self.fit else "")
+            saved = f"after batch {self.batch}" if self.batch else "at its start"
+            return f"killed in epoch {self.epoch}, last saved {saved}{fit}"
+        where = f"after batch {self.batch} of epoch {self.epoch}" if self.batch else f"before epoch {self.epoch}"
+        return f"stopped {where}{fit}"
 
 
 @dataclass(frozen=True)

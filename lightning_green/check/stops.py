@@ -25,21 +25,18 @@ def choose_stops(fits: Mapping[int, Mapping[str, Any]], changes: Sequence[int], 
     """
     stops: set[Stop] = set()
     for place, (number, record) in enumerate(sorted(fits.items())[: 1 + _FURTHER_FITS]):
-        epochs, batches = record["epochs"] or 1, min(record["batches"], 1000)
-        middle = batches > 1
+        epochs, batches = record["epochs"] or 1, int(min(record["batches"], 1000))
+        within = batches > 1 and not epochs_only
         if place > 0:
-            stops.add(Stop(number, 0, batches // 2) if middle and not epochs_only else Stop(number, 1, 0))
+            stops.add(Stop(number, 0, batches // 2) if within else Stop(number, 1, 0))
             continue
-        between = {1, *(epoch for epoch in [*changes][:_MAX_CHANGES])}
+        between = {1, *changes[:_MAX_CHANGES]}
+        stops |= {Stop(number, epoch, 0) for epoch in between}
         if epochs_only:
-            between |= {2}
-        stops |= {Stop(number, epoch, 0) for epoch in between if epoch < epochs}
-        if epochs_only:
-            stops |= {Stop(number, epochs - 1, 0, kill=True)} if epochs > 2 else set()
-        elif middle:
-            stops |= {Stop(number, epoch, 1) for epoch in between if epoch < epochs}
-            stops.add(Stop(number, 0, int(batches) // 2))
-            killed = min(1, epochs - 1)
-            if batches > 2:
-                stops.add(Stop(number, killed, min(int(batches) - 1, int(batches) // 2 + 1), kill=True))
-    return tuple(sorted(stop for stop in stops if stop.epoch > 0 or stop.batch > 0))
+            stops.add(Stop(number, max(between) + 1, 0, kill=True))
+        if within:
+            stops |= {Stop(number, epoch, 1) for epoch in between}
+            stops.add(Stop(number, 0, batches // 2))
+        if within and batches > 2:
+            stops.add(Stop(number, min(1, epochs - 1), min(batches - 1, batches // 2 + 1), kill=True))
+    return tuple(sorted(stop for stop in stops if stop.epoch < (fits[stop.fit]["epochs"] or 1)))

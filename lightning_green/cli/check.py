@@ -40,7 +40,8 @@ def check(
     if not command:
         fail("The command is missing. Add it after `--`, for example: lightning-green check -- python train.py")
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("check", total=None)
         try:
             result = Check(

@@ -28,4 +28,5 @@ def test_trace_has_the_records_of_all_processes(tmp_path):
 def test_stops_in_words():
     assert Stop(0, 2, 0).describe() == "stopped before epoch 2"
     assert Stop(0, 2, 3).describe() == "stopped after batch 3 of epoch 2"
-    assert Stop(1, 0, 3, kill=True).describe() == "killed after batch 3 of epoch 0, fit 1"
+    assert Stop(1, 0, 3, kill=True).describe() == "killed in epoch 0, last saved after batch 3, fit 1"
+    assert Stop(0, 2, 0, kill=True).describe() == "killed in epoch 2, last saved at its start"

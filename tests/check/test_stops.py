@@ -26,7 +26,7 @@ def test_scheduled_changes_are_stopped_at_before_and_after():
 
 def test_between_epochs_only():
     stops = choose_stops({0: started()}, [], epochs_only=True)
-    assert stops == (Stop(0, 1, 0), Stop(0, 2, 0), Stop(0, 2, 0, kill=True))
+    assert stops == (Stop(0, 1, 0), Stop(0, 2, 0, kill=True))
     assert choose_stops({0: started(epochs=1)}, [], epochs_only=True) == ()
 
 
