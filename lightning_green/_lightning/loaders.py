@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.utilities.combined_loader import _shutdown_workers_and_reset_iterator
+
+from lightning_green._lightning.replaced import replace_method, undo_all
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.combined_loader import CombinedLoader
+
+OWN = "_own_loader"
+"""Attribute of an object that wraps a loader: the loader of the script."""
 
 
 def train_loaders(trainer: pl.Trainer) -> CombinedLoader | None:
@@ -47,6 +53,8 @@ def rebuild_train_iterator(trainer: pl.Trainer) -> None:
 def wrap_loading(trainer: pl.Trainer, load: Callable[[str, Callable[[], None]], None]) -> Callable[[], None]:
     """Let a function request the loaders of the script, at the start and, if they are reloaded, at later epochs.
 
+    Loaders that the strategy wraps are visible to the script as its own.
+
     Args:
         trainer: The trainer.
         load: Called with ``"training"`` or ``"validation"`` and the function of Lightning that requests the loaders.
@@ -61,18 +69,39 @@ def wrap_loading(trainer: pl.Trainer, load: Callable[[str, Callable[[], None]], 
     def training() -> None:
         if fit_loop._combined_loader is None or fit_loop._should_reload_train_dl:
             load("training", setup_training)
+            _show_own(fit_loop._combined_loader)
 
     def validation() -> None:
         if val_loop._combined_loader is None or val_loop._should_reload_val_dl:
             load("validation", setup_validation)
+            _show_own(val_loop._combined_loader)
 
-    fit_loop.setup_data, val_loop.setup_data = training, validation  # type: ignore[method-assign]
+    def return_own() -> None:
+        for combined in (fit_loop._combined_loader, val_loop._combined_loader):
+            if combined is not None:
+                for loader in combined.flattened:
+                    if hasattr(loader, OWN):
+                        _shutdown_workers_and_reset_iterator(loader)
+                combined.flattened = _own(combined)
 
-    def undo() -> None:
-        for loop in (fit_loop, val_loop):
-            loop.__dict__.pop("setup_data", None)
+    return undo_all(
+        replace_method(fit_loop, "setup_data", training),
+        replace_method(val_loop, "setup_data", validation),
+        return_own,
+    )
 
-    return undo
+
+def _own(combined: CombinedLoader) -> list[Any]:
+    """Return the loaders of the script, in place of the objects that wrap them."""
+    return [getattr(loader, OWN, loader) for loader in combined.flattened]
+
+
+def _show_own(combined: CombinedLoader | None) -> None:
+    """Let ``trainer.train_dataloader`` and ``val_dataloaders`` be the script's own; the loops read ``flattened``."""
+    if combined is not None:
+        wrapped = combined.flattened
+        combined.flattened = _own(combined)
+        combined._flattened = wrapped
 
 
 @contextmanager
@@ -111,11 +140,7 @@ def watch_fetches(trainer: pl.Trainer, began: Callable[[], None], ended: Callabl
         ended()
         after()
 
-    epoch_loop._on_before_fetch = on_before_fetch  # type: ignore[method-assign]
-    epoch_loop._on_after_fetch = on_after_fetch  # type: ignore[method-assign]
-
-    def undo() -> None:
-        for name in ("_on_before_fetch", "_on_after_fetch"):
-            epoch_loop.__dict__.pop(name, None)
-
-    return undo
+    return undo_all(
+        replace_method(epoch_loop, "_on_before_fetch", on_before_fetch),
+        replace_method(epoch_loop, "_on_after_fetch", on_after_fetch),
+    )

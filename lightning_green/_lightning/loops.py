@@ -9,6 +9,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.trainer.states import RunningStage
 
+from lightning_green._lightning.replaced import replace_method, undo_all
+
 if TYPE_CHECKING:
     from lightning.pytorch.loops.loop import _Loop
 
@@ -44,8 +46,7 @@ def skip_training(trainer: pl.Trainer, check: Callable[[], None]) -> Callable[[]
             trainer.training = True
         check()
 
-    trainer.fit_loop.run = run  # type: ignore[method-assign]
-    return lambda: trainer.fit_loop.__dict__.pop("run", None)
+    return replace_method(trainer.fit_loop, "run", run)
 
 
 def should_accumulate(trainer: pl.Trainer) -> bool:
@@ -120,18 +121,9 @@ def wrap_loops(
         if not is_tuning():
             after_run()
 
-    fit_loop.on_advance_start = on_advance_start  # type: ignore[method-assign]
-    epoch_loop.on_run_start = on_run_start  # type: ignore[method-assign]
-    epoch_loop.on_advance_end = on_advance_end  # type: ignore[method-assign]
-    fit_loop.on_run_end = on_run_end  # type: ignore[method-assign]
-
-    def undo() -> None:
-        for loop, name in (
-            (fit_loop, "on_advance_start"),
-            (epoch_loop, "on_run_start"),
-            (epoch_loop, "on_advance_end"),
-            (fit_loop, "on_run_end"),
-        ):
-            loop.__dict__.pop(name, None)
-
-    return undo
+    return undo_all(
+        replace_method(fit_loop, "on_advance_start", on_advance_start),
+        replace_method(epoch_loop, "on_run_start", on_run_start),
+        replace_method(epoch_loop, "on_advance_end", on_advance_end),
+        replace_method(fit_loop, "on_run_end", on_run_end),
+    )

@@ -119,6 +119,9 @@ class CarbonScheduler(GreenCallback):
         self._maker: PlanMaker | None = None
         self._batches = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_maker": None, "_throttle": None}
+
     @property
     def plan(self) -> Plan | None:
         """The last plan of this fit, or None."""

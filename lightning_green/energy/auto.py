@@ -99,6 +99,16 @@ class AutoMeter(Meter):
             source.sample()
 
     @override
+    def rest(self) -> None:
+        for source in self._meters():
+            source.rest()
+
+    @override
+    def wake(self) -> None:
+        for source in self._meters():
+            source.wake()
+
+    @override
     def close(self) -> None:
         self._closed = True
         for source in self._meters():

@@ -90,6 +90,24 @@ class CodeCarbonMeter(SampledMeter):
         return {name: joules - before.get(name, 0.0) for name, joules in self._taken.items()}
 
     @override
+    def rest(self) -> None:
+        super().rest()
+        for scheduler in self._schedulers():
+            scheduler.stop()
+            scheduler._timer.join(timeout=1.0)
+
+    @override
+    def wake(self) -> None:
+        for scheduler in self._schedulers():
+            scheduler.start()
+        super().wake()
+
+    def _schedulers(self) -> list[Any]:
+        """Return the timers of codecarbon; one of them samples the load of the CPU."""
+        found = [getattr(self._tracker, name, None) for name in ("_scheduler", "_scheduler_monitor_power")]
+        return [scheduler for scheduler in found if scheduler is not None]
+
+    @override
     def _close_sensor(self) -> None:
         self._tracker.stop()
         self._tracker = None

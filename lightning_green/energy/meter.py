@@ -80,6 +80,12 @@ class Meter(ABC):
         energy to the correct state. Has no effect on a meter that needs no samples.
         """
 
+    def rest(self) -> None:  # noqa: B027  (a hook)
+        """Stop the threads until ``wake``, between two fits of a process; ``sample`` still counts all energy so far."""
+
+    def wake(self) -> None:  # noqa: B027  (a hook)
+        """Start the threads again after ``rest``."""
+
     def bind_clock(self, time_source: Callable[[], float]) -> None:  # noqa: B027  (a hook)
         """Use ``time_source``, which returns monotonic seconds, from now on.
 

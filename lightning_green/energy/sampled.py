@@ -36,6 +36,7 @@ class SampledMeter(Meter):
 
     def _reset(self) -> None:
         self._sampler: PeriodicThread | None = None
+        self._resting: dict[Component, Quality] | None = None  # the qualities before a rest
         self._values: dict[Component, Energy] = {}
         self._quality: dict[Component, Quality] = {}
         self._closed = False
@@ -59,8 +60,11 @@ class SampledMeter(Meter):
         self._quality = self._open_sensor()
         self._values = {name: Energy(0.0, quality) for name, quality in self._quality.items()}
         if any(quality != "unavailable" for quality in self._quality.values()):
-            self._sampler = PeriodicThread(self._sample, self.every.total_seconds(), f"lightning-green {self.name}")
-            self._sampler.start()
+            self._start_sampler()
+
+    def _start_sampler(self) -> None:
+        self._sampler = PeriodicThread(self._sample, self.every.total_seconds(), f"lightning-green {self.name}")
+        self._sampler.start()
 
     @override
     def read(self) -> dict[Component, Energy]:
@@ -70,16 +74,32 @@ class SampledMeter(Meter):
     def sample(self) -> None:
         if self._sampler is not None:
             self._sampler.now()
+        elif self._resting is not None:
+            self._sample()
+
+    @override
+    def rest(self) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
+            self._sampler, self._resting = None, dict(self._quality)
+
+    @override
+    def wake(self) -> None:
+        if self._resting is not None:
+            # An energy that is estimated because of the long time between two samples is not that of a fit.
+            self._quality, self._resting = self._resting, None
+            self._start_sampler()
 
     @override
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        if self._sampler is not None:
-            self._sampler.now()
-            self._sampler.stop()
-            self._sampler = None
+        if self._sampler is not None or self._resting is not None:
+            self.sample()
+            if self._sampler is not None:
+                self._sampler.stop()
+            self._sampler = self._resting = None
             self._close_sensor()
 
     @override

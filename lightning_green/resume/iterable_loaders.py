@@ -15,6 +15,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from lightning_green._lightning.loaders import OWN
 from lightning_green.resume.kept_attributes import KeptAttributes
 from lightning_green.resume.object_generators import (
     Generator,
@@ -29,6 +30,11 @@ from lightning_green.resume.random_states import (
 )
 
 _HIDDEN = ("state_dict", "load_state_dict")
+
+
+def own_loader(loader: Any) -> Any:
+    """Return its argument: what a copy or a pickle of an object that wraps a loader is."""
+    return loader
 
 
 class DeferredIterator:
@@ -57,6 +63,9 @@ class CountingIterator:
     def __init__(self, iterator: Iterator[Any], loader: Any, taken: int = 0) -> None:
         self._inner, self._loader = iterator, loader
         loader.taken = taken
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # as Lightning does with the iterators of a `DataLoader`, which cannot be copied
 
     def __iter__(self) -> CountingIterator:
         return self
@@ -102,6 +111,7 @@ class ReplayedLoader:
 
     def __init__(self, inner: Any, deferred: bool) -> None:
         self.inner, self.deferred, self.taken = inner, deferred, 0
+        setattr(self, OWN, inner)
         self.is_stateful = all(callable(getattr(inner, name, None)) for name in _HIDDEN)
         self.is_sized = has_length(inner)
         self._kept = KeptAttributes(*self._owners())
@@ -145,6 +155,9 @@ class ReplayedLoader:
         for _ in range(skip):
             next(taking)
         return taking
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return own_loader, (self.inner,)
 
     def position(self, ahead: int) -> dict[str, Any]:
         """Return the position as plain Python and tensors.

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -31,7 +30,9 @@ from torch.utils.data import (
 from torch.utils.data._utils import fetch
 from torch.utils.data.distributed import DistributedSampler
 
-from lightning_green.resume.iterable_loaders import CountingIterator, DeferredIterator, has_length
+from lightning_green._lightning.loaders import OWN
+from lightning_green._lightning.replaced import replace_method
+from lightning_green.resume.iterable_loaders import CountingIterator, DeferredIterator, has_length, own_loader
 from lightning_green.resume.kept_attributes import KeptAttributes
 from lightning_green.resume.object_generators import (
     Generator,
@@ -191,6 +192,9 @@ class CountingLoader(DataLoader[Any]):
         self.created = True
         return CountingIterator(iterator, self, start[1] if start else 0)
 
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return own_loader, (self.__dict__[OWN],)
+
     def position(self, ahead: int) -> dict[str, Any]:
         """Return the position as plain Python and tensors.
 
@@ -263,6 +267,7 @@ def count_batches(loader: Any, rank: int, deferred: bool) -> Any:
     sampler = _CountingSampler(getattr(loader, which), rank, seed_batches=loader.num_workers > 0)
     attributes[which] = attributes["_counting_sampler"] = sampler
     attributes.update(taken=0, created=False, deferred=deferred, _iterator=None)
+    attributes[OWN] = loader
     if loader.num_workers > 0:
         attributes["worker_init_fn"] = _SeedEachBatch(loader.worker_init_fn)
     kind: Any = type(type(loader).__name__, (CountingLoader, type(loader)), {})
@@ -277,5 +282,4 @@ def wrap_loaders(strategy: Any, wrap: Callable[[Any], Any]) -> Callable[[], None
     Lightning calls it after it has set distributed samplers and before ``iter``.
     """
     original = strategy.process_dataloader
-    strategy.process_dataloader = lambda loader: wrap(original(loader))
-    return partial(strategy.__dict__.pop, "process_dataloader", None)
+    return replace_method(strategy, "process_dataloader", lambda loader: wrap(original(loader)))

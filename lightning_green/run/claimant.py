@@ -10,7 +10,7 @@ from lightning_green.ledger.run_directory import ATTEMPT_VARIABLE, SUPERVISED_VA
 from lightning_green.resume.fingerprint import differences
 from lightning_green.run.candidates import Candidate
 from lightning_green.run.identity import Invocation, differing_variables, variables_set_since
-from lightning_green.run.run import FitIdentity, shorten
+from lightning_green.run.run import POOL, FitIdentity, shorten
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,15 @@ class Claimant:
     # -- the content of a run -----------------------------------------------------------------------------------------
 
     def trains_same(self, candidate: Candidate) -> bool:
-        """Return whether a run has a fit of the same content as this process, or no recorded fit."""
+        """Return whether a run has a fit of the same content as this process, or no recorded fit.
+
+        Concurrent fits start in any order, so a run of threads may have been killed before this fit started.
+        """
         fits = list(candidate.directory.record.get("fits", {}).values())
-        return not fits or any(not self.identity.differences(fit) for fit in fits)
+        if not fits or any(not self.identity.differences(fit) for fit in fits):
+            return True
+        mine, threads = self.identity.thread, {fit.get("thread") or "" for fit in fits}
+        return bool(mine) and "" not in threads and (mine == POOL or mine not in threads)
 
     def starts_same(self, candidate: Candidate) -> bool:
         """Return whether a fit of a run started from the same weights."""

@@ -27,13 +27,11 @@ from lightning_green.run.claims import RunClaim, continues_by_request
 from lightning_green.run.fit import Fit
 from lightning_green.run.identity import Invocation
 from lightning_green.run.options import RunOptions
-from lightning_green.run.run import FitIdentity, OtherTrainingError, Run
+from lightning_green.run.run import POOL, FitIdentity, OtherTrainingError, Run
 from lightning_green.run.session import Session
 from lightning_green.utilities.clock import Clock, SystemClock, clock_from_environment, clock_from_spec
 
 log = logging.getLogger(__name__)
-
-_POOL = "ThreadPoolExecutor"  # its threads run tasks in any order and pass exceptions to the caller
 
 _runs: dict[tuple[Path, str], Run] = {}
 _claiming = threading.Lock()
@@ -66,6 +64,7 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
     if early_global_rank(trainer) == 0:  # only rank 0 uses the run directory and decides
         module = trainer.lightning_module
         identity = FitIdentity(fit_fingerprint(trainer, module not in _seen), weights_digest(module), _thread())
+        needs_state = needs_state and identity.thread != POOL
         try:
             run, messages = _own_run(trainer, clock, node, identity, needs_state)
             claimed = run.claim_fit(identity, needs_state)
@@ -80,10 +79,10 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
     if continues_by_request() or (session.continuing and trainer.world_size == 1):  # all ranks have to decide the same
         allow_config_overwrite(trainer)
     fit = Fit(session, trainer, messages)
-    if not _thread().startswith(_POOL):
-        fit.ending.thread = _thread()
-    else:
+    if _thread() == POOL:
         fit.why_not_exact = "it is trained in a thread pool, whose fits cannot be distinguished after a restart"
+    else:
+        fit.ending.thread = _thread()
     fit.members.append(callback)
     trainer._lightning_green_fit = fit  # type: ignore[attr-defined]
     fit.prepare_loggers()
@@ -91,9 +90,11 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
 
 
 def _thread() -> str:
-    """Return the name of this thread; empty for the main one."""
+    """Return the name of this thread; empty for the main one, and ``POOL`` for those of a pool."""
     thread = threading.current_thread()
-    return "" if thread is threading.main_thread() else thread.name
+    if thread is threading.main_thread():
+        return ""
+    return POOL if thread.name.startswith(POOL) else thread.name
 
 
 def _own_run(
@@ -116,7 +117,9 @@ def run_home(trainer: pl.Trainer, invocation: Invocation) -> Path:
     given = os.environ.get(RUN_DIR_VARIABLE)
     if given:
         return Path(given).absolute()
-    return Path(trainer.default_root_dir).absolute() / "lightning_green" / invocation.name
+    root = str(trainer.default_root_dir)
+    local = Path.cwd() if "://" in root else Path(root).absolute()  # a run directory needs locks, which need a disk
+    return local / "lightning_green" / invocation.name
 
 
 def close_current_run() -> None:

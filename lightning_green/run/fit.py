@@ -62,6 +62,9 @@ class Fit:
         self._not_counted: list[str] = []
         self._batch: tuple[int, int] | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # it belongs to this process: a copy or a pickle of its Trainer has none
+
     @property
     def ranks(self) -> ControlGroup:
         """Processes of the training."""

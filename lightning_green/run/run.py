@@ -31,6 +31,10 @@ from lightning_green.utilities.clock import Clock
 log = logging.getLogger(__name__)
 
 
+POOL = "ThreadPoolExecutor"
+"""Thread of a fit in a pool, whose threads run tasks in any order and pass exceptions to the caller."""
+
+
 class OtherTrainingError(RuntimeError):
     """The state on disk belongs to another training."""
 
@@ -43,7 +47,8 @@ class FitIdentity:
         content: Fingerprint of the fit from ``fit_fingerprint``.
         weights: Digest of the initial weights, which distinguishes fits with the same content. Equal weights are
             preferred but not required, because a script without a seed starts from different weights each time.
-        thread: Name of the thread for fits that are trained concurrently; empty in the main thread.
+        thread: Name of the thread for fits that are trained concurrently; ``POOL`` in a thread pool, and empty in the
+            main thread.
 
     """
 
@@ -145,16 +150,13 @@ class Run:
         known = {*map(int, fits), *(number for number in self.history.accounts if number is not None)}
         new = ClaimedFit(max(known | self._claimed, default=-1) + 1, continuing=False)
         due = sorted(known - self._claimed)
+        recorded = {number: fits.get(str(number), {}) for number in due}
+        if identity.thread:  # concurrent fits start in any order
+            due = [number for number in due if recorded[number].get("thread") == identity.thread]
         if not self.continuing or not due:
             return new
-        recorded = {number: fits.get(str(number), {}) for number in due}
         same = [number for number in due if not identity.differences(recorded[number])]
         best = [number for number in same if recorded[number].get("weights") == identity.weights]
-        if identity.thread:  # concurrent fits start in any order
-            same, best = (
-                [number for number in numbers if recorded[number].get("thread") == identity.thread]
-                for numbers in (same, best)
-            )
         if best or same:
             return ClaimedFit((best or same)[0], continuing=True)
         number = due[0]
@@ -188,12 +190,14 @@ class Run:
         if self.ledger is not None:
             self.ledger.append(BetweenFits(fit=None, between_joules=round(max(0.0, joules), 3)))
         if idle.option == option and idle.gpus == gpus:
+            idle.meter.wake()
             return idle.meter
         idle.meter.close()
         return None
 
     def keep_meter(self, meter: Meter, option: Any, gpus: list[str] | None) -> None:
-        """Keep the meter of a fit that has ended. It measures until the next fit starts."""
+        """Keep the meter of a fit that has ended. It counts until the next fit starts, without a thread."""
+        meter.rest()
         joules = sum(energy.joules for energy in meter.read().values())
         with self._lock:
             before, self._idle = self._idle, _IdleMeter(meter, option, gpus, joules)

@@ -3,12 +3,14 @@
 import copy
 import logging
 import pickle
+import threading
 
 import lightning.pytorch as pl
 import pytest
+from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_green import CarbonScheduler, ExactResume
+from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
 from lightning_green.callbacks._green import GreenCallback
 from lightning_green.run.options import RunOptions
 from tests.callbacks.green_kit import BATCHES, WATTS, Net, clock, events, torch, tracker, train
@@ -54,6 +56,67 @@ def test_two_callbacks_that_contradict_each_other(tmp_path):
 def test_a_fast_development_run_leaves_nothing_behind(tmp_path):
     train(tmp_path, tracker(), ExactResume(), fast_dev_run=True)
     assert not list(tmp_path.rglob("ledger.*"))
+
+
+class Stream:
+    """An iterable without indices."""
+
+    def __iter__(self):
+        return iter([[torch.randn(4, 4)] for _ in range(6)])
+
+
+class LookAtTrainer(pl.Callback):
+    """Looks at the Trainer and copies it in a batch."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if batch_idx == 1:
+            self.seen = trainer.train_dataloader, trainer.val_dataloaders
+            self.copies = copy.deepcopy(trainer), pickle.loads(pickle.dumps(trainer))
+
+
+@pytest.mark.parametrize("kind", ["map", "stream"])
+def test_trainer_has_the_loaders_of_the_script_and_can_be_copied_and_pickled(tmp_path, kind):
+    data = TensorDataset(torch.randn(48, 4))
+    training = DataLoader(data, 4) if kind == "map" else Stream()
+    validation, look = DataLoader(data, 24), LookAtTrainer()
+    settings = {"accelerator": "cpu", "logger": False, "default_root_dir": tmp_path, "enable_progress_bar": False}
+    trainer = pl.Trainer(max_epochs=1, callbacks=[look, tracker(), CarbonScheduler(), ExactResume()], **settings)
+    trainer.fit(Net(), training, validation)
+    assert look.seen == (training, validation)
+    assert (trainer.train_dataloader, trainer.val_dataloaders) == (training, validation)
+    for copied in (*look.copies, copy.deepcopy(trainer), pickle.loads(pickle.dumps(trainer))):
+        copied.fit_loop.max_epochs = copied.current_epoch + 1
+        copied.fit(Net(), training, validation)  # as a Trainer of its own
+        assert copied.current_epoch == copied.max_epochs
+    assert trainer.current_epoch == 1
+
+
+def test_combined_loader_of_the_script_is_unchanged_after_a_fit(tmp_path):
+    loaders = {"a": DataLoader(TensorDataset(torch.randn(8, 4)), 4), "b": DataLoader(TensorDataset(torch.randn(8, 4)))}
+    combined = CombinedLoader(loaders, "min_size")
+
+    class Both(Net):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch["a"], batch_idx)
+
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, default_root_dir=tmp_path,
+                         enable_progress_bar=False, callbacks=[ExactResume()])  # fmt: skip
+    trainer.fit(Both(), combined)
+    assert combined.iterables == loaders
+    assert combined.flattened == list(loaders.values())
+
+
+def test_no_thread_outlives_a_fit(tmp_path):
+    before = set(threading.enumerate())
+    train(tmp_path, EmissionsTracker(grid=100.0), CarbonScheduler(deadline="1h"), ExactResume())
+    assert set(threading.enumerate()) <= before
+
+
+def test_run_directory_of_a_remote_root_is_local(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train("memory://bucket/runs", tracker(), ExactResume())
+    assert [path.name for path in tmp_path.iterdir()] == ["lightning_green"]
+    assert events(tmp_path, "finished")
 
 
 def test_copy_of_a_callback_has_the_session_of_the_fit(tmp_path):

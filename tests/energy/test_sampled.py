@@ -61,6 +61,31 @@ def test_second_start_opens_nothing(meter):
     assert meter.read()["cpu"].joules == 5.0
 
 
+def test_at_rest_there_is_no_thread_and_a_sample_counts_all_energy(meter):
+    meter.rest()
+    assert threads() == []
+    meter._added = {"cpu": 5.0}
+    meter._mark_estimated("cpu")  # as after a long time between two samples
+    meter.sample()
+    assert meter.read() == {"cpu": (5.0, "modelled")}
+    meter.wake()
+    assert len(threads()) == 1
+    meter.sample()
+    assert meter.read() == {"cpu": (10.0, "measured")}
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_close_at_rest_takes_a_last_sample_and_closes_the_sensor(opened):
+    meter = SensorMeter("measured" if opened else "unavailable")
+    meter.start()
+    meter.rest()
+    meter._added = {"cpu": 5.0}
+    meter.close()
+    assert meter._released == opened
+    assert meter.read()["cpu"].joules == 5.0 * opened
+    assert threads() == []
+
+
 def test_energy_never_decreases(meter):
     for joules in (5.0, -3.0):
         meter._added = {"cpu": joules}

@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import pytest
 
 from lightning_green.resume.errors import InexactStateError
@@ -15,35 +17,39 @@ class Iterable:
         return iter(batches())
 
 
+@contextmanager
 def fit(folder, loader, is_tuning=lambda: False, validation=None):
-    """Train one epoch; return the loaders and their positions at the end."""
+    """Train one epoch; return the loaders that were read and their positions, before the fit gives the loaders back."""
     trainer = quiet_trainer(folder, limit_val_batches=1.0 if validation is not None else 0)
     positions = LoaderPositions(trainer, is_tuning)
     undo = positions.attach(resuming=False)
     trainer.fit(RecordingModel(), loader, validation)
+    read = trainer.fit_loop._combined_loader.flattened
+    yield read, positions
     undo()
-    return trainer.fit_loop._combined_loader.flattened, positions
+    assert trainer.train_dataloader is loader
+    assert trainer.fit_loop._combined_loader.flattened == [loader]
 
 
 @pytest.mark.parametrize(("loader", "kind"), [(batches(), CountingLoader), (Iterable(), ReplayedLoader)])
 def test_training_loaders_are_wrapped_and_counted(loader, kind, tmp_path):
-    (wrapped,), positions = fit(tmp_path, loader)
-    assert isinstance(wrapped, kind)
-    assert [one["taken"] for one in positions.capture()["loaders"]] == [6]
+    with fit(tmp_path, loader) as ((wrapped,), positions):
+        assert isinstance(wrapped, kind)
+        assert [one["taken"] for one in positions.capture()["loaders"]] == [6]
 
 
 def test_loaders_of_a_tuner_are_not_wrapped(tmp_path):
-    (loader,), positions = fit(tmp_path, batches(), is_tuning=lambda: True)
-    assert not isinstance(loader, CountingLoader)
-    assert positions.capture()["loaders"] == []
+    with fit(tmp_path, batches(), is_tuning=lambda: True) as ((loader,), positions):
+        assert not isinstance(loader, CountingLoader)
+        assert positions.capture()["loaders"] == []
 
 
 def test_validation_loaders_are_recorded(tmp_path):
-    _, positions = fit(tmp_path, batches(), validation=batches(4))
-    assert positions.capture()["validation_created"] == [True]
+    with fit(tmp_path, batches(), validation=batches(4)) as (_, positions):
+        assert positions.capture()["validation_created"] == [True]
 
 
 def test_changed_number_of_loaders_is_refused(tmp_path):
-    _, positions = fit(tmp_path, batches())
-    with pytest.raises(InexactStateError, match=r"saved with 2 training loader\(s\) and there are 1 now"):
+    refused = pytest.raises(InexactStateError, match=r"saved with 2 training loader\(s\) and there are 1 now")
+    with fit(tmp_path, batches()) as (_, positions), refused:
         positions.restore({"loaders": [{}, {}]}, at_start=False)

@@ -1,10 +1,13 @@
 """Comparison of a process with existing runs."""
 
+from dataclasses import replace
+
 import pytest
 
 from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.run.candidates import Candidate
 from lightning_green.run.claimant import Claimant
+from lightning_green.run.run import POOL
 from tests.helpers.runs import ONE, OTHER, fit
 
 
@@ -31,6 +34,22 @@ def test_content_and_weights_are_compared_with_any_fit(candidate):
     assert not Claimant(ONE, fit(0.3)).trains_same(run)
     assert Claimant(ONE, fit(weights="v")).starts_same(run)
     assert not Claimant(ONE, fit(weights="u")).starts_same(run)
+
+
+@pytest.mark.parametrize(
+    ("threads", "mine", "same"),
+    [
+        (["Thread-1"], "Thread-2", True),  # killed before the second thread had started its fit
+        (["Thread-1"], "Thread-1", False),  # this thread has trained something else
+        ([POOL], POOL, True),
+        ([""], POOL, False),
+        (["Thread-1", ""], "Thread-2", False),
+        (["Thread-1"], "", False),
+    ],
+)
+def test_fit_of_another_thread_belongs_to_the_run_of_the_threads(candidate, threads, mine, same):
+    run = candidate(fits={str(number): {**recorded(0.1), "thread": name} for number, name in enumerate(threads)})
+    assert Claimant(ONE, replace(fit(0.9), thread=mine)).trains_same(run) is same
 
 
 def test_run_without_recorded_fit_can_be_any_training(candidate):
