@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightning_green.callbacks.quantization import QuantizationAwareTraining
     from lightning_green.metrics import CarbonEmitted, EnergyConsumed, SamplesPerJoule, SoftwareCarbonIntensity
     from lightning_green.precision import GreenFSDPPrecision, GreenMixedPrecision
+    from lightning_green.supervisor.launchers import RunPausedExit
     from lightning_green.utilities.clock import SimulatedClock, SystemClock
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ _WHERE = {
     "KnowledgeDistillation": "lightning_green.callbacks.distillation",
     "Pruning": "lightning_green.callbacks.pruning",
     "QuantizationAwareTraining": "lightning_green.callbacks.quantization",
+    "RunPausedExit": "lightning_green.supervisor.launchers",
     "SamplesPerJoule": "lightning_green.metrics",
     "SimulatedClock": "lightning_green.utilities.clock",
     "SoftwareCarbonIntensity": "lightning_green.metrics",
@@ -44,6 +46,7 @@ __all__ = [
     "KnowledgeDistillation",
     "Pruning",
     "QuantizationAwareTraining",
+    "RunPausedExit",
     "SamplesPerJoule",
     "SimulatedClock",
     "SoftwareCarbonIntensity",

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_green._lightning.loggers import logging_step
+from lightning_green._lightning.planned_exit import skip_exception_hooks, tear_down
 from lightning_green._lightning.signals import requeue_signal
 from lightning_green.ledger.events import Failed, Finished, Interrupted, Paused
 from lightning_green.resume.training_state import Point
@@ -76,19 +77,19 @@ class FitEnding:
             RunPausedExit: To exit.
 
         """
+        loggers.log_to_all(self.trainer, self.session.metrics(), logging_step(self.trainer))
         if self.state is None or self.state.save(point, "exit") is None:
             return
-        loggers.log_to_all(self.trainer, self.session.metrics(), logging_step(self.trainer))
         loggers.flush(self.trainer)
         self.session.record(paused)
         self.stage, self.session.run.stops = FitStage.EXITING, True
         self.ranks.send(Command.EXIT)
         code = paused_exit_code(self.trainer.global_rank)
         sync_ledgers(self.session, self.ranks)
+        tear_down(self.trainer)
         loggers.summarize(self.trainer, self.session.summary())
         loggers.finish_experiments(self.trainer, code)
-        self.close()
-        raise RunPausedExit(code)
+        self._raise_paused_exit(code)
 
     def interrupt(self, point: Point, name: str) -> NoReturn:
         """Save the state and stop as the signal ``name`` asks for."""
@@ -114,10 +115,15 @@ class FitEnding:
         self.stage = FitStage.EXITING
         if command == Command.EXIT:
             sync_ledgers(self.session, self.ranks)
-            self.close()
-            raise RunPausedExit(paused_exit_code(self.ranks.rank))
+            tear_down(self.trainer)
+            self._raise_paused_exit(paused_exit_code(self.ranks.rank))
         self.close()
         raise_stop(signal.Signals(number).name)
+
+    def _raise_paused_exit(self, code: int) -> NoReturn:
+        self.close()
+        skip_exception_hooks(self.trainer)
+        raise RunPausedExit(code)
 
     def save_final(self) -> None:
         """Save the final state, after every ``on_train_end``."""

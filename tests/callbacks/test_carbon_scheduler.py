@@ -14,7 +14,7 @@ import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 
-from lightning_green import CarbonScheduler, EmissionsTracker
+from lightning_green import CarbonScheduler, EmissionsTracker, RunPausedExit
 from lightning_green.run.coordinator import close_current_run
 from tests.callbacks.green_kit import BATCHES, START, clock, events, train
 from tests.helpers.traces import write_trace
@@ -194,6 +194,25 @@ def test_exit_by_hand_prints_the_line_that_continues_it(tmp_path, trace, caplog,
     }
     close_current_run()
     assert weights == train(tmp_path / "without")[1]
+
+
+def test_planned_exit_is_no_failure_for_callbacks_and_loggers(tmp_path, trace):
+    calls = []
+
+    class Mail(pl.Callback):
+        def on_exception(self, trainer, pl_module, exception):
+            calls.append(("on_exception", type(exception)))
+
+        def teardown(self, trainer, pl_module, stage):
+            calls.append(("teardown", stage))
+
+    logger = CSVLogger(tmp_path)
+    logger.finalize = lambda status: calls.append(("finalize", status))
+    with pytest.raises(RunPausedExit) as paused:
+        train(tmp_path, scheduler(trace, on_pause="exit"), Mail(), logger=logger)
+    close_current_run()
+    assert paused.value.code == 75
+    assert calls == [("teardown", "fit")]
 
 
 def test_under_the_supervisor_auto_leaves_where_that_pays(tmp_path, trace, monkeypatch):

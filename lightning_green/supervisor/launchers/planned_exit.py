@@ -12,7 +12,26 @@ PAUSED_EXIT_CODE = 75
 
 
 class RunPausedExit(SystemExit):
-    """Raised at a batch boundary to exit until a planned time. The training state is saved before."""
+    """Raised by ``trainer.fit`` for a planned exit: the training state is saved, and the run continues later.
+
+    It is a ``SystemExit`` with exit code 75 (0 on ranks other than 0, and under ``torchrun``). Lightning calls the
+    ``teardown`` hooks and no ``on_exception``, and no logger is finalized as failed. Code around ``fit`` that catches
+    every exception should let this one pass.
+
+    Examples:
+        ```python
+        from lightning_green import RunPausedExit
+
+        try:
+            trainer.fit(model, data)
+        except RunPausedExit:
+            raise
+        except BaseException as error:
+            send_mail(f"Training failed: {error}")
+            raise
+        ```
+
+    """
 
 
 def paused_exit_code(global_rank: int, environment: Mapping[str, str] = os.environ) -> int:
