@@ -13,7 +13,7 @@ from lightning_green._lightning.process import gpus_of_job
 from lightning_green._lightning.signals import pop_received_sigterm, requeue_signal
 from lightning_green.ledger.events import Warned
 from lightning_green.resume.training_state import ExactState, why_not_exact
-from lightning_green.run import loggers
+from lightning_green.run import csv_rows, loggers
 from lightning_green.run.boundaries import Action, Boundaries
 from lightning_green.run.changed_values import keep_new_values
 from lightning_green.run.fit_ending import FitEnding, FitStage
@@ -183,6 +183,7 @@ class Fit:
         self.ending.stage, session = FitStage.TRAINING, self.session
         if self.state is not None:
             self.recorded.check_data()
+            self._count_rows(self.state)
             if not session.continuing:
                 self.state.check_can_save("epoch")
         session.recorder.read_step = lambda: self.trainer.global_step
@@ -202,6 +203,16 @@ class Fit:
             self.state.exact.activate()
             self.state.plan_next()
         return True
+
+    def _count_rows(self, state: SavedState) -> None:
+        """Record the number of logged rows; drop those of an earlier process that was killed before its first save."""
+        record, restored = self.session.record_on_disk, state.restored or self.trainer.ckpt_path
+        if self.session.folder is None:
+            return
+        if not self.session.continuing or "rows" not in record:
+            record["rows"] = csv_rows.count_rows(self.trainer)
+        elif restored is None:
+            csv_rows.drop_rows(self.trainer, record["rows"])
 
     def batch_ended(self, epoch: int, batch_idx: int) -> None:
         """Advance a simulated clock by one batch."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from lightning_green._lightning import loggers as _lightning_loggers
+from lightning_green.run import csv_rows
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +38,14 @@ def continue_loggers(trainer: pl.Trainer, saved: dict[str, Any], fit: int) -> di
         if isinstance(logger, WandbLogger):
             identities[key] = _continue_wandb(logger, saved.get(key))
         elif isinstance(logger, (CSVLogger, TensorBoardLogger)):
-            version = saved.get(key)
+            version = saved.get(key) if csv_rows.is_local(logger) else None  # `CSVLogger` would delete a remote file
             if version is not None:
                 replaced = _lightning_loggers.set_logger_version(logger, version)
                 if replaced is not None:
                     _move_checkpoints(trainer, replaced, logger.log_dir)
             identities[key] = logger.version
             if isinstance(logger, CSVLogger) and version is not None:
-                _keep_rows(logger)
+                csv_rows.keep_rows(logger)
     return identities
 
 
@@ -76,18 +76,6 @@ def _continue_wandb(logger: WandbLogger, saved: str | None) -> str:
     wanted = _lightning_loggers.wandb_id(logger) or os.environ.get("WANDB_RUN_ID") or saved or uuid.uuid4().hex[:8]
     _lightning_loggers.set_wandb_id(logger, wanted)
     return wanted
-
-
-def _keep_rows(logger: CSVLogger) -> None:
-    """Make a CSV logger append to its file, which it would delete otherwise."""
-    path = Path(logger.log_dir) / "metrics.csv"
-    rows = path.read_text(encoding="utf-8") if path.exists() else ""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Experiment logs directory")
-        writer = logger.experiment
-    if rows:
-        path.write_text(rows, encoding="utf-8")
-        writer.metrics_keys = rows.splitlines()[0].split(",")
 
 
 def log_to_all(trainer: pl.Trainer, metrics: dict[str, float], step: int) -> None:

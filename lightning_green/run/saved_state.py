@@ -17,6 +17,7 @@ from lightning_green.resume import checkpoints
 from lightning_green.resume.kept_files import keep_files, restore_files
 from lightning_green.resume.plain_data import NotPlainError
 from lightning_green.resume.training_state import STATE_KEY, ExactState, Point
+from lightning_green.run.csv_rows import count_rows, drop_rows
 from lightning_green.run.pause_rule import PauseAt, PauseRule
 from lightning_green.run.session import Session
 from lightning_green.strategies.control_group import Command, ControlGroup
@@ -130,9 +131,17 @@ class SavedState:
             checkpoint = checkpoints.load_checkpoint(Path(path)) if found is None else found[1]
             wrong = self._ranks.broadcast(self._ranks.gather(self.exact.load_shard(Path(path), checkpoint)))
             if not any(wrong):
+                self._restore_logs(checkpoint)
                 return path, checkpoint
             problems += filter(None, wrong)
             damaged.append(Path(path))
+
+    def _restore_logs(self, checkpoint: dict[str, Any]) -> None:
+        """Drop the rows that were logged after the restored state; a later fit may have logged to the same file."""
+        folder, fit = self._session.folder, self._session.fit
+        if folder is None or (self.already_finished and any(int(other) > fit for other in folder.record["fits"])):
+            return
+        drop_rows(self._trainer, checkpoint.get(STATE_KEY, {}).get("rows", {}))
 
     def _choose(self, problems: list[str], damaged: list[Path]) -> tuple[str, dict[str, Any]] | None:
         folder, fit = self._session.folder, self._session.fit
@@ -210,6 +219,7 @@ class SavedState:
         self._ranks.send(Command.SAVE, number, float(reason == "periodic"))
         try:
             checkpoint = self.exact.dump(point, self.path_of(number))
+            checkpoint[STATE_KEY]["rows"] = count_rows(self._trainer)
             stored = checkpoints.store_checkpoint(
                 session.folder.path, session.fit, self._trainer.global_step, checkpoint
             )
@@ -261,6 +271,7 @@ class SavedState:
             if folder is None:  # rank 0 writes
                 return
             state[STATE_KEY]["files"] = keep_files(self._trainer, folder.path, fit)
+            state[STATE_KEY]["rows"] = count_rows(self._trainer)
             checkpoints.store_final(folder.path, fit, state)
         except (OSError, NotPlainError) as error:
             log.warning("The final state could not be saved: %s.", error)
