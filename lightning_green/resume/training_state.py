@@ -77,6 +77,7 @@ class ExactState:
         self,
         load: Callable[[], tuple[str, dict[str, Any]] | None],
         resuming: bool,
+        restored: Callable[[dict[str, Any]], None] | None = None,
         finished: Callable[[], None] | None = None,
     ) -> None:
         """Prepare a fit.
@@ -85,6 +86,7 @@ class ExactState:
             load: Returns the path and the content of the checkpoint to continue from, or None; called when Lightning
                 restores.
             resuming: Whether ``load`` will return a checkpoint.
+            restored: Called with that checkpoint, before the states of the callbacks are loaded.
             finished: Called once the data is set up, if the checkpoint is the final state of the fit and nothing is
                 trained.
 
@@ -96,6 +98,8 @@ class ExactState:
             if loaded is not None:
                 self._take(loaded[1])
                 add_hyperparameters(trainer, loaded[1])
+                if restored is not None:
+                    restored(loaded[1])
             return loaded
 
         if resuming:

@@ -14,6 +14,7 @@ from lightning_green._lightning.loops import batch_position
 from lightning_green.ledger.events import CheckpointFailed, CheckpointSaved, Warned
 from lightning_green.ledger.run_directory import final_path
 from lightning_green.resume import checkpoints
+from lightning_green.resume.checkpoint_directories import continue_directories
 from lightning_green.resume.kept_files import keep_files, restore_files
 from lightning_green.resume.plain_data import NotPlainError
 from lightning_green.resume.training_state import STATE_KEY, ExactState, Point
@@ -112,7 +113,7 @@ class SavedState:
         shared = self._ranks.broadcast(own)  # rank 0 has the directory and decides for all
         self.can_save, resuming, self.already_finished, self.path, session.recorder.fit, session.continuing = shared
         self.exact = exact()
-        self.exact.attach(self._load, resuming, check_data if self.already_finished else None)
+        self.exact.attach(self._load, resuming, self._restore_files, check_data if self.already_finished else None)
         return bool(resuming)
 
     # -- restore ------------------------------------------------------------------------------------------------------
@@ -131,17 +132,20 @@ class SavedState:
             checkpoint = checkpoints.load_checkpoint(Path(path)) if found is None else found[1]
             wrong = self._ranks.broadcast(self._ranks.gather(self.exact.load_shard(Path(path), checkpoint)))
             if not any(wrong):
-                self._restore_logs(checkpoint)
                 return path, checkpoint
             problems += filter(None, wrong)
             damaged.append(Path(path))
 
-    def _restore_logs(self, checkpoint: dict[str, Any]) -> None:
-        """Drop the rows that were logged after the restored state; a later fit may have logged to the same file."""
-        folder, fit = self._session.folder, self._session.fit
-        if folder is None or (self.already_finished and any(int(other) > fit for other in folder.record["fits"])):
+    def _restore_files(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the directories of checkpoints on all ranks, and their files and the logged rows on rank 0."""
+        self._messages += continue_directories(self._trainer, checkpoint, self._ranks)
+        folder, fit, saved = self._session.folder, self._session.fit, checkpoint.get(STATE_KEY, {})
+        if folder is None:
             return
-        drop_rows(self._trainer, checkpoint.get(STATE_KEY, {}).get("rows", {}))
+        if self.already_finished:
+            restore_files(self._trainer, folder.path, fit, saved.get("files", []))
+        if not self.already_finished or all(int(other) <= fit for other in folder.record.get("fits", {})):
+            drop_rows(self._trainer, saved.get("rows", {}))  # a later fit may have logged to the same file
 
     def _choose(self, problems: list[str], damaged: list[Path]) -> tuple[str, dict[str, Any]] | None:
         folder, fit = self._session.folder, self._session.fit
@@ -151,9 +155,7 @@ class SavedState:
             if path in damaged:
                 raise RuntimeError(problems[-1])
             self.restored = "its final state"
-            checkpoint = checkpoints.load_checkpoint(path)
-            restore_files(self._trainer, folder.path, fit, checkpoint[STATE_KEY].get("files", []))
-            return str(path), checkpoint
+            return str(path), checkpoints.load_checkpoint(path)
         found = checkpoints.load_latest(folder.path, fit, problems, damaged)
         if found is None:
             return None
