@@ -1,6 +1,6 @@
 """Pruning, rounding, a teacher, fp16, the tracker and the scheduler in one Trainer that is paused, killed and resumed.
 
-On one rank and on two, of which the second is killed and takes the first with it.
+On one rank and on two, of which the second is killed and takes the first with it; with both packages of Lightning.
 """
 
 import json
@@ -20,8 +20,13 @@ BATCHES, KILLED_AT = 48, 39
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module", params=["lightning.pytorch", "pytorch_lightning"])
+def package(request):
+    return request.param
+
+
 @pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.distributed)], ids=["one", "two"])
-def job(request, tmp_path_factory):
+def job(request, package, tmp_path_factory):
     """Run the script held in process and never stopped, and under the supervisor: a pause, then a kill."""
     ranks = request.param
     folder = tmp_path_factory.mktemp(f"everything-{ranks}")
@@ -33,13 +38,14 @@ def job(request, tmp_path_factory):
     gate.touch()
 
     line = green("run", "--run-dir", stopped / "run", "--clock", CLOCK, "--", sys.executable, JOB, stopped)
-    with Process(line, stopped, GRID=trace, PAUSE="auto", RANKS=str(ranks)) as supervisor:
+    with Process(line, stopped, GRID=trace, PAUSE="auto", RANKS=str(ranks), LIGHTNING=package) as supervisor:
         code, printed = run_to_the_end(
             [sys.executable, JOB, reference],
             reference,
             PAUSE="hold",
             RANKS=str(ranks),
             GRID=trace,
+            LIGHTNING=package,
             LIGHTNING_GREEN_CLOCK=CLOCK,
             LIGHTNING_GREEN_RUN_DIR=str(reference / "run"),
         )

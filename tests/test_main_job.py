@@ -33,11 +33,15 @@ TOTALS = {
 }
 
 
-@pytest.fixture(scope="module")
-def job(tmp_path_factory):
+@pytest.fixture(scope="module", params=["lightning.pytorch", "pytorch_lightning"])
+def job(request, tmp_path_factory):
     """Run the same script held in process and never stopped, and under a supervisor that is killed twice."""
     folder = tmp_path_factory.mktemp("main_job")
-    variables = {"GRID": write_trace(folder / "trace.csv", two_windows()), "DEADLINE": "40h"}
+    variables = {
+        "GRID": write_trace(folder / "trace.csv", two_windows()),
+        "DEADLINE": "40h",
+        "LIGHTNING": request.param,
+    }
 
     reference = folder / "reference"
     code, printed = run_to_the_end(

@@ -11,6 +11,17 @@ from lightning.pytorch.callbacks import BaseFinetuning, ModelCheckpoint, Stochas
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import SWALR
+from typing_extensions import override
+
+from lightning_green._lightning.namespaces import OfBothPackages, both, check_package
+
+
+class CallbackOfBothPackages(OfBothPackages, pl.Callback):
+    """A callback for a Trainer of ``lightning.pytorch`` or of ``pytorch_lightning``."""
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        check_package(trainer)
 
 
 class BeforeExperiment:
@@ -31,21 +42,23 @@ class BeforeExperiment:
     def __set__(self, callback: Any, log: Any) -> None:
         callback.__dict__[self._key] = log
         module = getattr(log, "__self__", None)
-        if isinstance(module, pl.LightningModule):
+        if isinstance(module, both(pl.LightningModule)):
+            check_package(module.trainer)
             callback.on_attach(module.trainer, module)
 
 
 def allow_config_overwrite(trainer: pl.Trainer) -> None:
     """Let the callback of ``LightningCLI`` write its file again, into the directory of the continued logger."""
-    cli = sys.modules.get("lightning.pytorch.cli")  # a script that has not imported it has no such callback
-    for callback in trainer.callbacks if cli is not None else ():  # type: ignore[attr-defined]
-        if isinstance(callback, cli.SaveConfigCallback):  # type: ignore[union-attr]
+    clis = [sys.modules.get(name) for name in ("lightning.pytorch.cli", "pytorch_lightning.cli")]
+    kinds = tuple(cli.SaveConfigCallback for cli in clis if cli is not None)  # a script without it has no such callback
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, kinds):
             callback.overwrite = True
 
 
 def output_directories(trainer: pl.Trainer) -> list[str]:
     """Return the directories that the checkpoint callbacks and loggers of a Trainer write to, from ``setup`` on."""
-    checkpoints = [one.dirpath for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
+    checkpoints = [one.dirpath for one in trainer.checkpoint_callbacks if isinstance(one, both(ModelCheckpoint))]
     logs = [logger.log_dir or logger.save_dir for logger in trainer.loggers]
     return list(dict.fromkeys(str(directory) for directory in (*checkpoints, *logs) if directory))
 
@@ -55,7 +68,7 @@ def finetuned_optimizers(trainer: pl.Trainer) -> set[int]:
 
     ``BaseFinetuning`` replaces the groups in ``on_fit_start`` by those at the time of the checkpoint.
     """
-    tuning = [one for one in trainer.callbacks if isinstance(one, BaseFinetuning)]  # type: ignore[attr-defined]
+    tuning = [one for one in trainer.callbacks if isinstance(one, both(BaseFinetuning))]  # type: ignore[attr-defined]
     return {number for one in tuning if not one._restarting for number in one._internal_optimizer_metadata}
 
 
@@ -66,7 +79,7 @@ def resume_weight_averaging(trainer: pl.Trainer) -> None:
     afterwards.
     """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if not isinstance(callback, StochasticWeightAveraging) or callback._scheduler_state is None:
+        if not isinstance(callback, both(StochasticWeightAveraging)) or callback._scheduler_state is None:
             continue
         optimizer, device = trainer.optimizers[0], trainer.lightning_module.device
         before = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]

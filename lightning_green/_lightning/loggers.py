@@ -8,6 +8,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
+from lightning_green._lightning.namespaces import both
+
 
 def logging_step(trainer: pl.Trainer) -> int:
     """Return the step at which Lightning logs its own metrics."""
@@ -43,7 +45,7 @@ def set_logger_version(logger: CSVLogger | TensorBoardLogger, version: int | str
         automatic = isinstance(current, int) and not _has_content(directory)
     if not automatic:
         return None
-    if isinstance(logger, TensorBoardLogger) and logger._experiment is not None:
+    if isinstance(logger, both(TensorBoardLogger)) and logger._experiment is not None:
         logger.experiment.close()
     logger._experiment, logger._version = None, version
     return directory

@@ -8,6 +8,8 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.trainer.connectors.logger_connector.result import _Metadata, _ResultMetric, _Sync
 
+from lightning_green._lightning.namespaces import same_package
+
 # The last two distinguish the first batch of an epoch, at which means are reset, from the first one after a resume.
 _LAST = ("_callback_metrics", "_logged_metrics", "_progress_bar_metrics", "_first_loop_iter", "_current_fx")
 _META = ("fx", "name", "prog_bar", "logger", "on_step", "on_epoch", "enable_graph", "add_dataloader_idx")
@@ -43,18 +45,20 @@ def set_logged_results(trainer: pl.Trainer, saved: list[dict[str, Any]], metrics
 
     """
     results, device = trainer.fit_loop.epoch_loop._results, trainer.strategy.root_device
+    metadata, sync = same_package(trainer, _Metadata), same_package(trainer, _Sync)
+    result_metric = same_package(trainer, _ResultMetric)  # the loop resets only results of its own class
     for one in saved:
         if not one["is_tensor"] and one["metric_attribute"] not in metrics:
             continue
-        meta = _Metadata(
+        meta = metadata(
             **{name: one[name] for name in _META},
             reduce_fx=getattr(torch, one["reduce"]),
             dataloader_idx=one["dataloader_idx"],
             metric_attribute=one["metric_attribute"],
         )
         reduce = trainer.strategy.reduce
-        meta.sync = _Sync(fn=reduce, _should=one["sync"], rank_zero_only=one["rank_zero_only"])
-        result = _ResultMetric(meta, one["is_tensor"])
+        meta.sync = sync(fn=reduce, _should=one["sync"], rank_zero_only=one["rank_zero_only"])
+        result = result_metric(meta, one["is_tensor"])
         result.has_reset, result._update_count = one["has_reset"], one["updates"]
         if one["is_tensor"]:
             result.value, result._forward_cache = one["value"], one["last"]

@@ -13,6 +13,18 @@ import lightning.pytorch as pl
 from lightning.pytorch.plugins.precision.precision import Precision
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch.optim import Optimizer
+from typing_extensions import override
+
+from lightning_green._lightning.namespaces import OfBothPackages, same_package
+
+
+class PrecisionOfBothPackages(OfBothPackages, Precision):
+    """A precision plugin for a Trainer of ``lightning.pytorch`` or of ``pytorch_lightning``."""
+
+    @override
+    def _clip_gradients(self, model: Any, *args: Any, **kwargs: Any) -> None:
+        # Each package clips the gradients of its own modules, and silently not those of other objects.
+        same_package(model, Precision)._clip_gradients(self, model, *args, **kwargs)
 
 
 def handles_unscaling(optimizer: Optimizer) -> bool:

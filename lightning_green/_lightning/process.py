@@ -8,11 +8,13 @@ import signal
 import lightning.pytorch as pl
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
+from lightning_green._lightning.namespaces import both
+
 
 def early_global_rank(trainer: pl.Trainer) -> int:
     """Return the global rank, also in spawned processes whose strategy does not have it yet."""
     launcher = trainer.strategy.launcher
-    if isinstance(launcher, _MultiProcessingLauncher):
+    if isinstance(launcher, both(_MultiProcessingLauncher)):
         return trainer.node_rank * trainer.num_devices + trainer.local_rank
     return trainer.global_rank
 

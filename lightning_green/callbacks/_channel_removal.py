@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
+from lightning_green._lightning.namespaces import both
 from lightning_green.callbacks._compression import averages_weights, optimizer_steps
 from lightning_green.callbacks._update_schedule import UpdateSchedule
 from lightning_green.compression.network import InputRecorder, find_network, uncompiled
@@ -44,7 +45,7 @@ class ChannelRemoval(Callback):
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if trainer.world_size > 1 or isinstance(trainer.strategy, DDPStrategy):
+        if trainer.world_size > 1 or isinstance(trainer.strategy, both(DDPStrategy)):
             raise ValueError(
                 "`granularity` 'channels' replaces parameters, which DDP does not detect: it should train on one "
                 f"device, got {type(trainer.strategy).__name__} with {trainer.world_size} processes."

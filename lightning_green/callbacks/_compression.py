@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_green._lightning.namespaces import both
 from lightning_green.compression.schedules import Moment
 
 
@@ -56,7 +57,7 @@ def optimizer_steps(trainer: pl.Trainer) -> int:
 
 def averages_weights(trainer: pl.Trainer) -> bool:
     """Return whether the Trainer keeps an average of the weights."""
-    return any(isinstance(callback, WeightAveraging) for callback in callbacks_of(trainer))
+    return any(isinstance(callback, both(WeightAveraging)) for callback in callbacks_of(trainer))
 
 
 def callbacks_of(trainer: pl.Trainer) -> list[Callback]:
@@ -67,7 +68,7 @@ def callbacks_of(trainer: pl.Trainer) -> list[Callback]:
 
 def refuse_sharded(trainer: pl.Trainer, name: str) -> None:
     """Raise a ``ValueError`` if the strategy splits parameters over devices."""
-    if isinstance(trainer.strategy, (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)):
+    if isinstance(trainer.strategy, both(FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)):
         raise ValueError(
             f"`{name}` does not support sharded parameters, got the strategy {type(trainer.strategy).__name__}."
         )

@@ -9,7 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
-from lightning_green._lightning.callbacks import BeforeExperiment, output_directories
+from lightning_green._lightning.callbacks import BeforeExperiment, CallbackOfBothPackages, output_directories
 from lightning_green._lightning.tuner import is_tuner_run
 from lightning_green.run.coordinator import join_fit
 from lightning_green.run.fit import Fit
@@ -17,7 +17,7 @@ from lightning_green.run.options import RunOptions
 from lightning_green.run.session import Session
 
 
-class GreenCallback(pl.Callback):
+class GreenCallback(CallbackOfBothPackages):
     """Base of the callbacks that share the run of a Trainer.
 
     A subclass overrides the hooks that it needs and calls ``super()``. The hooks of all callbacks of a Trainer call the

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from lightning_green._lightning.callbacks import CallbackOfBothPackages
 from lightning_green._lightning.training_steps import unwrap_training_step, wrap_training_step
 from lightning_green.callbacks import _random_views
 from lightning_green.callbacks._compression import TrainingLength, callbacks_of, optimizer_steps, put_in_order
@@ -28,7 +28,7 @@ from lightning_green.compression.schedules import Ramp
 _DEFAULT_WEIGHTS = {"standardized": 4.0}
 
 
-class KnowledgeDistillation(Callback):
+class KnowledgeDistillation(CallbackOfBothPackages):
     r"""Add the distance between the student's and a teacher's outputs to the loss.
 
     The teacher receives the inputs of the student's network in ``training_step``. It belongs to this callback, so it

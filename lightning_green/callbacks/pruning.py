@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from lightning_green._lightning.callbacks import CallbackOfBothPackages
 from lightning_green._lightning.loggers import logging_step
 from lightning_green.callbacks._channel_removal import ChannelRemoval
 from lightning_green.callbacks._compression import callbacks_of, put_in_order, refuse_sharded
@@ -27,7 +27,7 @@ from lightning_green.run.loggers import log_to_all
 from lightning_green.utilities.validation import check_choice, check_fraction, check_positive_int
 
 
-class Pruning(Callback):
+class Pruning(CallbackOfBothPackages):
     r"""Train a model towards a target sparsity.
 
     Masks are stored in this callback. The model keeps its parameters and names, its checkpoints load into the plain

@@ -7,12 +7,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.fx import GraphModule
 from typing_extensions import override
 
+from lightning_green._lightning.callbacks import CallbackOfBothPackages
 from lightning_green.callbacks._channel_removal import ChannelRemoval
 from lightning_green.callbacks._compression import (
     TrainingLength,
@@ -30,7 +30,7 @@ from lightning_green.compression.schedules import Moment
 from lightning_green.utilities.validation import check_choice, check_positive_int
 
 
-class QuantizationAwareTraining(Callback):
+class QuantizationAwareTraining(CallbackOfBothPackages):
     r"""Train the last part of a training with the rounding of 8-bit integers, and convert the network to them.
 
     The module keeps its parameters, names and optimizer. From ``begin`` on, calls of its network are computed by a

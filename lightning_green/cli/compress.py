@@ -156,7 +156,9 @@ class _Compression:
     def _trainer(self, callbacks: list[Any], epochs: int = 1) -> Any:
         import lightning.pytorch as pl
 
-        return pl.Trainer(
+        from lightning_green._lightning.namespaces import same_package
+
+        return same_package(self.module, pl.Trainer)(
             default_root_dir=self.out,
             max_epochs=epochs,
             accelerator="cpu",
@@ -170,7 +172,10 @@ class _Compression:
 
     def _test(self, record: bool = False) -> dict[str, float]:
         """Return the module's metrics on the test data, or on the validation data if it has no test."""
+        import lightning.pytorch as pl
         from lightning.pytorch.utilities.model_helpers import is_overridden
+
+        from lightning_green._lightning.namespaces import same_package
 
         handle = None
         if record:
@@ -182,7 +187,11 @@ class _Compression:
             handle = self.network.register_forward_pre_hook(record_batch)
         try:
             trainer = self._trainer([])
-            tests = is_overridden("test_step", self.module) and is_overridden("test_dataloader", self.datamodule)
+            kind = same_package(self.module, pl.LightningModule)
+            data_kind = same_package(self.module, pl.LightningDataModule)
+            tests = is_overridden("test_step", self.module, kind) and is_overridden(
+                "test_dataloader", self.datamodule, data_kind
+            )
             evaluate = trainer.test if tests else trainer.validate
             found = evaluate(self.module, datamodule=self.datamodule, verbose=False)
         finally:

@@ -17,7 +17,13 @@ from torch.optim import LBFGS, Optimizer
 from typing_extensions import override
 
 from lightning_green._lightning.loggers import logging_step, should_log
-from lightning_green._lightning.precision import handles_unscaling, run_gradient_hooks, skip_scheduler_steps
+from lightning_green._lightning.namespaces import both, check_package
+from lightning_green._lightning.precision import (
+    PrecisionOfBothPackages,
+    handles_unscaling,
+    run_gradient_hooks,
+    skip_scheduler_steps,
+)
 from lightning_green.precision.choice import LightningName, choose_precision, device_support
 from lightning_green.precision.keep_fp32 import find_modules, keep_in_float32
 from lightning_green.precision.settings import PrecisionSettings
@@ -33,7 +39,7 @@ SCALER_KEYS = (
 """Checkpoint keys of a loss scale, for checkpoints of other plugins. The first two also contain the counts."""
 
 
-class GreenPrecision(Precision, ABC):
+class GreenPrecision(PrecisionOfBothPackages, ABC):
     """Mixed precision that counts skipped steps and reacts to repeated overflows.
 
     Args:
@@ -77,7 +83,8 @@ class GreenPrecision(Precision, ABC):
 
     @override
     def convert_module(self, module: nn.Module) -> nn.Module:
-        assert isinstance(module, pl.LightningModule)
+        assert isinstance(module, both(pl.LightningModule))
+        check_package(module.trainer)
         self._cleanup.close()
         self._trainer = module.trainer
         device = self._trainer.strategy.root_device
@@ -163,7 +170,7 @@ class GreenPrecision(Precision, ABC):
         clip_val: int | float = 0.0,
         gradient_clip_algorithm: GradClipAlgorithmType = GradClipAlgorithmType.NORM,
     ) -> None:
-        raw: Any = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        raw: Any = optimizer.optimizer if isinstance(optimizer, both(LightningOptimizer)) else optimizer
         by_value = gradient_clip_algorithm == GradClipAlgorithmType.VALUE
         if by_value and all(p.grad is None for p in self.main_params(raw)):
             return  # PyTorch raises if there are no gradients

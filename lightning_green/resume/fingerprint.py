@@ -22,6 +22,7 @@ from torch.utils.data import IterableDataset
 
 from lightning_green._lightning.elapsed_time import validation_interval
 from lightning_green._lightning.loaders import train_loaders
+from lightning_green._lightning.namespaces import both
 from lightning_green.resume.description import describe, qualified_name
 from lightning_green.resume.stable_text import TIME
 from lightning_green.strategies.sharded_state import is_sharded
@@ -225,7 +226,7 @@ def _limits(trainer: pl.Trainer) -> dict[str, Any]:
     if interval is not None:  # the Trainer then has no `val_check_interval`
         limits["val_check_interval"] = f"{interval} seconds"
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, GradientAccumulationScheduler):  # it sets the Trainer's value during the training
+        if isinstance(callback, both(GradientAccumulationScheduler)):  # it sets the Trainer's value during the training
             limits["accumulate_grad_batches"] = describe(callback.scheduling)
     return limits
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lightning_green._lightning.namespaces import both
 from lightning_green.ledger.run_directory import KEPT
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def restore_files(trainer: pl.Trainer, path: Path, fit: int, kept: Sequence[Sequ
 
 
 def _callbacks(trainer: pl.Trainer) -> list[ModelCheckpoint]:
-    return [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+    return [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, both(ModelCheckpoint))]
 
 
 def _is_in(callback: ModelCheckpoint, file: str) -> bool:

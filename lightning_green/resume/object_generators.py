@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from lightning_green._lightning.namespaces import both
+
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
 KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
@@ -36,6 +38,7 @@ def find_generators(*owners: Any, with_datasets: bool = True) -> dict[str, Gener
     """
     found: dict[str, Generator] = {}
     seen: set[int] = set()
+    not_entered = both(*_NOT_ENTERED)
     waiting = collections.deque((str(number), owner, 0) for number, owner in enumerate(owners))
     while waiting and len(seen) < _MAX_OBJECTS:
         path, value, depth = waiting.popleft()
@@ -48,7 +51,7 @@ def find_generators(*owners: Any, with_datasets: bool = True) -> dict[str, Gener
             pairs = value.items() if isinstance(value, dict) else enumerate(value)
             if len(value) <= _MAX_LENGTH:
                 waiting.extend((f"{path}[{key!r}]", item, depth + 1) for key, item in pairs)
-        elif value is not None and not isinstance(value, _NOT_ENTERED):
+        elif value is not None and not isinstance(value, not_entered):
             attributes = getattr(value, "__dict__", {})
             waiting.extend((f"{path}.{name}", item, depth + 1) for name, item in attributes.items())
     return found

@@ -21,6 +21,7 @@ from torchmetrics import Metric
 
 from lightning_green._lightning.loaders import prefetched_batches, train_loaders
 from lightning_green._lightning.module_attributes import attributes_of
+from lightning_green._lightning.namespaces import both
 from lightning_green.resume.attribute_values import (
     SCALARS,
     as_text,
@@ -183,7 +184,7 @@ def _namespaces(trainer: pl.Trainer) -> Iterator[_Namespace]:
         for index, loader in enumerate(() if combined is None else combined.flattened):
             yield from _enter_dataset(f"datasets[{index}]", getattr(loader, "dataset", None), seen)
     for index, callback in enumerate(trainer.callbacks):  # type: ignore[attr-defined]
-        if all(base is pl.Callback or not _is_library(base) for base in type(callback).__mro__):
+        if all(base in both(pl.Callback) or not _is_library(base) for base in type(callback).__mro__):
             yield from _enter(f"callbacks[{index}]", callback, seen)
 
 
@@ -229,11 +230,11 @@ def _own(space: _Namespace) -> Iterator[tuple[str, Any]]:
 def _ignored(owner: Any) -> frozenset[str]:
     """Return the names of the attributes that belong to Lightning and PyTorch."""
     kinds = (pl.LightningModule, torch.nn.Module, pl.LightningDataModule)
-    return next((attributes_of(kind) - {"training"} for kind in kinds if isinstance(owner, kind)), frozenset())
+    return next((attributes_of(kind) - {"training"} for kind in kinds if isinstance(owner, both(kind))), frozenset())
 
 
 def _is_of_script(value: Any) -> bool:
-    return hasattr(value, "__dict__") and not isinstance(value, _NOT_ENTERED) and is_script_class(type(value))
+    return hasattr(value, "__dict__") and is_script_class(type(value)) and not isinstance(value, both(*_NOT_ENTERED))
 
 
 def is_script_class(kind: type) -> bool:

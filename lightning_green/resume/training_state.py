@@ -17,6 +17,7 @@ from lightning.pytorch.strategies import (
 
 from lightning_green._lightning.checkpoint import add_hyperparameters, filter_resume_warnings, inject_checkpoint
 from lightning_green._lightning.loops import between_steps, clear_restart_flags, skip_training, wrap_loops
+from lightning_green._lightning.namespaces import both
 from lightning_green._lightning.tuner import restore_tuned_values
 from lightning_green.resume.checkpoints import STATE_KEY, load_shard
 from lightning_green.resume.errors import InexactStateError
@@ -223,6 +224,8 @@ class ExactState:
 def why_not_exact(trainer: pl.Trainer) -> str | None:
     """Return why the state of a training cannot be saved exactly; None if it can."""
     strategy = trainer.strategy
-    if not isinstance(strategy, _EXACT_STRATEGIES) or isinstance(strategy, DeepSpeedStrategy):  # a subclass of DDP
+    if not isinstance(strategy, both(*_EXACT_STRATEGIES)) or isinstance(
+        strategy, both(DeepSpeedStrategy)
+    ):  # a subclass of DDP
         return f"the states of {type(strategy).__name__} are not saved exactly; use DDP or FSDP"
     return why_not_sharded(trainer) if is_sharded(trainer) else None

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_green._lightning.loggers import logging_step
+from lightning_green._lightning.namespaces import both
 from lightning_green._lightning.planned_exit import skip_exception_hooks, tear_down
 from lightning_green._lightning.signals import requeue_signal
 from lightning_green.ledger.events import Failed, Finished, Interrupted, Paused
@@ -108,7 +109,7 @@ class FitEnding:
         self.close()
         if getattr(signal, name) == requeue_signal(self.trainer):
             requeue()
-        raise_stop(name)
+        raise_stop(name, self.trainer)
 
     def follow(self, command: Command, number: int) -> NoReturn:
         """Exit or stop as rank 0 does."""
@@ -118,7 +119,7 @@ class FitEnding:
             tear_down(self.trainer)
             self._raise_paused_exit(paused_exit_code(self.ranks.rank))
         self.close()
-        raise_stop(signal.Signals(number).name)
+        raise_stop(signal.Signals(number).name, self.trainer)
 
     def _raise_paused_exit(self, code: int) -> NoReturn:
         self.close()
@@ -150,7 +151,7 @@ class FitEnding:
         if self.stage is FitStage.CLOSED:
             return
         if self.stage != FitStage.EXITING and self.session.announced:
-            if isinstance(exception, (KeyboardInterrupt, SIGTERMException)):
+            if isinstance(exception, (KeyboardInterrupt, *both(SIGTERMException))):
                 name = "SIGINT" if isinstance(exception, KeyboardInterrupt) else "SIGTERM"
                 self.session.run.stops = True
                 self.session.record(Interrupted(reason=f"{name}: stopped at once", signal=name))

@@ -14,6 +14,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from lightning_green._lightning import loggers as _lightning_loggers
+from lightning_green._lightning.namespaces import both
 from lightning_green.run import csv_rows
 
 log = logging.getLogger(__name__)
@@ -35,16 +36,16 @@ def continue_loggers(trainer: pl.Trainer, saved: dict[str, Any], fit: int) -> di
     identities: dict[str, Any] = dict(saved)
     for index, logger in enumerate(trainer.loggers):
         key = f"{fit}.{index}.{type(logger).__name__}"
-        if isinstance(logger, WandbLogger):
+        if isinstance(logger, both(WandbLogger)):
             identities[key] = _continue_wandb(logger, saved.get(key))
-        elif isinstance(logger, (CSVLogger, TensorBoardLogger)):
+        elif isinstance(logger, both(CSVLogger, TensorBoardLogger)):
             version = saved.get(key) if csv_rows.is_local(logger) else None  # `CSVLogger` would delete a remote file
             if version is not None:
                 replaced = _lightning_loggers.set_logger_version(logger, version)
                 if replaced is not None:
                     _move_checkpoints(trainer, replaced, logger.log_dir)
             identities[key] = logger.version
-            if isinstance(logger, CSVLogger) and version is not None:
+            if isinstance(logger, both(CSVLogger)) and version is not None:
                 csv_rows.keep_rows(logger)
     return identities
 
@@ -85,7 +86,7 @@ def log_to_all(trainer: pl.Trainer, metrics: dict[str, float], step: int) -> Non
 
 
 def _experiments(trainer: pl.Trainer) -> list[Any]:
-    return [logger.experiment for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, both(WandbLogger))]
 
 
 def define_axes(trainer: pl.Trainer) -> None:

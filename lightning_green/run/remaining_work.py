@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Timer
 
 from lightning_green._lightning.loops import batch_position
+from lightning_green._lightning.namespaces import both
 
 WARM_UP_BATCHES = 2  # compilation, caches, the first allocation
 ENOUGH_BATCHES = 3
@@ -126,7 +127,7 @@ def _remaining_batches(trainer: pl.Trainer) -> tuple[float | None, str]:
 
 
 def _seconds_limit(trainer: pl.Trainer) -> float | None:
-    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, both(Timer))]  # type: ignore[attr-defined]
     remaining = [timer.time_remaining() for timer in timers]
     known = [seconds for seconds in remaining if seconds is not None]
     return min(known) if known else None

@@ -7,8 +7,10 @@ import threading
 import time
 from typing import Any, NoReturn
 
+import lightning.pytorch as pl
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from lightning_green._lightning.namespaces import same_package
 from lightning_green._lightning.signals import user_handlers
 
 SECOND_SIGNAL_SECONDS = 1.0
@@ -62,8 +64,8 @@ class StopSignals:
             handler(number, frame)
 
 
-def raise_stop(name: str) -> NoReturn:
+def raise_stop(name: str, trainer: pl.Trainer) -> NoReturn:
     """Raise the exception that Lightning raises for a signal."""
     if name == "SIGINT":
         raise KeyboardInterrupt
-    raise SIGTERMException
+    raise same_package(trainer, SIGTERMException)

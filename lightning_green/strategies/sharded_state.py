@@ -17,17 +17,19 @@ from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_map
 from torchmetrics import Metric
 
+from lightning_green._lightning.namespaces import both
+
 
 def is_sharded(trainer: pl.Trainer) -> bool:
     """Return whether each rank holds only a part of the model."""
-    return isinstance(trainer.strategy, (FSDPStrategy, ModelParallelStrategy))
+    return isinstance(trainer.strategy, both(FSDPStrategy, ModelParallelStrategy))
 
 
 def why_not_sharded(trainer: pl.Trainer) -> str | None:
     """Return why the shards do not contain the whole state (a callback or a module keeps more); None if they do."""
     strategy = type(trainer.strategy).__name__
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, (WeightAveraging, StochasticWeightAveraging)):
+        if isinstance(callback, both(WeightAveraging, StochasticWeightAveraging)):
             return (
                 f"the averaged model of {type(callback).__name__} is not saved exactly with {strategy}; use DDP or "
                 "remove the callback"

@@ -2,19 +2,18 @@
 
 python everything_job.py FOLDER
 
-As in ``main_job.py`` the environment holds what a user's own arguments would, here RANKS, PAUSE and GRID, and
-``FOLDER/gates`` where it waits. What a rank writes goes to a file of its own.
+As in ``main_job.py`` the environment holds what a user's own arguments would, here RANKS, PAUSE, GRID and
+LIGHTNING, and ``FOLDER/gates`` where it waits. What a rank writes goes to a file of its own.
 """
 
 import hashlib
+import importlib
 import json
 import os
 import sys
 from pathlib import Path
 
-import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -29,6 +28,7 @@ from lightning_green import (
 from tests.helpers.compression_fits import Net, loader
 from tests.helpers.gates import gate
 
+pl = importlib.import_module(os.environ.get("LIGHTNING", "lightning.pytorch"))
 FOLDER, RANKS = Path(sys.argv[1]), int(os.environ["RANKS"])
 RANK = int(os.environ.get("LOCAL_RANK", "0"))  # Lightning starts the script again for the second
 EPOCHS, BATCHES = 4, 12
@@ -54,7 +54,7 @@ class Lit(pl.LightningModule):
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
 
-class Rates(Callback):
+class Rates(pl.Callback):
     """Writes the learning rate and the loss scale of each batch."""
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):

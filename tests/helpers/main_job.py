@@ -2,12 +2,14 @@
 
 python main_job.py FOLDER
 
-The environment holds what a user's own arguments would: PAUSE (``on_pause``), GRID, DEADLINE, METER. ``FOLDER/gates``
-holds where the process waits: a file ``start-2`` for its second start, a file ``step-20`` for that step. It creates
-a file of the same name with ``.here``, and continues once the first file is gone.
+The environment holds what a user's own arguments would: PAUSE (``on_pause``), GRID, DEADLINE, METER, and LIGHTNING, the
+package whose Trainer is used: ``lightning.pytorch`` (default) or ``pytorch_lightning``. ``FOLDER/gates`` holds where
+the process waits: a file ``start-2`` for its second start, a file ``step-20`` for that step. It creates a file of the
+same name with ``.here``, and continues once the first file is gone.
 """
 
 import hashlib
+import importlib
 import json
 import os
 import sys
@@ -22,13 +24,13 @@ with open(FOLDER / "starts", "a") as starts:
     starts.write(f"{os.getpid()}\n")
 gate(FOLDER, f"start-{len((FOLDER / 'starts').read_text().split())}")
 
-import lightning.pytorch as pl  # noqa: E402
 import torch  # noqa: E402
-from lightning.pytorch.loggers import CSVLogger, WandbLogger  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 
 from lightning_green import CarbonScheduler, EmissionsTracker  # noqa: E402
+
+pl = importlib.import_module(os.environ.get("LIGHTNING", "lightning.pytorch"))
 
 
 class Samples(Dataset):
@@ -78,7 +80,10 @@ def main():
         max_epochs=4,
         accelerator="cpu",
         callbacks=[tracker, scheduler],
-        logger=[CSVLogger(FOLDER, name="csv"), WandbLogger(project="tests", offline=True, save_dir=FOLDER)],
+        logger=[
+            pl.loggers.CSVLogger(FOLDER, name="csv"),
+            pl.loggers.WandbLogger(project="tests", offline=True, save_dir=FOLDER),
+        ],
         default_root_dir=FOLDER,
         log_every_n_steps=1,
         enable_progress_bar=False,
