@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
@@ -113,6 +114,9 @@ def test_no_step_is_lost_or_repeated_and_each_sees_the_same_samples(job):
     assert steps(paused) == steps(reference)
     assert len((reference / "starts").read_text().split()) == 1
     assert len((paused / "starts").read_text().split()) == 4  # one of them was killed before it began
+    printed = "".join(path.read_text() for path in sorted(paused.glob("output.*")))
+    continued = [r["global_step"] for r in read_records(paused / "run") if r["event"] == "started"][1:]
+    assert [int(step) for step in re.findall(r"continued from step (\d+)", printed)] == continued
 
 
 @pytest.mark.slow

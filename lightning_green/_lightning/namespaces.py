@@ -90,9 +90,13 @@ class OfBothPackages:
     @override
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Pickle finds a class by its name, which is that of the declared class.
-        reduced: Any = super().__reduce_ex__(protocol)
-        reconstruct, (cls, *arguments), *state = reduced
-        return reconstruct, (vars(cls).get("_declared", cls), *arguments), *state
+        reduced: Any = super().__reduce_ex__(max(2, protocol))
+        _, (cls, *arguments), *state = reduced
+        return _create, (vars(cls).get("_declared", cls), *arguments), *state
+
+
+def _create(cls: Any, *arguments: Any) -> Any:
+    return cls.__new__(cls, *arguments)
 
 
 def _with_copy(cls: Any) -> Any:

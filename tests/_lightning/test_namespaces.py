@@ -1,0 +1,167 @@
+"""Classes of both packages of Lightning, and errors. ``test_main_job`` and ``test_everything`` train with both."""
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import lightning.pytorch as pl
+import pytest
+import pytorch_lightning
+import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint
+from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.trainer.connectors.logger_connector.result import _ResultMetric
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+import lightning_green
+from lightning_green import (
+    EmissionsTracker,
+    ExactResume,
+    GreenFSDPPrecision,
+    GreenMixedPrecision,
+    KnowledgeDistillation,
+    Pruning,
+    QuantizationAwareTraining,
+)
+from lightning_green._lightning.namespaces import both, check_package, same_package
+from tests.helpers.processes import environment
+
+OURS = {
+    "tracker": lambda: EmissionsTracker(meter=50.0),
+    "resume": ExactResume,
+    "pruning": lambda: Pruning(0.5),
+    "quantization": QuantizationAwareTraining,
+    "distillation": lambda: KnowledgeDistillation(torch.nn.Linear(8, 2)),
+    "precision": lambda: GreenMixedPrecision("fp32"),
+    "fsdp": lambda: GreenFSDPPrecision("fp32"),
+}
+
+
+@pytest.mark.parametrize("kind", [pl.Trainer, pl.LightningModule, ModelCheckpoint, SIGTERMException, _ResultMetric])
+def test_copy_of_a_class_is_the_one_of_the_other_package(kind):
+    original, copied = both(kind)
+    assert original is kind
+    assert copied is not kind
+    assert (copied.__module__, copied.__name__) == (
+        kind.__module__.replace("lightning.pytorch", "pytorch_lightning"),
+        kind.__name__,
+    )
+
+
+def test_a_class_of_another_package_has_no_copy():
+    assert both(torch.nn.Module, ModelCheckpoint) == (torch.nn.Module, ModelCheckpoint, both(ModelCheckpoint)[1])
+    assert both(SLURMEnvironment)[1].__module__ == "lightning_fabric.plugins.environments.slurm"
+
+
+def test_a_module_that_is_not_imported_has_no_copy(monkeypatch):
+    monkeypatch.delitem(sys.modules, "pytorch_lightning.cli", raising=False)
+    assert both(SaveConfigCallback) == (SaveConfigCallback,)
+
+
+@pytest.mark.parametrize("owner", ["Trainer", "LightningModule"])
+def test_same_package_is_that_of_the_trainer_or_the_module(owner):
+    options = {"logger": False, "accelerator": "cpu"} if owner == "Trainer" else {}
+    assert same_package(getattr(pl, owner)(**options), _ResultMetric) is _ResultMetric
+    assert same_package(getattr(pytorch_lightning, owner)(**options), _ResultMetric) is both(_ResultMetric)[1]
+    assert same_package(object(), LearningRateFinder) is LearningRateFinder
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_an_instance_belongs_to_both_packages_and_keeps_its_class(name):
+    one = OURS[name]()
+    base = "Precision" if name in ("precision", "fsdp") else "Callback"
+    packages = [pl.plugins.precision if base == "Precision" else pl.callbacks]
+    packages += [pytorch_lightning.plugins.precision if base == "Precision" else pytorch_lightning.callbacks]
+    assert all(isinstance(one, getattr(package, base)) for package in packages)
+    declared = getattr(lightning_green, type(one).__name__)
+    assert isinstance(one, declared)
+    assert (type(one).__qualname__, type(one).__module__) == (declared.__qualname__, declared.__module__)
+    assert type(copy.deepcopy(one)) is type(one)
+    if name != "distillation":  # it has a teacher with hooks
+        assert type(pickle.loads(pickle.dumps(one))) is type(one)
+
+
+def test_subclass_of_a_script_belongs_to_both_packages():
+    class Mine(EmissionsTracker):
+        def __init__(self):
+            super().__init__(meter=1.0)
+
+    assert isinstance(Mine(), pytorch_lightning.Callback)
+    assert isinstance(copy.deepcopy(Mine()), Mine)
+
+
+def test_a_trainer_accepts_a_callback_that_is_not_in_a_list(tmp_path):
+    tracker = EmissionsTracker(meter=1.0)
+    assert tracker in pytorch_lightning.Trainer(callbacks=tracker, logger=False, accelerator="cpu").callbacks
+
+
+class Module(pytorch_lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 2)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name != "fsdp"])
+def test_another_version_of_the_other_package_raises_when_the_fit_starts(name, monkeypatch, tmp_path):
+    monkeypatch.setattr(pytorch_lightning, "__version__", "2.5.0")
+    one = OURS[name]()
+    trainer = pytorch_lightning.Trainer(
+        max_steps=1,
+        accelerator="cpu",
+        logger=False,
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **({"plugins": [one]} if name == "precision" else {"callbacks": [one]}),
+    )
+    fix = "Write `import lightning.pytorch as pl` instead of `import pytorch_lightning as pl`"
+    with pytest.raises(RuntimeError, match=f"got 2.5.0 and {pl.__version__}. {fix}"):
+        trainer.fit(Module(), torch.utils.data.DataLoader(torch.randn(8, 8)))
+
+
+def test_another_version_does_not_matter_to_a_trainer_of_lightning(monkeypatch):
+    monkeypatch.setattr(pytorch_lightning, "__version__", "2.5.0")
+    check_package(pl.Trainer(logger=False, accelerator="cpu"))
+
+
+def run(script, folder):
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_a_script_of_lightning_does_not_import_the_other_package(tmp_path):
+    script = (
+        "import sys, lightning_green as g; [getattr(g, name) for name in g.__all__]; "
+        "from tests.helpers.trainers import batches, quiet_trainer, RecordingModel; "
+        "quiet_trainer('.', g.EmissionsTracker(meter=1.0), plugins=[g.GreenMixedPrecision()])"
+        ".fit(RecordingModel(), batches()); "
+        "print(sorted(m for m in sys.modules if m.startswith(('pytorch_lightning', 'lightning_fabric'))))"
+    )
+    assert run(script, tmp_path).endswith("[]\n")
+
+
+def test_a_callback_that_is_created_before_the_import_works(tmp_path):
+    script = (
+        "from lightning_green import EmissionsTracker; tracker = EmissionsTracker(meter=1.0); "
+        "import pytorch_lightning as pl; from pytorch_lightning.demos.boring_classes import BoringModel; "
+        "pl.Trainer(callbacks=[tracker], max_steps=3, logger=False, accelerator='cpu').fit(BoringModel()); "
+        "print(tracker.summary()['energy/kwh'] > 0)"
+    )
+    assert run(script, tmp_path).endswith("True\n")
