@@ -16,16 +16,16 @@ from typing import Any, TypeVar, overload
 import lightning.pytorch as pl
 from typing_extensions import Self, override
 
-_T = TypeVar("_T")
-_U = TypeVar("_U")
+T = TypeVar("T")
+U = TypeVar("U")
 _PACKAGES = {"lightning.pytorch.": "pytorch_lightning.", "lightning.fabric.": "lightning_fabric."}
 
 
-def _copy(kind: type[_T]) -> type[_T] | None:
+def _copy(kind: type[T]) -> type[T] | None:
     """Return the class of ``pytorch_lightning`` with the same name; None if its module is not imported."""
     for package, other in _PACKAGES.items():
         if kind.__module__.startswith(package):
-            found: type[_T] | None = getattr(
+            found: type[T] | None = getattr(
                 sys.modules.get(other + kind.__module__.removeprefix(package)), kind.__name__, None
             )
             return found
@@ -33,11 +33,11 @@ def _copy(kind: type[_T]) -> type[_T] | None:
 
 
 @overload
-def both(kind: type[_T], other: type[_U], /) -> tuple[type[_T] | type[_U], ...]: ...
+def both(kind: type[T], other: type[U], /) -> tuple[type[T] | type[U], ...]: ...
 
 
 @overload
-def both(*kinds: type[_T]) -> tuple[type[_T], ...]: ...
+def both(*kinds: type[T]) -> tuple[type[T], ...]: ...
 
 
 def both(*kinds: type[Any]) -> tuple[type[Any], ...]:
@@ -52,7 +52,7 @@ def both(*kinds: type[Any]) -> tuple[type[Any], ...]:
     return (*kinds, *(copy for kind in kinds if (copy := _copy(kind)) is not None))
 
 
-def same_package(owner: Any, kind: type[_T]) -> type[_T]:
+def same_package(owner: Any, kind: type[T]) -> type[T]:
     """Return a class of ``lightning.pytorch``, or its copy if a Trainer or a module is of ``pytorch_lightning``."""
     _, _, *copies = both(pl.Trainer, pl.LightningModule)
     return (_copy(kind) or kind) if isinstance(owner, tuple(copies)) else kind

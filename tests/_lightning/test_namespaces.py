@@ -4,6 +4,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
@@ -37,6 +38,18 @@ OURS = {
     "precision": lambda: GreenMixedPrecision("fp32"),
     "fsdp": lambda: GreenFSDPPrecision("fp32"),
 }
+
+
+@pytest.mark.parametrize("folder", ["loops", "trainer", "strategies", "plugins", "tuner", "loggers", "utilities"])
+def test_private_attributes_of_the_other_package_are_the_same(folder):
+    """Both packages have the same files; only the order of the imports differs."""
+    originals, copies = (Path(package.__file__).parent / folder for package in (pl, pytorch_lightning))
+    paths = [path.relative_to(originals) for path in originals.rglob("*.py")]
+    assert paths
+    for path in paths:
+        text = (originals / path).read_text()
+        text = text.replace("lightning.pytorch", "pytorch_lightning").replace("lightning.fabric", "lightning_fabric")
+        assert sorted(text.splitlines()) == sorted((copies / path).read_text().splitlines()), path
 
 
 @pytest.mark.parametrize("kind", [pl.Trainer, pl.LightningModule, ModelCheckpoint, SIGTERMException, _ResultMetric])

@@ -17,6 +17,7 @@ def test_each_private_attribute_exists():
     assert "trainer.lr_scheduler_configs" in inspect.getsource(type(loop)._update_learning_rates)
     assert callable(loop._should_accumulate)
     assert list(inspect.signature(Precision._after_closure).parameters) == ["self", "model", "optimizer"]
+    assert list(inspect.signature(Precision._clip_gradients).parameters)[:3] == ["self", "model", "optimizer"]
     assert isinstance(loop.batch_idx, int)
     trainer.strategy.lr_scheduler_configs = ["x"]
     assert trainer.lr_scheduler_configs == ["x"]

@@ -70,6 +70,18 @@ def test_compress_prunes_distills_quantizes_and_reports(checkpoint, tmp_path):
     assert state.keys() == {f"network.{key}" for key in SmallResNet(16).state_dict()}
 
 
+@pytest.mark.slow
+def test_compress_accepts_classes_of_pytorch_lightning(checkpoint, tmp_path, monkeypatch):
+    source = (ROOT / "tests" / "helpers" / "bright_quarter.py").read_text()
+    (tmp_path / "other_package.py").write_text(source.replace("lightning.pytorch", "pytorch_lightning"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    classes = ("--model", "other_package:Model", "--data", "other_package:Data")
+    done = compress(checkpoint, *classes, "--network", "network", "--int8", "--out", tmp_path / "out", "--grid", 100)
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["after"]["accuracy"] > 0.8
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
