@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import lightning.pytorch as pl
 import torch
@@ -13,15 +13,22 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import SWALR
 from typing_extensions import override
 
-from lightning_green._lightning.namespaces import OfBothPackages, both, check_package
+from lightning_green._lightning.namespaces import both, check_package
 
 
-class CallbackOfBothPackages(OfBothPackages, pl.Callback):
-    """A callback for a Trainer of ``lightning.pytorch`` or of ``pytorch_lightning``."""
+class CallbackOfBothPackages(pl.Callback):
+    """A callback for a Trainer of ``lightning.pytorch`` or of ``pytorch_lightning``, which calls its hooks by name."""
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         check_package(trainer)
+
+    def __iter__(self) -> NoReturn:
+        # A Trainer of `pytorch_lightning` takes a callback that is not of its own class for a list.
+        name = type(self).__name__
+        raise TypeError(
+            f"`callbacks` should be a list for `pytorch_lightning`: write Trainer(callbacks=[{name}(...)])."
+        )
 
 
 class BeforeExperiment:

@@ -77,7 +77,7 @@ def check_package(trainer: pl.Trainer) -> None:
 
 
 class OfBothPackages:
-    """Base of callbacks and plugins whose class a Trainer checks.
+    """Base of plugins whose class a Trainer checks.
 
     An instance that is created after ``import pytorch_lightning`` is also an instance of the copy of its Lightning
     class. The methods of ``lightning.pytorch`` come first.

@@ -81,33 +81,38 @@ def test_same_package_is_that_of_the_trainer_or_the_module(owner):
     assert same_package(object(), LearningRateFinder) is LearningRateFinder
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_an_instance_belongs_to_both_packages_and_keeps_its_class(name):
-    one = OURS[name]()
-    base = "Precision" if name in ("precision", "fsdp") else "Callback"
-    packages = [pl.plugins.precision if base == "Precision" else pl.callbacks]
-    packages += [pytorch_lightning.plugins.precision if base == "Precision" else pytorch_lightning.callbacks]
-    assert all(isinstance(one, getattr(package, base)) for package in packages)
-    declared = getattr(lightning_green, type(one).__name__)
-    assert isinstance(one, declared)
-    assert (type(one).__qualname__, type(one).__module__) == (declared.__qualname__, declared.__module__)
-    assert type(copy.deepcopy(one)) is type(one)
-    if name != "distillation":  # it has a teacher with hooks
-        assert type(pickle.loads(pickle.dumps(one))) is type(one)
+@pytest.mark.parametrize("name", ["precision", "fsdp"])
+def test_a_plugin_belongs_to_both_packages_and_keeps_its_class(name):
+    plugin = OURS[name]()
+    assert isinstance(plugin, pl.plugins.Precision)
+    assert isinstance(plugin, pytorch_lightning.plugins.Precision)
+    declared = getattr(lightning_green, type(plugin).__name__)
+    assert isinstance(plugin, declared)
+    assert (type(plugin).__qualname__, type(plugin).__module__) == (declared.__qualname__, declared.__module__)
+    assert type(copy.deepcopy(plugin)) is type(plugin)
+    assert type(pickle.loads(pickle.dumps(plugin))) is type(plugin)
 
 
 def test_subclass_of_a_script_belongs_to_both_packages():
-    class Mine(EmissionsTracker):
+    class Mine(GreenMixedPrecision):
         def __init__(self):
-            super().__init__(meter=1.0)
+            super().__init__("fp32")
 
-    assert isinstance(Mine(), pytorch_lightning.Callback)
+    class Both(GreenMixedPrecision, pytorch_lightning.plugins.MixedPrecision):
+        pass
+
+    assert isinstance(Mine(), pytorch_lightning.plugins.MixedPrecision)
     assert isinstance(copy.deepcopy(Mine()), Mine)
+    assert type(Both()) is Both
 
 
-def test_a_trainer_accepts_a_callback_that_is_not_in_a_list(tmp_path):
-    tracker = EmissionsTracker(meter=1.0)
-    assert tracker in pytorch_lightning.Trainer(callbacks=tracker, logger=False, accelerator="cpu").callbacks
+@pytest.mark.parametrize("name", [name for name in OURS if name not in ("precision", "fsdp")])
+def test_a_callback_that_is_not_in_a_list_raises_with_the_fix(name):
+    callback = OURS[name]()
+    assert callback in pl.Trainer(callbacks=callback, logger=False, accelerator="cpu").callbacks
+    fix = rf"write Trainer\(callbacks=\[{type(callback).__name__}\(...\)\]\)"
+    with pytest.raises(TypeError, match=fix):
+        pytorch_lightning.Trainer(callbacks=callback, logger=False, accelerator="cpu")
 
 
 class Module(pytorch_lightning.LightningModule):
