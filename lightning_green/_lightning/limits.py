@@ -10,6 +10,8 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelChec
 from lightning.pytorch.callbacks.finetuning import BackboneFinetuning
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
+from lightning_green._lightning.namespaces import both
+
 EVALUATION_BATCHES = 2
 
 
@@ -52,16 +54,16 @@ def scheduled_changes(trainer: pl.Trainer) -> list[int]:
     """Return the epochs at which callbacks of Lightning change the training, in order."""
     epochs: set[int] = set()
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, GradientAccumulationScheduler):
+        if isinstance(callback, both(GradientAccumulationScheduler)):
             epochs.update(callback.scheduling)
-        elif isinstance(callback, BackboneFinetuning):
+        elif isinstance(callback, both(BackboneFinetuning)):
             epochs.add(callback.unfreeze_backbone_at_epoch)
     return sorted(epochs - {0})
 
 
 def accumulated_batches(trainer: pl.Trainer) -> int:
     """Return the largest number of batches that the training accumulates gradients of."""
-    schedules = [one for one in trainer.callbacks if isinstance(one, GradientAccumulationScheduler)]  # type: ignore[attr-defined]
+    schedules = [one for one in trainer.callbacks if isinstance(one, both(GradientAccumulationScheduler))]  # type: ignore[attr-defined]
     return max([trainer.accumulate_grad_batches, *(n for one in schedules for n in one.scheduling.values())])
 
 
@@ -79,17 +81,17 @@ def redirect_outputs(trainer: pl.Trainer, directory: Path) -> list[str]:
     unknown = []
     trainer._default_root_dir = _inside(trainer.default_root_dir, directory)  # type: ignore[attr-defined]
     for logger in trainer.loggers:
-        if isinstance(logger, (CSVLogger, TensorBoardLogger)):
+        if isinstance(logger, both(CSVLogger, TensorBoardLogger)):
             for name in {"_root_dir", "_save_dir"} & set(vars(logger)):
                 setattr(logger, name, _inside(getattr(logger, name), directory))
-        elif isinstance(logger, WandbLogger):
+        elif isinstance(logger, both(WandbLogger)):
             logger._save_dir = _inside(logger._save_dir, directory)
             logger._wandb_init |= {"dir": logger._save_dir, "mode": "offline"}
             logger._offline = True
         else:
             unknown.append(type(logger).__name__)
     for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.dirpath is not None:
+        if isinstance(callback, both(ModelCheckpoint)) and callback.dirpath is not None:
             callback.dirpath = _inside(callback.dirpath, directory)
     return unknown
 

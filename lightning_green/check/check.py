@@ -141,7 +141,7 @@ class Check:
         fits = _started(straight)
         if not fits:
             raise CheckFailedError(
-                "No `Trainer.fit` of `lightning.pytorch` was seen. Install Lightning Green into the Python environment "
+                "No `Trainer.fit` was seen. Install Lightning Green into the Python environment "
                 "of the command; `fast_dev_run=True` and fits of other libraries are not checked."
             )
         first = fits[min(fits)]

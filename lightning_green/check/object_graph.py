@@ -19,6 +19,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
+from lightning_green._lightning.namespaces import both
 from lightning_green.resume.description import describe
 from lightning_green.resume.object_generators import KINDS
 
@@ -27,7 +28,7 @@ _MAX_CHARACTERS = 120
 _MAX_NAMED = 20
 _NOT_ENTERED = (
     *(type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial),
-    *(pl.Trainer, logging.Logger, threading.Thread, torch.device, torch.dtype, torch.Size, PurePath),
+    *(logging.Logger, threading.Thread, torch.device, torch.dtype, torch.Size, PurePath),
 )
 _LOCKS = (type(threading.Lock()), type(threading.RLock()), threading.Event, threading.Condition)
 
@@ -73,7 +74,7 @@ def _walk(roots: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _parts(value: Any) -> list[tuple[str, Any]] | None:
     """Return the parts of an object or a container with their names; None for a value without parts."""
-    if isinstance(value, (*_NOT_ENTERED, *_LOCKS, torch.Tensor, np.ndarray, np.generic, str, bytes)):
+    if isinstance(value, (*_NOT_ENTERED, *both(pl.Trainer), *_LOCKS, torch.Tensor, np.ndarray, np.generic, str, bytes)):
         return None
     if isinstance(value, Mapping):
         items = [(f"[{key!r}]", item) for key, item in value.items()]

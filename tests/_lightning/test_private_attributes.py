@@ -30,7 +30,8 @@ from lightning_green import _lightning
 from lightning_green._lightning import checkpoint, metric_results
 
 FILES = sorted(path for path in Path(_lightning.__file__).parent.glob("*.py") if path.name != "__init__.py")
-OURS = {"_key", "_bound_", "_declared", "_own_loader", "_owner", "_name", "_function"}  # the package defines these itself
+# attributes that the package defines itself
+OURS = {"_key", "_bound_", "_declared", "_own_loader", "_owner", "_name", "_function"}
 
 
 class Configured(pl.LightningModule):

@@ -1,6 +1,6 @@
 from importlib.metadata import entry_points
 
-import lightning.pytorch as pl
+import pytest
 
 from lightning_green.check.factory import callbacks
 from lightning_green.check.job import JOB_VARIABLE, Job
@@ -14,10 +14,11 @@ def test_no_callback_outside_a_check(tmp_path, monkeypatch):
     assert [type(one) for one in callbacks()] == [Probe]
 
 
-def test_lightning_adds_it_to_every_trainer(tmp_path, monkeypatch):
-    (found,) = entry_points(group="lightning.pytorch.callbacks_factory", name="lightning_green")
+@pytest.mark.parametrize("package", ["lightning.pytorch", "pytorch_lightning"])
+def test_lightning_adds_it_to_every_trainer(tmp_path, monkeypatch, package):
+    (found,) = entry_points(group=f"{package}.callbacks_factory", name="lightning_green")
     assert found.load() is callbacks
     Job(tmp_path).write()
     monkeypatch.setenv(JOB_VARIABLE, str(tmp_path))
-    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer = pytest.importorskip(package).Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     assert [one for one in trainer.callbacks if isinstance(one, Probe)]

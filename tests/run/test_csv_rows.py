@@ -143,7 +143,9 @@ def whole(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("flush", [1, 100])
 @pytest.mark.parametrize(
-    "stops", [[Fail(3)], [Fail(5)], [Fail(9), Fail(17)], [Interrupt(7)], [Fail(2), Interrupt(13), Fail(20)]], ids=str
+    "stops",
+    [[Fail(3)], [Fail(5)], [Fail(9), Fail(17)], [Interrupt(7)], [Fail(2), Interrupt(13), Fail(20)]],
+    ids=lambda stops: "-".join(f"{type(stop).__name__}{stop.step}" for stop in stops),
 )
 def test_stopped_training_has_the_rows_of_one_that_never_stopped(tmp_path, whole, stops, flush):
     for stop in stops:
