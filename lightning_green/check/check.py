@@ -36,7 +36,7 @@ class Verdict(str, Enum):
 
 
 class CheckFailedError(RuntimeError):
-    """A script cannot be checked; the message says why."""
+    """A script cannot be checked; the message contains the reason."""
 
 
 @dataclass(frozen=True)

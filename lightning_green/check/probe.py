@@ -38,7 +38,7 @@ _LIGHTNING = ("lightning.", "pytorch_lightning.", "lightning_green.")
 
 
 class Probe(GreenCallback):
-    """Makes each fit short, writes what it trains with, and stops it where the job says.
+    """Makes each fit short, writes what it trains with, and stops it at the stops of the job.
 
     It takes part in the run like any callback that needs the exact training state. The other Lightning Green callbacks
     of the script neither measure nor decide while it is there.
