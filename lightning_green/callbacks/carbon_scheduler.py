@@ -203,9 +203,11 @@ class CarbonScheduler(GreenCallback):
     def _at_boundary(self, point: Point) -> None:
         assert self._fit is not None
         assert self._maker is not None
-        if point == "batch" and (self._batches % self.every_n_steps or self._exits_at_epochs_only(self._fit)):
+        if point == "batch" and self._batches % self.every_n_steps:
             return
-        if self._fit.session.clock.time() >= self._maker.next_decision:
+        if self._fit.session.clock.time() < self._maker.next_decision:
+            return
+        if point == "epoch" or not self._exits_at_epochs_only(self._fit):
             self._decide(point, self._maker)
 
     def _exits_at_epochs_only(self, fit: Fit) -> bool:

@@ -31,7 +31,7 @@ from lightning_green._lightning import checkpoint, metric_results
 
 FILES = sorted(path for path in Path(_lightning.__file__).parent.glob("*.py") if path.name != "__init__.py")
 # attributes that the package defines itself
-OURS = {"_key", "_bound_", "_declared", "_own_loader", "_owner", "_name", "_function"}
+OURS = {"_key", "_bound_", "_declared", "_own_loader", "_owner", "_name"}
 
 
 class Configured(pl.LightningModule):
