@@ -67,10 +67,13 @@ class GreenCallback(CallbackOfBothPackages):
     def on_attach(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Join the fit; called when Lightning binds ``log``, before the loggers' experiments exist."""
         self._fit = None
-        is_trial = trainer.fast_dev_run or is_tuner_run(trainer)  # type: ignore[attr-defined]
-        if trainer.state.fn != TrainerFn.FITTING or is_trial:
-            return
         members = _members(trainer)
+        if trainer.state.fn != TrainerFn.FITTING or is_tuner_run(trainer):
+            return
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            if self is members[0]:
+                rank_zero_info("Lightning Green: a `fast_dev_run` is neither measured nor recorded nor paused.")
+            return
 
         def options() -> RunOptions:
             merged = RunOptions()

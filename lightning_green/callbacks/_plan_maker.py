@@ -13,6 +13,7 @@ from lightning_green.ledger.events import Decision, Paused, Sample, Warned
 from lightning_green.ledger.totals import full_power, measured_hold_power, measured_resume_hours
 from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Job, Level, Plan, live_plan
 from lightning_green.planning.job import State
+from lightning_green.run.continuing import is_interactive
 from lightning_green.run.fit import Fit
 from lightning_green.run.remaining_work import StepTimer, remaining_work
 from lightning_green.supervisor.launchers import who_restarts
@@ -166,7 +167,8 @@ class PlanMaker:
         if on_pause == "exit":
             return {"exit"}, f"{restarter} restarts it" if restarter else "as requested; restart it by hand"
         if restarter is None:
-            return {"hold"}, "no exit: nothing would restart the run; use `lightning-green run -- ...`"
+            use = "use a script and" if is_interactive() else "use"
+            return {"hold"}, f"no exit: nothing would restart the run; {use} `lightning-green run -- ...`"
         return {"hold", "exit"}, f"{restarter} restarts it"
 
     def hold_power(self) -> float:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import sys
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -19,17 +16,17 @@ from lightning_green.callbacks._scheduler_arguments import Pause, check_plan_arg
 from lightning_green.callbacks.emissions_tracker import check_options
 from lightning_green.energy.meter import Meter
 from lightning_green.grid.registry import GridLike
-from lightning_green.ledger.run_directory import RUN_DIR_VARIABLE
 from lightning_green.planning import Level, Plan
 from lightning_green.resume.training_state import Point
 from lightning_green.run import loggers
+from lightning_green.run.continuing import continue_paused
 from lightning_green.run.fit import Fit
 from lightning_green.run.hold import Hold
 from lightning_green.run.options import RunOptions
 from lightning_green.run.throttling import SchedulerThrottle, throttle_controller
 from lightning_green.supervisor.launchers import who_restarts
 from lightning_green.throttle.request import FULL, ThrottleLike
-from lightning_green.utilities.clock import CLOCK_VARIABLE, Clock
+from lightning_green.utilities.clock import Clock
 from lightning_green.utilities.durations import parse_duration
 from lightning_green.utilities.validation import check_positive_int
 
@@ -231,9 +228,8 @@ class CarbonScheduler(GreenCallback):
         fit = self._fit
         assert fit is not None
         if who_restarts() is None:
-            given = [f"{name}={os.environ[name]}" for name in (RUN_DIR_VARIABLE, CLOCK_VARIABLE) if name in os.environ]
-            line = shlex.join([*(["env", *given] if given else []), "python", *sys.argv])
-            rank_zero_info(f"Lightning Green: exiting until {plan.until:%Y-%m-%d %H:%M} UTC. To continue, run: {line}")
+            line = continue_paused(fit.session.path)
+            rank_zero_info(f"Lightning Green: exiting until {plan.until:%Y-%m-%d %H:%M} UTC. {line}")
         fit.ending.exit_until(point, maker.paused_event(plan))
         maker.why_no_exit = "the training state cannot be saved"
         maker.next_decision = fit.session.clock.time() + RETRY_SECONDS

@@ -93,7 +93,10 @@ class EmissionsTracker(GreenCallback):
 
         """
         if self._last.fit is None:
-            raise RuntimeError("`summary()` should be called after `trainer.fit` has started.")
+            raise RuntimeError(
+                "`summary()` should be called after `trainer.fit` has started. `fast_dev_run`, `validate`, `test` and "
+                "`predict` are not measured."
+            )
         return self._last.fit.last_summary or self._last.fit.session.summary()
 
     @override

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 import signal
-import sys
 import traceback
 from collections.abc import Callable
 from enum import Enum
@@ -22,6 +20,7 @@ from lightning_green._lightning.signals import requeue_signal
 from lightning_green.ledger.events import Failed, Finished, Interrupted, Paused
 from lightning_green.resume.training_state import Point
 from lightning_green.run import loggers
+from lightning_green.run.continuing import continue_interrupted
 from lightning_green.run.node_sync import sync_ledgers
 from lightning_green.run.saved_state import SavedState
 from lightning_green.run.session import Session
@@ -101,8 +100,7 @@ class FitEnding:
             reason += "; the run continues from the last saved epoch"
         self.session.record(Interrupted(reason=reason, signal=name))
         if saved and who_restarts() is None:
-            again = ["lightning-green", "run", "--run-dir", str(self.session.path), "--", *sys.orig_argv]
-            rank_zero_info(f"Saved at step {self.trainer.global_step}. To continue: {shlex.join(again)}")
+            rank_zero_info(f"Saved at step {self.trainer.global_step}. {continue_interrupted(self.session.path)}")
         self.stage, self.session.run.stops = FitStage.EXITING, True
         loggers.flush(self.trainer)
         self.ranks.send(Command.INTERRUPT, getattr(signal, name))

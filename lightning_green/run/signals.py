@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
@@ -30,15 +31,18 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: str | None = None
         self._at = 0.0
+        self._can_save: Callable[[], bool] = lambda: True
         self._old: dict[int, Any] = {}
 
-    def install(self, requeue: int | None = None) -> None:
+    def install(self, requeue: int | None = None, can_save: Callable[[], bool] = lambda: True) -> None:
         """Install the handlers. Does nothing outside the main thread and keeps a Ctrl-C handler of the script.
 
         Args:
             requeue: Signal that SLURM sends before the time limit, or None.
+            can_save: Returns whether the training state will be saved.
 
         """
+        self._can_save = can_save
         if threading.current_thread() is not threading.main_thread():
             return
         numbers = [signal.SIGTERM] if requeue is None else [signal.SIGTERM, requeue]
@@ -57,7 +61,8 @@ class StopSignals:
         if self.received is None:
             self.received, self._at = signal.Signals(number).name, now
             again = " Press Ctrl-C again to stop immediately." if number == signal.SIGINT else ""
-            print(f"\nStopping after this batch. The training state will be saved.{again}", flush=True)
+            saved = "will be saved" if self._can_save() else "is not saved"
+            print(f"\nStopping after this batch. The training state {saved}.{again}", flush=True)
         elif number == signal.SIGINT and now - self._at > SECOND_SIGNAL_SECONDS:
             raise KeyboardInterrupt  # a terminal and a supervisor may both send the first one
         for handler in user_handlers(self._old.get(number)):

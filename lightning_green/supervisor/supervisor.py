@@ -207,8 +207,9 @@ class Supervisor:
         after = attempt.after
         if not after.states:
             self.print_line(
-                "The command ended without training under a Lightning Green callback. Add EmissionsTracker() or "
-                "CarbonScheduler() to the Trainer's callbacks, or start it without `lightning-green run`."
+                "The command ended without a recorded training; `fast_dev_run`, `validate`, `test` and `predict` are "
+                "not recorded. If it trained a model, add EmissionsTracker() or CarbonScheduler() to the callbacks of "
+                "its Trainer."
             )
         unfinished = {key: state for key, state in after.broken(after.states).items() if key not in attempt.changed}
         if unfinished:

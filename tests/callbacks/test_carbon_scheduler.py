@@ -168,6 +168,7 @@ def leave(tmp_path, trace, **given):
 
 def test_exit_by_hand_prints_the_line_that_continues_it(tmp_path, trace, caplog, monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py", "--lr", "0.1"])
+    monkeypatch.setattr("sys.orig_argv", ["python", "train.py", "--lr", "0.1"])
     caplog.set_level(logging.INFO)
     assert leave(tmp_path, trace, on_pause="exit") == 75
     assert block(caplog)["Pauses"] == "exit (as requested; restart it by hand)"

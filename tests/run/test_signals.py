@@ -42,6 +42,13 @@ def test_signal_sets_a_flag_and_prints_a_message(stop, capsys, number):
     assert ("Ctrl-C again" in output) is (number == signal.SIGINT)
 
 
+def test_message_is_true_when_no_state_can_be_saved(stop, capsys):
+    stop.restore()
+    stop.install(can_save=lambda: False)
+    send(signal.SIGTERM)
+    assert "Stopping after this batch. The training state is not saved." in capsys.readouterr().out
+
+
 def test_only_the_first_signal_is_recorded_and_printed(stop, capsys):
     send(signal.SIGTERM)
     send(signal.SIGTERM)

@@ -1,0 +1,53 @@
+"""How a user continues a run that nothing restarts, in one sentence."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from lightning_green.ledger.run_directory import RESUME_VARIABLE, RUN_DIR_VARIABLE
+from lightning_green.run.identity import command_line
+from lightning_green.utilities.clock import CLOCK_VARIABLE
+
+
+def is_interactive() -> bool:
+    """Return whether this process is a notebook or an interactive interpreter, which no command starts again."""
+    kernel = Path(command_line()[0]).stem.endswith("kernel_launcher")
+    return kernel or hasattr(sys, "ps1") or hasattr(builtins, "__IPYTHON__")
+
+
+def continue_paused(path: Path | None) -> str:
+    """Return how to continue a run after a planned exit.
+
+    Args:
+        path: Run directory.
+
+    """
+    if is_interactive():
+        return _in_a_new_process({RUN_DIR_VARIABLE: str(path)})
+    given = [f"{name}={os.environ[name]}" for name in (RUN_DIR_VARIABLE, CLOCK_VARIABLE) if name in os.environ]
+    return f"To continue, run: {shlex.join([*(['env', *given] if given else []), *sys.orig_argv])}"
+
+
+def continue_interrupted(path: Path | None) -> str:
+    """Return how to continue a run that a signal has stopped.
+
+    Args:
+        path: Run directory.
+
+    """
+    if is_interactive():
+        return _in_a_new_process({RUN_DIR_VARIABLE: str(path), RESUME_VARIABLE: "1"})
+    again = ["lightning-green", "run", "--run-dir", str(path), "--", *sys.orig_argv]
+    return f"To continue: {shlex.join(again)}"
+
+
+def _in_a_new_process(variables: dict[str, str]) -> str:
+    lines = " and ".join(f"os.environ[{name!r}] = {value!r}" for name, value in variables.items())
+    return (
+        "Another `fit` in this process starts from scratch. To continue this one, restart the kernel or interpreter, "
+        f"set {lines} and run the same code again."
+    )
