@@ -7,6 +7,7 @@ import threading
 
 import lightning.pytorch as pl
 import pytest
+from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -14,6 +15,7 @@ from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
 from lightning_green.callbacks._green import GreenCallback
 from lightning_green.run.options import RunOptions
 from tests.callbacks.green_kit import BATCHES, WATTS, Net, clock, events, torch, tracker, train
+from tests.helpers.trainers import batches, quiet_trainer
 
 
 class StepCounter(GreenCallback):
@@ -53,8 +55,22 @@ def test_two_callbacks_that_contradict_each_other(tmp_path):
         train(tmp_path, tracker(), CarbonScheduler(grid=200.0))
 
 
-def test_a_fast_development_run_leaves_nothing_behind(tmp_path):
-    train(tmp_path, tracker(), ExactResume(), fast_dev_run=True)
+def test_a_fast_development_run_leaves_nothing_behind_and_is_reported_once(tmp_path, caplog):
+    caplog.set_level("INFO")
+    watch = tracker()
+    train(tmp_path, watch, ExactResume(), fast_dev_run=True)
+    assert not list(tmp_path.rglob("ledger.*"))
+    assert caplog.text.count("a `fast_dev_run` is neither measured nor recorded nor paused") == 1
+    with pytest.raises(RuntimeError, match="`fast_dev_run`, `validate`, `test` and `predict` are not measured"):
+        watch.summary()
+
+
+@pytest.mark.parametrize("method", ["validate", "test"])
+def test_validation_and_test_alone_are_not_recorded_and_report_nothing(tmp_path, caplog, method):
+    caplog.set_level("INFO")
+    trainer = quiet_trainer(tmp_path, tracker(), CarbonScheduler(grid=100.0), limit_val_batches=1.0)
+    getattr(trainer, method)(BoringModel(), batches(), verbose=False)
+    assert "Lightning Green" not in caplog.text
     assert not list(tmp_path.rglob("ledger.*"))
 
 

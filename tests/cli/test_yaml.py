@@ -1,6 +1,7 @@
 """Every callback, meter, grid and clock can be written in the YAML of a LightningCLI, and is written back by it."""
 
 import inspect
+import sys
 import warnings
 from datetime import timedelta
 
@@ -11,6 +12,8 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 
 import lightning_green
 from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
+from tests.helpers.script_training import CLOCK
+from tests.helpers.user_scripts import restored, results, script, straight, supervised
 
 pytest.importorskip("jsonargparse")
 
@@ -124,3 +127,39 @@ def test_every_public_constructor_is_typed(name):
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         assert parameter.annotation is not parameter.empty, f"`{parameter.name}` of {name} has no type"
+
+
+DEFAULT_CLI = """
+from lightning.pytorch.cli import LightningCLI
+
+class Data(pl.LightningDataModule):
+    def __init__(self, batch_size: int = 4):
+        super().__init__()
+        self.save_hyperparameters()
+    def train_dataloader(self):
+        return loader(batch_size=self.hparams.batch_size)
+    def val_dataloader(self):
+        return loader(8, 1)
+
+class Module(Net):
+    def __init__(self, lr: float = 0.01):
+        super().__init__(lr)
+        self.save_hyperparameters()
+
+defaults = {"callbacks": CALLBACKS, "max_epochs": 2, "accelerator": "cpu", "log_every_n_steps": 1}
+cli = LightningCLI(Module, Data, trainer_defaults={**defaults, "enable_progress_bar": False})
+report("only", cli.trainer, cli.model)
+"""
+
+
+@pytest.mark.slow
+def test_default_lightning_cli_resumes_and_saves_its_config_again(tmp_path):
+    path = script(tmp_path / "straight", DEFAULT_CLI, "exact()")
+    expected, _ = straight(path.parent, path, "fit")
+    path = script(tmp_path / "paused", DEFAULT_CLI, "carbon()")
+    code, output = supervised(path.parent, sys.executable, path, "fit", options=("--clock", CLOCK))
+    assert code == 0, output
+    assert restored(path.parent / "run") == [None, "step 6"]
+    assert results(path.parent)[0] == expected
+    assert [folder.name for folder in (path.parent / "lightning_logs").iterdir()] == ["version_0"]
+    assert (path.parent / "lightning_logs" / "version_0" / "config.yaml").exists()

@@ -143,10 +143,11 @@ def test_training_continued_manually_during_the_wait_is_not_attributed_to_the_ch
     assert "Gave up after 1 failure without a new step: the process died before training started" in messages[-1]
 
 
-def test_script_without_callbacks_is_reported(supervise):
+def test_script_without_a_recorded_training_is_reported(supervise):
     code, output = supervise("nothing")
     assert code == 0
-    assert "Add EmissionsTracker() or CarbonScheduler()" in output
+    assert "without a recorded training; `fast_dev_run`, `validate`, `test` and `predict` are not recorded" in output
+    assert "add EmissionsTracker() or CarbonScheduler() to the callbacks" in output
 
 
 def test_missing_command_is_reported(tmp_path):
