@@ -22,7 +22,7 @@ TICKS = 36000
 """Ticks of 0.1 s in an hour. Lengths are compared as whole ticks."""
 MAX_UNIT_TICKS = TICKS // 12
 MAX_CELLS = 1_000_000
-MAX_BRANCH_CELLS = 100_000
+MAX_BRANCH_CELLS = 400_000
 EPSILON = 1e-9
 
 
@@ -50,20 +50,6 @@ class Costs:
     hold: float = 0.0
     back_from_hold: float = 0.0
     hour: float = 0.0
-
-
-@dataclass(frozen=True)
-class Tail:
-    """The time after the last slot.
-
-    Args:
-        price: gCO2e per kW for an hour at full power of the work that remains after the last slot.
-        capacity: Hours of work that fit after the last slot; 0 if it ends at the deadline.
-
-    """
-
-    price: float = 0.0
-    capacity: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -129,24 +115,21 @@ def _rows(states: int) -> tuple[int, int, int]:
     return (0, 2, 1) if states == 3 else (0, 0, 1)
 
 
-def work_unit(hours: Array, levels: tuple[Level, ...], work: float, capacity: float = 0.0) -> float:
+def work_unit(hours: Array, levels: tuple[Level, ...], work: float) -> float:
     """Return the work between two cells of the table, in hours.
 
     If the table stays small, this is the greatest common divisor of the work done at each level in each slot. Nothing
     is rounded then and the solution is exact. The first and the last slot may be cut short. They are ignored if they
-    make the divisor tiny. The last slot is also ignored if none or all of the work fits after it (``capacity``),
-    because the cost to go is linear there. For larger tables the unit follows from the maximum size, and values between
-    cells are interpolated.
+    make the divisor tiny; the last slot is always ignored, because the cost to go is linear there. For larger tables
+    the unit follows from the maximum size, and values between cells are interpolated.
 
     Args:
         hours: Length of each slot in hours, shape ``(n,)``.
         levels: Operating points.
         work: Remaining work in hours at full speed.
-        capacity: Hours of work that fit after the last slot.
 
     """
-    is_linear = capacity <= EPSILON or capacity >= work - EPSILON
-    all_but_last = hours[:-1] if is_linear and len(hours) > 1 else hours
+    all_but_last = hours[:-1] if len(hours) > 1 else hours
     for part, max_ticks in ((all_but_last, TICKS), (hours[1:-1], MAX_UNIT_TICKS)):
         lengths = np.unique(np.round(part * TICKS).astype(np.int64))
         if not len(lengths) or len(lengths) > 400:
@@ -161,7 +144,7 @@ def work_unit(hours: Array, levels: tuple[Level, ...], work: float, capacity: fl
     return typical / max(1, math.floor(typical / unit)) if unit < typical else unit
 
 
-def solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail) -> Values:
+def solve(hours: Array, intensity: Array, work: float, costs: Costs) -> Values:
     """Return the minimum cost to go for every slot, state and amount of remaining work.
 
     Args:
@@ -169,24 +152,23 @@ def solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail)
         intensity: Carbon intensity of each slot in gCO2e/kWh, shape ``(n,)``.
         work: Remaining work in hours at full speed.
         costs: Costs of running, pausing and switching.
-        tail: The time after the last slot.
 
     """
-    amounts = _branch_amounts(hours, costs, work, tail)
+    amounts = _branch_amounts(hours, costs, work)
     if amounts:
-        branches = tuple(_solve(hours[1:], intensity[1:], amount, costs, tail) for amount in amounts)
+        branches = tuple(_solve(hours[1:], intensity[1:], amount, costs) for amount in amounts)
         return Values(np.empty((0, 0, 0)), 0.0, work, branches)
-    return _solve(hours, intensity, work, costs, tail)
+    return _solve(hours, intensity, work, costs)
 
 
-def _branch_amounts(hours: Array, costs: Costs, work: float, tail: Tail) -> list[float]:
+def _branch_amounts(hours: Array, costs: Costs, work: float) -> list[float]:
     """Return the amounts of work that can remain after the first slot, if each should get its own table.
 
     A short first slot (most plans are made within an hour) would need a fine table, or interpolation.
     """
     if len(hours) < 3:
         return []
-    first, unit = float(hours[0]), work_unit(hours[1:], costs.levels, work, tail.capacity)
+    first, unit = float(hours[0]), work_unit(hours[1:], costs.levels, work)
     cells = [first * level.speed / unit for level in costs.levels]
     amounts = {round(work - first * level.speed, 12) for level in costs.levels} | {work}
     is_multiple = all(abs(cell - round(cell)) < 1e-6 for cell in cells)
@@ -195,31 +177,55 @@ def _branch_amounts(hours: Array, costs: Costs, work: float, tail: Tail) -> list
     return sorted(amount for amount in amounts if amount > EPSILON)
 
 
-def _solve(hours: Array, intensity: Array, work: float, costs: Costs, tail: Tail) -> Values:
+def _solve(hours: Array, intensity: Array, work: float, costs: Costs) -> Values:
     """Solve in one table. The arguments are those of `solve`."""
-    unit = work_unit(hours, costs.levels, work, tail.capacity)
+    unit = work_unit(hours, costs.levels, work)
     cells = max(1, math.ceil(work / unit - 1e-6))
     has_hold_cost = costs.hold > 0 or costs.back_from_hold > 0
-    back = np.array([0.0, costs.back_from_exit, costs.back_from_hold][: 3 if has_hold_cost else 2])
-    table = np.full((len(hours) + 1, len(back), cells + 1), np.inf)
+    table = np.full((len(hours) + 1, 3 if has_hold_cost else 2, cells + 1), np.inf)
     values = Values(table, unit, work)
     remaining = values.remaining()
-    after = np.where(remaining <= tail.capacity + EPSILON, remaining * tail.price, np.inf)
-    table[-1] = after + tail.price * back[:, np.newaxis]
     table[:, :, 0] = 0.0
-    # Only the amounts of work within these bounds can remain when a slot begins.
+    # Only the amounts of work within these bounds can remain when a slot begins. Interpolation rounds work up to cells.
     elapsed = np.concatenate(([0.0], np.cumsum(hours)))
-    lowest = np.maximum(1, cells - np.floor(elapsed / unit + 1e-6).astype(int) - 1).tolist()
-    reachable = np.floor((elapsed[-1] - elapsed + tail.capacity) / unit + 1e-6).astype(int) + 1
-    highest = np.minimum(cells, reachable).tolist()
+    done = np.concatenate(([0], np.cumsum(np.ceil(hours / unit - 1e-6).astype(int))))
+    lowest = np.maximum(1, cells - done - 1).tolist()
+    reachable = np.floor((elapsed[-1] - elapsed) / unit + 1e-6).astype(int) + 1
+    highest = np.minimum(cells, reachable)
     steps = {length: _steps(length, costs.levels, remaining, unit) for length in set(hours.tolist())}
-    slots = [_Slot(*slot) for slot in zip(lowest[:-1], highest[:-1], hours.tolist(), intensity.tolist(), strict=True)]
+    if any(step.fraction for length in set(hours[1:-1].tolist()) for step in steps[length]):
+        highest = np.minimum(highest, _price_late_cells(values, hours, intensity, costs) - 1)
+    slots = [
+        _Slot(*slot)
+        for slot in zip(lowest[:-1], highest[:-1].tolist(), hours.tolist(), intensity.tolist(), strict=True)
+    ]
     for index, slot in reversed(list(enumerate(slots))):
         if slot.low <= slot.high:
             now, later = table[index, :, slot.low : slot.high + 1], table[index + 1]
             _run(now[0], later[0], slot, costs, steps[slot.hours], remaining)
             _pause(now, later[:, slot.low : slot.high + 1], slot, costs)
     return values
+
+
+def _price_late_cells(values: Values, hours: Array, intensity: Array, costs: Costs) -> NDArray[np.int64]:
+    """Write the cost of the lowest cell of each slot that does not fit before the end, and return these cells.
+
+    Values are interpolated between this cell and the one below. With an infinite cost, the job would lose up to a cell
+    of slack in each slot. The cost is that of full power until the end, and of the highest intensity afterwards.
+    `cheapest_schedule` chooses only actions after which the work still fits.
+    """
+    remaining, cells = values.remaining(), values.cells
+    left = np.append(np.cumsum(hours[::-1])[::-1], 0.0)
+    late = np.searchsorted(remaining, left + EPSILON, side="right")
+    rows = np.flatnonzero(late <= cells)
+    hour = intensity + costs.hour
+    run = np.append(np.cumsum((hours * hour)[::-1])[::-1], 0.0)[rows]
+    over = (remaining[late[rows]] - left[rows]) * float(hour.max())
+    price = np.append(intensity, intensity[-1])[rows]
+    running, held, exited = values.rows  # held may equal running, so running is written last
+    for row, back in ((held, costs.back_from_hold), (exited, costs.back_from_exit), (running, 0.0)):
+        values.table[rows, row, late[rows]] = run + over + back * price
+    return late
 
 
 def _steps(length: float, levels: tuple[Level, ...], remaining: Array, unit: float) -> list[_Step]:

@@ -10,10 +10,10 @@ from lightning_green.planning.forecast import Forecast
 from lightning_green.planning.forecasting.correct import correct
 from lightning_green.planning.forecasting.forecast_archive import ForecastArchive
 from lightning_green.planning.job import Job
-from lightning_green.planning.planner import MAX_WAIT_WITHOUT_DEADLINE, plan
+from lightning_green.planning.planner import MAX_HORIZON_HOURS, MAX_WAIT_WITHOUT_DEADLINE, plan
 from lightning_green.planning.plans import Plan
 
-MIN_HORIZON = timedelta(hours=1)
+MIN_HORIZON_HOURS = 1.0
 
 
 class ForecastSource(Protocol):
@@ -53,9 +53,11 @@ def live_plan(source: ForecastSource, job: Job, archive: ForecastArchive, now: d
         ```
 
     """
-    longest = timedelta(hours=2 * job.work_hours + MAX_WAIT_WITHOUT_DEADLINE)
-    ahead = longest if job.deadline is None else job.deadline - now
-    forecast = source.forecast(now, max(ahead, MIN_HORIZON))
+    hours = 2 * job.work_hours + MAX_WAIT_WITHOUT_DEADLINE
+    if job.deadline is not None:
+        hours = (job.deadline - now) / timedelta(hours=1)
+    hours = min(max(hours, MIN_HORIZON_HOURS), MAX_HORIZON_HOURS)
+    forecast = source.forecast(now, timedelta(hours=hours))
     if forecast is None:
         return plan(job, None, now)
     if forecast.issued_at is not None and forecast.issued_at > now:

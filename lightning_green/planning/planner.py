@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_green.planning.dynamic_programming import EPSILON, EXITED, HELD, RUNNING, Costs, Tail, solve
+from lightning_green.planning.dynamic_programming import EPSILON, EXITED, HELD, RUNNING, Costs, solve
 from lightning_green.planning.forecast import Forecast
 from lightning_green.planning.job import Job, Level
 from lightning_green.planning.plans import Action, Plan, Slot
@@ -21,8 +21,8 @@ from lightning_green.utilities.validation import check_aware
 
 Array = NDArray[np.float64]
 
-MAX_HORIZON_HOURS = 14 * 24.0
-"""Longest horizon of a plan. Work after it is priced at the mean of the cheapest hours that it needs."""
+MAX_HORIZON_HOURS = 365 * 24.0
+"""Longest horizon of a plan. A later deadline gives the same plan. A job with more work runs now."""
 CLOCK_TOLERANCE = timedelta(minutes=5)
 MAX_WAIT_WITHOUT_DEADLINE = 96.0
 EXIT_CAUTION = 0.25
@@ -70,9 +70,19 @@ def plan(job: Job, forecast: Forecast | None, now: datetime) -> Plan:
     if slots.filled_hours > 1e-6:
         source = "recent days" if len(forecast.history_times) else "its own last day"
         notes += (f"The forecast does not cover {format_hours(slots.filled_hours)}, which are filled from {source}.",)
-    problem = _Problem(job, levels, slots, now, to_deadline, horizon)
+    problem = _Problem(job, levels, slots, now, to_deadline)
     reason = _run_now_reason(job, to_deadline, late)
-    schedule, reason = problem.best() if reason is None else (problem.baseline, reason)
+    if reason is not None:
+        return problem.plan(problem.baseline, reason, late, notes)
+    schedule, reason = problem.best()
+    if job.work_hours <= slots.fine_hours < horizon:
+        # A shorter horizon has finer slots, so its plan may be better.
+        fine_slots = make_slots(forecast, now.timestamp(), slots.fine_hours)
+        assert fine_slots is not None
+        fine = replace(problem, slots=fine_slots)
+        fine_schedule, fine_reason = fine.best()
+        if fine.objective(fine_schedule) < problem.objective(schedule):
+            problem, schedule, reason = fine, fine_schedule, fine_reason
     return problem.plan(schedule, reason, late, notes)
 
 
@@ -95,7 +105,7 @@ def drop_dominated(levels: tuple[Level, ...]) -> tuple[tuple[Level, ...], tuple[
 
 
 def _horizon(job: Job, levels: tuple[Level, ...], to_deadline: float | None) -> float:
-    """Return the horizon of the plan in hours."""
+    """Return the horizon of the plan in hours, in which all of the work must be done."""
     slowest = job.work_hours / min(level.speed for level in levels)
     if to_deadline is None:
         waiting = MAX_WAIT_WITHOUT_DEADLINE if job.delay_price else 0.0
@@ -138,7 +148,6 @@ class _Problem:
         slots: Slots from now to the horizon.
         now: Time of planning.
         to_deadline: Hours until the deadline; None without one.
-        horizon: Hours until the end of the last slot.
 
     """
 
@@ -147,7 +156,6 @@ class _Problem:
     slots: Slots
     now: datetime
     to_deadline: float | None
-    horizon: float
 
     @property
     def state(self) -> int:
@@ -166,18 +174,6 @@ class _Problem:
             back_from_hold=job.hold_resume_cost,
             hour=job.delay_price,
         )
-
-    @cached_property
-    def tail(self) -> Tail:
-        """The time after the last slot, at the price of the cheapest hours that the work needs."""
-        if self.to_deadline is None:
-            spare = math.inf
-        else:
-            spare = max(0.0, self.to_deadline - self.job.safety * self.job.work_hours - self.horizon)
-        share = self.job.work_hours / (self.horizon + spare) if math.isfinite(spare) else 1.0
-        ordered = np.sort(self.slots.values)
-        cheapest = ordered[: max(1, math.ceil(min(1.0, share) * len(ordered)))]
-        return Tail(float(cheapest.mean()) + self.job.delay_price, min(spare, self.job.work_hours))
 
     @cached_property
     def baseline(self) -> Schedule:
@@ -202,7 +198,7 @@ class _Problem:
     def best(self) -> tuple[Schedule, str | None]:
         """Return the cheapest schedule whose pauses are worthwhile, and why it is not the cheapest of all."""
         job, slots, costs, baseline = self.job, self.slots, self.costs, self.baseline
-        values = solve(slots.hours, slots.values, job.work_hours, costs, self.tail)
+        values = solve(slots.hours, slots.values, job.work_hours, costs)
         schedule = cheapest_schedule(values, slots.hours, slots.values, costs, self.state)
         if self.objective(schedule) > self.objective(baseline):
             schedule = baseline
@@ -210,7 +206,7 @@ class _Problem:
             return schedule, None
         if job.min_saving:
             no_pause = replace(costs, hold_power=None, may_exit=False)
-            table = solve(slots.hours, slots.values, job.work_hours, no_pause, self.tail)
+            table = solve(slots.hours, slots.values, job.work_hours, no_pause)
             steady = cheapest_schedule(table, slots.hours, slots.values, no_pause, self.state)
             reference = self.objective(baseline)
             saved = (self.objective(steady) - self.objective(schedule)) / reference if reference else 0.0

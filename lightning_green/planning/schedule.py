@@ -79,6 +79,7 @@ def cheapest_schedule(
     options_of, hour = _options(costs), costs.hour
     actions: list[Action] = []
     levels, used, energy = [], [], []
+    left = float(hours.sum())
     for slot, (length, price) in enumerate(zip(hours.tolist(), intensity.tolist(), strict=True)):
         if remaining <= EPSILON:
             break
@@ -86,6 +87,7 @@ def cheapest_schedule(
             to_go = _cost_to_go(values.branch(remaining), 1)
         # If the deadline can no longer be met, every cost is infinite and the first option is chosen: run.
         best, chosen = math.inf, options_of[state][0]
+        left -= length
         for option in options_of[state]:
             action, _, after, switch, power, speed = option
             if slot == 0 and action not in first:
@@ -94,6 +96,8 @@ def cheapest_schedule(
             if speed:
                 took = min(length, remaining / speed)
                 rest = remaining - took * speed
+            if rest > left + EPSILON:
+                continue
             total = (switch + power * took) * price + hour * took
             if rest > EPSILON:
                 total += to_go(slot + 1, after, rest)

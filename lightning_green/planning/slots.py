@@ -1,7 +1,11 @@
-"""The time axis of a plan: intensity from now to the horizon, cut into slots of 5 minutes to 1 hour."""
+"""The time axis of a plan: intensity from now to the horizon, cut into slots.
+
+A slot lasts 5 minutes to 1 hour in the next four weeks, and up to a day later.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +20,12 @@ DAY = 86400.0
 MIN_SECONDS, MAX_SECONDS = 300.0, HOUR
 RECENT_DAYS = 7
 FINE_HOURS = 24.0
-"""Hours ahead in which slots keep the resolution of the forecast if a plan would have more than ``MAX_SLOTS``."""
+"""Hours ahead in which slots keep the resolution of the forecast if there were more than ``MAX_SLOTS`` otherwise."""
 MAX_SLOTS = 800
+FAR_HOURS = 14 * 24.0
+"""Hours ahead from which slots last an hour at least. Slots of ``n`` hours begin ``n`` times as far ahead."""
+FAR_LENGTHS = np.array([1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 24.0]) * HOUR
+"""Lengths of far slots in seconds, all of them parts of a day."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,8 @@ class Slots:
         values: Mean carbon intensity of each slot in gCO2e/kWh, shape ``(n,)``.
         spread: Standard deviation of each value, shape ``(n,)``, or None if unknown.
         filled_hours: Hours before the horizon that the forecast does not cover.
+        fine_hours: Longest horizon in hours at which no slots of the first 14 days are joined to hours; at most the
+            horizon.
 
     """
 
@@ -36,6 +46,7 @@ class Slots:
     values: Array
     spread: Array | None
     filled_hours: float
+    fine_hours: float
 
     @property
     def hours(self) -> Array:
@@ -50,7 +61,8 @@ def make_slots(forecast: Forecast, now: float, horizon_hours: float) -> Slots | 
     history. Without a history, the last 24 hours of the forecast are repeated.
 
     Slots depend only on the intensity as a function of time: equal neighbors are joined and cut again, so a forecast
-    with a slot split in two gives the same plan.
+    with a slot split in two gives the same plan. The slots of a shorter horizon are the first ones of a longer horizon,
+    the last of them cut short, unless ``fine_hours`` lies between the two horizons.
 
     Args:
         forecast: Forecast and history.
@@ -59,6 +71,9 @@ def make_slots(forecast: Forecast, now: float, horizon_hours: float) -> Slots | 
 
     """
     end = now + horizon_hours * HOUR
+    # The last slot has the mean of its whole length, so that it does not depend on where the horizon cuts it.
+    length = float(_far_lengths(np.array([horizon_hours]))[0])
+    stop = math.ceil(end / length - 1e-9) * length
     starts, values, spread = _steps(forecast)
     if not len(values) or starts[-1] <= now:
         starts, values, spread = np.empty(1), np.empty(0), None
@@ -66,14 +81,14 @@ def make_slots(forecast: Forecast, now: float, horizon_hours: float) -> Slots | 
     covered = max(0.0, min(starts[-1], end) - max(starts[0], now)) / HOUR
     parts: list[tuple[Array, Array, Array | None]] = []
     if starts[0] > now:
-        head = _fill(forecast, now, min(starts[0], end), before=True)
+        head = _fill(forecast, now, min(starts[0], stop), before=True)
         if head is None:
             return None
         parts.append(head)
     if len(values):
         parts.append((starts, values, spread))
-    if starts[-1] < end:
-        tail = _fill(forecast, starts[-1], end, before=False)
+    if starts[-1] < stop:
+        tail = _fill(forecast, starts[-1], stop, before=False)
         if tail is None:
             return None
         parts.append(tail)
@@ -81,8 +96,13 @@ def make_slots(forecast: Forecast, now: float, horizon_hours: float) -> Slots | 
     level = np.concatenate([part[1] for part in parts])
     has_spread = parts[0][2] is not None and spread is not None
     error = np.concatenate([_or_widest(part[2], part[1], spread) for part in parts]) if has_spread else None
-    edges, level, error = _cut(begins, level, error, now, end)
-    return Slots((edges - now) / HOUR, level, error, horizon_hours - covered)
+    edges, level, error = _cut(begins, level, error, now, stop)
+    edges, level, error, fine = _join_far(edges, level, error, now, end)
+    within = edges[:-1] < end - 1e-6
+    edges = np.append(edges[:-1][within], end)
+    spreads = error[within] if has_spread else None
+    fine_hours = min(horizon_hours, (fine - now) / HOUR)
+    return Slots((edges - now) / HOUR, level[within], spreads, horizon_hours - covered, fine_hours)
 
 
 def _steps(forecast: Forecast) -> tuple[Array, Array, Array | None]:
@@ -144,10 +164,11 @@ def mean_day(times: Array, values: Array, weights: Array) -> Array:
     return np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), mean)
 
 
-def _cut(
-    begins: Array, values: Array, spread: Array | None, now: float, end: float
-) -> tuple[Array, Array, Array | None]:
-    """Return edges, values and spreads of the slots of a step function between ``now`` and ``end``."""
+def _cut(begins: Array, values: Array, spread: Array | None, now: float, end: float) -> tuple[Array, Array, Array]:
+    """Return edges, values and spreads of the slots of a step function between ``now`` and ``end``.
+
+    The slots have the resolution of the function. The spreads are 0 if they are unknown.
+    """
     error = np.zeros(len(values)) if spread is None else spread
     change = (np.diff(values) != 0) | (np.diff(error) != 0)
     keep = np.flatnonzero(np.concatenate(([True], change)))
@@ -167,25 +188,43 @@ def _cut(
     inside = (edges[1:] > now + 1e-6) & (edges[:-1] < end - 1e-6)
     level, error = values[source][inside], error[source][inside]
     first = int(np.argmax(inside))
-    edges = np.clip(edges[first : first + len(level) + 1], now, end)
-    edges, level, error = _join_far(edges, level, error, now)
-    return edges, level, None if spread is None else error
+    return np.clip(edges[first : first + len(level) + 1], now, end), level, error
 
 
-def _join_far(edges: Array, values: Array, error: Array, now: float) -> tuple[Array, Array, Array]:
-    """Join slots shorter than 5 minutes, and to hours after the first day if there are more than ``MAX_SLOTS``.
+def _join_far(edges: Array, values: Array, error: Array, now: float, end: float) -> tuple[Array, Array, Array, float]:
+    """Join slots that are short for their distance, and return the end of the slots that may be shorter than an hour.
 
-    A new plan is made long before the far slots begin, so their resolution does not matter.
+    Slots shorter than 5 minutes are joined everywhere. If the first 14 days then have more than ``MAX_SLOTS``, they are
+    joined to hours after the first day. Later slots are joined to `FAR_LENGTHS`. A new plan is made long before far
+    slots begin, so their resolution does not matter.
     """
-    coarse = np.full(len(values), MIN_SECONDS if np.diff(edges).min() < MIN_SECONDS * 0.99 else 0.0)
-    if len(values) > MAX_SLOTS:
-        coarse[edges[:-1] >= now + FINE_HOURS * HOUR] = MAX_SECONDS
-    if not coarse.any():
-        return edges, values, error
-    block = np.where(coarse > 0, np.floor(edges[:-1] / np.where(coarse > 0, coarse, 1.0)), edges[:-1])
-    new = np.flatnonzero(np.concatenate(([True], (np.diff(block) != 0) | (np.diff(coarse) != 0))))
+    if np.diff(edges).min() < MIN_SECONDS * 0.99:
+        edges, values, error = _join(edges, values, error, np.full(len(values), MIN_SECONDS))
+    hours = (edges[:-1] - now) / HOUR
+    far = hours >= FAR_HOURS - 1e-9
+    length = np.where(far, _far_lengths(hours), 0.0)
+    near, fine = int((~far & (edges[:-1] < end - 1e-6)).sum()), math.inf
+    if near > MAX_SLOTS:
+        length[(hours >= FINE_HOURS) & ~far] = HOUR
+        fine = float(edges[MAX_SLOTS])
+    if length.any():
+        edges, values, error = _join(edges, values, error, length)
+    return edges, values, error, fine
+
+
+def _far_lengths(hours: Array) -> Array:
+    """Return the length in seconds of joined slots that begin some hours ahead."""
+    index = np.searchsorted(FAR_LENGTHS, hours / FAR_HOURS * HOUR + 1e-6, side="right")
+    lengths: Array = FAR_LENGTHS[np.maximum(1, index) - 1]
+    return lengths
+
+
+def _join(edges: Array, values: Array, error: Array, length: Array) -> tuple[Array, Array, Array]:
+    """Join the slots that begin in the same multiple of ``length`` seconds; those with length 0 are kept."""
+    block = np.where(length > 0, np.floor(edges[:-1] / np.where(length > 0, length, 1.0)), edges[:-1])
+    new = np.flatnonzero(np.concatenate(([True], (np.diff(block) != 0) | (np.diff(length) != 0))))
     hours = np.diff(edges)
-    length = np.add.reduceat(hours, new)
-    joined = np.add.reduceat(hours * values, new) / length
+    total = np.add.reduceat(hours, new)
     # Errors of neighbors are correlated, so the mean keeps their standard deviation.
-    return np.append(edges[new], edges[-1]), joined, np.add.reduceat(hours * error, new) / length
+    joined, spread = (np.add.reduceat(hours * part, new) / total for part in (values, error))
+    return np.append(edges[new], edges[-1]), joined, spread

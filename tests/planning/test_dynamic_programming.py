@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lightning_green.planning import Level
-from lightning_green.planning.dynamic_programming import MAX_CELLS, Costs, Tail, solve, work_unit
+from lightning_green.planning.dynamic_programming import MAX_CELLS, Costs, solve, work_unit
+from lightning_green.planning.schedule import cheapest_schedule
 
 FULL, SLOW = Level(1, 1), Level(0.5, 0.8)
 FREE = Costs((FULL,), hold_power=None, may_exit=True)
@@ -14,9 +15,9 @@ ONES = np.ones(6)
 INTENSITY = np.array([300.0, 100.0, 500.0, 200.0, 50.0, 400.0])
 
 
-def cost(work, costs=FREE, hours=ONES, intensity=INTENSITY, tail=Tail(), state=0):  # noqa: B008  (immutable)
+def cost(work, costs=FREE, hours=ONES, intensity=INTENSITY, state=0):
     """Return the minimum cost of a job that starts in a state: 0 running, 1 held, 2 exited."""
-    values = solve(hours, intensity, work, costs, tail)
+    values = solve(hours, intensity, work, costs)
     return float(values.table[0, values.rows[state], -1])
 
 
@@ -59,15 +60,14 @@ def test_delay_price_is_paid_in_every_hour_until_the_end():
     assert cost(1, costs, np.ones(2), np.array([150.0, 100.0])) == pytest.approx(150 + 60)
 
 
-def test_work_after_the_last_slot_costs_the_price_of_the_tail_up_to_its_capacity():
-    assert cost(7) == np.inf
-    assert cost(7, tail=Tail(price=120.0, capacity=2.0)) == pytest.approx(100 + 200 + 50 + 300 + 400 + 2 * 120)
-    assert cost(1, tail=Tail(price=20.0, capacity=2.0)) == pytest.approx(20)
+def test_work_that_does_not_fit_into_the_slots_costs_infinitely_much():
+    assert cost(6.5) == np.inf
+    assert cost(6) < np.inf
 
 
 def test_short_first_slot_has_a_branch_for_each_amount_of_remaining_work():
     hours = np.array([0.37, 1.0, 1.0, 1.0])
-    values = solve(hours, np.array([100.0, 300.0, 50.0, 400.0]), 2.0, Costs((FULL, SLOW), None, True), Tail())
+    values = solve(hours, np.array([100.0, 300.0, 50.0, 400.0]), 2.0, Costs((FULL, SLOW), None, True))
     assert [branch.work for branch in values.branches] == pytest.approx([2.0 - 0.37, 2.0 - 0.37 * 0.8, 2.0])
     assert values.branch(1.6) is values.branches[0]
     assert all(branch.remaining()[-1] == branch.work for branch in values.branches)
@@ -83,11 +83,23 @@ def test_unit_is_the_greatest_common_divisor_of_the_work_in_each_slot():
     assert unit == pytest.approx(0.1)
 
 
-def test_odd_last_slot_does_not_reduce_the_unit_unless_a_part_of_the_work_fits_after_it():
+def test_odd_last_slot_does_not_reduce_the_unit():
     hours = np.array([1.0, 1.0, 1.0, 0.3337])
     assert work_unit(hours, (FULL,), 2.0) == pytest.approx(1.0)
-    assert work_unit(hours, (FULL,), 2.0, capacity=2.0) == pytest.approx(1.0)
-    assert work_unit(hours, (FULL,), 2.0, capacity=0.5) < 0.1
+
+
+@pytest.mark.parametrize("slack", [3.0, 20.0, 200.0])
+@pytest.mark.parametrize(("levels", "share"), [((FULL,), 0.9), ((FULL, Level(0.77, 0.913)), 1.4)])
+def test_interpolated_table_uses_the_slack(levels, share, slack):
+    """The work of a slot is a multiple of the unit in no slot. A second level saves more than pauses alone."""
+    hours = np.concatenate((np.full(288, 1 / 12), np.full(700, 1.0), np.full(300, 3.0)))
+    intensity = np.tile([900.0, 20.0], len(hours) // 2)
+    work = float(hours.sum()) - slack
+    assert work_unit(hours, levels, work) > 1.5
+    costs = Costs(levels, hold_power=None, may_exit=True)
+    made = cheapest_schedule(solve(hours, intensity, work, costs), hours, intensity, costs, 0)
+    assert made.undone == 0.0
+    assert hours @ intensity - made.energy @ intensity > share * slack * 900
 
 
 def test_table_size_is_limited():

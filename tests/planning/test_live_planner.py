@@ -81,6 +81,20 @@ def test_empty_forecast_is_predicted_from_the_history():
     assert [slot.start.hour for slot in answer.slots if slot.action == "run"] == [12, 13, 14]
 
 
+def test_horizon_is_a_year_at_most():
+    class Recording(MorningsLookClean):
+        def forecast(self, now, horizon):
+            horizons.append(horizon)
+            return super().forecast(now, horizon)
+
+    horizons = []
+    far, farther = (
+        live_plan(Recording(), job(START, window=24.0 * days), ForecastArchive(), START) for days in (365, 3650)
+    )
+    assert horizons == [timedelta(days=365)] * 2
+    assert farther.slots == far.slots
+
+
 def test_delay_price_replaces_the_deadline():
     """A pause ends when another hour costs more than it saves."""
 

@@ -282,10 +282,45 @@ def test_naive_now_raises():
         plan(job(1, 4), hourly([100] * 4), START.replace(tzinfo=None))
 
 
-def test_work_beyond_the_maximum_horizon_meets_the_deadline():
-    answer = plan(job(400, 500), hourly(np.tile([100.0, 300.0] * 12, 5)), START)
-    assert answer.end <= START + timedelta(hours=500)
+@pytest.mark.parametrize("work", [400, 1400, 9000])
+def test_long_work_with_little_slack_meets_the_deadline(work):
+    """Work of 9000 h is longer than the longest horizon."""
+    answer = plan(job(work, work + 100), hourly(np.tile([100.0, 300.0] * 12, 5)), START)
+    assert answer.end <= START + timedelta(hours=work + 100)
     assert answer.slots[0].action == "run"
+
+
+@pytest.mark.parametrize("state", ["running", "out"])
+@pytest.mark.parametrize("work", [2, 3])
+def test_far_deadline_does_not_replace_the_clean_hours_of_today(state, work):
+    """Every second hour is clean, in all of the days until the deadline."""
+    task = {"state": state, "resume_cost": 0.001, "hold_power": 0.9}
+    near, *far = [
+        plan(job(work, 24 * days, **task), hourly([20, 900] * 12 * days), START) for days in (10, 15, 36, 90, 400)
+    ]
+    assert near.saving > 0.9
+    for answer in far:
+        assert answer.slots == near.slots
+
+
+def test_long_deadline_uses_the_clean_hours_of_many_days():
+    values = [100 if hour % 24 == 12 else 400 for hour in range(48)]
+    answer = plan(job(40, 24 * 60, resume_cost=0.0), hourly(values), START)
+    used = {slot.intensity for slot in answer.slots if slot.action == "run"}
+    # Slots of more than an hour contain the hours around the clean one: 28 days have slots of an hour.
+    assert sum(slot.intensity == 100 for slot in answer.slots if slot.action == "run") == 28
+    assert used == {100, 250}
+
+
+def test_finer_slots_of_a_shorter_horizon_are_kept_if_they_emit_less():
+    """Slots of 5 minutes alternate for four days; a plan of more than 800 slots has hours after the first day."""
+    values = np.full(12 * 96, 900.0)
+    values[12 * 24 + 1 :: 2] = 20.0
+    forecast = Forecast([START + timedelta(minutes=5 * index) for index in range(len(values))], values)
+    task = {"resume_cost": 0.0, "state": "out"}
+    near, far = (plan(job(2, hours, **task), forecast, START) for hours in (60, 90))
+    assert near.gco2e_per_kw == pytest.approx(2 * 20)
+    assert far.slots == near.slots
 
 
 def test_delay_price_limits_the_wait():

@@ -1,5 +1,6 @@
 """Properties of the plans of all jobs and forecasts."""
 
+import itertools
 import math
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -123,6 +124,74 @@ def test_more_actions_never_increase_emissions(problem, share):
     free = replace(job, pauses=frozenset({"hold", "exit"}), levels=LEVELS)
     least = plan(free, forecast, START).gco2e_per_kw
     assert least <= plan(job, forecast, START).gco2e_per_kw * (1 + 1e-3) + 1e-9
+
+
+def forecast_of(seed):
+    """Return a forecast of hours to months with steps of an hour to 5 minutes, with a history or without."""
+    rng = np.random.default_rng(seed)
+    step = int(rng.choice([60, 60, 30, 15, 5]))
+    count = int(np.exp(rng.uniform(0, np.log(1500))))
+    day = np.sin(np.arange(count) * step / 1440 * 2 * np.pi)
+    values = [
+        300 + 150 * day + rng.uniform(0, 100, count),
+        rng.uniform(10, 900, count),
+        np.where(np.arange(count) % 2, 900.0, 20.0),
+    ][rng.integers(3)]
+    past = int(rng.choice([0, 30, 200]))
+    times = [START - timedelta(hours=back) for back in range(past, 0, -1)]
+    return over(values, step, history_times=times, history_values=rng.uniform(10, 900, past))
+
+
+@st.composite
+def patient_jobs(draw, work, levels):
+    return Job(
+        draw(work),
+        levels=levels,
+        hold_power=draw(st.floats(0, 1)),
+        resume_cost=draw(COSTS),
+        exit_cost=draw(COSTS),
+        hold_cost=draw(COSTS),
+        hold_resume_cost=draw(COSTS),
+        pauses=frozenset(draw(st.sets(st.sampled_from(["hold", "exit"])))),
+        state=draw(st.sampled_from(["running", "throttled", "held", "out"])),
+        safety=draw(st.sampled_from([0.0, 0.02, 0.2])),
+    )
+
+
+# Hours until the deadline, from hours to 90 days, with as many short ones as long ones.
+HOURS_TO_DEADLINE = st.floats(0, math.log(90 * 24)).map(math.exp)
+
+
+def emissions(job, forecast, hours, now=START):
+    return plan(replace(job, deadline=now + timedelta(hours=hours)), forecast, now).gco2e_per_kw
+
+
+@given(patient_jobs(st.integers(1, 48), LEVELS[:1]), st.integers(0, 2**32 - 1), st.data())
+@settings(PATIENT, max_examples=60)
+def test_later_deadline_never_increases_emissions(job, seed, data):
+    forecast = forecast_of(seed)
+    hours = sorted(job.work_hours * 1.2 + data.draw(HOURS_TO_DEADLINE) for _ in range(3))
+    planned = [emissions(job, forecast, until) for until in hours]
+    for near, far in itertools.pairwise(planned):
+        assert far <= near * (1 + 1e-9)
+
+
+@given(
+    st.floats(0, math.log(700))
+    .map(math.exp)
+    .flatmap(lambda work: st.integers(1, 4).flatmap(lambda count: patient_jobs(st.just(work), LEVELS[:count]))),
+    st.floats(0, 300),
+    st.integers(0, 2**32 - 1),
+    st.data(),
+)
+@settings(PATIENT, max_examples=40)
+def test_later_deadline_never_increases_emissions_of_interpolated_plans(job, minutes, seed, data):
+    """The tables of long work at several levels are interpolated, so plans are optimal to a few thousandths."""
+    forecast, now = forecast_of(seed), START + timedelta(minutes=minutes)
+    hours = sorted(job.work_hours * 1.2 + data.draw(HOURS_TO_DEADLINE) for _ in range(3))
+    planned = [emissions(job, forecast, until, now) for until in hours]
+    for near, far in itertools.pairwise(planned):
+        assert far <= near * (1 + 5e-3)
 
 
 @given(problems(), st.sampled_from([math.nan, math.inf, -math.inf, -0.001, -1e9]), st.data())

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from lightning_green.planning import Level
-from lightning_green.planning.dynamic_programming import EXITED, HELD, RUNNING, Costs, Tail, solve
+from lightning_green.planning.dynamic_programming import EXITED, HELD, RUNNING, Costs, solve
 from lightning_green.planning.schedule import cheapest_schedule, run_now_schedule, saving_deviation
 
 FULL, SLOW = Level(1, 1), Level(0.5, 0.8)
 COSTS = Costs((FULL,), hold_power=0.1, may_exit=True, exit=0.05, back_from_exit=0.2, hold=0.01, back_from_hold=0.02)
 
 
-def cheapest(work, intensity, costs=COSTS, state=RUNNING, tail=Tail(), hours=None, **kwargs):  # noqa: B008  (immutable)
+def cheapest(work, intensity, costs=COSTS, state=RUNNING, hours=None, **kwargs):
     intensity = np.array(intensity, dtype=np.float64)
     hours = np.ones(len(intensity)) if hours is None else np.array(hours)
-    values = solve(hours, intensity, work, costs, tail)
+    values = solve(hours, intensity, work, costs)
     return cheapest_schedule(values, hours, intensity, costs, state, **kwargs)
 
 

@@ -59,6 +59,43 @@ def test_far_slots_are_joined_to_hours_if_there_are_many():
     assert slots.values[24 * 12 :] == pytest.approx(values[24 * 12 :].reshape(72, 12).mean(axis=1))
 
 
+def test_slots_become_longer_with_the_distance_after_four_weeks():
+    values = np.random.default_rng(0).uniform(100, 500, 24 * 90)
+    slots = make_slots(over(values), NOW, 24.0 * 90)
+    assert slots.hours.min() == 1.0
+    assert slots.hours == pytest.approx(np.floor(np.clip(slots.edges[:-1] / (14 * 24), 1, None)), abs=1.01)
+    counts = dict(zip(*np.unique(slots.hours, return_counts=True), strict=True))
+    assert counts == {1: 28 * 24, 2: 14 * 12, 3: 14 * 8, 4: 28 * 6, 6: 6 * 4}
+    assert slots.values[28 * 24 :][:168] == pytest.approx(values[28 * 24 : 42 * 24].reshape(168, 2).mean(axis=1))
+
+
+@pytest.mark.parametrize("minutes", [60, 30, 5])
+@pytest.mark.parametrize("begun", [0.0, 0.3, 7.75])
+def test_slots_of_a_shorter_horizon_are_the_first_of_a_longer_one(minutes, begun):
+    """The last slot is cut short. Its value is the mean of the whole slot."""
+    forecast = over(np.random.default_rng(0).uniform(100, 500, 24 * 60 // minutes * 3), minutes)
+    now = NOW + begun * HOUR
+    longest = make_slots(forecast, now, 3000.0)
+    for horizon in (200.4, 500.0, 671.7, 672.3, 1009.1, 1800.9, 2718.2):
+        slots = make_slots(forecast, now, horizon)
+        count = len(slots.values)
+        assert slots.values == pytest.approx(longest.values[:count])
+        assert slots.edges[:-1] == pytest.approx(longest.edges[:count])
+        assert slots.edges[-1] == pytest.approx(horizon)
+        assert slots.edges[-1] <= longest.edges[count] + 1e-6
+
+
+def test_fine_hours_are_the_longest_horizon_at_the_resolution_of_the_forecast():
+    forecast = over(np.random.default_rng(0).uniform(100, 500, 12 * 96), minutes=5)
+    limit = MAX_SLOTS / 12
+    assert make_slots(forecast, NOW, 96.0).fine_hours == pytest.approx(limit)
+    assert make_slots(forecast, NOW, 48.0).fine_hours == 48.0
+    whole = make_slots(forecast, NOW, limit)
+    assert len(whole.values) == MAX_SLOTS
+    assert whole.fine_hours == limit
+    assert make_slots(over([100, 200] * 48), NOW, 24.0 * 300).fine_hours == 24 * 300
+
+
 def test_missing_hours_are_the_mean_of_the_same_hour_of_the_last_seven_days():
     recent = past(10, lambda hour: 10.0 * hour)
     recent["history_values"][:72] = [9999.0] * 72  # older than seven days
