@@ -7,6 +7,9 @@ Figures of ``--json``:
 
     plan_7d_5min_5levels_ms   median CPU time of a plan: 84 h of work in 7 days, slots of 5 minutes, five levels
     plan_96h_ms               median CPU time of a plan: 48 h of work in 96 hours, one level
+    plan_60d_ms               median CPU time of a plan: 84 h of work in 60 days, hourly values, one level
+    plan_60d_5levels_ms       the same with five levels
+    plan_60d_5min_5levels_ms  the same with 3 h of work, values of 5 minutes and five levels, which takes longest
     growth                    ratio of the time of a plan to that of the previous one, with twice the slots or levels
     optimal_of_1000           random small jobs for which SciPy's mixed-integer solver finds no better plan
     n                         plans per median
@@ -90,6 +93,9 @@ def main() -> int:
     figures = {
         "plan_7d_5min_5levels_ms": round(plan_ms(7 * 24, 5, LEVELS, options.n), 2),
         "plan_96h_ms": round(plan_ms(96, 60, LEVELS[:1], 5 * options.n), 3),
+        "plan_60d_ms": round(plan_ms(60 * 24, 60, LEVELS[:1], options.n, 84), 2),
+        "plan_60d_5levels_ms": round(plan_ms(60 * 24, 60, LEVELS, options.n, 84), 2),
+        "plan_60d_5min_5levels_ms": round(plan_ms(60 * 24, 5, LEVELS, options.n, 3), 2),
         "growth": growth(options.n),
         f"optimal_of_{options.jobs}": sum(is_optimal(seed) for seed in range(options.jobs)),
         "n": options.n,
@@ -100,13 +106,13 @@ def main() -> int:
     return 0
 
 
-def plan_ms(hours: int, minutes: int, levels: tuple[Level, ...], n: int) -> float:
-    """Return the median CPU time of a plan in milliseconds, without getting the forecast."""
+def plan_ms(hours: int, minutes: int, levels: tuple[Level, ...], n: int, work: float | None = None) -> float:
+    """Return the median CPU time of a plan in milliseconds, without getting the forecast. Half of the time is work."""
     count = hours * 60 // minutes
     rng = np.random.default_rng(0)
     values = 300 + 100 * np.sin(np.arange(count) * minutes / 1440 * 2 * np.pi) + rng.normal(0, 10, count)
     forecast = Forecast([START + timedelta(minutes=minutes * index) for index in range(count)], values)
-    job = Job(hours / 2, deadline=START + timedelta(hours=hours), levels=levels)
+    job = Job(work or hours / 2, deadline=START + timedelta(hours=hours), levels=levels)
     times = []
     for _ in range(n + 2):
         begin = time.process_time()
