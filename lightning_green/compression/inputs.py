@@ -1,0 +1,264 @@
+"""Inputs of a network's calls: one form for positional and keyword arguments, a description, and examples of it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils.hooks import RemovableHandle
+
+from lightning_green.compression.network import uncompiled
+
+CONSTANTS = (type(None), bool, int, float, str)
+Inputs = tuple[Any, ...] | dict[str, Any]  # positional arguments, or arguments by keyword
+InputSpec = dict[str, Any]
+
+
+def call(network: Any, inputs: Inputs) -> Any:
+    """Return the output of a network, or of another callable."""
+    return network(**inputs) if isinstance(inputs, dict) else network(*inputs)
+
+
+def as_inputs(batch: Tensor | tuple[Any, ...] | Mapping[str, Any]) -> Inputs:
+    """Return a batch as inputs: a tensor is the only argument, a mapping has arguments by keyword."""
+    if isinstance(batch, Tensor):
+        return (batch,)
+    return dict(batch) if isinstance(batch, Mapping) else tuple(batch)
+
+
+def tensors_of(inputs: Any) -> list[Tensor]:
+    """Return the tensors in inputs, in their order."""
+    return [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
+
+
+def canonical(network: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
+    """Return the arguments of a call in a form that does not depend on how they were passed.
+
+    Arguments that equal their default are omitted. The others are positional, or all by keyword if an argument before
+    them is omitted or they are keyword-only.
+
+    Args:
+        network: The network.
+        args: Positional arguments.
+        kwargs: Arguments by keyword.
+
+    Raises:
+        ValueError: If there are both ``*args`` and arguments by keyword.
+
+    """
+    bound = inspect.signature(type(network).forward).bind(network, *args, **kwargs)
+    parameters = dict(bound.signature.parameters)
+    kinds = {parameters[name].kind for name in bound.arguments}
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        for name, value in list(bound.arguments.items())[1:]:
+            if _is_default(value, parameters[name].default):
+                del bound.arguments[name]
+    positional, keywords = bound.args[1:], bound.kwargs
+    if not keywords:
+        return positional
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        raise ValueError(
+            f"`model` should be a network without `*args` next to arguments by keyword, got {type(network).__name__}."
+        )
+    return dict(zip(list(parameters)[1:], positional, strict=False)) | dict(keywords)
+
+
+def same_call(one: Inputs, other: Inputs) -> bool:
+    """Return whether two calls differ only in the values and sizes of tensors."""
+    (ours, our_structure), (theirs, their_structure) = pytree.tree_flatten(one), pytree.tree_flatten(other)
+    return our_structure == their_structure and all(map(_same_leaf, ours, theirs))
+
+
+def input_names(network: nn.Module, inputs: Inputs) -> list[str]:
+    """Return a name for each tensor of inputs: the parameter of ``forward``, and the place in a container."""
+    parameters = list(inspect.signature(type(network).forward).parameters.values())[1:]
+    kinds = [parameter.kind for parameter in parameters]
+    first_of_several = (
+        kinds.index(inspect.Parameter.VAR_POSITIONAL) if inspect.Parameter.VAR_POSITIONAL in kinds else -1
+    )
+    names: list[str] = []
+    for path, leaf in pytree.tree_flatten_with_path(inputs)[0]:
+        if not isinstance(leaf, Tensor):
+            continue
+        place = pytree.keystr(path)
+        if not isinstance(inputs, dict):
+            position = path[0].idx  # type: ignore[attr-defined]
+            if 0 <= first_of_several <= position:
+                place = parameters[first_of_several].name + place
+            else:
+                place = parameters[position].name + pytree.keystr(path[1:])
+        name = re.sub(r"\W+", "_", place).strip("_")
+        names.append(name if name not in names else f"{name}_{len(names)}")
+    return names
+
+
+def batch_size(tensors: tuple[Tensor, ...]) -> int | None:
+    """Return the size of dimension 0 of the first tensor that has one."""
+    return next((int(tensor.shape[0]) for tensor in tensors if tensor.dim()), None)
+
+
+def batch_dimensions(tensors: tuple[Tensor, ...], batch: Any) -> tuple[dict[int, Any], ...]:
+    """Return the dynamic dimensions of each tensor: dimension 0, if it is as large as that of the first one.
+
+    Args:
+        tensors: Tensors in the inputs of a network.
+        batch: Name of the dimension or a ``torch.export.Dim``.
+
+    """
+    size = batch_size(tensors)
+    return tuple({0: batch} if tensor.dim() and tensor.shape[0] == size else {} for tensor in tensors)
+
+
+def describe(inputs: Inputs, name: str) -> InputSpec:
+    """Return structure, constants, shapes and data types of inputs in plain types, for a checkpoint.
+
+    Args:
+        inputs: Inputs of a network.
+        name: Name of the network, for the message.
+
+    Raises:
+        ValueError: If there is something other than tensors, constants and containers of them, or no tensor.
+
+    """
+    leaves, structure = pytree.tree_flatten(inputs)
+    unknown = sorted({type(leaf).__name__ for leaf in leaves if not isinstance(leaf, (Tensor, *CONSTANTS))})
+    try:
+        text = pytree.treespec_dumps(structure)
+    except (NotImplementedError, TypeError):
+        unknown = ["a container of another class"]
+    if unknown or not tensors_of(inputs):
+        raise ValueError(
+            f"`model` should be the dotted path of a network that is called with tensors, numbers, strings, or lists, "
+            f"tuples and dictionaries of them, but {name} was called with {', '.join(unknown) or 'no tensor'}."
+        )
+    described = [_describe_tensor(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    return {"structure": text, "leaves": described}
+
+
+def examples(spec: InputSpec, device: torch.device, batch: int) -> Inputs:
+    """Return inputs of a description.
+
+    Floating-point inputs are evenly spaced numbers in [-1, 1]. Integers alternate between the smallest and the largest
+    described value, which are valid indices, classes and masks. No random generator is used.
+
+    Args:
+        spec: Return value of ``describe``.
+        device: Device of the tensors.
+        batch: Size of dimension 0 instead of the described size, for the tensors that share it with the first one.
+
+    """
+    leaves = spec["leaves"]
+    size = next((leaf[0][0] for leaf in leaves if isinstance(leaf, tuple) and leaf[0]), None)
+    made = [_example(leaf, device, size, batch) if isinstance(leaf, tuple) else leaf for leaf in leaves]
+    inputs = pytree.tree_unflatten(made, pytree.treespec_loads(spec["structure"]))
+    assert isinstance(inputs, (tuple, dict))
+    return inputs
+
+
+class InputRecorder:
+    """Record a description of a network's inputs: of its first call, then of its first call in training mode.
+
+    Attributes:
+        spec: The description; None before the first call.
+
+    """
+
+    def __init__(self) -> None:
+        self.spec: InputSpec | None = None
+        self._problem: str | None = None
+        self._handle: RemovableHandle | None = None
+
+    def attach(self, network: nn.Module) -> None:
+        """Wait for the next calls of a network, unless the inputs are known."""
+        self.close()
+        self._problem = None
+        watched = weakref.ref(network)
+
+        # A hook after the call: DDP calls the LightningModule itself with a batch, around the calls of its layers.
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            if module is watched():  # a deep copy has the same hook
+                self._record(uncompiled(module), args, kwargs, module.training)
+
+        self._handle = network.register_forward_hook(hook, with_kwargs=True)
+
+    def close(self) -> None:
+        """Remove the hook; what was recorded is kept."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def restore(self, spec: InputSpec | None) -> None:
+        """Use a description from a checkpoint."""
+        if spec is not None:
+            self.spec = spec
+            self.close()
+
+    def has_seen_call(self) -> bool:
+        """Return whether the inputs are known.
+
+        Raises:
+            ValueError: If the arguments of the call are not supported.
+
+        """
+        if self._problem is not None:
+            raise ValueError(self._problem)
+        return self.spec is not None
+
+    def require_call(self, network: nn.Module) -> None:
+        """Raise a ``ValueError`` if the network has not been called."""
+        if not self.has_seen_call():
+            raise ValueError(
+                f"`model` should be a network that training_step calls, but {type(network).__name__} has not been "
+                "called as a whole, so its inputs are unknown. Call the module and not its parts, or its `forward`."
+            )
+
+    def examples(self, device: torch.device, batch: int) -> Inputs:
+        """Return inputs of the recorded description; see ``examples``."""
+        assert self.spec is not None
+        return examples(self.spec, device, batch)
+
+    def _record(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> None:
+        if self.spec is None or training:
+            try:
+                self.spec = describe(canonical(network, args, kwargs), type(network).__name__)
+            except ValueError as error:
+                self._problem = str(error)
+        if training:
+            self.close()
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    return value is default or (isinstance(value, CONSTANTS) and type(value) is type(default) and value == default)
+
+
+def _same_leaf(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and one.dim() == other.dim()
+    return type(one) is type(other) and bool(one == other)
+
+
+def _describe_tensor(tensor: Tensor) -> tuple[list[int], str, int, int]:
+    low = high = 0
+    if not tensor.is_floating_point() and not tensor.is_complex() and tensor.numel():
+        low, high = int(tensor.min()), int(tensor.max())
+    return list(tensor.shape), str(tensor.dtype).removeprefix("torch."), low, high
+
+
+def _example(leaf: tuple[list[int], str, int, int], device: torch.device, size: int | None, batch: int) -> Tensor:
+    shape, name, low, high = leaf
+    dtype = getattr(torch, name)
+    sizes = [batch, *shape[1:]] if shape and shape[0] == size else shape
+    count = torch.Size(sizes).numel()
+    if dtype.is_floating_point or dtype.is_complex:
+        return torch.linspace(-1.0, 1.0, max(count, 1), device=device)[:count].view(sizes).to(dtype)
+    # Alternating along rows and along samples, so that samples differ.
+    position = torch.arange(count, device=device)
+    row = max(1, count // sizes[0]) if sizes and sizes[0] else 1
+    odd = (position % row + position // row) % 2 == 1
+    return torch.where(odd, high, low).view(sizes).to(dtype)
