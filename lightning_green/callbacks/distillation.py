@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from lightning_green.compression.distillation.teacher_outputs import TeacherOutp
 from lightning_green.compression.distillation.teachers import load_teacher
 from lightning_green.compression.distillation.weighted_losses import WeightedLosses, at
 from lightning_green.compression.network import find_network
+from lightning_green.compression.outputs import logits_of
 from lightning_green.compression.schedules import Ramp
 
 _DEFAULT_WEIGHTS = {"standardized": 4.0}
@@ -31,9 +33,9 @@ _DEFAULT_WEIGHTS = {"standardized": 4.0}
 class KnowledgeDistillation(CallbackOfBothPackages):
     r"""Add the distance between the student's and a teacher's outputs to the loss.
 
-    The teacher receives the inputs of the student's network in ``training_step``. It belongs to this callback, so it
-    is in no checkpoint and no optimizer, and it runs in inference mode and evaluation mode. Any ``training_step`` that
-    returns a loss is supported.
+    The teacher receives the arguments of the student's network in the last call with gradients of ``training_step``.
+    It belongs to this callback, so it is in no checkpoint and no optimizer, and it runs in inference mode and
+    evaluation mode. Any ``training_step`` that returns a loss is supported.
 
     With a cache, the teacher computes each distinct input once; later outputs are looked up by the content of the
     input. Random views that are not seeded never repeat. They are rejected, before the training if the data set
@@ -52,20 +54,27 @@ class KnowledgeDistillation(CallbackOfBothPackages):
         temperature: Temperature of the losses of logits, a number or a schedule. None for each loss's default (2 for
             ``"standardized"``, otherwise 4).
         task_weight: Weight of the loss that ``training_step`` returns, a number or a schedule.
-        model: Dotted path of the student's network. None for the only child with parameters.
-        student_output: Returns the logits from the network's return value. None if they are equal.
+        model: Dotted path of the student's network. None for the only child with parameters, ``""`` for the module
+            itself.
+        student_output: Returns the logits from the network's return value. None for a tensor, the item or attribute
+            ``logits`` of a dictionary or a dataclass, or the only tensor in a container that is not a scalar.
         teacher_output: Returns the logits from the teacher's return value. None for ``student_output``.
-        target: Returns the classes of a batch, for ``"decoupled"``. None for ``batch[1]``.
+        target: Returns the classes of a batch, for ``"decoupled"``. None for ``batch[1]``, or ``batch["labels"]`` of a
+            dictionary.
         teacher_model: Architecture of a teacher that is a checkpoint.
         precision: Precision of the teacher: ``"32"``, ``"bf16"`` or ``"16"``.
         cache: ``"memory"``, or a directory that keeps the outputs after the process ends. None for no cache.
         total_steps: Optimizer steps of the whole training, if a schedule needs it and the Trainer cannot compute it.
+        channel_dim: Dimension of classes in outputs and of channels in features with three or more dimensions: 1, as
+            in image networks, or -1, as in transformers. None for 1, except for tensors with three dimensions, which
+            need a value.
 
     Raises:
         TypeError: If the teacher is not a module, a callable or a path.
         ValueError: If an argument is out of range or incompatible with another; in ``setup``, if a path does not
-            exist; in training, if the teacher has another number of classes, ``training_step`` returns no loss, or
-            views are random.
+            exist; before the first step, if the teacher does not accept the arguments or has another number of
+            classes, ``training_step`` returns no loss, or an output needs another argument; in training, if views are
+            random.
 
     Examples:
         ```python
@@ -94,16 +103,18 @@ class KnowledgeDistillation(CallbackOfBothPackages):
         precision: str = "32",
         cache: str | Path | None = None,
         total_steps: int | None = None,
+        channel_dim: int | None = None,
     ) -> None:
         loaded = load_teacher(teacher, teacher_model)
         weights = _DEFAULT_WEIGHTS if losses is None else {losses: 1.0} if isinstance(losses, str) else losses
-        self.losses = WeightedLosses(weights, layers or {}, temperature, target or _second)
+        self.losses = WeightedLosses(weights, layers or {}, temperature, target or _classes, channel_dim)
         if self.losses.layers and not isinstance(loaded, nn.Module):
             raise ValueError("`teacher` should be a module if `layers` are compared, because a callable has no layers.")
         if cache is not None and self.losses.layers:
             raise ValueError("`cache` stores outputs, not features. Set it to None, or remove `layers`.")
-        self._student_output = student_output or _identity
-        self.teacher = TeacherOutputs(loaded, teacher_output or self._student_output, precision)
+        self._student_output = student_output or functools.partial(logits_of, argument="student_output")
+        of_teacher = teacher_output or student_output or functools.partial(logits_of, argument="teacher_output")
+        self.teacher = TeacherOutputs(loaded, of_teacher, precision)
         self.task_weight, self.model, self.total_steps = task_weight, model, total_steps
         self._cache_location = cache
         self._recorder = ForwardRecorder()
@@ -176,11 +187,15 @@ class KnowledgeDistillation(CallbackOfBothPackages):
             )
 
     @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        super().on_exception(trainer, pl_module, exception)
+        self._detach(pl_module)  # Lightning calls no `teardown` then
+
+    @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         super().teardown(trainer, pl_module, stage)
         if stage == "fit":
-            self._recorder.close()
-            unwrap_training_step(pl_module)
+            self._detach(pl_module)
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -197,6 +212,10 @@ class KnowledgeDistillation(CallbackOfBothPackages):
         """Return the teacher's computation time that the cache has saved: mean time per sample, times the hits."""
         return self.teacher.saved_seconds()
 
+    def _detach(self, pl_module: pl.LightningModule) -> None:
+        self._recorder.close()
+        unwrap_training_step(pl_module)
+
     def _add_losses(self, trainer: pl.Trainer, pl_module: pl.LightningModule, result: Any, batch: Any) -> Any:
         """Return the result of ``training_step`` with the weighted losses added to its loss."""
         if result is None and pl_module.automatic_optimization:
@@ -208,13 +227,13 @@ class KnowledgeDistillation(CallbackOfBothPackages):
                 f"{type(result).__name__}. With manual optimization, add the losses of "
                 "lightning_green.compression.distillation.losses in `training_step`."
             )
-        inputs = self._recorder.inputs
-        if inputs is None:
+        if self._recorder.arguments is None:
             raise ValueError(
-                "`model` should be the network that training_step calls, but it was not called, so the student's "
-                "outputs are unknown."
+                "`model` should be the network that training_step calls, but it was not called with gradients, so the "
+                "student's outputs are unknown."
             )
-        student, teacher = self._student_output(self._recorder.output), self.teacher.logits(inputs)
+        args, kwargs = self._recorder.arguments
+        student, teacher = self._student_output(self._recorder.output), self.teacher.logits(args, kwargs)
         if self.cache is not None:
             _random_views.check_hits(trainer, self.cache.hits)
         if student.shape != teacher.shape and self.losses.compare_classes():
@@ -232,9 +251,14 @@ class KnowledgeDistillation(CallbackOfBothPackages):
         return {**result, "loss": total} if isinstance(result, Mapping) else total
 
 
-def _identity(output: Any) -> Any:
-    return output
-
-
-def _second(batch: Any) -> Any:
-    return batch[1]
+def _classes(batch: Any) -> Any:
+    """Return the classes of a batch in one of the usual forms."""
+    if isinstance(batch, Mapping) and "labels" in batch:
+        return batch["labels"]
+    if isinstance(batch, Sequence) and len(batch) > 1:
+        return batch[1]
+    keys = f" with {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else ""
+    raise ValueError(
+        "`target` should be a function that returns the classes from the batch, which is a "
+        f"{type(batch).__name__}{keys}."
+    )

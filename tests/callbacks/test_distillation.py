@@ -13,6 +13,7 @@ from lightning_green.callbacks.quantization import QuantizationAwareTraining
 from lightning_green.compression import Ramp
 from lightning_green.compression.distillation import losses as losses_of
 from tests.helpers.compression_fits import Lit, Net, SaveAt, assert_equal, assert_resumes_exactly, loader, trainer
+from tests.helpers.keyword_networks import LitTokens, TokenClassifier, sentences
 
 
 class Counted(Net):
@@ -62,7 +63,7 @@ def outputs(network, batches=6):
 
 
 def test_student_approaches_the_teacher_which_is_not_part_of_the_module(tmp_path):
-    net = teacher()
+    net = teacher().eval()
     before = copy.deepcopy(net.state_dict())
     x = next(iter(loader(48, 48)))[0]
 
@@ -365,3 +366,261 @@ class Elsewhere(Lit):
 def test_arguments_that_do_not_fit_the_training_raise(tmp_path, arguments, module, message):
     with pytest.raises(ValueError, match=message):
         fit(tmp_path, KnowledgeDistillation(**{"teacher": Net(), **arguments}), module=module())
+
+
+@pytest.mark.parametrize("of_teacher", ["model_output", "tuple"])
+@pytest.mark.parametrize("returns", ["model_output", "dataclass", "dict", "tuple"])
+def test_network_called_by_keyword_with_labels_is_distilled(tmp_path, returns, of_teacher):
+    torch.manual_seed(1)
+    module, net = LitTokens(TokenClassifier(returns=returns)), TokenClassifier(24, of_teacher)
+    callback = KnowledgeDistillation(
+        net,
+        {"standardized": 1.0, "decoupled": 1.0, "attention": 1.0, "hint": 1.0},
+        layers={"encoder": "encoder"},
+        channel_dim=-1,
+    )
+    seen = record_logits(callback)
+    _, t = fit(tmp_path, callback, module=module, data=sentences(), epochs=1)
+    with torch.no_grad():
+        expected = [net.eval()(**batch) for batch in sentences()]
+    expected = [output[-1] if of_teacher == "tuple" else output.logits for output in expected]
+    torch.testing.assert_close([theirs for _, theirs in seen], expected)
+    assert callback.losses.adapters.layers["encoder"].shape == (24, 16)
+    assert t.callback_metrics["distillation/decoupled"] > 0
+
+
+def test_networks_called_by_keyword_are_pruned_distilled_and_quantized(tmp_path):
+    qat = QuantizationAwareTraining(begin=0.5)
+    module = LitTokens(TokenClassifier())
+    callbacks = [qat, Pruning(0.5, end=0.5), KnowledgeDistillation(TokenClassifier(24))]
+    _, t = fit(tmp_path, *callbacks, module=module, data=sentences())
+    assert t.callback_metrics["distillation/standardized"] > 0
+    assert (module.model.encoder.weight == 0).float().mean() > 0.3
+    assert list(qat.convert(module)(*list(next(iter(sentences())).values())[:2])) == ["logits"]
+
+
+class Masked(nn.Module):
+    def __init__(self, classes=4):
+        super().__init__()
+        self.fc = nn.Linear(192, classes)
+
+    def forward(self, x, mask=None):
+        x = x.flatten(1)
+        return self.fc(x if mask is None else x * mask)
+
+
+class MaskedTeacher(Masked):
+    """A teacher whose second argument is another one."""
+
+    def forward(self, x, segments=None, mask=None):
+        assert segments is None
+        return super().forward(x, mask)
+
+
+class LitMasked(Lit):
+    def __init__(self, net=None):
+        super().__init__()
+        self.net = net or Masked()
+
+    def training_step(self, batch, batch_idx):
+        return functional.cross_entropy(self.net(x=batch[0], mask=torch.zeros(192)), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def test_teacher_receives_arguments_by_keyword(tmp_path):
+    net = MaskedTeacher()
+    callback = KnowledgeDistillation(net)
+    seen = record_logits(callback)
+    fit(tmp_path, callback, module=LitMasked(), epochs=1)
+    assert all(torch.equal(theirs, net.fc.bias.expand(8, 4)) for _, theirs in seen)  # the mask is zero
+
+
+def test_teacher_that_does_not_accept_the_arguments_raises_before_the_first_step(tmp_path):
+    module = LitMasked()
+    before = module.net.fc.weight.clone()
+    with pytest.raises(ValueError, match=r"`teacher` should accept .* x, mask\), but it cannot: .*'mask'"):
+        fit(tmp_path, KnowledgeDistillation(Net()), module=module)
+    assert torch.equal(module.net.fc.weight, before)
+
+
+class WithMetric(LitMasked):
+    """The task's loss has no gradient, and the last call is one for a metric."""
+
+    def training_step(self, batch, batch_idx):
+        loss = 0 * self.net(batch[0]).sum()
+        with torch.no_grad():
+            self.log("clean", functional.cross_entropy(self.net(batch[0]), batch[1]))
+        return loss
+
+
+def test_calls_without_gradients_are_not_distilled(tmp_path):
+    module = WithMetric()
+    before = module.net.fc.weight.detach().clone()
+    fit(tmp_path, KnowledgeDistillation(Masked()), module=module, epochs=1)
+    assert not torch.equal(module.net.fc.weight, before)
+
+    class OnlyMetric(WithMetric):
+        def training_step(self, batch, batch_idx):
+            with torch.no_grad():
+                self.net(batch[0])
+            return self.net.fc.weight.sum()
+
+    with pytest.raises(ValueError, match="it was not called with gradients"):
+        fit(tmp_path, KnowledgeDistillation(Masked()), module=OnlyMetric())
+
+
+class WithStem(nn.Module):
+    def __init__(self, stem):
+        super().__init__()
+        self.stem, self.dropout, self.head = stem, nn.Dropout(0.5), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.head(self.dropout(torch.relu(self.stem(x.flatten(1)))))
+
+
+class Modes(Callback):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.modes = {module.training for module in pl_module.net.modules()}
+
+
+class LitPositional(LitMasked):
+    def training_step(self, batch, batch_idx):
+        return functional.cross_entropy(self.net(batch[0]), batch[1])
+
+
+def test_layers_shared_with_the_teacher_are_trained(tmp_path):
+    stem, watch = nn.Sequential(nn.Linear(192, 16), nn.BatchNorm1d(16)), Modes()
+    student, net = WithStem(stem), WithStem(stem)
+    before = stem[0].weight.detach().clone()
+    callback = KnowledgeDistillation(net, {"standardized": 1.0, "hint": 1.0}, layers={"stem": "stem"})
+    _, t = fit(tmp_path, callback, watch, module=LitPositional(student), epochs=1)
+    assert stem[0].weight.requires_grad
+    assert not torch.equal(stem[0].weight, before)
+    assert watch.modes == {True}
+    assert stem[1].num_batches_tracked == 6  # the teacher's calls are in evaluation mode
+    assert t.callback_metrics["distillation/hint"] > 0  # features of training mode and of evaluation mode
+
+
+class Tokens(nn.Module):
+    """Outputs and features of the shape (samples, tokens, width)."""
+
+    def __init__(self, width=16, extra=0):
+        super().__init__()
+        self.project, self.body, self.head = nn.Linear(8, width), nn.Linear(width, width), nn.Linear(width, 5)
+        self.extra = extra
+
+    def forward(self, x):
+        x = self.project(x.flatten(1, 2))
+        x = torch.cat([x, x[:, : self.extra]], 1)
+        return self.head(self.body(x)[:, :24])
+
+
+class LitLanguage(LitMasked):
+    def training_step(self, batch, batch_idx):
+        return 0 * self.net(batch[0]).sum()
+
+
+def test_classes_of_tokens_are_along_the_given_dimension(tmp_path):
+    net = Tokens()
+
+    def shifted(x):  # the same distribution at each position
+        return net(x).detach() + 3 * torch.arange(24.0)[None, :, None]
+
+    with pytest.raises(
+        ValueError, match=r"`channel_dim` should be 1 or -1 for outputs with three dimensions, got None"
+    ):
+        fit(tmp_path, KnowledgeDistillation(shifted, "soft_targets"), module=LitLanguage(net))
+    for dim, is_zero in ((-1, True), (1, False)):
+        callback = KnowledgeDistillation(shifted, "soft_targets", channel_dim=dim)
+        _, t = fit(
+            tmp_path, callback, module=LitLanguage(copy.deepcopy(net)) if dim == 1 else LitLanguage(net), epochs=1
+        )
+        assert (t.callback_metrics["distillation/soft_targets"] < 1e-3) == is_zero
+
+
+def test_adapters_of_tokens_map_their_width(tmp_path):
+    callback = KnowledgeDistillation(Tokens(24), {"hint": 1.0}, layers={"body": "body"}, channel_dim=-1)
+    fit(tmp_path, callback, module=LitLanguage(Tokens()), epochs=1)
+    assert callback.losses.adapters.layers["body"].shape == (24, 16)
+    more = KnowledgeDistillation(Tokens(24, extra=1), {"hint": 1.0}, layers={"body": "body"}, channel_dim=-1)
+    with pytest.raises(ValueError, match="`layers` should name layers with the same samples and positions, but 'body'"):
+        fit(tmp_path, more, module=LitLanguage(Tokens()))
+    with pytest.raises(ValueError, match="`channel_dim` should be 1 or -1 for features of 'body'"):
+        fit(tmp_path, KnowledgeDistillation(Tokens(), "hint", layers={"body": "body"}), module=LitLanguage(Tokens()))
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.recurrent, self.unused, self.head = nn.LSTM(8, 16, batch_first=True), nn.Linear(2, 2), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.head(self.recurrent(x.flatten(1, 2))[0][:, -1])
+
+
+class TwoHeads(Masked):
+    def forward(self, x):
+        return super().forward(x), self.fc(x.flatten(1) + 1)
+
+
+class LitTwoHeads(LitMasked):
+    def training_step(self, batch, batch_idx):
+        return functional.cross_entropy(self.net(batch[0])[0], batch[1])
+
+
+@pytest.mark.parametrize(
+    ("make_network", "module", "arguments", "message"),
+    [
+        (
+            Recurrent,
+            LitPositional,
+            {"losses": "hint", "layers": {"recurrent": "recurrent"}},
+            r"`layers` should name layers that return one tensor, .*'recurrent', got tuple with \(8, 24, 16\)",
+        ),
+        (
+            Recurrent,
+            LitPositional,
+            {"losses": "hint", "layers": {"unused": "unused"}},
+            "`layers` should name layers that are called in training, but 'unused' was not",
+        ),
+        (TwoHeads, LitTwoHeads, {}, r"`student_output` should be a function .*, got tuple with \(8, 4\), \(8, 4\)"),
+    ],
+)
+def test_outputs_that_need_an_argument_raise_before_the_first_step(tmp_path, make_network, module, arguments, message):
+    student = make_network()
+    before = copy.deepcopy(student.state_dict())
+    callback = KnowledgeDistillation(make_network(), **arguments)
+    with pytest.raises(ValueError, match=message):
+        fit(tmp_path, callback, module=module(student))
+    assert_equal(student.state_dict(), before)
+
+
+class NamedClasses(LitTokens):
+    def training_step(self, batch, batch_idx):
+        return functional.cross_entropy(self.model(batch["input_ids"], batch["attention_mask"]).logits, batch["y"])
+
+
+def test_target_of_a_dictionary_without_labels_raises(tmp_path):
+    data = [{name if name != "labels" else "y": value for name, value in batch.items()} for batch in sentences()]
+    module, callback = NamedClasses(TokenClassifier()), KnowledgeDistillation(TokenClassifier(), "decoupled")
+    with pytest.raises(ValueError, match=r"`target` should be a function .* dict with input_ids, attention_mask, y"):
+        fit(tmp_path, callback, module=module, data=DataLoader(data, batch_size=None))
+    callback = KnowledgeDistillation(TokenClassifier(), "decoupled", target=lambda batch: batch["y"])
+    fit(tmp_path, callback, module=module, data=DataLoader(data, batch_size=None), epochs=1)
+
+
+def test_cache_needs_a_network_with_one_input(tmp_path):
+    module, callback = LitTokens(TokenClassifier()), KnowledgeDistillation(TokenClassifier(), cache="memory")
+    with pytest.raises(ValueError, match="`cache` needs a network with one input, got 3"):
+        fit(tmp_path, callback, module=module, data=sentences())
+
+
+def test_cache_works_with_one_input_by_keyword(tmp_path):
+    net = nn.Conv2d(3, 4, 1)
+    callback = KnowledgeDistillation(net, cache="memory")
+    seen = record_logits(callback)
+    fit(tmp_path, callback, module=Segments(), epochs=2)
+    torch.testing.assert_close([theirs for _, theirs in seen], 2 * outputs(net), atol=1e-2, rtol=1e-2)
+    assert callback.cache.misses == 48

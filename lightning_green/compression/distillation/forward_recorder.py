@@ -6,17 +6,21 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from lightning_green.compression.network import find_network, positional, uncompiled
+from lightning_green.compression.network import find_network, uncompiled
 
 
 class ForwardRecorder:
     """Record the last call of a student's network, and the features of layers of the student and the teacher.
 
+    Calls of the student without gradients, such as for a metric, are not recorded, nor calls of the teacher's layers
+    with gradients: the student may have the same layers.
+
     Attributes:
-        inputs: Positional arguments of the network's last call; None before it.
+        arguments: Positional and keyword arguments of the network's last call; None before it.
         output: Return value of the network's last call.
         student: Last output of each recorded layer of the student, by the student's path.
         teacher: Last output of the matching layer of the teacher, by the student's path.
@@ -24,10 +28,10 @@ class ForwardRecorder:
     """
 
     def __init__(self) -> None:
-        self.inputs: tuple[Any, ...] | None = None
+        self.arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self.output: Any = None
-        self.student: dict[str, Tensor] = {}
-        self.teacher: dict[str, Tensor] = {}
+        self.student: dict[str, Any] = {}
+        self.teacher: dict[str, Any] = {}
         self._handles: list[RemovableHandle] = []
 
     def attach(self, network: nn.Module, teacher: Any, layers: Mapping[str, str]) -> None:
@@ -45,21 +49,21 @@ class ForwardRecorder:
         self._handles.append(network.register_forward_hook(self._call_hook(network), with_kwargs=True))
         for student_path, teacher_path in layers.items():
             layer = find_network(uncompiled(network), student_path, "layers")
-            self._handles.append(layer.register_forward_hook(_feature_hook(layer, self.student, student_path)))
+            self._handles.append(layer.register_forward_hook(_feature_hook(layer, self.student, student_path, True)))
             layer = find_network(teacher, teacher_path, "layers")
-            self._handles.append(layer.register_forward_hook(_feature_hook(layer, self.teacher, student_path)))
+            self._handles.append(layer.register_forward_hook(_feature_hook(layer, self.teacher, student_path, False)))
 
     def clear(self) -> None:
         """Forget the last call."""
-        self.inputs, self.output = None, None
+        self.arguments, self.output = None, None
+        self.student.clear()
+        self.teacher.clear()
 
     def close(self) -> None:
         """Remove the hooks and forget everything."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self.student.clear()
-        self.teacher.clear()
         self.clear()
 
     # Hooks are functions and not methods: a deep copy of the network has the same hooks, without a copy of this object
@@ -68,17 +72,17 @@ class ForwardRecorder:
         watched = weakref.ref(network)
 
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if module is watched():
-                self.inputs, self.output = positional(uncompiled(module), args, kwargs), output
+            if module is watched() and torch.is_grad_enabled():
+                self.arguments, self.output = (args, kwargs), output
 
         return hook
 
 
-def _feature_hook(layer: nn.Module, features: dict[str, Tensor], key: str) -> Callable[..., None]:
+def _feature_hook(layer: nn.Module, features: dict[str, Any], key: str, gradients: bool) -> Callable[..., None]:
     watched = weakref.ref(layer)
 
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if module is watched():
+        if module is watched() and torch.is_grad_enabled() == gradients:
             features[key] = output
 
     return hook

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_green.compression.distillation.teacher_cache import TeacherCache
+from lightning_green.compression.inputs import tensors_of
+from lightning_green.compression.network import restored_modes
 from lightning_green.utilities.validation import check_choice
 
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
@@ -39,9 +43,9 @@ class TeacherOutputs:
         self._seconds, self._timed_samples = 0.0, 0
 
     def prepare(self, device: torch.device) -> None:
-        """Move a module to a device, in evaluation mode and without gradients."""
+        """Move a module to a device. Modes and parameters do not change: the student may share layers with it."""
         if isinstance(self.teacher, nn.Module):
-            self.teacher.to(device).eval().requires_grad_(False)
+            self.teacher.to(device)
 
     def open_cache(self, location: str | Path, rank: int) -> None:
         """Keep outputs in memory (``"memory"``) or in this rank's subdirectory of ``location``.
@@ -53,21 +57,25 @@ class TeacherOutputs:
         folder = None if location == "memory" else Path(location) / f"rank-{rank}"
         self.cache = TeacherCache(folder, _identity(self.teacher))
 
-    def logits(self, inputs: tuple[Any, ...]) -> Tensor:
+    def logits(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """Return the teacher's logits for one batch, as a tensor that autograd may save.
 
         Args:
-            inputs: Positional arguments of the teacher.
+            args: Positional arguments of the student's network.
+            kwargs: Its arguments by keyword.
 
         Raises:
-            ValueError: If there is a cache and more than one input.
+            ValueError: If the teacher does not accept the arguments, or there is a cache and more than one input.
 
         """
+        args, kwargs = _accepted(self.teacher, args, kwargs)
         if self.cache is None:
-            return self._compute(*inputs).clone()
-        if len(inputs) != 1:
-            raise ValueError(f"`cache` needs a network with one input, got {len(inputs)}. Set it to None.")
-        return self.cache.get(inputs[0], self._compute)
+            return self._compute(*args, **kwargs).clone()
+        if len(args) + len(kwargs) != 1:
+            raise ValueError(f"`cache` needs a network with one input, got {len(args) + len(kwargs)}. Set it to None.")
+        name = next(iter(kwargs), None)
+        compute = self._compute if name is None else lambda samples: self._compute(**{name: samples})
+        return self.cache.get(args[0] if name is None else kwargs[name], compute)
 
     def saved_seconds(self) -> float:
         """Return the computation time that the cache has saved: the mean time per sample, times the hits."""
@@ -91,19 +99,59 @@ class TeacherOutputs:
             self.cache.hits = state["counts"].get("hits", 0)
             self.cache.misses = state["counts"].get("misses", 0)
 
-    def _compute(self, *inputs: Any) -> Tensor:
-        device = inputs[0].device
+    def _compute(self, *args: Any, **kwargs: Any) -> Tensor:
+        first = next((tensor for tensor in tensors_of((args, kwargs)) if tensor.dim()), None)
+        device = torch.device("cpu") if first is None else first.device
         start = time.perf_counter()
         with (
             torch.inference_mode(),
             torch.autocast(device.type, self._dtype, enabled=self._dtype is not torch.float32),
+            _evaluation(self.teacher),
         ):
-            logits: Tensor = self._output(self.teacher(*inputs))
+            logits: Tensor = self._output(self.teacher(*args, **kwargs))
         if device.type == "cuda" and self._timed_samples < _TIMED_SAMPLES:
             torch.cuda.synchronize(device)
         self._seconds += time.perf_counter() - start
-        self._timed_samples += len(inputs[0])
+        self._timed_samples += 1 if first is None else len(first)
         return logits.float()
+
+
+@contextmanager
+def _evaluation(teacher: Any) -> Iterator[None]:
+    """Set a module to evaluation mode, and restore its modes at the end of the context."""
+    if not isinstance(teacher, nn.Module):
+        yield
+        return
+    with restored_modes(teacher):
+        teacher.eval()
+        yield
+
+
+def _accepted(
+    teacher: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Return the arguments for a teacher: those of the student. Its only argument may have another name.
+
+    Raises:
+        ValueError: If the teacher does not accept them.
+
+    """
+    if not kwargs:
+        return args, kwargs
+    try:
+        parameters = inspect.signature(teacher.forward if isinstance(teacher, nn.Module) else teacher)
+    except ValueError:  # a builtin without a signature
+        return args, kwargs
+    try:
+        parameters.bind(*args, **kwargs)
+    except TypeError as error:
+        if not args and len(kwargs) == 1:
+            return tuple(kwargs.values()), {}
+        raise ValueError(
+            f"`teacher` should accept the arguments of the student's network ({len(args)} by position, and "
+            f"{', '.join(kwargs)}), but it cannot: {error}. Set it to a function that calls the teacher."
+        ) from None
+    return args, kwargs
 
 
 def _identity(teacher: Any) -> str:

@@ -13,16 +13,18 @@ def test_recorder_has_inputs_output_and_features_of_the_last_call():
     recorder.attach(student, teacher, {"1": "0"})
     x = torch.randn(6, 3)
     copy.deepcopy(student)(x)
-    assert recorder.inputs is None
+    assert recorder.arguments is None
     output = student(input=x)
-    teacher(x)
-    assert recorder.inputs == (x,)
+    with torch.no_grad():
+        teacher(x)
+        student(x + 1)  # for a metric
+    assert recorder.arguments == ((), {"input": x})
     assert recorder.output is output
     assert torch.equal(recorder.student["1"], student[:2](x))
     assert torch.equal(recorder.teacher["1"], teacher[:1](x))
     recorder.clear()
-    assert recorder.inputs is None
+    assert recorder.arguments is None
     recorder.close()
     student(x)
-    assert recorder.inputs is None
+    assert recorder.arguments is None
     assert recorder.student == recorder.teacher == {}

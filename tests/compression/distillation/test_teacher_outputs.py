@@ -10,7 +10,7 @@ def test_logits_are_those_of_the_module_in_evaluation_mode():
     outputs = TeacherOutputs(teacher, lambda output: 2 * output, "32")
     outputs.prepare(torch.device("cpu"))
     x = torch.randn(5, 4)
-    logits = outputs.logits((x,))
+    logits = outputs.logits((x,), {})
     assert torch.allclose(logits, 2 * teacher[0](x))
     assert not logits.requires_grad
     assert not logits.is_inference()
@@ -28,18 +28,18 @@ def test_cache_computes_each_sample_once_and_is_restored():
     outputs = TeacherOutputs(teacher, lambda output: output, "32")
     outputs.open_cache("memory", 0)
     x = torch.randn(6, 4)
-    first = outputs.logits((x,))
-    assert torch.equal(outputs.logits((x,)), first)
+    first = outputs.logits((x,), {})
+    assert torch.equal(outputs.logits((x,), {}), first)
     assert calls == [6]
     assert outputs.saved_seconds() > 0
     restored = TeacherOutputs(teacher, lambda output: output, "32")
     restored.open_cache("memory", 0)
     restored.load_state_dict(outputs.state_dict())
-    assert torch.equal(restored.logits((x,)), first)
+    assert torch.equal(restored.logits((x,), {}), first)
     assert calls == [6]
     assert (restored.cache.hits, restored.cache.misses) == (12, 6)
     with pytest.raises(ValueError, match="`cache` needs a network with one input, got 2"):
-        restored.logits((x, x))
+        restored.logits((x, x), {})
 
 
 def test_unknown_precision_raises():

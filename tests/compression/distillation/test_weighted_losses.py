@@ -40,3 +40,14 @@ def test_feature_losses_are_means_over_the_layers():
     features = ({"a": torch.ones(2, 3), "b": torch.zeros(2, 3)}, {"a": torch.zeros(2, 3), "b": torch.zeros(2, 3)})
     assert values(made, features=features) == {"hint": (1.0, pytest.approx(0.5))}
     assert made.adapters.layers == {}
+
+
+def test_channel_dimension_is_checked():
+    with pytest.raises(ValueError, match="`channel_dim` should be 1, -1 or None, got 2"):
+        WeightedLosses({"soft_targets": 1.0}, {}, None, lambda batch: batch[1], channel_dim=2)
+    for dim in (1, -1):
+        made = WeightedLosses({"soft_targets": 1.0}, {}, None, lambda batch: batch[1], channel_dim=dim)
+        outputs = torch.randn(2, 5, 3), torch.randn(2, 5, 3)
+        ((_, _, value),) = made.values(outputs, ({}, {}), None, 0.0)
+        first = [tensor.movedim(dim, 1) for tensor in outputs]
+        assert value.item() == losses.soft_targets(*first, 4.0).item()
