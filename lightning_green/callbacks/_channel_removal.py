@@ -17,7 +17,8 @@ from typing_extensions import override
 from lightning_green._lightning.namespaces import both
 from lightning_green.callbacks._compression import averages_weights, optimizer_steps
 from lightning_green.callbacks._update_schedule import UpdateSchedule
-from lightning_green.compression.network import InputRecorder, find_network, uncompiled
+from lightning_green.compression.inputs import InputRecorder
+from lightning_green.compression.network import find_network, uncompiled
 from lightning_green.compression.pruning.channel_pruner import ChannelPruner
 from lightning_green.compression.pruning.resizing import resize_to
 
@@ -59,7 +60,8 @@ class ChannelRemoval(Callback):
             self._shapes = {name: p.shape for name, p in pl_module.named_parameters()}
             self.pruner, self._schedule.last_step = self._make_pruner(), -1
             self._inputs = InputRecorder()
-        self._inputs.attach(find_network(pl_module, self._model))
+        if self._inputs.spec is None:
+            self._inputs.attach(find_network(pl_module, self._model))
         shapes = self._shapes
 
         def resize(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
@@ -84,6 +86,14 @@ class ChannelRemoval(Callback):
         self._schedule.last_step = step
 
     @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # An update that is due at the next batch was not made at this one.
+        if self._schedule.is_due(optimizer_steps(trainer)):
+            self._inputs.require_call(uncompiled(find_network(pl_module, self._model)))
+
+    @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._inputs.close()
         if self._load_hook is not None:
@@ -96,7 +106,7 @@ class ChannelRemoval(Callback):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._inputs.spec = state_dict["inputs"]
+        self._inputs.restore(state_dict["inputs"])
         if state_dict["pruner"]:
             self.pruner.load_state_dict(state_dict["pruner"])
 

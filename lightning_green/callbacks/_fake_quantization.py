@@ -10,7 +10,8 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import nn
 
-from lightning_green.compression.network import InputRecorder, find_network, uncompiled
+from lightning_green.compression.inputs import InputRecorder
+from lightning_green.compression.network import find_network, uncompiled
 from lightning_green.compression.quantization.quantized_forward import plain_forward, quantized_forward
 from lightning_green.compression.quantization.quantized_network import QuantizedNetwork
 
@@ -37,35 +38,51 @@ class FakeQuantization:
         self._inputs = InputRecorder()
         self._module: weakref.ref[pl.LightningModule] | None = None
         self._restored: dict[str, Any] | None = None
+        self._checked = False
 
     def attach(self, pl_module: pl.LightningModule) -> None:
         """Record the inputs of the module's network; forget the graphs of another module.
 
         Raises:
-            ValueError: If there is no such network, or it is the module itself.
+            ValueError: If there is no such network.
 
         """
         network = find_network(pl_module, self._model)
-        if network is pl_module:
-            raise ValueError("`model` should be the dotted path of a network inside the LightningModule, got ''.")
         if self._module is None or self._module() is not pl_module:  # not a second stage of the same training
             self._module, self.quantized, self._inputs = weakref.ref(pl_module), None, InputRecorder()
+            self._checked = False
         if self._inputs.spec is None:
             self._inputs.attach(network)
 
     def detach(self, pl_module: pl.LightningModule) -> None:
-        """Restore the network's own forward; graphs and ranges are kept."""
+        """Restore the network's own forward, if the module is attached; graphs and ranges are kept."""
         self._inputs.close()
-        plain_forward(find_network(pl_module, self._model))
+        if self._module is not None and self._module() is pl_module:
+            plain_forward(find_network(pl_module, self._model))
 
     def can_begin(self) -> bool:
         """Return whether the network's inputs are known.
 
         Raises:
-            ValueError: If the network was called with something other than tensors.
+            ValueError: If the arguments of the network's call are not supported.
 
         """
         return self._inputs.has_seen_call()
+
+    def check(self, pl_module: pl.LightningModule) -> None:
+        """Export the network once, as soon as its inputs are known, and discard the graphs.
+
+        Raises:
+            ValueError: If the network cannot be quantized.
+
+        """
+        if not self._checked and self.quantized is None and self.can_begin():
+            self._build(uncompiled(find_network(pl_module, self._model)))
+            self._checked = True
+
+    def require_call(self, pl_module: pl.LightningModule) -> None:
+        """Raise a ``ValueError`` if the network has not been called."""
+        self._inputs.require_call(uncompiled(find_network(pl_module, self._model)))
 
     def begin(self, pl_module: pl.LightningModule) -> QuantizedNetwork:
         """Export the network's graphs and compute its calls with them.
@@ -83,7 +100,7 @@ class FakeQuantization:
         """Apply the state of a checkpoint, if one was loaded, and compute the network's calls with the graphs."""
         state, self._restored = self._restored, None
         if state is not None:
-            self._inputs.spec = state["inputs"] or self._inputs.spec
+            self._inputs.restore(state["inputs"])
             self.quantized = None
             plain_forward(find_network(pl_module, self._model))
             if state["ranges"] is not None:
@@ -108,7 +125,7 @@ class FakeQuantization:
             raise ValueError(
                 "There is nothing to convert because fake quantization has not begun. Train past `begin` first."
             )
-        self._inputs.spec = state["inputs"]
+        self._inputs.restore(state["inputs"])
         quantized = self._build(network)
         quantized.load_state_dict(state["ranges"])
         return quantized

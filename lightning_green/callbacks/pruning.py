@@ -61,7 +61,8 @@ class Pruning(CallbackOfBothPackages):
             ``"layer"`` gives each layer the target. Only unstructured pruning and RigL can be global.
         include: Patterns of parameters to prune in addition to the weights of linear and convolutional layers.
         exclude: Patterns of parameters (with channels: of layers) not to prune.
-        model: With channels, the dotted path of the network. None for the only child with parameters.
+        model: With channels, the dotted path of the network. None for the only child with parameters, ``""`` for the
+            module itself.
         round_to: With channels, keep multiples of this number.
         total_steps: Optimizer steps of the whole training, if the Trainer cannot compute it (``max_epochs=-1``).
         seed: Seed of ``"random"``.
@@ -185,6 +186,7 @@ class Pruning(CallbackOfBothPackages):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        self.method.on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         if self.update_schedule.last_step != self._logged_step:
             self._logged_step = self.update_schedule.last_step
             counted = self.sparsity(pl_module)
@@ -210,6 +212,11 @@ class Pruning(CallbackOfBothPackages):
     ) -> None:
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         self.method.on_save_checkpoint(trainer, pl_module, checkpoint)
+
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        super().on_exception(trainer, pl_module, exception)
+        self.method.teardown(trainer, pl_module, "fit")  # Lightning calls no `teardown` then
 
     @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.fx import GraphModule
+from torch.utils._pytree import tree_map_only
 from typing_extensions import override
 
 from lightning_green._lightning.callbacks import CallbackOfBothPackages
@@ -23,7 +24,8 @@ from lightning_green.callbacks._compression import (
 )
 from lightning_green.callbacks._fake_quantization import FakeQuantization
 from lightning_green.callbacks.pruning import Pruning
-from lightning_green.compression.quantization.agreement import Agreement, agreement
+from lightning_green.compression.inputs import as_inputs, call, tensors_of
+from lightning_green.compression.quantization.agreement import Agreement, worst_agreement
 from lightning_green.compression.quantization.fake_quantize import ACTIVATIONS, check_weight_bits
 from lightning_green.compression.quantization.quantized_network import QuantizedNetwork
 from lightning_green.compression.schedules import Moment
@@ -44,7 +46,7 @@ class QuantizationAwareTraining(CallbackOfBothPackages):
     Args:
         begin: Start of fake quantization: a fraction of the training (0.9) or the start of an epoch (``"3ep"``).
         freeze: Point from which the ranges of activations are constant.
-        model: Dotted path of the network. None for the only child with parameters.
+        model: Dotted path of the network. None for the only child with parameters, ``""`` for the module itself.
         keep_float: Patterns of modules inside the network that stay in float.
         activation: ``"uint8"`` for ONNX Runtime and Inductor on x86, ``"int8"`` for XNNPACK (ExecuTorch).
         weight_bits: 7 or 8. None for 7 with ``"uint8"``, which is exact on every x86 processor, and 8 with ``"int8"``;
@@ -54,8 +56,9 @@ class QuantizationAwareTraining(CallbackOfBothPackages):
     Raises:
         TypeError: If a fraction is not a number, or ``keep_float`` is a string.
         ValueError: If an argument is out of range; in ``setup``, if there is no such network or the strategy shards
-            parameters; at ``begin``, if the network cannot be exported (the message contains the line), a pattern
-            matches nothing, or channels would be removed later.
+            parameters; before the first step, if the network cannot be exported (the message contains the line) or a
+            pattern matches nothing; at the start, if channels would be removed after ``begin``; at ``begin``, if the
+            network has not been called.
 
     Examples:
         ```python
@@ -156,9 +159,27 @@ class QuantizationAwareTraining(CallbackOfBothPackages):
             quantized.observing = step < self._freeze_step or quantized.has_unseen()
 
     @override
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        super().on_before_backward(trainer, pl_module, loss)
+        self._quantization.check(pl_module)
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self.quantized is None and optimizer_steps(trainer) > self._begin_step:
+            self._quantization.require_call(pl_module)
+
+    @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         pl_module.log("quantization/active", float(self.quantized is not None), sync_dist=True)
+
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        super().on_exception(trainer, pl_module, exception)
+        self._quantization.detach(pl_module)  # Lightning calls no `teardown` then
 
     @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -192,21 +213,31 @@ class QuantizationAwareTraining(CallbackOfBothPackages):
         return converted
 
     def agreement(
-        self, model: torch.nn.Module, module: pl.LightningModule, inputs: Sequence[Tensor] | None = None
+        self,
+        model: torch.nn.Module,
+        module: pl.LightningModule,
+        inputs: Sequence[Any] | Mapping[str, Any] | None = None,
     ) -> Agreement:
         """Compare the outputs of a model with those of the module's network in fake quantization.
 
         Args:
             model: A model on the CPU, such as the result of ``convert``.
             module: The trained module.
-            inputs: Inputs of the network. None for evenly spaced numbers of the shapes seen in training.
+            inputs: Inputs of the network: positional arguments, or a dictionary of arguments by keyword. None for
+                numbers of the shapes seen in training.
 
         """
         quantized = self._quantization.quantized_of(module)
         quantized.observing = False
-        given = quantized.inputs if inputs is None else tuple(inputs)
+        given = (
+            quantized.inputs if inputs is None else as_inputs(inputs if isinstance(inputs, Mapping) else tuple(inputs))
+        )
         device = next(quantized.network.parameters()).device
         with torch.no_grad():
-            expected = quantized.run(*(tensor.to(device) for tensor in given), training=False)
-            outputs = model(*(tensor.cpu() for tensor in given))
-        return agreement([outputs], [expected])
+            expected = quantized.compute(tree_map_only(Tensor, lambda t: t.to(device), given), training=False)
+            given = tree_map_only(Tensor, lambda t: t.cpu(), given)
+            if isinstance(model, GraphModule) and "kept_inputs" in model.meta:
+                tensors = tensors_of(given)
+                given = tuple(tensors[place] for place in model.meta["kept_inputs"])
+            outputs = call(model, given)
+        return worst_agreement([outputs], [expected])

@@ -7,18 +7,21 @@ import importlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_map, tree_map_only
 
-from lightning_green.compression.network import batch_dimensions, restored_modes
-from lightning_green.compression.quantization.agreement import Agreement, agreement
+from lightning_green.compression.inputs import Inputs, as_inputs, batch_dimensions, call, canonical, tensors_of
+from lightning_green.compression.network import restored_modes
+from lightning_green.compression.outputs import output_tensors
+from lightning_green.compression.quantization.agreement import Agreement, worst_agreement
 from lightning_green.compression.quantization.quantized_network import quantize
 from lightning_green.utilities.validation import check_choice
 
@@ -45,7 +48,7 @@ class Exported:
 def export(
     model: nn.Module,
     path: str | Path,
-    inputs: Sequence[Tensor | tuple[Tensor, ...]] = (),
+    inputs: Sequence[Tensor | tuple[Any, ...] | Mapping[str, Any]] = (),
     *,
     format: str = "onnx",  # noqa: A002 - the usual name
     int8: bool = True,
@@ -58,8 +61,9 @@ def export(
         model: A model in int8 (from ``callback.convert`` or ``quantize``), or any
             other network.
         path: The file to write.
-        inputs: Batches of inputs with at least two samples each, for the comparison and for calibration. Optional for
-            a model in int8, which contains example inputs.
+        inputs: Batches of inputs with at least two samples each, for the comparison and for calibration: tensors,
+            tuples of positional arguments, or dictionaries of arguments by keyword. Optional for a model in int8, which
+            contains example inputs.
         format: ``"onnx"``, ``"torch"`` (for ``torch.export.load``), or ``"executorch"``.
         int8: Whether to quantize a float network first.
         keep_float: Patterns of modules that stay in float when a network is quantized here.
@@ -83,12 +87,14 @@ def export(
 
     """
     check_choice("format", format, FORMATS)
-    batches = [(batch,) if isinstance(batch, Tensor) else tuple(batch) for batch in inputs]
+    batches = [as_inputs(batch) for batch in inputs]
     is_int8 = isinstance(model, GraphModule) and "inputs" in model.meta
     if is_int8 and not int8:
         raise TypeError("`int8` should be True for a model in int8; export the float network instead.")
     if is_int8 and not batches:
         batches = [_example_inputs(model)]
+    elif is_int8:
+        batches = [_named_tensors(model, batch) if isinstance(batch, dict) else batch for batch in batches]
     if not batches:
         raise ValueError("`inputs` should contain at least one batch, got none.")
     if format == "torch" and Path(path).suffix != ".pt2":
@@ -96,24 +102,40 @@ def export(
     _require(format)
     if not is_int8 and int8:
         activation = "int8" if format == "executorch" else "uint8"
-        model = quantize(model, batches, keep_float, activation)
+        network, model = model, quantize(model, batches, keep_float, activation)
+        batches = [_kept_tensors(model, network, batch) for batch in batches]
     with restored_modes(model):
         if not is_int8 and not int8:
             model.eval()
         with torch.no_grad():
-            reference = [_tensor(model(*batch)) for batch in batches]
+            reference = [call(model, batch) for batch in batches]
         path = Path(path)
         write = {"onnx": _write_onnx, "torch": _write_torch, "executorch": _write_executorch}[format]
         outputs = write(model, path, batches)
-    result = agreement(outputs, reference)
+    result = worst_agreement(outputs, reference)
     result.require(tolerance, path.name, "the exported model")
     return Exported(path, weight_bytes(path) if format == "onnx" else _bytes(model), result)
 
 
-def _example_inputs(model: nn.Module) -> tuple[Tensor, ...]:
-    assert isinstance(model, GraphModule)
-    inputs: tuple[Tensor, ...] = model.meta["inputs"]
+def _example_inputs(int8: nn.Module) -> Inputs:
+    assert isinstance(int8, GraphModule)
+    inputs: tuple[Tensor, ...] = int8.meta["inputs"]
     return inputs
+
+
+def _named_tensors(int8: nn.Module, inputs: dict[str, Any]) -> Inputs:
+    """Return the inputs of an int8 model among those of its network, which may have labels as well."""
+    assert isinstance(int8, GraphModule)
+    names = [str(node.target) for node in int8.graph.nodes if node.op == "placeholder"]
+    return {name: inputs[name] for name in names if name in inputs}
+
+
+def _kept_tensors(int8: nn.Module, network: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
+    """Return the tensors in a network's inputs that its int8 model takes."""
+    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
+    tensors = tensors_of(canonical(network, args, kwargs))
+    assert isinstance(int8, GraphModule)
+    return tuple(tensors[place] for place in int8.meta["kept_inputs"])
 
 
 def weight_bytes(path: str | Path) -> int:
@@ -149,11 +171,11 @@ def _require(name: str) -> None:
         raise ModuleNotFoundError(f"`format` {name!r} needs the package {error.name}: {hint}.") from error
 
 
-def _write_onnx(model: nn.Module, path: Path, batches: list[tuple[Tensor, ...]]) -> list[Tensor]:
-    shapes = batch_dimensions(batches[0], "batch")
+def _write_onnx(model: nn.Module, path: Path, batches: list[Inputs]) -> list[list[Tensor]]:
+    args, kwargs, shapes = _arguments(batches[0], "batch")
     with _quiet():
         program = torch.onnx.export(
-            model, batches[0], dynamo=True, opset_version=_OPSET, verbose=False, dynamic_shapes=shapes
+            model, args, kwargs=kwargs, dynamo=True, opset_version=_OPSET, verbose=False, dynamic_shapes=shapes
         )
     assert program is not None
     program.save(str(path), external_data=False)
@@ -161,40 +183,39 @@ def _write_onnx(model: nn.Module, path: Path, batches: list[tuple[Tensor, ...]])
     names = [value.name for value in session.get_inputs()]
     outputs = []
     for batch in batches:
-        fed = {name: tensor.numpy() for name, tensor in zip(names, batch, strict=True)}
-        outputs.append(torch.from_numpy(session.run(None, fed)[0]))
+        fed = {name: tensor.numpy() for name, tensor in zip(names, tensors_of(batch), strict=True)}
+        outputs.append([torch.from_numpy(np.asarray(output)) for output in session.run(None, fed)])
     return outputs
 
 
-def _write_torch(model: nn.Module, path: Path, batches: list[tuple[Tensor, ...]]) -> list[Tensor]:
-    example = tuple(tensor.clone() for tensor in batches[0])  # the storage of a view would be saved whole
-    torch.export.save(_program(model, example), str(path))
+def _write_torch(model: nn.Module, path: Path, batches: list[Inputs]) -> list[Any]:
+    # The storage of a view would be saved whole.
+    args, kwargs, shapes = _arguments(tree_map_only(Tensor, torch.clone, batches[0]), torch.export.Dim("batch", min=2))
+    torch.export.save(torch.export.export(model, args, kwargs, dynamic_shapes=shapes), str(path))
     loaded = torch.export.load(str(path)).module(check_guards=False)
-    return [_tensor(loaded(*batch)) for batch in batches]
+    return [call(loaded, batch) for batch in batches]
 
 
-def _write_executorch(model: nn.Module, path: Path, batches: list[tuple[Tensor, ...]]) -> list[Tensor]:
+def _write_executorch(model: nn.Module, path: Path, batches: list[Inputs]) -> list[list[Tensor]]:
     partition = importlib.import_module("executorch.backends.xnnpack.partition.xnnpack_partitioner")
     exir = importlib.import_module("executorch.exir")
     runtime = importlib.import_module("executorch.runtime")
+    args, kwargs, _ = _arguments(batches[0], "batch")
     lowered = exir.to_edge_transform_and_lower(
-        torch.export.export(model, batches[0]), partitioner=[partition.XnnpackPartitioner()]
+        torch.export.export(model, args, kwargs), partitioner=[partition.XnnpackPartitioner()]
     )
     path.write_bytes(lowered.to_executorch().buffer)
     method = runtime.Runtime.get().load_program(path).load_method("forward")
-    same = [batch for batch in batches if batch[0].shape == batches[0][0].shape]  # the shapes of the program are static
-    return [method.execute(batch)[0] for batch in same]
+    tensors = [tuple(tensors_of(batch)) for batch in batches]
+    same = [given for given in tensors if given[0].shape == tensors[0][0].shape]  # the program's shapes are static
+    return [output_tensors(list(method.execute(given))) for given in same]
 
 
-def _program(model: nn.Module, inputs: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
-    shapes = batch_dimensions(inputs, torch.export.Dim("batch", min=2))
-    return torch.export.export(model, inputs, dynamic_shapes=shapes)
-
-
-def _tensor(output: Any) -> Tensor:
-    tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
-    assert tensors
-    return tensors[0]
+def _arguments(inputs: Inputs, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """Return positional arguments, arguments by keyword, and their dynamic dimensions."""
+    dimensions = iter(batch_dimensions(tuple(tensors_of(inputs)), batch))
+    shapes = tree_map(lambda leaf: next(dimensions) if isinstance(leaf, Tensor) else None, inputs)
+    return ((), inputs, shapes) if isinstance(inputs, dict) else (inputs, {}, shapes)
 
 
 def _bytes(model: nn.Module) -> int:

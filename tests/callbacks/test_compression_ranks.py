@@ -28,7 +28,7 @@ def load(name, processes, rank, folder):
 def test_two_ranks_end_with_the_masks_ranges_and_adapters_of_one(tmp_path):
     names = ["magnitude", "random", "rigl", "2:4"]
     for processes in (1, 2):
-        fit([*names, "quantized", "distilled", "cached"], processes, tmp_path)
+        fit([*names, "quantized", "whole", "distilled", "distilled_whole", "cached"], processes, tmp_path)
     for name in names:
         alone, first, second = (load(name, *which, tmp_path) for which in ((1, 0), (2, 0), (2, 1)))
         assert_equal(first, second, name)
@@ -37,11 +37,16 @@ def test_two_ranks_end_with_the_masks_ranges_and_adapters_of_one(tmp_path):
         for key, mask in masks.items():
             assert (first["weights"][key][~mask] == 0).all()
             assert not mask.all()
-    alone, first, second = (load("quantized", *which, tmp_path) for which in ((1, 0), (2, 0), (2, 1)))
-    assert_equal(first, second, "quantized")
-    for key, seen in first["callback"]["ranges"].items():
-        assert seen["count"] == alone["callback"]["ranges"][key]["count"] > 0
-        assert torch.allclose(seen["range"], alone["callback"]["ranges"][key]["range"], rtol=1e-3)
+    for name in ("quantized", "whole"):
+        alone, first, second = (load(name, *which, tmp_path) for which in ((1, 0), (2, 0), (2, 1)))
+        assert_equal(first, second, name)
+        for key, seen in first["callback"]["ranges"].items():
+            assert seen["count"] == alone["callback"]["ranges"][key]["count"] > 0
+            assert torch.allclose(seen["range"], alone["callback"]["ranges"][key]["range"], rtol=1e-3)
+    alone, first, second = (load("distilled_whole", *which, tmp_path) for which in ((1, 0), (2, 0), (2, 1)))
+    assert_equal(first, second, "distilled_whole")
+    for key, weight in first["weights"].items():
+        assert torch.allclose(weight, alone["weights"][key], atol=1e-3)
     alone, first, second = (load("distilled", *which, tmp_path) for which in ((1, 0), (2, 0), (2, 1)))
     assert_equal(first, second, "distilled")
     # The ranks' losses are means over their own halves, so one rank's gradient is theirs but for rounding.

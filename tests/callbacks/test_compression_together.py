@@ -17,7 +17,9 @@ from lightning_green import (
     Pruning,
     QuantizationAwareTraining,
 )
+from lightning_green.compression import export
 from tests.helpers.compression_fits import Lit, Net, assert_equal, loader, trainer
+from tests.helpers.keyword_networks import LitTokens, sentences
 from tests.helpers.resume_training import quiet
 from tests.helpers.traces import START, write_trace
 
@@ -288,7 +290,41 @@ def test_every_hook_can_be_overridden_by_a_subclass(tmp_path):
     trainer(tmp_path, callbacks, epochs=2).fit(module, loader(), loader(16))
     for kind, names in called.items():
         defined = {name for name in vars(kind) if name in hooks}
-        assert defined - names <= {"on_save_checkpoint", "on_test_start", "on_predict_start"}, kind
+        assert defined - names <= {"on_save_checkpoint", "on_test_start", "on_predict_start", "on_exception"}, kind
     assert not any(name in vars(callback) for callback in callbacks for name in hooks)
     assert (module.net.block.conv1.weight == 0).float().mean() > 0.4
     assert qat.quantized is not None
+
+
+@pytest.mark.parametrize("granularity", ["unstructured", "channels"])
+def test_hugging_face_classifier_is_pruned_distilled_quantized_and_exported(tmp_path, granularity):
+    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+    pytest.importorskip("onnxruntime", reason="needs the extra `compression`: onnxruntime")
+
+    def bert(width):
+        config = transformers.BertConfig(
+            vocab_size=20, hidden_size=width, num_hidden_layers=2, num_attention_heads=2, intermediate_size=2 * width,
+            max_position_embeddings=8, num_labels=3,
+        )  # fmt: skip
+        return transformers.BertForSequenceClassification(config)
+
+    torch.manual_seed(0)
+    module, qat = LitTokens(bert(16)), QuantizationAwareTraining(begin=0.6)
+    target = {"bert.encoder.layer.*.intermediate.dense": 0.5} if granularity == "channels" else 0.5
+    layers = {"bert.encoder.layer.0": "bert.encoder.layer.1"}
+    callbacks = [
+        qat,
+        KnowledgeDistillation(bert(32), {"standardized": 1.0, "hint": 1.0}, layers=layers, channel_dim=-1),
+        Pruning(target, granularity, end=0.4),
+    ]
+    t = trainer(tmp_path, callbacks)
+    t.fit(module, sentences(), sentences(16))
+    assert t.callback_metrics["pruning/sparsity"] > 0.1
+    assert t.callback_metrics["distillation/standardized"] > 0
+    batch = next(iter(sentences(48)))
+    converted = qat.convert(module)
+    logits = converted(batch["input_ids"], batch["attention_mask"])["logits"]
+    predicted = torch.cat(t.predict(module, sentences(16)))  # without labels
+    torch.testing.assert_close(logits, predicted, atol=1e-2, rtol=1e-2)
+    assert export(converted, tmp_path / "bert.onnx", [batch]).agreement.difference < 0.05

@@ -11,6 +11,7 @@ from torch import nn
 from lightning_green.callbacks.pruning import Pruning
 from lightning_green.compression import load_pruned
 from tests.helpers.compression_fits import Lit, Net, SaveAt, SeededSteps, assert_resumes_exactly, loader, trainer
+from tests.helpers.keyword_networks import LitTokens, TokenClassifier, sentences
 
 
 def sparsity_of(module):
@@ -280,3 +281,40 @@ def test_one_callback_fits_two_modules(tmp_path):
 
 def test_network_of_the_tests_reuses_an_activation():
     assert sum(isinstance(m, nn.ReLU) for m in Net().modules()) == 1
+
+
+class ByParts(Lit):
+    def training_step(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self.net.fc(self.net.stem(batch[0]).mean((2, 3))), batch[1])
+
+
+def test_channels_of_a_network_that_is_not_called_as_a_whole_raise(tmp_path):
+    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+    with pytest.raises(ValueError, match="`model` should be a network that training_step calls, but Net has not been"):
+        trainer(tmp_path, [Pruning(0.5, "channels", end=0.5)]).fit(ByParts(), loader())
+
+
+class Late(Lit):
+    def __init__(self):
+        super().__init__()
+        self.net = None
+
+    def configure_model(self):
+        self.net = self.net or Net()
+
+
+@pytest.mark.parametrize("granularity", ["unstructured", "channels"])
+def test_network_that_is_built_later_raises(tmp_path, granularity):
+    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+    with pytest.raises(ValueError, match="in `__init__` and not in `configure_model`"):
+        trainer(tmp_path, [Pruning(0.5, granularity)]).fit(Late(), loader())
+
+
+def test_channels_of_a_network_called_by_keyword_are_removed(tmp_path):
+    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+    module = LitTokens(TokenClassifier(32))
+    t = trainer(tmp_path, [Pruning(0.4, "channels", end=0.5)])
+    t.fit(module, sentences())
+    assert module.model.encoder.out_features < 32
+    assert t.callback_metrics["pruning/sparsity"] >= 0.4
+    assert module.model(**next(iter(sentences()))).logits.shape == (8, 3)

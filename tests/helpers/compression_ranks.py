@@ -37,6 +37,21 @@ class Lit(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.05, momentum=0.9)
 
 
+class Whole(Lit):
+    """The same network, with its layers directly in the LightningModule."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = self.net[0], self.net[2], self.net[4]
+        del self.net
+
+    def forward(self, x):
+        return self.third(self.second(self.first(x).relu()).relu())
+
+    def training_step(self, batch, batch_idx):
+        return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+
 def teacher():
     torch.manual_seed(3)
     return nn.Sequential(nn.Linear(12, 48), nn.ReLU(), nn.Linear(48, 4))
@@ -48,6 +63,8 @@ CALLBACKS = {
     "rigl": lambda: Pruning(0.7, criterion="rigl", every_n_steps=3),
     "quantized": lambda: QuantizationAwareTraining(begin=0.3, freeze=0.9),
     "distilled": lambda: KnowledgeDistillation(teacher(), {"hint": 1.0, "standardized": 1.0}, layers={"1": "1"}),
+    "whole": lambda: QuantizationAwareTraining(begin=0.3, freeze=0.9, model=""),
+    "distilled_whole": lambda: KnowledgeDistillation(teacher(), model=""),
     "cached": lambda: KnowledgeDistillation(teacher(), cache="memory"),
     "2:4": lambda: Pruning(granularity="2:4", criterion="gradient"),
 }
@@ -55,7 +72,7 @@ CALLBACKS = {
 
 def main(name, processes, folder):
     torch.manual_seed(0)
-    module, callback = Lit(), CALLBACKS[name]()
+    module, callback = Whole() if "whole" in name else Lit(), CALLBACKS[name]()
     trainer = pl.Trainer(
         accelerator="cpu",
         strategy="ddp" if processes > 1 else "auto",

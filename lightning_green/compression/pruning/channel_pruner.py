@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
+from lightning_green.compression.inputs import Inputs
 from lightning_green.compression.pruning.channels import (
     channel_count,
     removable_widths,
@@ -57,14 +58,12 @@ class ChannelPruner:
         self._parameters = 0
         self._generator = torch.Generator().manual_seed(seed)
 
-    def update(
-        self, network: nn.Module, inputs: tuple[Tensor, ...], progress: float, optimizers: Iterable[Optimizer] = ()
-    ) -> None:
+    def update(self, network: nn.Module, inputs: Inputs, progress: float, optimizers: Iterable[Optimizer] = ()) -> None:
         """Remove the channels that are due, and slice the optimizers' state accordingly.
 
         Args:
             network: The network, which is changed in place.
-            inputs: Inputs of the network.
+            inputs: Inputs of the network: positional arguments, or a dictionary of arguments by keyword.
             progress: Fraction of the way from the schedule's begin to its end.
             optimizers: Optimizers of the network's parameters.
 

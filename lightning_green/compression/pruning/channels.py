@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils import _pytree as pytree
 
+from lightning_green.compression.inputs import Inputs, call, tensors_of
 from lightning_green.compression.network import restored_modes
+from lightning_green.compression.outputs import output_tensors
 from lightning_green.compression.patterns import matching
 from lightning_green.utilities.validation import check_choice, check_fraction, check_positive_int
 
@@ -38,13 +40,15 @@ def torch_pruning() -> Any:
 class _Graph:
     """Groups of channels of a model that can only be removed together."""
 
-    def __init__(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
         self.tp = torch_pruning()
         # In evaluation mode, tracing changes no running statistics and no random generators.
-        no_autocast = torch.autocast(inputs[0].device.type, enabled=False)
+        no_autocast = torch.autocast(tensors_of(inputs)[0].device.type, enabled=False)
         with restored_modes(model), torch.enable_grad(), no_autocast:
             model.eval()
-            self.graph = self.tp.DependencyGraph().build_dependency(model, inputs, verbose=False)
+            self.graph = self.tp.DependencyGraph().build_dependency(
+                model, inputs, forward_fn=call, output_transform=_traced_outputs, verbose=False
+            )
         self.names = {module: name for name, module in model.named_modules()}
         owners = Counter(id(p) for module in self.names for p in module._parameters.values() if p is not None)
         self.tied = {m for m in self.names if any(owners[id(p)] > 1 for p in m._parameters.values() if p is not None)}
@@ -71,10 +75,15 @@ def _is_grouped(module: Any) -> bool:
     )
 
 
-def _shapes(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[torch.Size]:
+def _shapes(model: nn.Module, inputs: Inputs) -> list[torch.Size]:
     model.eval()
     with torch.no_grad():
-        return [leaf.shape for leaf in tree_leaves(model(*inputs)) if isinstance(leaf, Tensor)]
+        return [tensor.shape for tensor in output_tensors(call(model, inputs))]
+
+
+def _traced_outputs(output: Any) -> list[Tensor]:
+    """Return the outputs whose channels depend on those of layers. Scalars, such as a loss, have no channels."""
+    return [tensor for tensor in output_tensors(output) if tensor.dim() > 1 and tensor.grad_fn is not None]
 
 
 def channel_count(layer: nn.Module) -> int:
@@ -84,7 +93,7 @@ def channel_count(layer: nn.Module) -> int:
     return width
 
 
-def removable_widths(model: nn.Module, inputs: tuple[Tensor, ...], exclude: tuple[str, ...] = ()) -> dict[str, int]:
+def removable_widths(model: nn.Module, inputs: Inputs, exclude: tuple[str, ...] = ()) -> dict[str, int]:
     """Return the number of channels of each removable group, by the name of its first layer.
 
     Layers whose channels are the model's output are not removable. They are found by removing one channel from a copy
@@ -92,7 +101,7 @@ def removable_widths(model: nn.Module, inputs: tuple[Tensor, ...], exclude: tupl
 
     Args:
         model: The network, which does not change.
-        inputs: Inputs of the network.
+        inputs: Inputs of the network: positional arguments, or a dictionary of arguments by keyword.
         exclude: Patterns of layers that keep their channels.
 
     Raises:
@@ -112,7 +121,11 @@ def removable_widths(model: nn.Module, inputs: tuple[Tensor, ...], exclude: tupl
         if width in sizes:
             probe = copy.deepcopy(model)
             _Graph(probe, inputs).remove(name, [0])
-            if _shapes(probe, inputs) != outputs:
+            try:
+                changed = _shapes(probe, inputs) != outputs
+            except RuntimeError:  # a loss inside the network may need the number of classes
+                changed = True
+            if changed:
                 continue
         widths[name] = width
     if not widths:
@@ -144,7 +157,7 @@ def kept_channels(width: int, ratio: float, round_to: int) -> int:
 
 def remove_channels(
     model: nn.Module,
-    inputs: tuple[Tensor, ...],
+    inputs: Inputs,
     target: float | Mapping[str, float],
     *,
     widths: Mapping[str, int],
@@ -157,7 +170,7 @@ def remove_channels(
 
     Args:
         model: The network.
-        inputs: Inputs of the network.
+        inputs: Inputs of the network: positional arguments, or a dictionary of arguments by keyword.
         target: Minimum fraction of the original parameters to remove, with the same fraction of channels removed from
             every layer. Or fractions of the original *channels*, by pattern of layers.
         widths: Original number of channels of each removable layer, from ``removable_widths`` on the intact model.
@@ -225,7 +238,7 @@ def _ratios_by_pattern(target: Mapping[str, float], widths: Mapping[str, int]) -
 
 def _ratios_for(
     model: nn.Module,
-    inputs: tuple[Tensor, ...],
+    inputs: Inputs,
     target: float,
     widths: Mapping[str, int],
     parameters: int,
@@ -258,9 +271,7 @@ def _ratios_for(
     return dict.fromkeys(widths, high)
 
 
-def _surviving_indices(
-    model: nn.Module, inputs: tuple[Tensor, ...], removals: Mapping[str, list[int]]
-) -> dict[str, Tensor]:
+def _surviving_indices(model: nn.Module, inputs: Inputs, removals: Mapping[str, list[int]]) -> dict[str, Tensor]:
     """Return the flat indices of the elements that remain after the removal, by parameter.
 
     The channels are removed from a copy in which each element is its own index.
@@ -271,7 +282,7 @@ def _surviving_indices(
         for name, parameter in probe.named_parameters():
             shapes[name] = parameter.shape
             parameter.copy_(torch.arange(parameter.numel(), device=parameter.device).view(parameter.shape))
-    graph = _Graph(probe, tuple(i.double() if i.is_floating_point() else i for i in inputs))
+    graph = _Graph(probe, pytree.tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs))
     for name, channels in removals.items():
         graph.remove(name, channels)
     return {n: p.detach().long() for n, p in probe.named_parameters() if p.shape != shapes[n]}

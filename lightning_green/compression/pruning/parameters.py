@@ -51,6 +51,11 @@ def prunable_parameters(
     chosen -= matching("exclude", exclude, list(parameters))
     chosen |= matching("include", include, list(parameters))
     chosen = {name for name in chosen if parameters[name].requires_grad}
+    if not parameters:
+        raise ValueError(
+            "There is no parameter to prune, because the model has none when callbacks are set up. Build the network "
+            "in `__init__` and not in `configure_model` or `setup`."
+        )
     if not chosen:
         raise ValueError("There is no parameter to prune: the model has no trainable linear or convolutional weight.")
     return {name: parameter for name, parameter in parameters.items() if name in chosen}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from lightning_green.compression.outputs import compared_tensors
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,21 @@ def agreement(outputs: Sequence[Tensor], reference: Sequence[Tensor]) -> Agreeme
     classes = theirs.dim() > 1 and theirs.shape[1] > 1
     same = float((ours.argmax(1) == theirs.argmax(1)).float().mean()) if classes else 1.0
     return Agreement(len(theirs), same, difference)
+
+
+def worst_agreement(outputs: Sequence[Any], reference: Sequence[Any]) -> Agreement:
+    """Return the agreement of the tensor that differs most, of outputs with several tensors.
+
+    Args:
+        outputs: One output per batch: a tensor, or a container of tensors.
+        reference: Outputs of the reference, with the same number of tensors.
+
+    Raises:
+        ValueError: If the numbers of tensors differ.
+
+    """
+    ours, theirs = ([compared_tensors(output) for output in found] for found in (outputs, reference))
+    if {len(tensors) for tensors in ours} != {len(tensors) for tensors in theirs}:
+        raise ValueError(f"The outputs should have {len(theirs[0])} tensors as the reference has, got {len(ours[0])}.")
+    parts = [agreement(a, b) for a, b in zip(zip(*ours, strict=True), zip(*theirs, strict=True), strict=True)]
+    return max(parts, key=lambda part: (not part.difference <= float("inf"), part.difference))

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import sys
 import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.fx.graph import CodeGen
+from torch.utils import _pytree as pytree
 
-from lightning_green.compression.network import batch_dimensions, restored_modes
+from lightning_green.compression.inputs import Inputs, batch_dimensions, call, input_names
+from lightning_green.compression.network import own_forward, restored_modes
+from lightning_green.compression.outputs import OutputError, OutputStructure
 
 aten = torch.ops.aten
 _OUT_OF_PLACE = {
@@ -31,7 +40,21 @@ _OUT_OF_PLACE = {
 _LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch,))
 
 
-def export_graph(network: nn.Module, inputs: tuple[Tensor, ...], training: bool) -> GraphModule:
+@dataclass(frozen=True)
+class ExportedNetwork:
+    """The graph of a network for one kind of call.
+
+    Args:
+        graph: Takes the tensors in the network's inputs, and returns a tuple of the tensors in its output.
+        output: The structure of the output.
+
+    """
+
+    graph: GraphModule
+    output: OutputStructure
+
+
+def export_graph(network: nn.Module, inputs: Inputs, training: bool) -> ExportedNetwork:
     """Return the graph of a network in training or evaluation mode; it shares its parameters and buffers.
 
     Args:
@@ -43,21 +66,61 @@ def export_graph(network: nn.Module, inputs: tuple[Tensor, ...], training: bool)
         ValueError: If the network cannot be exported; the message contains the line and a remedy.
 
     """
-    shapes = batch_dimensions(inputs, torch.export.Dim("batch", min=2))
-    with restored_modes(network):
+    tensors = tuple(leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor))
+    shapes = batch_dimensions(tensors, torch.export.Dim("batch", min=2))
+    with restored_modes(network), _flat_forward(network, inputs) as outputs:
         if not (training and network.training):  # keeps layers that the user put into evaluation mode
             network.train(training)
         try:
-            with torch.autocast(inputs[0].device.type, enabled=False):
-                exported = torch.export.export(network, inputs, dynamic_shapes=shapes)
+            with torch.autocast(tensors[0].device.type, enabled=False):
+                exported = torch.export.export(network, tensors, dynamic_shapes=shapes)
+        except OutputError as error:
+            raise ValueError(
+                f"`model` should be the dotted path of a network that can be quantized, but {type(network).__name__} "
+                f"cannot: {error}"
+            ) from error
         except Exception as error:
             raise ValueError(_explain(network, error)) from error
     graph = exported.module(check_guards=False)
     assert isinstance(graph, GraphModule)
+    graph.graph.set_codegen(CodeGen())
+    _drop_assertions(graph)
     _make_functional(graph)
     if not training:
         _drop_counters(graph)
-    return graph
+    return ExportedNetwork(graph, outputs[-1])
+
+
+@contextmanager
+def _flat_forward(network: nn.Module, inputs: Inputs) -> Iterator[list[OutputStructure]]:
+    """Replace a network's forward by one from tensors to tensors, and yield the list of the output's structures.
+
+    ``torch.export`` accepts only the classes of outputs that are registered with it.
+    """
+    leaves, structure = pytree.tree_flatten(inputs)
+    places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    before, plain = network.__dict__.get("forward"), own_forward(network)
+    structures: list[OutputStructure] = []
+
+    def forward(*tensors: Tensor) -> list[Any]:
+        filled = list(leaves)
+        for place, tensor in zip(places, tensors, strict=True):
+            filled[place] = tensor
+        output = call(plain, pytree.tree_unflatten(filled, structure))
+        structures.append(OutputStructure(output))
+        return structures[-1].tensors(output)
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind) for name in input_names(network, inputs)]
+    forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    network.forward = forward
+    try:
+        yield structures
+    finally:
+        if before is None:
+            del network.__dict__["forward"]
+        else:
+            network.forward = before
 
 
 def _explain(network: nn.Module, error: Exception) -> str:
@@ -65,7 +128,7 @@ def _explain(network: nn.Module, error: Exception) -> str:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_LIBRARIES)]
     source = getattr(sys.modules.get(type(network).__module__), "__file__", None)
     own = [f for f in frames if f.filename == source] or frames
-    inside = [f for f in own if f.name not in ("export_graph",) and f.filename != __file__]
+    inside = [f for f in own if f.filename != __file__]
     where = ""
     if inside:
         last = inside[-1]
@@ -77,6 +140,13 @@ def _explain(network: nn.Module, error: Exception) -> str:
         "Rewrite that line without Python control flow over values of tensors (torch.where, torch.cond), move it "
         "out of the network, or select a smaller network with `model`."
     )
+
+
+def _drop_assertions(graph_module: GraphModule) -> None:
+    """Remove assertions of data types and devices, which differ under autocast and after a move."""
+    for node in list(graph_module.graph.nodes):
+        if node.target is aten._assert_tensor_metadata.default:
+            graph_module.graph.erase_node(node)
 
 
 def _make_functional(graph_module: GraphModule) -> None:
@@ -103,6 +173,36 @@ def _drop_counters(graph_module: GraphModule) -> None:
         if node.op == "call_function" and node.target is aten.add_.Tensor and not node.users:
             graph_module.graph.erase_node(node)
     graph_module.recompile()
+
+
+def outputs_of(graph_module: GraphModule) -> list[Node]:
+    """Return the output nodes of an exported graph."""
+    return list(graph_module.graph.output_node().args[0])  # type: ignore[arg-type]
+
+
+def target_inputs(graph_module: GraphModule) -> set[Node]:
+    """Return the inputs that only scalar outputs depend on: the targets of a loss inside the network."""
+    needed = ancestors([node for node in outputs_of(graph_module) if shape_of(node) != torch.Size([])])
+    inputs = {node for node in graph_module.graph.nodes if node.op == "placeholder" and node.users}
+    return inputs - needed if needed else set()
+
+
+def inference_outputs(graph_module: GraphModule) -> list[int]:
+    """Return the positions of the outputs that do not depend on the targets of a loss."""
+    targets = target_inputs(graph_module)
+    return [i for i, node in enumerate(outputs_of(graph_module)) if not targets & ancestors([node])]
+
+
+def ancestors(nodes: Iterable[Node]) -> set[Node]:
+    """Return nodes with all nodes that they depend on."""
+    found: set[Node] = set()
+    queue = list(nodes)
+    while queue:
+        node = queue.pop()
+        if node not in found:
+            found.add(node)
+            queue.extend(node.all_input_nodes)
+    return found
 
 
 def owner_path(node: Node) -> str:

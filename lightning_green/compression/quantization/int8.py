@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401 - registers `quantized_decomposed`
 from torch.fx import Graph, GraphModule, Node
 
-from lightning_green.compression.quantization.exported import export_graph
+from lightning_green.compression.inputs import Inputs, tensors_of
+from lightning_green.compression.quantization.exported import (
+    ExportedNetwork,
+    ancestors,
+    export_graph,
+    inference_outputs,
+    outputs_of,
+    target_inputs,
+)
 from lightning_green.compression.quantization.fake_quantize import SMALLEST_SCALE, weight_limit, weight_scales
 from lightning_green.compression.quantization.rounding_points import LINEAR, find_rounding_points
 
@@ -45,7 +53,7 @@ class Rounding:
 
 def to_int8(
     network: nn.Module,
-    inputs: tuple[Tensor, ...],
+    inputs: Inputs,
     roundings: Mapping[str, Rounding],
     keep_float: Sequence[str] = (),
     weight_bits: int = 8,
@@ -53,7 +61,8 @@ def to_int8(
     """Return the network's evaluation graph with int8 weights and integers between its operations.
 
     The graph has ``quantized_decomposed`` operations around float operations. ONNX Runtime, Inductor and ExecuTorch
-    replace them by integer kernels.
+    replace them by integer kernels. The graph takes the tensors of the network's inputs by position or by name, and
+    returns its output with dictionaries instead of dataclasses. It has no loss, and no input that only the loss needs.
 
     Args:
         network: The network, in float32 on the CPU.
@@ -64,7 +73,8 @@ def to_int8(
         weight_bits: Bits of the integers of weights, which are stored in int8.
 
     """
-    source = export_graph(network, inputs, training=False)
+    exported = export_graph(network, inputs, training=False)
+    source, tensors = exported.graph, tensors_of(inputs)
     points = find_rounding_points(source, keep_float)
     keys = {node: key for key, node in points.values.items()} | points.passed_on
     for operation in points.weights.values():
@@ -79,11 +89,27 @@ def to_int8(
             source.graph.erase_node(norm)
     for node, key in keys.items():
         _round_value(source.graph, node, roundings[key])
+    kept = _drop_loss(exported)
     source.graph.eliminate_dead_code()
     source.graph.lint()
     result = GraphModule(_Constants(source), source.graph, "Int8Network")
-    result.meta["inputs"] = tuple(tensor.clone() for tensor in inputs)
+    result.meta["kept_inputs"] = kept
+    result.meta["inputs"] = tuple(tensors[place].clone() for place in kept)
     return result.eval()
+
+
+def _drop_loss(exported: ExportedNetwork) -> list[int]:
+    """Return plain outputs without a loss, remove the inputs that it needs, and return the places of the others."""
+    graph = exported.graph.graph
+    outputs, places = outputs_of(exported.graph), set(inference_outputs(exported.graph))
+    targets = target_inputs(exported.graph)
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    wanted = [node if place in places else None for place, node in enumerate(outputs)]
+    graph.output_node().args = (exported.output.plain(wanted),)
+    for node in reversed(list(graph.nodes)):
+        if node.op != "output" and targets & ancestors([node]):
+            graph.erase_node(node)
+    return [place for place, node in enumerate(inputs) if node not in targets]
 
 
 class _Constants(nn.Module):

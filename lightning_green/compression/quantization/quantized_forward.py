@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from lightning_green.compression.network import positional, uncompiled
+from lightning_green.compression.inputs import canonical
+from lightning_green.compression.network import ReplacedForward, uncompiled
 from lightning_green.compression.quantization.quantized_network import QuantizedNetwork
 
 
@@ -34,17 +35,17 @@ def plain_forward(network: nn.Module) -> None:
             network.forward = current.plain
 
 
-class _Forward:
+class _Forward(ReplacedForward):
     """A fake-quantized ``forward``. A deep copy of the network, such as an average of weights, has the plain one."""
 
     def __init__(self, network: nn.Module, quantized: QuantizedNetwork, plain: Any) -> None:
-        self._network, self._quantized, self.plain = weakref.ref(network), quantized, plain
+        super().__init__(plain)
+        self._network, self._quantized = weakref.ref(network), quantized
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         network = self._network()
         assert network is not None
-        inputs = positional(uncompiled(network), args, kwargs)
-        return self._quantized.run(*inputs, training=network.training)
+        return self._quantized.compute(canonical(uncompiled(network), args, kwargs), network.training)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         copied = memo[id(self._network())]

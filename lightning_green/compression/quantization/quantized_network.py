@@ -1,4 +1,4 @@
-"""Fake quantization of a network by two graphs, one for training and one for evaluation."""
+"""Fake quantization of a network by graphs of its calls."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
+from torch.utils import _pytree as pytree
 
-from lightning_green.compression.quantization.exported import export_graph
+from lightning_green.compression.inputs import Inputs, as_inputs, canonical, describe, examples
+from lightning_green.compression.quantization.call_graphs import CallGraphs
 from lightning_green.compression.quantization.fake_quantize import (
     ACTIVATIONS,
     WEIGHT_BITS,
     ActivationFakeQuantize,
-    WeightFakeQuantize,
     check_weight_bits,
 )
-from lightning_green.compression.quantization.graph_hooks import call_hooks, replace_uses
 from lightning_green.compression.quantization.int8 import Rounding, to_int8
-from lightning_green.compression.quantization.rounding_points import RoundingPoints, find_rounding_points
 from lightning_green.utilities.validation import check_choice
 
 
@@ -28,11 +27,14 @@ class QuantizedNetwork:
     """Fake quantization of a network, without a Trainer.
 
     The network does not change. The graphs share its parameters and buffers, so an optimizer of the network's
-    parameters trains through them, and its checkpoints keep their names.
+    parameters trains through them, and its checkpoints keep their names. Outputs may be tensors, or dataclasses,
+    dictionaries and tuples of them. A call with other arguments, such as labels, has graphs of its own with the same
+    ranges. A loss that the network computes from labels is not rounded.
 
     Args:
         network: The network.
-        inputs: Inputs with at least two samples along dimension 0. The graphs accept other numbers of samples.
+        inputs: Positional arguments, or a dictionary of arguments by keyword, with at least two samples along
+            dimension 0 of the tensors. The graphs accept other numbers of samples.
         keep_float: Patterns of modules that stay in float.
         activation: ``"uint8"`` for ONNX Runtime and Inductor on x86, ``"int8"`` for XNNPACK (ExecuTorch).
         weight_bits: 7 or 8. None for 7 with ``"uint8"``, which is exact on every x86 processor, and 8 with ``"int8"``.
@@ -54,7 +56,7 @@ class QuantizedNetwork:
     def __init__(
         self,
         network: nn.Module,
-        inputs: tuple[Tensor, ...],
+        inputs: Inputs,
         keep_float: Sequence[str] = (),
         activation: str = "uint8",
         weight_bits: int | None = None,
@@ -63,37 +65,46 @@ class QuantizedNetwork:
         check_weight_bits(weight_bits)
         self.weight_bits = weight_bits or WEIGHT_BITS[activation]
         self.network = network
-        with torch.inference_mode(False):
-            self.inputs = tuple(tensor.detach().clone() for tensor in inputs)
         self.keep_float, self.activation = tuple(keep_float), activation
         self.observing = True
-        with torch.inference_mode(False), torch.enable_grad():
-            self._graphs = {mode: export_graph(network, self.inputs, training=mode) for mode in (True, False)}
-        points = [find_rounding_points(graph, self.keep_float) for graph in self._graphs.values()]
-        first, second = ([(key, str(node.target)) for key, node in p.values.items()] for p in points)
-        if first != second or points[0].weights.keys() != points[1].weights.keys():
-            raise ValueError(
-                f"{type(network).__name__} should have the same operations in training and in evaluation to be "
-                "quantized. Move operations of only one mode out of the network."
+        with torch.inference_mode(False):
+            self.inputs: Inputs = pytree.tree_map_only(
+                Tensor, lambda tensor: tensor.detach().clone(), _canonical(network, inputs)
             )
-        self.roundings = {key: ActivationFakeQuantize(activation) for key in points[0].values}
-        for graph, chosen in zip(self._graphs.values(), points, strict=True):
-            _insert(graph, chosen, self.roundings, self.weight_bits)
-            call_hooks(graph, network)
+        first = CallGraphs(network, self.inputs, self.keep_float)
+        self.roundings = {key: ActivationFakeQuantize(activation) for key, _ in first.rounded}
+        first.insert(self.roundings, self.weight_bits)
+        self._calls = [first]
 
-    def run(self, *inputs: Tensor, training: bool = True, observe: bool | None = None) -> Any:
+    def run(self, *inputs: Any, training: bool = True, observe: bool | None = None) -> Any:
         """Return the network's output in fake quantization.
 
         Args:
-            inputs: Inputs of the network.
+            inputs: Positional arguments of the network.
             training: Whether layers such as dropout and batch norm are in training mode.
             observe: Whether to update the ranges of activations. None to update them in training while ``observing``.
 
         """
+        return self.compute(inputs, training, observe)
+
+    def compute(self, inputs: Inputs, training: bool = True, observe: bool | None = None) -> Any:
+        """Return the network's output in fake quantization, as ``run``.
+
+        Args:
+            inputs: Positional arguments, or a dictionary of arguments by keyword.
+            training: Whether layers such as dropout and batch norm are in training mode.
+            observe: Whether to update the ranges of activations. None to update them in training while ``observing``.
+
+        Raises:
+            ValueError: If a call with these arguments cannot be exported, or has other operations.
+
+        """
+        inputs = _canonical(self.network, inputs)
+        graphs = next((graphs for graphs in self._calls if graphs.fit(inputs)), None) or self._add(inputs)
         observe = training and self.observing if observe is None else observe
         for rounding in self.roundings.values():
             rounding.observing = observe
-        return self._graphs[training](*inputs)
+        return graphs.run(inputs, training)
 
     def has_unseen(self) -> bool:
         """Return whether an activation has no range."""
@@ -101,13 +112,8 @@ class QuantizedNetwork:
 
     def share_tensors(self) -> None:
         """Share the network's current tensors. A move to another device replaces its buffers."""
-        for graph in self._graphs.values():
-            for path, module in graph.named_modules():
-                if path.startswith(("round_", "hooks_", "before_")):
-                    continue
-                for own in (module._parameters, module._buffers):
-                    for name in own:
-                        own[name] = _tensor(self.network, f"{path}.{name}" if path else name)
+        for graphs in self._calls:
+            graphs.share_tensors()
 
     def convert(self) -> GraphModule:
         """Return a copy on the CPU that computes with 8-bit integers, with int8 weights and folded batch norm.
@@ -117,7 +123,7 @@ class QuantizedNetwork:
 
         """
         network = copy.deepcopy(self.network).cpu().float()
-        inputs = tuple(tensor.cpu().float() if tensor.is_floating_point() else tensor.cpu() for tensor in self.inputs)
+        inputs = pytree.tree_map_only(Tensor, _on_cpu, self.inputs)
         ranges = {}
         for key, rounding in self.roundings.items():
             scale, zero_point = rounding.quantization_parameters()
@@ -143,10 +149,26 @@ class QuantizedNetwork:
         for key, rounding in self.roundings.items():
             rounding.restore(state[key])
 
+    def _add(self, inputs: Inputs) -> CallGraphs:
+        """Export the graphs of a call with other arguments."""
+        device = next(self.network.parameters()).device
+        with torch.inference_mode(False):
+            example = examples(describe(inputs, type(self.network).__name__), device, batch=2)
+        graphs = CallGraphs(self.network, example, self.keep_float)
+        if graphs.rounded != self._calls[0].rounded:
+            raise ValueError(
+                f"{type(self.network).__name__} should have the same operations in all of its calls to be quantized, "
+                "but it has others with these arguments. Always pass the same arguments, or set `model` to a part of "
+                "the network."
+            )
+        graphs.insert(self.roundings, self.weight_bits)
+        self._calls.append(graphs)
+        return graphs
+
 
 def quantize(
     network: nn.Module,
-    batches: Iterable[tuple[Tensor, ...] | Tensor],
+    batches: Iterable[tuple[Any, ...] | Mapping[str, Any] | Tensor],
     keep_float: Sequence[str] = (),
     activation: str = "uint8",
     weight_bits: int | None = None,
@@ -155,7 +177,8 @@ def quantize(
 
     Args:
         network: The network, which does not change.
-        batches: Inputs with at least two samples each. A few hundred samples suffice to calibrate the ranges.
+        batches: Inputs with at least two samples each: tensors, tuples of positional arguments, or dictionaries of
+            arguments by keyword. A few hundred samples suffice to calibrate the ranges.
         keep_float: Patterns of modules that stay in float.
         activation: As in ``QuantizedNetwork``.
         weight_bits: As in ``QuantizedNetwork``.
@@ -174,34 +197,19 @@ def quantize(
     """
     quantized = None
     for batch in batches:
-        inputs = (batch,) if isinstance(batch, Tensor) else tuple(batch)
+        inputs = as_inputs(batch)
         if quantized is None:
             quantized = QuantizedNetwork(network, inputs, keep_float, activation, weight_bits)
         with torch.no_grad():
-            quantized.run(*inputs, training=False, observe=True)
+            quantized.compute(inputs, training=False, observe=True)
     if quantized is None:
         raise ValueError("`batches` should contain at least one batch, got none.")
     return quantized.convert()
 
 
-def _insert(
-    graph_module: GraphModule, points: RoundingPoints, roundings: Mapping[str, nn.Module], weight_bits: int
-) -> None:
-    graph = graph_module.graph
-    graph_module.add_submodule("round_weight", WeightFakeQuantize(weight_bits))
-    for operation in points.weights.values():
-        with graph.inserting_before(operation):
-            rounded = graph.call_module("round_weight", (operation.args[1],))
-        operation.update_arg(1, rounded)
-    for key, node in points.values.items():
-        graph_module.add_submodule(f"round_{key}", roundings[key])
-        with graph.inserting_after(node):
-            rounded = graph.call_module(f"round_{key}", (node,))
-        replace_uses(node, rounded)
-    graph.lint()
-    graph_module.recompile()
+def _canonical(network: nn.Module, inputs: Inputs) -> Inputs:
+    return canonical(network, (), inputs) if isinstance(inputs, dict) else canonical(network, inputs, {})
 
 
-def _tensor(module: nn.Module, path: str) -> Any:
-    owner, _, name = path.rpartition(".")
-    return getattr(module.get_submodule(owner), name)
+def _on_cpu(tensor: Tensor) -> Tensor:
+    return tensor.cpu().float() if tensor.is_floating_point() else tensor.cpu()

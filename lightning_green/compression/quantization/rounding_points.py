@@ -15,7 +15,13 @@ import torch
 from torch.fx import GraphModule, Node
 
 from lightning_green.compression.patterns import matching
-from lightning_green.compression.quantization.exported import owner_path, shape_of
+from lightning_green.compression.quantization.exported import (
+    ancestors,
+    inference_outputs,
+    outputs_of,
+    owner_path,
+    shape_of,
+)
 
 aten = torch.ops.aten
 CONVOLUTIONS = {
@@ -84,7 +90,7 @@ def find_rounding_points(graph_module: GraphModule, keep_float: Sequence[str] = 
     """Return the weights and values of an exported graph to quantize.
 
     Keys depend on the graph's structure only, so they are equal in the graphs of training and evaluation and in another
-    process.
+    process. A loss of targets inside the network is not rounded and changes no key.
 
     Args:
         graph_module: An exported graph with functional operations.
@@ -94,7 +100,9 @@ def find_rounding_points(graph_module: GraphModule, keep_float: Sequence[str] = 
         ValueError: If a pattern matches nothing, or there is nothing to quantize.
 
     """
-    operations = [node for node in graph_module.graph.nodes if node.op == "call_function"]
+    outputs = outputs_of(graph_module)
+    live = ancestors(outputs[position] for position in inference_outputs(graph_module))
+    operations = [node for node in graph_module.graph.nodes if node.op == "call_function" and node in live]
     paths = dict.fromkeys(path for node in operations if (path := owner_path(node)))
     kept = matching("keep_float", keep_float, [*paths, *_parents(paths)]) if keep_float else set()
     points = RoundingPoints()
@@ -107,38 +115,45 @@ def find_rounding_points(graph_module: GraphModule, keep_float: Sequence[str] = 
             weight = node.args[1]
             assert isinstance(weight, Node)
             points.weights[_unused(points.weights, str(weight.target))] = node
-            end = _fold_norm(node, points)
-            end = _only_user(end, CLIPS) or end
+            end = _fold_norm(node, points, live)
+            end = _only_user(end, CLIPS, live) or end
             rounded.add(_as_node(node.args[0]))
-            if not (node.target in LINEAR and _is_output(end)):  # the network's outputs are not rounded
+            if not (node.target in LINEAR and _is_output(end, live)):  # the network's outputs are not rounded
                 rounded.add(end)
             ends.add(end)
         elif node.target in PAIRS and all(_is_activation(a) for a in node.args[:2]):
-            end = _only_user(node, CLIPS) or node
+            end = _only_user(node, CLIPS, live) or node
             rounded.update({_as_node(node.args[0]), _as_node(node.args[1]), end})
             ends.add(end)
         elif node.target is aten.cat.default:
             rounded.update({*(_as_node(part) for part in node.args[0]), node})
-    _propagate(operations, rounded, ends, kept, points)
+    _propagate(operations, rounded, ends, kept, live, points)
     if not points.weights:
         raise ValueError("There is nothing to quantize: every convolution and linear layer is in `keep_float`.")
     return points
 
 
 def _propagate(
-    operations: list[Node], rounded: set[Node], ends: set[Node], kept: set[str], points: RoundingPoints
+    operations: list[Node],
+    rounded: set[Node],
+    ends: set[Node],
+    kept: set[str],
+    live: set[Node],
+    points: RoundingPoints,
 ) -> None:
     """Propagate scales through operations that preserve them, and assign a key to every rounded value."""
     order = [n for n in operations[0].graph.nodes if n.op in ("placeholder", "call_function")] if operations else []
     keys: dict[Node, str] = {}
     for node in order:
+        if node not in live:
+            continue
         source = node.args[0] if node.args else None
         if node.op == "call_function" and isinstance(source, Node) and source in keys and node not in ends:
             free = not any(path in kept for path in _parents([owner_path(node)]))
             if node.target in SAME_SCALE:
                 points.passed_on[node] = keys[node] = keys[source]
                 continue
-            if node.target in UNARY and free and not _is_output(node):
+            if node.target in UNARY and free and not _is_output(node, live):
                 rounded.add(node)
         if node in rounded:
             keys[node] = f"value_{len(points.values)}"
@@ -164,19 +179,19 @@ def _as_node(value: object) -> Node:
     return value
 
 
-def _is_output(node: Node) -> bool:
-    return all(user.op == "output" for user in node.users)
+def _is_output(node: Node, live: Set[Node]) -> bool:
+    return not any(user in live for user in node.users)
 
 
-def _only_user(node: Node, targets: Set[Any]) -> Node | None:
-    if len(node.users) == 1 and (user := next(iter(node.users))).target in targets:
-        return user
-    return None
+def _only_user(node: Node, targets: Set[Any], live: Set[Node]) -> Node | None:
+    """Return the user of a node if it is the only one and one of the operations ``targets``."""
+    users = [user for user in node.users if user in live or user.op == "output"]
+    return users[0] if len(users) == 1 and users[0].target in targets else None
 
 
-def _fold_norm(node: Node, points: RoundingPoints) -> Node:
+def _fold_norm(node: Node, points: RoundingPoints, live: Set[Node]) -> Node:
     """Return the batch norm that follows an operation and can be folded into it; otherwise the operation."""
-    norm = _only_user(node, NORMS)
+    norm = _only_user(node, NORMS, live)
     shape = shape_of(node)
     if norm is None or (node.target in LINEAR and (shape is None or len(shape) != 2)):
         return node

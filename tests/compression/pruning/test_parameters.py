@@ -30,3 +30,5 @@ def test_only_linear_and_convolutional_weights_are_pruned_once_each():
         prunable_parameters(Tied(), exclude=["layer9.*"])
     with pytest.raises(ValueError, match="no parameter to prune"):
         prunable_parameters(Tied(), exclude=["a"])
+    with pytest.raises(ValueError, match="`__init__` and not in `configure_model`"):
+        prunable_parameters(nn.ReLU())
