@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 import os
+import pickle
 import sys
 import time
 from pathlib import Path
@@ -180,11 +181,12 @@ class _Compression:
         handle = None
         if record:
 
-            def record_batch(network: Any, inputs: tuple[Any, ...]) -> None:
+            def record_batch(network: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                inputs = self._tensors(args, kwargs)
                 if len(self.batches) < 4 and len(inputs[0]) > 1:
                     self.batches.append(tuple(tensor.detach().clone() for tensor in inputs))
 
-            handle = self.network.register_forward_pre_hook(record_batch)
+            handle = self.network.register_forward_pre_hook(record_batch, with_kwargs=True)
         try:
             trainer = self._trainer([])
             kind = same_package(self.module, pl.LightningModule)
@@ -210,8 +212,9 @@ class _Compression:
         session = onnx_session(path, self.threads)
         names = [value.name for value in session.get_inputs()]
 
-        def run_file(*inputs: Any) -> Any:
-            fed = {name: tensor.cpu().numpy() for name, tensor in zip(names, inputs, strict=True)}
+        def run_file(*args: Any, **kwargs: Any) -> Any:
+            tensors = self._tensors(args, kwargs)
+            fed = {name: tensor.cpu().numpy() for name, tensor in zip(names, tensors, strict=True)}
             return torch.from_numpy(session.run(None, fed)[0])
 
         self.network.forward = run_file
@@ -219,6 +222,20 @@ class _Compression:
             return self._test()
         finally:
             del self.network.forward
+
+    def _tensors(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """Return the arguments of a call of the network by position."""
+        from torch import Tensor
+
+        from lightning_green.compression.inputs import canonical
+
+        inputs = canonical(self.network, args, kwargs)
+        if isinstance(inputs, dict) or not all(isinstance(value, Tensor) for value in inputs):
+            raise ValueError(
+                f"`--network` should be a network whose arguments are tensors, without others before them that are "
+                f"omitted, but {type(self.network).__name__} is called otherwise. Use the callbacks in a script."
+            )
+        return inputs
 
     def _figures(self, network: Any, path: Path, weight_bytes: int, bits: int) -> dict[str, float]:
         from lightning_green.compression import onnx_session, profile
@@ -244,6 +261,12 @@ class _Compression:
 def _load_module(kind: Any, checkpoint: Path, arguments: dict[str, Any]) -> Any:
     try:
         return kind.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True, **arguments)
+    except pickle.UnpicklingError:
+        fail(
+            f"{checkpoint} contains objects other than tensors and plain values, such as a class among the "
+            "hyperparameters, and is not loaded because that could run code. Save it without them "
+            "(`save_hyperparameters(ignore=[...])`), and pass such arguments in a subclass."
+        )
     except (TypeError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         fail(f"{checkpoint} cannot be loaded into {kind.__name__}: {first} Pass its arguments with --model-args.")

@@ -71,6 +71,25 @@ def test_compress_prunes_distills_quantizes_and_reports(checkpoint, tmp_path):
 
 
 @pytest.mark.slow
+def test_compress_accepts_a_network_that_is_called_by_keyword(checkpoint, tmp_path):
+    classes = ("--model", "tests.helpers.bright_quarter:ByName", "--data", "tests.helpers.bright_quarter:Data")
+    done = compress(checkpoint, *classes, "--network", "network", "--int8", "--out", tmp_path / "out", "--grid", 100)
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["after"]["accuracy"] > 0.8
+
+
+def test_checkpoint_with_a_class_among_the_hyperparameters_prints_one_line(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"] = {"optimizer": torch.optim.AdamW}
+    torch.save(content, tmp_path / "class.ckpt")
+    done = compress(tmp_path / "class.ckpt", *CLASSES, "--int8", "--out", tmp_path)
+    assert done.returncode == 2, done.stderr[-1500:]
+    assert "such as a class among the hyperparameters, and is not loaded" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 def test_compress_accepts_classes_of_pytorch_lightning(checkpoint, tmp_path, monkeypatch):
     source = (ROOT / "tests" / "helpers" / "bright_quarter.py").read_text()
     (tmp_path / "other_package.py").write_text(source.replace("lightning.pytorch", "pytorch_lightning"))
