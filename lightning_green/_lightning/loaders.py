@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.combined_loader import _shutdown_workers_and_reset_iterator
 
-from lightning_green._lightning.replaced import replace_method, undo_all
+from lightning_green._lightning.replaced import call_all, replace_method
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.combined_loader import CombinedLoader
@@ -84,7 +84,7 @@ def wrap_loading(trainer: pl.Trainer, load: Callable[[str, Callable[[], None]], 
                         _shutdown_workers_and_reset_iterator(loader)
                 combined.flattened = _own(combined)
 
-    return undo_all(
+    return call_all(
         replace_method(fit_loop, "setup_data", training),
         replace_method(val_loop, "setup_data", validation),
         return_own,
@@ -140,7 +140,7 @@ def watch_fetches(trainer: pl.Trainer, began: Callable[[], None], ended: Callabl
         ended()
         after()
 
-    return undo_all(
+    return call_all(
         replace_method(epoch_loop, "_on_before_fetch", on_before_fetch),
         replace_method(epoch_loop, "_on_after_fetch", on_after_fetch),
     )

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.trainer.states import RunningStage
 
-from lightning_green._lightning.replaced import replace_method, undo_all
+from lightning_green._lightning.replaced import call_all, replace_method
 
 if TYPE_CHECKING:
     from lightning.pytorch.loops.loop import _Loop
@@ -121,7 +121,7 @@ def wrap_loops(
         if not is_tuning():
             after_run()
 
-    return undo_all(
+    return call_all(
         replace_method(fit_loop, "on_advance_start", on_advance_start),
         replace_method(epoch_loop, "on_run_start", on_run_start),
         replace_method(epoch_loop, "on_advance_end", on_advance_end),

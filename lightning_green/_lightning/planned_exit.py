@@ -8,6 +8,8 @@ from functools import partial
 
 import lightning.pytorch as pl
 
+from lightning_green._lightning.replaced import replace_method
+
 log = logging.getLogger(__name__)
 
 
@@ -36,15 +38,15 @@ def skip_exception_hooks(trainer: pl.Trainer) -> None:
     Lightning calls both for the callbacks, the data module and the loggers of the Trainer, and tears down the strategy
     afterwards. Until then the Trainer has none of them.
     """
-    strategy, teardown = trainer.strategy, trainer.strategy.teardown
+    teardown = trainer.strategy.teardown
     callbacks, loggers = trainer.callbacks, trainer.loggers  # type: ignore[attr-defined]
     datamodule = trainer.datamodule  # type: ignore[attr-defined]
     trainer.callbacks, trainer.loggers, trainer.datamodule = [], [], None  # type: ignore[attr-defined]
 
     def restore_and_tear_down() -> None:
-        del strategy.teardown
+        undo()
         trainer.callbacks, trainer.loggers = callbacks, loggers  # type: ignore[attr-defined]
         trainer.datamodule = datamodule  # type: ignore[attr-defined]
         teardown()
 
-    strategy.teardown = restore_and_tear_down  # type: ignore[method-assign]
+    undo = replace_method(trainer.strategy, "teardown", restore_and_tear_down)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -37,16 +38,25 @@ def _bind(function: Callable[..., Any], owner: Any) -> types.MethodType:
 
 
 def replace_method(owner: Any, name: str, function: Callable[..., Any]) -> Callable[[], None]:
-    """Replace a method of one object; return a function that removes the replacement."""
+    """Replace a method of one object; return a function that removes the replacement.
+
+    The attribute is then as before: absent, or a replacement by another package.
+    """
+    before = owner.__dict__.get(name)
     owner.__dict__[name] = ReplacedMethod(owner, name, function)
-    return partial(owner.__dict__.pop, name, None)
-
-
-def undo_all(*functions: Callable[[], None]) -> Callable[[], None]:
-    """Return a function that calls all of them."""
 
     def undo() -> None:
-        for function in functions:
-            function()
+        if before is None:
+            owner.__dict__.pop(name, None)
+        else:
+            owner.__dict__[name] = before
 
     return undo
+
+
+def call_all(*functions: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls all of them, the last first, also if one raises."""
+    stack = ExitStack()
+    for function in functions:
+        stack.callback(function)
+    return stack.close

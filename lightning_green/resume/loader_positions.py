@@ -17,6 +17,7 @@ from lightning_green._lightning.loaders import (
     wrap_loading,
 )
 from lightning_green._lightning.loops import is_training_stage
+from lightning_green._lightning.replaced import call_all
 from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.iterable_loaders import ReplayedLoader, why_not_replayed
 from lightning_green.resume.loaders import CountingLoader, count_batches, wrap_loaders
@@ -55,13 +56,7 @@ class LoaderPositions:
 
         """
         self._deferred = resuming
-        undo = [wrap_loaders(self._trainer.strategy, self._wrap), wrap_loading(self._trainer, self._load)]
-
-        def undo_all() -> None:
-            for one in undo:
-                one()
-
-        return undo_all
+        return call_all(wrap_loaders(self._trainer.strategy, self._wrap), wrap_loading(self._trainer, self._load))
 
     def capture(self) -> dict[str, Any]:
         """Return the positions as plain Python and tensors."""
