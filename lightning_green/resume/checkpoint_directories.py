@@ -14,6 +14,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lightning_green._lightning.namespaces import both
 from lightning_green.resume.stable_text import stable_text
 from lightning_green.strategies.control_group import ControlGroup
 
@@ -37,7 +38,7 @@ def continue_directories(trainer: pl.Trainer, checkpoint: dict[str, Any], ranks:
     callbacks = [
         one
         for one in trainer.checkpoint_callbacks
-        if isinstance(one, ModelCheckpoint) and one.dirpath and saved.get(one.state_key, {}).get("dirpath")
+        if isinstance(one, both(ModelCheckpoint)) and one.dirpath and saved.get(one.state_key, {}).get("dirpath")
     ]
     before = [(str(one.dirpath), str(saved[one.state_key]["dirpath"])) for one in callbacks]
     default = _default_directory(trainer)

@@ -30,6 +30,7 @@ from lightning_green.run.options import RunOptions
 from lightning_green.run.run import POOL, FitIdentity, OtherTrainingError, Run
 from lightning_green.run.session import Session
 from lightning_green.utilities.clock import Clock, SystemClock, clock_from_environment, clock_from_spec
+from lightning_green.utilities.files import is_local_path
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +118,8 @@ def run_home(trainer: pl.Trainer, invocation: Invocation) -> Path:
     given = os.environ.get(RUN_DIR_VARIABLE)
     if given:
         return Path(given).absolute()
-    root = str(trainer.default_root_dir)
-    local = Path.cwd() if "://" in root else Path(root).absolute()  # a run directory needs locks, which need a disk
+    root = trainer.default_root_dir  # a run directory needs locks, which need a disk
+    local = Path(root).absolute() if is_local_path(root) else Path.cwd()
     return local / "lightning_green" / invocation.name
 
 

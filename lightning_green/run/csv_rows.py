@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import warnings
 from collections.abc import Iterator
@@ -12,12 +13,17 @@ from typing import IO, Any
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from lightning_green._lightning.namespaces import both
+from lightning_green.utilities.files import is_local_path
+
+log = logging.getLogger(__name__)
+
 _MOVED = ".continued"  # suffix of the file while its logger is created
 
 
 def is_local(logger: CSVLogger | TensorBoardLogger) -> bool:
     """Return whether a logger writes to a local directory; the rows of others cannot be continued."""
-    return "://" not in logger.log_dir
+    return is_local_path(logger.log_dir)
 
 
 def keep_rows(logger: CSVLogger) -> None:
@@ -35,11 +41,14 @@ def keep_rows(logger: CSVLogger) -> None:
 
 
 def count_rows(trainer: pl.Trainer) -> dict[str, int]:
-    """Write the buffered rows of the CSV loggers; return the number of rows of each, by its position."""
+    """Write the buffered rows of the CSV loggers; return the number of rows of each file that can be read."""
     counted = {}
-    for index, logger in _csv_loggers(trainer):
-        logger.save()
-        counted[index] = _scan(_path(logger), None)[1] if _path(logger).exists() else 0
+    for path, logger in _csv_loggers(trainer):
+        try:
+            logger.save()
+            counted[str(path)] = _scan(path, None)[1] if path.exists() else 0
+        except OSError as error:  # noqa: PERF203 - no reason to go without a training state
+            log.warning("The rows of %s cannot be counted (%s), so a resume may repeat some.", path, error)
     return counted
 
 
@@ -48,19 +57,19 @@ def drop_rows(trainer: pl.Trainer, kept: dict[str, Any]) -> None:
 
     Args:
         trainer: The trainer, before it logs.
-        kept: Number of rows of each CSV logger at the restored state, as ``count_rows`` returned it.
+        kept: Number of rows of each file at the restored state, as ``count_rows`` returned it.
 
     """
-    for index, logger in _csv_loggers(trainer):
-        rows = kept.get(index)
+    for path, logger in _csv_loggers(trainer):
+        rows = kept.get(str(path))
         if isinstance(rows, int):
             _truncate(logger, logger.experiment, max(rows, 0))
 
 
-def _csv_loggers(trainer: pl.Trainer) -> Iterator[tuple[str, CSVLogger]]:
-    for index, logger in enumerate(trainer.loggers):
-        if isinstance(logger, CSVLogger) and is_local(logger):
-            yield str(index), logger
+def _csv_loggers(trainer: pl.Trainer) -> Iterator[tuple[Path, CSVLogger]]:
+    for logger in trainer.loggers:
+        if isinstance(logger, both(CSVLogger)) and is_local(logger):
+            yield _path(logger), logger
 
 
 def _path(logger: CSVLogger) -> Path:

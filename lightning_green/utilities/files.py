@@ -91,3 +91,14 @@ def write_json(path: Path, value: Any, indent: int | None = 2, durable: bool = T
     text = json.dumps(value, indent=indent)
     with atomic_file(path, "w", durable=durable, permissions=0o600 if private else 0o644) as file:
         file.write(text)
+
+
+def is_local_path(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is on this machine, rather than an address such as ``s3://bucket/runs``.
+
+    Examples:
+        >>> is_local_path("runs"), is_local_path("s3://bucket/runs"), is_local_path("file:///runs")
+        (True, False, False)
+
+    """
+    return "://" not in os.fspath(path)

@@ -1,5 +1,6 @@
 """Classes of both packages of Lightning, and errors. ``test_main_job`` and ``test_everything`` train with both."""
 
+import ast
 import copy
 import pickle
 import subprocess
@@ -183,3 +184,20 @@ def test_a_callback_that_is_created_before_the_import_works(tmp_path):
         "print(tracker.summary()['energy/kwh'] > 0)"
     )
     assert run(script, tmp_path).endswith("True\n")
+
+
+def test_classes_of_lightning_are_checked_in_both_packages():
+    """``isinstance(one, Timer)`` is false for the ``Timer`` of the other package; ``both(Timer)`` is right."""
+    found = []
+    for path in sorted(Path(lightning_green.__file__).parent.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        imports = [node for node in imports if (node.module or "").startswith("lightning.")]
+        names = {"pl", *(alias.asname or alias.name for node in imports for alias in node.names)}
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        for call in calls:
+            if isinstance(call.func, ast.Name) and call.func.id == "isinstance":
+                kinds = call.args[1].elts if isinstance(call.args[1], ast.Tuple) else [call.args[1]]
+                if names & {ast.unparse(kind).partition(".")[0] for kind in kinds}:
+                    found.append(f"{path.name}: {ast.unparse(call)}")
+    assert found == ["namespaces.py: isinstance(trainer, pl.Trainer)"]

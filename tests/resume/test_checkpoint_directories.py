@@ -125,6 +125,16 @@ def test_time_stamps_and_identifiers_in_a_directory_change_nothing(tmp_path, fir
     assert not (tmp_path / second).exists()
 
 
+def test_checkpoint_callback_of_the_other_package_keeps_its_directory(tmp_path):
+    other = pytest.importorskip("pytorch_lightning")
+    saved, now = (str(tmp_path / f"{time:%Y-%m-%d_%H-%M-%S}") for time in (NOW, LATER))
+    callback = other.callbacks.ModelCheckpoint(now)
+    trainer = other.Trainer(accelerator="cpu", logger=False, callbacks=[callback], default_root_dir=tmp_path)
+    checkpoint = {"callbacks": {callback.state_key: {"dirpath": saved}}}
+    assert continue_directories(trainer, checkpoint, ControlGroup()) == []
+    assert callback.dirpath == saved
+
+
 def test_changed_directory_is_used_and_earlier_models_still_count(tmp_path, caplog):
     caplog.set_level("INFO")
     _, before = part(tmp_path, "none", 15, tmp_path / "one")

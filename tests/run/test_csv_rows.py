@@ -83,18 +83,30 @@ def test_file_moved_by_a_killed_process_is_found(tmp_path):
 def test_rows_after_the_restored_state_are_dropped(tmp_path, kept, steps):
     logged(tmp_path, "a,b", continued=False, steps=[0, 1])
     trainer = logged(tmp_path, "c", steps=[2])  # the header has changed since the second row
-    drop_rows(trainer, {"0": kept})
+    (path,) = map(str, tmp_path.rglob("metrics.csv"))
+    drop_rows(trainer, {path: kept})
     assert [row["step"] for row in table(tmp_path)[1]] == steps
     trainer.logger.log_metrics({"a,b": 1.0, "c": 1.0}, 7)
-    assert count_rows(trainer) == {"0": len(steps) + 1}
+    assert count_rows(trainer) == {path: len(steps) + 1}
     assert [row["step"] for row in table(tmp_path)[1]] == [*steps, "7"]
 
 
-@pytest.mark.parametrize("kept", [{}, {"1": 0}, {"0": "0"}, {"0": None}])
+@pytest.mark.parametrize("kept", [{}, {"other.csv": 0}, {"": "0"}, {"": None}])
 def test_unknown_number_of_rows_drops_nothing(tmp_path, kept):
     trainer = logged(tmp_path, continued=False, steps=[0, 1])
-    drop_rows(trainer, kept)
+    path = str(next(tmp_path.rglob("metrics.csv")))
+    drop_rows(trainer, {name or path: rows for name, rows in kept.items()})
     assert [row["step"] for row in table(tmp_path)[1]] == ["0", "1"]
+
+
+def test_file_that_cannot_be_read_is_not_counted(tmp_path, caplog, monkeypatch):
+    def fail():
+        raise OSError("no such device")
+
+    trainer = logged(tmp_path, continued=False, steps=[0, 1])
+    monkeypatch.setattr(trainer.logger, "save", fail)
+    assert count_rows(trainer) == {}
+    assert "cannot be counted (no such device)" in caplog.text
 
 
 class Net(green_kit.Net):
