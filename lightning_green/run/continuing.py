@@ -6,10 +6,13 @@ import builtins
 import os
 import shlex
 import sys
+from multiprocessing import parent_process
 from pathlib import Path
 
 from lightning_green.ledger.run_directory import RESUME_VARIABLE, RUN_DIR_VARIABLE
 from lightning_green.run.identity import command_line
+from lightning_green.supervisor.command import Command
+from lightning_green.supervisor.launchers.detection import detect_launchers
 from lightning_green.utilities.clock import CLOCK_VARIABLE
 
 
@@ -41,8 +44,10 @@ def continue_interrupted(path: Path | None) -> str:
     """
     if is_interactive():
         return _in_a_new_process({RUN_DIR_VARIABLE: str(path), RESUME_VARIABLE: "1"})
-    again = ["lightning-green", "run", "--run-dir", str(path), "--", *sys.orig_argv]
-    return f"To continue: {shlex.join(again)}"
+    if detect_launchers() or parent_process() is not None:  # `sys.orig_argv` is the line of a worker
+        return f"The run is in {path}. To continue it, start the same command again with {RESUME_VARIABLE}=1."
+    command = Command(tuple(sys.orig_argv), os.getcwd(), os.environ.get(CLOCK_VARIABLE))
+    return f"To continue: {command.line(Path(str(path)))}"
 
 
 def _in_a_new_process(variables: dict[str, str]) -> str:

@@ -191,7 +191,7 @@ class Fit:
         if session.folder is not None:
             loggers.record_wandb_folders(self.trainer, session.record_on_disk)
         if self.state is not None:
-            self.ending.signals.install(requeue_signal(self.trainer), lambda: self.can_save)
+            self.ending.signals.install(requeue_signal(self.trainer), self.state.describe_stop)
             if pop_received_sigterm(self.trainer):  # it came before our handlers were installed
                 self.ending.signals.received = "SIGTERM"
         if self.ranks.is_rank_zero or session.ledger is not None:

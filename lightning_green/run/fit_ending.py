@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import NoReturn
 
@@ -27,6 +29,8 @@ from lightning_green.run.session import Session
 from lightning_green.run.signals import StopSignals, raise_stop
 from lightning_green.strategies.control_group import Command, ControlGroup
 from lightning_green.supervisor.launchers import RunPausedExit, paused_exit_code, requeue, who_restarts
+
+log = logging.getLogger(__name__)
 
 
 class FitStage(Enum):
@@ -86,9 +90,12 @@ class FitEnding:
         self.ranks.send(Command.EXIT)
         code = paused_exit_code(self.trainer.global_rank)
         sync_ledgers(self.session, self.ranks)
-        tear_down(self.trainer)
-        loggers.summarize(self.trainer, self.session.summary())
-        loggers.finish_experiments(self.trainer, code)
+        with _logger_errors_are_logged():
+            loggers.summarize(self.trainer, self.session.summary())
+            loggers.mark_preempting(self.trainer)
+        tear_down(self.trainer)  # in which a script may finish its experiments
+        with _logger_errors_are_logged():
+            loggers.finish_experiments(self.trainer, code)
         self._raise_paused_exit(code)
 
     def interrupt(self, point: Point, name: str) -> NoReturn:
@@ -99,13 +106,16 @@ class FitEnding:
         if not saved and self.state is not None and self.state.epochs_only:
             reason += "; the run continues from the last saved epoch"
         self.session.record(Interrupted(reason=reason, signal=name))
-        if saved and who_restarts() is None:
-            rank_zero_info(f"Saved at step {self.trainer.global_step}. {continue_interrupted(self.session.path)}")
+        requeues = getattr(signal, name) == requeue_signal(self.trainer)
+        has_checkpoint = saved or (self.state is not None and self.state.has_checkpoint)
+        if has_checkpoint and who_restarts() is None and not requeues:
+            done = "Saved" if saved else "Stopped"
+            rank_zero_info(f"{done} at step {self.trainer.global_step}. {continue_interrupted(self.session.path)}")
         self.stage, self.session.run.stops = FitStage.EXITING, True
         loggers.flush(self.trainer)
         self.ranks.send(Command.INTERRUPT, getattr(signal, name))
         self.close()
-        if getattr(signal, name) == requeue_signal(self.trainer):
+        if requeues:
             requeue()
         raise_stop(name, self.trainer)
 
@@ -173,3 +183,12 @@ class FitEnding:
         if self.session.run.ledger is not None:
             self.session.run.ledger.sync()
         self.session.end()
+
+
+@contextmanager
+def _logger_errors_are_logged() -> Iterator[None]:
+    """Log an error of a logger: the exit is recorded by then, and nothing may turn it into a failure."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - of any logger
+        log.warning("A logger raised %s: %s. The training state is saved.", type(error).__name__, error)

@@ -104,10 +104,15 @@ def summarize(trainer: pl.Trainer, summary: Mapping[str, Any]) -> None:
         experiment.summary.update(numbers)
 
 
-def finish_experiments(trainer: pl.Trainer, exit_code: int) -> None:
-    """Finish each W&B run in this process and mark it as preempted, because it will be continued."""
+def mark_preempting(trainer: pl.Trainer) -> None:
+    """Mark each W&B run as preempted, because it will be continued."""
     for experiment in _experiments(trainer):
         experiment.mark_preempting()
+
+
+def finish_experiments(trainer: pl.Trainer, exit_code: int) -> None:
+    """Finish each W&B run in this process."""
+    for experiment in _experiments(trainer):
         experiment.finish(exit_code=exit_code)
 
 

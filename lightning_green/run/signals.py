@@ -31,18 +31,18 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: str | None = None
         self._at = 0.0
-        self._can_save: Callable[[], bool] = lambda: True
+        self._describe: Callable[[], str] = str
         self._old: dict[int, Any] = {}
 
-    def install(self, requeue: int | None = None, can_save: Callable[[], bool] = lambda: True) -> None:
+    def install(self, requeue: int | None = None, describe: Callable[[], str] = str) -> None:
         """Install the handlers. Does nothing outside the main thread and keeps a Ctrl-C handler of the script.
 
         Args:
             requeue: Signal that SLURM sends before the time limit, or None.
-            can_save: Returns whether the training state will be saved.
+            describe: Returns what becomes of the training state, in one sentence.
 
         """
-        self._can_save = can_save
+        self._describe = describe
         if threading.current_thread() is not threading.main_thread():
             return
         numbers = [signal.SIGTERM] if requeue is None else [signal.SIGTERM, requeue]
@@ -61,8 +61,7 @@ class StopSignals:
         if self.received is None:
             self.received, self._at = signal.Signals(number).name, now
             again = " Press Ctrl-C again to stop immediately." if number == signal.SIGINT else ""
-            saved = "will be saved" if self._can_save() else "is not saved"
-            print(f"\nStopping after this batch. The training state {saved}.{again}", flush=True)
+            print(f"\nStopping after this batch. {self._describe()}{again}", flush=True)
         elif number == signal.SIGINT and now - self._at > SECOND_SIGNAL_SECONDS:
             raise KeyboardInterrupt  # a terminal and a supervisor may both send the first one
         for handler in user_handlers(self._old.get(number)):

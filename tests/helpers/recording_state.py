@@ -12,7 +12,7 @@ class RecordingState:
 
     """
 
-    already_finished = epochs_only = False
+    already_finished = epochs_only = has_checkpoint = False
 
     def __init__(self, saves=True, calls=None):
         self.saves, self.calls = saves, [] if calls is None else calls

@@ -46,6 +46,19 @@ def test_command_of_a_script_is_the_one_that_started_it(command, monkeypatch, tm
     )
 
 
+def test_command_of_a_rehearsal_has_its_clock(command, monkeypatch, tmp_path):
+    spec = "simulated:start=2024-05-02T00:00:00+00:00,batch=1,checkpoint=0,restart=0"
+    monkeypatch.setenv("LIGHTNING_GREEN_CLOCK", spec)
+    assert f"--run-dir {tmp_path} --clock {spec} -- python" in continue_interrupted(tmp_path).replace("'", "")
+
+
+def test_worker_of_a_launcher_prints_no_command_of_its_own(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert continue_interrupted(tmp_path) == (
+        f"The run is in {tmp_path}. To continue it, start the same command again with LIGHTNING_GREEN_RESUME=1."
+    )
+
+
 @pytest.mark.parametrize("kernel", ["/usr/lib/ipykernel_launcher.py", "/usr/lib/colab_kernel_launcher.py"])
 def test_notebook_is_recognized_by_its_kernel(command, monkeypatch, tmp_path, kernel):
     monkeypatch.setattr(sys, "argv", [kernel, "-f", f"/run/kernel-{uuid.uuid4()}.json"])

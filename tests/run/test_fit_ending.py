@@ -7,6 +7,7 @@ import pytest
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_green.ledger.events import Paused
+from lightning_green.run import loggers
 from lightning_green.run.fit_ending import FitStage
 from lightning_green.strategies.control_group import Command
 from lightning_green.supervisor.launchers import RunPausedExit
@@ -61,6 +62,19 @@ def test_exit_is_no_failure_when_lightning_reports_its_exception(ending, tmp_pat
     assert names(tmp_path) == ["started", "paused", "sample"]  # the script has not ended
 
 
+@pytest.mark.parametrize("name", ["summarize", "mark_preempting", "finish_experiments"])
+def test_logger_that_raises_does_not_turn_an_exit_into_a_failure(ending, monkeypatch, caplog, name):
+    """As W&B does if `teardown` of the script has finished the run."""
+
+    def fail(*_):
+        raise RuntimeError("the run is finished")
+
+    monkeypatch.setattr(loggers, name, fail)
+    with pytest.raises(RunPausedExit):
+        ending.exit_until("batch", Paused(reason="a plan", until=START))
+    assert "A logger raised RuntimeError: the run is finished" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("saves", "how"), [(True, "SIGTERM: saved at step 0"), (False, "SIGTERM: stopped, with nothing saved, at step 0")]
 )
@@ -90,6 +104,15 @@ def test_command_that_continues_is_printed_unless_a_supervisor_does(
         ending.interrupt("batch", "SIGINT")
     command = f"lightning-green run --run-dir {tmp_path / 'run'} -- python train.py --name 'two words'"
     assert (f"Saved at step 0. To continue: {command}" in caplog.text) is printed
+
+
+def test_command_is_printed_if_an_earlier_state_can_be_continued(ending, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("sys.orig_argv", ["python", "train.py"])
+    ending.state.saves, ending.state.has_checkpoint = False, True
+    caplog.set_level("INFO")
+    with pytest.raises(KeyboardInterrupt):
+        ending.interrupt("batch", "SIGINT")
+    assert f"Stopped at step 0. To continue: lightning-green run --run-dir {tmp_path / 'run'}" in caplog.text
 
 
 def test_ctrl_c_raises_keyboard_interrupt(ending):

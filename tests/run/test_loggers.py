@@ -128,6 +128,7 @@ def wandb_parts(tmp_path_factory):
         loggers.summarize(trainer, {"energy/kwh": EXACT, "carbon/gco2e": None, "energy/quality": {"cpu": "measured"}})
         loggers.flush(trainer)
         named += loggers.wandb_folders(trainer)
+        loggers.mark_preempting(trainer)
         loggers.finish_experiments(trainer, 75)
         (file,) = set(folder.glob("wandb/offline-run-*/*.wandb")) - {path for path, _ in parts}
         parts.append((file, whole(file)))

@@ -23,7 +23,7 @@ def stop(monkeypatch):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     handlers = StopSignals()
-    handlers.install()
+    handlers.install(describe=lambda: "The training state will be saved.")
     yield handlers
     handlers.restore()
 
@@ -44,7 +44,7 @@ def test_signal_sets_a_flag_and_prints_a_message(stop, capsys, number):
 
 def test_message_is_true_when_no_state_can_be_saved(stop, capsys):
     stop.restore()
-    stop.install(can_save=lambda: False)
+    stop.install(describe=lambda: "The training state is not saved.")
     send(signal.SIGTERM)
     assert "Stopping after this batch. The training state is not saved." in capsys.readouterr().out
 
