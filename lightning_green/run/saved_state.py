@@ -26,9 +26,6 @@ from lightning_green.utilities.clock import Clock
 
 log = logging.getLogger(__name__)
 
-EPOCH_SECONDS = 60.0
-"""Smallest time between two periodic saves, where states are saved between epochs only."""
-
 
 class CheckpointTimer:
     """When the next periodic checkpoint is due.
@@ -54,11 +51,6 @@ class CheckpointTimer:
     def is_due(self, within: float = 0.0) -> bool:
         """Return whether a checkpoint is due, or will be within that many seconds."""
         return self._next != float("inf") and self._clock.monotonic() + within >= self._next
-
-    @property
-    def seconds(self) -> float:
-        """Interval in seconds; 0 without periodic checkpoints."""
-        return 0.0 if self._every is None else self._every.total_seconds()
 
 
 class SavedState:
@@ -92,6 +84,7 @@ class SavedState:
         self.path: Path | None = None
         self.can_save = self.already_finished = self.epochs_only = False
         self.why_not_saved: str | None = None
+        self._epoch_began: float | None = None
         self.restored: str | None = None
 
     def attach(self, exact: Callable[[], ExactState], saves: bool, check_data: Callable[[], None]) -> bool:
@@ -179,21 +172,50 @@ class SavedState:
                 log.warning("%s", line)
                 self._session.record(Warned(reason=line))
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint of this fit from which it can continue."""
+        folder = self._session.folder
+        return folder is not None and bool(checkpoints.list_checkpoints(folder.path, self._session.fit))
+
+    def describe_stop(self) -> str:
+        """Return what becomes of the training state at a signal, in one sentence."""
+        if not self.can_save:
+            return "The training state is not saved."
+        if self.epochs_only:
+            return "The run continues from the last saved epoch."
+        return "The training state will be saved."
+
     def limit(self, rule: PauseRule) -> None:
         """Save only where a resume is exact, by a rule and by the training loaders; before the start-up block."""
-        for at, why in ((PauseAt.EPOCH, self.exact.why_epochs_only), (PauseAt.NEVER, self.exact.why_never_exact)):
-            if why is not None:
-                rule = rule.join(PauseRule(at, why))
-        rule = self._ranks.broadcast(rule)
-        if rule.at is PauseAt.BATCH or not self.can_save:
-            return
+        line = self._apply(self._ranks.broadcast(rule.join(self._rule_of_loaders())))
+        if line is not None:
+            self._session.record(Warned(reason=line))
+
+    def _limit_by_loaders(self) -> None:
+        """Apply what is known of training loaders that were requested again in a later epoch; on rank 0."""
+        line = self._apply(self._rule_of_loaders())
+        if line is not None:
+            log.warning("%s", line)
+            self._session.record(Warned(reason=line))
+
+    def _rule_of_loaders(self) -> PauseRule:
+        if self.exact.why_never_exact is not None:
+            return PauseRule(PauseAt.NEVER, self.exact.why_never_exact)
+        if self.exact.why_epochs_only is not None:
+            return PauseRule(PauseAt.EPOCH, self.exact.why_epochs_only)
+        return PauseRule()
+
+    def _apply(self, rule: PauseRule) -> str | None:
+        """Apply a rule; return a message if it changes where states are saved."""
+        if not self.can_save or rule.at is PauseAt.BATCH or (rule.at is PauseAt.EPOCH and self.epochs_only):
+            return None
         if rule.at is PauseAt.NEVER:
-            line = self._never_save(rule.reason)
-        else:
-            self.epochs_only = True
-            line = f"The run is saved, and exits, at the end of an epoch only: {rule.reason}."
-            self._messages.append(line)
-        self._session.record(Warned(reason=line))
+            return self._never_save(rule.reason)
+        self.epochs_only = True
+        line = f"The run is saved, and exits, at the end of an epoch only: {rule.reason}."
+        self._messages.append(line)
+        return line
 
     def _never_save(self, why: str) -> str:
         self.can_save, self.why_not_saved = False, why
@@ -213,6 +235,7 @@ class SavedState:
 
         """
         session = self._session
+        self._limit_by_loaders()
         if session.folder is None or not self.can_save or (self.epochs_only and point == "batch"):
             return None
         # A checkpoint taken in order to exit is restart overhead; a run without pauses takes periodic ones as well.
@@ -244,9 +267,12 @@ class SavedState:
         return stored.path
 
     def save_if_due(self, point: Point) -> None:
-        """Save periodically; a state of an epoch is saved earlier if the one of the next epoch would be too late."""
-        early = self._timer.seconds - EPOCH_SECONDS if self.epochs_only and point == "epoch" else 0.0
-        if self._timer.is_due(within=max(0.0, early)):
+        """Save periodically; between epochs only, already if the end of the next epoch would be too late."""
+        within = 0.0
+        if self.epochs_only and point == "epoch":
+            now = self._session.clock.monotonic()
+            within, self._epoch_began = 0.0 if self._epoch_began is None else now - self._epoch_began, now
+        if self._timer.is_due(within):
             self.save(point, "periodic")
 
     def plan_next(self) -> None:

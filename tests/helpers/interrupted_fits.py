@@ -56,3 +56,16 @@ def train_part(folder, module, *data, stop=None, callbacks=(), **options):
         except (SystemExit, KeyboardInterrupt):
             return Part(True, len(trained), trainer)
     return Part(False, len(trained), trainer)
+
+
+def assert_continues_exactly(train, folder, stop):
+    """Assert that a stopped and continued fit trains the remaining batches and ends like an uninterrupted one.
+
+    ``train(folder, stop)`` returns the part and a digest of what the fit ends with.
+    """
+    straight, expected = train(folder / "straight", None)
+    first, _ = train(folder / "stopped", stop)
+    second, found = train(folder / "stopped", None)
+    assert first.stopped
+    assert first.trained + second.trained == straight.trained
+    assert found == expected

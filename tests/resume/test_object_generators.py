@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Subs
 from lightning_green import ExactResume
 from lightning_green.resume.object_generators import find_generators, generator_states, set_generator_states
 from lightning_green.resume.plain_data import from_plain, to_plain
-from tests.helpers.interrupted_fits import train_part
+from tests.helpers.interrupted_fits import assert_continues_exactly, train_part
 from tests.helpers.resume_training import digest
 from tests.helpers.trainers import quiet_trainer
 
@@ -207,28 +207,24 @@ def train(folder, name, stop=None):
 @pytest.mark.parametrize("stop", [2, 4, 7])
 @pytest.mark.parametrize("name", DATA)
 def test_stopped_fit_ends_like_an_uninterrupted_one(name, stop, tmp_path):
-    straight, expected = train(tmp_path / "straight", name)
-    first, _ = train(tmp_path / "stopped", name, stop)
-    second, weights = train(tmp_path / "stopped", name)
-    assert first.stopped
-    assert first.trained + second.trained == straight.trained
-    assert weights == expected
+    assert_continues_exactly(lambda folder, at: train(folder, name, at), tmp_path, stop)
 
 
-@pytest.mark.parametrize("stop", [2, 7])
-def test_generators_in_workers_continue_at_the_start_of_an_epoch(stop, tmp_path):
+@pytest.mark.parametrize(("stop", "saved"), [(7, 0), (14, 12), (19, 12)])
+def test_generators_in_workers_continue_at_the_start_of_an_epoch(stop, saved, tmp_path):
+    """An epoch takes four minutes, and a state is due after 15 minutes: at the start of the fourth epoch."""
+
     def part(name, stop=None):
         pl.seed_everything(2, verbose=False)
         module, data = Net(), (DataLoader(Augmented("numpy"), 4, num_workers=1), DataLoader(Augmented("numpy"), 4))
-        fit = train_part(tmp_path / name, module, *data, stop=stop, max_epochs=3, limit_val_batches=2)
+        fit = train_part(tmp_path / name, module, *data, stop=stop, max_epochs=5, limit_val_batches=2)
         return fit, digest(module.state_dict())
 
     straight, expected = part("straight")
     first, _ = part("stopped", stop)
     second, weights = part("stopped")
-    epoch = straight.trained // 3
     assert first.stopped
-    assert second.trained == straight.trained - stop // epoch * epoch
+    assert second.trained == straight.trained - saved
     assert weights == expected
 
 
@@ -249,3 +245,21 @@ def test_generators_in_persistent_workers_are_never_saved(tmp_path, monkeypatch,
     trainer.fit(Net(), loader)
     assert "neither paused nor saved: the dataset keeps a random generator" in caplog.text
     assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_generators_in_workers_of_a_later_epoch_are_found_when_a_state_is_saved(tmp_path, caplog):
+    plain = Augmented("numpy")
+    plain.transforms = []
+
+    class Reloading(Net):
+        def train_dataloader(self):
+            return DataLoader(Augmented("numpy") if self.current_epoch else plain, 4, num_workers=1)
+
+        def val_dataloader(self):
+            return DataLoader(plain, 4)
+
+    options = {"reload_dataloaders_every_n_epochs": 1, "max_epochs": 2, "limit_val_batches": 2}
+    first = train_part(tmp_path, Reloading(), stop=5, **options)
+    assert first.stopped
+    assert "The run is saved, and exits, at the end of an epoch only: the dataset keeps a random" in caplog.text
+    assert not list((tmp_path / "run").rglob("*.ckpt"))

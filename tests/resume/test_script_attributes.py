@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green.resume.plain_data import from_plain, to_plain
 from lightning_green.resume.script_attributes import ScriptAttributes
-from tests.helpers.interrupted_fits import train_part
+from tests.helpers.interrupted_fits import assert_continues_exactly, train_part
 from tests.helpers.resume_training import digest
 from tests.helpers.trainers import BoringModel, quiet_trainer
 
@@ -261,9 +261,4 @@ def train(folder, case, stop=None):
 @pytest.mark.parametrize("stop", [3, 6, 9])
 @pytest.mark.parametrize("case", CASES)
 def test_stopped_fit_ends_like_an_uninterrupted_one(case, stop, tmp_path):
-    straight, expected = train(tmp_path / "straight", case)
-    first, _ = train(tmp_path / "stopped", case, stop)
-    second, found = train(tmp_path / "stopped", case)
-    assert first.stopped
-    assert first.trained + second.trained == straight.trained
-    assert found == expected
+    assert_continues_exactly(lambda folder, at: train(folder, case, at), tmp_path, stop)
