@@ -107,7 +107,10 @@ def main() -> int:
 
 
 def plan_ms(hours: int, minutes: int, levels: tuple[Level, ...], n: int, work: float | None = None) -> float:
-    """Return the median CPU time of a plan in milliseconds, without getting the forecast. Half of the time is work."""
+    """Return the median CPU time of a plan in milliseconds, without getting the forecast.
+
+    The job has ``work`` hours; half of the time until the deadline if None.
+    """
     count = hours * 60 // minutes
     rng = np.random.default_rng(0)
     values = 300 + 100 * np.sin(np.arange(count) * minutes / 1440 * 2 * np.pi) + rng.normal(0, 10, count)

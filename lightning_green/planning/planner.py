@@ -122,6 +122,8 @@ def _run_now_reason(job: Job, to_deadline: float | None, late: float) -> str | N
     work = format_hours(job.work_hours)
     if late > EPSILON:
         return f"Run now: {work} of work do not fit before the deadline. The job will be {format_hours(late)} late."
+    if job.work_hours > MAX_HORIZON_HOURS:
+        return f"Run now: {work} of work are longer than the longest plan, {format_hours(MAX_HORIZON_HOURS)}."
     if to_deadline <= job.work_hours * (1 + job.safety) + EPSILON:
         slack = format_hours(max(0.0, to_deadline - job.work_hours))
         return f"Run now: {work} of work remain and the slack of {slack} is within the safety margin."

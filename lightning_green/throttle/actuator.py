@@ -77,6 +77,7 @@ class Actuator(ABC):
         self._original: dict[str, Any] | None = None
         self._journal: Journal | None = None
         self._offered: tuple[Setting, ...] | None = None
+        self._own_fractions: Sequence[float] | None = None  # before levels were stated
 
     # -- implemented by a subclass ------------------------------------------------------------------------------------
 
@@ -137,7 +138,8 @@ class Actuator(ABC):
             levels: Levels that the user states.
 
         """
-        self._offered, self.fractions = None, FRACTIONS
+        self._own_fractions = self.fractions if self._own_fractions is None else self._own_fractions
+        self._offered, self.fractions = None, self._own_fractions
         if gpus is not None:
             self.bind_gpus(gpus)
         if levels:

@@ -288,6 +288,7 @@ def test_long_work_with_little_slack_meets_the_deadline(work):
     answer = plan(job(work, work + 100), hourly(np.tile([100.0, 300.0] * 12, 5)), START)
     assert answer.end <= START + timedelta(hours=work + 100)
     assert answer.slots[0].action == "run"
+    assert ("longer than the longest plan" in answer.reason) is (work == 9000)
 
 
 @pytest.mark.parametrize("state", ["running", "out"])

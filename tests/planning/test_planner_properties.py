@@ -23,17 +23,11 @@ def over(values, step=60, **kwargs):
 
 
 @st.composite
-def problems(draw, feasible=True):
-    values = draw(st.lists(st.integers(0, 15000), min_size=1, max_size=30))
-    values = [value / 10 for value in values]
-    step = draw(st.sampled_from([60, 30, 15, 5]))
-    horizon = len(values) * step / 60
-    work = draw(st.floats(0.02, 1.0)) * horizon
-    slack = draw(st.floats(0.0 if feasible else -0.9, 2.0)) * work
-    job = Job(
-        work,
-        deadline=START + timedelta(hours=work + slack),
-        levels=LEVELS[: draw(st.integers(1, 4))],
+def jobs(draw, work, levels):
+    """A job without a deadline, with the work of a strategy."""
+    return Job(
+        draw(work),
+        levels=levels,
         hold_power=draw(st.floats(0, 1)),
         resume_cost=draw(COSTS),
         exit_cost=draw(COSTS),
@@ -42,6 +36,20 @@ def problems(draw, feasible=True):
         pauses=frozenset(draw(st.sets(st.sampled_from(["hold", "exit"])))),
         state=draw(st.sampled_from(["running", "throttled", "held", "out"])),
         safety=draw(st.sampled_from([0.0, 0.02, 0.2])),
+    )
+
+
+@st.composite
+def problems(draw, feasible=True):
+    values = draw(st.lists(st.integers(0, 15000), min_size=1, max_size=30))
+    values = [value / 10 for value in values]
+    step = draw(st.sampled_from([60, 30, 15, 5]))
+    horizon = len(values) * step / 60
+    work = draw(st.floats(0.02, 1.0)) * horizon
+    slack = draw(st.floats(0.0 if feasible else -0.9, 2.0)) * work
+    job = replace(
+        draw(jobs(st.just(work), LEVELS[: draw(st.integers(1, 4))])),
+        deadline=START + timedelta(hours=work + slack),
         min_saving=draw(st.sampled_from([0.0, 0.05])),
         caution=draw(st.sampled_from([0.0, 1.0])),
     )
@@ -142,22 +150,6 @@ def forecast_of(seed):
     return over(values, step, history_times=times, history_values=rng.uniform(10, 900, past))
 
 
-@st.composite
-def patient_jobs(draw, work, levels):
-    return Job(
-        draw(work),
-        levels=levels,
-        hold_power=draw(st.floats(0, 1)),
-        resume_cost=draw(COSTS),
-        exit_cost=draw(COSTS),
-        hold_cost=draw(COSTS),
-        hold_resume_cost=draw(COSTS),
-        pauses=frozenset(draw(st.sets(st.sampled_from(["hold", "exit"])))),
-        state=draw(st.sampled_from(["running", "throttled", "held", "out"])),
-        safety=draw(st.sampled_from([0.0, 0.02, 0.2])),
-    )
-
-
 # Hours until the deadline, from hours to 90 days, with as many short ones as long ones.
 HOURS_TO_DEADLINE = st.floats(0, math.log(90 * 24)).map(math.exp)
 
@@ -166,7 +158,7 @@ def emissions(job, forecast, hours, now=START):
     return plan(replace(job, deadline=now + timedelta(hours=hours)), forecast, now).gco2e_per_kw
 
 
-@given(patient_jobs(st.integers(1, 48), LEVELS[:1]), st.integers(0, 2**32 - 1), st.data())
+@given(jobs(st.integers(1, 48), LEVELS[:1]), st.integers(0, 2**32 - 1), st.data())
 @settings(PATIENT, max_examples=60)
 def test_later_deadline_never_increases_emissions(job, seed, data):
     forecast = forecast_of(seed)
@@ -179,7 +171,7 @@ def test_later_deadline_never_increases_emissions(job, seed, data):
 @given(
     st.floats(0, math.log(700))
     .map(math.exp)
-    .flatmap(lambda work: st.integers(1, 4).flatmap(lambda count: patient_jobs(st.just(work), LEVELS[:count]))),
+    .flatmap(lambda work: st.integers(1, 4).flatmap(lambda count: jobs(st.just(work), LEVELS[:count]))),
     st.floats(0, 300),
     st.integers(0, 2**32 - 1),
     st.data(),
