@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks.finetuning import BackboneFinetuning
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
 from lightning_green._lightning.namespaces import both
+from lightning_green.utilities.files import is_local_path
 
 EVALUATION_BATCHES = 2
 
@@ -100,7 +101,9 @@ def _inside(path: Any, directory: Path) -> str:
     """Return a path that is below the directory: itself, or one made of its parts."""
     if path is None:
         return str(directory)
-    given = Path(str(path)).absolute()
+    if not is_local_path(path):
+        return str(directory / "remote" / str(path).partition("://")[2])
+    given = Path(path).absolute()
     if given.is_relative_to(Path.cwd()):
         return str(path)
     return str(directory.joinpath(*given.parts[1:]))

@@ -31,7 +31,8 @@ class Difference:
     Args:
         where: Position in the training, for people.
         after: The stop before it, for people; empty between two uninterrupted runs.
-        what: Field of the trace: one of ``FIELDS``, or ``"missing"``.
+        what: Field of the trace: one of ``FIELDS``; or ``"missing"``, ``"additional"``, ``"not restored"``,
+            ``"not saved"`` or ``"failed"``.
         name: Name within the field, such as that of a metric; empty for a field without names.
         expected: Value in the uninterrupted run.
         found: Value in the other run.
@@ -50,7 +51,9 @@ class Difference:
     def describe(self) -> str:
         """Return the difference in one sentence, without the final period."""
         if self.what == "missing":
-            return f"the interrupted run never reached {self.where}"
+            return f"the other run never reached {self.where}"
+        if self.what == "additional":
+            return f"only the other run reached {self.where}"
         named = f" `{self.name}`" if self.name else ""
         values = f": {_short(self.expected)}, then {_short(self.found)}" if self.name and self.expected else ""
         return f"{_NAMES[self.what]}{named} of {self.where}{values}"
@@ -82,7 +85,7 @@ def first_difference(
         reached.add(key)
         begun = record if "attributes" in record else begun
         if key not in expected:
-            return Difference(_where(record), after, "missing", found="one more")
+            return Difference(_where(record), after, "additional")
         for what, name, one, two in _fields_that_differ(expected[key], record):
             if (what, name) not in left_out:
                 attributes = () if begun is None else _attributes_that_differ(expected[_key(begun)], begun, unstable)

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -27,9 +28,10 @@ from lightning_green.callbacks._green import GreenCallback
 from lightning_green.check.job import Job, Stop
 from lightning_green.check.object_graph import digest, object_graph
 from lightning_green.ledger.events import Paused
+from lightning_green.resume.module_state import full_digest
 from lightning_green.resume.object_generators import KINDS
 from lightning_green.resume.random_states import capture_random_states
-from lightning_green.resume.script_attributes import is_script_class
+from lightning_green.resume.script_attributes import is_script_class, script_files
 from lightning_green.resume.training_state import Point
 from lightning_green.run.options import RunOptions
 
@@ -52,7 +54,7 @@ class Probe(GreenCallback):
         job = Job.of_process()
         assert job is not None
         self._job = job
-        self._killing: Stop | None = None
+        self._killing: Stop | None = None  # reset for each fit of the Trainer
         self._batches_until_kill = 0
 
     # -- start --------------------------------------------------------------------------------------------------------
@@ -64,12 +66,13 @@ class Probe(GreenCallback):
         if self._fit is None:
             return
         self._fit.makes_decisions = False
+        self._killing, self._batches_until_kill = None, 0
         changes = scheduled_changes(trainer)
         epochs = min(max([self._job.epochs, *(epoch + 2 for epoch in changes)]), _MAX_EPOCHS)
         batches = max(self._job.batches, 2 * accumulated_batches(trainer) + 1)
         limit_training(trainer, epochs, batches)
         unknown = redirect_outputs(trainer, self._job.directory / "outputs")
-        self._write("attached", loggers=unknown, changes=changes)
+        self._write("attached", loggers=unknown, changes=changes, files=script_files())
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -86,12 +89,11 @@ class Probe(GreenCallback):
         self._write(
             "started",
             restored=None if state is None else state.restored,
-            why_not_saved=self._fit.why_not_exact or (state and state.why_not_saved),
+            why_not_saved=self._fit.why_not_exact or (None if state is None else state.why_not_saved),
             can_save=self._fit.can_save,
-            epochs_only=bool(state and state.epochs_only) and (state.exact.why_epochs_only if state else None),
+            why_epochs_only=None if state is None else state.exact.why_epochs_only,
             epochs=trainer.max_epochs,
             batches=trainer.num_training_batches,
-            validates=bool(sum(trainer.num_val_batches)),
             seeded="PL_GLOBAL_SEED" in os.environ,
         )
 
@@ -101,10 +103,8 @@ class Probe(GreenCallback):
         fit, stop = self._fit, self._job.next_stop
         if fit is None or stop is None or self._killing is not None or self._run > 0:
             return
-        epoch, batch = batch_position(fit.trainer) if point == "batch" else (fit.trainer.current_epoch, 0)
-        if (fit.session.fit, epoch, batch) < (stop.fit, stop.epoch, stop.batch) or fit.trainer.global_step == 0:
-            return
-        if (not stop.batch) is not (point == "epoch") and epoch == stop.epoch and fit.session.fit == stop.fit:
+        position = batch_position(fit.trainer) if point == "batch" else (fit.trainer.current_epoch, 0)
+        if (fit.session.fit, *position) < (stop.fit, stop.epoch, stop.batch):
             return
         if stop.kill:
             assert fit.state is not None
@@ -131,8 +131,8 @@ class Probe(GreenCallback):
     @property
     def _run(self) -> int:
         """Number of the run among those of the command, which may start several trainings."""
-        folder = self._fit and self._fit.session.folder
-        return 0 if not folder else int(folder.record.get("index", 0))
+        folder = None if self._fit is None else self._fit.session.folder
+        return 0 if folder is None else int(folder.record.get("index", 0))
 
     @override
     def on_train_batch_start(
@@ -161,7 +161,7 @@ class Probe(GreenCallback):
             "point",
             at=[trainer.current_epoch, batch_idx, "step"],
             loss=digest(outputs),
-            weights=_weights(pl_module),
+            weights=full_digest(pl_module),
             metrics=_metrics(trainer),
         )
         if self._killing is not None:
@@ -198,7 +198,7 @@ class Probe(GreenCallback):
             self._write(
                 "point",
                 at=["end"],
-                weights=_weights(pl_module),
+                weights=full_digest(pl_module),
                 metrics=_metrics(trainer),
                 steps=trainer.global_step,
                 best=digest(best),
@@ -210,9 +210,9 @@ def _attributes(trainer: pl.Trainer) -> dict[str, str]:
     """Return the attributes of the script's objects that may change during a training."""
     module = trainer.lightning_module
     roots: dict[str, Any] = {"module": module, "datamodule": trainer.datamodule}  # type: ignore[attr-defined]
-    for one in trainer.callbacks:  # type: ignore[attr-defined]
+    for index, one in enumerate(trainer.callbacks):  # type: ignore[attr-defined]
         if not type(one).__module__.startswith(_LIGHTNING):
-            roots[type(one).__name__] = one
+            roots[f"callbacks[{index}] {type(one).__name__}"] = one
     combined = train_loaders(trainer)
     for index, loader in enumerate([] if combined is None else combined.flattened):
         for name in ("dataset", "sampler", "batch_sampler", "collate_fn"):
@@ -220,7 +220,8 @@ def _attributes(trainer: pl.Trainer) -> dict[str, str]:
     kinds = {type(one) for one in roots.values() if is_script_class(type(one))}
     for kind in sorted(kinds, key=lambda one: one.__qualname__):  # counters of classes and of the script's files
         roots[kind.__qualname__] = _plain_values(vars(kind))
-        roots[f"{kind.__module__} (globals)"] = _plain_values(vars(sys.modules[kind.__module__]))
+        file = sys.modules[kind.__module__]
+        roots[Path(getattr(file, "__file__", None) or kind.__module__).name] = _plain_values(vars(file))
     roots |= {f"schedulers[{i}]": one.scheduler for i, one in enumerate(trainer.lr_scheduler_configs)}
     roots["requires_grad"] = {name: str(one.requires_grad) for name, one in module.named_parameters()}
     return object_graph(**{key: value for key, value in roots.items() if value is not None})
@@ -247,10 +248,6 @@ def _settings(trainer: pl.Trainer) -> dict[str, str]:
     }
     names = ("accumulate_grad_batches", "gradient_clip_val", "should_stop", "max_epochs")
     return found | {f"trainer.{name}": str(getattr(trainer, name)) for name in names}
-
-
-def _weights(pl_module: pl.LightningModule) -> str:
-    return digest([*pl_module.parameters(), *pl_module.buffers()])
 
 
 def _metrics(trainer: pl.Trainer) -> dict[str, str]:

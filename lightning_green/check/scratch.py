@@ -2,47 +2,89 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import shutil
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-_LARGE_BYTES = 1_000_000
-_MAX_ENTRIES = 2000
-_SKIPPED = {".git", ".hg", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", "lightning_green_runs"}
-_LINKED = {".venv", "venv", "env", "node_modules", ".tox", "site-packages"}
+_MAX_ENTRIES, _MAX_TOTAL = 2000, 20_000
+_MAX_BYTES = 2_000_000_000
+_SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", "lightning_green_runs"}
+_LINKED = {".git", ".hg", ".venv", "venv", "env", "node_modules", ".tox", "site-packages"}
+# A script may write these again, so they are copied however large they are.
+_WEIGHTS = {".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".onnx", ".npy", ".npz", ".pkl", ".joblib", ".h5"}
 
 
-def mirror(source: Path, target: Path) -> Path:
-    """Copy a working directory, and return the copy.
+class Mirror:
+    """A copy of a working directory.
 
-    Small files are copied. Large ones, virtual environments and directories of many files, such as data, are symbolic
-    links: a script that changes them changes the originals.
+    Files are copied, smaller ones first, up to 2 GB in total. Larger ones, virtual environments, directories of more
+    than 2,000 entries, such as data, and what exceeds 20,000 entries are symbolic links: a script that changes them
+    changes the originals. So are the files and directories next to the working directory, for paths such as
+    ``../data``.
 
     Args:
         source: The working directory.
         target: Directory to create.
 
+    Attributes:
+        path: The copy of the working directory.
+        linked: Paths of the links in the working directory, relative to it.
+
     """
-    target.mkdir(parents=True)
-    with os.scandir(source) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        path = Path(entry.path)
-        if entry.name in _SKIPPED or path == target or path in target.parents:
-            continue
-        copy = target / entry.name
-        if entry.is_dir(follow_symlinks=False) and entry.name not in _LINKED and _is_small(path):
-            mirror(path, copy)
-        elif entry.is_file(follow_symlinks=False) and entry.stat().st_size <= _LARGE_BYTES:
-            shutil.copy2(path, copy)
-        elif not entry.is_symlink() or path.exists():
-            copy.symlink_to(path.resolve() if entry.is_symlink() else path.absolute())
-    return target
+
+    def __init__(self, source: Path, target: Path) -> None:
+        self.path, self.linked = target / source.name, list[str]()
+        self._source = source
+        target.mkdir(parents=True)
+        for sibling in _entries(source.parent)[:_MAX_ENTRIES]:
+            if sibling.name != source.name:
+                (target / sibling.name).symlink_to(sibling.path)
+        self._fill(target)
+
+    def _fill(self, target: Path) -> None:
+        waiting, total = collections.deque([(self._source, self.path)]), 0
+        files: list[tuple[int, Path, Path]] = []
+        while waiting:
+            directory, copy = waiting.popleft()
+            entries = _entries(directory)
+            if directory != self._source and (len(entries) > _MAX_ENTRIES or total + len(entries) > _MAX_TOTAL):
+                self._link(directory, copy)
+                continue
+            total += len(entries)
+            copy.mkdir(parents=True)
+            for entry in entries:
+                path = Path(entry.path)
+                if entry.name in _SKIPPED or path == target or path in target.parents:
+                    continue
+                if entry.is_dir(follow_symlinks=False) and entry.name not in _LINKED:
+                    waiting.append((path, copy / entry.name))
+                elif entry.is_file(follow_symlinks=False):
+                    files.append((entry.stat().st_size, path, copy / entry.name))
+                elif path.exists():  # not a broken link
+                    self._link(path, copy / entry.name)
+        self._copy(sorted(files))
+
+    def _copy(self, files: Iterable[tuple[int, Path, Path]]) -> None:
+        copied = 0
+        for size, path, copy in files:
+            if copied + size > _MAX_BYTES and path.suffix not in _WEIGHTS:
+                self._link(path, copy)
+                continue
+            copied += size
+            with suppress(OSError):  # removed in the meantime, or not readable for this user
+                shutil.copy2(path, copy)
+
+    def _link(self, path: Path, copy: Path) -> None:
+        copy.symlink_to(path.resolve())
+        self.linked.append(str(path.relative_to(self._source)))
 
 
-def _is_small(directory: Path) -> bool:
+def _entries(directory: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(directory) as entries:
-            return sum(1 for _ in entries) <= _MAX_ENTRIES
-    except OSError:
-        return False
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:  # not readable for this user
+        return []

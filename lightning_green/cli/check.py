@@ -10,8 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from lightning_green.check import Check, CheckResult, Verdict
-from lightning_green.check.check import CheckFailedError
+from lightning_green.check import Check, CheckFailedError, CheckResult, Verdict
 from lightning_green.cli.messages import fail, print_line
 from lightning_green.run.pause_rule import write_check
 
@@ -51,7 +50,7 @@ def check(
             bar.stop()
             fail(str(error))
     try:
-        write_check(command, result.pause_rule)
+        write_check(command, result.pause_rule, result.files)
     except OSError as error:
         print_line(f"The result could not be recorded for `lightning-green run` ({error.strerror}).")
     typer.echo(json.dumps(result.to_json()) if as_json else "\n".join(describe(result)))
@@ -78,6 +77,10 @@ def describe(result: CheckResult) -> list[str]:
     batches = f"{result.batches} batches each" if result.batches else "a few batches each"
     lines.append(f"  Checked  {fits}, the first of {result.epochs} epochs of {batches}; {result.starts} starts")
     lines += [f"  Stop     {stop}" for stop in result.stops]
+    lines += [f"  Missed   {stop}" for stop in result.missed]
+    if result.linked:
+        more = f" and {len(result.linked) - _MAX_CHANGED} more" if len(result.linked) > _MAX_CHANGED else ""
+        lines.append(f"  Linked   not copied, so changes remain: {', '.join(result.linked[:_MAX_CHANGED])}{more}")
     if result.loggers:
         lines.append(f"  Loggers  logged as usual, because they cannot be redirected: {', '.join(result.loggers)}")
     if result.ignored:

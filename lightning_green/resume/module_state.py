@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from torch.nn.parameter import is_lazy
 
 
 def _digest(value: Any) -> str:
@@ -33,6 +34,15 @@ def weights_digest(pl_module: pl.LightningModule, samples: int = 64) -> str:
             continue
         flat = parameter.detach().reshape(-1)
         total.update(_digest(flat[:: max(1, flat.numel() // samples)]).encode())
+    return total.hexdigest()
+
+
+def full_digest(pl_module: pl.LightningModule) -> str:
+    """Return a digest of all parameters and buffers; of a sharded module, of the part of this rank."""
+    total = hashlib.blake2b(digest_size=16)
+    for name, tensor in [*pl_module.named_parameters(), *pl_module.named_buffers()]:
+        if not is_lazy(tensor):
+            total.update(f"{name} {_digest(tensor.to_local() if hasattr(tensor, 'to_local') else tensor)}".encode())
     return total.hexdigest()
 
 

@@ -7,6 +7,7 @@ does not call the hooks of the start of an epoch again when it continues in the 
 from __future__ import annotations
 
 import enum
+import os
 import sys
 import sysconfig
 import types
@@ -243,6 +244,19 @@ def is_script_class(kind: type) -> bool:
         return False
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     return kind.__module__ == "__main__" or (file is not None and not file.startswith(_LIBRARY_PATHS))
+
+
+def script_files() -> list[str]:
+    """Return the files of the imported modules that belong to the script, rather than to an installed package."""
+    modules = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
+    libraries = tuple(filter(None, _LIBRARY_PATHS))
+    return sorted(
+        {
+            os.path.abspath(file)
+            for name, file in modules
+            if file is not None and name.partition(".")[0] not in _LIBRARIES and not file.startswith(libraries)
+        }
+    )
 
 
 def _is_library(kind: type) -> bool:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from lightning_green.run.identity import distinguishing_variables, run_name
+from lightning_green.run.identity import run_name
 from lightning_green.utilities.files import write_json
 
 PAUSE_RULE_VARIABLE = "LIGHTNING_GREEN_PAUSE_RULE"
 """Environment variable with which the supervisor passes the rule to a training, as ``<where>: <reason>``."""
 
 _VERSION = 1
+_MAX_BYTES = 10_000_000
+_OF_DATA = {".ckpt", ".pt", ".pth", ".csv", ".npy", ".npz", ".parquet"}
 
 
 class PauseAt(str, Enum):
@@ -55,32 +57,34 @@ class PauseRule:
         return cls(PauseAt(where), reason) if where in {one.value for one in PauseAt} else cls()
 
 
-def check_file(command: Sequence[str], directory: str | None = None) -> Path:
-    """Return the file of the last check of a command.
+def check_file(command: Sequence[str]) -> Path:
+    """Return the file with the result of the last check of a command in this directory."""
+    return Path("lightning_green_runs") / "checks" / f"{run_name(command)}.json"
+
+
+def write_check(command: Sequence[str], rule: PauseRule | None, files: Iterable[str] = ()) -> None:
+    """Record the result of a check of a command in this directory.
 
     Args:
-        command: The training command.
-        directory: Its working directory; the one of this process if None.
+        command: The command.
+        rule: Where it may be paused; None removes the record of an earlier check.
+        files: Files of the script. If one of them changes, the record does not apply any more.
 
     """
-    where = directory or os.getcwd()
-    name = run_name(command, where, variables=distinguishing_variables())
-    return Path(where) / "lightning_green_runs" / "checks" / f"{name}.json"
-
-
-def write_check(command: Sequence[str], rule: PauseRule | None) -> None:
-    """Record the result of a check of a command in this directory; None removes the record of an earlier one."""
     path = check_file(command)
     if rule is None:
         path.unlink(missing_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    record = {"version": _VERSION, "pause_at": rule.at.value, "reason": rule.reason, "scripts": _digest(command)}
-    write_json(path, record)
+    named = [file for word in command for file in (word, word.partition("=")[2])]  # `--config=c.yaml`
+    digests = {file: digest for file in (*files, *named) if (digest := _digest(file)) is not None}
+    write_json(
+        path, {"version": _VERSION, "pause_at": rule.at.value, "reason": rule.reason, "files": digests}, private=True
+    )
 
 
 def read_check(command: Sequence[str]) -> tuple[PauseRule | None, bool]:
-    """Return the result of the last check of a command, and whether its scripts are those that were checked.
+    """Return the result of the last check of a command, and whether its files are those that were checked.
 
     Returns:
         The rule, or None if the command has not been checked or its record cannot be read; and whether it applies.
@@ -89,16 +93,15 @@ def read_check(command: Sequence[str]) -> tuple[PauseRule | None, bool]:
     try:
         record = json.loads(check_file(command).read_text(encoding="utf-8"))
         rule = PauseRule(PauseAt(record["pause_at"]), str(record["reason"]))
-        return rule, record["version"] == _VERSION and record["scripts"] == _digest(command)
-    except (OSError, ValueError, KeyError, TypeError):
+        same = all(_digest(file) == digest for file, digest in record["files"].items())
+        return rule, record["version"] == _VERSION and same
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None, False
 
 
-def _digest(command: Sequence[str]) -> str:
-    """Return a digest of the files in a command line, such as the training script."""
-    total = hashlib.sha256()
-    for word in command[:20]:
-        path = Path(word)
-        if path.suffix in (".py", ".sh", ".yaml", ".yml") and path.is_file():
-            total.update(path.read_bytes())
-    return total.hexdigest()
+def _digest(file: str) -> str | None:
+    """Return a digest of a file of a script; None for anything else, such as data."""
+    path = Path(file)
+    if path.suffix in _OF_DATA or not path.is_file() or path.stat().st_size > _MAX_BYTES:
+        return None
+    return hashlib.sha256(path.read_bytes()).hexdigest()

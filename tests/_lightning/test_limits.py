@@ -80,6 +80,16 @@ def test_outputs_outside_the_working_directory_are_redirected(tmp_path, monkeypa
     assert not elsewhere.exists()
 
 
+@pytest.mark.parametrize("root", ["memory://runs", "memory://bucket/runs"])
+def test_remote_outputs_are_redirected(tmp_path, monkeypatch, root):
+    monkeypatch.chdir(tmp_path)
+    checkpoint = ModelCheckpoint(f"{root}/checkpoints")
+    trainer = quiet_trainer(root, checkpoint, enable_checkpointing=True)
+    redirect_outputs(trainer, tmp_path / "outputs")
+    for path in (trainer.default_root_dir, checkpoint.dirpath):
+        assert Path(path).is_relative_to(tmp_path / "outputs" / "remote")
+
+
 def test_unknown_loggers_are_named(tmp_path):
     class MyLogger(pl.loggers.logger.DummyLogger):
         pass

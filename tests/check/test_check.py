@@ -2,11 +2,13 @@
 
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
 
 from lightning_green.check import Check, Verdict
-from lightning_green.check.check import CheckFailedError
+from lightning_green.check.check import CheckFailedError, _difference
 
 SCRIPT = """
 import random
@@ -95,6 +97,82 @@ def test_verdict(script, tmp_path, kind, verdict, named):
     assert {path.name for path in tmp_path.iterdir()} == {"train.py"}  # the script wrote into a copy
 
 
+TRACED = """
+import json, os, sys
+from pathlib import Path
+
+kind, job = sys.argv[1], Path(os.environ["LIGHTNING_GREEN_CHECK"])
+stops = json.loads((job / "job.json").read_text())["stops"]
+done, where = job / "done", Path("position")
+reached = int(done.read_text()) if done.exists() else 0
+runs = job.parent / "runs"
+if reached == 0:
+    runs.write_text(runs.read_text() + "x" if runs.exists() else "x")
+number = len(runs.read_text())
+epochs, batches = (1, 1) if kind == "one batch" else (3, 4)
+position = tuple(json.loads(where.read_text())) if where.exists() else (0, 0)
+
+
+def write(kind, **record):
+    with open(job / "trace.jsonl", "a") as file:
+        file.write(json.dumps({"kind": kind, "run": 0, "fit": 0, **record}) + "\\n")
+
+
+write("attached", loggers=[], changes=[], files=[str(Path("train.py").absolute())])
+if reached and kind == "crash":
+    sys.exit("KeyError: 'missing in the state.'")
+why = "a generator in workers" if kind.startswith("workers") else None
+restored = f"step {position[0] * batches + position[1]}" if reached and kind != "scratch" else None
+write("started", restored=restored, why_not_saved=None, can_save=kind != "unsaved", why_epochs_only=why,
+      epochs=epochs, batches=batches, seeded=kind != "workers without a seed")
+if kind == "scratch":
+    position = (0, 0)
+for epoch in range(position[0], epochs):
+    for batch in range(position[1] if epoch == position[0] else 0, batches):
+        if reached < len(stops) and (epoch, batch) == (stops[reached]["epoch"], stops[reached]["batch"]):
+            done.write_text(str(reached + 1))
+            where.write_text(json.dumps([epoch, batch]))
+            write("stopped", stop=f"stopped at {epoch}, {batch}", step=0)
+            sys.exit(75)
+        if kind == "shorter" and (epoch, batch) == (2, number):
+            sys.exit()
+        sample = number if kind.endswith("without a seed") else 0
+        middle = reached and batch and (kind == "counter" or (kind == "middle" and stops[reached - 1]["batch"]))
+        metrics = {"time": number + reached} if kind.endswith("with a time") else {}
+        write("point", at=[epoch, batch, "batch"], attributes={"module.n": str(int(bool(middle)))}, samples=sample)
+        write("point", at=[epoch, batch, "step"], loss=int(bool(middle)), weights=0, metrics=metrics)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict", "reason"),
+    [
+        ("exact", Verdict.EXACT, ""),
+        ("exact with a time", Verdict.EXACT, ""),
+        ("middle", Verdict.EPOCHS, "the output of the step of batch 2 of epoch 0"),
+        ("counter", Verdict.INEXACT, "the output of the step of batch 1 of epoch 1"),
+        ("scratch", Verdict.INEXACT, "was not resumed"),
+        ("crash", Verdict.INEXACT, "failed: KeyError: 'missing in the state.'"),
+        ("workers", Verdict.EPOCHS, "a generator in workers"),
+        ("workers with a time", Verdict.EPOCHS, "a generator in workers"),
+        ("workers without a seed", Verdict.UNDETERMINED, "two uninterrupted runs of the script differ: the samples"),
+        ("without a seed", Verdict.UNDETERMINED, "two uninterrupted runs of the script differ: the samples"),
+        ("shorter", Verdict.UNDETERMINED, "two uninterrupted runs of the script differ"),
+        ("one batch", Verdict.UNDETERMINED, "the training is too short to be stopped"),
+        ("unsaved", Verdict.NOT_SAVED, "enable_checkpointing=False"),
+    ],
+)
+def test_verdict_on_the_traces_of_processes(tmp_path, monkeypatch, kind, verdict, reason):
+    """The script writes the traces that a training with the probe would write, without a training."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(TRACED)
+    result = Check([sys.executable, "train.py", kind]).run()
+    assert result.verdict is verdict, result
+    assert reason.rstrip(".") in result.reason
+    assert result.files == ("train.py",)
+    assert ("time",) * kind.endswith("with a time") == result.ignored
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -115,8 +193,33 @@ def test_a_process_that_takes_too_long_is_ended(tmp_path, monkeypatch):
         Check([sys.executable, "-c", "import time; time.sleep(60)"], timeout=1).run()
 
 
+def test_fit_that_starts_from_scratch_after_a_stop_is_a_difference():
+    def started(fit, restored):
+        return {"kind": "started", "run": 0, "fit": fit, "restored": restored}
+
+    stopped = {"kind": "stopped", "run": 0, "fit": 1, "stop": "stopped after batch 3 of epoch 0, fit 1"}
+    trace = [started(0, None), started(1, None), stopped]
+    assert _difference([], [*trace, started(1, "step 3")]) is None
+    assert _difference([], [*trace, started(1, None)]).what == "not restored"
+
+
+def test_processes_of_a_command_that_takes_too_long_are_ended(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pid").touch()
+    with pytest.raises(CheckFailedError, match="more than 2 s"):
+        Check(["bash", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait"], timeout=2).run()
+    number = int((tmp_path / "pid").read_text())
+    for _ in range(100):  # until the system has removed it
+        if not Path(f"/proc/{number}/cmdline").exists() or not Path(f"/proc/{number}/cmdline").read_bytes():
+            return
+        time.sleep(0.1)
+    pytest.fail("a process of the command is still running")
+
+
 def test_kept_directory_has_the_output(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckFailedError):
-        Check([sys.executable, "-c", "print('seen')"], keep=tmp_path / "kept").run()
+        Check([sys.executable, "-c", "print('seen')"], keep=Path("kept")).run()
     assert (tmp_path / "kept" / "straight" / "output.log").read_text() == "seen\n"
+    with pytest.raises(CheckFailedError, match="is not empty"):
+        Check([sys.executable, "-c", "print('seen')"], keep=Path("kept")).run()

@@ -67,10 +67,10 @@ def test_attributes_of_the_batch_explain_a_difference_of_its_step():
 
 
 def test_missing_and_additional_batches_differ():
-    assert first_difference(straight(), straight()[:-2]).describe() == (
-        "the interrupted run never reached batch 3 of epoch 0"
-    )
-    assert first_difference(straight(), [*straight(), batch(0, 4)]).what == "missing"
+    missing = first_difference(straight(), straight()[:-2])
+    assert missing.describe() == "the other run never reached batch 3 of epoch 0"
+    additional = first_difference(straight(), [*straight(), batch(0, 4)])
+    assert additional.describe() == "only the other run reached batch 4 of epoch 0"
 
 
 def test_runs_and_fits_are_compared_apart():

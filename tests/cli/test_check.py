@@ -48,11 +48,27 @@ def test_exit_code_and_record_for_run(invoke, verdict, code, rule):
 
 
 def test_output_for_people(invoke):
-    result = CheckResult(Verdict.INEXACT, "it differs", "change it", DIFFERENCE, ("time",), ("MyLogger",), 1, 3, 6)
+    result = CheckResult(
+        Verdict.INEXACT,
+        "it differs",
+        "change it",
+        DIFFERENCE,
+        ignored=("time",),
+        loggers=("MyLogger",),
+        linked=tuple(f"data{number}" for number in range(7)),
+        fits=1,
+        epochs=3,
+        batches=6,
+        stops=("stopped before epoch 1",),
+        missed=("killed in epoch 2, last saved at its start",),
+    )
     lines = invoke(result).stdout.splitlines()
     assert lines[0].startswith("Not exact.")
     assert lines[1:4] == ["  Reason   it differs.", "  Changed  module.kl: 0.1, then 0.0", "  Remedy   change it."]
     assert "  Checked  1 fit, the first of 3 epochs of 6 batches each; 0 starts" in lines
+    assert "  Stop     stopped before epoch 1" in lines
+    assert "  Missed   killed in epoch 2, last saved at its start" in lines
+    assert "  Linked   not copied, so changes remain: data0, data1, data2, data3, data4 and 2 more" in lines
     assert any("MyLogger" in line for line in lines)
     assert any("time" in line for line in lines)
 

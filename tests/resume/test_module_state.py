@@ -4,6 +4,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 
 from lightning_green.resume.module_state import (
     changed_state,
+    full_digest,
     pending_gradients,
     set_buffers,
     set_gradients,
@@ -79,3 +80,15 @@ def test_digest_of_the_weights_changes_with_them():
     with torch.no_grad():
         other.layer.bias += 1
     assert weights_digest(one) != weights_digest(other)
+
+
+def test_full_digest_covers_every_element_of_parameters_and_buffers():
+    torch.manual_seed(0)
+    module = Buffered()
+    before = full_digest(module)
+    assert full_digest(module) == before
+    for tensor in (*module.parameters(), *module.buffers()):
+        with torch.no_grad():
+            tensor.reshape(-1)[-1] += 1
+        assert full_digest(module) != before
+        before = full_digest(module)

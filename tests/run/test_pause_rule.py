@@ -31,10 +31,35 @@ def test_rule_of_a_command_is_read_again():
     assert read_check(COMMAND) == (None, False)
 
 
-def test_rule_of_a_changed_script_does_not_apply(directory):
+@pytest.mark.parametrize("changed", ["train.py", "model.py", "c.yaml"])
+def test_rule_of_changed_files_does_not_apply(directory, changed):
+    command = [*COMMAND, "--config=c.yaml"]
+    for name in ("model.py", "c.yaml"):
+        (directory / name).write_text("1")
+    write_check(command, EPOCH, ["model.py"])
+    assert read_check(command) == (EPOCH, True)
+    (directory / changed).write_text("2")
+    assert read_check(command) == (EPOCH, False)
+
+
+def test_rule_of_a_module_is_that_of_its_files(directory):
+    write_check(["python", "-m", "train"], EPOCH, [str(directory / "train.py")])
+    (directory / "train.py").unlink()
+    assert read_check(["python", "-m", "train"]) == (EPOCH, False)
+
+
+def test_data_of_the_command_may_change(directory):
+    command = ["python", "train.py", "start.ckpt"]
+    (directory / "start.ckpt").write_text("1")
+    write_check(command, EPOCH)
+    (directory / "start.ckpt").write_text("2")
+    assert read_check(command) == (EPOCH, True)
+
+
+def test_rule_applies_in_every_task_of_an_array(monkeypatch):
     write_check(COMMAND, EPOCH)
-    (directory / "train.py").write_text("2")
-    assert read_check(COMMAND) == (EPOCH, False)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert read_check(COMMAND) == (EPOCH, True)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"pause_at": "noon", "reason": ""}', "null"])
