@@ -127,6 +127,7 @@ def test_different_content_under_another_supervisor_is_refused(claim, monkeypatc
     first, _, _ = claim()
     end(first, "started", "paused")
     set_supervisor(monkeypatch, 1, session="t")
+    monkeypatch.setattr("lightning_green.run.claims.UNDECIDED_SECONDS", 0.0)
     with pytest.raises(OtherTrainingError, match=r"hparams\.lr: 0\.1 then, 0\.5 now"):
         claim(identity=fit(lr=0.5))
 
