@@ -4,7 +4,8 @@ The script runs once without a stop and once stopped and resumed at several boun
 Trainer that writes a trace. The traces are compared.
 """
 
-from lightning_green.check.check import Check, CheckFailedError, CheckResult, Verdict
+from lightning_green.check.check import Check
 from lightning_green.check.differences import Difference
+from lightning_green.check.result import CheckFailedError, CheckResult, Verdict
 
 __all__ = ["Check", "CheckFailedError", "CheckResult", "Difference", "Verdict"]

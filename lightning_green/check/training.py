@@ -1,0 +1,140 @@
+"""Starts the processes of a training: one without a stop, or one after each stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_green.check.differences import Trace
+from lightning_green.check.job import JOB_VARIABLE, Job, Stop
+from lightning_green.check.result import CheckFailedError
+from lightning_green.check.scratch import Mirror
+from lightning_green.ledger.run_directory import RESUME_VARIABLE, RUN_DIR_VARIABLE
+from lightning_green.utilities.clock import CLOCK_VARIABLE
+
+_CLOCK = "simulated:start=2024-05-02T00:00:00+00:00,batch=1,checkpoint=0,restart=0"
+_TAIL_LINES = 15
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the processes of one run of the script did.
+
+    Args:
+        trace: Their records.
+        failure: The last line of a process that failed after a stop; empty if none did.
+        missed: Stops that no process reached, for people.
+        linked: Files and directories that were not copied.
+        directory: The copy of the working directory.
+
+    """
+
+    trace: Trace
+    failure: str
+    missed: tuple[str, ...]
+    linked: tuple[str, ...]
+    directory: Path
+
+    @property
+    def reached(self) -> tuple[str, ...]:
+        """The stops that a process reached, for people."""
+        return tuple(record["stop"] for record in self.trace if record["kind"] == "stopped")
+
+
+class Starter:
+    """Starts a training command for the runs of a check.
+
+    Args:
+        command: The command.
+        epochs: Epochs of a fit, at most.
+        batches: Training batches of an epoch, at most.
+        timeout: Seconds that one process may take.
+        progress: Called with a line before each process starts.
+
+    Attributes:
+        starts: Number of processes that were started.
+
+    """
+
+    def __init__(
+        self, command: Sequence[str], epochs: int, batches: int, timeout: float, progress: Callable[[str], None]
+    ) -> None:
+        self._command, self._epochs, self._batches = list(command), epochs, batches
+        self._timeout, self._progress = timeout, progress
+        self.starts = 0
+
+    def train(self, directory: Path, stops: tuple[Stop, ...], what: str) -> Training:
+        """Run the command, and again after each stop.
+
+        Args:
+            directory: Directory of the job.
+            stops: Where the processes stop.
+            what: What is run, for people.
+
+        Raises:
+            CheckFailedError: If the command fails before it was stopped.
+
+        """
+        job = Job(directory, stops, self._epochs, self._batches)
+        job.write()
+        mirror = Mirror(Path.cwd(), directory / "tree")
+        failure = ""
+        for start in range(len(stops) + 1):
+            self._progress(what if not stops else f"{what}, start {start + 1} of {len(stops) + 1}")
+            before = job.next_stop
+            code = self._start(job, mirror.path)
+            if job.next_stop == before:
+                if code != 0 and start == 0:
+                    tail = "\n".join(f"    {line}" for line in _lines(job)[-_TAIL_LINES:])
+                    raise CheckFailedError(
+                        f"The command failed with exit code {code} ({what}). Its last lines:\n{tail}"
+                    )
+                failure = "" if code == 0 else _lines(job)[-1].strip()
+                break
+        trace = job.trace()
+        reached = sum(record["kind"] == "stopped" for record in trace)
+        missed = tuple(stop.describe() for stop in stops[reached:])
+        return Training(trace, failure, missed, tuple(mirror.linked), mirror.path)
+
+    def _start(self, job: Job, working: Path) -> int:
+        self.starts += 1
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTNING_GREEN_")}
+        environment |= {
+            JOB_VARIABLE: str(job.directory),
+            RUN_DIR_VARIABLE: str(job.directory / "run"),
+            RESUME_VARIABLE: "1",
+            CLOCK_VARIABLE: _CLOCK,
+            "PWD": str(working),
+            "WANDB_MODE": "offline",
+            "WANDB_DIR": str(job.directory),
+            "MLFLOW_TRACKING_URI": (job.directory / "mlruns").as_uri(),
+            "COMET_MODE": "offline",
+        }
+        with open(job.directory / "output.log", "ab") as log:
+            try:
+                process = subprocess.Popen(
+                    self._command, cwd=working, env=environment, stdout=log, stderr=log, start_new_session=True
+                )
+            except OSError as error:
+                raise CheckFailedError(f"The command cannot be started: {error}.") from error
+        try:
+            return process.wait(self._timeout)
+        except subprocess.TimeoutExpired as error:
+            raise CheckFailedError(
+                f"A short run took more than {self._timeout:.0f} s. Allow more with --timeout."
+            ) from error
+        finally:  # also after Ctrl-C: with the processes that the command has started
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _lines(job: Job) -> list[str]:
+    """Return the lines of the output of the processes of a job that are not empty."""
+    text = (job.directory / "output.log").read_text(encoding="utf-8", errors="replace")
+    return [line for line in text.splitlines() if line.strip()] or ["no output"]
