@@ -19,6 +19,7 @@ from lightning_green import (
 )
 from lightning_green.compression import export
 from tests.helpers.compression_fits import Lit, Net, assert_equal, loader, trainer
+from tests.helpers.extras import needs_onnx, needs_torch_pruning
 from tests.helpers.keyword_networks import LitTokens, sentences
 from tests.helpers.resume_training import quiet
 from tests.helpers.traces import START, write_trace
@@ -99,10 +100,10 @@ def hourly_windows():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("make", "order"), [(masked, (3, 2, 1, 0)), (channels, (1, 3, 2, 0))])
+@pytest.mark.parametrize(
+    ("make", "order"), [(masked, (3, 2, 1, 0)), pytest.param(channels, (1, 3, 2, 0), marks=needs_torch_pruning)]
+)
 def test_exited_and_resumed_run_ends_like_an_uninterrupted_one(tmp_path, make, order):
-    if make is channels:
-        pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     grid = write_trace(tmp_path / "trace.csv", hourly_windows())
     _, _, starts = whole_run(tmp_path / "whole", make, (0, 1, 2, 3), None, grid)
     assert starts == [0]
@@ -296,11 +297,11 @@ def test_every_hook_can_be_overridden_by_a_subclass(tmp_path):
     assert qat.quantized is not None
 
 
+@needs_onnx
+@needs_torch_pruning
 @pytest.mark.parametrize("granularity", ["unstructured", "channels"])
 def test_hugging_face_classifier_is_pruned_distilled_quantized_and_exported(tmp_path, granularity):
     transformers = pytest.importorskip("transformers", reason="needs transformers")
-    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
-    pytest.importorskip("onnxruntime", reason="needs the extra `compression`: onnxruntime")
 
     def bert(width):
         config = transformers.BertConfig(

@@ -11,6 +11,7 @@ from torch import nn
 from lightning_green.callbacks.pruning import Pruning
 from lightning_green.compression import load_pruned
 from tests.helpers.compression_fits import Lit, Net, SaveAt, SeededSteps, assert_resumes_exactly, loader, trainer
+from tests.helpers.extras import needs_torch_pruning
 from tests.helpers.keyword_networks import LitTokens, TokenClassifier, sentences
 
 
@@ -64,9 +65,9 @@ def test_masks_resume_exactly(tmp_path, arguments):
     assert state["callbacks"]["Pruning[masks]"]["pruner"]["masks"]
 
 
+@needs_torch_pruning
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_channels_resume_exactly_before_between_and_after_updates(tmp_path, accumulate):
-    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     module, state = assert_resumes_exactly(
         tmp_path,
         lambda: [Pruning(0.5, "channels", begin=0.2, end=0.6, every_n_steps=2)],
@@ -81,8 +82,8 @@ def test_channels_resume_exactly_before_between_and_after_updates(tmp_path, accu
     assert torch.equal(fresh.eval().net(x), module.eval().net(x))
 
 
+@needs_torch_pruning
 def test_random_channels_resume_exactly(tmp_path):
-    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     assert_resumes_exactly(
         tmp_path,
         lambda: [Pruning(0.4, "channels", criterion="random", begin=0.0, end=0.5, every_n_steps=3)],
@@ -102,8 +103,8 @@ def test_checkpoint_is_sparse_and_loads_without_the_callback(tmp_path):
     trainer(tmp_path, [Pruning(0.8)]).test(Lit(), loader(16), ckpt_path=tmp_path / "12.ckpt", verbose=False)
 
 
+@needs_torch_pruning
 def test_narrow_model_tests_wider_checkpoints_in_the_same_process(tmp_path):
-    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     module = Lit()
     pruning = Pruning(0.5, "channels", begin=0.5, end=0.9)
     t = trainer(tmp_path, [pruning, SaveAt(tmp_path, (3, 12))])
@@ -136,8 +137,8 @@ def test_logged_sparsity_is_counted_in_the_weights(tmp_path):
     assert logged["step"].count(17.0) == 1  # the last step, the last update of the masks and the end of the epoch
 
 
+@needs_torch_pruning
 def test_removed_channels_of_each_layer_are_logged(tmp_path):
-    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     t = trainer(tmp_path, [Pruning(0.5, "channels", end=0.5)], logger=CSVLogger(tmp_path))
     t.fit(module := Lit(), loader())
     counted = sum(p.numel() for p in module.net.parameters()) / sum(p.numel() for p in Net().parameters())
@@ -156,8 +157,8 @@ def test_averaged_weights_are_sparse_in_either_callback_order(tmp_path, first):
     assert sparsity_of(module) == pytest.approx(0.8, abs=0.01)
 
 
+@needs_torch_pruning
 def test_masks_and_channels_in_one_training_raise(tmp_path):
-    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     callbacks = [Pruning(granularity="2:4", begin=0.6), Pruning(0.4, "channels", end=0.4, round_to=4)]
     with pytest.raises(ValueError, match="should not be combined with masks in one training"):
         trainer(tmp_path, callbacks).fit(Lit(width=16), loader())
@@ -172,8 +173,8 @@ def test_masks_of_a_compiled_network_and_its_deep_copy(tmp_path):
     assert all("_orig_mod" not in name for name in pruning.method.pruner.masked.masks)
 
 
+@needs_torch_pruning
 def test_channels_of_a_compiled_network_match_the_plain_one(tmp_path):
-    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     torch.manual_seed(0)
     plain, compiled = Lit(), Lit()
     compiled.load_state_dict(plain.state_dict())
@@ -254,8 +255,8 @@ def test_arguments_that_do_not_fit_the_model_raise_before_training(tmp_path, arg
         trainer(tmp_path, [Pruning(**arguments)]).fit(Lit(), loader())
 
 
+@needs_torch_pruning
 def test_channels_raise_without_the_extra_and_under_ddp(tmp_path, monkeypatch):
-    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     with pytest.raises(ValueError, match="should train on one device, got DDPStrategy with 2 processes"):
         Pruning(0.5, "channels").setup(trainer(tmp_path, [], strategy="ddp", devices=2), Lit(), "fit")
     monkeypatch.setitem(sys.modules, "torch_pruning", None)
@@ -263,8 +264,8 @@ def test_channels_raise_without_the_extra_and_under_ddp(tmp_path, monkeypatch):
         Pruning(0.5, "channels")
 
 
+@needs_torch_pruning
 def test_checkpoint_of_another_model_is_not_resized(tmp_path):
-    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     trainer(tmp_path, [SaveAt(tmp_path, (2,))], epochs=1).fit(Lit(width=16), loader())
     with pytest.raises(RuntimeError, match="size mismatch"):
         trainer(tmp_path, [Pruning(0.5, "channels")]).fit(Lit(width=8), loader(), ckpt_path=tmp_path / "2.ckpt")
@@ -288,8 +289,8 @@ class ByParts(Lit):
         return nn.functional.cross_entropy(self.net.fc(self.net.stem(batch[0]).mean((2, 3))), batch[1])
 
 
+@needs_torch_pruning
 def test_channels_of_a_network_that_is_not_called_as_a_whole_raise(tmp_path):
-    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     with pytest.raises(ValueError, match="`model` should be a network that training_step calls, but Net has not been"):
         trainer(tmp_path, [Pruning(0.5, "channels", end=0.5)]).fit(ByParts(), loader())
 
@@ -303,15 +304,15 @@ class Late(Lit):
         self.net = self.net or Net()
 
 
+@needs_torch_pruning
 @pytest.mark.parametrize("granularity", ["unstructured", "channels"])
 def test_network_that_is_built_later_raises(tmp_path, granularity):
-    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     with pytest.raises(ValueError, match="in `__init__` and not in `configure_model`"):
         trainer(tmp_path, [Pruning(0.5, granularity)]).fit(Late(), loader())
 
 
+@needs_torch_pruning
 def test_channels_of_a_network_called_by_keyword_are_removed(tmp_path):
-    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     module = LitTokens(TokenClassifier(32))
     t = trainer(tmp_path, [Pruning(0.4, "channels", end=0.5)])
     t.fit(module, sentences())

@@ -8,13 +8,9 @@ from torch import nn
 from lightning_green.compression.export import export, onnx_session, weight_bytes
 from lightning_green.compression.quantization.quantized_network import quantize
 from tests.helpers.compression_networks import Inception, Mixed, SmallResNet
+from tests.helpers.extras import needs_onnx
 from tests.helpers.quantized_networks import IMAGES as X
 from tests.helpers.quantized_networks import NETWORKS, trained
-
-needs_onnx = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
-    reason="needs the extra `compression`: onnx, onnxscript, onnxruntime",
-)
 
 
 @needs_onnx

@@ -3,6 +3,7 @@ import re
 import pytest
 
 from tests.examples.helpers import EXAMPLES, start
+from tests.helpers.extras import needs_torch_pruning
 
 pytest.importorskip("sklearn", reason="needs the extra `demo`: scikit-learn")
 
@@ -12,9 +13,9 @@ def output(folder, name, epochs):
     return start(folder, EXAMPLES / f"{name}.py", "--epochs", epochs)
 
 
+@needs_torch_pruning
 @pytest.mark.slow
 def test_pruning_example_halves_the_parameters(tmp_path):
-    pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
     numbers = re.search(r"parameters (\d+) -> (\d+), multiply-adds (\d+) -> (\d+)", output(tmp_path, "pruning", 4))
     parameters, fewer, macs, less = map(int, numbers.groups())
     assert fewer <= 0.5 * parameters

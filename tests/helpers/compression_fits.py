@@ -78,8 +78,32 @@ class SaveAt(Callback):
             trainer.save_checkpoint(self.folder / f"{trainer.global_step}.ckpt")
 
 
+class StepsBefore(Callback):
+    """Count the optimizer steps before an exception."""
+
+    def __init__(self):
+        self.steps = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.steps = trainer.global_step
+
+
+def images(count=16):
+    """Return images of `loader`'s kind."""
+    return next(iter(loader(count, count)))[0]
+
+
 def trainer(folder, callbacks, epochs=3, **options):
     return quiet_trainer(folder, *callbacks, **{"max_epochs": epochs, "limit_val_batches": 1.0, **options})
+
+
+def fit(folder, *callbacks, module=None, data=None, **options):
+    """Fit a module with the callbacks, and return the module and its Trainer."""
+    torch.manual_seed(0)
+    module = module or Lit()
+    t = trainer(folder, callbacks, **options)
+    t.fit(module, data or loader())
+    return module, t
 
 
 def assert_equal(a, b, path=""):

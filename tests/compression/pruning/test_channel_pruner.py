@@ -4,8 +4,9 @@ from torch import nn
 
 from lightning_green.compression import ChannelPruner, removable_widths
 from tests.helpers.compression_networks import Mixed, SmallResNet, count
+from tests.helpers.extras import needs_torch_pruning
 
-pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+pytestmark = needs_torch_pruning
 X = torch.randn(2, 3, 16, 16)
 
 

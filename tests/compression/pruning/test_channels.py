@@ -6,8 +6,9 @@ import torch
 from lightning_green.compression import removable_widths, remove_channels
 from lightning_green.compression.pruning.channels import kept_channels
 from tests.helpers.compression_networks import SmallResNet, count
+from tests.helpers.extras import needs_torch_pruning
 
-pytest.importorskip("torch_pruning", reason="needs the extra `compression`: torch-pruning")
+pytestmark = needs_torch_pruning
 X = torch.randn(2, 3, 16, 16)
 
 

@@ -4,6 +4,7 @@ from torch import nn
 
 from lightning_green.compression.quantization.quantized_network import QuantizedNetwork, quantize
 from tests.helpers.compression_networks import SmallResNet
+from tests.helpers.keyword_networks import LitTokens, TokenClassifier, sentences
 from tests.helpers.quantized_networks import IMAGES as X
 from tests.helpers.quantized_networks import NETWORKS, trained
 
@@ -72,3 +73,18 @@ def test_networks_that_cannot_be_quantized_raise():
         quantize(SmallResNet(), [])
     with pytest.raises(ValueError, match="ranges of 1 activations, but the network has 10"):
         QuantizedNetwork(SmallResNet(), (X[:2],)).load_state_dict({"x": {}})
+
+
+def test_loss_in_the_network_is_not_rounded(tmp_path):
+    torch.manual_seed(0)
+    module = LitTokens(TokenClassifier())
+    batch = next(iter(sentences(8)))
+    quantized = QuantizedNetwork(module.model, batch)
+    output = quantized.compute(batch)
+    expected = nn.functional.cross_entropy(output.logits, batch["labels"])
+    torch.testing.assert_close(output.loss, expected)
+    unlabeled = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    assert quantized.compute(unlabeled, training=False).loss is None
+    torch.testing.assert_close(
+        quantized.compute(unlabeled, training=False).logits, quantized.compute(batch, training=False).logits
+    )

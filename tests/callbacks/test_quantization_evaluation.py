@@ -1,0 +1,68 @@
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import nn
+
+from lightning_green.callbacks.quantization import QuantizationAwareTraining
+from tests.helpers.compression_fits import Lit, loader, trainer
+
+
+class Counting(Callback):
+    """Record whether validation runs in fake quantization, and assert that it does not change ranges."""
+
+    def __init__(self, callback):
+        self.callback, self.seen = callback, []
+
+    def on_validation_start(self, trainer, pl_module):
+        self.counts = self._counts()
+
+    def on_validation_end(self, trainer, pl_module):
+        assert self._counts() == self.counts
+        self.seen.append("forward" in pl_module.net.__dict__)
+
+    def _counts(self):
+        quantized = self.callback.quantized
+        return quantized and [r.count for r in quantized.roundings.values()]
+
+
+def test_validation_is_quantized_and_does_not_update_ranges(tmp_path):
+    callback = QuantizationAwareTraining(begin="1ep", freeze="2ep")
+    watch = Counting(callback)
+    torch.manual_seed(0)
+    module = Lit()
+    trainer(tmp_path, [watch, callback]).fit(module, loader(), loader(16))
+    assert watch.seen == [False, True, True]
+    assert {r.count for r in callback.quantized.roundings.values()} == {6}  # the steps of epoch 1 alone
+
+
+def test_tests_are_quantized_if_the_checkpoint_is(tmp_path):
+    callback = QuantizationAwareTraining(begin="1ep")
+    best = ModelCheckpoint(tmp_path, monitor="val_loss", save_top_k=-1, filename="{epoch}")
+    torch.manual_seed(0)
+    module = Lit()
+    t = trainer(tmp_path, [callback, best], enable_checkpointing=True)
+    t.fit(module, loader(), loader(16))
+    (metrics,) = t.test(module, loader(16), ckpt_path="best", verbose=False, weights_only=True)
+    assert metrics["val_loss"] == pytest.approx(best.best_model_score.item())
+    x, y = next(iter(loader(16, 16)))
+
+    def losses(name):
+        state = torch.load(tmp_path / name, weights_only=True)
+        plain = Lit()
+        plain.load_state_dict(state["state_dict"])
+        fresh = QuantizationAwareTraining(begin="1ep")
+        other = Lit()
+        (metrics,) = trainer(tmp_path, [fresh]).test(
+            other, loader(16), ckpt_path=tmp_path / name, verbose=False, weights_only=True
+        )
+        floating = nn.functional.cross_entropy(plain.eval().net(x), y).item()
+        return metrics["val_loss"], floating, fresh, other
+
+    before, floating, fresh, other = losses("epoch=0.ckpt")
+    assert before == pytest.approx(floating, abs=1e-6)
+    with pytest.raises(ValueError, match="nothing to convert"):
+        fresh.convert(other)
+    after, floating, fresh, other = losses("epoch=2.ckpt")
+    assert after != pytest.approx(floating, abs=1e-6)
+    converted = fresh.convert(other)
+    assert nn.functional.cross_entropy(converted(x), y).item() == pytest.approx(after, abs=1e-5)
