@@ -82,7 +82,8 @@ class ChannelRemoval(Callback):
             return
         network = uncompiled(find_network(pl_module, self._model))
         example = self._inputs.examples(next(network.parameters()).device, batch=1)
-        self.pruner.update(network, example, self._schedule.progress(step), trainer.optimizers)
+        with self._inputs.paused():
+            self.pruner.update(network, example, self._schedule.progress(step), trainer.optimizers)
         self._schedule.last_step = step
 
     @override

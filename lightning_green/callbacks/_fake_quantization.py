@@ -92,6 +92,7 @@ class FakeQuantization:
 
         """
         network = find_network(pl_module, self._model)
+        self._inputs.close()
         self.quantized = self._build(uncompiled(network))
         quantized_forward(network, self.quantized)
         return self.quantized
@@ -140,4 +141,6 @@ class FakeQuantization:
         self._restored = state_dict
 
     def _build(self, network: nn.Module) -> QuantizedNetwork:
-        return self._make_graphs(network, self._inputs.examples(next(network.parameters()).device, batch=2))
+        example = self._inputs.examples(next(network.parameters()).device, batch=2)
+        with self._inputs.paused():
+            return self._make_graphs(network, example)

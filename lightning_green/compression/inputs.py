@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -173,6 +174,7 @@ class InputRecorder:
         self.spec: InputSpec | None = None
         self._problem: str | None = None
         self._handle: RemovableHandle | None = None
+        self._paused = False
 
     def attach(self, network: nn.Module) -> None:
         """Wait for the next calls of a network, unless the inputs are known."""
@@ -182,7 +184,7 @@ class InputRecorder:
 
         # A hook after the call: DDP calls the LightningModule itself with a batch, around the calls of its layers.
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if module is watched():  # a deep copy has the same hook
+            if module is watched() and not self._paused:  # a deep copy has the same hook
                 self._record(uncompiled(module), args, kwargs, module.training)
 
         self._handle = network.register_forward_hook(hook, with_kwargs=True)
@@ -192,6 +194,15 @@ class InputRecorder:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Record nothing inside the context, in which the network is traced and not called by the user."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
 
     def restore(self, spec: InputSpec | None) -> None:
         """Use a description from a checkpoint."""

@@ -17,6 +17,7 @@ from tests.helpers.compression_fits import (
     loader,
     trainer,
 )
+from tests.helpers.keyword_networks import LitTokens, TokenClassifier, sentences
 
 
 def test_int8_matches_fake_quantization_and_the_module_stays_plain(tmp_path):
@@ -106,6 +107,18 @@ def test_quantization_begins_at_the_first_step(tmp_path):
     module, _ = fit(tmp_path, callback, epochs=1)
     callback.convert(module)
     assert {r.count for r in callback.quantized.roundings.values()} == {1}  # frozen after one observation
+
+
+@pytest.mark.parametrize(("make", "data"), [(Lit, loader), (lambda: LitTokens(TokenClassifier()), sentences)])
+def test_quantization_begins_at_the_first_step_after_the_sanity_check(tmp_path, make, data):
+    torch.manual_seed(0)
+    module, callback = make(), QuantizationAwareTraining(begin=0.0, freeze=0.0)
+    t = trainer(tmp_path, [callback], epochs=1, num_sanity_val_steps=2)
+    t.fit(module, data(), data(batch=16))
+    t.save_checkpoint(tmp_path / "end.ckpt")
+    state = torch.load(tmp_path / "end.ckpt", weights_only=True)["callbacks"][callback.state_key]
+    assert all(type(size) is int for shape, *_ in state["inputs"]["leaves"] for size in shape)
+    assert {r["count"] for r in state["ranges"].values()} == {1}
 
 
 class Failing(Lit):
