@@ -24,9 +24,10 @@ from lightning_green.callbacks._compression import (
 )
 from lightning_green.callbacks._fake_quantization import FakeQuantization
 from lightning_green.callbacks.pruning import Pruning
-from lightning_green.compression.inputs import as_inputs, call, tensors_of
+from lightning_green.compression.inputs import as_inputs, call
 from lightning_green.compression.quantization.agreement import Agreement, worst_agreement
 from lightning_green.compression.quantization.fake_quantize import ACTIVATIONS, check_weight_bits
+from lightning_green.compression.quantization.int8 import int8_inputs, is_int8
 from lightning_green.compression.quantization.quantized_network import QuantizedNetwork
 from lightning_green.compression.schedules import Moment
 from lightning_green.utilities.validation import check_choice, check_positive_int
@@ -236,8 +237,7 @@ class QuantizationAwareTraining(CallbackOfBothPackages):
         with torch.no_grad():
             expected = quantized.compute(tree_map_only(Tensor, lambda t: t.to(device), given), training=False)
             given = tree_map_only(Tensor, lambda t: t.cpu(), given)
-            if isinstance(model, GraphModule) and "kept_inputs" in model.meta:
-                tensors = tensors_of(given)
-                given = tuple(tensors[place] for place in model.meta["kept_inputs"])
+            if is_int8(model):
+                given = int8_inputs(model, given, quantized.network)
             outputs = call(model, given)
         return worst_agreement([outputs], [expected])

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils._pytree import tree_map, tree_map_only
 
-from lightning_green.compression.inputs import Inputs, as_inputs, batch_dimensions, call, canonical, tensors_of
+from lightning_green.compression.inputs import Inputs, as_inputs, batch_dimensions, call, tensors_of
 from lightning_green.compression.network import restored_modes
 from lightning_green.compression.outputs import output_tensors
 from lightning_green.compression.quantization.agreement import Agreement, worst_agreement
+from lightning_green.compression.quantization.int8 import int8_inputs, is_int8
 from lightning_green.compression.quantization.quantized_network import quantize
 from lightning_green.utilities.validation import check_choice
 
@@ -88,24 +89,22 @@ def export(
     """
     check_choice("format", format, FORMATS)
     batches = [as_inputs(batch) for batch in inputs]
-    is_int8 = isinstance(model, GraphModule) and "inputs" in model.meta
-    if is_int8 and not int8:
+    quantized = is_int8(model)
+    if quantized and not int8:
         raise TypeError("`int8` should be True for a model in int8; export the float network instead.")
-    if is_int8 and not batches:
-        batches = [_example_inputs(model)]
-    elif is_int8:
-        batches = [_named_tensors(model, batch) if isinstance(batch, dict) else batch for batch in batches]
+    if quantized:
+        batches = [int8_inputs(model, batch) for batch in batches] or [_example_inputs(model)]
     if not batches:
         raise ValueError("`inputs` should contain at least one batch, got none.")
     if format == "torch" and Path(path).suffix != ".pt2":
         raise ValueError(f"`path` should end in .pt2 with format 'torch', got {str(path)!r}.")
     _require(format)
-    if not is_int8 and int8:
+    if not quantized and int8:
         activation = "int8" if format == "executorch" else "uint8"
         network, model = model, quantize(model, batches, keep_float, activation)
-        batches = [_kept_tensors(model, network, batch) for batch in batches]
+        batches = [int8_inputs(model, batch, network) for batch in batches]
     with restored_modes(model):
-        if not is_int8 and not int8:
+        if not int8:
             model.eval()
         with torch.no_grad():
             reference = [call(model, batch) for batch in batches]
@@ -121,21 +120,6 @@ def _example_inputs(int8: nn.Module) -> Inputs:
     assert isinstance(int8, GraphModule)
     inputs: tuple[Tensor, ...] = int8.meta["inputs"]
     return inputs
-
-
-def _named_tensors(int8: nn.Module, inputs: dict[str, Any]) -> Inputs:
-    """Return the inputs of an int8 model among those of its network, which may have labels as well."""
-    assert isinstance(int8, GraphModule)
-    names = [str(node.target) for node in int8.graph.nodes if node.op == "placeholder"]
-    return {name: inputs[name] for name in names if name in inputs}
-
-
-def _kept_tensors(int8: nn.Module, network: nn.Module, inputs: Inputs) -> tuple[Tensor, ...]:
-    """Return the tensors in a network's inputs that its int8 model takes."""
-    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
-    tensors = tensors_of(canonical(network, args, kwargs))
-    assert isinstance(int8, GraphModule)
-    return tuple(tensors[place] for place in int8.meta["kept_inputs"])
 
 
 def weight_bytes(path: str | Path) -> int:

@@ -70,15 +70,26 @@ def canonical(network: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, An
     return dict(zip(list(parameters)[1:], positional, strict=False)) | dict(keywords)
 
 
+def canonical_inputs(network: nn.Module, inputs: Inputs) -> Inputs:
+    """Return inputs in the form of ``canonical``."""
+    return canonical(network, (), inputs) if isinstance(inputs, dict) else canonical(network, inputs, {})
+
+
 def same_call(one: Inputs, other: Inputs) -> bool:
     """Return whether two calls differ only in the values and sizes of tensors."""
     (ours, our_structure), (theirs, their_structure) = pytree.tree_flatten(one), pytree.tree_flatten(other)
     return our_structure == their_structure and all(map(_same_leaf, ours, theirs))
 
 
-def input_names(network: nn.Module, inputs: Inputs) -> list[str]:
-    """Return a name for each tensor of inputs: the parameter of ``forward``, and the place in a container."""
-    parameters = list(inspect.signature(type(network).forward).parameters.values())[1:]
+def input_names(network: nn.Module | None, inputs: Inputs) -> list[str]:
+    """Return a name for each tensor of inputs: the parameter of ``forward``, and the place in a container.
+
+    Args:
+        network: The network; None if all inputs are arguments by keyword.
+        inputs: Its inputs.
+
+    """
+    parameters = [] if network is None else list(inspect.signature(type(network).forward).parameters.values())[1:]
     kinds = [parameter.kind for parameter in parameters]
     first_of_several = (
         kinds.index(inspect.Parameter.VAR_POSITIONAL) if inspect.Parameter.VAR_POSITIONAL in kinds else -1

@@ -6,6 +6,7 @@ from lightning_green.compression import export, onnx_session
 from tests.helpers.compression_fits import (
     SaveAt,
     assert_equal,
+    fit,
     trainer,
 )
 from tests.helpers.extras import needs_onnx
@@ -43,6 +44,18 @@ def test_calls_without_labels_have_the_same_ranges(tmp_path):
     batch = next(iter(sentences(48)))
     logits = callback.convert(module)(batch["input_ids"], batch["attention_mask"])["logits"]
     torch.testing.assert_close(predicted, logits, atol=1e-3, rtol=1e-3)
+
+
+def test_agreement_does_not_depend_on_the_order_of_keywords(tmp_path):
+    callback, module = QuantizationAwareTraining(begin=0.3), LitTokens(TokenClassifier())
+    fit(tmp_path, callback, module=module, data=sentences())
+    converted, batch = callback.convert(module), next(iter(sentences(16)))
+    expected = callback.agreement(converted, module, batch)
+    assert expected.difference < 1e-3
+    for names in (reversed(batch), ("attention_mask", "input_ids")):
+        given = {name: batch[name] for name in names}
+        assert callback.agreement(converted, module, given).difference == pytest.approx(expected.difference, rel=1e-3)
+    assert callback.agreement(converted, module, (batch["input_ids"], batch["attention_mask"])).difference < 1e-3
 
 
 def test_keyword_calls_resume_exactly(tmp_path):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401 - registers `quantized_decomposed`
 from torch.fx import Graph, GraphModule, Node
 
-from lightning_green.compression.inputs import Inputs, tensors_of
+from lightning_green.compression.inputs import Inputs, canonical_inputs, input_names, tensors_of
 from lightning_green.compression.quantization.exported import (
     ExportedNetwork,
     ancestors,
@@ -93,9 +93,38 @@ def to_int8(
     source.graph.eliminate_dead_code()
     source.graph.lint()
     result = GraphModule(_Constants(source), source.graph, "Int8Network")
-    result.meta["kept_inputs"] = kept
     result.meta["inputs"] = tuple(tensors[place].clone() for place in kept)
     return result.eval()
+
+
+def is_int8(model: nn.Module) -> bool:
+    """Return whether a model is a result of ``to_int8``."""
+    return isinstance(model, GraphModule) and "inputs" in model.meta
+
+
+def int8_inputs(int8: nn.Module, inputs: Inputs, network: nn.Module | None = None) -> Inputs:
+    """Return the tensors that a model in int8 takes, in its order, among the inputs of its network.
+
+    Args:
+        int8: Return value of ``to_int8``.
+        inputs: Inputs of the network, with those that only a loss needs or without them, in any order.
+        network: The network. None if it is unknown: positional arguments are then those of the model in int8.
+
+    Raises:
+        ValueError: If an input is missing.
+
+    """
+    if network is not None:
+        inputs = canonical_inputs(network, inputs)
+    elif not isinstance(inputs, dict):
+        return inputs
+    found = dict(zip(input_names(network, inputs), tensors_of(inputs), strict=True))
+    assert isinstance(int8, GraphModule)
+    wanted = [str(node.target) for node in int8.graph.nodes if node.op == "placeholder"]
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise ValueError(f"`inputs` should contain {', '.join(missing)}, got {', '.join(found) or 'no tensor'}.")
+    return tuple(found[name] for name in wanted)
 
 
 def _drop_loss(exported: ExportedNetwork) -> list[int]:

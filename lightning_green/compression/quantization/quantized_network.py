@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
-from lightning_green.compression.inputs import Inputs, as_inputs, canonical, describe, examples
+from lightning_green.compression.inputs import Inputs, as_inputs, canonical_inputs, describe, examples
 from lightning_green.compression.quantization.call_graphs import CallGraphs
 from lightning_green.compression.quantization.fake_quantize import (
     ACTIVATIONS,
@@ -69,7 +69,7 @@ class QuantizedNetwork:
         self.observing = True
         with torch.inference_mode(False):
             self.inputs: Inputs = pytree.tree_map_only(
-                Tensor, lambda tensor: tensor.detach().clone(), _canonical(network, inputs)
+                Tensor, lambda tensor: tensor.detach().clone(), canonical_inputs(network, inputs)
             )
         first = CallGraphs(network, self.inputs, self.keep_float)
         self.roundings = {key: ActivationFakeQuantize(activation) for key, _ in first.rounded}
@@ -99,7 +99,7 @@ class QuantizedNetwork:
             ValueError: If a call with these arguments cannot be exported, or has other operations.
 
         """
-        inputs = _canonical(self.network, inputs)
+        inputs = canonical_inputs(self.network, inputs)
         graphs = next((graphs for graphs in self._calls if graphs.fit(inputs)), None) or self._add(inputs)
         observe = training and self.observing if observe is None else observe
         for rounding in self.roundings.values():
@@ -205,10 +205,6 @@ def quantize(
     if quantized is None:
         raise ValueError("`batches` should contain at least one batch, got none.")
     return quantized.convert()
-
-
-def _canonical(network: nn.Module, inputs: Inputs) -> Inputs:
-    return canonical(network, (), inputs) if isinstance(inputs, dict) else canonical(network, inputs, {})
 
 
 def _on_cpu(tensor: Tensor) -> Tensor:

@@ -5,7 +5,10 @@ from lightning_green.compression.quantization.agreement import agreement
 from lightning_green.compression.quantization.fake_quantize import (
     weight_scales,
 )
+from lightning_green.compression.quantization.int8 import int8_inputs
+from lightning_green.compression.quantization.quantized_network import quantize
 from tests.helpers.compression_networks import Inception, SmallResNet
+from tests.helpers.keyword_networks import TokenClassifier, sentences
 from tests.helpers.quantized_networks import IMAGES as X
 from tests.helpers.quantized_networks import NETWORKS, trained
 
@@ -51,3 +54,16 @@ def test_conversion_handles_dead_channels_and_large_biases():
         block.bn1.bias[:3] = 2.0
     simulated = quantized.run(X, training=False)
     assert torch.allclose(quantized.convert()(X), simulated, atol=1e-3 * float(simulated.std()))
+
+
+def test_inputs_are_found_by_name():
+    network, batch = TokenClassifier(), next(iter(sentences(4)))
+    int8 = quantize(network, [batch])
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    for inputs in (batch, dict(reversed(batch.items())), (ids, mask), {"attention_mask": mask, "input_ids": ids}):
+        found = int8_inputs(int8, inputs, network)
+        assert found[0] is ids
+        assert found[1] is mask
+    assert int8_inputs(int8, dict(reversed(batch.items())))[0] is ids
+    with pytest.raises(ValueError, match="`inputs` should contain attention_mask, got input_ids"):
+        int8_inputs(int8, {"input_ids": ids})
