@@ -10,10 +10,12 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import nn
 
-from lightning_green.compression.inputs import InputRecorder
+from lightning_green.compression.inputs import InputRecorder, examples
 from lightning_green.compression.network import find_network, uncompiled
 from lightning_green.compression.quantization.quantized_forward import plain_forward, quantized_forward
 from lightning_green.compression.quantization.quantized_network import QuantizedNetwork
+
+MOST_CALLS = 8  # kinds of calls of which the export is tried
 
 
 class FakeQuantization:
@@ -35,10 +37,10 @@ class FakeQuantization:
         self._make_graphs = functools.partial(
             QuantizedNetwork, keep_float=tuple(keep_float), activation=activation, weight_bits=weight_bits
         )
-        self._inputs = InputRecorder()
+        self._inputs = InputRecorder(MOST_CALLS)
         self._module: weakref.ref[pl.LightningModule] | None = None
         self._restored: dict[str, Any] | None = None
-        self._checked = False
+        self._checked = 0
 
     def attach(self, pl_module: pl.LightningModule) -> None:
         """Record the inputs of the module's network; forget the graphs of another module.
@@ -49,9 +51,9 @@ class FakeQuantization:
         """
         network = find_network(pl_module, self._model)
         if self._module is None or self._module() is not pl_module:  # not a second stage of the same training
-            self._module, self.quantized, self._inputs = weakref.ref(pl_module), None, InputRecorder()
-            self._checked = False
-        if self._inputs.spec is None:
+            self._module, self.quantized, self._inputs = weakref.ref(pl_module), None, InputRecorder(MOST_CALLS)
+            self._checked = 0
+        if self.quantized is None:
             self._inputs.attach(network)
 
     def detach(self, pl_module: pl.LightningModule) -> None:
@@ -70,15 +72,19 @@ class FakeQuantization:
         return self._inputs.has_seen_call()
 
     def check(self, pl_module: pl.LightningModule) -> None:
-        """Export the network once, as soon as its inputs are known, and discard the graphs.
+        """Export each kind of call of the network as soon as it is known, and discard the graphs.
 
         Raises:
-            ValueError: If the network cannot be quantized.
+            ValueError: If the network cannot be quantized, or one of its calls is not supported.
 
         """
-        if not self._checked and self.quantized is None and self.can_begin():
-            self._build(uncompiled(find_network(pl_module, self._model)))
-            self._checked = True
+        if self.quantized is None and self.can_begin() and len(self._inputs.calls) > self._checked:
+            network = uncompiled(find_network(pl_module, self._model))
+            quantized = self._build(network)
+            with self._inputs.paused():
+                for spec in self._inputs.calls[self._checked :]:
+                    quantized.prepare(examples(spec, next(network.parameters()).device, batch=2))
+            self._checked = len(self._inputs.calls)
 
     def require_call(self, pl_module: pl.LightningModule) -> None:
         """Raise a ``ValueError`` if the network has not been called."""

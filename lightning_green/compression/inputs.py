@@ -76,9 +76,12 @@ def canonical_inputs(network: nn.Module, inputs: Inputs) -> Inputs:
 
 
 def same_call(one: Inputs, other: Inputs) -> bool:
-    """Return whether two calls differ only in the values and sizes of tensors."""
+    """Return whether two calls differ only in the values of tensors and in the number of samples."""
     (ours, our_structure), (theirs, their_structure) = pytree.tree_flatten(one), pytree.tree_flatten(other)
-    return our_structure == their_structure and all(map(_same_leaf, ours, theirs))
+    if our_structure != their_structure:
+        return False
+    samples = batch_size(tuple(leaf for leaf in ours if isinstance(leaf, Tensor)))
+    return all(_same_leaf(our, their, samples) for our, their in zip(ours, theirs, strict=True))
 
 
 def input_names(network: nn.Module | None, inputs: Inputs) -> list[str]:
@@ -174,21 +177,28 @@ def examples(spec: InputSpec, device: torch.device, batch: int) -> Inputs:
 
 
 class InputRecorder:
-    """Record a description of a network's inputs: of its first call, then of its first call in training mode.
+    """Record descriptions of a network's inputs: of its first call, then of its first call in training mode.
+
+    Args:
+        kinds: Number of different calls to record, such as those with other arguments in validation.
 
     Attributes:
-        spec: The description; None before the first call.
+        spec: The description of the first call in training mode; None before the first call.
+        calls: The descriptions of all recorded calls.
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: int = 1) -> None:
         self.spec: InputSpec | None = None
+        self.calls: list[InputSpec] = []
+        self._kinds, self._seen = kinds, list[Inputs]()  # examples without data
+        self._in_training = False
         self._problem: str | None = None
         self._handle: RemovableHandle | None = None
         self._paused = False
 
     def attach(self, network: nn.Module) -> None:
-        """Wait for the next calls of a network, unless the inputs are known."""
+        """Wait for the next calls of a network."""
         self.close()
         self._problem = None
         watched = weakref.ref(network)
@@ -218,8 +228,9 @@ class InputRecorder:
     def restore(self, spec: InputSpec | None) -> None:
         """Use a description from a checkpoint."""
         if spec is not None:
-            self.spec = spec
-            self.close()
+            self.spec, self._in_training = spec, True
+            self._add(spec)
+            self._close_if_complete()
 
     def has_seen_call(self) -> bool:
         """Return whether the inputs are known.
@@ -246,12 +257,27 @@ class InputRecorder:
         return examples(self.spec, device, batch)
 
     def _record(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], training: bool) -> None:
-        if self.spec is None or training:
-            try:
-                self.spec = describe(canonical(network, args, kwargs), type(network).__name__)
-            except ValueError as error:
-                self._problem = str(error)
-        if training:
+        try:
+            inputs = canonical(network, args, kwargs)
+            first = self.spec is None or (training and not self._in_training)
+            if first or not any(same_call(seen, inputs) for seen in self._seen):
+                spec = describe(inputs, type(network).__name__)
+                self._add(spec)
+                if first:
+                    self.spec = spec
+        except ValueError as error:
+            self._problem = str(error)
+        self._in_training = self._in_training or training
+        self._close_if_complete()
+
+    def _add(self, spec: InputSpec) -> None:
+        seen = examples(spec, torch.device("meta"), batch=2)
+        if not any(same_call(other, seen) for other in self._seen):
+            self.calls.append(spec)
+            self._seen.append(seen)
+
+    def _close_if_complete(self) -> None:
+        if self._in_training and len(self.calls) >= self._kinds:
             self.close()
 
 
@@ -259,10 +285,11 @@ def _is_default(value: Any, default: Any) -> bool:
     return value is default or (isinstance(value, CONSTANTS) and type(value) is type(default) and value == default)
 
 
-def _same_leaf(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
-        return isinstance(one, Tensor) and isinstance(other, Tensor) and one.dim() == other.dim()
-    return type(one) is type(other) and bool(one == other)
+def _same_leaf(one: Any, other: Any, samples: int | None) -> bool:
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return type(one) is type(other) and not isinstance(one, Tensor) and bool(one == other)
+    first = 1 if one.dim() and one.shape[0] == samples else 0
+    return one.dim() == other.dim() and one.shape[first:] == other.shape[first:]
 
 
 def _describe_tensor(tensor: Tensor) -> tuple[list[int], str, int, int]:

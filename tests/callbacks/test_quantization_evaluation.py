@@ -4,7 +4,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import nn
 
 from lightning_green.callbacks.quantization import QuantizationAwareTraining
-from tests.helpers.compression_fits import Lit, loader, trainer
+from tests.helpers.compression_fits import Lit, Net, StepsBefore, images, loader, trainer
 
 
 class Counting(Callback):
@@ -66,3 +66,51 @@ def test_tests_are_quantized_if_the_checkpoint_is(tmp_path):
     assert after != pytest.approx(floating, abs=1e-6)
     converted = fresh.convert(other)
     assert nn.functional.cross_entropy(converted(x), y).item() == pytest.approx(after, abs=1e-5)
+
+
+class Sizes(Lit):
+    """Validates at another image size."""
+
+    def validation_step(self, batch, batch_idx):
+        return super().validation_step((nn.functional.pad(batch[0], (2, 2, 2, 2)), batch[1]), batch_idx)
+
+
+def test_validation_may_have_another_image_size(tmp_path):
+    callback, watch = QuantizationAwareTraining(begin="1ep"), ValidationLoss()
+    torch.manual_seed(0)
+    module = Sizes()
+    trainer(tmp_path, [callback, watch], num_sanity_val_steps=2).fit(module, loader(), loader(16))
+    assert len(watch.losses) == 3
+    assert callback.agreement(callback.convert(module), module, [images()]).difference < 1e-3
+
+
+class ValidationLoss(Callback):
+    def __init__(self):
+        self.losses = []
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        if not trainer.sanity_checking:
+            self.losses.append(trainer.callback_metrics["val_loss"].item())
+
+
+class TwoViews(Net):
+    def forward(self, x, flip=False):
+        return super().forward(x) + super().forward(x.flip(3)) if flip else super().forward(x)
+
+
+class LitTwoViews(Lit):
+    def __init__(self):
+        super().__init__()
+        self.net = TwoViews()
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", nn.functional.cross_entropy(self.net(batch[0], flip=True), batch[1]))
+
+
+@pytest.mark.parametrize(("sanity", "steps"), [(2, 0), (0, 6)])
+def test_validation_with_other_operations_raises_before_the_next_step(tmp_path, sanity, steps):
+    watch = StepsBefore()
+    t = trainer(tmp_path, [QuantizationAwareTraining(begin="2ep"), watch], num_sanity_val_steps=sanity)
+    with pytest.raises(ValueError, match="TwoViews should have the same operations in all of its calls"):
+        t.fit(LitTwoViews(), loader(), loader(16))
+    assert watch.steps == steps

@@ -45,10 +45,12 @@ def test_canonical_form_does_not_depend_on_how_arguments_are_passed():
         canonical(Gathered(), (X,), {"mask": mask})
 
 
-def test_same_call_compares_everything_except_values_and_sizes():
+def test_same_call_compares_everything_except_values_and_the_number_of_samples():
     assert same_call((X, "a"), (X[:1] + 1, "a"))
     assert not same_call((X, "a"), (X, "b"))
     assert not same_call((X, 1), (X, True))
+    assert not same_call((X,), (X[:, :1],))
+    assert not same_call((X, torch.ones(2)), (X[:1], torch.ones(1)))
     assert not same_call((X,), (X[0],))
     assert not same_call((X,), (None,))
     assert not same_call({"x": X}, {"x": X, "labels": X})
@@ -116,6 +118,21 @@ def test_recorder_prefers_the_first_call_in_training_mode():
     recorder.restore(describe((X, 2.0), "Named"))
     model(X)
     assert recorder.examples(CPU, 2)[1] == 2.0
+
+
+def test_recorder_describes_each_kind_of_call_up_to_a_number():
+    model, recorder = Named(), InputRecorder(kinds=3)
+    recorder.attach(model)
+    model.eval()(X[:2])
+    model.train()(X, labels=torch.tensor([1, 0, 1]))
+    model(X, labels=torch.tensor([0]))
+    with recorder.paused():
+        model(X, 1.0)
+    for scale in (2.0, 3.0):
+        model.eval()(X, scale)
+    described = [describe((X[:2],), ""), describe({"x": X, "labels": torch.tensor([1, 0, 1])}, "")]
+    assert recorder.calls == [*described, describe((X, 2.0), "")]
+    assert recorder.spec == described[1]
 
 
 def test_recorder_raises_for_inputs_of_other_types_and_for_a_network_that_is_not_called():

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from lightning_green.compression.inputs import Inputs, batch_dimensions, same_call, tensors_of
+from lightning_green.compression.inputs import Inputs, same_call, tensors_of
 from lightning_green.compression.quantization.exported import export_graph
 from lightning_green.compression.quantization.fake_quantize import WeightFakeQuantize
 from lightning_green.compression.quantization.graph_hooks import call_hooks, replace_uses
@@ -35,8 +35,7 @@ class CallGraphs:
 
     def __init__(self, network: nn.Module, inputs: Inputs, keep_float: Sequence[str] = ()) -> None:
         self.inputs = inputs
-        self._network, self._examples = network, tensors_of(inputs)
-        self._dynamic = batch_dimensions(tuple(self._examples), "batch")
+        self._network = network
         with torch.inference_mode(False), torch.enable_grad():
             self._exported = {mode: export_graph(network, inputs, training=mode) for mode in (True, False)}
         self._points = {mode: find_rounding_points(e.graph, keep_float) for mode, e in self._exported.items()}
@@ -59,22 +58,9 @@ class CallGraphs:
         return same_call(self.inputs, inputs)
 
     def run(self, inputs: Inputs, training: bool) -> Any:
-        """Return the network's output, computed by a graph.
-
-        Raises:
-            ValueError: If an input has another size than the example in a dimension other than the batch.
-
-        """
-        tensors = tensors_of(inputs)
-        for tensor, example, dynamic in zip(tensors, self._examples, self._dynamic, strict=True):
-            first = 1 if dynamic else 0
-            if tensor.shape[first:] != example.shape[first:]:
-                raise ValueError(
-                    f"{type(self._network).__name__} should have inputs of one size to be quantized, got "
-                    f"{tuple(tensor.shape)} after {tuple(example.shape)}: pad them to one size."
-                )
+        """Return the network's output for inputs that fit, computed by a graph."""
         exported = self._exported[training]
-        return exported.output.restore(exported.graph(*tensors))
+        return exported.output.restore(exported.graph(*tensors_of(inputs)))
 
     def graphs(self) -> list[GraphModule]:
         """Return the graphs of training and evaluation."""

@@ -28,8 +28,8 @@ class QuantizedNetwork:
 
     The network does not change. The graphs share its parameters and buffers, so an optimizer of the network's
     parameters trains through them, and its checkpoints keep their names. Outputs may be tensors, or dataclasses,
-    dictionaries and tuples of them. A call with other arguments, such as labels, has graphs of its own with the same
-    ranges. A loss that the network computes from labels is not rounded.
+    dictionaries and tuples of them. A call with other arguments, such as labels, or of another size has graphs of its
+    own with the same ranges. A loss that the network computes from labels is not rounded.
 
     Args:
         network: The network.
@@ -100,11 +100,23 @@ class QuantizedNetwork:
 
         """
         inputs = canonical_inputs(self.network, inputs)
-        graphs = next((graphs for graphs in self._calls if graphs.fit(inputs)), None) or self._add(inputs)
+        graphs = self._graphs(inputs)
         observe = training and self.observing if observe is None else observe
         for rounding in self.roundings.values():
             rounding.observing = observe
         return graphs.run(inputs, training)
+
+    def prepare(self, inputs: Inputs) -> None:
+        """Export the graphs of a call, unless there are graphs of such calls.
+
+        Args:
+            inputs: Positional arguments, or a dictionary of arguments by keyword.
+
+        Raises:
+            ValueError: If a call with these arguments cannot be exported, or has other operations.
+
+        """
+        self._graphs(canonical_inputs(self.network, inputs))
 
     def has_unseen(self) -> bool:
         """Return whether an activation has no range."""
@@ -149,8 +161,11 @@ class QuantizedNetwork:
         for key, rounding in self.roundings.items():
             rounding.restore(state[key])
 
+    def _graphs(self, inputs: Inputs) -> CallGraphs:
+        return next((graphs for graphs in self._calls if graphs.fit(inputs)), None) or self._add(inputs)
+
     def _add(self, inputs: Inputs) -> CallGraphs:
-        """Export the graphs of a call with other arguments."""
+        """Export the graphs of a call with other arguments or of another size."""
         device = next(self.network.parameters()).device
         with torch.inference_mode(False):
             example = examples(describe(inputs, type(self.network).__name__), device, batch=2)

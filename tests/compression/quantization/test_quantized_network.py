@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from lightning_green.compression.quantization.quantized_network import QuantizedNetwork, quantize
+from tests.helpers.compression_fits import assert_equal
 from tests.helpers.compression_networks import SmallResNet
 from tests.helpers.keyword_networks import LitTokens, TokenClassifier, sentences
 from tests.helpers.quantized_networks import IMAGES as X
@@ -88,3 +89,17 @@ def test_loss_in_the_network_is_not_rounded(tmp_path):
     torch.testing.assert_close(
         quantized.compute(unlabeled, training=False).logits, quantized.compute(batch, training=False).logits
     )
+
+
+def test_another_size_has_graphs_with_the_same_ranges():
+    model, quantized = trained(SmallResNet)
+    before = quantized.state_dict()
+    small = X[..., :8, :8]
+    output = quantized.run(small, training=False)
+    assert output.shape == (32, 4)
+    torch.testing.assert_close(output, model.eval()(small), atol=0.3 * float(output.std()), rtol=0)
+    assert not torch.equal(output, model(small))
+    assert_equal(quantized.state_dict(), before)
+    count = next(iter(quantized.roundings.values())).count
+    quantized.run(small)
+    assert {rounding.count for rounding in quantized.roundings.values()} == {count + 1}
