@@ -118,6 +118,7 @@ class _Compression:
         from lightning_green.compression import export
 
         metrics = self._test(record=True)
+        output = self._output_structure(int8)
         float_path = self.out / "original.onnx"
         written = export(self.network, float_path, self.batches, int8=False)
         before = self._figures(self.network, float_path, written.weight_bytes, 32) | metrics
@@ -137,7 +138,9 @@ class _Compression:
         path = self.out / "compressed.onnx"
         written = export(converted, path, self.batches, int8=int8)
         seconds = time.monotonic() - start
-        after = self._figures(self.network, path, written.weight_bytes, 8 if int8 else 32) | self._test_onnx(path)
+        after = self._figures(self.network, path, written.weight_bytes, 8 if int8 else 32) | self._test_onnx(
+            path, output
+        )
         totals = tracker.summary()
         report: dict[str, Any] = {
             "before": before,
@@ -203,7 +206,30 @@ class _Compression:
             raise ValueError("The test data should have batches of at least two samples.")
         return {key: float(value) for metrics in found for key, value in metrics.items()}
 
-    def _test_onnx(self, path: Path) -> dict[str, float]:
+    def _output_structure(self, int8: bool) -> Any:
+        """Return the structure of the network's output in tests.
+
+        Raises:
+            ValueError: If ONNX Runtime could not compute the tests after the training.
+
+        """
+        import torch
+
+        from lightning_green.compression.network import restored_modes
+        from lightning_green.compression.outputs import OutputStructure
+        from lightning_green.compression.quantization.exported import export_graph, target_inputs
+
+        inputs = tuple(tensor.clone() for tensor in self.batches[0])  # recorded in inference mode
+        if int8 and target_inputs(export_graph(self.network, inputs, training=False).graph):
+            raise ValueError(
+                f"`--network` should be a network that computes no loss from labels in tests, because the model in "
+                f"int8 has no loss, but {type(self.network).__name__} does. Call it without labels in `test_step`, or "
+                "use the callbacks in a script."
+            )
+        with restored_modes(self.network), torch.no_grad():
+            return OutputStructure(self.network.eval()(*inputs))
+
+    def _test_onnx(self, path: Path, output: Any) -> dict[str, float]:
         """Return the module's metrics with the network's outputs computed by ONNX Runtime from a file."""
         import torch
 
@@ -215,7 +241,7 @@ class _Compression:
         def run_file(*args: Any, **kwargs: Any) -> Any:
             tensors = self._tensors(args, kwargs)
             fed = {name: tensor.cpu().numpy() for name, tensor in zip(names, tensors, strict=True)}
-            return torch.from_numpy(session.run(None, fed)[0])
+            return output.restore([torch.from_numpy(value) for value in session.run(None, fed)])
 
         self.network.forward = run_file
         try:

@@ -71,12 +71,21 @@ def test_compress_prunes_distills_quantizes_and_reports(checkpoint, tmp_path):
 
 
 @pytest.mark.slow
-def test_compress_accepts_a_network_that_is_called_by_keyword(checkpoint, tmp_path):
-    classes = ("--model", "tests.helpers.bright_quarter:ByName", "--data", "tests.helpers.bright_quarter:Data")
+@pytest.mark.parametrize("model", ["ByName", "Dictionary"])
+def test_compress_accepts_networks_called_by_keyword_and_with_other_outputs(checkpoint, tmp_path, model):
+    classes = ("--model", f"tests.helpers.bright_quarter:{model}", "--data", "tests.helpers.bright_quarter:Data")
     done = compress(checkpoint, *classes, "--network", "network", "--int8", "--out", tmp_path / "out", "--grid", 100)
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["after"]["accuracy"] > 0.8
+
+
+def test_network_that_computes_its_loss_in_tests_is_refused_before_the_training(checkpoint, tmp_path):
+    classes = ("--model", "tests.helpers.bright_quarter:Labeled", "--data", "tests.helpers.bright_quarter:Data")
+    done = compress(checkpoint, *classes, "--network", "network", "--int8", "--out", tmp_path / "out")
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert "`--network` should be a network that computes no loss from labels in tests" in done.stderr
+    assert not (tmp_path / "out" / "compressed.ckpt").exists()
 
 
 def test_checkpoint_with_a_class_among_the_hyperparameters_prints_one_line(checkpoint, tmp_path):

@@ -58,3 +58,33 @@ class ByName(Model):
 
     def test_step(self, batch, batch_idx):
         self.log("accuracy", (self.network(x=batch[0]).argmax(1) == batch[1]).float().mean())
+
+
+class Heads(SmallResNet):
+    """Returns a dictionary, with a loss if there are labels."""
+
+    def forward(self, x, labels=None):
+        logits = super().forward(x)
+        output = {"logits": logits, "best": logits.amax(1)}
+        return output if labels is None else {"loss": nn.functional.cross_entropy(logits, labels), **output}
+
+
+class Dictionary(Model):
+    """Has a network that returns a dictionary."""
+
+    def __init__(self, width=16):
+        super().__init__(width)
+        self.network = Heads(width)
+
+    def training_step(self, batch, batch_idx):
+        return self.network(batch[0], batch[1])["loss"]
+
+    def test_step(self, batch, batch_idx):
+        self.log("accuracy", (self.network(batch[0])["logits"].argmax(1) == batch[1]).float().mean())
+
+
+class Labeled(Dictionary):
+    """Tests with the loss of the network."""
+
+    def test_step(self, batch, batch_idx):
+        self.log("loss", self.network(batch[0], batch[1])["loss"])
