@@ -78,6 +78,7 @@ class FakeQuantization:
             ValueError: If the network cannot be quantized, or one of its calls is not supported.
 
         """
+        self._inputs.require_supported()
         if self.quantized is None and self.can_begin() and len(self._inputs.calls) > self._checked:
             network = uncompiled(find_network(pl_module, self._model))
             quantized = self._build(network)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 
-from lightning_green.compression.network import uncompiled
+from lightning_green.compression.network import own_forward, uncompiled
 
 CONSTANTS = (type(None), bool, int, float, str)
 Inputs = tuple[Any, ...] | dict[str, Any]  # positional arguments, or arguments by keyword
@@ -50,24 +50,30 @@ def canonical(network: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, An
         kwargs: Arguments by keyword.
 
     Raises:
-        ValueError: If there are both ``*args`` and arguments by keyword.
+        ValueError: If ``forward`` does not accept the arguments, or there are both ``*args`` and arguments by keyword.
 
     """
-    bound = inspect.signature(type(network).forward).bind(network, *args, **kwargs)
+    try:
+        bound = inspect.signature(own_forward(network)).bind(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`model` should be a network whose `forward` accepts the arguments of its calls, but that of "
+            f"{type(network).__name__} does not: {error}."
+        ) from None
     parameters = dict(bound.signature.parameters)
     kinds = {parameters[name].kind for name in bound.arguments}
     if inspect.Parameter.VAR_POSITIONAL not in kinds:
-        for name, value in list(bound.arguments.items())[1:]:
+        for name, value in list(bound.arguments.items()):
             if _is_default(value, parameters[name].default):
                 del bound.arguments[name]
-    positional, keywords = bound.args[1:], bound.kwargs
+    positional, keywords = bound.args, bound.kwargs
     if not keywords:
         return positional
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         raise ValueError(
             f"`model` should be a network without `*args` next to arguments by keyword, got {type(network).__name__}."
         )
-    return dict(zip(list(parameters)[1:], positional, strict=False)) | dict(keywords)
+    return dict(zip(parameters, positional, strict=False)) | dict(keywords)
 
 
 def canonical_inputs(network: nn.Module, inputs: Inputs) -> Inputs:
@@ -92,7 +98,7 @@ def input_names(network: nn.Module | None, inputs: Inputs) -> list[str]:
         inputs: Its inputs.
 
     """
-    parameters = [] if network is None else list(inspect.signature(type(network).forward).parameters.values())[1:]
+    parameters = [] if network is None else list(inspect.signature(own_forward(network)).parameters.values())
     kinds = [parameter.kind for parameter in parameters]
     first_of_several = (
         kinds.index(inspect.Parameter.VAR_POSITIONAL) if inspect.Parameter.VAR_POSITIONAL in kinds else -1
@@ -236,12 +242,17 @@ class InputRecorder:
         """Return whether the inputs are known.
 
         Raises:
-            ValueError: If the arguments of the call are not supported.
+            ValueError: If the arguments of the only calls so far are not supported.
 
         """
+        if self.spec is None:
+            self.require_supported()
+        return self.spec is not None
+
+    def require_supported(self) -> None:
+        """Raise a ``ValueError`` if the arguments of a call are not supported."""
         if self._problem is not None:
             raise ValueError(self._problem)
-        return self.spec is not None
 
     def require_call(self, network: nn.Module) -> None:
         """Raise a ``ValueError`` if the network has not been called."""

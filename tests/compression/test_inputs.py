@@ -144,3 +144,24 @@ def test_recorder_raises_for_inputs_of_other_types_and_for_a_network_that_is_not
     model(X, mask={1})
     with pytest.raises(ValueError, match="Named was called with set"):
         recorder.has_seen_call()
+
+
+def test_unsupported_call_does_not_hide_a_later_one():
+    model, recorder = Named(), InputRecorder()
+    recorder.attach(model)
+    model.eval()(X, mask={1})
+    model.train()(X)
+    assert recorder.has_seen_call()
+    with pytest.raises(ValueError, match="Named was called with set"):
+        recorder.require_supported()
+
+
+def test_signature_is_that_of_the_forward_of_the_object():
+    model, recorder = Named(), InputRecorder()
+    model.forward = lambda inputs, extra=None: inputs
+    recorder.attach(model)
+    model(X, extra=X)
+    assert recorder.spec == describe((X, X), "Named")
+    assert input_names(model, (X, X)) == ["inputs", "extra"]
+    with pytest.raises(ValueError, match=r"`forward` accepts .* but that of Named does not: .*unexpected.*'scale'"):
+        canonical(model, (X,), {"scale": 1.0})
