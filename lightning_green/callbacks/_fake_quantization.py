@@ -13,9 +13,7 @@ from torch import nn
 from lightning_green.compression.inputs import InputRecorder, examples
 from lightning_green.compression.network import find_network, uncompiled
 from lightning_green.compression.quantization.quantized_forward import plain_forward, quantized_forward
-from lightning_green.compression.quantization.quantized_network import QuantizedNetwork
-
-MOST_CALLS = 8  # kinds of calls of which the export is tried
+from lightning_green.compression.quantization.quantized_network import MOST_CALLS, QuantizedNetwork
 
 
 class FakeQuantization:

@@ -82,7 +82,10 @@ def canonical_inputs(network: nn.Module, inputs: Inputs) -> Inputs:
 
 
 def same_call(one: Inputs, other: Inputs) -> bool:
-    """Return whether two calls differ only in the values of tensors and in the number of samples."""
+    """Return whether two calls differ only in the values of tensors and in the number of samples.
+
+    Floating-point types count as one, because autocast changes them.
+    """
     (ours, our_structure), (theirs, their_structure) = pytree.tree_flatten(one), pytree.tree_flatten(other)
     if our_structure != their_structure:
         return False
@@ -299,6 +302,8 @@ def _is_default(value: Any, default: Any) -> bool:
 def _same_leaf(one: Any, other: Any, samples: int | None) -> bool:
     if not isinstance(one, Tensor) or not isinstance(other, Tensor):
         return type(one) is type(other) and not isinstance(one, Tensor) and bool(one == other)
+    if one.dtype != other.dtype and not (one.is_floating_point() and other.is_floating_point()):
+        return False
     first = 1 if one.dim() and one.shape[0] == samples else 0
     return one.dim() == other.dim() and one.shape[first:] == other.shape[first:]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from lightning_green.compression.quantization.fake_quantize import (
 )
 from lightning_green.compression.quantization.int8 import Rounding, to_int8
 from lightning_green.utilities.validation import check_choice
+
+MOST_CALLS = 8  # kinds of calls before a warning
 
 
 class QuantizedNetwork:
@@ -178,6 +181,13 @@ class QuantizedNetwork:
             )
         graphs.insert(self.roundings, self.weight_bits)
         self._calls.append(graphs)
+        if len(self._calls) == MOST_CALLS + 1:
+            warnings.warn(
+                f"{type(self.network).__name__} has been called in {len(self._calls)} different ways in fake "
+                "quantization, and the graphs of each are exported and kept in memory. If a number changes from call "
+                "to call, pass it as a tensor. Pad tensors to a few sizes.",
+                stacklevel=2,
+            )
         return graphs
 
 

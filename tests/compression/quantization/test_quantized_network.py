@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -103,3 +105,39 @@ def test_another_size_has_graphs_with_the_same_ranges():
     count = next(iter(quantized.roundings.values())).count
     quantized.run(small)
     assert {rounding.count for rounding in quantized.roundings.values()} == {count + 1}
+
+
+class Scaled(nn.Module):
+    """Scales its output; a mask selects the samples, and numbers below one half do."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x, scale=1.0, mask=None):
+        if mask is not None:
+            selected = mask if mask.dtype is torch.bool else mask < 0.5
+            x = torch.where(selected[:, None], x, 0.0)
+        return self.fc(x) * scale
+
+
+def test_many_kinds_of_calls_warn_once():
+    quantized, x = QuantizedNetwork(Scaled(), (torch.ones(2, 4),)), torch.ones(3, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for scale in range(7):
+            quantized.run(x, 2.0 + scale)
+    with pytest.warns(UserWarning, match="Scaled has been called in 9 different ways .* pass it as a tensor"):
+        quantized.run(x, 100.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quantized.run(x, 101.0)
+
+
+def test_types_of_tensors_have_graphs_of_their_own():
+    network, x = Scaled(), torch.arange(12.0).view(3, 4)
+    quantized = QuantizedNetwork(network, (x, 1.0, torch.ones(3)))
+    mask = torch.tensor([True, False, True])
+    for given in (mask, mask.float()):
+        expected = network(x, mask=given)
+        torch.testing.assert_close(quantized.run(x, 1.0, given), expected, atol=0.05 * float(expected.std()), rtol=0.05)
