@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import types
 import weakref
 from typing import Any
@@ -48,5 +49,7 @@ class _Forward(ReplacedForward):
         return self._quantized.compute(canonical(uncompiled(network), args, kwargs), network.training)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if self.plain is not None:
+            return copy.deepcopy(self.plain, memo)
         copied = memo[id(self._network())]
         return types.MethodType(type(copied).forward, copied)

@@ -1,4 +1,5 @@
 import copy
+import types
 
 import pytest
 import torch
@@ -89,3 +90,14 @@ def test_own_attribute_of_the_network_is_restored(pair):
     assert (network.eval()(X) != 0).any()
     plain_forward(network)
     assert network.forward is own
+
+
+def test_deep_copy_has_the_own_attribute_of_the_network(pair):
+    network, quantized = pair
+    network.forward = types.MethodType(lambda self, x: self.head.bias.expand(len(x), 3), network)
+    quantized_forward(network, quantized)
+    copied = copy.deepcopy(network)
+    with torch.no_grad():
+        copied.head.bias.zero_()
+    assert (copied(X) == 0).all()
+    assert (network.eval()(X) != 0).any()
