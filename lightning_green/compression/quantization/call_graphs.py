@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 
 from lightning_green.compression.inputs import Inputs, same_call, tensors_of
 from lightning_green.compression.quantization.exported import export_graph
-from lightning_green.compression.quantization.fake_quantize import WeightFakeQuantize
+from lightning_green.compression.quantization.fake_quantize import ActivationFakeQuantize, WeightFakeQuantize
 from lightning_green.compression.quantization.graph_hooks import call_hooks, replace_uses
 from lightning_green.compression.quantization.rounding_points import RoundingPoints, find_rounding_points
 
@@ -70,7 +70,7 @@ class CallGraphs:
         """Share the network's current tensors. A move to another device replaces its buffers."""
         for graph in self.graphs():
             for path, module in graph.named_modules():
-                if path.startswith(("round_", "hooks_", "before_")):
+                if isinstance(module, (ActivationFakeQuantize, WeightFakeQuantize)):
                     continue
                 for own in (module._parameters, module._buffers):
                     for name in own:

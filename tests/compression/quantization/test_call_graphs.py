@@ -1,3 +1,5 @@
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -50,6 +52,18 @@ def test_graphs_use_tensors_that_replace_those_of_the_network():
     graphs.share_tensors()
     assert not torch.allclose(graphs.run((X,), training=False), before)
     torch.testing.assert_close(graphs.run((X,), training=False), network(X))
+
+
+def test_modules_with_any_name_are_shared():
+    torch.manual_seed(0)
+    names = ("before_norm", "hooks_norm", "round_norm")
+    network = nn.Sequential(OrderedDict({name: nn.BatchNorm1d(4) for name in names} | {"fc": nn.Linear(4, 4)}))
+    graphs, x = CallGraphs(network.eval(), (torch.randn(2, 4),)), torch.randn(3, 4)
+    network.double().float()  # replaces the buffers
+    for norm in network[:3]:
+        norm.running_mean.add_(1)
+    graphs.share_tensors()
+    torch.testing.assert_close(graphs.run((x,), training=False), network(x))
 
 
 def test_other_operations_in_training_raise():
