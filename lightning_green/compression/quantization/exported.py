@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import linecache
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -37,7 +37,7 @@ _OUT_OF_PLACE = {
     aten.add_.Tensor: aten.add.Tensor,
     aten.mul_.Tensor: aten.mul.Tensor,
 }
-_LIBRARIES = tuple(str(Path(module.__file__ or "").parent) for module in (torch,))
+_LIBRARIES = tuple(f"{folder}{os.sep}" for folder in (Path(torch.__file__).parent, Path(__file__).parents[2]))
 
 
 @dataclass(frozen=True)
@@ -125,15 +125,13 @@ def _flat_forward(network: nn.Module, inputs: Inputs) -> Iterator[list[OutputStr
 
 def _explain(network: nn.Module, error: Exception) -> str:
     """Return a message with the line of the user's code that could not be exported."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_LIBRARIES)]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.line and not f.filename.startswith(_LIBRARIES)]
     source = getattr(sys.modules.get(type(network).__module__), "__file__", None)
     own = [f for f in frames if f.filename == source] or frames
-    inside = [f for f in own if f.filename != __file__]
     where = ""
-    if inside:
-        last = inside[-1]
-        line = last.line or linecache.getline(last.filename, last.lineno or 0).strip()
-        where = f" at {Path(last.filename).name}:{last.lineno} (`{line}`)"
+    if own:
+        last = own[-1]
+        where = f" at {Path(last.filename).name}:{last.lineno} (`{last.line}`)"
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"{type(network).__name__} cannot be exported for quantization{where}: {first} "

@@ -122,3 +122,8 @@ def test_outputs_of_other_types_name_the_argument():
         ValueError, match=r"`model` should be the dotted path of a network .*, but Sets cannot: .*got set"
     ):
         export_graph(Sets(4, 4), (torch.ones(2, 4),), training=False)
+
+
+def test_error_of_layers_of_pytorch_contains_no_line_of_this_package():
+    with pytest.raises(ValueError, match="Sequential cannot be exported for quantization: a and b must have same"):
+        export_graph(nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 4)), (torch.ones(2, 4),), True)
