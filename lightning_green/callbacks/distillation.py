@@ -143,7 +143,7 @@ class KnowledgeDistillation(CallbackOfBothPackages):
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_fit_start(trainer, pl_module)
-        self.teacher.prepare(pl_module.device)
+        self.teacher.prepare(pl_module.device, pl_module)
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -68,7 +68,7 @@ def test_teacher_receives_arguments_by_keyword(tmp_path):
 def test_teacher_that_does_not_accept_the_arguments_raises_before_the_first_step(tmp_path):
     module = LitMasked()
     before = module.net.fc.weight.clone()
-    with pytest.raises(ValueError, match=r"`teacher` should accept .* x, mask\), but it cannot: .*'mask'"):
+    with pytest.raises(ValueError, match=r"`teacher` should accept .* \(x, mask\), but it cannot: .*'mask'"):
         fit(tmp_path, KnowledgeDistillation(Net()), module=module)
     assert torch.equal(module.net.fc.weight, before)
 

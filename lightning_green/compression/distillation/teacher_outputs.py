@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from lightning_green.compression.distillation.teacher_cache import TeacherCache
 from lightning_green.compression.inputs import tensors_of
-from lightning_green.compression.network import restored_modes
 from lightning_green.utilities.validation import check_choice
 
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
@@ -41,11 +40,22 @@ class TeacherOutputs:
         self.cache: TeacherCache | None = None
         self._output, self._dtype = output, PRECISIONS[precision]
         self._seconds, self._timed_samples = 0.0, 0
+        self._shared: list[nn.Module] = list(teacher.modules()) if isinstance(teacher, nn.Module) else []
 
-    def prepare(self, device: torch.device) -> None:
-        """Move a module to a device. Modes and parameters do not change: the student may share layers with it."""
+    def prepare(self, device: torch.device, student: nn.Module) -> None:
+        """Move a module to a device, and set it to evaluation mode except the layers that a student shares with it.
+
+        Args:
+            device: Device of the student.
+            student: The student. The mode of its layers changes only during calls of the teacher.
+
+        """
         if isinstance(self.teacher, nn.Module):
             self.teacher.to(device)
+            own = set(student.modules())
+            self._shared = [module for module in self.teacher.modules() if module in own]
+            for module in set(self.teacher.modules()) - own:
+                module.training = False
 
     def open_cache(self, location: str | Path, rank: int) -> None:
         """Keep outputs in memory (``"memory"``) or in this rank's subdirectory of ``location``.
@@ -73,9 +83,14 @@ class TeacherOutputs:
             return self._compute(*args, **kwargs).clone()
         if len(args) + len(kwargs) != 1:
             raise ValueError(f"`cache` needs a network with one input, got {len(args) + len(kwargs)}. Set it to None.")
+        (given,) = (*args, *kwargs.values())
+        if not isinstance(given, Tensor):
+            raise ValueError(
+                f"`cache` needs a network with one tensor as its input, got {type(given).__name__}. Set it to None."
+            )
         name = next(iter(kwargs), None)
         compute = self._compute if name is None else lambda samples: self._compute(**{name: samples})
-        return self.cache.get(args[0] if name is None else kwargs[name], compute)
+        return self.cache.get(given, compute)
 
     def saved_seconds(self) -> float:
         """Return the computation time that the cache has saved: the mean time per sample, times the hits."""
@@ -106,7 +121,7 @@ class TeacherOutputs:
         with (
             torch.inference_mode(),
             torch.autocast(device.type, self._dtype, enabled=self._dtype is not torch.float32),
-            _evaluation(self.teacher),
+            _evaluation(self._shared),
         ):
             logits: Tensor = self._output(self.teacher(*args, **kwargs))
         if device.type == "cuda" and self._timed_samples < _TIMED_SAMPLES:
@@ -117,14 +132,16 @@ class TeacherOutputs:
 
 
 @contextmanager
-def _evaluation(teacher: Any) -> Iterator[None]:
-    """Set a module to evaluation mode, and restore its modes at the end of the context."""
-    if not isinstance(teacher, nn.Module):
+def _evaluation(modules: list[nn.Module]) -> Iterator[None]:
+    """Set modules to evaluation mode, and restore their modes at the end of the context."""
+    modes = [module.training for module in modules]
+    for module in modules:
+        module.training = False
+    try:
         yield
-        return
-    with restored_modes(teacher):
-        teacher.eval()
-        yield
+    finally:
+        for module, training in zip(modules, modes, strict=True):
+            module.training = training
 
 
 def _accepted(
@@ -136,8 +153,6 @@ def _accepted(
         ValueError: If the teacher does not accept them.
 
     """
-    if not kwargs:
-        return args, kwargs
     try:
         parameters = inspect.signature(teacher.forward if isinstance(teacher, nn.Module) else teacher)
     except ValueError:  # a builtin without a signature
@@ -147,9 +162,10 @@ def _accepted(
     except TypeError as error:
         if not args and len(kwargs) == 1:
             return tuple(kwargs.values()), {}
+        given = [f"{len(args)} by position"] * bool(args) + list(kwargs)
         raise ValueError(
-            f"`teacher` should accept the arguments of the student's network ({len(args)} by position, and "
-            f"{', '.join(kwargs)}), but it cannot: {error}. Set it to a function that calls the teacher."
+            f"`teacher` should accept the arguments of the student's network ({', '.join(given)}), but it cannot: "
+            f"{error}. Set it to a function that calls the teacher."
         ) from None
     return args, kwargs
 

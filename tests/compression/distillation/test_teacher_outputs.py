@@ -8,7 +8,8 @@ from lightning_green.compression.distillation.teacher_outputs import TeacherOutp
 def test_logits_are_those_of_the_module_in_evaluation_mode():
     teacher = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.9))
     outputs = TeacherOutputs(teacher, lambda output: 2 * output, "32")
-    outputs.prepare(torch.device("cpu"))
+    outputs.prepare(torch.device("cpu"), nn.Linear(1, 1))
+    assert not teacher[1].training
     x = torch.randn(5, 4)
     logits = outputs.logits((x,), {})
     assert torch.allclose(logits, 2 * teacher[0](x))
@@ -18,10 +19,43 @@ def test_logits_are_those_of_the_module_in_evaluation_mode():
     assert outputs.state_dict() == {"cache": {}, "counts": {}}
 
 
+class Modes(nn.Module):
+    """Records its mode in each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(self.training)
+        return x
+
+
+def test_layers_of_the_student_are_in_evaluation_mode_during_calls_only():
+    shared, own = Modes(), Modes()
+    outputs = TeacherOutputs(nn.Sequential(shared, own), lambda output: output, "32")
+    outputs.logits((torch.ones(2, 1),), {})
+    assert own.training
+    outputs.prepare(torch.device("cpu"), nn.Sequential(shared))
+    outputs.logits((torch.ones(2, 1),), {})
+    assert shared.training
+    assert not own.training
+    assert shared.seen == own.seen == [False, False]
+
+
+def test_teacher_that_does_not_accept_the_arguments_raises():
+    x = torch.ones(2, 4)
+    outputs = TeacherOutputs(nn.Linear(4, 2), lambda output: output, "32")
+    with pytest.raises(ValueError, match=r"`teacher` should accept .* \(2 by position\), but it cannot: too many"):
+        outputs.logits((x, x), {})
+    with pytest.raises(ValueError, match=r"\(1 by position, mask\), but it cannot: got an unexpected"):
+        outputs.logits((x,), {"mask": x})
+
+
 def test_cache_computes_each_sample_once_and_is_restored():
     calls = []
 
-    def teacher(x):
+    def teacher(x, more=None):
         calls.append(len(x))
         return x[:, :2]
 
@@ -40,6 +74,8 @@ def test_cache_computes_each_sample_once_and_is_restored():
     assert (restored.cache.hits, restored.cache.misses) == (12, 6)
     with pytest.raises(ValueError, match="`cache` needs a network with one input, got 2"):
         restored.logits((x, x), {})
+    with pytest.raises(ValueError, match="`cache` needs a network with one tensor as its input, got list"):
+        restored.logits(([x],), {})
 
 
 def test_unknown_precision_raises():
