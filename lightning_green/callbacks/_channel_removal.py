@@ -55,14 +55,15 @@ class ChannelRemoval(Callback):
             raise ValueError(
                 "`granularity` 'channels' should not be combined with WeightAveraging: its copy keeps all channels."
             )
-        if self._module is None or self._module() is not pl_module:  # not a second stage of the same training
-            self._module = weakref.ref(pl_module)
-            self._shapes = {name: p.shape for name, p in pl_module.named_parameters()}
+        shapes = {name: p.shape for name, p in pl_module.named_parameters()}
+        if self._module is not None and self._module() is pl_module:  # a second stage of the same training
+            shapes = self._shapes
+        elif self._module is None or stage == "fit":
+            self._module, self._shapes = weakref.ref(pl_module), shapes
             self.pruner, self._schedule.last_step = self._make_pruner(), -1
             self._inputs = InputRecorder()
-        if self._inputs.spec is None:
+        if self._inputs.spec is None and self._module() is pl_module:
             self._inputs.attach(find_network(pl_module, self._model))
-        shapes = self._shapes
 
         def resize(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
             if _is_smaller(state, shapes, prefix):  # else it is another model's, and loading it raises as usual

@@ -40,18 +40,18 @@ class FakeQuantization:
         self._restored: dict[str, Any] | None = None
         self._checked = 0
 
-    def attach(self, pl_module: pl.LightningModule) -> None:
-        """Record the inputs of the module's network; forget the graphs of another module.
+    def attach(self, pl_module: pl.LightningModule, stage: str) -> None:
+        """Record the inputs of the module's network; in a fit, forget the graphs of another module.
 
         Raises:
             ValueError: If there is no such network.
 
         """
         network = find_network(pl_module, self._model)
-        if self._module is None or self._module() is not pl_module:  # not a second stage of the same training
+        if self._module is None or (stage == "fit" and self._module() is not pl_module):
             self._module, self.quantized, self._inputs = weakref.ref(pl_module), None, InputRecorder(MOST_CALLS)
             self._checked = 0
-        if self.quantized is None:
+        if self.quantized is None and self._module() is pl_module:
             self._inputs.attach(network)
 
     def detach(self, pl_module: pl.LightningModule) -> None:
@@ -103,15 +103,18 @@ class FakeQuantization:
         return self.quantized
 
     def restore(self, pl_module: pl.LightningModule) -> None:
-        """Apply the state of a checkpoint, if one was loaded, and compute the network's calls with the graphs."""
+        """Apply the state of a checkpoint, if one was loaded, and compute the network's calls with the graphs.
+
+        Another module than that of the fit, without a checkpoint, keeps its own forward.
+        """
         state, self._restored = self._restored, None
         if state is not None:
+            self._module, self.quantized = weakref.ref(pl_module), None
             self._inputs.restore(state["inputs"])
-            self.quantized = None
             plain_forward(find_network(pl_module, self._model))
             if state["ranges"] is not None:
                 self.begin(pl_module).load_state_dict(state["ranges"])
-        elif self.quantized is not None:
+        elif self.quantized is not None and self._module is not None and self._module() is pl_module:
             self.quantized.share_tensors()
             quantized_forward(find_network(pl_module, self._model), self.quantized)
 

@@ -105,7 +105,7 @@ class QuantizationAwareTraining(CallbackOfBothPackages):
         super().setup(trainer, pl_module, stage)
         refuse_sharded(trainer, type(self).__name__)
         put_in_order(trainer)
-        self._quantization.attach(pl_module)
+        self._quantization.attach(pl_module, stage)
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -234,6 +234,7 @@ class _Compression:
         import torch
 
         from lightning_green.compression import onnx_session
+        from lightning_green.compression.network import replaced_forward
 
         session = onnx_session(path, self.threads)
         names = [value.name for value in session.get_inputs()]
@@ -243,11 +244,8 @@ class _Compression:
             fed = {name: tensor.cpu().numpy() for name, tensor in zip(names, tensors, strict=True)}
             return output.restore([torch.from_numpy(value) for value in session.run(None, fed)])
 
-        self.network.forward = run_file
-        try:
+        with replaced_forward(self.network, run_file):
             return self._test()
-        finally:
-            del self.network.forward
 
     def _tensors(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """Return the arguments of a call of the network by position."""

@@ -203,7 +203,7 @@ class InputRecorder:
         self._kinds, self._seen = kinds, list[Inputs]()  # examples without data
         self._in_training = False
         self._problem: str | None = None
-        self._handle: RemovableHandle | None = None
+        self._handles: list[RemovableHandle] = []
         self._paused = False
 
     def attach(self, network: nn.Module) -> None:
@@ -211,19 +211,30 @@ class InputRecorder:
         self.close()
         self._problem = None
         watched = weakref.ref(network)
+        forwards: list[Any] = []  # of the calls that have begun
 
-        # A hook after the call: DDP calls the LightningModule itself with a batch, around the calls of its layers.
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if module is watched() and not self._paused:  # a deep copy has the same hook
+        def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+            if module is watched():  # a deep copy has the same hooks
+                forwards.append(module.__dict__.get("forward"))
+
+        def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            if module is not watched() or not forwards:
+                return
+            # Under DDP, Lightning calls training_step as a `forward` that replaces itself: not a call of the network.
+            is_forward = forwards.pop() is module.__dict__.get("forward")
+            if is_forward and not self._paused and output is not None:
                 self._record(uncompiled(module), args, kwargs, module.training)
 
-        self._handle = network.register_forward_hook(hook, with_kwargs=True)
+        self._handles = [
+            network.register_forward_pre_hook(before),
+            network.register_forward_hook(after, with_kwargs=True, always_call=True),
+        ]
 
     def close(self) -> None:
-        """Remove the hook; what was recorded is kept."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        """Remove the hooks; what was recorded is kept."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
     @contextmanager
     def paused(self) -> Iterator[None]:

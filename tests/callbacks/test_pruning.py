@@ -319,3 +319,15 @@ def test_channels_of_a_network_called_by_keyword_are_removed(tmp_path):
     assert module.model.encoder.out_features < 32
     assert t.callback_metrics["pruning/sparsity"] >= 0.4
     assert module.model(**next(iter(sentences()))).logits.shape == (8, 3)
+
+
+@needs_torch_pruning
+def test_test_of_another_module_keeps_the_removed_channels(tmp_path):
+    callback, module = Pruning(0.5, "channels", end=0.5), Lit()
+    t = trainer(tmp_path, [callback])
+    t.fit(module, loader())
+    state, sparsity = copy.deepcopy(callback.state_dict()), callback.method.sparsity(module)
+    assert sparsity[""] >= 0.5
+    t.test(Lit(), loader(16), verbose=False)
+    assert str(callback.state_dict()) == str(state)
+    assert callback.method.sparsity(module) == sparsity

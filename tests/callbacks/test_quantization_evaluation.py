@@ -4,7 +4,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import nn
 
 from lightning_green.callbacks.quantization import QuantizationAwareTraining
-from tests.helpers.compression_fits import Lit, Net, StepsBefore, images, loader, trainer
+from tests.helpers.compression_fits import Lit, Net, SaveAt, StepsBefore, fit, images, loader, trainer
 
 
 class Counting(Callback):
@@ -114,3 +114,17 @@ def test_validation_with_other_operations_raises_before_the_next_step(tmp_path, 
     with pytest.raises(ValueError, match="TwoViews should have the same operations in all of its calls"):
         t.fit(LitTwoViews(), loader(), loader(16))
     assert watch.steps == steps
+
+
+def test_test_of_another_module_keeps_the_ranges(tmp_path):
+    callback = QuantizationAwareTraining(begin=0.5)
+    module, t = fit(tmp_path, callback, SaveAt(tmp_path, (9, 18)))
+    before = callback.convert(module)(images())
+    other = Lit()
+    (metrics,) = t.test(other, loader(16), verbose=False)
+    x, y = next(iter(loader(16, 16)))
+    assert metrics["val_loss"] == pytest.approx(nn.functional.cross_entropy(other.eval().net(x), y).item(), abs=1e-6)
+    assert torch.equal(callback.convert(module)(images()), before)
+    t.test(other, loader(16), ckpt_path=tmp_path / "18.ckpt", verbose=False, weights_only=True)
+    assert "forward" not in other.net.__dict__
+    assert torch.equal(callback.convert(other)(images()), before)

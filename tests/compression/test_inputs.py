@@ -167,3 +167,31 @@ def test_signature_is_that_of_the_forward_of_the_object():
     assert input_names(model, (X, X)) == ["inputs", "extra"]
     with pytest.raises(ValueError, match=r"`forward` accepts .* but that of Named does not: .*unexpected.*'scale'"):
         canonical(model, (X,), {"scale": 1.0})
+
+
+def test_call_of_another_method_through_forward_is_not_recorded():
+    class Module(nn.Linear):
+        def training_step(self, batch, batch_idx):
+            return self(batch[0])
+
+    module, recorder = Module(2, 1), InputRecorder(2)
+    recorder.attach(module)
+
+    def redirected(*args):  # Lightning's DDP does this
+        module.forward = plain
+        return module.training_step(*args)
+
+    plain, module.forward = module.forward, redirected
+    module([X, torch.zeros(3)], 0)
+    recorder.require_supported()
+    assert [len(call["leaves"]) for call in recorder.calls] == [1]
+
+
+def test_call_that_raises_is_not_recorded():
+    network, recorder = nn.Linear(2, 1), InputRecorder()
+    recorder.attach(network)
+    with pytest.raises(RuntimeError):
+        network(torch.ones(1, 3))
+    assert recorder.calls == []
+    network(X)
+    assert len(recorder.calls) == 1

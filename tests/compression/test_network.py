@@ -1,8 +1,17 @@
+import inspect
+
 import pytest
 import torch
 from torch import nn
 
-from lightning_green.compression.network import ReplacedForward, find_network, own_forward, restored_modes, uncompiled
+from lightning_green.compression.network import (
+    ReplacedForward,
+    find_network,
+    own_forward,
+    replaced_forward,
+    restored_modes,
+    uncompiled,
+)
 
 
 class Two(nn.Module):
@@ -59,3 +68,19 @@ def test_own_forward_is_the_one_without_a_replacement():
     assert torch.equal(own_forward(model)(x), plain)
     model.forward = ReplacedForward(lambda x: 2 * x)
     assert torch.equal(own_forward(model)(x), 2 * x)
+
+
+def test_replaced_forward_computes_the_calls_and_is_undone():
+    class Sum(nn.Module):
+        def forward(self, one, other):
+            return one + other
+
+    network = Sum()
+    with replaced_forward(network, lambda **inputs: inputs):
+        assert network(one=1, other=2) == {"one": 1, "other": 2}
+        assert list(inspect.signature(own_forward(network)).parameters) == ["one", "other"]
+    assert "forward" not in network.__dict__
+    network.forward = assigned = lambda x: x
+    with replaced_forward(network, lambda x: -x):
+        assert network(1) == -1
+    assert network.forward is assigned
