@@ -16,6 +16,7 @@ from lightning_green.planning.job import State
 from lightning_green.run.continuing import is_interactive
 from lightning_green.run.fit import Fit
 from lightning_green.run.remaining_work import StepTimer, remaining_work
+from lightning_green.run.verification import Verification
 from lightning_green.supervisor.launchers import who_restarts
 from lightning_green.utilities.durations import format_duration
 
@@ -31,6 +32,7 @@ class PlanMaker:
         arguments: Validated arguments of the scheduler.
         fit: The fit.
         levels: Returns the available throttle levels, full power first.
+        verification: The check of the script that an exit waits for, or None.
 
     Attributes:
         plan: The last plan, or None.
@@ -42,8 +44,14 @@ class PlanMaker:
 
     """
 
-    def __init__(self, arguments: PlanArguments, fit: Fit, levels: Callable[[], tuple[Level, ...]]) -> None:
-        self._arguments, self._fit, self._levels = arguments, fit, levels
+    def __init__(
+        self,
+        arguments: PlanArguments,
+        fit: Fit,
+        levels: Callable[[], tuple[Level, ...]],
+        verification: Verification | None = None,
+    ) -> None:
+        self._arguments, self._fit, self._levels, self._verification = arguments, fit, levels, verification
         self.plan: Plan | None = None
         self._last_job: Job | None = None
         self.next_decision = 0.0
@@ -151,6 +159,17 @@ class PlanMaker:
 
     def pauses(self) -> tuple[set[str], str]:
         """Return the possible pauses, and why the others are not possible."""
+        pauses, why = self._pauses_if_exact()
+        if "exit" in pauses and self._verification is not None and self._verification.why_no_exit is not None:
+            return {"hold"}, f"no exit: {self._verification.why_no_exit}"
+        return pauses, why
+
+    def can_exit(self) -> bool:
+        """Return whether a plan may contain an exit, once the script is known to resume exactly."""
+        waits = self.deadline() is not None or self._arguments.delay_price > 0.0
+        return self._fit.session.grid is not None and waits and "exit" in self._pauses_if_exact()[0]
+
+    def _pauses_if_exact(self) -> tuple[set[str], str]:
         on_pause = self._arguments.on_pause
         if self._fit.why_not_exact is not None:
             return set(), self._fit.why_not_exact

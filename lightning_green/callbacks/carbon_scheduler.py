@@ -24,6 +24,7 @@ from lightning_green.run.fit import Fit
 from lightning_green.run.hold import Hold
 from lightning_green.run.options import RunOptions
 from lightning_green.run.throttling import SchedulerThrottle, throttle_controller
+from lightning_green.run.verification import Verification
 from lightning_green.supervisor.launchers import who_restarts
 from lightning_green.throttle.request import FULL, ThrottleLike
 from lightning_green.utilities.clock import Clock
@@ -68,6 +69,9 @@ class CarbonScheduler(GreenCallback):
         delay_price: Price of one hour of delay in gCO2e. With it the throttle follows the intensity, and a training
             without a deadline waits as long as that pays.
         meter: See ``EmissionsTracker``.
+        verify: Check the script in the background, as ``lightning-green check`` does, before the first exit; see
+            ``docs/check.md``. The run does not exit before the check has ended, and then only where the script resumes
+            exactly. For trainings of one process; the device needs memory for a second one.
         zone: Grid zone, for a ``grid`` that does not name one.
         clock: Clock of the run; the system clock by default.
 
@@ -100,6 +104,7 @@ class CarbonScheduler(GreenCallback):
         max_slowdown: float = 1.15,
         delay_price: float = 0.0,
         meter: Meter | str | float | None = "auto",
+        verify: bool = False,
         zone: str | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -110,14 +115,18 @@ class CarbonScheduler(GreenCallback):
         self.checkpoint_every = (
             None if checkpoint_every is None else parse_duration(checkpoint_every, "checkpoint_every")
         )
+        if not isinstance(verify, bool):
+            raise TypeError(f"`verify` should be True or False, got {verify!r}.")
+        self.verify = verify
         self.throttle, self.max_slowdown = throttle, max_slowdown
         throttle_controller(self)  # raises if an argument is wrong
         self._throttle: SchedulerThrottle | None = None
         self._maker: PlanMaker | None = None
+        self._verification: Verification | None = None
         self._batches = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_maker": None, "_throttle": None}
+        return {**super().__getstate__(), "_maker": None, "_throttle": None, "_verification": None}
 
     @property
     def plan(self) -> Plan | None:
@@ -130,7 +139,8 @@ class CarbonScheduler(GreenCallback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit" and self._fit is not None:
             self._throttle, self._batches = None, 0
-            self._maker = PlanMaker(self._arguments, self._fit, self._levels)
+            self._verification = self._make_verification(self._fit) if self.verify else None
+            self._maker = PlanMaker(self._arguments, self._fit, self._levels, self._verification)
             control = throttle_controller(self)
             if control is not None and self._fit.makes_decisions:
                 self._throttle = SchedulerThrottle(control, self._fit, self._maker.timer)
@@ -202,10 +212,26 @@ class CarbonScheduler(GreenCallback):
         assert self._maker is not None
         if point == "batch" and self._batches % self.every_n_steps:
             return
+        if self._has_news():
+            self._maker.next_decision = 0.0
         if self._fit.session.clock.time() < self._maker.next_decision:
             return
         if point == "epoch" or not self._exits_at_epochs_only(self._fit):
             self._decide(point, self._maker)
+
+    def _make_verification(self, fit: Fit) -> Verification | None:
+        if not fit.makes_decisions:  # in a check
+            return None
+        if fit.trainer.world_size > 1:
+            raise ValueError(
+                f"`verify` should be False in a training of several processes, here {fit.trainer.world_size}. Run "
+                "`lightning-green check -- ...` before it."
+            )
+        return Verification(fit)
+
+    def _has_news(self) -> bool:
+        """Return whether the check of the script has ended since the last call."""
+        return self._verification is not None and self._verification.has_ended()
 
     def _exits_at_epochs_only(self, fit: Fit) -> bool:
         assert self._maker is not None
@@ -213,6 +239,8 @@ class CarbonScheduler(GreenCallback):
 
     def _decide(self, point: Point, maker: PlanMaker) -> None:
         """Plan, and act on the first action of the plan."""
+        if self._verification is not None and maker.can_exit():
+            self._verification.begin()
         plan = maker.make("running")
         if self._throttle is not None and (plan is not None or maker.energy_only):
             self._throttle.apply(plan)
@@ -239,7 +267,7 @@ class CarbonScheduler(GreenCallback):
         fit = self._fit
         assert fit is not None
         session, held_from = fit.session, fit.session.clock.monotonic()
-        hold = Hold(fit, maker.hold_power(), lambda: maker.make("held"))
+        hold = Hold(fit, maker.hold_power(), lambda: maker.make("held"), self._has_news)
         latest = hold.run(plan)
         if latest is not None and latest.slots[0].action == "exit":
             self._exit(point, latest, maker)

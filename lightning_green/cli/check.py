@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +21,7 @@ from lightning_green.run.pause_rule import write_check
 _CODES = {Verdict.EXACT: 0, Verdict.EPOCHS: 4}
 _INEXACT = 1
 _MAX_CHANGED = 5
+_LOWEST_PRIORITY = 19
 
 
 def check(
@@ -26,6 +31,7 @@ def check(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that one start of the script may take.")] = 600.0,
     keep: Annotated[Path | None, typer.Option(help="Keep traces, outputs and logs in this directory.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    background: Annotated[bool, typer.Option("--background", hidden=True)] = False,
 ) -> None:
     """Find out whether a training script resumes exactly, before a long training depends on it.
 
@@ -38,6 +44,8 @@ def check(
     """
     if not command:
         fail("The command is missing. Add it after `--`, for example: lightning-green check -- python train.py")
+    if background:
+        _run_beside_training()
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -55,6 +63,18 @@ def check(
         print_line(f"The result could not be recorded for `lightning-green run` ({error.strerror}).")
     typer.echo(json.dumps(result.to_json()) if as_json else "\n".join(describe(result)))
     raise typer.Exit(_CODES.get(result.verdict, _INEXACT))
+
+
+def _run_beside_training() -> None:
+    """Leave the cores to the training that has started this check, and end with it, which closes standard input."""
+    os.nice(_LOWEST_PRIORITY)
+
+    def wait_for_training() -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            pass
+        os.kill(os.getpid(), signal.SIGINT)  # the check ends the processes that it has started
+
+    threading.Thread(target=wait_for_training, daemon=True).start()
 
 
 def describe(result: CheckResult) -> list[str]:

@@ -42,6 +42,7 @@ class Fit:
         boundaries: What happens between batches; None if the fit is only metered.
         why_not_exact: Reason why this training is neither paused nor saved, or None.
         makes_decisions: Whether a scheduler may pause and throttle this fit.
+        pause_rule: Where the fit may be paused, by a check of the script.
         last_summary: Summary at the end of the training, or None.
         recorded: Optimizers and data as the run directory has recorded them.
         ending: How the fit ends.
@@ -55,6 +56,7 @@ class Fit:
         self.boundaries: Boundaries | None = None
         self.why_not_exact: str | None = None
         self.makes_decisions = True
+        self.pause_rule = PauseRule.from_environment()
         self.last_summary: dict[str, Any] | None = None
         self.recorded = RecordedValues(session, trainer, messages)
         self.ending = FitEnding(session, trainer)
@@ -199,7 +201,7 @@ class Fit:
         for line in self._not_counted:
             session.record(Warned(reason=line))
         if self.state is not None:
-            self.state.limit(PauseRule.from_environment())
+            self.state.limit(self.pause_rule)
             self.state.exact.activate()
             self.state.plan_next()
         return True

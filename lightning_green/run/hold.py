@@ -25,15 +25,22 @@ class Hold:
         fit: The fit.
         power: Power during the hold as a fraction of full power.
         replan: Returns a new plan, or None if nothing can be decided.
+        has_news: Returns whether there is a reason to plan again before the slot ends.
 
     """
 
-    def __init__(self, fit: Fit, power: float, replan: Callable[[], Plan | None]) -> None:
-        self._fit, self._power, self._replan = fit, power, replan
+    def __init__(
+        self,
+        fit: Fit,
+        power: float,
+        replan: Callable[[], Plan | None],
+        has_news: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._fit, self._power, self._replan, self._has_news = fit, power, replan, has_news
         self._began = 0.0
 
     def run(self, plan: Plan) -> Plan | None:
-        """Hold as planned, and plan again whenever a slot ends.
+        """Hold as planned, and plan again whenever a slot ends or there is news.
 
         Returns:
             The last plan: its first action is what to do next. None if nothing can be decided any more.
@@ -48,7 +55,7 @@ class Hold:
         latest: Plan | None = plan
         while not fit.boundaries.stop_requested():
             now = session.clock.time()
-            if now >= next_plan:
+            if now >= next_plan or self._has_news():
                 latest = self._replan()
                 if latest is None or latest.slots[0].action != "hold":
                     break

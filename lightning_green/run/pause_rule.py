@@ -57,9 +57,9 @@ class PauseRule:
         return cls(PauseAt(where), reason) if where in {one.value for one in PauseAt} else cls()
 
 
-def check_file(command: Sequence[str]) -> Path:
-    """Return the file with the result of the last check of a command in this directory."""
-    return Path("lightning_green_runs") / "checks" / f"{run_name(command)}.json"
+def check_file(command: Sequence[str], directory: str = "") -> Path:
+    """Return the file with the result of the last check of a command in a directory, by default the current one."""
+    return Path(directory) / "lightning_green_runs" / "checks" / f"{run_name(command, directory)}.json"
 
 
 def write_check(command: Sequence[str], rule: PauseRule | None, files: Iterable[str] = ()) -> None:
@@ -83,17 +83,21 @@ def write_check(command: Sequence[str], rule: PauseRule | None, files: Iterable[
     )
 
 
-def read_check(command: Sequence[str]) -> tuple[PauseRule | None, bool]:
+def read_check(command: Sequence[str], directory: str = "") -> tuple[PauseRule | None, bool]:
     """Return the result of the last check of a command, and whether its files are those that were checked.
+
+    Args:
+        command: The command.
+        directory: Its working directory; by default the current one.
 
     Returns:
         The rule, or None if the command has not been checked or its record cannot be read; and whether it applies.
 
     """
     try:
-        record = json.loads(check_file(command).read_text(encoding="utf-8"))
+        record = json.loads(check_file(command, directory).read_text(encoding="utf-8"))
         rule = PauseRule(PauseAt(record["pause_at"]), str(record["reason"]))
-        same = all(_digest(file) == digest for file, digest in record["files"].items())
+        same = all(_digest(os.path.join(directory, file)) == digest for file, digest in record["files"].items())
         return rule, record["version"] == _VERSION and same
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None, False

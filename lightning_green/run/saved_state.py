@@ -194,7 +194,11 @@ class SavedState:
 
     def _limit_by_loaders(self) -> None:
         """Apply what is known of training loaders that were requested again in a later epoch; on rank 0."""
-        line = self._apply(self._rule_of_loaders())
+        self.limit_later(self._rule_of_loaders())
+
+    def limit_later(self, rule: PauseRule) -> None:
+        """Apply a rule that became known after the start; on rank 0."""
+        line = self._apply(rule)
         if line is not None:
             log.warning("%s", line)
             self._session.record(Warned(reason=line))

@@ -56,6 +56,7 @@ WRONG = [
       for v in (-1.0, math.nan, math.inf, "measured", None)],
     ({"grid": "green"}, "`grid` should be a GridSignal, a number"),
     ({"meter": "wattmeter"}, "`meter` should be a Meter"),
+    *[({"verify": v}, "`verify` should be True or False, got") for v in (None, 1, "yes")],
     ({"zone": 3}, '`zone` should be a string such as "DE"'),
     ({"clock": "system"}, "`clock` should be a SystemClock"),
 ]  # fmt: skip
