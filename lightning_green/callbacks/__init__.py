@@ -3,5 +3,8 @@
 from lightning_green.callbacks.carbon_scheduler import CarbonScheduler
 from lightning_green.callbacks.emissions_tracker import EmissionsTracker
 from lightning_green.callbacks.exact_resume import ExactResume
+from lightning_green.run.first_states import begin_process
 
 __all__ = ["CarbonScheduler", "EmissionsTracker", "ExactResume"]
+
+begin_process()  # now, because a script may split its data at random before it creates a callback

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from lightning_green.check.job import JOB_VARIABLE, Job, Stop
 from lightning_green.check.result import CheckFailedError
 from lightning_green.check.scratch import Mirror
 from lightning_green.ledger.run_directory import RESUME_VARIABLE, RUN_DIR_VARIABLE
+from lightning_green.run import first_states
+from lightning_green.supervisor.child import HASH_SEED_VARIABLE, hash_seed
 from lightning_green.utilities.clock import CLOCK_VARIABLE
 
 _CLOCK = "simulated:start=2024-05-02T00:00:00+00:00,batch=1,checkpoint=0,restart=0"
@@ -66,6 +69,7 @@ class Starter:
     ) -> None:
         self._command, self._epochs, self._batches = list(command), epochs, batches
         self._timeout, self._progress = timeout, progress
+        self._first_states: Path | None = None
         self.starts = 0
 
     def train(self, directory: Path, stops: tuple[Stop, ...], what: str) -> Training:
@@ -82,6 +86,10 @@ class Starter:
         """
         job = Job(directory, stops, self._epochs, self._batches)
         job.write()
+        states = directory / "run" / first_states.DIRECTORY
+        if self._first_states is not None and self._first_states.is_dir():  # as in the restarts of a run
+            shutil.copytree(self._first_states, states)
+        self._first_states = self._first_states or states
         mirror = Mirror(Path.cwd(), directory / "tree")
         failure = ""
         for start in range(len(stops) + 1):
@@ -104,6 +112,7 @@ class Starter:
     def _start(self, job: Job, working: Path) -> int:
         self.starts += 1
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LIGHTNING_GREEN_")}
+        environment.setdefault(HASH_SEED_VARIABLE, hash_seed(""))
         environment |= {
             JOB_VARIABLE: str(job.directory),
             RUN_DIR_VARIABLE: str(job.directory / "run"),

@@ -22,6 +22,7 @@ from lightning_green.ledger.nodes import Node
 from lightning_green.ledger.run_directory import RUN_DIR_VARIABLE, RunDirectory, RunIsAliveError, run_directories
 from lightning_green.resume.fingerprint import fit_fingerprint
 from lightning_green.resume.module_state import weights_digest
+from lightning_green.run import first_states
 from lightning_green.run.claimant import Claimant
 from lightning_green.run.claims import RunClaim, continues_by_request
 from lightning_green.run.fit import Fit
@@ -110,6 +111,8 @@ def _own_run(
             return run, []
         run, messages = open_run(home, clock, invocation, identity, needs_state, node)
         _runs[home, clock.spec()] = run
+        if run.path is not None and not run.continuing:
+            first_states.keep(run.path)
         return run, messages
 
 

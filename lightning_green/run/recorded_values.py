@@ -77,7 +77,9 @@ class RecordedValues:
             saved = {key: value for key, value in record[part].items() if key not in ignored}
             found = differences(saved, current)
             if found and os.environ.get(FORCE_VARIABLE) != "1":
-                raise OtherTrainingError(refusal(self._session.path, shorten(found)))
+                seeded = part != "data" or "PL_GLOBAL_SEED" in os.environ
+                hint = "" if seeded else " If the script draws its data at random, call `seed_everything` before."
+                raise OtherTrainingError(refusal(self._session.path, shorten(found)) + hint)
             if found:
                 self._messages.append(f"Continued with other values, as --force asks for: {shorten(found)}.")
                 changed = record[part], current

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from lightning_green.supervisor.command import Command
 from lightning_green.utilities.clock import CLOCK_VARIABLE
 
 POLL_SECONDS = 0.1
+HASH_SEED_VARIABLE = "PYTHONHASHSEED"
 LOCK_FILE = "child.lock"
 ERROR_FILE = "stderr.log"
 TRACEBACK_START = "Traceback (most recent call last)"
@@ -115,6 +117,7 @@ def child_environment(home: Path, attempt: str, force: bool, clock: str | None) 
 
     """
     environment = {
+        HASH_SEED_VARIABLE: hash_seed(str(home)),
         **os.environ,
         RUN_DIR_VARIABLE: str(home),
         SUPERVISED_VARIABLE: str(os.getpid()),
@@ -129,6 +132,16 @@ def child_environment(home: Path, attempt: str, force: bool, clock: str | None) 
     if len(ids := _wandb_ids(home)) == 1:
         environment = {"WANDB_RUN_ID": ids.pop(), "WANDB_RESUME": "allow", **environment}
     return environment
+
+
+def hash_seed(text: str) -> str:
+    """Return a value of ``PYTHONHASHSEED``, with which sets have the same order in each start of a command.
+
+    Args:
+        text: What the value depends on.
+
+    """
+    return str(int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big"))
 
 
 def is_child_running(home: Path) -> bool:

@@ -65,9 +65,21 @@ def test_environment_contains_the_run_and_the_attempt(tmp_path):
         "LIGHTNING_GREEN_ATTEMPT": "4f1e/2",
         "LIGHTNING_GREEN_RESUME": "1",
     }
+    assert (
+        environment["PYTHONHASHSEED"] == child_environment(tmp_path, "s/7", force=False, clock=None)["PYTHONHASHSEED"]
+    )
     environment = child_environment(tmp_path, "4f1e/2", force=True, clock="simulated:start=2024-05-02T00:00:00Z")
     assert environment["LIGHTNING_GREEN_FORCE"] == "1"
     assert environment["LIGHTNING_GREEN_CLOCK"] == "simulated:start=2024-05-02T00:00:00Z"
+
+
+def test_hash_seed_is_that_of_the_run_or_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    first, second = (child_environment(tmp_path, f"s/{number}", False, None)["PYTHONHASHSEED"] for number in (1, 2))
+    assert first == second
+    assert 0 <= int(first) < 2**32
+    monkeypatch.setenv("PYTHONHASHSEED", "5")
+    assert child_environment(tmp_path, "s/1", False, None)["PYTHONHASHSEED"] == "5"
 
 
 def test_id_of_a_single_wandb_run_is_passed_unless_the_user_sets_it(tmp_path, monkeypatch):

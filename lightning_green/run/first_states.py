@@ -1,0 +1,102 @@
+"""The random states with which a process began, so that a script without a seed draws the same at each start."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import os
+import pickle
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightning_green.ledger.run_directory import ATTEMPT_VARIABLE, RESUME_VARIABLE, RUN_DIR_VARIABLE
+from lightning_green.resume.random_states import capture_random_states, restore_random_states
+from lightning_green.run.identity import Invocation
+from lightning_green.utilities.files import atomic_file
+
+log = logging.getLogger(__name__)
+
+DIRECTORY = "random_states"
+"""Subdirectory of a run directory with the states of the command's processes."""
+
+_RANK_VARIABLES = ("NODE_RANK", "RANK", "SLURM_PROCID", "LOCAL_RANK")
+
+_unwritten: dict[str, Any] | None = None
+
+
+def begin_process() -> None:
+    """Set the global random states to those with which this process began in an earlier start of its command.
+
+    In the first start they are recorded and not changed. A script with a seed has the same states in each start, so
+    nothing changes for it. Processes with the same invocation are told apart by their order.
+
+    It is called when the callbacks are imported: before a script splits or generates its data.
+    """
+    global _unwritten
+    home = os.environ.get(RUN_DIR_VARIABLE)
+    if parent_process() is not None:  # a worker
+        return
+    if not home or not os.environ.get(RESUME_VARIABLE):
+        _unwritten = capture_random_states(with_cuda=False)
+        return
+    directory = Path(home) / DIRECTORY
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        path = _claim(directory)
+        if path.exists():
+            restore_random_states(torch.load(path, weights_only=True))
+        else:
+            _write(path, capture_random_states(with_cuda=False))
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        log.warning("The random states of the first start are not used: %s. Seed the script.", error)
+
+
+def keep(run: Path) -> None:
+    """Record the states with which this process began, if it began without a run directory.
+
+    Args:
+        run: Run directory, which another process may continue.
+
+    """
+    global _unwritten
+    states, _unwritten = _unwritten, None
+    if states is None:
+        return
+    try:
+        directory = run / DIRECTORY
+        directory.mkdir(parents=True, exist_ok=True)
+        _write(directory / f"{_name()}-0.pt", states)
+    except OSError as error:
+        log.warning("The random states could not be recorded: %s.", error)
+
+
+def _claim(directory: Path) -> Path:
+    """Return the file of this process: of those of its invocation, the next one in this attempt."""
+    name, attempt = _name(), os.environ.get(ATTEMPT_VARIABLE, f"pid{os.getpid()}").replace("/", "-")
+    for old in directory.glob(f"{name}-*.claim-*"):
+        if not old.name.endswith(f".claim-{attempt}"):
+            old.unlink(missing_ok=True)
+    for number in itertools.count():
+        try:
+            os.close(os.open(directory / f"{name}-{number}.claim-{attempt}", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            continue
+        return directory / f"{name}-{number}.pt"
+    raise AssertionError
+
+
+def _name() -> str:
+    """Return a name of this invocation and rank."""
+    ranks = [os.environ.get(variable, "") for variable in _RANK_VARIABLES]
+    identity = json.dumps([Invocation.of_process().to_json(), ranks], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _write(path: Path, states: dict[str, Any]) -> None:
+    with atomic_file(path, permissions=0o600) as file:
+        torch.save(states, file)
