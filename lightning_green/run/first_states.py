@@ -33,7 +33,7 @@ def begin_process() -> None:
     """Set the global random states to those with which this process began in an earlier start of its command.
 
     In the first start they are recorded and not changed. A script with a seed has the same states in each start, so
-    nothing changes for it. Processes with the same invocation are told apart by their order.
+    nothing changes for it. Processes with the same invocation are distinguished by their order.
 
     It is called when the callbacks are imported: before a script splits or generates its data.
     """

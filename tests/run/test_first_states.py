@@ -77,7 +77,7 @@ def test_first_start_is_unchanged_and_later_ones_draw_the_same(start):
     assert start(3, 3) == plain
 
 
-def test_processes_of_one_invocation_are_told_apart_by_their_order(start):
+def test_processes_of_one_invocation_are_distinguished_by_their_order(start):
     first, second = start(1, 1), start(1, 2)
     assert first != second
     assert (start(2, 3), start(2, 4)) == (first, second)
@@ -133,18 +133,13 @@ def test_random_split_without_a_seed_continues(tmp_path):
     (tmp_path / "train.py").write_text(textwrap.dedent(SCRIPT))
     write_trace(tmp_path / "trace.csv", [50.0] + [600.0] * 4 + [50.0] * 44)
     simulated = "simulated:start=2024-05-02T00:00:00+00:00,batch=600,checkpoint=0,restart=0"
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
-    environment["PYTHONPATH"] = os.pathsep.join([*sys.path])
-
-    def output(words, **options):
-        done = subprocess.run(
-            words, cwd=tmp_path, env={**environment, **options}, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
-
     run = [sys.executable, "-m", "lightning_green", "run", "--run-dir", "run", "--clock", simulated, "--"]
-    lines = output([*run, sys.executable, "train.py"])
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+    done = subprocess.run(
+        [*run, sys.executable, "train.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
     splits = [line for line in lines if line.startswith("split")]
     assert len(splits) == 2
     assert splits[0] == splits[1]

@@ -1,4 +1,4 @@
-"""The check that `CarbonScheduler(verify=True)` starts beside a training."""
+"""The check that `CarbonScheduler(verify=True)` starts during a training."""
 
 import json
 import os
