@@ -22,6 +22,7 @@ import torch
 from lightning_green._lightning.namespaces import both
 from lightning_green.resume.description import describe
 from lightning_green.resume.object_generators import KINDS
+from lightning_green.resume.plain_forms import form_of
 
 _MAX_DEPTH, _MAX_ITEMS, _MAX_OBJECTS = 10, 200, 5000
 _MAX_CHARACTERS = 120
@@ -65,7 +66,7 @@ def _walk(roots: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             continue
         parts = None if depth > _MAX_DEPTH else _parts(value)
         if parts is None:
-            text = json.dumps(describe(value))
+            text = json.dumps(describe(_state(value)))
             yield path, text if len(text) <= _MAX_CHARACTERS else _digest_of(text.encode())
         elif id(value) not in seen:
             seen.add(id(value))
@@ -106,7 +107,13 @@ def _has_objects(values: Any) -> bool:
 @functools.cache
 def _module_attributes() -> frozenset[str]:
     """Return the attributes of a module that belong to PyTorch and Lightning; Lightning changes some at each call."""
-    return frozenset({*vars(torch.nn.Module()), *vars(pl.LightningModule())})
+    return frozenset({*vars(torch.nn.Module()), *vars(pl.LightningModule()), "forward"})
+
+
+def _state(value: Any) -> Any:
+    """Return an iterator's position with its class, and any other value itself."""
+    form = form_of(value) if isinstance(value, Iterator) else None
+    return value if form is None else [type(value).__name__, form.encode(value)]
 
 
 def _generator(generator: Any) -> str:

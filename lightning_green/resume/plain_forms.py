@@ -1,14 +1,17 @@
-"""The types that plain data represents by simpler values: dates, paths, arrays, random generators and others."""
+"""The types that plain data represents by simpler values: dates, paths, arrays, iterators and others."""
 
 from __future__ import annotations
 
 import argparse
+import ast
 import collections
 import datetime
 import decimal
 import fractions
+import itertools
 import pathlib
 import random
+import re
 import types
 import uuid
 import zoneinfo
@@ -84,6 +87,17 @@ def _torch_generator(saved: Any) -> torch.Generator:
     return generator
 
 
+def _remaining(iterator: Any) -> Any:
+    """Return the list, the tuple or the range of the items that an iterator has not yielded."""
+    _, (items,), *index = iterator.__reduce__()
+    return items[index[0] :] if index else items
+
+
+def _count(value: itertools.count[Any]) -> list[Any]:
+    numbers = ast.literal_eval(repr(value).removeprefix("count"))  # it has no other public state
+    return list(numbers) if isinstance(numbers, tuple) else [numbers]
+
+
 def _datetime(saved: Any) -> datetime.datetime:
     text, fold, zone = saved
     return datetime.datetime.fromisoformat(text).replace(fold=fold, tzinfo=zone)
@@ -132,11 +146,17 @@ _FORMS: dict[type, Form] = {
     torch.Generator: Form(
         "torch.Generator", lambda v: [str(v.device), v.get_state()], _torch_generator, owns_tensors=True
     ),
+    itertools.count: Form("count", _count, lambda s: itertools.count(*s)),
+    **{
+        kind: Form(kind.__name__, _remaining, iter)
+        for kind in (type(iter([])), type(iter(())), type(iter(range(1))), type(iter(range(2**70))))
+    },
     **{
         kind: Form(kind.__name__, str, kind)
         for kind in (pathlib.PurePosixPath, pathlib.PureWindowsPath, type(pathlib.Path()))
     },
 }
+_COUNT = re.compile(r"count\([-+.,e \d]+\)")  # and not of fractions, for example
 _NUMPY_SCALAR = Form("numpy scalar", _array, lambda s: _from_array(s)[()], owns_tensors=True)
 _NUMPY_DTYPE = Form("numpy dtype", np.lib.format.dtype_to_descr, np.lib.format.descr_to_dtype)
 
@@ -150,5 +170,7 @@ def form_of(value: Any) -> Form | None:
     if isinstance(value, np.dtype):
         return None if value.hasobject else _NUMPY_DTYPE
     if isinstance(value, np.ndarray) and value.dtype.hasobject:
+        return None
+    if type(value) is itertools.count and not _COUNT.fullmatch(repr(value)):
         return None
     return _FORMS.get(type(value))

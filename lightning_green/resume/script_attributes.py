@@ -7,6 +7,7 @@ does not call the hooks of the start of an epoch again when it continues in the 
 from __future__ import annotations
 
 import enum
+import io
 import os
 import sys
 import sysconfig
@@ -33,6 +34,7 @@ from lightning_green.resume.attribute_values import (
     to_portable,
 )
 from lightning_green.resume.plain_data import NotPlainError
+from lightning_green.resume.plain_forms import form_of
 
 _OF_TRAINER = (
     *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "should_stop"),
@@ -119,8 +121,11 @@ class ScriptAttributes:
 
     def _changed_values(self, before: dict[tuple[str, str], int]) -> dict[str, dict[str, Any]]:
         weights, values, lost = _Weights(self._trainer.lightning_module), dict[str, dict[str, Any]](), list[str]()
+        iterators = list[str]()
         for space in _namespaces(self._trainer):
             for name, value in _own(space):
+                if _has_unknown_position(value):
+                    iterators.append(f"{space.path}.{name}")
                 if fingerprint(value) == before.get((space.path, name)) or weights.are_in(value):
                     continue
                 try:
@@ -129,7 +134,8 @@ class ScriptAttributes:
                 except NotPlainError:
                     if not _is_of_script(value):  # its attributes are saved
                         lost.append(f"{space.path}.{name}")
-        self._report(lost)
+        self._report(lost, "have changed during the training and cannot be saved")
+        self._report(iterators, "are iterators, whose position cannot be saved")
         return values
 
     def restore(self, saved: dict[str, Any]) -> None:
@@ -158,13 +164,12 @@ class ScriptAttributes:
             f"Attributes that change during the training are not saved, because one of them cannot be read: {error!r}."
         )
 
-    def _report(self, lost: list[str]) -> None:
+    def _report(self, lost: list[str], why: str) -> None:
         new = [path for path in lost if path not in self._reported]
         if new:
             self._reported.update(new)
             rank_zero_warn(
-                f"These attributes have changed during the training and cannot be saved: {', '.join(new)}. After a "
-                "pause they are as the script creates them."
+                f"These attributes {why}: {', '.join(new)}. After a pause they are as the script creates them."
             )
 
 
@@ -236,6 +241,11 @@ def _ignored(owner: Any) -> frozenset[str]:
 
 def _is_of_script(value: Any) -> bool:
     return hasattr(value, "__dict__") and is_script_class(type(value)) and not isinstance(value, both(*_NOT_ENTERED))
+
+
+def _has_unknown_position(value: Any) -> bool:
+    """Return whether a value is an iterator, such as a generator, of which nobody knows how far it is."""
+    return isinstance(value, Iterator) and form_of(value) is None and not isinstance(value, io.IOBase)
 
 
 def is_script_class(kind: type) -> bool:

@@ -1,3 +1,4 @@
+import itertools
 import random
 import types
 from collections import deque
@@ -51,6 +52,7 @@ def test_modules_have_their_attributes_and_modes_without_weights():
         lambda seed: torch.arange(500) + seed,
         lambda seed: list(range(seed, seed + 1000)),
         lambda seed: deque([seed], 3),
+        lambda seed: itertools.count(seed),
         lambda seed: {"a": [torch.tensor(seed)]},
         lambda seed: Thing(payload=Thing(x=torch.tensor([seed]))),
     ],

@@ -5,6 +5,7 @@ import collections
 import datetime
 import decimal
 import fractions
+import itertools
 import pathlib
 import random
 import types
@@ -129,3 +130,35 @@ def test_each_form_is_found_by_the_name_that_is_saved():
         FORMS_BY_NAME
     )
     assert form_of([1]) is form_of(object()) is form_of(np.array([object()])) is None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: iter([1, 2, 3, 4]),
+        lambda: iter((1, "x", None)),
+        lambda: iter(range(5, 50, 5)),
+        lambda: iter(range(2**70, 2**70 + 4)),
+        itertools.count,
+        lambda: itertools.count(0.5, 0.25),
+        lambda: itertools.count(-3, 2),
+    ],
+)
+@pytest.mark.parametrize("taken", [0, 2, 3])
+def test_restored_iterator_continues(make, taken, tmp_path):
+    value = make()
+    for _ in range(taken):
+        next(value)
+    restored = save_and_load(value, tmp_path / "value.pt")
+    assert type(restored) is type(value)
+    assert list(itertools.islice(restored, 6)) == list(itertools.islice(value, 6))
+
+
+def test_saving_does_not_advance_an_iterator(tmp_path):
+    value = iter([1, 2])
+    save_and_load(value, tmp_path / "value.pt")
+    assert list(value) == [1, 2]
+
+
+def test_count_of_other_numbers_has_no_form():
+    assert form_of(itertools.count(fractions.Fraction(1, 2))) is None

@@ -1,6 +1,7 @@
 """Attributes that a script changes during a fit are those of an uninterrupted fit after a resume."""
 
 import collections
+import itertools
 import random
 import types
 
@@ -105,6 +106,20 @@ def test_generators_continue(tmp_path, make, draw):
     restored, same = saved_and_restored(tmp_path, make, lambda callback: (draw(callback.value), draw(callback.value)))
     assert restored is same
     assert [draw(restored) for _ in range(2)] == expected
+
+
+@pytest.mark.parametrize("make", [itertools.count, lambda: iter([5, 6, 7]), lambda: iter(range(9))])
+def test_iterators_continue(tmp_path, make):
+    straight = list(itertools.islice(make(), 3))
+    restored, _ = saved_and_restored(tmp_path, make, lambda callback: next(callback.value))
+    assert list(itertools.islice(restored, 2)) == straight[1:]
+
+
+def test_iterators_of_unknown_position_are_reported_before_they_advance(tmp_path):
+    _, attributes = attributes_of(tmp_path, Holder(i * i for i in range(9)))
+    attributes.begin()
+    with pytest.warns(UserWarning, match=r"These attributes are iterators, .*: callbacks\[\d\]\.value\. After a pause"):
+        attributes.capture()
 
 
 def test_attributes_of_objects_of_the_script_are_restored(tmp_path):
