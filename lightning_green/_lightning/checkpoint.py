@@ -40,14 +40,14 @@ def dump_checkpoint(trainer: pl.Trainer, with_model: bool = True) -> dict[str, A
     return checkpoint
 
 
-def inject_checkpoint(trainer: pl.Trainer, load: Callable[[], tuple[str, dict[str, Any]] | None]) -> None:
+def inject_checkpoint(trainer: pl.Trainer, load: Callable[[Any], tuple[str, dict[str, Any]] | None]) -> None:
     """Make the next restore of this fit use the checkpoint that ``load`` returns; None keeps the user's own.
 
     ``setup`` is the last hook before the restore, and ``fit`` has passed ``ckpt_path`` on as a local variable by then.
 
     Args:
         trainer: The trainer.
-        load: Returns the path and the content of a checkpoint.
+        load: Returns the path and the content of a checkpoint. Its argument is the user's ``ckpt_path`` or None.
 
     """
     connector = trainer._checkpoint_connector
@@ -55,7 +55,7 @@ def inject_checkpoint(trainer: pl.Trainer, load: Callable[[], tuple[str, dict[st
 
     def resume_start(checkpoint_path: Any = None, weights_only: bool | None = None) -> None:
         del connector.resume_start
-        loaded = load()
+        loaded = load(checkpoint_path)
         if loaded is None:
             original(checkpoint_path, weights_only)
         else:
@@ -70,6 +70,11 @@ def drop_hyperparameters(checkpoint: dict[str, Any]) -> None:
     """Remove the hyperparameters of the module and the data module from a checkpoint."""
     for key in _HYPERPARAMETERS:
         checkpoint.pop(key, None)
+
+
+def drop_loader_states(checkpoint: dict[str, Any]) -> None:
+    """Remove the states of stateful loaders, which may be one batch ahead, from a checkpoint."""
+    checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {}).pop("combined_loader", None)
 
 
 def add_hyperparameters(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:

@@ -7,7 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities.combined_loader import _shutdown_workers_and_reset_iterator
+from lightning.fabric.utilities.data import sized_len
+from lightning.pytorch.utilities.combined_loader import (
+    _SUPPORTED_MODES,
+    _shutdown_workers_and_reset_iterator,
+)
 
 from lightning_green._lightning.replaced import call_all, replace_method
 
@@ -28,29 +32,62 @@ def prefetched_batches(trainer: pl.Trainer) -> int:
     return len(getattr(trainer.fit_loop._data_fetcher, "batches", ()))
 
 
-def _consumed_flags(trainer: pl.Trainer) -> list[bool]:
-    combined = trainer.fit_loop._combined_loader
-    return getattr(None if combined is None else combined._iterator, "_consumed", [])
+def reads_ahead(combined: CombinedLoader) -> bool:
+    """Return whether Lightning reads one batch ahead of the training: the loaders together have no length."""
+    kind = _SUPPORTED_MODES[combined._mode]["iterator"]
+    return sized_len(kind(combined.flattened, combined.limits)) is None
 
 
 def consumed_loaders(trainer: pl.Trainer) -> list[bool]:
     """Return for each loader of a ``max_size_cycle`` whether it was exhausted in this epoch, which ends with all."""
-    return list(_consumed_flags(trainer))
+    combined = trainer.fit_loop._combined_loader
+    return list(getattr(None if combined is None else combined._iterator, "_consumed", []))
 
 
-def set_consumed_loaders(trainer: pl.Trainer, consumed: list[bool]) -> None:
-    """Set the result of ``consumed_loaders``, after the iterator was created."""
-    _consumed_flags(trainer)[:] = consumed
+class _AtPosition:
+    """A combination of loaders in a fetcher, while its iterator is created.
+
+    Args:
+        combined: The combination.
+        consumed: The result of ``consumed_loaders``.
+
+    """
+
+    def __init__(self, combined: CombinedLoader, consumed: list[bool]) -> None:
+        self._combined, self._consumed = combined, consumed
+
+    def __len__(self) -> int:
+        return len(self._combined)
+
+    def __iter__(self) -> CombinedLoader:
+        combined = iter(self._combined)
+        if self._consumed:
+            combined._iterator._consumed = list(self._consumed)  # type: ignore[union-attr]
+        return combined
 
 
-def rebuild_train_iterator(trainer: pl.Trainer) -> None:
-    """Create the iterators of the training loaders again."""
-    fetcher = trainer.fit_loop._data_fetcher
-    assert fetcher is not None
-    iter(fetcher)
+def rebuild_train_iterator(trainer: pl.Trainer, consumed: list[bool]) -> None:
+    """Create the iterators of the training loaders again.
+
+    Args:
+        trainer: The trainer.
+        consumed: The result of ``consumed_loaders``, which is set before a batch is read ahead.
+
+    """
+    fetcher: Any = trainer.fit_loop._data_fetcher
+    combined = fetcher._combined_loader
+    fetcher._combined_loader = _AtPosition(combined, consumed)
+    try:
+        iter(fetcher)
+    finally:
+        fetcher._combined_loader = combined
 
 
-def wrap_loading(trainer: pl.Trainer, load: Callable[[str, Callable[[], None]], None]) -> Callable[[], None]:
+def wrap_loading(
+    trainer: pl.Trainer,
+    load: Callable[[str, Callable[[], None]], None],
+    combine: Callable[[CombinedLoader], None],
+) -> Callable[[], None]:
     """Let a function request the loaders of the script, at the start and, if they are reloaded, at later epochs.
 
     Loaders that the strategy wraps are visible to the script as its own.
@@ -58,6 +95,7 @@ def wrap_loading(trainer: pl.Trainer, load: Callable[[str, Callable[[], None]], 
     Args:
         trainer: The trainer.
         load: Called with ``"training"`` or ``"validation"`` and the function of Lightning that requests the loaders.
+        combine: Called with the training loaders before Lightning creates their iterators.
 
     Returns:
         A function that undoes it.
@@ -65,6 +103,7 @@ def wrap_loading(trainer: pl.Trainer, load: Callable[[str, Callable[[], None]], 
     """
     fit_loop, val_loop = trainer.fit_loop, trainer.fit_loop.epoch_loop.val_loop
     setup_training, setup_validation = fit_loop.setup_data, val_loop.setup_data
+    load_states = fit_loop._load_combined_loader_states
 
     def training() -> None:
         if fit_loop._combined_loader is None or fit_loop._should_reload_train_dl:
@@ -75,6 +114,11 @@ def wrap_loading(trainer: pl.Trainer, load: Callable[[str, Callable[[], None]], 
         if val_loop._combined_loader is None or val_loop._should_reload_val_dl:
             load("validation", setup_validation)
             _show_own(val_loop._combined_loader)
+
+    def load_combined_states() -> None:
+        load_states()
+        assert fit_loop._combined_loader is not None
+        combine(fit_loop._combined_loader)
 
     def return_own() -> None:
         for combined in (fit_loop._combined_loader, val_loop._combined_loader):
@@ -87,6 +131,7 @@ def wrap_loading(trainer: pl.Trainer, load: Callable[[str, Callable[[], None]], 
     return call_all(
         replace_method(fit_loop, "setup_data", training),
         replace_method(val_loop, "setup_data", validation),
+        replace_method(fit_loop, "_load_combined_loader_states", load_combined_states),
         return_own,
     )
 

@@ -1,9 +1,8 @@
-"""The position in a loader that has no indices to count: from its own state, or by replaying it.
+"""The position in a loader that has no indices to count, by replaying it.
 
-A loader with ``state_dict`` and ``load_state_dict`` restores its own position. Any other iterable is replayed: it
-starts again under the random states at the start of its pass, and the batches that the training has taken are read and
-dropped. Without workers it draws from a random stream of its own, because a replay does not include the draws of the
-model.
+An iterable is replayed: it starts again under the random states at the start of its pass, and the batches that the
+training has taken are read and dropped. Without workers it draws from a random stream of its own, because a replay does
+not include the draws of the model.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from lightning_green.resume.random_states import (
     restore_random_states,
 )
 
-_HIDDEN = ("state_dict", "load_state_dict")
+_STATE = ("state_dict", "load_state_dict")
 
 
 def own_loader(loader: Any) -> Any:
@@ -41,28 +40,28 @@ class DeferredIterator:
     """The iterator of a loader whose position is about to be restored; reading from it is an error.
 
     Args:
-        is_sized: Whether the loader has a length. Without one, Lightning tries to read one batch ahead.
+        reads_ahead: Whether Lightning tries to read one batch ahead.
 
     """
 
-    def __init__(self, is_sized: bool) -> None:
-        self._is_sized = is_sized
+    def __init__(self, reads_ahead: bool) -> None:
+        self._reads_ahead = reads_ahead
 
     def __iter__(self) -> DeferredIterator:
         return self
 
     def __next__(self) -> Any:
-        if not self._is_sized:
+        if self._reads_ahead:
             raise StopIteration
         raise RuntimeError("The training loader was read before its position was restored.")
 
 
 class CountingIterator:
-    """An iterator that counts its batches in ``loader.taken``."""
+    """An iterator that counts its batches in ``loader.taken``, and sets ``loader.exhausted`` at its end."""
 
     def __init__(self, iterator: Iterator[Any], loader: Any, taken: int = 0) -> None:
         self._inner, self._loader = iterator, loader
-        loader.taken = taken
+        loader.taken, loader.exhausted = taken, False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()  # as Lightning does with the iterators of a `DataLoader`, which cannot be copied
@@ -71,7 +70,11 @@ class CountingIterator:
         return self
 
     def __next__(self) -> Any:
-        batch = next(self._inner)
+        try:
+            batch = next(self._inner)
+        except StopIteration:
+            self._loader.exhausted = True
+            raise
         self._loader.taken += 1
         return batch
 
@@ -82,7 +85,7 @@ class CountingIterator:
 
 
 class _ReplayingIterator(CountingIterator):
-    """A counting iterator with its own random stream, which keeps the state of a stateful loader one batch back."""
+    """A counting iterator with its own random stream."""
 
     def __init__(self, iterator: Iterator[Any], loader: ReplayedLoader, stream: RandomStream | None) -> None:
         super().__init__(iterator, loader)
@@ -90,8 +93,6 @@ class _ReplayingIterator(CountingIterator):
 
     def __next__(self) -> Any:
         with self._stream or nullcontext():
-            if self._loader.reads_ahead:
-                self._loader.keep_state()
             return super().__next__()
 
 
@@ -104,33 +105,35 @@ class ReplayedLoader:
 
     Attributes:
         taken: Batches that the training has taken in the current pass.
+        exhausted: Whether the current pass has ended.
         deferred: While true, ``iter`` creates no iterator, because a position is about to be restored.
-        reads_ahead: Whether Lightning reads one batch ahead of the training from a loader with a state of its own.
+        reads_ahead: Whether Lightning reads one batch ahead of the training.
+        why_epochs_only: Why a resume in the middle of an epoch is not exact, or None.
+        why_never: Why no resume is exact, or None.
 
     """
 
+    why_epochs_only: str | None = None
+    why_never: str | None = None
+
     def __init__(self, inner: Any, deferred: bool) -> None:
-        self.inner, self.deferred, self.taken = inner, deferred, 0
+        self.inner, self.deferred, self.taken, self.exhausted = inner, deferred, 0, False
         setattr(self, OWN, inner)
-        self.is_stateful = all(callable(getattr(inner, name, None)) for name in _HIDDEN)
-        self.is_sized = has_length(inner)
+        self.reads_ahead = not has_length(inner)
         self._kept = KeptAttributes(*self._owners())
-        self.reads_ahead = self.is_stateful and not self.is_sized
-        self._before: dict[str, Any] = {}
-        self._random: dict[str, Any] | None = None
         self._began: dict[str, Any] | None = None
-        self._resume_from: tuple[dict[str, Any], int] | None = None
-        if self.is_sized:
-            self.__class__ = _SizedReplayedLoader
+        self._resume_from: dict[str, Any] | None = None
+        if has_length(inner):  # an object without a length has no `__len__`
+            self.__class__ = type(type(self).__name__, (_Sized, type(self)), {})
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "inner" or name in _HIDDEN:  # Lightning would restore the state again
+        if name.startswith("__") or name == "inner" or name in _STATE:  # half of a state is none
             raise AttributeError(name)
         return getattr(self.inner, name)
 
     def __iter__(self) -> Any:
         if self.deferred:
-            return DeferredIterator(self.is_sized)
+            return DeferredIterator(self.reads_ahead)
         resume, self._resume_from = self._resume_from, None
         if resume is None:
             began: dict[str, Any] = {
@@ -141,7 +144,7 @@ class ReplayedLoader:
             skip = 0
             iterator = iter(self.inner)
         else:
-            began, skip = resume
+            began, skip = resume["began"], int(resume["taken"])
             now = capture_random_states(with_cuda=False)
             restore_random_states(began["random"])
             self.set_generators(began["generators"])
@@ -151,7 +154,8 @@ class ReplayedLoader:
             finally:
                 restore_random_states(now)
         self._began = began
-        taking = _ReplayingIterator(iterator, self, self._stream(began))
+        stream = stream_of_pass(began) if getattr(self.inner, "num_workers", 0) == 0 else None
+        taking = _ReplayingIterator(iterator, self, stream)
         for _ in range(skip):
             next(taking)
         return taking
@@ -166,19 +170,12 @@ class ReplayedLoader:
             ahead: Batches that were read and not yet trained on.
 
         """
-        position: dict[str, Any] = {
+        return {
             "began": self._began,
             "taken": self.taken - ahead,
             "generators": self.generator_states(),
             "kept": self._kept.changed(),
         }
-        if self.is_stateful:
-            position |= self._before if ahead else {"state": self.inner.state_dict()}
-        return position
-
-    def keep_state(self) -> None:
-        """Keep the state before a batch is read ahead, inside the random stream of the loader."""
-        self._before = {"state": self.inner.state_dict(), "random": capture_random_states(with_cuda=False)}
 
     def resume(self, position: dict[str, Any], at_start: bool) -> None:
         """Make the next ``iter`` continue at a position.
@@ -189,11 +186,8 @@ class ReplayedLoader:
 
         """
         self.deferred = False
-        if self.is_stateful:
-            self.inner.load_state_dict(position["state"])
-            self._random = position.get("random")
-        elif not at_start and position["began"] is not None:
-            self._resume_from = (position["began"], int(position["taken"]))
+        if not at_start and position["began"] is not None:
+            self._resume_from = position
         self.set_generators(position["generators"])
         self._kept.restore(position["kept"])
 
@@ -213,28 +207,24 @@ class ReplayedLoader:
     def _owners(self) -> list[Any]:
         """Return the objects that yield the samples in this process."""
         loader = self.inner
-        if self.is_stateful:
-            return []  # its state includes them
         if not isinstance(loader, DataLoader):
             return [loader]
         samplers = [loader.batch_sampler, loader.sampler, getattr(loader.batch_sampler, "sampler", None)]
-        return samplers if loader.num_workers > 0 else [*samplers, loader.dataset]
-
-    def _stream(self, began: dict[str, Any]) -> RandomStream | None:
-        """Return the random stream of a loader that reads in this process; None if it needs none of its own."""
-        if (self.is_stateful and self.is_sized) or getattr(self.inner, "num_workers", 0) > 0:
-            return None
-        if self._random is not None:
-            saved, self._random = self._random, None
-            return RandomStream(saved)
-        content = began["random"]["torch"].numpy().tobytes()
-        digest = hashlib.blake2b(content, digest_size=8, person=b"stream").digest()
-        return RandomStream(int.from_bytes(digest, "little") >> 1)
+        return samplers if loader.num_workers > 0 else [*samplers, loader.dataset, loader.collate_fn]
 
 
-class _SizedReplayedLoader(ReplayedLoader):
+class _Sized:
+    inner: Any
+
     def __len__(self) -> int:
         return len(self.inner)
+
+
+def stream_of_pass(began: dict[str, Any]) -> RandomStream:
+    """Return the random stream of a pass of a loader that reads in this process."""
+    content = began["random"]["torch"].numpy().tobytes()
+    digest = hashlib.blake2b(content, digest_size=8, person=b"stream").digest()
+    return RandomStream(int.from_bytes(digest, "little") >> 1)
 
 
 def has_length(loader: Any) -> bool:
@@ -246,9 +236,14 @@ def has_length(loader: Any) -> bool:
     return True
 
 
+def has_state(loader: Any) -> bool:
+    """Return whether a loader has a state of its own, from which it continues."""
+    return all(callable(getattr(loader, name, None)) for name in _STATE)
+
+
 def why_not_replayed(loader: Any) -> str | None:
     """Return why the position of a loader cannot be restored and how to fix that; None if it can."""
-    if all(callable(getattr(loader, name, None)) for name in _HIDDEN):
+    if has_state(loader):
         return None
     if isinstance(loader, DataLoader):
         if isinstance(loader.dataset, IterableDataset) and loader.persistent_workers:

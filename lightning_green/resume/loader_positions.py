@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 
 from lightning_green._lightning.loaders import (
+    OWN,
     at_epoch,
     consumed_loaders,
     prefetched_batches,
+    reads_ahead,
     rebuild_train_iterator,
-    set_consumed_loaders,
     train_loaders,
     wrap_loading,
 )
 from lightning_green._lightning.loops import is_training_stage
 from lightning_green._lightning.replaced import call_all
 from lightning_green.resume.errors import InexactStateError
-from lightning_green.resume.iterable_loaders import ReplayedLoader, why_not_replayed
+from lightning_green.resume.iterable_loaders import ReplayedLoader, has_state, why_not_replayed
 from lightning_green.resume.loaders import CountingLoader, count_batches, wrap_loaders
 from lightning_green.resume.object_generators import find_generators
 from lightning_green.resume.random_states import capture_random_states, restore_random_states
+from lightning_green.resume.stateful_loaders import StatefulLoader
+
+if TYPE_CHECKING:
+    from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 
 class LoaderPositions:
@@ -31,10 +36,6 @@ class LoaderPositions:
     Args:
         trainer: The trainer.
         is_tuning: Returns whether a tuner reads the loaders at this moment; they are not wrapped then.
-
-    Attributes:
-        why_epochs_only: Why a resume in the middle of an epoch is not exact, once the training loaders are set up.
-        why_never: Why no resume is exact, or None.
 
     """
 
@@ -45,8 +46,21 @@ class LoaderPositions:
         self._saved_validation: list[tuple[bool, dict[str, Any]]] = []
         self._reloads: dict[str, dict[str, Any]] = {}
         self._saved_reloads: dict[str, dict[str, Any]] = {}
-        self.why_epochs_only: str | None = None
-        self.why_never: str | None = None
+        self._why_epochs_only: str | None = None
+        self._why_never: str | None = None
+
+    @property
+    def why_epochs_only(self) -> str | None:
+        """Why a resume in the middle of an epoch is not exact, as far as it is known; None if it is."""
+        return self._why_epochs_only or self._first_reason("why_epochs_only")
+
+    @property
+    def why_never(self) -> str | None:
+        """Why no resume is exact, as far as it is known; None if one is."""
+        return self._why_never or self._first_reason("why_never")
+
+    def _first_reason(self, name: str) -> str | None:
+        return next((why for loader in self._training_loaders() if (why := getattr(loader, name, None))), None)
 
     def attach(self, resuming: bool) -> Callable[[], None]:
         """Wrap every loader that the strategy processes from now on; return a function that undoes it.
@@ -56,13 +70,15 @@ class LoaderPositions:
 
         """
         self._deferred = resuming
-        return call_all(wrap_loaders(self._trainer.strategy, self._wrap), wrap_loading(self._trainer, self._load))
+        return call_all(
+            wrap_loaders(self._trainer.strategy, self._wrap), wrap_loading(self._trainer, self._load, self._combine)
+        )
 
     def capture(self) -> dict[str, Any]:
         """Return the positions as plain Python and tensors."""
         ahead = prefetched_batches(self._trainer)
         return {
-            "loaders": [loader.position(ahead) for loader in self._training_loaders()],
+            "loaders": [loader.position(0 if loader.exhausted else ahead) for loader in self._training_loaders()],
             "consumed": consumed_loaders(self._trainer),
             "reloads": self._reloads,
             "validation_created": [loader.created for loader in self._validation],
@@ -102,8 +118,7 @@ class LoaderPositions:
 
         A new iterator draws the seed of its workers from the loader's generator, which the saved state includes.
         """
-        rebuild_train_iterator(self._trainer)
-        set_consumed_loaders(self._trainer, saved["consumed"])
+        rebuild_train_iterator(self._trainer, saved["consumed"])
         for loader, position in zip(self._training_loaders(), saved["loaders"], strict=True):
             loader.set_generators(position["generators"])
 
@@ -131,6 +146,20 @@ class LoaderPositions:
         finally:
             restore_random_states(now)
 
+    def _combine(self, combined: CombinedLoader) -> None:
+        """Prepare training loaders from which Lightning reads one batch ahead of the random draws of the model."""
+        if self._is_tuning() or not reads_ahead(combined):
+            return
+        loaders = []
+        for loader in combined.flattened:
+            one = loader
+            if isinstance(loader, CountingLoader) and loader.num_workers == 0:
+                one = ReplayedLoader(loader.__dict__[OWN], loader.deferred)
+            if isinstance(one, (CountingLoader, ReplayedLoader)):
+                one.reads_ahead = True
+            loaders.append(one)
+        combined.flattened = loaders
+
     def _training_loaders(self) -> list[CountingLoader | ReplayedLoader]:
         combined = train_loaders(self._trainer)
         found = [] if combined is None else combined.flattened
@@ -145,8 +174,8 @@ class LoaderPositions:
         if training and counting is loader:
             why_not = why_not_replayed(loader)
             if why_not is None:
-                return ReplayedLoader(loader, deferred)
-            self.why_never = why_not
+                return StatefulLoader(loader, deferred) if has_state(loader) else ReplayedLoader(loader, deferred)
+            self._why_never = why_not
         if training and isinstance(counting, CountingLoader) and counting.num_workers > 0:
             self._find_worker_generators(counting)
         if not training and isinstance(counting, CountingLoader):
@@ -167,6 +196,6 @@ class LoaderPositions:
             "generators of `torch`, `numpy` or `random`, or set `num_workers=0`"
         )
         if loader.persistent_workers:  # their copies continue in the next epoch
-            self.why_never = why
+            self._why_never = why
         else:
-            self.why_epochs_only = why
+            self._why_epochs_only = why

@@ -107,16 +107,18 @@ class _CountingSampler:
         return len(self.inner)
 
     def __iter__(self) -> Iterator[Any]:
-        resumed = self.resume_from is not None
-        if self.resume_from is not None:
-            (began, start), self.resume_from = self.resume_from, None
+        return self._pass(self.resume_from)  # an iterator with workers calls it twice
+
+    def _pass(self, resume_from: tuple[dict[str, Any], int] | None) -> Iterator[Any]:
+        if resume_from is not None:
+            began, start = resume_from
         else:
             generators = generator_states(self._generators())
             random = capture_random_states(with_cuda=False)
             began, start = {"random": random, "generators": generators, "kept": self.kept.changed()}, 0
         self.began = began
         # indices are skipped, so that no sample is loaded twice
-        indices = self._skip_to(start, began) if resumed else self._indices(began)
+        indices = self._indices(began) if resume_from is None else self._skip_to(start, began)
         base = _seed(began["random"]["torch"].numpy().tobytes(), self.rank) if self.seed_batches else 0
         for position, index in enumerate(indices, start):
             yield _Seeded(_seed(base, position), index) if self.seed_batches else index
@@ -165,19 +167,23 @@ class CountingLoader(DataLoader[Any]):
 
     Attributes:
         taken: Batches that the training has taken in the current pass.
+        exhausted: Whether the current pass has ended.
         created: Whether the run has created a persistent iterator.
         deferred: While true, ``iter`` creates no iterator, because a position is about to be restored.
+        reads_ahead: Whether Lightning reads one batch ahead of the training.
 
     """
 
     taken: int
+    exhausted: bool
     created: bool
     deferred: bool
+    reads_ahead: bool
     _counting_sampler: _CountingSampler
 
     def __iter__(self) -> Any:
         if self.deferred:
-            return DeferredIterator(has_length(self))
+            return DeferredIterator(self.reads_ahead)
         start = self._counting_sampler.resume_from
         first = self.persistent_workers and self._iterator is None
         if first and self.created:
@@ -189,7 +195,7 @@ class CountingLoader(DataLoader[Any]):
                 self.generator = own
         else:
             iterator = super().__iter__()
-        self.created = True
+        self.created, self._counting_sampler.resume_from = True, None  # also if no batch of this pass is read
         return CountingIterator(iterator, self, start[1] if start else 0)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
@@ -266,7 +272,8 @@ def count_batches(loader: Any, rank: int, deferred: bool) -> Any:
     which = "batch_sampler" if loader.batch_sampler is not None else "sampler"
     sampler = _CountingSampler(getattr(loader, which), rank, seed_batches=loader.num_workers > 0)
     attributes[which] = attributes["_counting_sampler"] = sampler
-    attributes.update(taken=0, created=False, deferred=deferred, _iterator=None)
+    attributes.update(taken=0, exhausted=False, created=False, deferred=deferred, _iterator=None)
+    attributes["reads_ahead"] = not has_length(loader)
     attributes[OWN] = loader
     if loader.num_workers > 0:
         attributes["worker_init_fn"] = _SeedEachBatch(loader.worker_init_fn)

@@ -86,7 +86,7 @@ class RandomStream:
         self._outside: Any = None
 
     def __enter__(self) -> None:
-        self._outside = _states()
+        self._outside = global_states()
         if self._start is None:
             _set_states(self._own)
         elif isinstance(self._start, int):
@@ -96,12 +96,32 @@ class RandomStream:
         self._start = None
 
     def __exit__(self, *_: object) -> None:
-        self._own = _states()
+        self._own = global_states()
         _set_states(self._outside)
 
+    def capture(self) -> dict[str, Any]:
+        """Return the state of the stream, as ``capture_random_states`` does."""
+        with self:
+            return capture_random_states(with_cuda=False)
 
-def _states() -> tuple[torch.Tensor, Any, Any]:
+    def restart(self, start: dict[str, Any]) -> None:
+        """Continue from a result of ``capture``."""
+        self._start = start
+
+
+def global_states() -> tuple[torch.Tensor, Any, Any]:
+    """Return the states of the global CPU generators, to compare them; ``capture_random_states`` returns plain data."""
     return torch.default_generator.get_state(), np.random.get_state(), random.getstate()
+
+
+def equal_states(one: tuple[torch.Tensor, Any, Any], other: tuple[torch.Tensor, Any, Any]) -> bool:
+    """Return whether two results of ``global_states`` are equal, so that no random number was drawn in between."""
+    return (
+        torch.equal(one[0], other[0])
+        and one[1][2:] == other[1][2:]
+        and np.array_equal(one[1][1], other[1][1])
+        and one[2] == other[2]
+    )
 
 
 def _set_states(states: tuple[torch.Tensor, Any, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 import lightning.pytorch as pl
 
-from lightning_green._lightning.checkpoint import drop_hyperparameters, dump_checkpoint
+from lightning_green._lightning.checkpoint import drop_hyperparameters, drop_loader_states, dump_checkpoint
 from lightning_green.resume.checkpoints import (
     SHARDS_KEY,
     STATE_KEY,
@@ -91,6 +91,7 @@ class StateCapture:
     def _collect(self, point: Point, path: Path | None) -> dict[str, Any]:
         checkpoint = dump_checkpoint(self._trainer, with_model=not self._sharded)
         drop_hyperparameters(checkpoint)  # the script sets them, and their types are arbitrary
+        drop_loader_states(checkpoint)  # the state of each rank contains them
         own = capture_rank_state(self._trainer, self._loaders, self._attributes, self._buffers_before)
         if self._ranks.size > 1:
             module = None if self._sharded else self._trainer.lightning_module  # a shard contains every buffer

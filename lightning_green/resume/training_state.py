@@ -76,7 +76,7 @@ class ExactState:
 
     def attach(
         self,
-        load: Callable[[], tuple[str, dict[str, Any]] | None],
+        load: Callable[[Any], tuple[str, dict[str, Any]] | None],
         resuming: bool,
         restored: Callable[[dict[str, Any]], None] | None = None,
         finished: Callable[[], None] | None = None,
@@ -84,8 +84,8 @@ class ExactState:
         """Prepare a fit.
 
         Args:
-            load: Returns the path and the content of the checkpoint to continue from, or None; called when Lightning
-                restores.
+            load: Returns the path and the content of the checkpoint to continue from, or None; called with the
+                ``ckpt_path`` of the user when Lightning restores.
             resuming: Whether ``load`` will return a checkpoint.
             restored: Called with that checkpoint, before the states of the callbacks are loaded.
             finished: Called once the data is set up, if the checkpoint is the final state of the fit and nothing is
@@ -94,8 +94,8 @@ class ExactState:
         """
         trainer = self._trainer
 
-        def load_and_keep() -> tuple[str, dict[str, Any]] | None:
-            loaded = load()
+        def load_and_keep(given: Any) -> tuple[str, dict[str, Any]] | None:
+            loaded = load(given)
             if loaded is not None:
                 self._take(loaded[1])
                 add_hyperparameters(trainer, loaded[1])

@@ -48,7 +48,7 @@ def test_injected_checkpoint_is_restored_instead_of_the_users(tmp_path):
     saved = {**dump.whole, "state_dict": {name: one.clone() for name, one in dump.whole["state_dict"].items()}}
 
     model = BoringModel()
-    trainer = quiet_trainer(tmp_path, Inject(lambda: ("injected.ckpt", saved)), max_epochs=1)
+    trainer = quiet_trainer(tmp_path, Inject(lambda given: ("injected.ckpt", saved)), max_epochs=1)
     trainer.fit(model, batches())
     assert trainer.global_step == 6
     assert all(torch.equal(one, saved["state_dict"][name]) for name, one in model.state_dict().items())
@@ -56,9 +56,9 @@ def test_injected_checkpoint_is_restored_instead_of_the_users(tmp_path):
 
 def test_without_an_injected_checkpoint_training_starts_from_the_beginning(tmp_path):
     called = []
-    trainer = quiet_trainer(tmp_path, Inject(lambda: called.append(1)))
+    trainer = quiet_trainer(tmp_path, Inject(called.append))
     trainer.fit(BoringModel(), batches())
-    assert called == [1]
+    assert called == [None]
     assert trainer.global_step == 6
 
 

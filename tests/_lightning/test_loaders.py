@@ -5,8 +5,8 @@ from lightning.pytorch.utilities import CombinedLoader
 from lightning_green._lightning.loaders import (
     consumed_loaders,
     prefetched_batches,
+    reads_ahead,
     rebuild_train_iterator,
-    set_consumed_loaders,
     train_loaders,
     watch_fetches,
 )
@@ -34,6 +34,11 @@ def test_one_batch_is_prefetched_from_loaders_without_a_length(sized, tmp_path):
     assert found[:-1] == [0 if sized else 1] * 5
 
 
+class Pairs(RecordingModel):
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch[0], batch_idx)
+
+
 def test_exhausted_loaders_of_a_cycle_are_read_and_set(tmp_path):
     found = []
 
@@ -41,16 +46,19 @@ def test_exhausted_loaders_of_a_cycle_are_read_and_set(tmp_path):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             found.append(consumed_loaders(trainer))
             if batch_idx == 1:
-                set_consumed_loaders(trainer, [True, True])
-
-    class Model(RecordingModel):
-        def training_step(self, batch, batch_idx):
-            return super().training_step(batch[0], batch_idx)
+                rebuild_train_iterator(trainer, [True, True])
+                found.append(consumed_loaders(trainer))
 
     loader = CombinedLoader([batches(8), batches(4)], "max_size_cycle")
-    quiet_trainer(tmp_path, Inspect()).fit(Model(), loader)
-    assert found[:2] == [[False, False], [False, False]]
-    assert len(found) == 2  # the epoch ends once all loaders are exhausted
+    quiet_trainer(tmp_path, Inspect()).fit(Pairs(), loader)
+    assert found[:3] == [[False, False], [False, False], [True, True]]
+
+
+@pytest.mark.parametrize(("mode", "ahead"), [("min_size", False), ("max_size", True), ("max_size_cycle", True)])
+def test_combination_is_read_ahead_if_it_has_no_length(mode, ahead):
+    assert not reads_ahead(CombinedLoader([batches(8), batches(4)], mode))
+    loader = CombinedLoader([batches(8), Unsized(batches(4))], mode)
+    assert reads_ahead(loader) is ahead
 
 
 def test_rebuilt_iterator_starts_from_the_first_batch(tmp_path):
@@ -58,7 +66,7 @@ def test_rebuilt_iterator_starts_from_the_first_batch(tmp_path):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             assert train_loaders(trainer).flattened[0].dataset is loader.dataset
             if batch_idx == 1:
-                rebuild_train_iterator(trainer)
+                rebuild_train_iterator(trainer, [])
 
     model, loader = RecordingModel(), batches()
     quiet_trainer(tmp_path, Rebuild()).fit(model, loader)

@@ -31,7 +31,7 @@ from lightning_green._lightning import checkpoint, metric_results
 
 FILES = sorted(path for path in Path(_lightning.__file__).parent.glob("*.py") if path.name != "__init__.py")
 # attributes that the package defines itself
-OURS = {"_key", "_bound_", "_declared", "_own_loader", "_owner", "_name"}
+OURS = {"_combined", "_key", "_bound_", "_declared", "_own_loader", "_owner", "_name"}
 
 
 class Configured(pl.LightningModule):
@@ -115,6 +115,8 @@ PLACES = {
     "_shutdown_workers_and_reset_iterator": lambda seen: importlib.import_module(
         "lightning.pytorch.utilities.combined_loader"
     ),
+    "_SUPPORTED_MODES": lambda seen: importlib.import_module("lightning.pytorch.utilities.combined_loader"),
+    "_load_combined_loader_states": lambda seen: seen["trainer"].fit_loop,
     "_consumed": lambda seen: iter(CombinedLoader([[1], [1, 2]], "max_size_cycle"))._iterator,
     "_version": lambda seen: seen[CSVLogger],
     "_experiment": lambda seen: seen[WandbLogger],
@@ -143,9 +145,10 @@ PLACES = {
 # private names that files outside `_lightning` use and do not define, and that do not belong to Lightning
 NOT_OF_LIGHTNING = {
     # torch
-    *("_ConvNd", "_NormBase", "_MapDatasetFetcher", "_orig_mod", "_persistent", "_pytree", "_parameters", "_buffers"),
+    *("_ConvNd", "_NormBase", "_orig_mod", "_persistent", "_pytree", "_parameters", "_buffers"),
     *("_foreach_addcmul_", "_foreach_mul_", "_foreach_norm", "_milestones", "_schedule_phases", "_schedulers"),
     *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),
+    *("_MapDatasetFetcher", "_IterableDatasetFetcher"),
     *("_version", "_decomposed", "_assert_tensor_metadata"),
     *("_computed", "_defaults", "_update_count"),  # torchmetrics
     *("_get_gpu_ids", "_hardware", "_mode", "_scheduler", "_scheduler_monitor_power", "_timer"),  # codecarbon

@@ -11,7 +11,6 @@ from tests.helpers.resume_data import Batches, Samples, StatefulLoader, Stream, 
 LOADERS = {
     "iterable": lambda: Batches(Samples(12), 2),
     "stream": lambda: DataLoader(Stream(12), 2),
-    "stateful": lambda: StatefulLoader(Samples(12), 2),
 }
 
 
@@ -33,10 +32,8 @@ def test_resumed_loader_continues_with_the_next_batch(kind, taken):
     seed_random_states(99)  # a resume begins with other random states
     resumed = ReplayedLoader(LOADERS[kind](), deferred=True)
     resumed.resume(position, at_start=False)
-    if kind == "stateful":
-        seed_random_states(1)  # its random augmentation is part of the training's random states
     assert indices(iter(resumed), 6 - taken) == expected[taken:]
-    assert resumed.taken == 6 - taken if kind == "stateful" else 6
+    assert resumed.taken == 6
 
 
 def test_draws_of_the_model_do_not_change_a_replayed_pass():
@@ -59,27 +56,12 @@ def test_new_pass_does_not_skip_batches():
     assert list(resumed) == [1, 2, 3]
 
 
-def test_state_of_a_loader_that_is_read_ahead_is_one_batch_back():
-    loader = ReplayedLoader(Unsized(StatefulLoader(Samples(12), 2)), deferred=False)
-    assert loader.reads_ahead
-    indices(iter(loader), 3)
-    assert loader.position(ahead=1)["state"]["at"] == 2
-    assert loader.position(ahead=0)["state"]["at"] == 3
-
-
 @pytest.mark.parametrize("sized", [True, False])
 def test_reading_before_the_position_is_restored(sized):
     loader = ReplayedLoader([1, 2] if sized else Unsized([1, 2]), deferred=True)
     assert has_length(loader) is sized
     with pytest.raises(RuntimeError if sized else StopIteration):
         next(iter(loader))
-
-
-def test_state_of_the_loader_is_hidden_from_lightning():
-    loader = ReplayedLoader(StatefulLoader(Samples(12), 2), deferred=False)
-    assert loader.is_stateful
-    assert not hasattr(loader, "state_dict")
-    assert loader.batch == 2
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ class Exact(pl.Callback):
 
     def setup(self, trainer, pl_module, stage):
         self.exact = ExactState(trainer, self, self.boundary, lambda: self.points.append("end"))
-        load = (lambda: None) if self.saved is None else (lambda: ("saved.ckpt", self.saved))
+        load = (lambda given: None) if self.saved is None else (lambda given: ("saved.ckpt", self.saved))
         self.exact.attach(load, resuming=self.saved is not None)
 
     def on_train_start(self, trainer, pl_module):

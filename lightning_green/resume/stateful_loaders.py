@@ -1,0 +1,222 @@
+"""The position in a loader with ``state_dict`` and ``load_state_dict``, which it restores itself.
+
+Its state seldom includes random numbers. Samples that are read in this process therefore draw from a random stream,
+whose state is saved with that of the loader. Draws in worker processes cannot be continued in the middle of an epoch;
+whether there are any is observed.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from inspect import isgeneratorfunction
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data._utils import fetch
+from typing_extensions import override
+
+from lightning_green.resume.iterable_loaders import CountingIterator, DeferredIterator, ReplayedLoader, stream_of_pass
+from lightning_green.resume.random_states import RandomStream, capture_random_states, equal_states, global_states
+
+
+class _ObserveDraws:
+    """A ``worker_init_fn`` that observes whether reading draws random numbers, and calls the user's own.
+
+    Args:
+        inner: The user's own.
+        drew: A tensor in shared memory, set to one by a batch that draws.
+
+    """
+
+    def __init__(self, inner: Callable[[int], None] | None, drew: torch.Tensor) -> None:
+        self.inner, self.drew = inner, drew
+
+    def __call__(self, worker_id: int) -> None:
+        for kind in (fetch._MapDatasetFetcher, fetch._IterableDatasetFetcher):  # patched in this worker process only
+            kind.fetch = self._observed(kind.fetch)  # type: ignore[method-assign]
+        if self.inner is not None:
+            self.inner(worker_id)
+
+    def _observed(self, original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def observed(fetcher: Any, index: Any) -> Any:
+            if self.drew.item():
+                return original(fetcher, index)
+            before = global_states()
+            batch = original(fetcher, index)
+            if not equal_states(before, global_states()):
+                self.drew.fill_(1)
+            return batch
+
+        return observed
+
+
+class _StatefulIterator(CountingIterator):
+    """A counting iterator with a random stream; it observes draws, and can keep the state one batch back."""
+
+    def __init__(
+        self, iterator: Iterator[Any], loader: StatefulLoader, stream: RandomStream | None, taken: int
+    ) -> None:
+        super().__init__(iterator, loader, taken)
+        self._stream, self._first = stream, True
+
+    def __next__(self) -> Any:
+        loader = self._loader
+        with self._stream or nullcontext():
+            if loader.reads_ahead:
+                loader.keep_state(self._stream)
+            if self._first:  # which may also start the workers, choose an order and skip to the position
+                self._first = False
+                with loader.observing():
+                    return super().__next__()
+            if self._stream is None or loader.draws:
+                return super().__next__()
+            before = global_states()
+            batch = super().__next__()
+            loader.draws = not equal_states(before, global_states())
+            return batch
+
+
+class StatefulLoader(ReplayedLoader):
+    """Replaces a training loader that has a state of its own.
+
+    Attributes:
+        draws: Whether reading a batch in this process draws random numbers.
+
+    """
+
+    def __init__(self, inner: Any, deferred: bool) -> None:
+        super().__init__(inner, deferred)
+        self.draws = self._restored = False
+        self._stream: RandomStream | None = None
+        self._before: dict[str, Any] = {}
+        self._drew: torch.Tensor | None = None
+        dataset = self._hugging_face_dataset()
+        self._has_shuffle_buffer = dataset is not None and "Shuffled" in str(dataset.state_dict())
+        if isinstance(inner, DataLoader) and inner.num_workers > 0 and not self._reads_again():
+            self._drew = torch.zeros(1, dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
+
+    @override
+    def __iter__(self) -> Any:
+        if self.deferred:
+            return DeferredIterator(self.reads_ahead)
+        resume, self._resume_from = self._resume_from, None
+        began = {"random": capture_random_states(with_cuda=False)} if resume is None else resume["began"]
+        self._began = began
+        self._stream = stream_of_pass(began) if self._has_stream() else None
+        if resume is None and self._restored:
+            self._forget_state_of_dataset()
+        with self._stream or nullcontext(), self.observing():
+            iterator = iter(self.inner)
+        if resume is not None and self._stream is not None:
+            self.draws = bool(resume["draws"])
+            # An iterator that restores its position with its first batch draws what it drew at the start of the pass.
+            if self.draws or not isinstance(iterator, types.GeneratorType):
+                self._stream.restart(resume["random"])
+        return _StatefulIterator(iterator, self, self._stream, 0 if resume is None else int(resume["taken"]))
+
+    def state_dict(self) -> Any:
+        """Return the state of the user's loader, which Lightning adds to the checkpoints of the script."""
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state: Any) -> None:
+        """Set the state of the user's loader, for a fit from a checkpoint of the script."""
+        self.inner.load_state_dict(state)
+
+    @property
+    def why_epochs_only(self) -> str | None:  # type: ignore[override]
+        """Why a resume in the middle of an epoch is not exact, as far as it is known."""
+        name = type(self.inner).__name__
+        if self._has_shuffle_buffer:
+            return (
+                "the state of a dataset of Hugging Face does not include its shuffle buffer; shuffle before "
+                "`to_iterable_dataset()`, or use a `DataLoader` without a state"
+            )
+        if self._drew is not None and self._drew.item():
+            return (
+                f"the samples of {name} draw random numbers in its worker processes, which its state does not include; "
+                "set `num_workers=0`, or use a `DataLoader` without a state"
+            )
+        if self.draws and isinstance(self.inner, DataLoader) and self._is_lazy():
+            return (
+                f"the samples of {name} draw random numbers, and it may read batches again when it continues from its "
+                "state; use a `DataLoader` without a state, or `StatefulDataLoader` of torchdata"
+            )
+        return None
+
+    @property
+    def why_never(self) -> str | None:  # type: ignore[override]
+        """Why no resume is exact, as far as it is known."""
+        if not getattr(self.inner, "persistent_workers", False):
+            return None
+        return self.why_epochs_only  # the random states of persistent workers continue in the next epoch
+
+    @override
+    def position(self, ahead: int) -> dict[str, Any]:
+        kept = self._before if ahead else self._state(self._stream)
+        return {**super().position(ahead), "draws": self.draws, **kept}
+
+    def keep_state(self, stream: RandomStream | None) -> None:
+        """Keep the state before a batch is read ahead; inside the random stream."""
+        random = None if stream is None else capture_random_states(with_cuda=False)
+        self._before = {"state": self.inner.state_dict(), "random": random}
+
+    def _state(self, stream: RandomStream | None) -> dict[str, Any]:
+        return {"state": self.inner.state_dict(), "random": None if stream is None else stream.capture()}
+
+    @override
+    def resume(self, position: dict[str, Any], at_start: bool) -> None:
+        self.inner.load_state_dict(position["state"])
+        self._restored = True
+        if at_start and hasattr(self.inner, "next_iter_state"):
+            iter(self.inner)  # `StatefulDataLoader` continues the pass of its state, whose batches have been taken
+        super().resume(position, at_start)
+
+    @contextmanager
+    def observing(self) -> Iterator[None]:
+        """Let workers that are started in this context observe their draws."""
+        if self._drew is None:
+            yield
+            return
+        own = self.inner.worker_init_fn
+        self.inner.worker_init_fn = _ObserveDraws(own, self._drew)
+        try:
+            yield
+        finally:
+            self.inner.worker_init_fn = own
+
+    @override
+    def _owners(self) -> list[Any]:
+        return []  # its state includes them
+
+    def _forget_state_of_dataset(self) -> None:
+        """Let a dataset of Hugging Face begin its next pass at the start; it begins each at its last loaded state."""
+        dataset = self._hugging_face_dataset()
+        if dataset is not None:
+            dataset.load_state_dict({})
+
+    def _hugging_face_dataset(self) -> Any:
+        """Return the dataset if it is an ``IterableDataset`` of Hugging Face, else None."""
+        dataset = getattr(self.inner, "dataset", None)
+        is_iterable = isinstance(dataset, IterableDataset) and type(dataset).__module__.startswith("datasets.")
+        return dataset if is_iterable else None
+
+    def _is_lazy(self) -> bool:
+        return isgeneratorfunction(type(self.inner).__iter__)
+
+    def _reads_again(self) -> bool:
+        """Return whether workers read a dataset again from the start of the pass, under the seeds of that time."""
+        loader = self.inner
+        has_state = hasattr(loader.dataset, "state_dict")
+        return hasattr(loader, "next_iter_state") and isinstance(loader.dataset, IterableDataset) and not has_state
+
+    def _has_stream(self) -> bool:
+        loader = self.inner
+        if not isinstance(loader, DataLoader):
+            return True
+        if loader.num_workers > 0:
+            return False
+        # A loader that skips indices reads no sample to continue, so it draws as the plain loader does.
+        return self.reads_ahead or self._is_lazy() or isinstance(loader.dataset, IterableDataset)
