@@ -79,6 +79,15 @@ def finetuned_optimizers(trainer: pl.Trainer) -> set[int]:
     return {number for one in tuning if not one._restarting for number in one._internal_optimizer_metadata}
 
 
+def schedulers_are_replaced(trainer: pl.Trainer) -> bool:
+    """Return whether ``StochasticWeightAveraging`` has restored its own scheduler in place of those of the script."""
+    return any(
+        one._scheduler_state is not None
+        for one in trainer.callbacks  # type: ignore[attr-defined]
+        if isinstance(one, both(StochasticWeightAveraging))
+    )
+
+
 def resume_weight_averaging(trainer: pl.Trainer) -> None:
     """Set up a restored ``StochasticWeightAveraging`` at once; by itself it waits for the start of the next epoch.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from lightning_green._lightning.callbacks import finetuned_optimizers
+from lightning_green._lightning.callbacks import finetuned_optimizers, schedulers_are_replaced
 from lightning_green.ledger.run_directory import FORCE_VARIABLE
 from lightning_green.resume.fingerprint import data_fingerprint, differences, optimizer_fingerprint
 from lightning_green.run.run import OtherTrainingError, refusal, shorten
@@ -66,6 +66,8 @@ class RecordedValues:
             for number, (optimizer, known) in enumerate(pairs):
                 if number in restored:
                     optimizer["groups"] = known["groups"]
+            if schedulers_are_replaced(self._trainer):  # it removes those of the script in `on_fit_start`
+                current["schedulers"] = recorded.get("schedulers")
         return self._compare("optimization", current)
 
     def _compare(self, part: str, current: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:

@@ -29,7 +29,7 @@ CASES = {
     "plateau of a training mean": (Case(schedule="train plateau", epochs=3), (2, 5, 8, 11)),
     "manual optimization": (Case(manual=True), (2, 5, 8)),
     "sanity check": (Case(sanity=2), (2, 5)),
-    "stochastic weight averaging": (Case(average="swa", epochs=3), (2, 5, 8, 11, 13)),
+    "stochastic weight averaging": (Case(average="swa", epochs=3), (2, 5, 8, 11, 13, 16, 17)),
     "loader with a state of its own": (Case(data="stateful"), (2, 5, 8)),
     "the same without a length": (Case(data="length-less stateful"), (2, 5, 8)),
     "stream": (Case(data="stream"), (2, 5, 8)),

@@ -4,10 +4,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from lightning_green.run.recorded_values import RecordedValues
 from lightning_green.run.run import OtherTrainingError
+from tests.helpers.interrupted_fits import assert_continues_exactly, train_part
+from tests.helpers.resume_training import digest
 from tests.helpers.trainers import batches
 
 
@@ -102,3 +106,22 @@ def test_optimizers_are_compared_once(session):
 def test_nothing_is_compared_without_a_run_directory(session):
     session.run.folder = None
     assert check(session, lr=0.5, samples=24) == (None, [])
+
+
+@pytest.mark.parametrize("stop", [5, 8, 11])
+def test_scheduler_of_weight_averaging_is_not_a_changed_schedule(stop, tmp_path):
+    """``StochasticWeightAveraging`` removes the scheduler of the script, before or after the comparison."""
+
+    class Scheduled(BoringModel):
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.parameters(), 0.1)
+            return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)]
+
+    def train(folder, at):
+        torch.manual_seed(1)
+        module = Scheduled()
+        callbacks = [StochasticWeightAveraging(swa_lrs=1e-2, swa_epoch_start=1, annealing_epochs=1)]
+        part = train_part(folder, module, batches(8), stop=at, callbacks=callbacks, max_epochs=3)
+        return part, digest(module.state_dict())
+
+    assert_continues_exactly(train, tmp_path, stop)
