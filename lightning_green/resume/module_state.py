@@ -13,7 +13,9 @@ from torch.nn.parameter import is_lazy
 
 
 def _digest(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor) and is_lazy(value):
+        content = b"uninitialized"
+    elif isinstance(value, torch.Tensor):
         plain = value.detach().cpu().contiguous()
         content = plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
         content += f"{plain.dtype}{tuple(plain.shape)}".encode()
