@@ -188,6 +188,7 @@ class Fit:
             self._count_rows(self.state)
             if not session.continuing:
                 self.state.check_can_save("epoch")
+                self.state.record_given()
         session.recorder.read_step = lambda: self.trainer.global_step
         loggers.define_axes(self.trainer)
         if session.folder is not None:

@@ -20,11 +20,14 @@ from lightning_green.resume.plain_data import NotPlainError
 from lightning_green.resume.training_state import STATE_KEY, ExactState, Point
 from lightning_green.run.csv_rows import count_rows, drop_rows
 from lightning_green.run.pause_rule import PauseAt, PauseRule
+from lightning_green.run.run import OtherTrainingError
 from lightning_green.run.session import Session
 from lightning_green.strategies.control_group import Command, ControlGroup
-from lightning_green.utilities.clock import Clock
+from lightning_green.utilities.clock import Clock, SystemClock
 
 log = logging.getLogger(__name__)
+
+_TOGETHER = 2.0  # seconds between the files that one validation may save
 
 
 class CheckpointTimer:
@@ -51,6 +54,19 @@ class CheckpointTimer:
     def is_due(self, within: float = 0.0) -> bool:
         """Return whether a checkpoint is due, or will be within that many seconds."""
         return self._next != float("inf") and self._clock.monotonic() + within >= self._next
+
+
+def is_own_last_checkpoint(path: Path, since: float) -> bool:
+    """Return whether a file is the newest checkpoint in its directory, written since a time in seconds since 1970.
+
+    Scripts choose it to continue after an interruption, in contrast to an older one to go back to.
+    """
+    try:
+        written = path.stat().st_mtime
+        newest = max(one.stat().st_mtime for one in path.parent.glob(f"*{path.suffix}"))
+    except (OSError, ValueError):
+        return False
+    return since <= written and newest - written < _TOGETHER
 
 
 class SavedState:
@@ -111,10 +127,17 @@ class SavedState:
 
     # -- restore ------------------------------------------------------------------------------------------------------
 
-    def _load(self) -> tuple[str, dict[str, Any]] | None:
+    def _load(self, given: Any) -> tuple[str, dict[str, Any]] | None:
         """Return the newest checkpoint that every rank can read: its path and content, or None.
 
         Rank 0 chooses one, each rank reads it, and if one of them cannot, rank 0 chooses an older one.
+
+        Args:
+            given: The ``ckpt_path`` of the user, or None.
+
+        Raises:
+            OtherTrainingError: If the user asks for a state to which the run would have to go back.
+
         """
         problems, damaged = list[str](), list[Path]()
         while True:
@@ -125,9 +148,27 @@ class SavedState:
             checkpoint = checkpoints.load_checkpoint(Path(path)) if found is None else found[1]
             wrong = self._ranks.broadcast(self._ranks.gather(self.exact.load_shard(Path(path), checkpoint)))
             if not any(wrong):
+                if self._ranks.is_rank_zero:
+                    self._check_given(given)
                 return path, checkpoint
             problems += filter(None, wrong)
             damaged.append(Path(path))
+
+    def _check_given(self, given: Any) -> None:
+        """Compare the ``ckpt_path`` of the user with that of the first start; the state of the run is newer."""
+        folder = self._session.folder
+        assert folder is not None
+        recorded = self._session.record_on_disk.get("ckpt_path")
+        if given is None or recorded is None or str(given) == recorded["path"] or self.already_finished:
+            return
+        if is_own_last_checkpoint(Path(given), recorded["at"]):
+            self._messages.append(f"`ckpt_path` {given} is not used: the state of the run, {self.restored}, is newer.")
+            return
+        raise OtherTrainingError(
+            f"The run in {folder.path} would continue from {self.restored}, and `ckpt_path` is {given} now instead of "
+            f"{recorded['path']}. To continue the run, use the previous value. To start from that file, add --fresh: "
+            "`lightning-green run --fresh -- ...` (the old directory is renamed)."
+        )
 
     def _restore_files(self, checkpoint: dict[str, Any]) -> None:
         """Continue the directories of checkpoints on all ranks, and their files and the logged rows on rank 0."""
@@ -185,6 +226,12 @@ class SavedState:
         if self.epochs_only:
             return "The run continues from the last saved epoch."
         return "The training state will be saved."
+
+    def record_given(self) -> None:
+        """Record the ``ckpt_path`` of the first start, and its time for a comparison with the times of files."""
+        given = self._trainer.ckpt_path
+        path = None if given is None else str(given)
+        self._session.record_on_disk["ckpt_path"] = {"path": path, "at": SystemClock().now().timestamp()}
 
     def limit(self, rule: PauseRule) -> None:
         """Save only where a resume is exact, by a rule and by the training loaders; before the start-up block."""

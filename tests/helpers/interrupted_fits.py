@@ -41,7 +41,7 @@ class Part(NamedTuple):
     trainer: pl.Trainer
 
 
-def train_part(folder, module, *data, stop=None, callbacks=(), **options):
+def train_part(folder, module, *data, stop=None, callbacks=(), ckpt_path=None, **options):
     """Start or continue the fit of a directory, and stop it after the step ``stop``; ``trained`` counts the batches."""
     trained = []
     with quiet():
@@ -52,7 +52,7 @@ def train_part(folder, module, *data, stop=None, callbacks=(), **options):
         callbacks = [*callbacks, ExactResume(), StopAfter(stop), count]
         trainer = quiet_trainer(folder, *callbacks, enable_checkpointing=True, **options)
         try:
-            trainer.fit(module, *data)
+            trainer.fit(module, *data, ckpt_path=ckpt_path)
         except (SystemExit, KeyboardInterrupt):
             return Part(True, len(trained), trainer)
     return Part(False, len(trained), trainer)
