@@ -14,7 +14,7 @@ from lightning_green.report.status import status_text
 from lightning_green.run.identity import distinguishing_variables, run_name
 from lightning_green.run.pause_rule import PAUSE_RULE_VARIABLE, PauseAt, read_check
 from lightning_green.supervisor.command import FILE as COMMAND_FILE
-from lightning_green.supervisor.command import Command, OtherCommandError
+from lightning_green.supervisor.command import Command, OtherCommandError, read_command
 from lightning_green.supervisor.run_directory import open_run_directory
 from lightning_green.supervisor.supervisor import Supervisor
 from lightning_green.utilities.clock import clock_from_spec
@@ -102,7 +102,9 @@ def status(run_dir: Annotated[Path, typer.Argument(help="Run directory.")]) -> N
             "and in lightning_green/ without the supervisor."
         )
     try:
-        texts = [status_text(RunDirectory(path)) for path in run_directories(run_dir.absolute())]
+        home = run_dir.absolute()
+        codes = {home: read_command(home).get("exit_code")}  # of the command, which a run below it may not have started
+        texts = [status_text(RunDirectory(path), codes.get(path)) for path in run_directories(home)]
     except (RuntimeError, ValueError) as error:
         fail(_unreadable(run_dir, error))
     typer.echo("\n\n".join(texts))

@@ -15,11 +15,12 @@ from lightning_green.utilities.durations import format_duration
 from lightning_green.utilities.units import JOULES_PER_KWH
 
 
-def status_text(folder: RunDirectory) -> str:
+def status_text(folder: RunDirectory, exit_code: int | None = None) -> str:
     """Return the state, the next start and the totals of a run.
 
     Args:
         folder: The run directory.
+        exit_code: Exit code of the supervisor of its command; None if it is unknown or the command has not ended.
 
     """
     events = read_ledger(folder.path)
@@ -27,7 +28,7 @@ def status_text(folder: RunDirectory) -> str:
     fits = sorted({event.fit for event in events if isinstance(event, StateEvent) and event.fit})
     lines = [f"Run       {folder.path}", *_identity(folder.record.get("invocation"))]
     if not fits:
-        lines.append(f"State     {_state(folder, events)}")
+        lines.append(f"State     {_state(folder, events, exit_code)}")
     for number in [0, *fits] if fits else []:
         own = [event for event in events if event.fit == number]
         lines.append(f"{f'Fit {number}':<9} {_state(folder, own)}: {total(own).kwh:.4f} kWh")
@@ -64,11 +65,15 @@ def _identity(invocation: dict[str, Any] | None) -> list[str]:
     return [f"Script    {shlex.join([*variables, invocation['script'], *invocation['arguments']])}"]
 
 
-def _state(folder: RunDirectory, events: Sequence[Event]) -> str:
+def _state(folder: RunDirectory, events: Sequence[Event], exit_code: int | None = None) -> str:
     events = [event for event in events if not event.node_rank]  # all nodes have the state of rank 0
     last = last_state_event(events)
-    if last is None:
+    if last is None and exit_code is None:
         return "not started yet"
+    if last is None:
+        if exit_code == 0:
+            return "the command ended without a recorded training"
+        return f"the command failed before its first training; its error output is in {folder.path / 'stderr.log'}"
     if isinstance(last, Started):
         return _running(folder, events)
     step = last.global_step or 0

@@ -10,6 +10,7 @@ from enum import Enum
 from functools import cached_property
 
 from lightning_green.ledger.events import Finished, Started, StateEvent
+from lightning_green.supervisor.child import TRACEBACK_START
 from lightning_green.supervisor.command import FitKey, Trainings
 
 _PERMANENT_ERRORS = re.compile(
@@ -33,7 +34,7 @@ class Attempt:
 
     Args:
         code: Exit code; negative for a signal.
-        traceback: Last traceback in the error output, or an empty string.
+        traceback: Last traceback in the error output, the line about a missing script, or an empty string.
         before: State of the trainings before the attempt.
         after: State of the trainings after the attempt.
         name: ``<supervisor session>/<number>``, the value of ``claimed_in`` in ``run.json``.
@@ -97,7 +98,9 @@ class Attempt:
 
     @property
     def permanent_error(self) -> str | None:
-        """Error that another start cannot avoid, such as a missing module; None for all other errors."""
+        """Error that another start cannot avoid, such as a missing module or script; None for all other errors."""
+        if self.traceback and not self.traceback.startswith(TRACEBACK_START):
+            return None if self.changed else self.traceback
         found = _PERMANENT_ERRORS.search(self.traceback)
         return None if found is None else self.traceback[found.start() :].splitlines()[0].strip().rstrip(".")
 

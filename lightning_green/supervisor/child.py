@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -29,6 +30,14 @@ LOCK_FILE = "child.lock"
 ERROR_FILE = "stderr.log"
 TRACEBACK_START = "Traceback (most recent call last)"
 TRACEBACK_BYTES = 65536
+MISSING_SCRIPT = re.compile(
+    r"can't open file '[^'\n]+': \[Errno 2\] No such file or directory"  # Python
+    r"|(?<=: )No module named \S+$"  # `python -m`
+    r"|(?<=sh: )\S+: No such file or directory$"  # bash
+    r"|cannot open \S+: No such file$",  # sh
+    re.MULTILINE,
+)
+"""What an interpreter reports about a script that does not exist; it has no traceback."""
 
 
 class CommandStartError(RuntimeError):
@@ -41,7 +50,7 @@ class ChildResult:
 
     Args:
         code: Exit code; negative for a signal.
-        traceback: Last traceback in its error output, or an empty string.
+        traceback: Last traceback in its error output, the line about a missing script, or an empty string.
 
     """
 
@@ -175,9 +184,12 @@ def _copy_to_terminal(data: bytes) -> None:
 
 
 def _last_traceback(path: Path, start: int) -> str:
-    """Return the last traceback in the error output after ``start``, or an empty string."""
+    """Return the last traceback or the line about a missing script in the error output after ``start``, or ``""``."""
     with open(path, "rb") as errors:
         errors.seek(max(start, errors.seek(0, os.SEEK_END) - TRACEBACK_BYTES))
         text = errors.read().decode(errors="replace")
     position = text.rfind(TRACEBACK_START)
-    return "" if position < 0 else text[position:]
+    if position >= 0:
+        return text[position:]
+    missing = MISSING_SCRIPT.search(text)
+    return "" if missing is None else missing[0]

@@ -56,6 +56,14 @@ def test_run_without_events_has_not_started(run):
     assert run.lines()["State"] == "not started yet"
 
 
+def test_command_that_ended_without_a_training(run):
+    failed = status_text(RunDirectory(run.folder.path), exit_code=1)
+    assert "failed before its first training; its error output is in" in failed
+    assert "ended without a recorded training" in status_text(RunDirectory(run.folder.path), exit_code=0)
+    run.add("started", 0).add("finished", 7)
+    assert "finished at step 7" in status_text(RunDirectory(run.folder.path), exit_code=1)
+
+
 def test_running_and_throttled(run):
     run.add("started", 0).add("sample", 120)
     run.folder.lock("run")

@@ -101,6 +101,12 @@ def test_import_and_training_mismatch_errors_are_permanent(attempt, last, is_per
     assert ended.last_line == last
 
 
+def test_script_that_does_not_exist_is_permanent_unless_a_training_ran_before(attempt):
+    line = "can't open file '/home/me/missing.py': [Errno 2] No such file or directory"
+    assert attempt(2, traceback=line).permanent_error == line
+    assert attempt(2, *TRAINED, traceback=line).permanent_error is None
+
+
 def test_attempt_without_traceback_has_no_message(attempt):
     assert attempt(1).last_line == "no message"
     assert attempt(1).permanent_error is None

@@ -8,7 +8,12 @@ import threading
 import pytest
 
 from lightning_green.ledger.run_directory import RunDirectory
-from lightning_green.supervisor.child import ChildProcess, CommandStartError, child_environment, is_child_running
+from lightning_green.supervisor.child import (
+    ChildProcess,
+    CommandStartError,
+    child_environment,
+    is_child_running,
+)
 from lightning_green.supervisor.command import Command
 
 
@@ -32,6 +37,17 @@ def test_result_has_exit_code_and_last_traceback(tmp_path, capfdbinary):
 def test_traceback_of_an_earlier_process_is_not_reported(tmp_path):
     assert child(tmp_path, "raise RuntimeError('earlier')").run(lambda: None).traceback
     assert child(tmp_path, "pass").run(lambda: None).traceback == ""
+
+
+PYTHON = [[sys.executable, "missing.py"], [sys.executable, "-m", "missing"]]
+SHELLS = [["bash", "missing.sh"], ["sh", "./missing"]]
+
+
+@pytest.mark.parametrize("words", [*PYTHON, *SHELLS])
+def test_missing_script_is_reported(words, tmp_path):
+    result = ChildProcess(Command(tuple(words), str(tmp_path)), tmp_path, dict(os.environ)).run(lambda: None)
+    assert result.code != 0
+    assert "missing" in result.traceback
 
 
 def test_command_that_does_not_exist_raises(tmp_path):

@@ -126,6 +126,17 @@ def test_import_error_is_not_restarted(supervise, tmp_path):
     )
 
 
+def test_missing_script_is_not_restarted(tmp_path):
+    messages = []
+    directory = open_run_directory(tmp_path / "run", fresh=False, print_line=messages.append)
+    command = Command((sys.executable, "missing.py"), os.getcwd(), CLOCK)
+    assert Supervisor(command, directory, print_line=messages.append).run() == 1
+    directory.unlock()
+    (message,) = messages
+    assert message.startswith("The command cannot start: can't open file '")
+    assert message.endswith("[Errno 2] No such file or directory. Fix the error and rerun the same command.")
+
+
 def test_training_continued_manually_during_the_wait_is_not_attributed_to_the_child(tmp_path):
     directory, messages = open_run_directory(tmp_path / "run", fresh=False), []
 
