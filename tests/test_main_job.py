@@ -155,11 +155,12 @@ def test_wandb_has_one_run_that_is_complete(job):
     assert hours == sorted(hours)
     assert energy == sorted(energy)
     assert energy[0] < energy[-1]
-    (line,) = [line for line in (paused / "output.2").read_text().splitlines() if "W&B        wandb sync" in line]
+    (line,) = [line for line in (paused / "output.2").read_text().splitlines() if "W&B        for part in" in line]
     words = line.split()
-    assert words[:5] == ["W&B", "wandb", "sync", "--yes", "--id"]
-    assert {words[5]} == set().union(*(ids for ids, _ in parts))
-    assert sorted(words[6:]) == sorted(str(path) for path in paused.glob("wandb/offline-run-*"))
+    (run_id,) = set().union(*(ids for ids, _ in parts))
+    assert line.endswith(f'; do wandb sync --yes --id {run_id} "$part"; done')
+    folders = [word.rstrip(";") for word in words[4 : words.index("do")]]
+    assert sorted(folders) == sorted(str(path) for path in paused.glob("wandb/offline-run-*"))
 
 
 @pytest.mark.slow

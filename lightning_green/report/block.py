@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,13 @@ def totals_block(summary: Mapping[str, Any], folder: Path | None, record: Mappin
 
 
 def wandb_sync_line(record: Mapping[str, Any]) -> str:
-    """Return the command that uploads all parts of an offline W&B run as one run."""
+    """Return the shell command that uploads all parts of an offline W&B run as one run.
+
+    Each part has a command of its own, because one that cannot be read would stop the upload of all. A kill in the
+    first seconds of a process leaves such a part.
+    """
     folders = record["wandb_folders"]
-    run_id = folders[0].rsplit("-", 1)[-1]
-    return f"wandb sync --yes --id {run_id} " + " ".join(folders)
+    command = f"wandb sync --yes --id {folders[0].rsplit('-', 1)[-1]}"
+    if len(folders) == 1:
+        return f"{command} {shlex.quote(folders[0])}"
+    return f'for part in {shlex.join(folders)}; do {command} "$part"; done'

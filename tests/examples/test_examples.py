@@ -64,7 +64,7 @@ def test_wandb_offline_is_one_run_over_its_restarts(tmp_path):
         steps += [row["trainer/global_step"] for row in logged if "train/loss" in row]
     assert len(ids) == 1
     assert steps == list(range(3, 80, 4))  # every fourth of 80 steps once, over all processes
-    assert re.search(rf"wandb sync --yes --id {ids.pop()} \S+(?: \S+){{{exits}}}", printed)
+    assert re.search(rf"for part in \S+(?: \S+){{{exits}}}; do wandb sync --yes --id {ids.pop()} ", printed)
 
 
 @pytest.mark.slow

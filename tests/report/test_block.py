@@ -1,5 +1,6 @@
 """The totals that are printed at the end of a run."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,16 @@ def test_energy_without_meter_has_no_components():
     assert totals_block({**nothing, "energy/kwh": 0.0}, None, {}).splitlines()[1] == "  Energy     0.000 Wh"
 
 
+def test_part_that_cannot_be_uploaded_does_not_stop_the_others(tmp_path):
+    program = tmp_path / "wandb"
+    program.write_text('#!/bin/sh\necho "$5" >> uploads\ncase "$5" in *damaged*) exit 1;; esac\n')
+    program.chmod(0o755)
+    folders = [f"my runs/{part}-ab12cd34" for part in ("first", "damaged", "last")]
+    variables = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    subprocess.run(["sh", "-c", wandb_sync_line({"wandb_folders": folders})], cwd=tmp_path, env=variables, check=True)
+    assert (tmp_path / "uploads").read_text().splitlines() == folders
+
+
 @pytest.mark.parametrize("record", [{}, {"wandb_folders": []}])
 def test_missing_run_directory_and_wandb_are_omitted(record):
     assert not any(line.split()[0] in ("Ledger", "W&B") for line in block(record, folder=None))
@@ -92,6 +103,7 @@ def test_missing_run_directory_and_wandb_are_omitted(record):
 
 def test_command_uploads_all_parts_of_a_wandb_run_as_one():
     folders = [f"/runs/wandb/offline-run-2024050{day}_120000-ab12cd34" for day in (1, 2)]
-    line = f"wandb sync --yes --id ab12cd34 {folders[0]} {folders[1]}"
+    line = f'for part in {folders[0]} {folders[1]}; do wandb sync --yes --id ab12cd34 "$part"; done'
     assert wandb_sync_line({"wandb_folders": folders}) == line
+    assert wandb_sync_line({"wandb_folders": folders[:1]}) == f"wandb sync --yes --id ab12cd34 {folders[0]}"
     assert block({"wandb_folders": folders})[-1] == f"  W&B        {line}"
