@@ -71,6 +71,7 @@ class GreenCallback(CallbackOfBothPackages):
         if trainer.state.fn != TrainerFn.FITTING or is_tuner_run(trainer):
             return
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._last.not_measured = True
             if self is members[0]:
                 rank_zero_info("Lightning Green: a `fast_dev_run` is neither measured nor recorded nor paused.")
             return
@@ -169,12 +170,13 @@ class _LastFit:
 
     def __init__(self) -> None:
         self.fit: Fit | None = None
+        self.not_measured = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _LastFit:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"fit": None}
+        return {"fit": None, "not_measured": False}
 
 
 def _members(trainer: pl.Trainer) -> list[GreenCallback]:

@@ -15,6 +15,7 @@ from lightning_green.energy.registry import build_meter
 from lightning_green.grid.registry import GridLike, build_grid
 from lightning_green.report.block import totals_block
 from lightning_green.run import loggers
+from lightning_green.run.figures import empty_summary
 from lightning_green.run.node_sync import summarize_nodes
 from lightning_green.run.options import RunOptions
 from lightning_green.utilities.clock import Clock
@@ -86,16 +87,18 @@ class EmissionsTracker(GreenCallback):
         RUN_DIR`` shows their sum. Rank 0 has the totals of all nodes, and after the training every rank has them. Keys
         are the names of the metrics; unknown numbers are None, ``energy/quality`` separates measured from modeled
         energy, and ``carbon/saving_pct`` may be negative. A copy of this callback, which some frameworks train with,
-        shares its totals with the original.
+        shares its totals with the original. A ``fast_dev_run`` is not measured: its energy and emissions are None.
 
         Raises:
             RuntimeError: If no ``fit`` has been started.
 
         """
+        if self._last.fit is None and self._last.not_measured:
+            return empty_summary()
         if self._last.fit is None:
             raise RuntimeError(
-                "`summary()` should be called after `trainer.fit` has started. `fast_dev_run`, `validate`, `test` and "
-                "`predict` are not measured."
+                "`summary()` should be called after `trainer.fit` has started. `validate`, `test` and `predict` are "
+                "not measured."
             )
         return self._last.fit.last_summary or self._last.fit.session.summary()
 

@@ -78,6 +78,18 @@ def suffix_of(recorder: Recorder) -> str:
     return "_marginal" if recorder.grid is not None and recorder.grid.kind.method == "marginal" else ""
 
 
+def empty_summary() -> dict[str, Any]:
+    """Return the totals of a fit that was not measured, such as a ``fast_dev_run``: no number of energy is known."""
+    unknown = ("energy/kwh", "carbon/gco2e", "carbon/counterfactual_gco2e", "carbon/saving_pct", "carbon/unpriced_kwh")
+    return {
+        **dict.fromkeys(unknown),
+        "energy/quality": {},
+        "carbon/exits": 0,
+        "carbon/hours_waited": 0.0,
+        "carbon/elapsed_hours": 0.0,
+    }
+
+
 def summarize(recorder: Recorder) -> dict[str, Any]:
     """Return the totals of a fit with the run-now baseline; None where a number is not known.
 
