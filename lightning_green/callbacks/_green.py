@@ -133,7 +133,7 @@ class GreenCallback(CallbackOfBothPackages):
         number = f", fit {session.fit}" if session.fit else ""
         if session.attempt == 1 or not session.continuing:
             return f"{session.path}{number}, new"
-        restored = None if fit.state is None else fit.state.restored
+        restored = None if fit.state is None else fit.state.source.description
         origin = f"continued from {restored}" if restored else "from the beginning"
         return f"{session.path}{number}, attempt {session.attempt}, {origin}"
 

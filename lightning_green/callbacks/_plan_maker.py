@@ -176,8 +176,8 @@ class PlanMaker:
         if on_pause == "hold":
             return {"hold"}, "as requested"
         state = self._fit.state
-        if state is not None and state.why_not_saved is not None:
-            return set(), state.why_not_saved
+        if state is not None and state.limits.why_not_saved is not None:
+            return set(), state.limits.why_not_saved
         if not self._fit.can_save:
             return {"hold"}, f"no exit: {self.why_no_exit or 'Trainer(enable_checkpointing=False)'}"
         if self.why_no_exit is not None:

@@ -235,7 +235,7 @@ class CarbonScheduler(GreenCallback):
 
     def _exits_at_epochs_only(self, fit: Fit) -> bool:
         assert self._maker is not None
-        return fit.state is not None and fit.state.epochs_only and "exit" in self._maker.pauses()[0]
+        return fit.state is not None and fit.state.limits.epochs_only and "exit" in self._maker.pauses()[0]
 
     def _decide(self, point: Point, maker: PlanMaker) -> None:
         """Plan, and act on the first action of the plan."""

@@ -88,8 +88,8 @@ class Probe(GreenCallback):
         state = self._fit.state
         self._write(
             "started",
-            restored=None if state is None else state.restored,
-            why_not_saved=self._fit.why_not_exact or (None if state is None else state.why_not_saved),
+            restored=None if state is None else state.source.description,
+            why_not_saved=self._fit.why_not_exact or (None if state is None else state.limits.why_not_saved),
             can_save=self._fit.can_save,
             why_epochs_only=None if state is None else state.exact.why_epochs_only,
             epochs=trainer.max_epochs,

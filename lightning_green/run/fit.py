@@ -85,12 +85,12 @@ class Fit:
     @property
     def already_finished(self) -> bool:
         """Whether the fit had finished in an earlier process, so that nothing is trained."""
-        return self.state is not None and self.state.already_finished
+        return self.state is not None and self.state.source.is_final
 
     @property
     def can_save(self) -> bool:
         """Whether training states are saved."""
-        return self.state is not None and self.state.can_save
+        return self.state is not None and self.state.limits.can_save
 
     def save_every(self, duration: timedelta | None) -> None:
         """Save periodically; the shortest of several requests counts."""
@@ -188,17 +188,17 @@ class Fit:
             self._count_rows(self.state)
             if not session.continuing:
                 self.state.check_can_save("epoch")
-                self.state.record_given()
+                self.state.source.record_given()
         session.recorder.read_step = lambda: self.trainer.global_step
         loggers.define_axes(self.trainer)
         if session.folder is not None:
             loggers.record_wandb_folders(self.trainer, session.record_on_disk)
         if self.state is not None:
-            self.ending.signals.install(requeue_signal(self.trainer), self.state.describe_stop)
+            self.ending.signals.install(requeue_signal(self.trainer), self.state.limits.describe_stop)
             if pop_received_sigterm(self.trainer):  # it came before our handlers were installed
                 self.ending.signals.received = "SIGTERM"
         if self.ranks.is_rank_zero or session.ledger is not None:
-            session.announce(None if self.state is None else self.state.restored, command_line())
+            session.announce(None if self.state is None else self.state.source.description, command_line())
         for line in self._not_counted:
             session.record(Warned(reason=line))
         if self.state is not None:
@@ -209,7 +209,7 @@ class Fit:
 
     def _count_rows(self, state: SavedState) -> None:
         """Record the number of logged rows; drop those of an earlier process that was killed before its first save."""
-        record, restored = self.session.record_on_disk, state.restored or self.trainer.ckpt_path
+        record, restored = self.session.record_on_disk, state.source.description or self.trainer.ckpt_path
         if self.session.folder is None:
             return
         if not self.session.continuing or "rows" not in record:

@@ -103,7 +103,7 @@ class FitEnding:
         saved = self.state is not None and self.state.save(point, name) is not None
         how = "saved" if saved else "stopped, with nothing saved,"
         reason = f"{name}: {how} at step {self.trainer.global_step}"
-        if not saved and self.state is not None and self.state.epochs_only:
+        if not saved and self.state is not None and self.state.limits.epochs_only:
             reason += "; the run continues from the last saved epoch"
         self.session.record(Interrupted(reason=reason, signal=name))
         requeues = getattr(signal, name) == requeue_signal(self.trainer)
@@ -145,7 +145,7 @@ class FitEnding:
         if self.stage is FitStage.CLOSED:
             return
         step = self.trainer.global_step
-        if self.state is not None and self.state.already_finished:
+        if self.state is not None and self.state.source.is_final:
             self.state.exact.restore_finished()
             self.session.recorder.global_step = step
             self.session.record(Finished(reason=f"{step} steps done before", again=True))

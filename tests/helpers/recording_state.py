@@ -1,6 +1,9 @@
 """A saved state that records what it is asked to do."""
 
 from pathlib import Path
+from types import SimpleNamespace
+
+from lightning_green.run.save_limits import SaveLimits
 
 
 class RecordingState:
@@ -12,9 +15,10 @@ class RecordingState:
 
     """
 
-    already_finished = epochs_only = has_checkpoint = False
+    has_checkpoint = False
 
     def __init__(self, saves=True, calls=None):
+        self.limits, self.source = SaveLimits([]), SimpleNamespace(is_final=False)
         self.saves, self.calls = saves, [] if calls is None else calls
 
     def check_can_save(self, point):

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from lightning_green.run.run import OtherTrainingError
-from lightning_green.run.saved_state import is_own_last_checkpoint
+from lightning_green.run.state_source import is_own_last_checkpoint
 from tests.helpers.interrupted_fits import train_part
 from tests.helpers.resume_training import digest
 from tests.helpers.trainers import batches, quiet_trainer
