@@ -1,0 +1,386 @@
+"""Interrupt trainings of projects from the package index, and compare each with the uninterrupted training.
+
+    python benchmarks/third_party.py --json
+
+Each project is installed unchanged into a virtual environment, next to this checkout and the same versions of PyTorch
+and Lightning as here. Its script in `third_party_scripts/` follows the quickstart of the project, with synthetic data;
+the callbacks are passed in the way in which the project lets its users do so. A script runs
+
+    straight    twice without an interruption, and once without the callbacks of Lightning Green
+    live        under the real `lightning-green run` on a simulated clock, with two planned exits while the grid is
+                dirty, and one SIGKILL
+    check       under `lightning-green check`
+
+Figures:
+
+    projects            projects that were run
+    exact               the live run ended with the losses of all batches, the metrics, weights and forecasts of the
+                        straight run
+    told                the same, but a message before the first exit reported that the run is saved between epochs only
+                        or is only metered
+    silent              the live run ended with other results and without such a message
+    failed              the live run could not be brought to exit code 0, or was not interrupted as planned
+    not_reproducible    the two straight runs differ; such a project is not run live
+    unchanged           projects with the same results without the callbacks
+    checks_agree        projects in which `lightning-green check` has the result of the live run
+    skipped             projects that could not be installed, with the reason
+
+PyTorch has to be a CPU build here, so that no project pulls in CUDA. If pip finds that build on another index, name it
+in `PIP_EXTRA_INDEX_URL`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = Path(__file__).resolve().parent / "third_party_scripts"
+START = datetime(2024, 5, 2, tzinfo=timezone.utc)
+BATCH_SECONDS = 1200
+CLOCK = f"simulated:start={START.isoformat()},batch={BATCH_SECONDS},checkpoint=0,restart=0"
+CLEAN, LATER, DIRTY = 20, 60, 900  # gCO2e/kWh; it is higher after the last exit, so that one exit does not skip both
+DIRTY_HOURS = 6
+PINNED = ("torch", "lightning", "pytorch-lightning", "torchmetrics")
+NEVER = ("nvidia-cublas", "nvidia-cublas-cu12", "nvidia-nccl-cu12", "nvidia-nccl-cu13", "triton")
+TOLD = ("The run is metered, and neither paused nor saved", "The run is saved, and exits, at the end of an epoch only")
+VERDICTS = ("exact", "told", "silent", "failed", "not_reproducible", "skipped")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project of the package index.
+
+    Args:
+        name: Name of its script.
+        requirements: What pip installs; the first one is the project.
+        group: Virtual environment; projects of one group have requirements that agree.
+
+    """
+
+    name: str
+    requirements: tuple[str, ...]
+    group: str = "common"
+
+
+PROJECTS = (
+    Project("bert", ("transformers",)),
+    Project("geometric", ("torch_geometric",)),
+    Project("darts_nbeats", ("darts[torch]",)),
+    Project("darts_tft", ("darts[torch]",)),
+    Project("gluonts_deepar", ("gluonts[torch]",)),
+    Project("forecasting_tft", ("pytorch-forecasting",)),
+    Project("chemprop_mpnn", ("chemprop",)),
+    Project("scvi_scvi", ("scvi-tools",)),
+    Project("scvi_scanvi", ("scvi-tools",)),
+    Project("neuralforecast_nhits", ("neuralforecast",)),
+    Project("neuralforecast_auto", ("neuralforecast",)),
+)
+
+
+@dataclass
+class Row:
+    """The result of one project.
+
+    Attributes:
+        project: Its name.
+        versions: Installed versions of the project and of Lightning.
+        verdict: One of `VERDICTS`.
+        reason: Why it is not exact.
+        batches: Training batches of the straight run.
+        exits: Planned exits of the live run.
+        kills: Kills of the live run.
+        check: Verdict of `lightning-green check`.
+        check_reason: Reason of that verdict.
+        unchanged: Whether the results are the same without the callbacks.
+        seconds: Duration of all runs.
+
+    """
+
+    project: str
+    versions: dict[str, str] = field(default_factory=dict)
+    verdict: str = "skipped"
+    reason: str = ""
+    batches: int = 0
+    exits: int = 0
+    kills: int = 0
+    check: str = ""
+    check_reason: str = ""
+    unchanged: bool = False
+    seconds: float = 0.0
+
+
+class Environments:
+    """The virtual environments of the groups.
+
+    Args:
+        folder: Directory that contains them; those of an earlier run are used again.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        pins = [f"{name}=={version(name)}" for name in PINNED]
+        self._constraints = folder / "constraints.txt"
+        self._constraints.write_text("\n".join([*pins, *(f"{name}<0" for name in NEVER)]) + "\n")
+
+    def python(self, project: Project) -> Path:
+        """Install a project; return the interpreter of its environment.
+
+        Raises:
+            RuntimeError: If pip fails; with its last message.
+
+        """
+        python = self.folder / project.group / "bin" / "python"
+        if not python.exists():
+            subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
+            self._install(python, "-e", str(ROOT), "pytorch-lightning")
+        self._install(python, *project.requirements)
+        return python
+
+    def _install(self, python: Path, *what: str) -> None:
+        done = subprocess.run(
+            [str(python), "-m", "pip", "install", "-q", "-c", str(self._constraints), *what],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            errors = [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines()
+            raise RuntimeError(f"pip: {errors[-1] if errors else 'failed'}")
+
+    @staticmethod
+    def versions(python: Path, project: Project) -> dict[str, str]:
+        """Return the installed versions of a project and of Lightning."""
+        names = [project.requirements[0].partition("[")[0].partition("=")[0], "lightning", "torch"]
+        code = f"import importlib.metadata as m; print({{n: m.version(n) for n in {names!r}}})".replace("'", '"')
+        code = code.replace("print(", "import json; print(json.dumps(").rstrip() + ")"
+        return json.loads(subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+class Runs:
+    """The runs of one script, each in a directory of its own.
+
+    Args:
+        project: The project.
+        python: Interpreter of its environment.
+        folder: Directory of all runs.
+        limit: Seconds that one run may take.
+
+    """
+
+    def __init__(self, project: Project, python: Path, folder: Path, limit: float) -> None:
+        self.project, self.python, self.folder, self.limit = project, python, folder, limit
+
+    def straight(self, name: str, green: bool = True) -> int | None:
+        """Run the script without an interruption; return its exit code."""
+        return self._run(name, [str(self.python), "train.py"], GREEN="all" if green else "none")
+
+    def live(self, dirty: list[tuple[int, int]], kill_at: int) -> int | None:
+        """Run the script under the supervisor; return its exit code."""
+        command = [str(self.python), "-m", "lightning_green", "run", "--run-dir", str(self.folder / "run")]
+        command += ["--clock", CLOCK, "--", str(self.python), "train.py"]
+        return self._run("live", command, dirty, KILL_AT=str(kill_at))
+
+    def check(self) -> dict[str, Any]:
+        """Check the script; return the result of the command."""
+        command = [str(self.python), "-m", "lightning_green", "check", "--json", "--", str(self.python), "train.py"]
+        self._run("check", command)
+        for line in reversed((self.folder / "check.log").read_text(errors="replace").splitlines()):
+            if line.startswith("{"):
+                return json.loads(line)
+        return {"verdict": "failed", "reason": self.last_line("check")}
+
+    def _run(self, name: str, command: list[str], dirty: list[tuple[int, int]] = (), **variables: str) -> int | None:  # type: ignore[assignment]
+        folder = self.folder / name
+        folder.mkdir(parents=True)
+        shutil.copy(SCRIPTS / f"{self.project.name}.py", folder / "train.py")
+        shutil.copy(SCRIPTS / "recording.py", folder)
+        (folder / "trace.csv").write_text(trace(dirty))
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("LIGHTNING_GREEN", "KILL_AT"))}
+        kept |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "LIGHTNING_GREEN_CLOCK": CLOCK, **variables}
+        with open(self.folder / f"{name}.log", "ab") as log:
+            try:
+                return subprocess.run(
+                    command, cwd=folder, env=kept, stdout=log, stderr=log, timeout=self.limit
+                ).returncode
+            except subprocess.TimeoutExpired:
+                return None
+
+    def results(self, name: str) -> tuple[list[Any], set[tuple[Any, ...]]]:
+        """Return the reports of a run, and the position and loss of each batch."""
+        folder = self.folder / name
+        return list(_json_lines(folder / "results.jsonl")), {
+            tuple(one) for one in _json_lines(folder / "batches.jsonl")
+        }
+
+    def last_line(self, name: str) -> str:
+        """Return the last line of the output of a run."""
+        lines = [
+            line for line in (self.folder / f"{name}.log").read_text(errors="replace").splitlines() if line.strip()
+        ]
+        return lines[-1].strip() if lines else "no output"
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """Return the events of the live run."""
+        return [event for path in sorted(self.folder.glob("run/**/ledger.*.jsonl")) for event in _json_lines(path)]
+
+
+def trace(dirty: list[tuple[int, int]]) -> str:
+    """Return the hourly intensities of the grid as CSV; `dirty` are hours (begin, end) since the start."""
+    rows = ["datetime,carbon_intensity"]
+    for hour in range(-24, 24 * 40):
+        value = LATER if dirty and hour >= dirty[-1][1] else CLEAN
+        value = DIRTY if any(begin <= hour < end for begin, end in dirty) else value
+        rows.append(f"{(START + timedelta(hours=hour)).isoformat()},{value}")
+    return "\n".join(rows) + "\n"
+
+
+def _json_lines(path: Path) -> Iterator[Any]:
+    if not path.exists():
+        return
+    for line in path.read_text(errors="replace").splitlines():
+        with contextlib.suppress(ValueError):  # a kill may cut the last one
+            yield json.loads(line)
+
+
+def judge(project: Project, environments: Environments, folder: Path, arguments: argparse.Namespace) -> Row:
+    """Run one project, and compare."""
+    row, began = Row(project.name), time.monotonic()
+    try:
+        python = environments.python(project)
+        row.versions = environments.versions(python, project)
+    except RuntimeError as error:
+        row.reason = str(error)
+        return row
+    runs = Runs(project, python, folder, arguments.limit)
+    codes = [runs.straight("first"), runs.straight("second"), runs.straight("plain", green=False)]
+    reference = runs.results("first")
+    row.batches = len(reference[1])
+    row.unchanged = runs.results("plain") == reference
+    if any(codes) or None in codes or not all(reference):
+        row.verdict, row.reason = "failed", f"straight run, exit codes {codes}: {runs.last_line('first')}"
+    elif runs.results("second") != reference:
+        row.verdict, row.reason = "not_reproducible", _difference(reference, runs.results("second"))
+    else:
+        row.verdict, row.reason = _live(runs, row, reference)
+        checked = runs.check()
+        row.check, row.check_reason = checked["verdict"], checked.get("reason", "")
+    row.seconds = round(time.monotonic() - began, 1)
+    return row
+
+
+def _live(runs: Runs, row: Row, reference: tuple[list[Any], set[tuple[Any, ...]]]) -> tuple[str, str]:
+    """Run the script with exits and a kill; return the verdict and the reason."""
+    per_hour, epoch = 3600 / BATCH_SECONDS, max(batch for _, _, batch, *_ in reference[1]) + 1
+    length = max(DIRTY_HOURS, round(epoch / per_hour) + 2)  # contains the end of an epoch
+    hours = [round(row.batches * part / per_hour) for part in (0.25, 0.55)]
+    dirty = [(hour + number * length, hour + (number + 1) * length) for number, hour in enumerate(hours)]
+    code = runs.live(dirty, kill_at=round(0.8 * row.batches))
+    events = runs.ledger()
+    paused = [number for number, event in enumerate(events) if event["event"] == "paused"]
+    row.exits, row.kills = len(paused), int((runs.folder / "live" / "killed").exists())
+    before = events[: paused[0]] if paused else events
+    told = next((event["reason"] for event in before if event.get("reason", "").startswith(TOLD)), "")
+    if code != 0:
+        return "failed", f"exit code {code}: {runs.last_line('live')}"
+    if (found := runs.results("live")) != reference:
+        return "failed" if told else "silent", _difference(reference, found)
+    if told:
+        return "told", told
+    if row.exits < len(dirty) or not row.kills:
+        return "failed", f"{row.exits} planned exits and {row.kills} kills"
+    return "exact", ""
+
+
+def _difference(
+    reference: tuple[list[Any], set[tuple[Any, ...]]], found: tuple[list[Any], set[tuple[Any, ...]]]
+) -> str:
+    """Return in words how the results of two runs differ."""
+    parts = []
+    if missing := sorted(reference[1] - found[1], key=lambda one: one[1:4]):
+        parts.append(f"{len(missing)} batches differ, the first at epoch {missing[0][1]}, batch {missing[0][2]}")
+    if more := len(found[1] - reference[1]) - len(missing):
+        parts.append(f"{more:+d} batches")
+    if len(reference[0]) != len(found[0]):
+        parts.append(f"{len(found[0])} reports instead of {len(reference[0])}")
+    for one, other in zip(reference[0], found[0], strict=False):
+        names = [name for name in one if one[name] != other.get(name)]
+        parts += [f"other {', '.join(names)}"] if names else []
+    return "; ".join(parts)
+
+
+def figures(rows: list[Row]) -> dict[str, Any]:
+    """Return the figures of all projects."""
+    counts = Counter(row.verdict for row in rows)
+    agreeing = {"exact": ("exact",), "told": ("exact_at_epochs", "inexact", "not_saved", "exact")}
+    ran = [row for row in rows if row.verdict != "skipped"]
+    return {
+        "projects": len(ran),
+        **{name: counts[name] for name in VERDICTS},
+        "unchanged": sum(row.unchanged for row in ran),
+        "checks_agree": sum(row.check in agreeing.get(row.verdict, ()) for row in ran),
+        "exits": sum(row.exits for row in ran),
+        "kills": sum(row.kills for row in ran),
+        "n": len(ran),
+        "rows": [asdict(row) for row in rows],
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the figures for people."""
+    lines = [f"{'project':<22} {'version':<12} {'result':<17} {'batches':>7} {'exits':>5} {'kills':>5}  check"]
+    for row in found["rows"]:
+        newest = next(iter(row["versions"].values()), "")
+        lines.append(
+            f"{row['project']:<22} {newest:<12} {row['verdict']:<17} {row['batches']:>7} {row['exits']:>5} "
+            f"{row['kills']:>5}  {row['check']}"
+        )
+        lines += [f"    {row[name]}" for name in ("reason", "check_reason") if row[name]]
+    return "\n".join([*lines, *(f"{name}: {value}" for name, value in found.items() if name != "rows")])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help=f"of {', '.join(one.name for one in PROJECTS)}")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the directories of all runs here")
+    parser.add_argument("--venv", type=Path, metavar="DIR", help="directory of the virtual environments, to use again")
+    parser.add_argument("--limit", type=float, default=900.0, help="seconds that one run of a script may take")
+    parser.add_argument("--data", help="not needed")
+    arguments = parser.parse_args()
+    chosen = [one for one in PROJECTS if not arguments.only or one.name in arguments.only]
+    if unknown := set(arguments.only or ()) - {one.name for one in chosen}:
+        parser.error(f"unknown projects: {', '.join(sorted(unknown))}")
+    if "+cpu" not in version("torch"):
+        print(f"PyTorch {version('torch')} is not a CPU build, so projects would pull in CUDA.", file=sys.stderr)
+        raise SystemExit(2)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="third-party-") as temporary:
+        environments = Environments((arguments.venv or Path(temporary) / "venvs").absolute())
+        base = (arguments.keep or Path(temporary) / "runs").absolute()
+        for project in chosen:
+            shutil.rmtree(base / project.name, ignore_errors=True)
+            rows.append(judge(project, environments, base / project.name, arguments))
+            last = rows[-1]
+            print(f"{last.project}: {last.verdict} {last.reason}, {last.seconds} s", file=sys.stderr, flush=True)
+    found = figures(rows)
+    print(json.dumps(found) if arguments.json else table(found))
+
+
+if __name__ == "__main__":
+    main()
