@@ -34,4 +34,4 @@ forecast = NeuralForecast(
 forecast.fit(df=frame, val_size=16)
 values = forecast.predict().drop(columns=["unique_id", "ds"]).to_numpy()
 for model in forecast.models:
-    report(model, forecast=values)
+    report(model, forecast=values, losses=[model.train_trajectories, model.valid_trajectories])

@@ -78,7 +78,7 @@ def _update(found: Any, value: Any) -> None:
             _update(found, one)
     elif isinstance(value, torch.Tensor):
         found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    elif hasattr(value, "tobytes"):
-        found.update(value.tobytes())
+    elif hasattr(value, "tolist"):  # an array; also of objects, of which the bytes are addresses
+        found.update(f"{value.dtype}{value.shape}{value.tolist()}".encode())
     else:
         found.update(repr(value).encode())

@@ -12,6 +12,7 @@ import itertools
 import pathlib
 import random
 import re
+import sys
 import types
 import uuid
 import zoneinfo
@@ -112,6 +113,48 @@ def _iso_fold_zone(value: Any) -> list[Any]:
     return [value.replace(tzinfo=None).isoformat(), value.fold, value.tzinfo]
 
 
+def _column(values: Any) -> list[Any]:
+    """Return the kind, the name and the values of an index or of one column of a table."""
+    content = values.to_numpy()
+    plain = values.dtype.kind in _ARRAY_KINDS and isinstance(values.dtype, np.dtype)
+    return [str(values.dtype), values.name, content if plain else values.tolist()]
+
+
+def _from_column(saved: Any, kind: Any) -> Any:
+    dtype, name, content = saved
+    return kind(content, dtype=dtype, name=name)
+
+
+def _table(value: Any) -> list[Any]:
+    columns = [value.iloc[:, number] for number in range(value.shape[1])]
+    return [_column(value.index), _column(value.columns), [_column(one) for one in columns]]
+
+
+def _from_table(saved: Any) -> Any:
+    pandas = sys.modules.get("pandas")  # a checkpoint imports nothing
+    if pandas is None:
+        raise TypeError("a table, although the script does not import pandas")
+    index, names, columns = saved
+    frame = pandas.DataFrame({n: _from_column(one, pandas.Series) for n, one in enumerate(columns)})
+    frame.index = _from_column(index, pandas.Index)
+    frame.columns = _from_column(names, pandas.Index)
+    return frame
+
+
+def _is_plain_table(value: Any) -> bool:
+    """Return whether an object is a table of pandas with one index, of numbers, times, strings and objects."""
+    pandas = sys.modules.get("pandas")
+    if pandas is None or type(value) is not getattr(pandas, "DataFrame", None):
+        return False
+    dtypes = [value.index.dtype, value.columns.dtype, *value.dtypes]
+    one_index = type(value.index) in (pandas.Index, pandas.RangeIndex) and value.columns.nlevels == 1
+    return one_index and all(
+        dtype.kind in f"{_ARRAY_KINDS}O" and (isinstance(dtype, np.dtype) or str(dtype) in ("str", "string"))
+        for dtype in dtypes
+    )
+
+
+_ARRAY_KINDS = "biufMm"
 _FORMS: dict[type, Form] = {
     complex: Form("complex", lambda v: [v.real, v.imag], lambda s: complex(*s)),
     bytes: Form("bytes", bytes.hex, bytes.fromhex),
@@ -159,8 +202,9 @@ _FORMS: dict[type, Form] = {
 _COUNT = re.compile(r"count\([-+.,e \d]+\)")  # and not of fractions, for example
 _NUMPY_SCALAR = Form("numpy scalar", _array, lambda s: _from_array(s)[()], owns_tensors=True)
 _NUMPY_DTYPE = Form("numpy dtype", np.lib.format.dtype_to_descr, np.lib.format.descr_to_dtype)
+_TABLE = Form("DataFrame", _table, _from_table)
 
-FORMS_BY_NAME = {form.name: form for form in (*_FORMS.values(), _NUMPY_SCALAR, _NUMPY_DTYPE)}
+FORMS_BY_NAME = {form.name: form for form in (*_FORMS.values(), _NUMPY_SCALAR, _NUMPY_DTYPE, _TABLE)}
 
 
 def form_of(value: Any) -> Form | None:
@@ -173,4 +217,4 @@ def form_of(value: Any) -> Form | None:
         return None
     if type(value) is itertools.count and not _COUNT.fullmatch(repr(value)):
         return None
-    return _FORMS.get(type(value))
+    return _FORMS.get(type(value)) or (_TABLE if _is_plain_table(value) else None)

@@ -6,6 +6,7 @@ does not call the hooks of the start of an epoch again when it continues in the 
 
 from __future__ import annotations
 
+import collections
 import enum
 import io
 import os
@@ -48,6 +49,7 @@ _NOT_ENTERED = (
     *(torch.optim.Optimizer, torch.Tensor, enum.Enum, type, types.ModuleType, types.FunctionType),
 )
 
+_CONTAINERS = (list, tuple, dict, set, collections.deque)
 _MAX_DEPTH, _MAX_DATASETS = 8, 1000
 _ABSENT = ""
 
@@ -56,6 +58,7 @@ class _Scope(enum.Enum):
     """Which attributes of an object count."""
 
     ALL = "all"
+    CONTAINERS = "no numbers and strings: those of a logger describe its files and connections in this process"
     SCALARS = "numbers and strings: the containers of a dataset may be as large as the data"
     PUBLIC_SCALARS = "public numbers and strings, of objects of libraries"
 
@@ -73,8 +76,8 @@ class ScriptAttributes:
     """Saves the attributes that differ from those at the start of the fit, and sets them again.
 
     Covers the module with its submodules and ``hparams``, the DataModule, the callbacks, objects of the script's own
-    classes in their attributes, ``requires_grad`` of the parameters, settings of the Trainer, and numbers and strings
-    in map-style training datasets. Attributes that refer to the module's weights are not covered. A number, a string or
+    classes in their attributes, ``requires_grad`` of the parameters, settings of the Trainer, numbers and strings
+    in map-style training datasets, and what loggers that are not Lightning's keep in memory. Attributes that refer to the module's weights are not covered. A number, a string or
     a container of them that the script creates with another value than before, such as a time or a changed argument,
     keeps its new value.
 
@@ -192,6 +195,9 @@ def _namespaces(trainer: pl.Trainer) -> Iterator[_Namespace]:
     for index, callback in enumerate(trainer.callbacks):  # type: ignore[attr-defined]
         if all(base in both(pl.Callback) or not _is_library(base) for base in type(callback).__mro__):
             yield from _enter(f"callbacks[{index}]", callback, seen)
+    for index, logger in enumerate(trainer.loggers):
+        if not _is_library(type(logger)):
+            yield from _enter_logger(f"loggers[{index}]", logger, seen)
 
 
 def _enter(path: str, owner: Any, seen: set[int], depth: int = 0) -> Iterator[_Namespace]:
@@ -199,7 +205,7 @@ def _enter(path: str, owner: Any, seen: set[int], depth: int = 0) -> Iterator[_N
     if id(owner) in seen or depth > _MAX_DEPTH:
         return
     seen.add(id(owner))
-    of_library = isinstance(owner, torch.nn.Module) and not is_script_class(type(owner))
+    of_library = isinstance(owner, torch.nn.Module) and not _is_own_module(owner)
     scope = _Scope.PUBLIC_SCALARS if of_library else _Scope.ALL
     space = _Namespace(path, vars(owner), scope, _ignored(owner))
     yield space
@@ -207,6 +213,29 @@ def _enter(path: str, owner: Any, seen: set[int], depth: int = 0) -> Iterator[_N
         for name, value in list(_own(space)):
             if _is_of_script(value):
                 yield from _enter(f"{path}.{name}", value, seen, depth + 1)
+
+
+def _is_own_module(module: torch.nn.Module) -> bool:
+    """Return whether all attributes of a module count: of the script, or the LightningModule of an installed package.
+
+    A forecasting package, for example, keeps its list of losses in its LightningModule.
+    """
+    is_lightning_module = isinstance(module, both(pl.LightningModule))
+    return is_script_class(type(module)) or (is_lightning_module and not _is_library(type(module)))
+
+
+def _enter_logger(path: str, owner: Any, seen: set[int], depth: int = 0) -> Iterator[_Namespace]:
+    """Yield the containers of a logger, and those of objects of its package, such as its experiment."""
+    if id(owner) in seen or depth > _MAX_DEPTH:
+        return
+    seen.add(id(owner))
+    yield _Namespace(path, vars(owner), _Scope.CONTAINERS)
+    package = type(owner).__module__.partition(".")[0]
+    for name, value in list(vars(owner).items()):
+        if not hasattr(value, "__dict__") or isinstance(value, both(*_NOT_ENTERED)) or form_of(value) is not None:
+            continue
+        if is_script_class(type(value)) or type(value).__module__.partition(".")[0] == package:
+            yield from _enter_logger(f"{path}.{name}", value, seen, depth + 1)
 
 
 def _enter_dataset(path: str, dataset: Any, seen: set[int], depth: int = 0) -> Iterator[_Namespace]:
@@ -229,7 +258,10 @@ def _own(space: _Namespace) -> Iterator[tuple[str, Any]]:
     for name, value in list(space.values.items()):
         if name in space.ignored or (space.scope is _Scope.PUBLIC_SCALARS and name.startswith("_")):
             continue
-        if space.scope is _Scope.ALL or isinstance(value, SCALARS):
+        if space.scope is _Scope.CONTAINERS:
+            if isinstance(value, _CONTAINERS) or form_of(value) is not None:
+                yield name, value
+        elif space.scope is _Scope.ALL or isinstance(value, SCALARS):
             yield name, value
 
 

@@ -82,9 +82,9 @@ class FitEnding:
 
         """
         loggers.log_to_all(self.trainer, self.session.metrics(), logging_step(self.trainer))
+        loggers.flush(self.trainer)  # before the state contains what a logger keeps in memory
         if self.state is None or self.state.save(point, "exit") is None:
             return
-        loggers.flush(self.trainer)
         self.session.record(paused)
         self.stage, self.session.run.stops = FitStage.EXITING, True
         self.ranks.send(Command.EXIT)
@@ -100,6 +100,7 @@ class FitEnding:
 
     def interrupt(self, point: Point, name: str) -> NoReturn:
         """Save the state and stop as the signal ``name`` asks for."""
+        loggers.flush(self.trainer)  # before the state contains what a logger keeps in memory
         saved = self.state is not None and self.state.save(point, name) is not None
         how = "saved" if saved else "stopped, with nothing saved,"
         reason = f"{name}: {how} at step {self.trainer.global_step}"
@@ -112,7 +113,6 @@ class FitEnding:
             done = "Saved" if saved else "Stopped"
             rank_zero_info(f"{done} at step {self.trainer.global_step}. {continue_interrupted(self.session.path)}")
         self.stage, self.session.run.stops = FitStage.EXITING, True
-        loggers.flush(self.trainer)
         self.ranks.send(Command.INTERRUPT, getattr(signal, name))
         self.close()
         if requeues:

@@ -106,6 +106,42 @@ def test_arrays_are_restored_equal_and_writable(value, tmp_path):
     check_loads([value])
 
 
+def _history(pandas):
+    """Rows that are added one by one, as a logger does it."""
+    table = pandas.DataFrame(columns=["loss"])
+    table.index.name = "epoch"
+    for epoch in (1, 2, 4):
+        table.loc[epoch, "loss"] = 1 / epoch
+    return table
+
+
+TABLES = {
+    "rows one by one": _history,
+    "no rows": lambda pandas: pandas.DataFrame(columns=["a", "b"]),
+    "numbers and strings": lambda pandas: pandas.DataFrame(
+        {"a": [1.5, 2.0], 3: ["x", None], "c": [True, False]}, [7, 9]
+    ),
+    "times": lambda pandas: pandas.DataFrame({"t": pandas.to_datetime(["2024-05-02", "2024-05-03"])}),
+    "equal names": lambda pandas: pandas.DataFrame([[1, 2.5]], columns=["a", "a"]),
+}
+
+
+@pytest.mark.parametrize("make", TABLES.values(), ids=TABLES)
+def test_tables_are_restored_equal(make, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    table = make(pandas)
+    pandas.testing.assert_frame_equal(save_and_load(table, tmp_path / "file"), table)
+    check_loads([table])
+
+
+def test_tables_of_other_kinds_have_no_form():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"a": [1, 2]})
+    assert form_of(table.set_index(pandas.MultiIndex.from_tuples([(1, 2), (1, 3)]))) is None
+    assert form_of(table.astype("category")) is None
+    assert form_of(table.set_index(pandas.to_datetime(["2024-05-02", "2024-05-03"]))) is None
+
+
 @pytest.mark.parametrize("draw", ["numpy", "legacy numpy", "python", "torch"])
 def test_restored_random_generator_continues(draw, tmp_path):
     make = {
