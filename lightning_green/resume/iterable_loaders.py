@@ -2,7 +2,8 @@
 
 An iterable is replayed: it starts again under the random states at the start of its pass, and the batches that the
 training has taken are read and dropped. Without workers it draws from a random stream of its own, because a replay does
-not include the draws of the model.
+not include the draws of the model. An iterable that keeps an iterator, such as an endless stream, continues in each
+pass where the previous one ended; all its passes are replayed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from lightning_green.resume.kept_attributes import KeptAttributes
 from lightning_green.resume.object_generators import (
     Generator,
     find_generators,
+    find_iterators,
     generator_states,
     set_generator_states,
 )
@@ -29,6 +31,8 @@ from lightning_green.resume.random_states import (
 )
 
 _STATE = ("state_dict", "load_state_dict")
+_Pass = tuple[dict[str, Any], int, bool]
+"""The states at the beginning of a pass, the number of its batches, and whether it reached its end."""
 
 
 def own_loader(loader: Any) -> Any:
@@ -123,6 +127,9 @@ class ReplayedLoader:
         self._kept = KeptAttributes(*self._owners())
         self._began: dict[str, Any] | None = None
         self._resume_from: dict[str, Any] | None = None
+        self._continues = bool(find_iterators(*self._owners()))
+        self._passes: list[_Pass] = []  # before the current one, of a loader that continues
+        self._replays = False
         if has_length(inner):  # an object without a length has no `__len__`
             self.__class__ = type(type(self).__name__, (_Sized, type(self)), {})
 
@@ -134,6 +141,10 @@ class ReplayedLoader:
     def __iter__(self) -> Any:
         if self.deferred:
             return DeferredIterator(self.reads_ahead)
+        if self._replays:
+            self.replay()
+        elif self._continues and self._resume_from is None and self._began is not None:
+            self._passes.append((self._began, self.taken, self.exhausted))
         resume, self._resume_from = self._resume_from, None
         if resume is None:
             began: dict[str, Any] = {
@@ -145,20 +156,41 @@ class ReplayedLoader:
             iterator = iter(self.inner)
         else:
             began, skip = resume["began"], int(resume["taken"])
-            now = capture_random_states(with_cuda=False)
-            restore_random_states(began["random"])
-            self.set_generators(began["generators"])
-            self._kept.restore(began["kept"])
-            try:
-                iterator = iter(self.inner)
-            finally:
-                restore_random_states(now)
+            iterator = self._start(began)
         self._began = began
-        stream = stream_of_pass(began) if getattr(self.inner, "num_workers", 0) == 0 else None
-        taking = _ReplayingIterator(iterator, self, stream)
+        taking = self._read(began, iterator)
         for _ in range(skip):
             next(taking)
         return taking
+
+    def _start(self, began: dict[str, Any]) -> Iterator[Any]:
+        """Start a pass with the states with which it began."""
+        now = capture_random_states(with_cuda=False)
+        restore_random_states(began["random"])
+        self.set_generators(began["generators"])
+        self._kept.restore(began["kept"])
+        try:
+            return iter(self.inner)
+        finally:
+            restore_random_states(now)
+
+    def _read(self, began: dict[str, Any], iterator: Iterator[Any]) -> _ReplayingIterator:
+        stream = stream_of_pass(began) if getattr(self.inner, "num_workers", 0) == 0 else None
+        return _ReplayingIterator(iterator, self, stream)
+
+    def replay(self) -> None:
+        """Read the batches of earlier passes after ``resume``, so that what the loader keeps is where they ended."""
+        if not self._replays:
+            return
+        self._replays, after, kept = False, self.generator_states(), self._kept.changed()
+        for began, taken, exhausted in self._passes:
+            replaying = self._read(began, self._start(began))
+            for _ in range(taken):
+                next(replaying)
+            if exhausted:
+                next(replaying, None)
+        self.set_generators(after)
+        self._kept.restore(kept)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return own_loader, (self.inner,)
@@ -170,12 +202,15 @@ class ReplayedLoader:
             ahead: Batches that were read and not yet trained on.
 
         """
-        return {
+        position: dict[str, Any] = {
             "began": self._began,
             "taken": self.taken - ahead,
             "generators": self.generator_states(),
             "kept": self._kept.changed(),
         }
+        if self._continues:
+            position |= {"passes": self._passes, "read": self.taken, "exhausted": self.exhausted}
+        return position
 
     def resume(self, position: dict[str, Any], at_start: bool) -> None:
         """Make the next ``iter`` continue at a position.
@@ -188,6 +223,11 @@ class ReplayedLoader:
         self.deferred = False
         if not at_start and position["began"] is not None:
             self._resume_from = position
+        if self._continues:
+            self._passes = list(position.get("passes", ()))
+            if at_start and position["began"] is not None:
+                self._passes.append((position["began"], int(position["read"]), bool(position["exhausted"])))
+            self._replays = bool(self._passes)
         self.set_generators(position["generators"])
         self._kept.restore(position["kept"])
 

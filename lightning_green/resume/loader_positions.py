@@ -22,7 +22,7 @@ from lightning_green._lightning.replaced import call_all
 from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.iterable_loaders import ReplayedLoader, has_state, why_not_replayed
 from lightning_green.resume.loaders import CountingLoader, count_batches, wrap_loaders
-from lightning_green.resume.object_generators import find_generators
+from lightning_green.resume.object_generators import find_generators, find_iterators
 from lightning_green.resume.random_states import capture_random_states, restore_random_states
 from lightning_green.resume.stateful_loaders import StatefulLoader
 
@@ -113,6 +113,13 @@ class LoaderPositions:
         for loader, position in zip(loaders, positions, strict=True):
             loader.resume(position, at_start)
 
+    def restore_finished(self, saved: dict[str, Any]) -> None:
+        """Set the training part of ``capture`` of a finished fit, for fits that read the same data after it."""
+        self.restore(saved, at_start=True)
+        for loader in self._training_loaders():
+            if isinstance(loader, ReplayedLoader):
+                loader.replay()
+
     def restore_iterators(self, saved: dict[str, Any]) -> None:
         """Create the iterators of the training loaders again, after ``restore``.
 
@@ -176,14 +183,26 @@ class LoaderPositions:
             if why_not is None:
                 return StatefulLoader(loader, deferred) if has_state(loader) else ReplayedLoader(loader, deferred)
             self._why_never = why_not
-        if training and isinstance(counting, CountingLoader) and counting.num_workers > 0:
-            self._find_worker_generators(counting)
+        if training and isinstance(counting, CountingLoader):
+            self._find_iterators(counting)
+            if counting.num_workers > 0:
+                self._find_worker_generators(counting)
         if not training and isinstance(counting, CountingLoader):
             if len(self._validation) < len(self._saved_validation):
                 counting.created, generators = self._saved_validation[len(self._validation)]
                 counting.set_generators(generators)
             self._validation.append(counting)
         return counting
+
+    def _find_iterators(self, loader: CountingLoader) -> None:
+        """Set why a resume is not exact if a sampler or a map-style dataset keeps an iterator."""
+        samplers = loader.batch_sampler, loader.sampler
+        for what, owners in (("sampler", samplers), ("dataset", (loader.dataset, loader.collate_fn))):
+            if find_iterators(*owners, with_datasets=what == "dataset"):
+                self._why_never = (
+                    f"the {what} keeps an iterator, which starts again in another process; create it in `__iter__`, or "
+                    "compute the value from the index or the epoch"
+                )
 
     def _find_worker_generators(self, loader: CountingLoader) -> None:
         """Set why a resume is not exact if worker processes draw from copies of generators that a dataset keeps."""

@@ -1,4 +1,4 @@
-"""Random generators that objects of the script keep, such as datasets, their transforms and samplers."""
+"""Random generators and iterators that objects of the script keep, such as datasets, their transforms and samplers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import collections
 import copy
 import random
 import types
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning.pytorch as pl
@@ -36,7 +37,24 @@ def find_generators(*owners: Any, with_datasets: bool = True) -> dict[str, Gener
         with_datasets: Whether to search datasets, to which samplers refer.
 
     """
-    found: dict[str, Generator] = {}
+    return _find(owners, lambda value: isinstance(value, KINDS), with_datasets)
+
+
+def find_iterators(*owners: Any, with_datasets: bool = True) -> dict[str, Iterator[Any]]:
+    """Return the iterators of Python and ``itertools`` in the attributes of objects by their path; see above.
+
+    An object that keeps one, such as an endless stream, continues in the next pass where this one ends, and at its
+    beginning in another process.
+    """
+    return _find(owners, _is_iterator, with_datasets)
+
+
+def _is_iterator(value: Any) -> bool:
+    return isinstance(value, Iterator) and type(value).__module__ in ("builtins", "itertools")
+
+
+def _find(owners: tuple[Any, ...], wanted: Callable[[Any], bool], with_datasets: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     seen: set[int] = set()
     not_entered = both(*_NOT_ENTERED)
     waiting = collections.deque((str(number), owner, 0) for number, owner in enumerate(owners))
@@ -45,7 +63,7 @@ def find_generators(*owners: Any, with_datasets: bool = True) -> dict[str, Gener
         if id(value) in seen or depth > _MAX_DEPTH or (isinstance(value, Dataset) and not with_datasets):
             continue
         seen.add(id(value))
-        if isinstance(value, KINDS):
+        if wanted(value):
             found[path] = value
         elif isinstance(value, _CONTAINERS):
             pairs = value.items() if isinstance(value, dict) else enumerate(value)

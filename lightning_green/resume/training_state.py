@@ -129,7 +129,7 @@ class ExactState:
         """Restore the attributes that a script reads after a fit, when the fit finished earlier and trains nothing."""
         if self._pending is not None:
             clear_restart_flags(self._trainer)
-            self._loaders.restore(self._pending, at_start=True)  # the next fit may draw from the same generators
+            self._loaders.restore_finished(self._pending)  # the next fit may draw from the same generators
             restore_finished_state(self._trainer, self._pending, self._attributes)
             self._pending = None
 

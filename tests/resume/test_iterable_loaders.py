@@ -1,11 +1,13 @@
 """Positions in loaders without indices; ``test_every_batch.py`` resumes whole trainings with them."""
 
+import itertools
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from lightning_green.resume.iterable_loaders import ReplayedLoader, has_length, why_not_replayed
-from lightning_green.resume.random_states import seed_random_states
+from lightning_green.resume.random_states import capture_random_states, restore_random_states, seed_random_states
 from tests.helpers.resume_data import Batches, Samples, StatefulLoader, Stream, Unsized
 
 LOADERS = {
@@ -45,6 +47,77 @@ def test_draws_of_the_model_do_not_change_a_replayed_pass():
         found += indices(iterator, 1)
         torch.rand(3)
     assert found == expected
+
+
+class Slice:
+    """A few batches of an endless stream in each pass, which continues where the previous pass ended."""
+
+    def __init__(self):
+        self.stream = endless()
+
+    def __iter__(self):
+        for number, item in enumerate(self.stream):
+            if number == 3:  # one item more than the batches of a pass
+                return
+            yield item
+
+
+class SizedSlice(Slice):
+    def __iter__(self):
+        return itertools.islice(self.stream, 3)
+
+    def __len__(self):
+        return 3
+
+
+def endless():
+    buffer = list(range(8))
+    for number in itertools.count(8):
+        place = int(torch.randint(8, ()))
+        yield buffer[place] + float(torch.rand(()))
+        buffer[place] = number
+
+
+@pytest.mark.parametrize("kind", [Slice, SizedSlice])
+@pytest.mark.parametrize("taken", [0, 1, 3, 5, 6, 7])
+def test_stream_that_continues_over_the_passes_is_replayed(kind, taken):
+    def read(loader, stop):
+        items = []
+        while len(items) < stop:
+            for item in loader:
+                items.append(item)
+                if len(items) == stop:
+                    return items
+            torch.rand(2)  # of the model, between two passes
+        return items
+
+    seed_random_states(1)
+    expected = read(ReplayedLoader(kind(), deferred=False), 12)
+    seed_random_states(1)
+    stopped = ReplayedLoader(kind(), deferred=False)
+    read(stopped, taken)
+    position, random = stopped.position(ahead=0), capture_random_states(with_cuda=False)
+    resumed = ReplayedLoader(kind(), deferred=True)
+    seed_random_states(99)
+    resumed.resume(position, at_start=False)
+    restore_random_states(random)
+    assert read(resumed, 12 - taken) == expected[taken:]
+
+
+def test_stream_of_a_finished_fit_is_where_the_fit_ended():
+    """The next fit may read the same stream."""
+    seed_random_states(1)
+    stopped = ReplayedLoader(Slice(), deferred=False)
+    list(stopped)
+    list(stopped)
+    resumed = ReplayedLoader(Slice(), deferred=True)
+    resumed.resume(stopped.position(ahead=0), at_start=True)
+    resumed.replay()
+    items = []
+    for loader in (stopped, resumed):
+        seed_random_states(2)
+        items.append(list(loader))
+    assert items[0] == items[1]
 
 
 def test_new_pass_does_not_skip_batches():
