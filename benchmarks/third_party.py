@@ -16,7 +16,7 @@ Figures:
     projects            projects that were run
     exact               the live run ended with the losses of all batches, the metrics, weights and forecasts of the
                         straight run
-    told                the same, but a message before the first exit reported that the run is saved between epochs only
+    reported            the same, but a message before the first exit reported that the run is saved between epochs only
                         or is only metered
     silent              the live run ended with other results and without such a message
     failed              the live run could not be brought to exit code 0, or was not interrupted as planned
@@ -57,8 +57,11 @@ CLEAN, LATER, DIRTY = 20, 60, 900  # gCO2e/kWh; it is higher after the last exit
 DIRTY_HOURS = 6
 PINNED = ("torch", "lightning", "pytorch-lightning", "torchmetrics")
 NEVER = ("nvidia-cublas", "nvidia-cublas-cu12", "nvidia-nccl-cu12", "nvidia-nccl-cu13", "triton")
-TOLD = ("The run is metered, and neither paused nor saved", "The run is saved, and exits, at the end of an epoch only")
-VERDICTS = ("exact", "told", "silent", "failed", "not_reproducible", "skipped")
+REPORTED = (
+    "The run is metered, and neither paused nor saved",
+    "The run is saved, and exits, at the end of an epoch only",
+)
+VERDICTS = ("exact", "reported", "silent", "failed", "not_reproducible", "skipped")
 
 
 @dataclass(frozen=True)
@@ -235,6 +238,12 @@ class Runs:
         ]
         return lines[-1].strip() if lines else "no output"
 
+    def reported_at_start(self) -> str:
+        """Return why the first start-up block of the live run excludes exits; an empty string if it does not."""
+        lines = (self.folder / "live.log").read_text(errors="replace").splitlines()
+        pauses = next((line.strip() for line in lines if line.strip().startswith("Pauses ")), "")
+        return pauses if "(no exit:" in pauses else ""
+
     def ledger(self) -> list[dict[str, Any]]:
         """Return the events of the live run."""
         return [event for path in sorted(self.folder.glob("run/**/ledger.*.jsonl")) for event in _json_lines(path)]
@@ -295,13 +304,14 @@ def _live(runs: Runs, row: Row, reference: tuple[list[Any], set[tuple[Any, ...]]
     paused = [number for number, event in enumerate(events) if event["event"] == "paused"]
     row.exits, row.kills = len(paused), int((runs.folder / "live" / "killed").exists())
     before = events[: paused[0]] if paused else events
-    told = next((event["reason"] for event in before if event.get("reason", "").startswith(TOLD)), "")
+    reported = next((event["reason"] for event in before if event.get("reason", "").startswith(REPORTED)), "")
+    reported = reported or runs.reported_at_start()
     if code != 0:
         return "failed", f"exit code {code}: {runs.last_line('live')}"
     if (found := runs.results("live")) != reference:
-        return "failed" if told else "silent", _difference(reference, found)
-    if told:
-        return "told", told
+        return "failed" if reported else "silent", _difference(reference, found)
+    if reported:
+        return "reported", reported
     if row.exits < len(dirty) or not row.kills:
         return "failed", f"{row.exits} planned exits and {row.kills} kills"
     return "exact", ""
@@ -327,7 +337,7 @@ def _difference(
 def figures(rows: list[Row]) -> dict[str, Any]:
     """Return the figures of all projects."""
     counts = Counter(row.verdict for row in rows)
-    agreeing = {"exact": ("exact",), "told": ("exact_at_epochs", "inexact", "not_saved", "exact")}
+    agreeing = {"exact": ("exact",), "reported": ("exact_at_epochs", "inexact", "not_saved", "exact")}
     ran = [row for row in rows if row.verdict != "skipped"]
     return {
         "projects": len(ran),

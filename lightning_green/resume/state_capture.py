@@ -18,6 +18,7 @@ from lightning_green.resume.checkpoints import (
 )
 from lightning_green.resume.load_check import check_loads
 from lightning_green.resume.loader_positions import LoaderPositions
+from lightning_green.resume.module_references import ModuleReferences
 from lightning_green.resume.module_state import changed_state, state_digests
 from lightning_green.resume.plain_data import NotPlainError, to_plain
 from lightning_green.resume.rank_state import capture_rank_state
@@ -38,12 +39,16 @@ class StateCapture:
         loaders: The loaders of the fit.
         attributes: The attributes of the script's objects.
 
+    Attributes:
+        references: Objects of the module that its checkpoint contains by name.
+
     """
 
     def __init__(
         self, trainer: pl.Trainer, ranks: ControlGroup, loaders: LoaderPositions, attributes: ScriptAttributes
     ) -> None:
         self._trainer, self._ranks, self._loaders, self._attributes = trainer, ranks, loaders, attributes
+        self.references = ModuleReferences(trainer.lightning_module)
         self._sharded = is_sharded(trainer)
         self._buffers_before = None if self._sharded else state_digests(trainer.lightning_module, {})
 
@@ -92,6 +97,7 @@ class StateCapture:
         checkpoint = dump_checkpoint(self._trainer, with_model=not self._sharded)
         drop_hyperparameters(checkpoint)  # the script sets them, and their types are arbitrary
         drop_loader_states(checkpoint)  # the state of each rank contains them
+        self.references.replace(checkpoint)
         own = capture_rank_state(self._trainer, self._loaders, self._attributes, self._buffers_before)
         if self._ranks.size > 1:
             module = None if self._sharded else self._trainer.lightning_module  # a shard contains every buffer

@@ -98,6 +98,7 @@ class ExactState:
             loaded = load(given)
             if loaded is not None:
                 self._take(loaded[1])
+                self._capture.references.resolve(loaded[1])
                 add_hyperparameters(trainer, loaded[1])
                 if restored is not None:
                     restored(loaded[1])
