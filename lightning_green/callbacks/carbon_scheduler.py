@@ -212,7 +212,7 @@ class CarbonScheduler(GreenCallback):
         assert self._maker is not None
         if point == "batch" and self._batches % self.every_n_steps:
             return
-        if self._has_news():
+        if self._verification is not None and self._verification.has_ended():
             self._maker.next_decision = 0.0
         if self._fit.session.clock.time() < self._maker.next_decision:
             return

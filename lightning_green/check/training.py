@@ -15,8 +15,7 @@ from lightning_green.check.differences import Trace
 from lightning_green.check.job import JOB_VARIABLE, Job, Stop
 from lightning_green.check.result import CheckFailedError
 from lightning_green.check.scratch import Mirror
-from lightning_green.ledger.run_directory import RESUME_VARIABLE, RUN_DIR_VARIABLE
-from lightning_green.run import first_states
+from lightning_green.ledger.run_directory import RANDOM_STATES, RESUME_VARIABLE, RUN_DIR_VARIABLE
 from lightning_green.supervisor.child import HASH_SEED_VARIABLE, hash_seed
 from lightning_green.utilities.clock import CLOCK_VARIABLE
 
@@ -86,7 +85,7 @@ class Starter:
         """
         job = Job(directory, stops, self._epochs, self._batches)
         job.write()
-        states = directory / "run" / first_states.DIRECTORY
+        states = directory / "run" / RANDOM_STATES
         if self._first_states is not None and self._first_states.is_dir():  # as in the restarts of a run
             shutil.copytree(self._first_states, states)
         self._first_states = self._first_states or states

@@ -27,6 +27,8 @@ ATTEMPT_VARIABLE = "LIGHTNING_GREEN_ATTEMPT"
 """Set by the supervisor: ``<session>/<attempt>``, the attempt that a process belongs to."""
 RUNS = "runs"
 """Subdirectory of the second and all further runs of a command."""
+RANDOM_STATES = "random_states"
+"""Subdirectory of the random states with which the processes of a command began."""
 KEPT = "kept"
 """Subdirectory of the checkpoint files of finished fits."""
 SCHEMA_VERSION = 1

@@ -14,15 +14,12 @@ from typing import Any
 
 import torch
 
-from lightning_green.ledger.run_directory import ATTEMPT_VARIABLE, RESUME_VARIABLE, RUN_DIR_VARIABLE
+from lightning_green.ledger.run_directory import ATTEMPT_VARIABLE, RANDOM_STATES, RESUME_VARIABLE, RUN_DIR_VARIABLE
 from lightning_green.resume.random_states import capture_random_states, restore_random_states
 from lightning_green.run.identity import Invocation
 from lightning_green.utilities.files import atomic_file
 
 log = logging.getLogger(__name__)
-
-DIRECTORY = "random_states"
-"""Subdirectory of a run directory with the states of the command's processes."""
 
 _RANK_VARIABLES = ("NODE_RANK", "RANK", "SLURM_PROCID", "LOCAL_RANK")
 
@@ -44,7 +41,7 @@ def begin_process() -> None:
     if not home or not os.environ.get(RESUME_VARIABLE):
         _unwritten = capture_random_states(with_cuda=False)
         return
-    directory = Path(home) / DIRECTORY
+    directory = Path(home) / RANDOM_STATES
     try:
         directory.mkdir(parents=True, exist_ok=True)
         path = _claim(directory)
@@ -68,7 +65,7 @@ def keep(run: Path) -> None:
     if states is None:
         return
     try:
-        directory = run / DIRECTORY
+        directory = run / RANDOM_STATES
         directory.mkdir(parents=True, exist_ok=True)
         _write(directory / f"{_name()}-0.pt", states)
     except OSError as error:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_green.ledger.run_directory import RANDOM_STATES
 from lightning_green.run import first_states
-from lightning_green.run.first_states import DIRECTORY, begin_process, keep
+from lightning_green.run.first_states import begin_process, keep
 from tests.helpers.traces import write_trace
 
 SCRIPT = """
@@ -103,12 +104,12 @@ def test_ranks_have_states_of_their_own(start):
 def test_claims_of_earlier_attempts_are_deleted(start, tmp_path):
     for attempt in range(5):
         start(attempt, attempt)
-    assert len(list((tmp_path / DIRECTORY).iterdir())) == 2
+    assert len(list((tmp_path / RANDOM_STATES).iterdir())) == 2
 
 
 def test_damaged_file_is_not_used(start, tmp_path, caplog):
     start(1, 1)
-    (file,) = (tmp_path / DIRECTORY).glob("*.pt")
+    (file,) = (tmp_path / RANDOM_STATES).glob("*.pt")
     file.write_bytes(b"damaged")
     seed(2)
     plain = draw()

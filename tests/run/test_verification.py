@@ -101,8 +101,10 @@ def test_recorded_check_of_the_same_script_applies_at_once(tmp_path, trace, comm
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["python", "missing.py"], "The command failed with exit code 2 (uninterrupted)"),
-        (["python", "-c", "pass"], "No `Trainer.fit` was seen"),
+        pytest.param(
+            ["python", "missing.py"], "The command failed with exit code 2 (uninterrupted)", marks=pytest.mark.slow
+        ),
+        pytest.param(["python", "-c", "pass"], "No `Trainer.fit` was seen", marks=pytest.mark.slow),
         (["no-such-program"], "The command cannot be started"),
     ],
 )
