@@ -19,6 +19,8 @@ from lightning_green.check.result import CheckFailedError, CheckResult, Verdict,
 from lightning_green.check.stops import choose_stops
 from lightning_green.check.training import Starter
 
+_IGNORED = {"metrics": "metric", "random": "random state"}
+
 
 class Check:
     """Finds out whether a training command resumes exactly.
@@ -154,9 +156,10 @@ class _Runs:
         if _difference(self.straight.trace, stopped.trace) is None:
             return replace(result, verdict=Verdict.EXACT)
         varying = varying_fields(self.straight.trace, self.again)
-        metrics = {(field, name) for field, name in varying if field == "metrics"}
-        result = replace(result, ignored=tuple(sorted(name for _, name in metrics)))
-        difference = first_difference(self.straight.trace, self.again, metrics)
+        # A generator without a seed that the training draws from makes other fields differ as well.
+        ignored = {(field, name) for field, name in varying if field in _IGNORED}
+        result = replace(result, ignored=tuple(sorted(f"{_IGNORED[field]} {name}" for field, name in ignored)))
+        difference = first_difference(self.straight.trace, self.again, ignored)
         if difference is not None:
             seeded = all(record["seeded"] for record in self.fits.values())
             return undetermined(result, difference, seeded)

@@ -104,5 +104,5 @@ def describe(result: CheckResult) -> list[str]:
     if result.loggers:
         lines.append(f"  Loggers  logged as usual, because they cannot be redirected: {', '.join(result.loggers)}")
     if result.ignored:
-        lines.append(f"  Ignored  metrics that differ in every run: {', '.join(result.ignored)}")
+        lines.append(f"  Ignored  differs in every run: {', '.join(result.ignored)}")
     return lines

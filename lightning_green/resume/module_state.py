@@ -85,16 +85,23 @@ def unsaved_buffers(pl_module: pl.LightningModule, before: dict[str, str]) -> di
 def set_buffers(pl_module: pl.LightningModule, saved: dict[str, torch.Tensor]) -> None:
     """Set the buffers by name; buffers that no longer exist are skipped.
 
-    A buffer of another shape that no checkpoint contains, such as a cache that grows with its input, is replaced.
+    A buffer that no checkpoint contains and that has another shape, such as a cache that grows with its input, or that
+    the script creates as None and fills later, is replaced.
     """
-    buffers = dict(pl_module.named_buffers())
+    buffers = {
+        (f"{path}.{name}" if path else name): (module, name, buffer)
+        for path, module in pl_module.named_modules()
+        for name, buffer in module._buffers.items()
+    }
     with torch.no_grad():
-        for name, value in saved.items():
-            if name in buffers and buffers[name].shape == value.shape:
-                buffers[name].copy_(value)
-            elif name in buffers and name not in pl_module.state_dict():
-                owner, _, own_name = name.rpartition(".")
-                setattr(pl_module.get_submodule(owner), own_name, value.to(buffers[name].device))
+        for path, value in saved.items():
+            module, name, buffer = buffers.get(path, (None, "", None))
+            if module is None:
+                continue
+            if buffer is not None and buffer.shape == value.shape:
+                buffer.copy_(value)
+            elif path not in pl_module.state_dict():
+                setattr(module, name, value.to(pl_module.device if buffer is None else buffer.device))
 
 
 def pending_gradients(pl_module: pl.LightningModule) -> dict[str, torch.Tensor]:

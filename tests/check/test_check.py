@@ -138,7 +138,9 @@ for epoch in range(position[0], epochs):
         sample = number if kind.endswith("without a seed") else 0
         middle = reached and batch and (kind == "counter" or (kind == "middle" and stops[reached - 1]["batch"]))
         metrics = {"time": number + reached} if kind.endswith("with a time") else {}
-        write("point", at=[epoch, batch, "batch"], attributes={"module.n": str(int(bool(middle)))}, samples=sample)
+        random = {"numpy": number + reached if kind == "exact without a seed of numpy" else 0}
+        write("point", at=[epoch, batch, "batch"], attributes={"module.n": str(int(bool(middle)))}, samples=sample,
+              random=random)
         write("point", at=[epoch, batch, "step"], loss=int(bool(middle)), weights=0, metrics=metrics)
 """
 
@@ -148,6 +150,7 @@ for epoch in range(position[0], epochs):
     [
         ("exact", Verdict.EXACT, ""),
         ("exact with a time", Verdict.EXACT, ""),
+        ("exact without a seed of numpy", Verdict.EXACT, ""),
         ("middle", Verdict.EPOCHS, "the output of the step of batch 2 of epoch 0"),
         ("counter", Verdict.INEXACT, "the output of the step of batch 1 of epoch 1"),
         ("scratch", Verdict.INEXACT, "was not resumed"),
@@ -169,7 +172,8 @@ def test_verdict_on_the_traces_of_processes(tmp_path, monkeypatch, kind, verdict
     assert result.verdict is verdict, result
     assert reason.rstrip(".") in result.reason
     assert result.files == ("train.py",)
-    assert ("time",) * kind.endswith("with a time") == result.ignored
+    ignored = {"with a time": ("metric time",), "seed of numpy": ("random state numpy",)}
+    assert result.ignored == next((names for end, names in ignored.items() if kind.endswith(end)), ())
 
 
 def test_fit_that_starts_from_scratch_after_a_stop_is_a_difference():

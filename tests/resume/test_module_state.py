@@ -42,6 +42,25 @@ def test_buffer_outside_the_state_dict_that_has_grown_is_replaced():
     assert "unsaved" not in module.state_dict()
 
 
+class Late(BoringModel):
+    """Creates a buffer with the first batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Module()
+        self.inner.register_buffer("mask", None, persistent=False)
+
+
+def test_buffer_that_is_filled_later_is_saved_and_set():
+    module = Late()
+    before = state_digests(module, {})
+    module.inner.mask = torch.ones(3)
+    other = Late()
+    set_buffers(other, unsaved_buffers(module, before))
+    assert other.inner.mask.tolist() == [1, 1, 1]
+    assert "inner.mask" in dict(other.named_buffers())
+
+
 def test_buffers_and_callbacks_that_differ_from_rank_zero_are_found():
     reference = state_digests(Buffered(), {"A": {"n": 1}, "B": torch.zeros(1)})
     module = Buffered()
