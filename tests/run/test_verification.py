@@ -31,11 +31,12 @@ from lightning_green import CarbonScheduler
 class Net(pl.LightningModule):
     def __init__(self):
         super().__init__()
-        self.layer, self.scale = torch.nn.Linear(4, 1), iter(range(1, 1000))
+        self.layer = torch.nn.Linear(4, 1)
+        self.scale = (n for n in range(1, 1000)) if sys.argv[1] == "generator" else None
 
     def training_step(self, batch, batch_idx):
         loss = self.layer(batch[0]).square().mean()
-        return loss * next(self.scale) if sys.argv[1] == "iterator" else loss
+        return loss * next(self.scale) if sys.argv[1] == "generator" else loss
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 1e-3)
@@ -164,7 +165,7 @@ def test_command_is_that_of_the_supervisor_or_of_this_process(tmp_path, command,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["plain", "iterator"])
+@pytest.mark.parametrize("kind", ["plain", "generator"])
 def test_run_exits_only_if_the_check_finds_the_script_exact(tmp_path, trace, kind):
     (tmp_path / "train.py").write_text(textwrap.dedent(SCRIPT))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
