@@ -90,9 +90,22 @@ class ScriptAttributes:
         self._trainer = trainer
         self._before: dict[tuple[str, str], int] | None = None
         self._created: dict[tuple[str, str], str] = {}
+        self._before_sanity_check: dict[tuple[str, str], tuple[int, str]] | None = None
         self._trained_before: dict[str, bool] = {}
         self._reported: set[str] = set()
         self._failed = False
+
+    def before_sanity_check(self) -> None:
+        """Remember the attributes before the sanity check, which a process that continues a fit skips."""
+        if self._before_sanity_check is None:
+            self._before_sanity_check = self._values()
+
+    def after_sanity_check(self) -> None:
+        """Keep the attributes that the sanity check has changed as the script had created them."""
+        if self._before_sanity_check:
+            before, self._before_sanity_check = self._before_sanity_check, {}
+            changed = [key for key, value in self._values().items() if before.get(key) != value]
+            self._created = {key: before[key][1] if key in before else _ABSENT for key in changed}
 
     def begin(self) -> None:
         """Remember the attributes as they are; before the hooks of the first epoch of this process."""
@@ -100,13 +113,21 @@ class ScriptAttributes:
             return
         self._before = {}
         self._trained_before = self._requires_grad()
+        for key, (mark, text) in self._values().items():
+            if key not in self._created:  # else the sanity check has changed it
+                self._before[key], self._created[key] = mark, text
+
+    def _values(self) -> dict[tuple[str, str], tuple[int, str]]:
+        """Return a fingerprint and a text of each attribute."""
         try:
-            for space in _namespaces(self._trainer):
-                for name, value in _own(space):
-                    self._before[space.path, name] = fingerprint(value)
-                    self._created[space.path, name] = as_text(value)
+            return {
+                (space.path, name): (fingerprint(value), as_text(value))
+                for space in _namespaces(self._trainer)
+                for name, value in _own(space)
+            }
         except Exception as error:  # noqa: BLE001 - an object of the script may raise anything
             self._fails(error)
+            return {}
 
     def capture(self) -> dict[str, Any]:
         """Return the attributes that have changed; a change that cannot be saved is reported once."""

@@ -116,6 +116,14 @@ class ExactState:
         if finished is not None:
             self._undo.append(skip_training(trainer, finished))
 
+    def before_sanity_check(self) -> None:
+        """Remember the attributes of the script before Lightning's sanity check."""
+        self._attributes.before_sanity_check()
+
+    def after_sanity_check(self) -> None:
+        """Find the attributes that Lightning's sanity check has changed."""
+        self._attributes.after_sanity_check()
+
     def detach(self) -> None:
         """Undo ``attach``."""
         for undo in self._undo:

@@ -282,6 +282,45 @@ def test_stopped_fit_ends_like_an_uninterrupted_one(case, stop, tmp_path):
     assert_continues_exactly(lambda folder, at: train(folder, case, at), tmp_path, stop)
 
 
+class MaskedNet(Net):
+    """Creates a mask when the batch size changes, also in the sanity check, and counts its validations."""
+
+    def __init__(self):
+        super().__init__()
+        self.size, self.validations, self.sums = -1, 0, [torch.zeros(1)]
+        self.register_buffer("mask", None, persistent=False)
+
+    def _scale(self, batch):
+        if len(batch) != self.size:
+            self.size, self.mask = len(batch), torch.full((1,), float(len(batch)))
+        return 1.0 if self.mask is None else self.mask * (1 + self.validations) + self.sums[0]
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx) * self._scale(batch[0])
+
+    def validation_step(self, batch, batch_idx):
+        self.validations += 1
+        self.sums[0] += self._scale(batch[0])
+
+
+@pytest.mark.parametrize("stops", [(3,), (3, 6), (4, 6), (4, 8)])
+def test_attributes_that_the_sanity_check_changes_are_restored(stops, tmp_path):
+    """A process that continues the fit skips the sanity check."""
+
+    def part(folder, stop):
+        pl.seed_everything(2, verbose=False)
+        data, module = TensorDataset(torch.randn(16, 4)), MaskedNet()
+        options = {"limit_val_batches": 1, "num_sanity_val_steps": 1, "max_epochs": 4, "check_val_every_n_epoch": 2}
+        loaders = DataLoader(data, 4, shuffle=True), DataLoader(data, 4)
+        ended = train_part(folder, module, *loaders, stop=stop, **options)
+        return ended, digest([module.state_dict(), module.size, module.validations, module.sums, module.mask])
+
+    _, expected = part(tmp_path / "straight", None)
+    for stop in stops:
+        assert part(tmp_path / "stopped", stop)[0].stopped
+    assert part(tmp_path / "stopped", None)[1] == expected
+
+
 PACKAGE = """
 import lightning.pytorch as pl
 import torch
