@@ -17,7 +17,7 @@ from lightning_green.callbacks.distillation import KnowledgeDistillation
 from lightning_green.callbacks.pruning import Pruning
 from lightning_green.callbacks.quantization import QuantizationAwareTraining
 from lightning_green.compression.schedules import Moment
-from tests.helpers.compression_fits import Lit, Net, loader, trainer
+from tests.helpers.compression_fits import Lit, Net, TwoOptimizers, loader, trainer
 
 
 class Lengths(pl.Callback):
@@ -64,19 +64,6 @@ def test_unknown_length_raises(tmp_path):
 
     with pytest.raises(ValueError, match="`total_steps` should be set"):
         trainer(tmp_path, [Lengths()]).fit(Lit(), DataLoader(Stream(), 4))
-
-
-class TwoOptimizers(Lit):
-    def __init__(self):
-        super().__init__()
-        self.automatic_optimization = False
-
-    def training_step(self, batch, batch_idx):
-        for optimizer in self.optimizers():
-            optimizer.step()
-
-    def configure_optimizers(self):
-        return super().configure_optimizers()[0] + Lit.configure_optimizers(self)[0]
 
 
 def test_steps_of_two_optimizers_count_once(tmp_path):

@@ -10,7 +10,16 @@ from torch import nn
 
 from lightning_green.callbacks.pruning import Pruning
 from lightning_green.compression import load_pruned
-from tests.helpers.compression_fits import Lit, Net, SaveAt, SeededSteps, assert_resumes_exactly, loader, trainer
+from tests.helpers.compression_fits import (
+    Lit,
+    Net,
+    SaveAt,
+    SeededSteps,
+    TwoOptimizers,
+    assert_resumes_exactly,
+    loader,
+    trainer,
+)
 from tests.helpers.extras import needs_torch_pruning
 from tests.helpers.keyword_networks import LitTokens, TokenClassifier, sentences
 
@@ -192,22 +201,6 @@ def test_target_is_reached_in_mixed_precision(tmp_path):
     module = Lit("adam")
     trainer(tmp_path, [Pruning(0.5)], precision="bf16-mixed").fit(module, loader())
     assert sparsity_of(module) == pytest.approx(0.5, abs=0.01)
-
-
-class TwoOptimizers(Lit):
-    def __init__(self):
-        super().__init__()
-        self.automatic_optimization = False
-
-    def training_step(self, batch, batch_idx):
-        for optimizer in self.optimizers():
-            loss = nn.functional.cross_entropy(self.net(batch[0]), batch[1])
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            optimizer.step()
-
-    def configure_optimizers(self):
-        return [torch.optim.SGD(p, 0.01) for p in (self.net.stem.parameters(), list(self.net.parameters())[1:])]
 
 
 def test_manual_optimization_with_two_optimizers_counts_batches(tmp_path):

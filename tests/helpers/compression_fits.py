@@ -48,6 +48,24 @@ class Lit(pl.LightningModule):
         return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)]
 
 
+class TwoOptimizers(Lit):
+    """Optimizes manually, with an optimizer for the stem and one for the rest."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        for optimizer in self.optimizers():
+            loss = nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(p, 0.01) for p in (self.net.stem.parameters(), list(self.net.parameters())[1:])]
+
+
 def loader(size=48, batch=8):
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(size, 3, 8, 8, generator=generator)
