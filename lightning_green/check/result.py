@@ -98,7 +98,9 @@ def undetermined(result: CheckResult, difference: Difference | None, seeded: boo
         else "call `seed_everything(..., workers=True)` before the model and the data are created"
     )
     reason = f"two uninterrupted runs of the script differ{what}"
-    return replace(result, verdict=Verdict.UNDETERMINED, reason=reason, remedy=remedy, difference=difference)
+    return replace(
+        result, verdict=Verdict.UNDETERMINED, reason=reason, remedy=remedy, difference=difference, ignored=()
+    )
 
 
 def _reason(difference: Difference) -> str:

@@ -88,9 +88,11 @@ def _claim(directory: Path) -> Path:
 
 
 def _name() -> str:
-    """Return a name of this invocation and rank."""
+    """Return a name of this invocation and rank, which is the same in a copy of the working directory."""
+    invocation = Invocation.of_process().to_json()
+    script = Path(invocation["script"]).name
     ranks = [os.environ.get(variable, "") for variable in _RANK_VARIABLES]
-    identity = json.dumps([Invocation.of_process().to_json(), ranks], sort_keys=True)
+    identity = json.dumps([script, invocation["arguments"], invocation["variables"], ranks], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
