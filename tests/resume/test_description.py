@@ -316,13 +316,12 @@ def test_descriptions_are_equal_in_another_process():
         "import json; from tests.resume.test_description import describe, settings_of_every_kind as every\n"
         "print(json.dumps(describe(every())))"
     )
-    for seed in ("1", "2"):
-        output = subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            stdout=subprocess.PIPE,
-            check=True,
-            cwd=pathlib.Path(__file__).parents[2],
-        ).stdout
-        assert differences({"x": json.loads(output)}, {"x": describe(settings_of_every_kind())}) == []
-        assert json.loads(output) == describe(settings_of_every_kind())
+    output = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+        stdout=subprocess.PIPE,
+        check=True,
+        cwd=pathlib.Path(__file__).parents[2],
+    ).stdout
+    assert differences({"x": json.loads(output)}, {"x": describe(settings_of_every_kind())}) == []
+    assert json.loads(output) == describe(settings_of_every_kind())

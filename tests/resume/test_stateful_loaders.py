@@ -144,7 +144,9 @@ def train(folder, loader, stop=None, **options):
 
 
 @pytest.mark.parametrize("stop", [2, 4, 6])
-@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize(
+    "name", [name if "workers" not in name else pytest.param(name, marks=pytest.mark.slow) for name in LOADERS]
+)
 def test_stopped_fit_ends_like_an_uninterrupted_one(name, stop, tmp_path):
     assert_continues_exactly(lambda folder, at: train(folder, LOADERS[name], at), tmp_path, stop)
 
