@@ -252,9 +252,12 @@ class CarbonScheduler(GreenCallback):
             self._exit(point, plan, maker)
 
     def _exit(self, point: Point, plan: Plan, maker: PlanMaker) -> None:
-        """Exit until the end of the plan's first action; returns only if the state could not be saved."""
+        """Exit until the end of the plan's first action; returns only if the state cannot be saved here."""
         fit = self._fit
         assert fit is not None
+        if point == "batch" and fit.state is not None and fit.state.exits_at_epochs_only():
+            maker.next_decision = 0.0  # the end of the epoch decides
+            return
         if who_restarts() is None:
             line = continue_paused(fit.session.path)
             rank_zero_info(f"Lightning Green: exiting until {plan.until:%Y-%m-%d %H:%M} UTC. {line}")

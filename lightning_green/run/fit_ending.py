@@ -81,8 +81,9 @@ class FitEnding:
             RunPausedExit: To exit.
 
         """
-        loggers.log_to_all(self.trainer, self.session.metrics(), logging_step(self.trainer))
-        loggers.flush(self.trainer)  # before the state contains what a logger keeps in memory
+        with _logger_errors_are_logged():
+            loggers.log_to_all(self.trainer, self.session.metrics(), logging_step(self.trainer))
+            loggers.flush(self.trainer)  # before the state contains what a logger keeps in memory
         if self.state is None or self.state.save(point, "exit") is None:
             return
         self.session.record(paused)
@@ -100,7 +101,8 @@ class FitEnding:
 
     def interrupt(self, point: Point, name: str) -> NoReturn:
         """Save the state and stop as the signal ``name`` asks for."""
-        loggers.flush(self.trainer)  # before the state contains what a logger keeps in memory
+        with _logger_errors_are_logged():
+            loggers.flush(self.trainer)  # before the state contains what a logger keeps in memory
         saved = self.state is not None and self.state.save(point, name) is not None
         how = "saved" if saved else "stopped, with nothing saved,"
         reason = f"{name}: {how} at step {self.trainer.global_step}"
@@ -187,8 +189,8 @@ class FitEnding:
 
 @contextmanager
 def _logger_errors_are_logged() -> Iterator[None]:
-    """Log an error of a logger: the exit is recorded by then, and nothing may turn it into a failure."""
+    """Log an error of a logger, which should not prevent that the state is saved, or turn an exit into a failure."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - of any logger
-        log.warning("A logger raised %s: %s. The training state is saved.", type(error).__name__, error)
+        log.warning("A logger raised %s: %s. The exit continues.", type(error).__name__, error)

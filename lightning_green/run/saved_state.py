@@ -138,6 +138,11 @@ class SavedState:
             log.warning("%s", line)
             self._session.record(Warned(reason=line))
 
+    def exits_at_epochs_only(self) -> bool:
+        """Return whether an exit is possible at the end of an epoch only, by what is known now; on rank 0."""
+        self.limit_later(rule_of_loaders(self.exact))  # of loaders that were requested again in a later epoch
+        return self.limits.epochs_only
+
     def save(self, point: Point, reason: str) -> Path | None:
         """Save the exact state at a boundary; all ranks take part.
 
@@ -150,7 +155,7 @@ class SavedState:
 
         """
         session = self._session
-        self.limit_later(rule_of_loaders(self.exact))  # of loaders that were requested again in a later epoch
+        self.limit_later(rule_of_loaders(self.exact))
         if session.folder is None or not self.limits.allow(point):
             return None
         # A checkpoint taken in order to exit is restart overhead; a run without pauses takes periodic ones as well.
@@ -206,7 +211,9 @@ class SavedState:
 
     def save_final(self) -> None:
         """Save the final state, after every ``on_train_end``."""
-        if not self.limits.can_save or self.source.is_final or self.path is None:
+        if self.source.is_final or self.path is None:
+            return
+        if not self._ranks.broadcast(self.limits.can_save):  # only rank 0 knows a limit that was found after the start
             return
         folder, fit = self._session.folder, self._session.fit
         try:

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from lightning_green import CarbonScheduler, EmissionsTracker, RunPausedExit
 from lightning_green.run.coordinator import close_current_run
+from lightning_green.run.pause_rule import PauseAt, PauseRule
 from tests.callbacks.green_kit import BATCHES, START, clock, events, train
 from tests.helpers.traces import write_trace
 
@@ -236,6 +237,29 @@ def test_exits_at_the_end_of_an_epoch_where_only_that_is_exact(tmp_path, trace, 
     line = "The run is saved, and exits, at the end of an epoch only: a counter is not restored."
     assert line in caplog.text
     assert line in {record["reason"] for record in events(tmp_path, "warning")}
+
+
+def test_exits_at_the_end_of_an_epoch_if_only_that_is_exact_by_what_the_batches_show(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
+    known = PauseRule(PauseAt.EPOCH, "the samples draw in workers")
+
+    class Batches(pl.Callback):
+        seen = 0
+
+        def on_train_batch_start(self, *_):
+            self.seen += 1
+
+    batches = Batches()
+    monkeypatch.setattr(
+        "lightning_green.run.saved_state.rule_of_loaders", lambda _: known if batches.seen >= 18 else PauseRule()
+    )
+    dirty = write_trace(
+        tmp_path / "dirty.csv", [600 if 3 <= hour < 9 else 50 for hour in range(48)]
+    )  # in the second epoch
+    with pytest.raises(SystemExit):
+        train(tmp_path, scheduler(dirty, hold_power=1.0), batches, max_epochs=4)
+    close_current_run()
+    assert [record["global_step"] for record in events(tmp_path, "paused")] == [24]
 
 
 def test_never_exits_where_no_resume_is_exact(tmp_path, trace, monkeypatch):

@@ -27,6 +27,9 @@ class RecordingState:
     def save_if_due(self, point):
         self.calls.append(("save if due", point))
 
+    def exits_at_epochs_only(self):
+        return self.limits.epochs_only
+
     def save(self, point, reason):
         self.calls.append(("save", point, reason))
         return Path("fit0.ckpt") if self.saves else None

@@ -62,16 +62,25 @@ def test_exit_is_no_failure_when_lightning_reports_its_exception(ending, tmp_pat
     assert names(tmp_path) == ["started", "paused", "sample"]  # the script has not ended
 
 
-@pytest.mark.parametrize("name", ["summarize", "mark_preempting", "finish_experiments"])
+def fail(*_):
+    raise RuntimeError("the run is finished")
+
+
+@pytest.mark.parametrize("name", ["log_to_all", "flush", "summarize", "mark_preempting", "finish_experiments"])
 def test_logger_that_raises_does_not_turn_an_exit_into_a_failure(ending, monkeypatch, caplog, name):
-    """As W&B does if `teardown` of the script has finished the run."""
-
-    def fail(*_):
-        raise RuntimeError("the run is finished")
-
+    """As W&B does if `teardown` of the script has finished the run, and others on a full disk."""
     monkeypatch.setattr(loggers, name, fail)
     with pytest.raises(RunPausedExit):
         ending.exit_until("batch", Paused(reason="a plan", until=START))
+    assert ending.state.calls == [("save", "batch", "exit")]
+    assert "A logger raised RuntimeError: the run is finished" in caplog.text
+
+
+def test_logger_that_raises_does_not_prevent_that_a_signal_saves(ending, monkeypatch, caplog):
+    monkeypatch.setattr(loggers, "flush", fail)
+    with pytest.raises(SIGTERMException):
+        ending.interrupt("batch", "SIGTERM")
+    assert ending.state.calls == [("save", "batch", "SIGTERM")]
     assert "A logger raised RuntimeError: the run is finished" in caplog.text
 
 
