@@ -34,10 +34,11 @@ MISSING_SCRIPT = re.compile(
     r"can't open file '[^'\n]+': \[Errno 2\] No such file or directory"  # Python
     r"|(?<=: )No module named \S+$"  # `python -m`
     r"|(?<=sh: )\S+: No such file or directory$"  # bash
-    r"|cannot open \S+: No such file$",  # sh
-    re.MULTILINE,
+    r"|cannot open \S+: No such file$"  # sh
 )
-"""What an interpreter reports about a script that does not exist; it has no traceback."""
+"""What an interpreter reports in its last line about a script that does not exist; it has no traceback."""
+MISSING_CODES = (1, 2, 126, 127)
+"""Its exit codes: those of Python, and of a shell."""
 
 
 class CommandStartError(RuntimeError):
@@ -107,7 +108,7 @@ class ChildProcess:
                 ended = _has_ended(self._process)
                 _copy_to_terminal(copied.read())
                 beat()
-        return ChildResult(self._process.returncode, _last_traceback(path, start))
+        return ChildResult(self._process.returncode, _last_traceback(path, start, self._process.returncode))
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the process if it is running."""
@@ -183,7 +184,7 @@ def _copy_to_terminal(data: bytes) -> None:
         sys.stderr.buffer.flush()
 
 
-def _last_traceback(path: Path, start: int) -> str:
+def _last_traceback(path: Path, start: int, code: int) -> str:
     """Return the last traceback or the line about a missing script in the error output after ``start``, or ``""``."""
     with open(path, "rb") as errors:
         errors.seek(max(start, errors.seek(0, os.SEEK_END) - TRACEBACK_BYTES))
@@ -191,5 +192,6 @@ def _last_traceback(path: Path, start: int) -> str:
     position = text.rfind(TRACEBACK_START)
     if position >= 0:
         return text[position:]
-    missing = MISSING_SCRIPT.search(text)
+    last = text.rstrip().rpartition("\n")[2]
+    missing = MISSING_SCRIPT.search(last) if code in MISSING_CODES else None  # others print such lines as warnings
     return "" if missing is None else missing[0]

@@ -50,6 +50,16 @@ def test_missing_script_is_reported(words, tmp_path):
     assert "missing" in result.traceback
 
 
+@pytest.mark.parametrize(
+    "end", ["import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "sys.stderr.write('Killed\\n'); sys.exit(1)"]
+)
+def test_warning_about_a_missing_module_is_no_missing_script(tmp_path, end):
+    script = f"import sys; sys.stderr.write(\"Error caught was: No module named 'triton'\\n\"); {end}"
+    result = child(tmp_path, script).run(lambda: None)
+    assert result.code != 0
+    assert result.traceback == ""
+
+
 def test_command_that_does_not_exist_raises(tmp_path):
     process = ChildProcess(Command(("a-command-that-is-missing",), str(tmp_path)), tmp_path, dict(os.environ))
     with pytest.raises(CommandStartError, match=r"`a-command-that-is-missing` cannot be started: No such file"):
