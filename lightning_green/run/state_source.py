@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import lightning.pytorch as pl
+from fsspec.core import url_to_fs
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_green.ledger.run_directory import final_path
 from lightning_green.resume import checkpoints
@@ -92,8 +94,8 @@ class StateSource:
         recorded = self._session.record_on_disk.get("ckpt_path")
         if given is None or recorded is None or str(given) == recorded["path"] or self.is_final:
             return None
-        if is_own_last_checkpoint(Path(given), recorded["at"]):
-            line = f"`ckpt_path` {given} is not used: the state of the run, {self.description}, is newer."
+        if is_own_last_checkpoint(str(given), recorded["at"]):
+            line = f"`ckpt_path` {given} is not used: the run continues from its own state, {self.description}."
             self._messages.append(line)
             return None
         return (
@@ -124,14 +126,23 @@ class StateSource:
         return str(stored.path), checkpoint
 
 
-def is_own_last_checkpoint(path: Path, since: float) -> bool:
-    """Return whether a file is the newest checkpoint in its directory, written since a time in seconds since 1970.
+def is_own_last_checkpoint(path: str, since: float) -> bool:
+    """Return whether a file is the last checkpoint in its directory, written since a time in seconds since 1970.
 
-    Scripts choose it to continue after an interruption, in contrast to an older one to go back to.
+    Scripts choose it to continue after an interruption, in contrast to an older one to go back to. It is the newest
+    one, or ``last.ckpt``, next to which another callback may have saved a newer one.
+
+    Args:
+        path: Path of any file system of fsspec.
+        since: Seconds since 1970.
+
     """
+    is_last = PurePath(path).name.startswith(ModelCheckpoint.CHECKPOINT_NAME_LAST)
     try:
-        written = path.stat().st_mtime
-        newest = max(one.stat().st_mtime for one in path.parent.glob(f"*{path.suffix}"))
-    except (OSError, ValueError):
+        files, name = url_to_fs(path)
+        written = files.modified(name).timestamp()
+        siblings = files.ls(str(PurePath(name).parent), detail=False)
+        newest = max(files.modified(one).timestamp() for one in siblings if one.endswith(PurePath(name).suffix))
+    except (OSError, ValueError, NotImplementedError):
         return False
-    return since <= written and newest - written < _TOGETHER
+    return since <= written and (is_last or newest - written < _TOGETHER)

@@ -3,6 +3,7 @@
 import os
 import time
 
+import fsspec
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -50,7 +51,7 @@ def test_last_checkpoint_of_the_run_itself_is_not_used_instead_of_its_newer_stat
     caplog.set_level("INFO")
     last = tmp_path / "stopped" / "own" / "step=6.ckpt"
     second, weights = part(tmp_path / "stopped", last)
-    assert f"`ckpt_path` {last} is not used: the state of the run, step 7, is newer." in caplog.text
+    assert f"`ckpt_path` {last} is not used: the run continues from its own state, step 7." in caplog.text
     assert (second.trained, weights) == (5, expected)
 
 
@@ -66,10 +67,19 @@ def test_going_back_to_an_older_state_is_refused_and_works_in_another_run(earlie
 
 
 def test_last_checkpoint_is_the_newest_file_that_was_written_since_the_start(tmp_path):
-    paths = [tmp_path / f"{name}.ckpt" for name in ("old", "last")]
-    for path, written in zip(paths, (100.0, 200.0), strict=True):
+    paths = [tmp_path / f"{name}.ckpt" for name in ("old", "last", "new")]
+    for path, written in zip(paths, (100.0, 200.0, 300.0), strict=True):
         path.touch()
         os.utime(path, (written, written))
-    assert [is_own_last_checkpoint(path, 50.0) for path in paths] == [False, True]
-    assert not is_own_last_checkpoint(paths[1], 250.0)
-    assert not is_own_last_checkpoint(tmp_path / "missing.ckpt", 50.0)
+    assert [is_own_last_checkpoint(str(path), 50.0) for path in paths] == [False, True, True]
+    assert [is_own_last_checkpoint(str(path), 250.0) for path in paths] == [False, False, True]
+    assert not is_own_last_checkpoint(str(tmp_path / "missing.ckpt"), 50.0)
+
+
+def test_last_checkpoint_of_a_remote_directory_is_found():
+    files = fsspec.filesystem("memory")
+    began = time.time() - 1
+    for name in ("epoch=1.ckpt", "last.ckpt"):
+        files.pipe(f"/experiment/{name}", b"")
+    assert is_own_last_checkpoint("memory://experiment/last.ckpt", began)
+    assert not is_own_last_checkpoint("memory://experiment/last.ckpt", began + 3600)
