@@ -154,16 +154,16 @@ class LoaderPositions:
             restore_random_states(now)
 
     def _combine(self, combined: CombinedLoader) -> None:
-        """Prepare training loaders from which Lightning reads one batch ahead of the random draws of the model."""
-        if self._is_tuning() or not reads_ahead(combined):
+        """Prepare training loaders for whether Lightning reads one batch ahead of the random draws of the model."""
+        if self._is_tuning():
             return
-        loaders = []
+        ahead, loaders = reads_ahead(combined), []
         for loader in combined.flattened:
             one = loader
-            if isinstance(loader, CountingLoader) and loader.num_workers == 0:
+            if ahead and isinstance(loader, CountingLoader) and loader.num_workers == 0:
                 one = ReplayedLoader(loader.__dict__[OWN], loader.deferred)
             if isinstance(one, (CountingLoader, ReplayedLoader)):
-                one.reads_ahead = True
+                one.reads_ahead = ahead
             loaders.append(one)
         combined.flattened = loaders
 

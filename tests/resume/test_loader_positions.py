@@ -18,9 +18,9 @@ class Iterable:
 
 
 @contextmanager
-def fit(folder, loader, is_tuning=lambda: False, validation=None):
+def fit(folder, loader, is_tuning=lambda: False, validation=None, **options):
     """Train one epoch; return the loaders that were read and their positions, before the fit gives the loaders back."""
-    trainer = quiet_trainer(folder, limit_val_batches=1.0 if validation is not None else 0)
+    trainer = quiet_trainer(folder, **{"limit_val_batches": 1.0 if validation is not None else 0, **options})
     positions = LoaderPositions(trainer, is_tuning)
     undo = positions.attach(resuming=False)
     trainer.fit(RecordingModel(), loader, validation)
@@ -36,6 +36,17 @@ def test_training_loaders_are_wrapped_and_counted(loader, kind, tmp_path):
     with fit(tmp_path, loader) as ((wrapped,), positions):
         assert isinstance(wrapped, kind)
         assert [one["taken"] for one in positions.capture()["loaders"]] == [6]
+
+
+class Unsized:
+    def __iter__(self):
+        return iter(batches())
+
+
+@pytest.mark.parametrize(("options", "ahead"), [({}, True), ({"limit_train_batches": 3}, False)])
+def test_loader_without_a_length_is_read_ahead_unless_the_trainer_has_a_limit(options, ahead, tmp_path):
+    with fit(tmp_path, Unsized(), **options) as ((wrapped,), _):
+        assert wrapped.reads_ahead is ahead
 
 
 def test_loaders_of_a_tuner_are_not_wrapped(tmp_path):
