@@ -43,14 +43,14 @@ class Probe(GreenCallback):
     """Makes each fit short, writes what it trains with, and stops it at the stops of the job.
 
     It takes part in the run like any callback that needs the exact training state. The other Lightning Green callbacks
-    of the script neither measure nor decide while it is there.
+    of the script neither measure nor decide while it is there; their totals are of a constant power and intensity.
     """
 
     wants_exact = True
     replaces_options = True
 
     def __init__(self) -> None:
-        super().__init__(RunOptions(meter=None))
+        super().__init__(RunOptions(meter=100.0, grid=100.0))  # constants, for scripts that use their totals
         job = Job.of_process()
         assert job is not None
         self._job = job
