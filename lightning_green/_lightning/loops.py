@@ -67,6 +67,16 @@ def batch_position(trainer: pl.Trainer) -> tuple[int, int]:
     return epochs.processed, fit_loop.epoch_loop.batch_progress.current.ready
 
 
+def mean_batches_per_epoch(trainer: pl.Trainer) -> float | None:
+    """Return the mean number of batches of the finished epochs; None in the first epoch."""
+    epochs = cast(_ProcessedTracker, trainer.fit_loop.epoch_progress.current)
+    if not epochs.processed:
+        return None
+    batches = trainer.fit_loop.epoch_loop.batch_progress
+    in_epoch = batches.current.ready if epochs.ready > epochs.processed else 0  # reset when the next epoch begins
+    return (batches.total.ready - in_epoch) / epochs.processed
+
+
 def is_training_stage(trainer: pl.Trainer) -> bool:
     """Return whether the loaders that are processed at this moment are training loaders."""
     return bool(trainer.state.stage == RunningStage.TRAINING)

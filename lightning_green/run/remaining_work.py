@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Timer
 
-from lightning_green._lightning.loops import batch_position
+from lightning_green._lightning.loops import batch_position, mean_batches_per_epoch
 from lightning_green._lightning.namespaces import both
 
 WARM_UP_BATCHES = 2  # compilation, caches, the first allocation
@@ -110,20 +110,22 @@ def _remaining_batches(trainer: pl.Trainer) -> tuple[float | None, str]:
         steps = max(0, trainer.max_steps - trainer.global_step)
         per_batch = max(1, len(trainer.optimizers)) / trainer.accumulate_grad_batches
         found.append((steps / per_batch, "`max_steps`"))
-    epoch_batches = trainer.num_training_batches
     if trainer.max_epochs is not None and trainer.max_epochs >= 0:
-        if epoch_batches == float("inf"):
-            if not found:
-                return (
-                    None,
-                    "the training loader has no length, so the remaining work cannot be computed from `max_epochs`",
-                )
-        else:
+        epoch_batches = _batches_per_epoch(trainer)
+        if epoch_batches is not None:
             done = batch_position(trainer)[0] * epoch_batches
             in_epoch = trainer.fit_loop.epoch_loop.batch_progress.current.completed
             in_epoch = 0 if in_epoch >= epoch_batches else in_epoch
             found.append((max(0.0, trainer.max_epochs * epoch_batches - done - in_epoch), "`max_epochs`"))
+        elif not found:
+            return None, "the training loader has no length, so the remaining work is known after the first epoch"
     return min(found) if found else (None, "the Trainer has no `max_epochs`, `max_steps` or `max_time`")
+
+
+def _batches_per_epoch(trainer: pl.Trainer) -> float | None:
+    """Return the batches of an epoch; their mean if the loader has no length, and None in the first epoch then."""
+    batches = trainer.num_training_batches
+    return batches if batches != float("inf") else mean_batches_per_epoch(trainer)
 
 
 def _seconds_limit(trainer: pl.Trainer) -> float | None:
@@ -134,12 +136,14 @@ def _seconds_limit(trainer: pl.Trainer) -> float | None:
 
 
 def _remaining_validations(trainer: pl.Trainer, batches: float) -> float:
-    if not trainer.enable_validation or trainer.num_training_batches in (0, float("inf")):
+    epoch_batches = _batches_per_epoch(trainer)
+    if not trainer.enable_validation or not epoch_batches:
         return 0.0
-    every = trainer.val_check_batch or trainer.num_training_batches
+    every = trainer.val_check_batch or epoch_batches
+    every = epoch_batches if every == float("inf") else every
     if trainer.check_val_every_n_epoch is not None:
         every = every * trainer.check_val_every_n_epoch
-    return batches / every if every != float("inf") else batches / trainer.num_training_batches
+    return batches / every
 
 
 def _validation_seconds(trainer: pl.Trainer, timer: StepTimer, per_batch: float) -> float:

@@ -202,7 +202,7 @@ def test_max_time_without_other_limits(tmp_path):
     ("options", "why"),
     [
         ({"max_epochs": -1}, "no `max_epochs`, `max_steps` or `max_time`"),
-        ({"max_epochs": 2, "stream": True}, "the training loader has no length"),
+        ({"max_epochs": -1, "stream": True}, "no `max_epochs`, `max_steps` or `max_time`"),
     ],
 )
 def test_remaining_work_without_limit_is_unknown_with_a_reason(tmp_path, options, why):
@@ -210,6 +210,15 @@ def test_remaining_work_without_limit_is_unknown_with_a_reason(tmp_path, options
     assert len(found) > 5
     assert {answer.seconds for answer in found} == {None}
     assert why in found[0].why
+
+
+def test_loader_without_a_length_is_known_after_the_first_epoch(tmp_path):
+    found = answers(tmp_path, stream=True, validate=True, max_epochs=3)
+    first, later = found[:6], found[6:]
+    assert {(answer.seconds, answer.why) for answer in first} == {
+        (None, "the training loader has no length, so the remaining work is known after the first epoch")
+    }
+    assert seconds(later) == pytest.approx([PER_BATCH * left + PER_VALIDATION * left / 6 for left in range(12, 0, -1)])
 
 
 def test_iterable_dataset_with_max_steps(tmp_path):
