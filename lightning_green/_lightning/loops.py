@@ -60,6 +60,13 @@ def between_steps(trainer: pl.Trainer) -> bool:
     return loop._accumulated_batches_reached() and not loop._num_ready_batches_reached()
 
 
+def may_be_last_batch(trainer: pl.Trainer) -> bool:
+    """Return whether the batch that is fetched next may be the last one of its epoch."""
+    total = trainer.num_training_batches
+    ready = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return total == float("inf") or ready + 1 >= total
+
+
 def batch_position(trainer: pl.Trainer) -> tuple[int, int]:
     """Return the number of finished epochs, and of finished batches in the current epoch."""
     fit_loop = trainer.fit_loop
@@ -89,6 +96,7 @@ def wrap_loops(
     before_batches: Callable[[], None],
     after_batch: Callable[[], None],
     after_run: Callable[[], None],
+    before_batch: Callable[[], None] | None = None,
 ) -> Callable[[], None]:
     """Call functions between epochs and between batches, where no hook is running.
 
@@ -99,6 +107,8 @@ def wrap_loops(
         before_batches: Called in the loop of an epoch, once its counters are restored and before its first batch.
         after_batch: Called once a batch is complete: its hooks, a validation that was due, and its logging.
         after_run: Called after every ``on_train_end``.
+        before_batch: Called on each of several ranks before a batch is fetched, in place of Lightning's broadcast of
+            a received SIGTERM.
 
     Returns:
         A function that removes the calls.
@@ -107,6 +117,7 @@ def wrap_loops(
     fit_loop, epoch_loop = trainer.fit_loop, trainer.fit_loop.epoch_loop
     advance_start, run_start = fit_loop.on_advance_start, epoch_loop.on_run_start
     advance_end, run_end = epoch_loop.on_advance_end, fit_loop.on_run_end
+    broadcast_sigterm = epoch_loop._broadcast_sigterm_tensor
 
     def on_advance_start() -> None:
         if not is_tuning():
@@ -126,6 +137,12 @@ def wrap_loops(
         if not is_tuning():
             after_batch()
 
+    def broadcast() -> None:
+        if before_batch is None or is_tuning():
+            broadcast_sigterm()
+        else:
+            before_batch()
+
     def on_run_end() -> None:
         run_end()
         if not is_tuning():
@@ -135,5 +152,6 @@ def wrap_loops(
         replace_method(fit_loop, "on_advance_start", on_advance_start),
         replace_method(epoch_loop, "on_run_start", on_run_start),
         replace_method(epoch_loop, "on_advance_end", on_advance_end),
+        replace_method(epoch_loop, "_broadcast_sigterm_tensor", broadcast),
         replace_method(fit_loop, "on_run_end", on_run_end),
     )

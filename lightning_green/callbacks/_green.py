@@ -82,7 +82,10 @@ class GreenCallback(CallbackOfBothPackages):
                 merged = merged.join(member._options)
             return merged
 
-        self._fit = join_fit(trainer, self, options, needs_state=any(member.wants_exact for member in members))
+        exact = [type(member).__name__ for member in members if member.wants_exact]
+        several = trainer.num_nodes > 1  # whose nodes add up their energy
+        communicating = [type(member).__name__ for member in members] if several else exact
+        self._fit = join_fit(trainer, self, options, bool(exact), communicating)
         self._last.fit = self._fit
 
     @override

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities import rank_zero_info
 from typing_extensions import override
 
 from lightning_green._lightning.loggers import logging_step
@@ -258,10 +257,11 @@ class CarbonScheduler(GreenCallback):
         if point == "batch" and fit.state is not None and fit.state.exits_at_epochs_only():
             maker.next_decision = 0.0  # the end of the epoch decides
             return
+        message = None
         if who_restarts() is None:
             line = continue_paused(fit.session.path)
-            rank_zero_info(f"Lightning Green: exiting until {plan.until:%Y-%m-%d %H:%M} UTC. {line}")
-        fit.ending.exit_until(point, maker.paused_event(plan))
+            message = f"Lightning Green: exiting until {plan.until:%Y-%m-%d %H:%M} UTC. {line}"
+        fit.ending.exit_until(point, maker.paused_event(plan), message)
         maker.why_no_exit = "the training state cannot be saved"
         maker.next_decision = fit.session.clock.time() + RETRY_SECONDS
 

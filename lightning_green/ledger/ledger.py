@@ -78,6 +78,11 @@ class Ledger:
             self._write_waiting()
             return stamped
 
+    def renumber(self) -> None:
+        """Continue after the events that another process has appended."""
+        with self._lock:
+            self._seq = max(self._seq, _last_sequence(self.path)[0])
+
     def sync(self) -> None:
         """Flush the lines to the disk, before a planned exit."""
         with self._lock:

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ RUNS = "runs"
 """Subdirectory of the second and all further runs of a command."""
 RANDOM_STATES = "random_states"
 """Subdirectory of the random states with which the processes of a command began."""
+RANKS_FILE = "ranks.lock"
+"""File that every process of a training keeps open, so that a supervisor finds them."""
 KEPT = "kept"
 """Subdirectory of the checkpoint files of finished fits."""
 SCHEMA_VERSION = 1
@@ -36,6 +39,9 @@ HEARTBEAT_SECONDS = 10.0
 HEARTBEAT_STALE_SECONDS = 90.0
 LOCK_SECONDS = 0.3
 """Lock timeout in seconds. Nonzero because ``RunDirectory.is_alive`` takes the lock briefly."""
+
+
+_ranks_files: dict[str, int] = {}
 
 
 class RunIsAliveError(RuntimeError):
@@ -90,6 +96,22 @@ class RunDirectory:
     def read(self) -> None:
         """Read ``run.json`` again."""
         self.record = self._read()
+
+    def merge(self) -> set[int]:
+        """Add what processes that this one has started have recorded; return the fits that were claimed.
+
+        This process waits while they train, so it has no newer values of the same fits.
+        """
+        record = self.record
+        try:
+            found = self._read() if self.exists() else record
+        except (OSError, RuntimeError, ValueError):  # it is written again
+            found = record
+        for key in ("fits", "loggers"):
+            if key in record or key in found:
+                found[key] = {**found.get(key, {}), **record.get(key, {})}
+        self.record = {**record, **{key: found[key] for key in ("fits", "loggers", "script_process") if key in found}}
+        return set(found.get("script_process", {}).get("claimed", ()))
 
     def save(self) -> None:
         """Write ``run.json`` if the record has changed."""
@@ -152,6 +174,13 @@ class RunDirectory:
             return bool(locked)
         return bool(time.time() - other["at"] < HEARTBEAT_STALE_SECONDS)
 
+    def is_owned_by(self, role: str, pid: int) -> bool:
+        """Return whether a process of this machine uses the directory in this role."""
+        other = self._heartbeat(role)
+        return bool(other and other.get("host") == socket.gethostname() and other.get("pid") == pid) and self.is_alive(
+            role
+        )
+
     def was_abandoned(self, role: str) -> bool:
         """Return whether the last process in this role was killed: its heartbeat file still exists."""
         return (self.path / f"{role}.heartbeat").exists() and not self.is_alive(role)
@@ -181,6 +210,14 @@ class RunDirectory:
             f"The run in {self.path} is already running in {owner}. Wait for it, stop it, or choose another directory "
             "with `lightning-green run --run-dir DIR` (or LIGHTNING_GREEN_RUN_DIR=DIR)."
         )
+
+
+def keep_ranks_file_open() -> None:
+    """Open the file that marks this process as one of a supervised training, until the process ends."""
+    home = os.environ.get(RUN_DIR_VARIABLE)
+    if home and SUPERVISED_VARIABLE in os.environ and home not in _ranks_files:
+        with suppress(OSError):  # the supervisor then does not find this process
+            _ranks_files[home] = os.open(Path(home) / RANKS_FILE, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _is_locked(path: Path) -> bool | None:

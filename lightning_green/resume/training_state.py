@@ -46,6 +46,8 @@ class ExactState:
         on_boundary: Called between batches (``"batch"``) and before each epoch (``"epoch"``), where a state may be
             saved; not inside an accumulation window.
         on_end: Called when the fit has ended, after every ``on_train_end``.
+        on_batch: Called on each of several ranks before a batch is fetched; after a boundary between batches, nothing
+            has happened in between.
         ranks: The ranks of the training; each of them has an exact state.
         allow_inexact: Whether to continue approximately with another number of ranks.
 
@@ -60,11 +62,12 @@ class ExactState:
         member: pl.Callback,
         on_boundary: Callable[[Point], None],
         on_end: Callable[[], None],
+        on_batch: Callable[[], None] | None = None,
         ranks: ControlGroup | None = None,
         allow_inexact: bool = False,
     ) -> None:
         self._trainer, self._member = trainer, member
-        self._on_boundary, self._on_end = on_boundary, on_end
+        self._on_boundary, self._on_end, self._on_batch = on_boundary, on_end, on_batch
         self._ranks, self._allow_inexact = ranks or ControlGroup(), allow_inexact
         self.set_new_values: Callable[[], None] | None = None
         self._loaders = LoaderPositions(trainer, self._is_tuning)
@@ -110,7 +113,13 @@ class ExactState:
         self._undo = [
             self._loaders.attach(resuming),
             wrap_loops(
-                trainer, self._is_tuning, self._before_epoch, self._before_batches, self._after_batch, self._after_run
+                trainer,
+                self._is_tuning,
+                self._before_epoch,
+                self._before_batches,
+                self._after_batch,
+                self._after_run,
+                self._on_batch,
             ),
         ]
         if finished is not None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable
 
 import lightning.pytorch as pl
 
 from lightning_green._lightning.elapsed_time import exclude_pause
+from lightning_green._lightning.loops import may_be_last_batch
 from lightning_green.resume.training_state import Point
 from lightning_green.run.saved_state import SavedState
 from lightning_green.run.session import Session
 from lightning_green.run.signals import StopSignals
 from lightning_green.run.worker_rank import WorkerRank
-from lightning_green.strategies.control_group import Command, ControlGroup
+from lightning_green.strategies.control_group import SYNC_SECONDS, Command, ControlGroup
 
 Action = Callable[[Point], None]
+
+_SYNC = 1
+"""What rank 0 sends before a batch to sync at the boundary after it. Larger numbers are signals."""
 
 
 class Boundaries:
@@ -51,6 +56,7 @@ class Boundaries:
         self._signals, self._actions, self._on_signal, self._on_command = signals, actions, on_signal, on_command
         self.follower = None if ranks.is_rank_zero else WorkerRank(session, trainer, ranks)
         self._checked = False
+        self._sync_due, self._between_batches, self._synced_at = True, False, 0.0
 
     def reached(self, point: Point) -> None:
         """Act at a boundary; the training loop calls it between batches and between epochs."""
@@ -61,15 +67,47 @@ class Boundaries:
             if self._signals.received is not None:
                 self._on_signal(point, self._signals.received)
             self._act(point)
-        elif self._ranks.sync_due():
-            stop = self.agreed_signal()
-            if self.follower is not None:
-                self._follow(self.follower, point)
-                return
-            if stop is not None:
-                self._on_signal(point, stop)
-            self._act(point)
-            self._ranks.schedule_next_sync(at_every_boundary=self._session.clock.is_simulated)
+            return
+        self._between_batches = point == "batch"
+        if self._sync_due:
+            self._sync(point)
+
+    def batch_begins(self) -> None:
+        """Exchange before a batch whether the ranks have to sync; called on each of several ranks.
+
+        A rank that received a signal ends the fit here if the last boundary is the one after the previous batch, and
+        otherwise at the next boundary. The ranks may be at different boundaries: they have as many batches, and
+        perhaps not as many epochs.
+        """
+        asked = self._ranks.all_reduce_max_of_batch(self._request())
+        between_batches, self._between_batches = self._between_batches, False
+        if asked > _SYNC and between_batches:
+            self._sync("batch")
+        elif asked:
+            self._sync_due = True
+
+    def _request(self) -> int:
+        """Return what this rank asks of the others before a batch: the number of a signal, ``_SYNC``, or 0."""
+        if self._signals.received is not None:
+            return int(getattr(signal, self._signals.received))
+        if self.follower is not None:
+            return 0
+        # The real time between two boundaries is unrelated to the simulated time.
+        due = self._session.clock.is_simulated or time.monotonic() - self._synced_at >= SYNC_SECONDS
+        return _SYNC if due or (self._state.limits.epochs_only and may_be_last_batch(self._trainer)) else 0
+
+    def _sync(self, point: Point) -> None:
+        """Act as rank 0 decides, on all ranks at the same boundary."""
+        self._sync_due = False
+        stop = self.agreed_signal()
+        if self.follower is not None:
+            self._follow(self.follower, point)
+            return
+        if stop is not None:
+            self._on_signal(point, stop)
+        self._act(point)
+        self._synced_at = time.monotonic()
+        self._ranks.send(Command.CONTINUE)
 
     def agreed_signal(self) -> str | None:
         """Return the signal that asks any process of this training to stop, or None; all ranks call it together."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from multiprocessing import parent_process
 
 from lightning_green.ledger.run_directory import ATTEMPT_VARIABLE, SUPERVISED_VARIABLE
 from lightning_green.resume.fingerprint import differences
 from lightning_green.run.candidates import Candidate
 from lightning_green.run.identity import Invocation, differing_variables, variables_set_since
 from lightning_green.run.run import POOL, FitIdentity, shorten
+from lightning_green.utilities.processes import ProcessId
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Claimant:
         attempt: Attempt of the supervisor, ``<session>/<number>``, or None.
         variables: Digests of the variables that were set between the supervisor and this process; None if unknown.
         restarted: Whether a launcher has started the process again within the same attempt.
+        script: Process that runs the script.
+        spawned: Whether that process has started this one for a fit, with ``ddp_spawn`` or ``ddp_fork``.
 
     """
 
@@ -36,15 +40,22 @@ class Claimant:
     attempt: str | None = None
     variables: Mapping[str, str] | None = None
     restarted: bool = False
+    script: ProcessId = field(default_factory=lambda: ProcessId.of(os.getpid()))
+    spawned: bool = False
 
     @classmethod
-    def of_process(cls, invocation: Invocation, identity: FitIdentity, needs_state: bool) -> Claimant:
+    def of_process(
+        cls, invocation: Invocation, identity: FitIdentity, needs_state: bool, spawned: bool = False
+    ) -> Claimant:
         """Return this process as a claimant."""
         supervisor = os.environ.get(SUPERVISED_VARIABLE, "")
         variables = variables_set_since(int(supervisor)) if supervisor.isdigit() else None
         attempt = os.environ.get(ATTEMPT_VARIABLE)
         restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
-        return cls(invocation, identity, needs_state, bool(supervisor), attempt, variables, restarted)
+        parent = parent_process() if spawned else None
+        script = ProcessId.of(os.getpid() if parent is None or parent.pid is None else parent.pid)
+        spawned = parent is not None
+        return cls(invocation, identity, needs_state, bool(supervisor), attempt, variables, restarted, script, spawned)
 
     # -- the content of a run -----------------------------------------------------------------------------------------
 
@@ -76,6 +87,13 @@ class Claimant:
         return (
             shorten(found) if found else f"the environment variables {', '.join(self.differing_variables(candidate))}"
         )
+
+    # -- the script of a run ------------------------------------------------------------------------------------------
+
+    def shares_script(self, candidate: Candidate) -> bool:
+        """Return whether a run was claimed by the same process of the script, or by one that it started for a fit."""
+        claimed = candidate.directory.record.get("script_process", {})
+        return claimed.get("process") == asdict(self.script) and candidate.belongs_to(self.invocation)
 
     # -- the supervisor of a run --------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from filelock import FileLock
@@ -16,7 +17,6 @@ from lightning_green.ledger.run_directory import (
     HEARTBEAT_STALE_SECONDS,
     RESUME_VARIABLE,
     SUPERVISED_VARIABLE,
-    RunDirectory,
     RunIsAliveError,
 )
 from lightning_green.run.candidates import Candidate, read_candidates
@@ -66,12 +66,14 @@ class RunClaim:
         while True:
             with suppress(_UndecidedError), FileLock(str(self._home / "claim.lock")):
                 claimed = self._acquire_once()
-                self._record(claimed.directory)
+                self._record(claimed)
                 return claimed
             time.sleep(RETRY_SECONDS)
 
     def _acquire_once(self) -> ClaimedRun:
         candidates = read_candidates(self._home)
+        if self._claimant.spawned and (claimed := self._of_script(candidates)) is not None:
+            return claimed
         if self._continues(candidates):
             chosen = self._choose(candidates)
             if chosen is not None:
@@ -82,7 +84,31 @@ class RunClaim:
                 return ClaimedRun(chosen.directory, chosen.history, continuing=True)
         return start_new_run(self._home, self._claimant, candidates)
 
-    def _record(self, directory: RunDirectory) -> None:
+    def _of_script(self, candidates: Sequence[Candidate]) -> ClaimedRun | None:
+        """Return the run of an earlier fit of the script that has started this process for its next fit."""
+        for candidate in filter(self._claimant.shares_script, candidates):
+            with suppress(RunIsAliveError):  # of a fit in another thread of the script
+                if not candidate.directory.is_owned_by("run", self._claimant.script.pid):  # it waits for this process
+                    candidate.lock()
+                record = candidate.directory.record["script_process"]
+                return ClaimedRun(
+                    candidate.directory,
+                    candidate.history,
+                    continuing=bool(record["continuing"]),
+                    attempt=int(record["attempt"]),
+                    claimed=tuple(record["claimed"]),
+                )
+        return None
+
+    def _record(self, claimed: ClaimedRun) -> None:
+        directory = claimed.directory
+        if claimed.attempt is None:
+            directory.record["script_process"] = {
+                "process": asdict(self._claimant.script),
+                "attempt": claimed.history.attempts + 1,
+                "continuing": claimed.continuing,
+                "claimed": [],
+            }
         directory.record["invocation"] = self._claimant.invocation.to_json()
         directory.record["claimed_in"] = self._claimant.attempt
         directory.record["environment"] = None if self._claimant.variables is None else dict(self._claimant.variables)

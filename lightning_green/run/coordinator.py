@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,16 @@ from typing import Any
 import lightning.pytorch as pl
 
 from lightning_green._lightning.callbacks import allow_config_overwrite
-from lightning_green._lightning.process import early_global_rank, stop_other_ranks
+from lightning_green._lightning.process import early_global_rank, is_spawned, send_to_script, stop_other_ranks
 from lightning_green.ledger.history import RunHistory
 from lightning_green.ledger.nodes import Node
-from lightning_green.ledger.run_directory import RUN_DIR_VARIABLE, RunDirectory, RunIsAliveError, run_directories
+from lightning_green.ledger.run_directory import (
+    RUN_DIR_VARIABLE,
+    RunDirectory,
+    RunIsAliveError,
+    keep_ranks_file_open,
+    run_directories,
+)
 from lightning_green.resume.fingerprint import fit_fingerprint
 from lightning_green.resume.module_state import weights_digest
 from lightning_green.run import first_states
@@ -38,9 +44,16 @@ log = logging.getLogger(__name__)
 _runs: dict[tuple[Path, str], Run] = {}
 _claiming = threading.Lock()
 _seen: weakref.WeakSet[pl.LightningModule] = weakref.WeakSet()
+_of_workers: dict[Path, tuple[str, int]] = {}
 
 
-def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOptions], needs_state: bool) -> Fit:
+def join_fit(
+    trainer: pl.Trainer,
+    callback: Any,
+    options: Callable[[], RunOptions],
+    needs_state: bool,
+    communicating: Sequence[str] = (),
+) -> Fit:
     """Return the fit of a callback. The first callback of a Trainer creates it.
 
     Args:
@@ -48,6 +61,7 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
         callback: The callback.
         options: Returns the combined options of all Lightning Green callbacks of this Trainer.
         needs_state: Whether one of these callbacks saves and restores the training state.
+        communicating: Names of the callbacks that communicate with those of other ranks.
 
     Raises:
         ValueError: If the callbacks of this Trainer have conflicting arguments.
@@ -59,6 +73,7 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
     if fit is not None and not fit.closed and callback not in fit.members:
         fit.members.append(callback)
         return fit
+    keep_ranks_file_open()
     wanted = options()
     clock = clock_from_environment() or wanted.clock or SystemClock()
     node = Node(trainer.node_rank, trainer.num_nodes, trainer.local_rank)
@@ -80,7 +95,7 @@ def join_fit(trainer: pl.Trainer, callback: Any, options: Callable[[], RunOption
         session = nonzero_rank_session(node, wanted, clock)
     if continues_by_request() or (session.continuing and trainer.world_size == 1):  # all ranks have to decide the same
         allow_config_overwrite(trainer)
-    fit = Fit(session, trainer, messages)
+    fit = Fit(session, trainer, messages, communicating)
     if _thread() == POOL:
         fit.why_not_exact = "it is trained in a thread pool, whose fits cannot be distinguished after a restart"
     else:
@@ -107,10 +122,12 @@ def _own_run(
     home = run_home(trainer, invocation)
     with _claiming:
         run = _runs.get((home, clock.spec()))
-        if run is not None:
+        if run is not None and run.is_of_this_process:
             return run, []
-        run, messages = open_run(home, clock, invocation, identity, needs_state, node)
+        run, messages = open_run(home, clock, invocation, identity, needs_state, node, is_spawned(trainer))
         _runs[home, clock.spec()] = run
+        if run.path is not None:
+            send_to_script(trainer, _RunOfWorker(run.path, clock.spec(), run.attempt))
         if run.path is not None and not run.continuing:
             first_states.keep(run.path)
         return run, messages
@@ -132,6 +149,7 @@ def close_current_run() -> None:
         for run in _runs.values():
             run.end(cleanly=True)
         _runs.clear()
+        _of_workers.clear()
         _seen.clear()
 
 
@@ -142,6 +160,7 @@ def open_run(
     identity: FitIdentity | None = None,
     needs_state: bool = True,
     node: Node | None = None,
+    spawned: bool = False,
 ) -> tuple[Run, list[str]]:
     """Claim a run in ``home``. The ledgers and the environment determine whether it is continued or new.
 
@@ -152,6 +171,7 @@ def open_run(
         identity: First fit of this process.
         needs_state: Whether training states are saved and restored.
         node: The node of this process.
+        spawned: Whether Lightning has started this process for one fit.
 
     Returns:
         The run, and messages for the user.
@@ -162,13 +182,14 @@ def open_run(
 
     """
     invocation = Invocation.of_process(clock.is_simulated) if invocation is None else invocation
-    claimant = Claimant.of_process(invocation, FitIdentity() if identity is None else identity, needs_state)
+    claimant = Claimant.of_process(invocation, FitIdentity() if identity is None else identity, needs_state, spawned)
     try:
         claimed = RunClaim(home, claimant).acquire()
         if clock.is_simulated and not claimed.continuing:
             _advance_clock(clock, home, claimed.directory.path)
         clock.bind(claimed.directory.path)
-        return Run(claimed.directory, clock, claimed.history, claimed.continuing, node), list(claimed.messages)
+        run = Run(claimed.directory, clock, claimed.history, claimed.continuing, node, claimed.attempt, claimed.claimed)
+        return run, list(claimed.messages)
     except (RunIsAliveError, OtherTrainingError):
         raise
     except (OSError, ValueError) as error:  # ValueError: damaged `run.json`
@@ -203,8 +224,42 @@ def nonzero_rank_session(node: Node, options: RunOptions, clock: Clock) -> Sessi
     return Session(Run(None, clock, node=node), replace(options, grid=None, zone=None))
 
 
+class _RunOfWorker:
+    """A run that a process which Lightning started for one fit sends to the process of the script.
+
+    A script ends in its own process, so that process records the end.
+    """
+
+    def __init__(self, path: Path, clock: str, attempt: int) -> None:
+        self._arguments = str(path), clock, attempt
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remember, self._arguments
+
+
+def _remember(path: str, clock: str, attempt: int) -> None:
+    _of_workers[Path(path)] = clock, attempt
+
+
 @atexit.register
 def _at_exit() -> None:
     """End the runs of this process. After an exception, no end is recorded, as after a kill."""
+    cleanly = getattr(sys, "last_value", None) is None
     for run in _runs.values():
-        run.end(cleanly=getattr(sys, "last_value", None) is None)
+        run.end(cleanly)
+    own = {run.path for run in _runs.values()}
+    for path, (clock, attempt) in _of_workers.items():
+        if cleanly and path not in own:
+            _end_run_of_workers(path, clock_from_spec(clock), attempt)
+
+
+def _end_run_of_workers(path: Path, clock: Clock, attempt: int) -> None:
+    """Record the end of a script whose fits Lightning has trained in processes of their own."""
+    if not path.exists():
+        return
+    try:
+        clock.bind(path)
+        run = Run(RunDirectory(path), clock, attempt=attempt, claimed=[0])
+        run.end(cleanly=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        log.warning("The end of the script could not be recorded in %s: %s.", path, error)

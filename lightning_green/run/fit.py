@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import lightning.pytorch as pl
 
 from lightning_green._lightning.loaders import watch_fetches
-from lightning_green._lightning.process import gpus_of_job
+from lightning_green._lightning.process import gpus_of_job, report_exceptions
 from lightning_green._lightning.signals import pop_received_sigterm, requeue_signal
 from lightning_green.ledger.events import Warned
 from lightning_green.resume.training_state import ExactState, why_not_exact
@@ -21,9 +21,11 @@ from lightning_green.run.identity import command_line
 from lightning_green.run.node_sync import join_nodes
 from lightning_green.run.pause_rule import PauseRule
 from lightning_green.run.recorded_values import RecordedValues
+from lightning_green.run.same_callbacks import SameCallbacks
 from lightning_green.run.saved_state import CheckpointTimer, SavedState
 from lightning_green.run.session import Session
 from lightning_green.strategies.control_group import ControlGroup
+from lightning_green.strategies.training_group import control_group_of
 
 
 class Fit:
@@ -35,6 +37,7 @@ class Fit:
         session: Session of the fit: meter, grid and ledger.
         trainer: The trainer.
         messages: Lines for the user.
+        communicating: Names of the callbacks that communicate with those of other ranks.
 
     Attributes:
         members: The callbacks.
@@ -49,7 +52,9 @@ class Fit:
 
     """
 
-    def __init__(self, session: Session, trainer: pl.Trainer, messages: list[str]) -> None:
+    def __init__(
+        self, session: Session, trainer: pl.Trainer, messages: list[str], communicating: Sequence[str] = ()
+    ) -> None:
         self.session, self.trainer, self.messages = session, trainer, messages
         self.members: list[Any] = []
         self.actions: list[Action] = []
@@ -63,6 +68,7 @@ class Fit:
         self._timer = CheckpointTimer(session.clock)
         self._not_counted: list[str] = []
         self._batch: tuple[int, int] | None = None
+        self._callbacks = SameCallbacks(trainer, communicating)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()  # it belongs to this process: a copy or a pickle of its Trainer has none
@@ -117,15 +123,20 @@ class Fit:
             saves: Whether files may be written.
             allow_inexact: Whether the fit may continue approximately with another number of processes.
 
+        Raises:
+            ValueError: If the ranks have different callbacks.
+
         """
         if self.ending.undo or self.closed:
             return
+        self._callbacks.check()
         self.recorded.allow_inexact = allow_inexact
         if (gpus := gpus_of_job(self.trainer)) is not None:
             self.session.bind_gpus(gpus)
         self.ending.ranks, self._not_counted = join_nodes(self.session, self.trainer)
         self.session.start()
         self.ending.undo.append(_measure_data_wait(self.session, self.trainer))
+        self.ending.undo.append(report_exceptions(self.trainer, self.ending.fail))
         if not wants_exact:
             return
         self.why_not_exact = self.why_not_exact or why_not_exact(self.trainer)
@@ -133,7 +144,7 @@ class Fit:
             self.messages.append(f"The run is metered, and neither paused nor saved: {self.why_not_exact}.")
             return
         if self.ranks.size == 1:
-            self.ending.ranks = ControlGroup(self.trainer.global_rank, self.trainer.world_size, self.session.clock)
+            self.ending.ranks = control_group_of(self.trainer, self.session.clock)
         state = self.ending.state = SavedState(self.session, self.trainer, self.ranks, self._timer, self.messages)
         self.boundaries = Boundaries(
             self.session,
@@ -157,6 +168,7 @@ class Fit:
             self.members[0],
             self.boundaries.reached,
             self.ending.save_final,
+            self.boundaries.batch_begins,
             self.ranks,
             self.recorded.allow_inexact,
         )

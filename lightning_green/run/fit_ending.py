@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning_green._lightning.loggers import logging_step
 from lightning_green._lightning.namespaces import both
 from lightning_green._lightning.planned_exit import skip_exception_hooks, tear_down
+from lightning_green._lightning.process import is_spawned, stop_other_ranks
 from lightning_green._lightning.signals import requeue_signal
 from lightning_green.ledger.events import Failed, Finished, Interrupted, Paused
 from lightning_green.resume.training_state import Point
@@ -28,6 +29,7 @@ from lightning_green.run.saved_state import SavedState
 from lightning_green.run.session import Session
 from lightning_green.run.signals import StopSignals, raise_stop
 from lightning_green.strategies.control_group import Command, ControlGroup
+from lightning_green.strategies.lost_ranks import RankLostError
 from lightning_green.supervisor.launchers import RunPausedExit, paused_exit_code, requeue, who_restarts
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ class FitEnding:
         self.undo: list[Callable[[], None]] = []
         self.thread = ""
 
-    def exit_until(self, point: Point, paused: Paused) -> None:
+    def exit_until(self, point: Point, paused: Paused, message: str | None = None) -> None:
         """Save the state and exit the process; something starts it again.
 
         Returns only if the state could not be saved.
@@ -76,6 +78,7 @@ class FitEnding:
         Args:
             point: Boundary, ``"batch"`` or ``"epoch"``.
             paused: Event with the planned time of the next start, recorded once the state is saved.
+            message: Printed once the state is saved.
 
         Raises:
             RunPausedExit: To exit.
@@ -87,9 +90,11 @@ class FitEnding:
         if self.state is None or self.state.save(point, "exit") is None:
             return
         self.session.record(paused)
+        if message is not None:
+            rank_zero_info(message)
         self.stage, self.session.run.stops = FitStage.EXITING, True
         self.ranks.send(Command.EXIT)
-        code = paused_exit_code(self.trainer.global_rank)
+        code = self._exit_code()
         sync_ledgers(self.session, self.ranks)
         with _logger_errors_are_logged():
             loggers.summarize(self.trainer, self.session.summary())
@@ -127,9 +132,14 @@ class FitEnding:
         if command == Command.EXIT:
             sync_ledgers(self.session, self.ranks)
             tear_down(self.trainer)
-            self._raise_paused_exit(paused_exit_code(self.ranks.rank))
+            self._raise_paused_exit(self._exit_code())
         self.close()
         raise_stop(signal.Signals(number).name, self.trainer)
+
+    def _exit_code(self) -> int:
+        """Return the exit code of this process for a planned exit."""
+        spawned = is_spawned(self.trainer)  # the process that waits for it does not see those of other nodes
+        return paused_exit_code(self.trainer.local_rank if spawned else self.trainer.global_rank)
 
     def _raise_paused_exit(self, code: int) -> NoReturn:
         self.close()
@@ -160,6 +170,13 @@ class FitEnding:
         """Record that an exception has ended the fit."""
         if self.stage is FitStage.CLOSED:
             return
+        lost = "" if self.stage is FitStage.EXITING else self.ranks.describe_lost(exception)
+        if isinstance(exception, RankLostError):
+            lost = ""  # its message contains it
+        elif lost:
+            log.error("%s. The training has stopped.", lost)
+        if self.stage is FitStage.NEW:
+            stop_other_ranks(self.trainer)  # they would wait for this rank until a timeout
         if self.stage != FitStage.EXITING and self.session.announced:
             if isinstance(exception, (KeyboardInterrupt, *both(SIGTERMException))):
                 name = "SIGINT" if isinstance(exception, KeyboardInterrupt) else "SIGTERM"
@@ -167,9 +184,10 @@ class FitEnding:
                 self.session.record(Interrupted(reason=f"{name}: stopped at once", signal=name))
             else:
                 text = "".join(traceback.format_exception(exception))
+                name = f"{lost}: {type(exception).__name__}" if lost else type(exception).__name__
                 self.session.record(
                     Failed(
-                        reason=f"{type(exception).__name__}: {str(exception)[:500]}",
+                        reason=f"{name}: {str(exception)[:500]}",
                         traceback=hashlib.sha256(text.encode()).hexdigest()[:16],
                         thread=self.thread or None,
                     )

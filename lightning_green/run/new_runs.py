@@ -24,6 +24,8 @@ class ClaimedRun:
         history: History of the run.
         continuing: Whether the process continues the run.
         messages: Messages for the user.
+        attempt: Number of this start of the run if an earlier fit of the same script has claimed it, else None.
+        claimed: Fits that the script has claimed in this start.
 
     """
 
@@ -31,6 +33,8 @@ class ClaimedRun:
     history: RunHistory
     continuing: bool
     messages: tuple[str, ...] = ()
+    attempt: int | None = None
+    claimed: tuple[int, ...] = ()
 
 
 def start_new_run(home: Path, claimant: Claimant, candidates: Sequence[Candidate]) -> ClaimedRun:

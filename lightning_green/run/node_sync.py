@@ -15,6 +15,7 @@ import torch.distributed as dist
 from lightning_green.ledger.events import Sample
 from lightning_green.run.session import Session
 from lightning_green.strategies.control_group import ControlGroup
+from lightning_green.strategies.training_group import control_group_of
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def join_nodes(session: Session, trainer: pl.Trainer) -> tuple[ControlGroup, lis
     if not dist.is_initialized():
         log.warning("Only the energy of rank 0's node is counted: this strategy does not use torch.distributed.")
         return ControlGroup(), []
-    ranks = ControlGroup(trainer.global_rank, trainer.world_size, session.clock)
+    ranks = control_group_of(trainer, session.clock)
     if ranks.is_rank_zero:
         session.start()  # the other nodes start once they have its time
     return ranks, _open_ledgers(session, ranks)

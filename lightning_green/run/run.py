@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ class Run:
         history: Events of earlier processes.
         continuing: Whether this process continues earlier ones.
         node: The node of this process.
+        attempt: Number of this start if the script has started the run before this process; None otherwise.
+        claimed: Fits that the script has claimed in this start.
 
     Attributes:
         attempt: Number of this start of the run, from 1.
@@ -101,17 +104,24 @@ class Run:
         history: RunHistory | None = None,
         continuing: bool = False,
         node: Node | None = None,
+        attempt: int | None = None,
+        claimed: Iterable[int] = (),
     ) -> None:
         self.folder, self.clock, self.continuing = folder, clock, continuing
         self.node = Node() if node is None else node
         self.history = RunHistory() if history is None else history
-        self.attempt = self.history.attempts + 1
+        self.attempt = self.history.attempts + 1 if attempt is None else attempt
         self.ledger = None if folder is None else Ledger(folder.path, clock, self.attempt, self.node.name)
         self.stops = False
-        self._claimed: set[int] = set()
+        self._claimed = set(claimed)
         self._lock = threading.Lock()
         self._idle: _IdleMeter | None = None
         self._pid = os.getpid()
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether this process has opened the run; a forked process inherits the object but not the run."""
+        return os.getpid() == self._pid
 
     @property
     def path(self) -> Path | None:
@@ -132,6 +142,7 @@ class Run:
 
         """
         with self._lock:
+            self._add_fits_of_other_processes()
             fits = {} if self.folder is None else self.folder.record.setdefault("fits", {})
             try:
                 claimed = self._choose_fit(fits, identity, needs_state)
@@ -144,7 +155,19 @@ class Run:
                 record |= {"identity": identity.content}
                 if not claimed.continuing:
                     record |= {"weights": identity.weights, "thread": identity.thread}
+                self.folder.record.setdefault("script_process", {})["claimed"] = sorted(self._claimed)
             return claimed
+
+    def _add_fits_of_other_processes(self) -> None:
+        """Add the fits that Lightning has trained in processes of their own since the last fit of this process."""
+        others = set() if self.folder is None else self.folder.merge() - self._claimed
+        if others:
+            self._claimed |= others
+            if self.ledger is not None:
+                self.ledger.renumber()
+            if self._idle is not None:  # it has measured the energy of those fits, which they have recorded
+                self._idle.meter.close()
+                self._idle = None
 
     def _choose_fit(self, fits: dict[str, Any], identity: FitIdentity, needs_state: bool) -> ClaimedFit:
         known = {*map(int, fits), *(number for number in self.history.accounts if number is not None)}
@@ -213,7 +236,7 @@ class Run:
             cleanly: Whether the process ends without an exception.
 
         """
-        if os.getpid() != self._pid:  # a forked process inherits this object but not the run
+        if not self.is_of_this_process:
             return
         if self._idle is not None:
             self._idle.meter.close()

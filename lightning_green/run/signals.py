@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_green._lightning.namespaces import same_package
+from lightning_green._lightning.process import is_spawned
 from lightning_green._lightning.signals import user_handlers
 
 SECOND_SIGNAL_SECONDS = 1.0
@@ -69,7 +70,9 @@ class StopSignals:
 
 
 def raise_stop(name: str, trainer: pl.Trainer) -> NoReturn:
-    """Raise the exception that Lightning raises for a signal."""
+    """Raise the exception that Lightning raises for a signal; one that ends the script if this process was spawned."""
+    if is_spawned(trainer):
+        raise SystemExit(128 + int(getattr(signal, name)) if trainer.local_rank == 0 else 0)
     if name == "SIGINT":
         raise KeyboardInterrupt
     raise same_package(trainer, SIGTERMException)

@@ -49,7 +49,6 @@ class WorkerRank:
                 self._enter(phase="training")
                 saving = False
             if command == Command.CONTINUE:
-                self._ranks.sync_after(int(first))
                 if self._session.announced:
                     self._session.sample_if_due()
                 return None

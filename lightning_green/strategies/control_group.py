@@ -6,35 +6,52 @@ paused in process, and a NCCL collective keeps the devices busy while it waits.
 
 from __future__ import annotations
 
-import time
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from lightning_green.strategies.lost_ranks import LostRanks, RankLostError, is_communication_error
 from lightning_green.utilities.clock import Clock
+from lightning_green.utilities.processes import ProcessId
 
-TIMEOUT = timedelta(days=30)
-"""Timeout of a collective. One rank may validate or write a file for any length of time."""
+LEAST_TIMEOUT = timedelta(seconds=10)
+"""Least timeout of the control group. In a hold, rank 0 sends no heartbeat while it makes a new plan."""
 HOLD_TIMEOUT = timedelta(seconds=45)
 """Timeout during a hold, in which rank 0 sends a heartbeat every second."""
 SYNC_SECONDS = 1.0
-"""Target time between two syncs, in seconds."""
+"""Time between two syncs, in seconds."""
 
+T = TypeVar("T")
 _NUMBERS = 3
 
 
-class RankLostError(RuntimeError):
-    """Another process of this training is gone."""
+@dataclass(frozen=True)
+class TrainingGroup:
+    """The process group with which Lightning trains.
+
+    Args:
+        device: Device of the tensors that its processes exchange.
+        timeout: How long a process waits for the others.
+        store: Store through which its processes have found each other; None if there is none.
+
+    """
+
+    device: torch.device | str = "cpu"
+    timeout: timedelta = timedelta(minutes=30)
+    store: Any = None
 
 
 class Command(IntEnum):
     """A command that rank 0 sends at a boundary, with up to three numbers."""
 
     CONTINUE = 0
-    """Continue training. Number: boundaries until the next sync."""
+    """Continue training."""
     SAVE = 1
     """Take part in a checkpoint. Numbers: its number, and 1 for a periodic checkpoint or 0 for one before an exit."""
     EXIT = 2
@@ -60,14 +77,24 @@ class ControlGroup:
         rank: Global rank of this process.
         size: Number of ranks.
         clock: Clock of this process. Every message sets a simulated clock to the time of rank 0.
+        training: Process group of the training; None for a gloo group with the default timeout.
 
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, clock: Clock | None = None) -> None:
+    def __init__(
+        self, rank: int = 0, size: int = 1, clock: Clock | None = None, training: TrainingGroup | None = None
+    ) -> None:
         self.rank, self.size, self._clock = rank, size, clock
-        self._group = dist.new_group(backend="gloo", timeout=TIMEOUT) if size > 1 else None
+        self._training = TrainingGroup() if training is None else training
+        self._group: dist.ProcessGroup | None = None
+        self._lost = LostRanks(rank, (), None)
         self._in_hold = False
-        self._until_sync, self._interval, self._synced_at = 0, 1, 0.0
+        if size > 1:
+            timeout = max(self._training.timeout, LEAST_TIMEOUT)
+            self._group = dist.new_group(backend="gloo", timeout=timeout)
+            processes: list[Any] = [None] * size
+            dist.all_gather_object(processes, ProcessId.of(os.getpid()), group=self._group)
+            self._lost = LostRanks(rank, processes, self._training.store)
 
     @property
     def is_rank_zero(self) -> bool:
@@ -81,7 +108,7 @@ class ControlGroup:
         if self._group is None:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, group=self._group)
+        self._call(lambda: dist.broadcast_object_list(box, src=0, group=self._group))
         return box[0]
 
     def gather(self, value: Any) -> list[Any]:
@@ -89,25 +116,31 @@ class ControlGroup:
         if self._group is None:
             return [value]
         found: list[Any] | None = [None] * self.size if self.is_rank_zero else None
-        dist.gather_object(value, found, dst=0, group=self._group)
+        self._call(lambda: dist.gather_object(value, found, dst=0, group=self._group))
         return found or []
 
-    # -- syncs at boundaries ----------------------------------------------------------------------------------------
-
-    def sync_due(self) -> bool:
-        """Return whether the ranks sync at this boundary; called once at every boundary, on every rank."""
-        if self._group is None:
-            return True
-        self._until_sync -= 1
-        return self._until_sync <= 0
+    # -- numbers ----------------------------------------------------------------------------------------------------
 
     def all_reduce_max(self, number: int) -> int:
         """Return the largest ``number`` of all ranks."""
         if self._group is None:
             return number
         tensor = torch.tensor([number])
-        self._wait(dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._group, async_op=True))
+        self._wait(lambda: dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._group, async_op=True))
         return int(tensor.item())
+
+    def all_reduce_max_of_batch(self, number: int) -> int:
+        """Return the largest ``number`` of all ranks, before a batch.
+
+        It replaces a broadcast in Lightning's process group, on the same device. A second communication for each batch
+        would cost time.
+        """
+        if self._group is None:
+            return number
+        tensor = torch.tensor([number], device=self._training.device)
+        return self._call(lambda: (dist.all_reduce(tensor, dist.ReduceOp.MAX), int(tensor.item()))[1])
+
+    # -- commands ---------------------------------------------------------------------------------------------------
 
     def send(self, command: Command, *numbers: float) -> None:
         """Send a command and up to three numbers to the other ranks, on rank 0."""
@@ -124,37 +157,33 @@ class ControlGroup:
 
     def _exchange(self, message: list[float]) -> list[float]:
         tensor = torch.tensor(message, dtype=torch.float64)
-        self._wait(dist.broadcast(tensor, src=0, group=self._group, async_op=True))
+        self._wait(lambda: dist.broadcast(tensor, src=0, group=self._group, async_op=True))
         received: list[float] = tensor.tolist()
         self._in_hold = Command(int(received[0])) == Command.HEARTBEAT
         return received
 
-    def _wait(self, work: Any) -> None:
-        try:
-            work.wait(HOLD_TIMEOUT if self._in_hold else TIMEOUT)
-        except RuntimeError as error:
-            raise RankLostError(
-                f"A process of this training is gone, or sent no heartbeat for {HOLD_TIMEOUT.seconds} s during a hold: "
-                f"{(str(error).splitlines() or [''])[0]}"
-            ) from error
+    # -- lost ranks -------------------------------------------------------------------------------------------------
 
-    def schedule_next_sync(self, at_every_boundary: bool) -> None:
-        """End a sync on rank 0: choose when the next one is due, about a second later, and send it to the others.
+    def describe_lost(self, error: BaseException) -> str:
+        """Return which ranks are lost if that is the reason of an error of any communication; else an empty string.
 
-        Args:
-            at_every_boundary: Whether to sync at every boundary. Required with a simulated clock, because the real
-                time between boundaries is unrelated to the simulated time.
-
+        Stopped processes on this machine are killed: their training cannot continue, and nothing else ends them.
         """
-        if self._group is None:
-            return
-        now = time.monotonic()
-        per_boundary = (now - self._synced_at) / self._interval if self._synced_at else SYNC_SECONDS
-        wanted = 1 if at_every_boundary else int(SYNC_SECONDS / max(per_boundary, 1e-6))
-        self.sync_after(max(1, min(wanted, 2 * self._interval)))
-        self._synced_at = now
-        self.send(Command.CONTINUE, self._interval)
+        if self._group is None or not is_communication_error(error):
+            return ""
+        found = self._lost.describe()
+        self._lost.kill_stopped()
+        return found
 
-    def sync_after(self, boundaries: int) -> None:
-        """Set the number of boundaries until the next sync."""
-        self._interval = self._until_sync = boundaries
+    def _wait(self, begin: Callable[[], Any]) -> None:
+        self._call(lambda: begin().wait(HOLD_TIMEOUT if self._in_hold else self._training.timeout))
+
+    def _call(self, communicate: Callable[[], T]) -> T:
+        try:
+            return communicate()
+        except RuntimeError as error:
+            if not is_communication_error(error):
+                raise
+            found = self.describe_lost(error) or "A process of this training is lost"
+            line = (str(error).splitlines() or [""])[0]
+            raise RankLostError(f"{found}. The training has stopped: {line}") from error

@@ -20,6 +20,7 @@ from lightning_green.supervisor.child import (
 )
 from lightning_green.supervisor.command import Command, Trainings, are_alive, describe_fits, write_command
 from lightning_green.supervisor.restarts import MAX_RESTARTS, RestartPolicy
+from lightning_green.supervisor.survivors import PATIENCE_SECONDS, end_ranks, wait_for_ranks
 from lightning_green.supervisor.waiting import Waiting
 from lightning_green.throttle.restore import restore_left_over
 from lightning_green.utilities.clock import Clock, SystemClock, clock_from_spec
@@ -169,17 +170,28 @@ class Supervisor:
         """Run the command once and restore devices that a killed training left throttled."""
         self._attempt += 1
         name, home = f"{self._session}/{self._attempt}", self.directory.path
+        end_ranks(home, self.directory.beat, self.print_line)
         environment = child_environment(home, name, self.force, self.command.clock)
         self._child = ChildProcess(self.command, home, environment)
         try:
             result = self._child.run(self.directory.beat)
         finally:
             self._child = None
+        self._wait_for_ranks(result.code)
         after = self._read_trainings()
         for path in after.histories:
             for line in restore_left_over(path):
                 self.print_line(line)
         return Attempt(result.code, result.traceback, before, after, name)
+
+    def _wait_for_ranks(self, code: int) -> None:
+        """Wait for processes of the training that are still running after their command; stop them if it has failed."""
+        home = self.directory.path
+        left = wait_for_ranks(home, PATIENCE_SECONDS, self.directory.beat, lambda: self._signal is not None)
+        if left and code == 0 and self._signal is None:  # it may train in the background
+            self.print_line("The command has ended, and its training is still running. Waiting for its end.")
+            wait_for_ranks(home, float("inf"), self.directory.beat, lambda: self._signal is not None)
+        end_ranks(home, self.directory.beat, self.print_line)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ python rank_training.py FOLDER ddp|spawn|fsdp|fsdp2
 
 STOP is the kind and the batch of the stop: ``exit@7``, ``SIGTERM@7:1`` (that signal to rank 1 in its batch 7),
 ``SIGKILL@7:1``, ``hold@7`` (for HOLD seconds), ``hold-kill@7:1`` (rank 1 is killed during the hold), ``full@7:1`` (from
-then on rank 1 cannot write a file of more than 4 KiB). GRID adds the tracker and the scheduler, INEXACT allows another
+then on rank 1 cannot write a file of more than 4 KiB), ``agent@7:1`` (rank 1 kills the process that started it, and
+steps take a second from then on). GRID adds the tracker and the scheduler, INEXACT allows another
 number of ranks and puts a tracker before the callback that allows it. Each rank writes its results to FOLDER.
 """
 
@@ -106,6 +107,11 @@ class Stop(pl.Callback):
         if due and HOW == "full" and trainer.global_rank == int(WHO):
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        if due and HOW == "agent" and trainer.global_rank == int(WHO):  # kill the process that started the ranks
+            (FOLDER / "stopped").touch()
+            os.kill(os.getppid(), signal.SIGKILL)
+        if HOW == "agent" and not self.done and len(ORDER) >= int(AT):
+            time.sleep(1.0)
         if due and HOW == "raise" and trainer.global_rank == int(WHO):
             (FOLDER / "stopped").touch()
             raise ValueError("of the user's own")

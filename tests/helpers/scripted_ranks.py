@@ -16,8 +16,8 @@ class ScriptedRanks(ControlGroup):
 
     def __init__(self, rank=0, size=2, received=(), other=0):
         super().__init__(rank, 1)
-        self.size, self.other, self.due = size, other, True
-        self.sent, self.next_syncs, self._received = [], [], list(received)
+        self.size, self.other = size, other
+        self.sent, self.asked, self._received = [], [], list(received)
 
     def send(self, command, *numbers):
         self.sent.append((command, *numbers))
@@ -29,11 +29,6 @@ class ScriptedRanks(ControlGroup):
     def all_reduce_max(self, number):
         return max(number, self.other)
 
-    def sync_due(self):
-        return self.due
-
-    def sync_after(self, boundaries):
-        self.next_syncs.append(boundaries)
-
-    def schedule_next_sync(self, at_every_boundary):
-        self.next_syncs.append(at_every_boundary)
+    def all_reduce_max_of_batch(self, number):
+        self.asked.append(number)
+        return max(number, self.other)

@@ -76,23 +76,68 @@ def test_boundaries_sample_on_a_simulated_clock(make, tmp_path):
     assert [record["event"] for record in read_records(tmp_path / "run")] == ["started", "sample"]
 
 
-def test_ranks_act_only_at_boundaries_at_which_they_sync(make):
-    ranks = ScriptedRanks()
-    made = make(ranks)
-    ranks.due = False
-    made.boundaries.reached("batch")
-    assert ("action", "batch") not in made.calls
-    ranks.due = True
-    made.boundaries.reached("batch")
-    assert ("action", "batch") in made.calls
+@pytest.fixture
+def real(make):
+    """Return boundaries on rank 0 of two, on the system clock, after the first sync."""
+    made = make(ScriptedRanks(), clock=SystemClock())
+    made.boundaries.reached("epoch")
+    made.calls.clear()
+    return made
 
 
-@pytest.mark.parametrize("simulated", [True, False])
-def test_rank_zero_schedules_the_next_sync_after_its_actions(make, simulated):
-    ranks = ScriptedRanks()
-    made = make(ranks, **({} if simulated else {"clock": SystemClock()}))
-    made.boundaries.reached("batch")
-    assert ranks.next_syncs == [simulated]
+def test_ranks_sync_at_the_first_boundary_and_then_if_a_second_has_passed(real):
+    for _ in range(3):
+        real.boundaries.batch_begins()
+        real.boundaries.reached("batch")
+    real.boundaries._synced_at -= 1.0
+    real.boundaries.batch_begins()
+    assert real.calls == []
+    real.boundaries.reached("batch")
+    assert ("action", "batch") in real.calls
+    assert real.boundaries._ranks.asked == [0, 0, 0, 1]
+
+
+def test_ranks_sync_at_every_boundary_on_a_simulated_clock(make):
+    made = make(ScriptedRanks())
+    for point in ("epoch", "batch", "epoch"):
+        made.boundaries.reached(point)
+        made.boundaries.batch_begins()
+    assert [call for call in made.calls if call[0] == "action"] == [
+        ("action", "epoch"),
+        ("action", "batch"),
+        ("action", "epoch"),
+    ]
+    assert made.boundaries._ranks.sent == [(Command.CONTINUE,)] * 3
+
+
+@pytest.mark.parametrize(("done", "total", "due"), [(2, 4, 0), (3, 4, 1), (7, float("inf"), 1)])
+def test_ranks_sync_at_each_end_of_an_epoch_if_states_are_saved_only_there(real, done, total, due):
+    progress = SimpleNamespace(current=SimpleNamespace(ready=done))
+    real.trainer.num_training_batches = total
+    real.trainer.fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
+    real.boundaries._state.limits.epochs_only = True
+    real.boundaries.batch_begins()
+    assert real.boundaries._ranks.asked == [due]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_signal_before_a_batch_ends_the_fit_at_the_boundary_that_was_just_reached(real, own):
+    real.boundaries.reached("batch")
+    real.boundaries._ranks.other = 0 if own else int(signal.SIGTERM)
+    real.boundaries._signals.received = "SIGTERM" if own else None
+    real.boundaries._ranks.all_reduce_max = lambda number: int(signal.SIGTERM)
+    with pytest.raises(Stop) as stopped:
+        real.boundaries.batch_begins()
+    assert stopped.value.args == ("batch", "SIGTERM")
+
+
+def test_signal_before_the_first_batch_of_an_epoch_ends_the_fit_at_the_next_boundary(real):
+    real.boundaries.reached("epoch")
+    real.boundaries._signals.received = "SIGTERM"
+    real.boundaries.batch_begins()  # hooks of the epoch have run since
+    with pytest.raises(Stop) as stopped:
+        real.boundaries.reached("batch")
+    assert stopped.value.args == ("batch", "SIGTERM")
 
 
 def test_signal_of_another_rank_ends_the_fit_on_rank_zero(make):
@@ -103,14 +148,17 @@ def test_signal_of_another_rank_ends_the_fit_on_rank_zero(make):
 
 
 def test_other_rank_follows_the_commands_and_acts_on_nothing_itself(make):
-    commands = [(Command.SAVE, 4, 1), (Command.CONTINUE, 3), (Command.INTERRUPT, int(signal.SIGTERM))]
+    commands = [(Command.SAVE, 4, 1), (Command.CONTINUE,), (Command.INTERRUPT, int(signal.SIGTERM))]
     ranks = ScriptedRanks(1, received=commands)
     made = make(ranks)
     made.boundaries.reached("batch")
     assert made.calls == [("check", "batch"), ("dump", "batch", 4)]
-    assert ranks.next_syncs == [3]
+    made.boundaries.batch_begins()
+    assert ranks.asked == [0]
+    ranks.other = int(signal.SIGTERM)
+    made.boundaries.reached("batch")
     with pytest.raises(Stop) as stopped:
-        made.boundaries.reached("batch")
+        made.boundaries.batch_begins()
     assert stopped.value.args == (Command.INTERRUPT, int(signal.SIGTERM))
 
 

@@ -12,7 +12,7 @@ from tests.helpers.ledgers import read_records
 from tests.helpers.scripted_ranks import ScriptedRanks
 from tests.helpers.sessions import clock, options
 
-CONTINUE = (Command.CONTINUE, 1)
+CONTINUE = (Command.CONTINUE,)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def follow(session, *commands, dump=None, report=None, on_level=None):
     trainer = SimpleNamespace(callbacks=[], _last_val_time=100.0)
     worker = WorkerRank(session, trainer, ranks)
     worker.on_level = on_level
-    return worker.follow(dump or (lambda number: None), report or (lambda: None)), ranks, trainer
+    return worker.follow(dump or (lambda number: None), report or (lambda: None)), trainer
 
 
 def written(folder):
@@ -39,10 +39,9 @@ def written(folder):
     return [(record["event"], record["state"], record["phase"]) for record in records]
 
 
-def test_continue_sets_the_next_sync_and_writes_nothing(session, tmp_path):
-    ends, ranks, _ = follow(session, (Command.CONTINUE, 5))
+def test_continue_writes_nothing(session, tmp_path):
+    ends, _ = follow(session, CONTINUE)
     assert ends is None
-    assert ranks.next_syncs == [5]
     assert written(tmp_path) == []
 
 
@@ -50,7 +49,7 @@ def test_continue_sets_the_next_sync_and_writes_nothing(session, tmp_path):
     ("command", "number", "event"), [(Command.EXIT, 0, "node_paused"), (Command.INTERRUPT, 15, "node_interrupted")]
 )
 def test_end_of_the_fit_is_returned_and_recorded(session, tmp_path, command, number, event):
-    ends, _, _ = follow(session, (command, number))
+    ends, _ = follow(session, (command, number))
     assert ends == (command, number)
     assert written(tmp_path) == [(event, "running", "training")]
 
@@ -72,7 +71,7 @@ def test_hold_draws_the_power_of_the_hold_until_it_is_over(session, tmp_path):
 
     before = session.meter.read()["other"].joules
     commands = [(Command.HOLD, 0.25), (Command.HEARTBEAT,), (Command.HEARTBEAT,), (Command.RESUME, 20.0), CONTINUE]
-    _, _, trainer = follow(session, *commands, report=report)
+    _, trainer = follow(session, *commands, report=report)
     assert reports == [before, pytest.approx(before + 0.25 * 300.0 * 10.0)]
     assert written(tmp_path) == [("state", "held", "held"), ("state", "running", "training")]
     assert trainer._last_val_time == 120.0  # the hold does not count
@@ -95,7 +94,7 @@ def test_process_that_is_not_part_of_the_history_follows_and_writes_nothing(monk
     numbers, events = [], []
     monkeypatch.setattr(session.recorder.account, "add", events.append)
     commands = [(Command.SAVE, 7, 1), (Command.HOLD, 0.25), (Command.RESUME, 1.0), (Command.EXIT,)]
-    ends, _, _ = follow(session, *commands, dump=numbers.append)
+    ends, _ = follow(session, *commands, dump=numbers.append)
     assert (ends, numbers) == ((Command.EXIT, 0), [7])
     assert events == []
     session.end()

@@ -2,13 +2,17 @@
 
 import json
 import multiprocessing
+import os
+import signal
+import time
 from datetime import timedelta
 
 import pytest
 import torch.distributed as dist
 
 from lightning_green.strategies import control_group
-from lightning_green.strategies.control_group import Command, ControlGroup, RankLostError
+from lightning_green.strategies.control_group import Command, ControlGroup, TrainingGroup
+from lightning_green.strategies.lost_ranks import RankLostError
 from lightning_green.utilities.clock import SimulatedClock
 
 START = "2024-05-01T00:00:00+00:00"
@@ -21,30 +25,34 @@ def test_single_rank_returns_its_own_values_at_once():
     assert group.gather("x") == ["x"]
     assert group.all_reduce_max(7) == 7
     group.send(Command.EXIT)
-    group.schedule_next_sync(at_every_boundary=False)
-    assert [group.sync_due() for _ in range(3)] == [True, True, True]
+    assert group.all_reduce_max_of_batch(7) == 7
+    assert group.describe_lost(RankLostError("of another")) == ""
 
 
-def run_ranks(folder, work):
-    """Run ``work(rank, group, clock)`` in two processes; return the result of each."""
+def run_ranks(folder, work, ended=(0, 0)):
+    """Run ``work(rank, group, clock)`` in two processes; return the result of each that ended normally."""
     context = multiprocessing.get_context("spawn")
     ranks = [context.Process(target=run_rank, args=(rank, str(folder), work)) for rank in (0, 1)]
     for process in ranks:
         process.start()
     for process in ranks:
         process.join(120)
-        assert process.exitcode == 0
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert tuple(process.exitcode for process in ranks) == ended
+    files = [folder / f"rank{rank}.json" for rank in (0, 1)]
+    return [json.loads(file.read_text()) for file in files if file.exists()]
 
 
 def run_rank(rank, folder, work):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    store = dist.FileStore(f"{folder}/store", 2)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     clock = SimulatedClock(START)
-    result = work(rank, ControlGroup(rank, 2, clock), clock)
+    group = ControlGroup(rank, 2, clock, TrainingGroup(timeout=timedelta(seconds=2), store=store))
+    result = work(rank, group, clock)
     with open(f"{folder}/rank{rank}.json", "w") as file:
         json.dump(result, file)
-    dist.barrier()
-    dist.destroy_process_group()
+    if "lost" not in work.__name__:
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 def exchange_values(rank, group, clock):
@@ -53,14 +61,15 @@ def exchange_values(rank, group, clock):
         group.broadcast(f"of rank {rank}"),
         group.gather(f"of rank {rank}"),
         group.all_reduce_max(15 * rank),
+        group.all_reduce_max_of_batch(10 * rank),
     ]
 
 
 @pytest.mark.distributed
 def test_two_ranks_exchange_values(tmp_path):
     first, second = run_ranks(tmp_path, exchange_values)
-    assert first == [True, "of rank 0", ["of rank 0", "of rank 1"], 15]
-    assert second == [False, "of rank 0", [], 15]
+    assert first == [True, "of rank 0", ["of rank 0", "of rank 1"], 15, 10]
+    assert second == [False, "of rank 0", [], 15, 10]
 
 
 def send_commands(rank, group, clock):
@@ -83,52 +92,63 @@ def test_commands_carry_three_numbers_and_the_simulated_time_of_rank_zero(tmp_pa
     assert received == [["SET_LEVEL", [2.0, 0.5, 0.75], 60.0], ["EXIT", [0.0, 0.0, 0.0], 120.0]]
 
 
-def sync_at_boundaries(rank, group, clock):
-    synced = []
-    for boundary in range(12):
-        if not group.sync_due():
-            continue
-        synced.append(boundary)
-        if rank == 0:
-            group.schedule_next_sync(at_every_boundary=clock is None)
-        else:
-            command, (boundaries, *_) = group.receive()
-            assert command == Command.CONTINUE
-            group.sync_after(int(boundaries))
-    return synced
+def error_of(communicate):
+    began = time.monotonic()
+    try:
+        communicate()
+    except RankLostError as error:
+        return [time.monotonic() - began, str(error)]
+    return []
 
 
-@pytest.mark.distributed
-def test_ranks_sync_at_the_same_boundaries_and_less_often_while_boundaries_are_fast(tmp_path):
-    first, second = run_ranks(tmp_path, sync_at_boundaries)
-    assert first == second
-    assert first[0] == 0
-    assert len(first) < 12
-
-
-def sync_at_every_boundary(rank, group, clock):
-    return sync_at_boundaries(rank, group, None)
-
-
-@pytest.mark.distributed
-def test_ranks_sync_at_every_boundary_on_a_simulated_clock(tmp_path):
-    assert run_ranks(tmp_path, sync_at_every_boundary) == [list(range(12))] * 2
-
-
-def lose_a_rank_in_a_hold(rank, group, clock):
+def lost_in_a_hold(rank, group, clock):
     control_group.HOLD_TIMEOUT = timedelta(seconds=1)
     if rank == 0:
         group.send(Command.HEARTBEAT)
-        return ""
+        time.sleep(8.0)
+        return []
     group.receive()
-    try:
-        group.receive()
-    except RankLostError as error:
-        return str(error)
-    return ""
+    return error_of(group.receive)
 
 
 @pytest.mark.distributed
 def test_missing_heartbeat_in_a_hold_is_an_error(tmp_path):
-    _, error = run_ranks(tmp_path, lose_a_rank_in_a_hold)
-    assert error.startswith("A process of this training is gone, or sent no heartbeat for 1 s during a hold: ")
+    _, (seconds, error) = run_ranks(tmp_path, lost_in_a_hold)
+    assert 1.0 <= seconds < 6.0
+    assert error.startswith("Rank 0 is lost: process ")
+    assert " does not answer. The training has stopped: " in error
+
+
+def lost_by_a_kill(rank, group, clock):
+    if rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return error_of(lambda: group.all_reduce_max(1))
+
+
+def lost_by_a_stop(rank, group, clock):
+    if rank == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return error_of(lambda: group.all_reduce_max(1))
+
+
+def lost_by_a_loop(rank, group, clock):
+    if rank == 1:
+        time.sleep(9.0)
+        return []
+    return error_of(lambda: group.all_reduce_max(1))
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    ("work", "ended", "what"),
+    [
+        (lost_by_a_kill, -signal.SIGKILL, "has ended"),
+        (lost_by_a_stop, -signal.SIGKILL, "is stopped"),  # and is killed, because nothing else would end it
+        (lost_by_a_loop, 0, "does not answer"),
+    ],
+)
+def test_lost_rank_is_named_within_the_timeout_of_the_training(work, ended, what, tmp_path, monkeypatch):
+    (seconds, error), *_ = run_ranks(tmp_path, work, (0, ended))
+    assert seconds < 2.0 + 5.0
+    assert error.startswith("Rank 1 is lost: process ")
+    assert f" {what}. The training has stopped: " in error

@@ -44,7 +44,7 @@ def requeue(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def requeued(environment: Mapping[str, str] = os.environ) -> bool:
-    """Return whether a launcher has started this job before.
+    """Return whether a launcher has started this job, or its processes, before.
 
     Examples:
         >>> requeued({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"})

@@ -38,5 +38,5 @@ class Launcher(ABC):
 
     @property
     def has_restarted(self) -> bool:
-        """Whether this launcher has started the same job before."""
+        """Whether this launcher has started the same job, or its processes, before."""
         return False

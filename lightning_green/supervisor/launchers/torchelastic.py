@@ -21,6 +21,11 @@ class TorchElasticLauncher(Launcher):
     name: ClassVar[str] = "torchrun"
     accepts_exit_codes: ClassVar[bool] = False
 
+    @property
+    def has_restarted(self) -> bool:
+        """Whether torchrun has started its workers again, as with ``--max-restarts``."""
+        return int(self.environment.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
+
     @classmethod
     def detect(cls, environment: Mapping[str, str] = os.environ) -> bool:
         """Return whether torchrun has started this process."""

@@ -1,0 +1,115 @@
+"""Processes of a training that are still running although their command has ended.
+
+If the command is killed, the ranks that it started may train on: those of ``torchrun`` without their agent, and those
+of a first rank that has died. Another start would train beside them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from lightning_green.ledger.run_directory import RANKS_FILE, RUN_DIR_VARIABLE
+
+POLL_SECONDS = 0.2
+PATIENCE_SECONDS = 10.0
+"""How long the processes of a command may take to end by themselves after it."""
+STOP_SECONDS = 60.0
+"""How long they may take to save their state and to exit after a signal. Then they are killed."""
+KILL_SECONDS = 10.0
+
+
+def running_ranks(home: Path) -> list[int]:
+    """Return the processes of this machine that take part in a training of a command; none without ``/proc``.
+
+    Their environment names the run directory, and they keep a file in it open. The files in the directory name no
+    process: they are not trusted.
+
+    Args:
+        home: Run directory of the command.
+
+    """
+    path, variable = os.path.realpath(home / RANKS_FILE), f"{RUN_DIR_VARIABLE}={home}".encode()
+    return [
+        int(process.name)
+        for process in Path("/proc").glob("[0-9]*")
+        if int(process.name) != os.getpid() and _has_variable(process, variable) and _has_open(process, path)
+    ]
+
+
+def wait_for_ranks(home: Path, seconds: float, beat: Callable[[], None], is_over: Callable[[], bool]) -> list[int]:
+    """Wait for the end of the processes of a training; return those that are still running.
+
+    Args:
+        home: Run directory of the command.
+        seconds: How long to wait.
+        beat: Called several times a second.
+        is_over: Returns whether to wait no longer.
+
+    """
+    limit = time.monotonic() + seconds
+    while (ranks := running_ranks(home)) and time.monotonic() < limit and not is_over():
+        beat()
+        time.sleep(POLL_SECONDS)
+    return ranks
+
+
+def end_ranks(home: Path, beat: Callable[[], None], print_line: Callable[[str], None]) -> None:
+    """Stop the processes of a training that are still running: they save their state and exit, or they are killed.
+
+    Args:
+        home: Run directory of the command.
+        beat: Called several times a second.
+        print_line: Receives messages for the user.
+
+    """
+    ranks = running_ranks(home)
+    if not ranks:
+        return
+    print_line(
+        f"The command has ended, and {_count(ranks)} of its training still running: {', '.join(map(str, ranks))}. "
+        "Asking to save and to exit."
+    )
+    _send(ranks, signal.SIGTERM)
+    _send(ranks, signal.SIGCONT)  # a stopped process handles no signal
+    left = wait_for_ranks(home, STOP_SECONDS, beat, lambda: False)
+    if left:
+        print_line(f"{_count(left).capitalize()} still running after {STOP_SECONDS:.0f} s. Killing.")
+        _send(left, signal.SIGKILL)
+        wait_for_ranks(home, KILL_SECONDS, beat, lambda: False)
+
+
+def _count(ranks: list[int]) -> str:
+    return "1 process is" if len(ranks) == 1 else f"{len(ranks)} processes are"
+
+
+def _send(ranks: Iterable[int], number: signal.Signals) -> None:
+    for pid in ranks:
+        with suppress(OSError):  # it has ended
+            os.kill(pid, number)
+
+
+def _has_variable(process: Path, variable: bytes) -> bool:
+    try:
+        return variable in (process / "environ").read_bytes().split(b"\0")
+    except OSError:  # of another user, or ended
+        return False
+
+
+def _has_open(process: Path, path: str) -> bool:
+    try:
+        descriptors = list((process / "fd").iterdir())
+    except OSError:
+        return False
+    return any(_target(descriptor) == path for descriptor in descriptors)
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
