@@ -71,20 +71,20 @@ def end_ranks(home: Path, beat: Callable[[], None], print_line: Callable[[str], 
     if not ranks:
         return
     print_line(
-        f"The command has ended, and {_count(ranks)} of its training still running: {', '.join(map(str, ranks))}. "
+        f"The command has ended, and {_count(ranks)} still running: {', '.join(map(str, ranks))}. "
         "Asking to save and to exit."
     )
     _send(ranks, signal.SIGTERM)
     _send(ranks, signal.SIGCONT)  # a stopped process handles no signal
     left = wait_for_ranks(home, STOP_SECONDS, beat, lambda: False)
     if left:
-        print_line(f"{_count(left).capitalize()} still running after {STOP_SECONDS:.0f} s. Killing.")
+        print_line(f"{_count(left)} still running after {STOP_SECONDS:.0f} s. Killing.")
         _send(left, signal.SIGKILL)
         wait_for_ranks(home, KILL_SECONDS, beat, lambda: False)
 
 
 def _count(ranks: list[int]) -> str:
-    return "1 process is" if len(ranks) == 1 else f"{len(ranks)} processes are"
+    return "1 process of its training is" if len(ranks) == 1 else f"{len(ranks)} processes of its training are"
 
 
 def _send(ranks: Iterable[int], number: signal.Signals) -> None:

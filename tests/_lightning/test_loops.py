@@ -9,6 +9,7 @@ from lightning_green._lightning.loops import (
     between_steps,
     clear_restart_flags,
     is_training_stage,
+    may_be_last_batch,
     should_accumulate,
     skip_training,
     wrap_loops,
@@ -51,6 +52,24 @@ def test_wrapped_loops_do_not_call_back_while_a_tuner_runs_or_after_undo(tmp_pat
     wrapped(trainer, found)()
     trainer.fit(BoringModel(), batches(4))
     assert found == []
+
+
+@pytest.mark.parametrize("tuning", [False, True])
+def test_function_before_a_batch_is_called_instead_of_lightnings_broadcast(tuning, tmp_path, monkeypatch):
+    trainer, found, broadcast = quiet_trainer(tmp_path), [], []
+    loop = trainer.fit_loop.epoch_loop
+    monkeypatch.setattr(loop, "_broadcast_sigterm_tensor", lambda: broadcast.append(1))
+    ignore = [lambda: None] * 5
+    wrap_loops(trainer, lambda: tuning, *ignore[:4], lambda: found.append(may_be_last_batch(trainer)))
+
+    class Broadcast(pl.Callback):  # as the loop does with several ranks
+        def on_train_start(self, trainer, pl_module):
+            advance = loop.advance
+            loop.advance = lambda fetcher: (loop._broadcast_sigterm_tensor(), advance(fetcher))
+
+    trainer.callbacks.append(Broadcast())
+    trainer.fit(BoringModel(), batches(4))
+    assert (found, broadcast) == (([], [1, 1]) if tuning else ([False, True], []))
 
 
 def test_positions_with_accumulated_gradients(tmp_path):

@@ -22,6 +22,8 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -129,6 +131,10 @@ PLACES = {
     "_id": lambda seen: seen[WandbLogger],
     "_Loop": lambda seen: importlib.import_module("lightning.pytorch.loops.loop"),
     "_ProcessedTracker": lambda seen: importlib.import_module("lightning.pytorch.loops.progress"),
+    "_timeout": lambda seen: DDPStrategy(),
+    "_run_stage": lambda seen: seen["trainer"],
+    "_broadcast_sigterm_tensor": lambda seen: seen["trainer"].fit_loop.epoch_loop,
+    "_get_default_store": lambda seen: torch.distributed.distributed_c10d,
     "_MultiProcessingLauncher": lambda seen: importlib.import_module(
         "lightning.pytorch.strategies.launchers.multiprocessing"
     ),
@@ -172,6 +178,8 @@ UNDOCUMENTED = {
     ),
     "an epoch's loop has `batch_progress`": lambda seen: seen["trainer"].fit_loop.epoch_loop.batch_progress.current,
     "epochs are counted as `processed`": lambda seen: seen["trainer"].fit_loop.epoch_progress.current.processed,
+    "strategies have `setup_environment`": lambda seen: seen["trainer"].strategy.setup_environment,
+    "launchers of processes have `get_extra_results`": lambda seen: _MultiProcessingLauncher.get_extra_results,
     "the fit loop has `on_advance_start`": lambda seen: seen["trainer"].fit_loop.on_advance_start,
     "the fit loop has `on_run_end`": lambda seen: seen["trainer"].fit_loop.on_run_end,
     "the epoch's loop has `on_run_start`": lambda seen: seen["trainer"].fit_loop.epoch_loop.on_run_start,

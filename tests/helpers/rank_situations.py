@@ -3,8 +3,8 @@
 python rank_situations.py FOLDER STRATEGY
 
 DO is what happens and where: ``SIGSTOP@5:1`` sends that signal to rank 1 in its step 5, ``raise@5:0`` raises there.
-FITS is the number of fits, FIT the one in which it happens. CALLBACKS_ON is the rank that has the callback; without it all
-have. SLOW is the step from which steps take SECONDS. LOGGER=wandb logs with W&B. Rank 0 writes the weights of each fit.
+FITS is the number of fits, FIT the one in which it happens. CALLBACKS_ON is the rank that has the callback; without it
+all have. SLOW is the step from which steps take SECONDS. LOGGER=wandb logs with W&B. Rank 0 writes its weights.
 """
 
 import json

@@ -85,6 +85,38 @@ def test_loss_of_a_rank_ends_the_job(stop, tmp_path):
     assert ending(tmp_path) in ("started", "failed")
 
 
+def torchrun(folder, *options):
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *options]
+    return [*run, SCRIPT, folder, "ddp"]
+
+
+def test_ranks_of_a_killed_agent_save_and_exit_before_the_next_start(uninterrupted, tmp_path):
+    line = green("run", "--run-dir", tmp_path / "run", "--", *torchrun(tmp_path))
+    code, output = run_to_the_end(line, tmp_path, 400, STOP="agent@7:1")
+    assert code == 0, output
+    assert "The command has ended, and 2 processes of its training are still running: " in output
+    assert ended(tmp_path) == uninterrupted
+    kinds = [one["event"] for one in read_records(tmp_path / "run")]
+    assert [kind for kind in kinds if kind in ("started", "interrupted", "finished")] == [
+        "started",
+        "interrupted",
+        "started",
+        "finished",
+    ]
+
+
+@pytest.mark.parametrize("supervised", [False, True])
+def test_workers_that_torchrun_restarts_continue(supervised, uninterrupted, tmp_path):
+    line = torchrun(tmp_path, "--max-restarts", "1")
+    if supervised:
+        line = green("run", "--run-dir", tmp_path / "run", "--clock", CLOCK, "--max-restarts", "0", "--", *line)
+    variables = {"LIGHTNING_GREEN_CLOCK": CLOCK, "LIGHTNING_GREEN_RUN_DIR": str(tmp_path / "run")}
+    code, output = run_to_the_end(line, tmp_path, 400, STOP="raise@7:1", EVERY="1m", **variables)
+    assert code == 0, output
+    assert "continued from step 6" in output
+    assert ended(tmp_path) == uninterrupted
+
+
 def test_hold_may_exceed_the_timeout_of_the_process_group(uninterrupted, tmp_path):
     code, output = start(tmp_path, "ddp", "hold@7", HOLD="25", TIMEOUT="20")
     assert code == 0, output

@@ -1,15 +1,20 @@
 """Which run directory a process claims."""
 
+import os
+from types import SimpleNamespace
+
 import pytest
 
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.run_directory import RunDirectory, RunIsAliveError
+from lightning_green.run import claimant
 from lightning_green.run.coordinator import open_run
 from lightning_green.run.identity import Invocation
 from lightning_green.run.run import OtherTrainingError
 from lightning_green.utilities.clock import SimulatedClock
 from tests.helpers.ledgers import make_event, read_records
 from tests.helpers.runs import ONE, OTHER, START, end, fit, set_supervisor, write
+from tests.helpers.sessions import clock
 
 CONTINUES = {  # last state -> continued without a request, with RESUME=1, and under the supervisor
     "paused": (True, True, True),
@@ -45,6 +50,51 @@ def test_run_is_continued_depending_on_its_last_state_and_the_start(tmp_path, mo
     else:
         assert {"interrupted": "was interrupted", "failed": "failed", "started": "was killed"}[event] in line
         assert "LIGHTNING_GREEN_RESUME=1" in line
+
+
+@pytest.fixture
+def claim_of_worker(tmp_path, monkeypatch):
+    """Return a function that claims a fit as a process does that the script has started for it."""
+
+    def create(parent, **given):
+        monkeypatch.setattr(claimant, "parent_process", lambda: SimpleNamespace(pid=parent))
+        run, messages = open_run(tmp_path / "run", clock(), ONE, fit(**given), spawned=True)
+        return run, run.claim_fit(fit(**given)), messages
+
+    return create
+
+
+@pytest.mark.parametrize("how", ["manually", "resume", "supervised"])
+def test_fits_in_processes_of_a_script_belong_to_one_run(how, claim_of_worker, monkeypatch, tmp_path):
+    if how == "supervised":
+        set_supervisor(monkeypatch, 1)
+    elif how == "resume":
+        monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
+    for number in range(3):
+        run, claimed, messages = claim_of_worker(1)
+        assert (run.path, run.attempt, claimed.number, claimed.continuing) == (tmp_path / "run", 1, number, False)
+        assert messages == []
+        end(run, "started", *([] if number == 1 else ["finished"]))
+    if how == "supervised":
+        set_supervisor(monkeypatch, 2)
+    monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
+    for number in range(3):  # the script is started again
+        run, claimed, _ = claim_of_worker(os.getpid())
+        assert (run.attempt, claimed.number, claimed.continuing) == (2, number, True)
+        end(run, "started", "finished")
+
+
+def test_fit_in_a_process_of_a_script_joins_the_run_that_the_script_has_locked(claim, claim_of_worker):
+    run, first, _ = claim()
+    write(run, "started", "finished")
+    worker, second, messages = claim_of_worker(os.getpid())
+    assert (worker.path, first.number, second.number, messages) == (run.path, 0, 1, [])
+    end(worker, "started", "finished")
+    third = run.claim_fit(fit())
+    assert third.number == 2
+    write(run, "started")
+    numbers = [record["seq"] for record in read_records(run.path)]
+    assert numbers == sorted(set(numbers))
 
 
 def test_concurrent_trainings_use_separate_run_directories(claim, tmp_path):

@@ -43,7 +43,9 @@ def test_supervisor_is_detected_by_its_variable(monkeypatch):
         ({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "0"}, False),
         ({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"}, True),
         ({"SLURM_RESTART_COUNT": "1"}, True),
+        ({"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": "0"}, False),
+        ({"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": "1"}, True),
     ],
 )
-def test_restart_count_of_slurm_marks_a_requeued_job(variables, expected):
+def test_restart_count_marks_a_requeued_job_and_restarted_workers(variables, expected):
     assert requeued(variables) is expected
