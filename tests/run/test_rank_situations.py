@@ -20,11 +20,10 @@ CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=60"
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
 
-def start(folder, strategy="ddp", seconds=240, command=(), **variables):
+def start(folder, strategy="ddp", seconds=400, **variables):
     """Run the script to its end; return the exit code and the output."""
     given = {"LIGHTNING_GREEN_RUN_DIR": str(folder / "run"), "LIGHTNING_GREEN_RESUME": "1", **variables}
-    line = [sys.executable, *command, SCRIPT, folder, strategy]
-    return run_to_the_end(line, folder, seconds, **given)
+    return run_to_the_end([sys.executable, SCRIPT, folder, strategy], folder, seconds, **given)
 
 
 def fits(output):
@@ -89,10 +88,9 @@ def test_signal_to_a_rank_ends_the_script_with_a_saved_state(strategy, name, tmp
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize(("name", "what"), [("SIGSTOP", "is stopped"), ("SIGKILL", "has ended")])
 def test_lost_rank_is_named_within_the_timeout_and_no_process_remains(name, what, rank, tmp_path):
-    began = time.monotonic()
     code, output = start(tmp_path, DO=f"{name}@6:{rank}", TIMEOUT="15", SLOW="0", SECONDS="0.2")
     assert code != 0
-    assert time.monotonic() - began < 120
+    assert time.time() - float((tmp_path / "at").read_text()) < 15 + 30
     pid = (tmp_path / "pids").read_text().split()[0]
     assert re.search(rf"Rank {rank} is lost: process {pid} on \S+ {what}", output), output
     assert none_remains(tmp_path)
@@ -104,7 +102,7 @@ def test_lost_rank_is_named_within_the_timeout_and_no_process_remains(name, what
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_callback_on_one_rank_is_an_error_at_setup(rank, tmp_path):
-    code, output = start(tmp_path, CALLBACKS_ON=str(rank), TIMEOUT="100", seconds=90)
+    code, output = start(tmp_path, CALLBACKS_ON=str(rank), TIMEOUT="100")
     assert code != 0
     assert "Every rank should have the same callbacks" in output
     assert f"rank {rank} has ExactResume, rank {1 - rank} has no callback that saves states" in output
@@ -117,7 +115,7 @@ def test_signal_is_acted_on_within_a_step_after_steps_have_become_slower(tmp_pat
     assert code == 0, output
     last = last_state_of(read_records(tmp_path / "run"))
     assert last["reason"] == "SIGTERM: saved at step 26"
-    assert ended - float((tmp_path / "at").read_text()) < 20
+    assert ended - float((tmp_path / "at").read_text()) < 3 + 30
 
 
 def test_port_in_use_is_an_error_that_names_it_and_no_rank_remains(tmp_path):
@@ -125,7 +123,7 @@ def test_port_in_use_is_an_error_that_names_it_and_no_rank_remains(tmp_path):
         used.bind(("127.0.0.1", 0))
         used.listen()
         port = str(used.getsockname()[1])
-        code, output = start(tmp_path, MASTER_ADDR="127.0.0.1", MASTER_PORT=port, seconds=90)
+        code, output = start(tmp_path, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
         assert code == 1
         assert "EADDRINUSE" in output
         assert port in output
