@@ -289,7 +289,10 @@ def _own(space: _Namespace) -> Iterator[tuple[str, Any]]:
 def _ignored(owner: Any) -> frozenset[str]:
     """Return the names of the attributes that belong to Lightning and PyTorch."""
     kinds = (pl.LightningModule, torch.nn.Module, pl.LightningDataModule)
-    return next((attributes_of(kind) - {"training"} for kind in kinds if isinstance(owner, both(kind))), frozenset())
+    names = next((attributes_of(kind) - {"training"} for kind in kinds if isinstance(owner, both(kind))), frozenset())
+    forward = vars(owner).get("forward")
+    own = getattr(forward, "__self__", None) is owner and getattr(forward, "__func__", None) is type(owner).forward
+    return names | {"forward"} if own else names  # DDP replaces it during a step and sets it again
 
 
 def _is_of_script(value: Any) -> bool:

@@ -6,6 +6,7 @@ import itertools
 import random
 import sys
 import types
+import warnings
 
 import lightning.pytorch as pl
 import numpy as np
@@ -183,6 +184,22 @@ def test_references_to_weights_are_left_alone(tmp_path):
         module.layer.weight.add_(1)
         module.layer.bias.add_(1)
     assert attributes.capture()["values"] == {}
+
+
+def test_forward_that_ddp_has_set_again_is_no_change(tmp_path):
+    class Own(BoringModel):
+        pass
+
+    module = Own()
+    _, attributes = attributes_of(tmp_path, module=module)
+    attributes.begin()
+    module.forward = module.forward
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert attributes.capture()["values"] == {}
+    module.forward = lambda x: x
+    with pytest.warns(UserWarning, match=r"cannot be saved: module\.forward\. After a pause"):
+        attributes.capture()
 
 
 def test_change_that_cannot_be_saved_is_reported_once(tmp_path):
