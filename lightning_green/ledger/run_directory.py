@@ -42,6 +42,7 @@ LOCK_SECONDS = 0.3
 
 
 _ranks_files: dict[str, int] = {}
+_RANKS_FLAGS = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class RunIsAliveError(RuntimeError):
@@ -217,7 +218,7 @@ def keep_ranks_file_open() -> None:
     home = os.environ.get(RUN_DIR_VARIABLE)
     if home and SUPERVISED_VARIABLE in os.environ and home not in _ranks_files:
         with suppress(OSError):  # the supervisor then does not find this process
-            _ranks_files[home] = os.open(Path(home) / RANKS_FILE, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            _ranks_files[home] = os.open(Path(home) / RANKS_FILE, _RANKS_FLAGS, 0o600)
 
 
 def _is_locked(path: Path) -> bool | None:

@@ -75,13 +75,13 @@ class Boundaries:
     def batch_begins(self) -> None:
         """Exchange before a batch whether the ranks have to sync; called on each of several ranks.
 
-        A rank that received a signal ends the fit here if the last boundary is the one after the previous batch, and
-        otherwise at the next boundary. The ranks may be at different boundaries: they have as many batches, and
-        perhaps not as many epochs.
+        A signal ends the fit here if the last boundary of all ranks is the one after the previous batch, and otherwise
+        at the next boundary. The ranks may be at different boundaries: they have as many batches, and perhaps not as
+        many epochs.
         """
-        asked = self._ranks.all_reduce_max_of_batch(self._request())
-        between_batches, self._between_batches = self._between_batches, False
-        if asked > _SYNC and between_batches:
+        asked, elsewhere = self._ranks.all_reduce_max_of_batch(self._request(), int(not self._between_batches))
+        self._between_batches = False
+        if asked > _SYNC and not elsewhere:
             self._sync("batch")
         elif asked:
             self._sync_due = True

@@ -129,16 +129,18 @@ class ControlGroup:
         self._wait(lambda: dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self._group, async_op=True))
         return int(tensor.item())
 
-    def all_reduce_max_of_batch(self, number: int) -> int:
-        """Return the largest ``number`` of all ranks, before a batch.
+    def all_reduce_max_of_batch(self, *numbers: int) -> list[int]:
+        """Return the largest of each of the ``numbers`` of all ranks, before a batch.
 
         It replaces a broadcast in Lightning's process group, on the same device. A second communication for each batch
         would cost time.
         """
         if self._group is None:
-            return number
-        tensor = torch.tensor([number], device=self._training.device)
-        return self._call(lambda: (dist.all_reduce(tensor, dist.ReduceOp.MAX), int(tensor.item()))[1])
+            return list(numbers)
+        tensor = torch.tensor(numbers, device=self._training.device)
+        self._call(lambda: dist.all_reduce(tensor, dist.ReduceOp.MAX))
+        largest: list[int] = self._call(tensor.tolist)
+        return largest
 
     # -- commands ---------------------------------------------------------------------------------------------------
 

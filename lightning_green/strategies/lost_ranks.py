@@ -21,9 +21,7 @@ STORE_SECONDS = 3.0
 """How long the store of the process group may take in addition. Its server is one of the processes."""
 POLL_SECONDS = 0.1
 
-_COMMUNICATION = re.compile(
-    r"gloo|nccl|connection (closed|reset|refused)|broken pipe|timed? ?out|socket|remote peer", re.IGNORECASE
-)
+_COMMUNICATION = re.compile(r"\bgloo\b|\bNCCL\b|Operation timed out!")
 
 
 class RankLostError(RuntimeError):

@@ -16,7 +16,7 @@ class ScriptedRanks(ControlGroup):
 
     def __init__(self, rank=0, size=2, received=(), other=0):
         super().__init__(rank, 1)
-        self.size, self.other = size, other
+        self.size, self.other, self.elsewhere = size, other, 0
         self.sent, self.asked, self._received = [], [], list(received)
 
     def send(self, command, *numbers):
@@ -29,6 +29,6 @@ class ScriptedRanks(ControlGroup):
     def all_reduce_max(self, number):
         return max(number, self.other)
 
-    def all_reduce_max_of_batch(self, number):
+    def all_reduce_max_of_batch(self, number, elsewhere):
         self.asked.append(number)
-        return max(number, self.other)
+        return [max(number, self.other), max(elsewhere, self.elsewhere)]

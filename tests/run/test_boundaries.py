@@ -131,6 +131,14 @@ def test_signal_before_a_batch_ends_the_fit_at_the_boundary_that_was_just_reache
     assert stopped.value.args == ("batch", "SIGTERM")
 
 
+def test_signal_waits_for_the_next_boundary_if_another_rank_begins_an_epoch(real):
+    real.boundaries.reached("batch")
+    real.boundaries._signals.received, real.boundaries._ranks.elsewhere = "SIGTERM", 1
+    real.boundaries.batch_begins()
+    with pytest.raises(Stop):
+        real.boundaries.reached("batch")
+
+
 def test_signal_before_the_first_batch_of_an_epoch_ends_the_fit_at_the_next_boundary(real):
     real.boundaries.reached("epoch")
     real.boundaries._signals.received = "SIGTERM"

@@ -25,7 +25,7 @@ def test_single_rank_returns_its_own_values_at_once():
     assert group.gather("x") == ["x"]
     assert group.all_reduce_max(7) == 7
     group.send(Command.EXIT)
-    assert group.all_reduce_max_of_batch(7) == 7
+    assert group.all_reduce_max_of_batch(7, 0) == [7, 0]
     assert group.describe_lost(RankLostError("of another")) == ""
 
 
@@ -61,15 +61,15 @@ def exchange_values(rank, group, clock):
         group.broadcast(f"of rank {rank}"),
         group.gather(f"of rank {rank}"),
         group.all_reduce_max(15 * rank),
-        group.all_reduce_max_of_batch(10 * rank),
+        group.all_reduce_max_of_batch(10 * rank, 1 - rank),
     ]
 
 
 @pytest.mark.distributed
 def test_two_ranks_exchange_values(tmp_path):
     first, second = run_ranks(tmp_path, exchange_values)
-    assert first == [True, "of rank 0", ["of rank 0", "of rank 1"], 15, 10]
-    assert second == [False, "of rank 0", [], 15, 10]
+    assert first == [True, "of rank 0", ["of rank 0", "of rank 1"], 15, [10, 1]]
+    assert second == [False, "of rank 0", [], 15, [10, 1]]
 
 
 def send_commands(rank, group, clock):
