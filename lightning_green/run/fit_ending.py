@@ -139,7 +139,7 @@ class FitEnding:
     def _exit_code(self) -> int:
         """Return the exit code of this process for a planned exit."""
         spawned = is_spawned(self.trainer)  # the process that waits for it does not see those of other nodes
-        return paused_exit_code(self.trainer.local_rank if spawned else self.trainer.global_rank)
+        return paused_exit_code(self.trainer.local_rank if spawned else self.ranks.rank)
 
     def _raise_paused_exit(self, code: int) -> NoReturn:
         self.close()

@@ -186,6 +186,6 @@ class ControlGroup:
         except RuntimeError as error:
             if not is_communication_error(error):
                 raise
-            found = self.describe_lost(error) or "A process of this training is lost"
+            found = self.describe_lost(error) or "The communication of the processes has failed"
             line = (str(error).splitlines() or [""])[0]
             raise RankLostError(f"{found}. The training has stopped: {line}") from error
