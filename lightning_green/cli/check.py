@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -44,6 +44,7 @@ def check(
     """
     if not command:
         fail("The command is missing. Add it after `--`, for example: lightning-green check -- python train.py")
+    _end_at_signals()
     if background:
         _run_beside_training()
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
@@ -65,14 +66,29 @@ def check(
     raise typer.Exit(_CODES.get(result.verdict, _INEXACT))
 
 
+def _end_at_signals(*more: int) -> None:
+    """Let SIGTERM, SIGHUP and more signals end the check as Ctrl-C does, together with the processes it has started."""
+    ending = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    ending += more
+
+    def end(number: int, frame: Any) -> None:
+        for one in ending:  # a second signal would interrupt the cleanup
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in ending:
+        signal.signal(number, end)
+
+
 def _run_beside_training() -> None:
     """Leave the cores to the training that has started this check, and end with it, which closes standard input."""
     os.nice(_LOWEST_PRIORITY)
+    _end_at_signals(signal.SIGINT)  # a shell script starts `python train.py &` with an ignored SIGINT
 
     def wait_for_training() -> None:
         while os.read(sys.stdin.fileno(), 1):
             pass
-        os.kill(os.getpid(), signal.SIGINT)  # the check ends the processes that it has started
+        os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=wait_for_training, daemon=True).start()
 

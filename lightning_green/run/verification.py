@@ -62,22 +62,29 @@ class Verification:
         if self._command is None:
             self._conclude("no single command starts this process, so its script cannot be checked")
             return
+        try:
+            self._process = self._start(self._command)
+        except OSError as error:
+            self._conclude(f"the check of the script could not be started: {error.strerror or error}")
+            return
+        self._fit.ending.undo.append(self.stop)
+        if self._fit.session.clock.is_simulated:
+            self._process.wait()
+            self.has_ended()
+
+    def _start(self, command: Command) -> subprocess.Popen[bytes]:
         self._outputs = tempfile.TemporaryDirectory(prefix="lightning_green_verify_", ignore_cleanup_errors=True)
-        words = [sys.executable, "-m", "lightning_green", "check", "--json", "--background", "--", *self._command.words]
+        words = [sys.executable, "-m", "lightning_green", "check", "--json", "--background", "--", *command.words]
         with open(self._path("result"), "wb") as result, open(self._path("errors"), "wb") as errors:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 words,
-                cwd=self._command.directory,
+                cwd=command.directory,
                 env=_first_environment(),
                 stdin=subprocess.PIPE,  # at its end the check stops, also if this process is killed
                 stdout=result,
                 stderr=errors,
                 start_new_session=True,
             )
-        self._fit.ending.undo.append(self.stop)
-        if self._fit.session.clock.is_simulated:
-            self._process.wait()
-            self.has_ended()
 
     def has_ended(self) -> bool:
         """Return whether the check has ended since the last call, and apply its result."""
@@ -138,11 +145,12 @@ class Verification:
     def _reason(self, code: int) -> str:
         """Return why a check with this exit code has recorded no result."""
         result: dict[str, Any] = {}
-        with suppress(ValueError):
+        text = ""
+        with suppress(OSError, ValueError):  # the temporary directory may have been cleaned
+            text = self._path("errors").read_text(encoding="utf-8", errors="replace")
             result = json.loads(self._path("result").read_text(encoding="utf-8"))
         if result.get("reason"):
             return ": ".join(result[key] for key in ("reason", "remedy") if result.get(key))
-        text = self._path("errors").read_text(encoding="utf-8", errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         if code == _FAILED and lines:
             first = next((line for line in lines if line.startswith("lightning-green: ")), lines[-1])

@@ -1,9 +1,11 @@
 """The check that `CarbonScheduler(verify=True)` starts during a training."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -123,6 +125,31 @@ def test_process_without_a_command_is_not_left(tmp_path, trace, monkeypatch, cap
     assert command_of_process() is None
     assert not fit(tmp_path, trace)
     assert "no single command starts this process" in caplog.text
+
+
+def test_check_without_a_working_directory_does_not_stop_the_training(tmp_path, trace, command, caplog):
+    command("python", "train.py")
+    write_command(tmp_path / "home", Command(("python", "train.py"), str(tmp_path / "missing")), None)
+    assert not fit(tmp_path, trace)
+    assert "the check of the script could not be started: No such file or directory" in caplog.text
+
+
+def test_check_on_a_full_disk_does_not_stop_the_training(tmp_path, trace, command, monkeypatch, caplog):
+    def full(**options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    command("python", "train.py")
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
+    assert not fit(tmp_path, trace)
+    assert "the check of the script could not be started: No space left on device" in caplog.text
+
+
+@pytest.mark.slow
+def test_check_without_its_outputs_does_not_stop_the_training(tmp_path, trace, command, monkeypatch, caplog):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    command("sh", "-c", f"rm -r {tmp_path}/lightning_green_verify_*")
+    assert not fit(tmp_path, trace)
+    assert "the check of the script has no answer: it ended with exit code 2" in caplog.text
 
 
 def test_check_ends_with_the_fit(tmp_path, trace, command, monkeypatch):
