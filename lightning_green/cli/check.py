@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,20 +46,10 @@ def check(
     """
     if not command:
         fail("The command is missing. Add it after `--`, for example: lightning-green check -- python train.py")
-    _end_at_signals()
-    if background:
-        _run_beside_training()
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("check", total=None)
-        try:
-            result = Check(
-                command, epochs, batches, timeout, keep, lambda line: bar.update(task, description=line)
-            ).run()
-        except CheckFailedError as error:
-            bar.stop()
-            fail(str(error))
+    with _ended_by_signals(background):
+        if background:
+            _run_beside_training()
+        result = _run_with_progress(command, epochs, batches, timeout, keep)
     try:
         write_check(command, result.pause_rule, result.files)
     except OSError as error:
@@ -66,24 +58,41 @@ def check(
     raise typer.Exit(_CODES.get(result.verdict, _INEXACT))
 
 
-def _end_at_signals(*more: int) -> None:
-    """Let SIGTERM, SIGHUP and more signals end the check as Ctrl-C does, together with the processes it has started."""
-    ending = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-    ending += more
+def _run_with_progress(command: list[str], epochs: int, batches: int, timeout: float, keep: Path | None) -> CheckResult:
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("check", total=None)
+        try:
+            return Check(command, epochs, batches, timeout, keep, lambda line: bar.update(task, description=line)).run()
+        except CheckFailedError as error:
+            bar.stop()
+            fail(str(error))
+
+
+@contextmanager
+def _ended_by_signals(background: bool) -> Iterator[None]:
+    """Let the first signal end the check as Ctrl-C does, together with the processes that it has started."""
+    numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
+    if background:  # a shell script starts `python train.py &` with an ignored SIGINT
+        numbers.append(signal.SIGINT)
 
     def end(number: int, frame: Any) -> None:
-        for one in ending:  # a second signal would interrupt the cleanup
+        for one in numbers:  # a second signal would interrupt the cleanup
             signal.signal(one, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    for number in ending:
-        signal.signal(number, end)
+    before = {one: signal.signal(one, end) for one in numbers}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _run_beside_training() -> None:
     """Leave the cores to the training that has started this check, and end with it, which closes standard input."""
     os.nice(_LOWEST_PRIORITY)
-    _end_at_signals(signal.SIGINT)  # a shell script starts `python train.py &` with an ignored SIGINT
 
     def wait_for_training() -> None:
         while os.read(sys.stdin.fileno(), 1):

@@ -1,4 +1,9 @@
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -77,3 +82,31 @@ def test_json_output(invoke):
     found = json.loads(invoke(CheckResult(Verdict.INEXACT, "why", difference=DIFFERENCE), "--json").stdout)
     assert found["verdict"] == "inexact"
     assert found["difference"]["attributes"] == [["module.kl", "0.1", "0.0"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["training", "SIGINT", "SIGTERM"])
+def test_check_that_began_with_an_ignored_interrupt_ends_its_processes(tmp_path, end):
+    """A shell script starts `python train.py &` with an ignored SIGINT, which the check of the training inherits."""
+    pid, temporary = tmp_path / "pid", tmp_path / "temporary"
+    temporary.mkdir()
+    script = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    words = [sys.executable, "-m", "lightning_green", "check", "--background", "--", sys.executable, "-c", script]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen(
+            words, cwd=tmp_path, env={**os.environ, "TMPDIR": str(temporary)}, stdin=subprocess.PIPE
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    while not (pid.exists() and pid.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    if end == "training":
+        process.stdin.close()
+    else:
+        process.send_signal(getattr(signal, end))
+    assert process.wait(60) != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    assert list(temporary.iterdir()) == []
