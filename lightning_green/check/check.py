@@ -85,6 +85,7 @@ class Check:
         first = fits[min(fits)]
         result = CheckResult(
             Verdict.EXACT,
+            trainings=len({record["run"] for record in runs.straight.trace}),
             fits=len(fits),
             epochs=first["epochs"] or 0,
             batches=0 if math.isinf(first["batches"]) else int(first["batches"]),

@@ -38,6 +38,7 @@ class CheckResult:
         linked: Files and directories of the working directory that were not copied; what the script writes there
             remains.
         files: Files of the script.
+        trainings: Number of trainings that the command starts; the first one is stopped.
         fits: Number of fits that were checked.
         epochs: Epochs of the first fit.
         batches: Training batches of an epoch of the first fit.
@@ -56,6 +57,7 @@ class CheckResult:
     loggers: tuple[str, ...] = ()
     linked: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    trainings: int = 1
     fits: int = 0
     epochs: int = 0
     batches: int = 0
@@ -68,7 +70,7 @@ class CheckResult:
     def pause_rule(self) -> PauseRule | None:
         """Where ``lightning-green run`` may pause the script; None if the check has not found out."""
         if self.verdict is Verdict.EXACT:
-            return PauseRule()
+            return PauseRule() if self.trainings == 1 else None
         if self.verdict in (Verdict.EPOCHS, Verdict.INEXACT):
             return PauseRule(PauseAt.EPOCH if self.verdict is Verdict.EPOCHS else PauseAt.NEVER, self.reason)
         return None

@@ -121,6 +121,11 @@ def describe(result: CheckResult) -> list[str]:
     fits = "1 fit" if result.fits == 1 else f"{result.fits} fits"
     batches = f"{result.batches} batches each" if result.batches else "a few batches each"
     lines.append(f"  Checked  {fits}, the first of {result.epochs} epochs of {batches}; {result.starts} starts")
+    if result.trainings > 1:
+        recorded = "" if result.pause_rule else ", so nothing is recorded for `lightning-green run`"
+        lines.append(
+            f"  Others   the command starts {result.trainings} trainings; only the first was checked{recorded}"
+        )
     lines += [f"  Stop     {stop}" for stop in result.stops]
     lines += [f"  Missed   {stop}" for stop in result.missed]
     if result.linked:

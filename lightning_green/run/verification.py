@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 PENDING = "the script is being checked"
 _FAILED = 2  # exit code of the check of a script that cannot be checked
+_SEVERAL = "the command starts several trainings, and a check stops only the first one"
 _STOP_SECONDS = 10.0
 
 
@@ -61,6 +62,10 @@ class Verification:
         self._begun = True
         if self._command is None:
             self._conclude("no single command starts this process, so its script cannot be checked")
+            return
+        folder = self._fit.session.folder
+        if os.environ.get(SUPERVISED_VARIABLE) and folder is not None and folder.record.get("index", 0) > 0:
+            self._conclude(_SEVERAL)
             return
         try:
             self._process = self._start(self._command)
@@ -149,6 +154,8 @@ class Verification:
         with suppress(OSError, ValueError):  # the temporary directory may have been cleaned
             text = self._path("errors").read_text(encoding="utf-8", errors="replace")
             result = json.loads(self._path("result").read_text(encoding="utf-8"))
+        if result.get("trainings", 1) > 1:
+            return _SEVERAL
         if result.get("reason"):
             return ": ".join(result[key] for key in ("reason", "remedy") if result.get(key))
         lines = [line.strip() for line in text.splitlines() if line.strip()]

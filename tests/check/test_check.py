@@ -118,7 +118,8 @@ position = tuple(json.loads(where.read_text())) if where.exists() else (0, 0)
 
 def write(kind, **record):
     with open(job / "trace.jsonl", "a") as file:
-        file.write(json.dumps({"kind": kind, "run": 0, "fit": 0, **record}) + "\\n")
+        for run in (0, 1) if kind == "attached" and sys.argv[1] == "exact, and another training" else (0,):
+            file.write(json.dumps({"kind": kind, "run": run, "fit": 0, **record}) + "\\n")
 
 
 write("attached", loggers=[], changes=[], files=[str(Path("train.py").absolute())])
@@ -153,6 +154,7 @@ for epoch in range(position[0], epochs):
     ("kind", "verdict", "reason"),
     [
         ("exact", Verdict.EXACT, ""),
+        ("exact, and another training", Verdict.EXACT, ""),
         ("exact with a time", Verdict.EXACT, ""),
         ("exact without a seed of numpy", Verdict.EXACT, ""),
         ("middle", Verdict.EPOCHS, "the output of the step of batch 2 of epoch 0"),
@@ -176,6 +178,7 @@ def test_verdict_on_the_traces_of_processes(tmp_path, monkeypatch, kind, verdict
     assert result.verdict is verdict, result
     assert reason.rstrip(".") in result.reason
     assert result.files == ("train.py",)
+    assert result.trainings == (2 if "another" in kind else 1)
     ignored = {"with a time": ("metric time",), "seed of numpy": ("random state numpy",)}
     assert result.ignored == next((names for end, names in ignored.items() if kind.endswith(end)), ())
 

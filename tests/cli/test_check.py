@@ -78,6 +78,16 @@ def test_output_for_people(invoke):
     assert any("time" in line for line in lines)
 
 
+def test_exactness_of_the_first_of_several_trainings_is_not_recorded(invoke):
+    result = invoke(CheckResult(Verdict.EXACT, trainings=3))
+    assert result.exit_code == 0
+    assert "the command starts 3 trainings; only the first was checked, so nothing is recorded" in result.stdout
+    assert read_check(["python", "train.py"]) == (None, False)
+    result = invoke(CheckResult(Verdict.INEXACT, "why", trainings=3))
+    assert "only the first was checked\n" in result.stdout
+    assert read_check(["python", "train.py"]) == (PauseRule(PauseAt.NEVER, "why"), True)
+
+
 def test_json_output(invoke):
     found = json.loads(invoke(CheckResult(Verdict.INEXACT, "why", difference=DIFFERENCE), "--json").stdout)
     assert found["verdict"] == "inexact"

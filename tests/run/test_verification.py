@@ -20,7 +20,7 @@ from lightning_green.run.pause_rule import PauseAt, PauseRule, write_check
 from lightning_green.run.verification import command_of_process
 from lightning_green.supervisor.command import Command, write_command
 from lightning_green.utilities.clock import SystemClock
-from tests.callbacks.green_kit import clock, events, train
+from tests.callbacks.green_kit import clock, events, tracker, train
 from tests.helpers.traces import write_trace
 
 SCRIPT = """
@@ -117,6 +117,18 @@ def test_script_that_cannot_be_checked_is_not_left(tmp_path, trace, command, cap
     assert f"The run does not exit: the check of the script has no answer: {reason}" in caplog.text
     assert any(reason in record["reason"] for record in events(tmp_path, "warning"))
     assert events(tmp_path, "paused") == []
+
+
+def test_further_training_of_a_command_is_not_checked(tmp_path, trace, command, monkeypatch, caplog):
+    """The check would run all trainings of the command, and stop the first one."""
+    command("bash", "sweep.sh")
+    monkeypatch.setattr("sys.argv", ["train.py", "--lr=1"])
+    train(tmp_path / "first", tracker())
+    close_current_run()
+    monkeypatch.setattr("sys.argv", ["train.py", "--lr=2"])
+    assert not fit(tmp_path, trace)
+    assert list((tmp_path / "home" / "runs").glob("*/run.json"))
+    assert "the command starts several trainings, and a check stops only the first one" in caplog.text
 
 
 def test_process_without_a_command_is_not_left(tmp_path, trace, monkeypatch, caplog):
