@@ -54,7 +54,7 @@ class Check:
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._keep = None if keep is None else keep.absolute()
-        self._starter = Starter(command, epochs, batches, timeout, progress)
+        self._starter = Starter(command, epochs, batches, timeout, progress, keep is not None)
 
     def run(self) -> CheckResult:
         """Run the check.
@@ -90,7 +90,8 @@ class Check:
             epochs=first["epochs"] or 0,
             batches=0 if math.isinf(first["batches"]) else int(first["batches"]),
             loggers=runs.collect("loggers"),
-            linked=runs.straight.linked,
+            linked=tuple(runs.straight.original.linked),
+            left_out=tuple(runs.straight.original.left_out),
             files=runs.files(),
         )
         if not all(record["can_save"] for record in fits.values()):

@@ -37,6 +37,7 @@ class CheckResult:
         loggers: Classes of loggers that logged as usual, because the check cannot redirect them.
         linked: Files and directories of the working directory that were not copied; what the script writes there
             remains.
+        left_out: Weights that were not copied because they are too large.
         files: Files of the script.
         trainings: Number of trainings that the command starts; the first one is stopped.
         fits: Number of fits that were checked.
@@ -56,6 +57,7 @@ class CheckResult:
     ignored: tuple[str, ...] = ()
     loggers: tuple[str, ...] = ()
     linked: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     trainings: int = 1
     fits: int = 0

@@ -31,15 +31,15 @@ class Training:
         trace: Their records.
         failure: The last line of a process that failed after a stop; empty if none did.
         missed: Stops that no process reached, for people.
-        linked: Files and directories that were not copied.
-        directory: The copy of the working directory.
+        original: The files of the working directory at the beginning of the check.
+        directory: The copy of the working directory in which the script ran.
 
     """
 
     trace: Trace
     failure: str
     missed: tuple[str, ...]
-    linked: tuple[str, ...]
+    original: Mirror
     directory: Path
 
     @property
@@ -57,6 +57,7 @@ class Starter:
         batches: Training batches of an epoch, at most.
         timeout: Seconds that one process may take.
         progress: Called with a line before each process starts.
+        keep: Whether the copies of the working directory and the outputs are kept.
 
     Attributes:
         starts: Number of processes that were started.
@@ -64,11 +65,18 @@ class Starter:
     """
 
     def __init__(
-        self, command: Sequence[str], epochs: int, batches: int, timeout: float, progress: Callable[[str], None]
+        self,
+        command: Sequence[str],
+        epochs: int,
+        batches: int,
+        timeout: float,
+        progress: Callable[[str], None],
+        keep: bool = False,
     ) -> None:
         self._command, self._epochs, self._batches = list(command), epochs, batches
-        self._timeout, self._progress = timeout, progress
+        self._timeout, self._progress, self._keep = timeout, progress, keep
         self._first_states: Path | None = None
+        self._original: Mirror | None = None
         self.starts = 0
 
     def train(self, directory: Path, stops: tuple[Stop, ...], what: str) -> Training:
@@ -80,33 +88,41 @@ class Starter:
             what: What is run, for people.
 
         Raises:
-            CheckFailedError: If the command fails before it was stopped.
+            CheckFailedError: If the command fails before it was stopped, or the working directory cannot be copied.
 
         """
+        if self._original is None:  # all runs use the files of this moment
+            self._original = Mirror(Path.cwd(), directory.parent / "original")
+        original = self._original
         job = Job(directory, stops, self._epochs, self._batches)
         job.write()
         states = directory / "run" / RANDOM_STATES
         if self._first_states is not None and self._first_states.is_dir():  # as in the restarts of a run
             shutil.copytree(self._first_states, states)
         self._first_states = self._first_states or states
-        mirror = Mirror(Path.cwd(), directory / "tree")
+        working = original.copy(directory / "tree")
         failure = ""
         for start in range(len(stops) + 1):
             self._progress(what if not stops else f"{what}, start {start + 1} of {len(stops) + 1}")
             before = job.next_stop
-            code = self._start(job, mirror.path)
+            code = self._start(job, working)
             if job.next_stop == before:
                 if code != 0 and start == 0:
                     tail = "\n".join(f"    {line}" for line in _lines(job)[-_TAIL_LINES:])
+                    names = ", ".join(original.left_out)
+                    missing = f" Not copied, because there are too many weights: {names}." if names else ""
                     raise CheckFailedError(
-                        f"The command failed with exit code {code} ({what}). Its last lines:\n{tail}"
+                        f"The command failed with exit code {code} ({what}).{missing} Its last lines:\n{tail}"
                     )
                 failure = "" if code == 0 else _lines(job)[-1].strip()
                 break
         trace = job.trace()
         reached = sum(record["kind"] == "stopped" for record in trace)
         missed = tuple(stop.describe() for stop in stops[reached:])
-        return Training(trace, failure, missed, tuple(mirror.linked), mirror.path)
+        if not self._keep:  # disk space
+            for name in ("tree", "outputs"):
+                shutil.rmtree(directory / name, ignore_errors=True)
+        return Training(trace, failure, missed, original, working)
 
     def _start(self, job: Job, working: Path) -> int:
         self.starts += 1

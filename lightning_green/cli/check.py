@@ -131,6 +131,8 @@ def describe(result: CheckResult) -> list[str]:
     if result.linked:
         more = f" and {len(result.linked) - _MAX_CHANGED} more" if len(result.linked) > _MAX_CHANGED else ""
         lines.append(f"  Linked   not copied, so changes remain: {', '.join(result.linked[:_MAX_CHANGED])}{more}")
+    if result.left_out:
+        lines.append(f"  Left out weights that are too large: {', '.join(result.left_out[:_MAX_CHANGED])}")
     if result.loggers:
         lines.append(f"  Loggers  logged as usual, because they cannot be redirected: {', '.join(result.loggers)}")
     if result.ignored:

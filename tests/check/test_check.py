@@ -1,6 +1,7 @@
 """Real scripts, started by the check as users start them."""
 
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -191,6 +192,25 @@ def test_fit_that_starts_from_scratch_after_a_stop_is_a_difference():
     trace = [started(0, None), started(1, None), stopped]
     assert _difference([], [*trace, started(1, "step 3")]) is None
     assert _difference([], [*trace, started(1, None)]).what == "not restored"
+
+
+def test_copies_are_deleted_after_their_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "train.py").write_text(TRACED)
+    found = []
+
+    def count_copies(what):
+        found.append((what, len(list((tmp_path / "temporary").glob("*/*/tree")))))
+
+    Check([sys.executable, "train.py", "middle"], progress=count_copies).run()
+    assert {what.partition(",")[0] for what, _ in found} == {
+        "uninterrupted",
+        "interrupted",
+        "interrupted between epochs",
+    }
+    assert {copies for _, copies in found} == {1}
 
 
 def test_kept_directory_has_the_output(tmp_path, monkeypatch):

@@ -1,8 +1,10 @@
+import errno
 import os
+import shutil
 
 import pytest
 
-from lightning_green.check import scratch
+from lightning_green.check import CheckFailedError, scratch
 from lightning_green.check.scratch import Mirror
 
 
@@ -27,15 +29,55 @@ def test_files_are_copied_so_that_the_originals_do_not_change(source, tmp_path):
     assert mirror.linked == []
 
 
-def test_what_exceeds_the_limit_is_linked_and_named_except_weights(source, tmp_path, monkeypatch):
+def test_data_that_exceeds_the_limit_is_linked_and_weights_are_left_out(source, tmp_path, monkeypatch):
     monkeypatch.setattr(scratch, "_MAX_BYTES", 100)
-    (source / "train.py").write_bytes(bytes(50))
-    (source / "data.tar").write_bytes(bytes(200))
-    (source / "model.ckpt").write_bytes(bytes(300))
+    for name, size in (("train.py", 50), ("best.pt", 40), ("data.npy", 200), ("model.ckpt", 300)):
+        (source / name).write_bytes(bytes(size))
     mirror = Mirror(source, tmp_path / "tree")
-    assert mirror.linked == ["data.tar"]
-    assert (mirror.path / "data.tar").read_bytes() == bytes(200)
-    assert not (mirror.path / "model.ckpt").is_symlink()
+    assert mirror.linked == ["data.npy"]
+    assert (mirror.path / "data.npy").read_bytes() == bytes(200)
+    assert not (mirror.path / "best.pt").is_symlink()
+    assert mirror.left_out == ["model.ckpt"]  # a script that saves its model replaces it
+    assert not (mirror.path / "model.ckpt").exists()
+
+
+def test_copies_take_a_quarter_of_the_free_space_at_most(source, tmp_path, monkeypatch):
+    (source / "train.py").write_bytes(bytes(50))
+    (source / "data.csv").write_bytes(bytes(200))
+    monkeypatch.setattr(scratch.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1000, 600, 400))
+    assert Mirror(source, tmp_path / "tree").linked == ["data.csv"]
+
+
+def test_full_disk_ends_the_check_instead_of_truncating_a_file(source, tmp_path, monkeypatch):
+    def full(source, target):
+        target.write_bytes(b"part")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (source / "train.py").touch()
+    monkeypatch.setattr(scratch.shutil, "copy2", full)
+    with pytest.raises(CheckFailedError, match=r"cannot be copied to .*No space left on device"):
+        Mirror(source, tmp_path / "tree")
+
+
+def test_file_that_is_removed_or_cannot_be_read_is_left_out(source, tmp_path, monkeypatch):
+    def refused(source, target):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (source / "secret").touch()
+    monkeypatch.setattr(scratch.shutil, "copy2", refused)
+    assert list(Mirror(source, tmp_path / "tree").path.iterdir()) == []
+
+
+def test_copy_of_a_copy_has_the_same_files_and_links(source, tmp_path):
+    (tmp_path / "data").mkdir()
+    (source / ".git").mkdir()
+    (source / "train.py").write_text("print()")
+    original = Mirror(source, tmp_path / "elsewhere" / "original")
+    path = original.copy(tmp_path / "elsewhere" / "tree")
+    (path / "train.py").write_text("changed")
+    assert (original.path / "train.py").read_text() == "print()"
+    assert (path / ".git").resolve() == source / ".git"
+    assert (path / ".." / "data").resolve() == tmp_path / "data"
 
 
 def test_environments_and_directories_of_many_files_are_linked(source, tmp_path, monkeypatch):
