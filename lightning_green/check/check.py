@@ -94,11 +94,11 @@ class Check:
             left_out=tuple(runs.straight.original.left_out),
             files=runs.files(),
         )
-        if not all(record["can_save"] for record in fits.values()):
+        if not runs.saved_fits:
             why = next((record["why_not_saved"] for record in fits.values() if record["why_not_saved"]), None)
             reason = why or "Trainer(enable_checkpointing=False) saves nothing"
             return replace(result, verdict=Verdict.NOT_SAVED, reason=reason)
-        reason = next((one["why_epochs_only"] for one in fits.values() if one["why_epochs_only"]), None)
+        reason = next((one["why_epochs_only"] for one in runs.saved_fits.values() if one["why_epochs_only"]), None)
         if reason is not None:
             result = replace(result, verdict=Verdict.INEXACT, reason=reason)
         else:
@@ -108,6 +108,8 @@ class Check:
         between = runs.compare(result, epochs_only=True)
         if between.verdict is Verdict.EXACT:  # the reason is why the middle of an epoch is not
             return replace(between, verdict=Verdict.EPOCHS)
+        if reason is None and between.verdict is not Verdict.INEXACT:  # what was found before remains true
+            return replace(result, stops=between.stops, missed=between.missed)
         return between
 
 
@@ -129,6 +131,11 @@ class _Runs:
         trace = self.straight.trace
         return {one["fit"]: dict(one) for one in trace if one["kind"] == "started" and one["run"] == 0}
 
+    @cached_property
+    def saved_fits(self) -> dict[int, dict[str, Any]]:
+        """The fits whose state can be saved; the others are not paused."""
+        return {number: record for number, record in self.fits.items() if record["can_save"]}
+
     def collect(self, name: str) -> tuple[str, ...]:
         """Return all names in a list of the records, once."""
         return tuple(sorted({one for record in self.straight.trace for one in record.get(name, ())}))
@@ -141,7 +148,7 @@ class _Runs:
     def stops(self, epochs_only: bool) -> tuple[Stop, ...]:
         """Return where the processes of an interrupted run stop."""
         changes = {epoch for record in self.straight.trace for epoch in record.get("changes", ())}
-        return choose_stops(self.fits, sorted(changes), epochs_only)
+        return choose_stops(self.saved_fits, sorted(changes), epochs_only)
 
     def compare(self, result: CheckResult, epochs_only: bool) -> CheckResult:
         """Return a result with the verdict on one interrupted run."""

@@ -117,10 +117,13 @@ epochs, batches = (1, 1) if kind == "one batch" else (3, 4)
 position = tuple(json.loads(where.read_text())) if where.exists() else (0, 0)
 
 
+FIT = 0
+
+
 def write(kind, **record):
     with open(job / "trace.jsonl", "a") as file:
         for run in (0, 1) if kind == "attached" and sys.argv[1] == "exact, and another training" else (0,):
-            file.write(json.dumps({"kind": kind, "run": run, "fit": 0, **record}) + "\\n")
+            file.write(json.dumps({"kind": kind, "run": run, "fit": FIT, **record}) + "\\n")
 
 
 write("attached", loggers=[], changes=[], files=[str(Path("train.py").absolute())])
@@ -128,6 +131,10 @@ if reached and kind == "crash":
     sys.exit("KeyError: 'missing in the state.'")
 why = "a generator in workers" if kind.startswith("workers") else None
 restored = f"step {position[0] * batches + position[1]}" if reached and kind != "scratch" else None
+if kind == "unsaved first fit":
+    write("started", restored=None, why_not_saved=None, can_save=False, why_epochs_only=None, epochs=epochs,
+          batches=batches, seeded=True)
+FIT = int(kind == "unsaved first fit")
 write("started", restored=restored, why_not_saved=None, can_save=kind != "unsaved", why_epochs_only=why,
       epochs=epochs, batches=batches, seeded=kind != "workers without a seed")
 if kind == "scratch":
@@ -142,7 +149,9 @@ for epoch in range(position[0], epochs):
         if kind == "shorter" and (epoch, batch) == (2, number):
             sys.exit()
         sample = number if kind.endswith("without a seed") else 0
-        middle = reached and batch and (kind == "counter" or (kind == "middle" and stops[reached - 1]["batch"]))
+        if kind == "counter of one epoch" and epoch:
+            sys.exit()
+        middle = reached and batch and (kind.startswith("counter") or (kind == "middle" and stops[reached - 1]["batch"]))
         metrics = {"time": number + reached} if kind.endswith("with a time") else {}
         random = {"numpy": number + reached if kind == "exact without a seed of numpy" else 0}
         write("point", at=[epoch, batch, "batch"], attributes={"module.n": str(int(bool(middle)))}, samples=sample,
@@ -160,6 +169,8 @@ for epoch in range(position[0], epochs):
         ("exact without a seed of numpy", Verdict.EXACT, ""),
         ("middle", Verdict.EPOCHS, "the output of the step of batch 2 of epoch 0"),
         ("counter", Verdict.INEXACT, "the output of the step of batch 1 of epoch 1"),
+        ("counter of one epoch", Verdict.INEXACT, "the output of the step of batch 2 of epoch 0"),
+        ("unsaved first fit", Verdict.EXACT, ""),
         ("scratch", Verdict.INEXACT, "was not resumed"),
         ("crash", Verdict.INEXACT, "failed: KeyError: 'missing in the state.'"),
         ("workers", Verdict.EPOCHS, "a generator in workers"),
