@@ -18,6 +18,7 @@ from lightning_green.check.job import Stop
 from lightning_green.check.result import CheckFailedError, CheckResult, Verdict, inexact, undetermined
 from lightning_green.check.stops import choose_stops
 from lightning_green.check.training import Starter
+from lightning_green.run.pause_rule import file_digests
 
 _IGNORED = {"metrics": "metric", "random": "random state"}
 
@@ -60,8 +61,8 @@ class Check:
         """Run the check.
 
         Raises:
-            CheckFailedError: If the command fails without a stop, trains nothing that can be checked, or ``keep`` is
-                not empty.
+            CheckFailedError: If the command fails without a stop, trains nothing that can be checked, its files are
+                changed meanwhile, or ``keep`` is not empty.
 
         """
         began = time.monotonic()
@@ -71,11 +72,13 @@ class Check:
                 raise CheckFailedError(f"{self._keep} is not empty. Choose another directory with --keep.")
         temporary = tempfile.TemporaryDirectory(prefix="lightning_green_check_", ignore_cleanup_errors=True)
         with temporary if self._keep is None else nullcontext(str(self._keep)) as directory:
-            result = self._run(Path(directory).resolve())
+            runs = _Runs(self._starter, Path(directory).resolve())
+            result = self._judge(runs)
+            if runs.files() != result.files:  # of files outside the working directory, which are not copied
+                raise CheckFailedError("The files of the script were changed during the check. Check it again.")
         return replace(result, starts=self._starter.starts, seconds=time.monotonic() - began)
 
-    def _run(self, directory: Path) -> CheckResult:
-        runs = _Runs(self._starter, directory)
+    def _judge(self, runs: _Runs) -> CheckResult:
         fits = runs.fits
         if not fits:
             raise CheckFailedError(
@@ -140,10 +143,11 @@ class _Runs:
         """Return all names in a list of the records, once."""
         return tuple(sorted({one for record in self.straight.trace for one in record.get(name, ())}))
 
-    def files(self) -> tuple[str, ...]:
-        """Return the files of the script: those of the copy by their path in the working directory."""
+    def files(self) -> dict[str, str]:
+        """Return digests of the files of the script and the command: those of the copy by their relative path."""
         copy = f"{self.straight.directory}{os.sep}"
-        return tuple(file.removeprefix(copy) for file in self.collect("files"))
+        names = [file.removeprefix(copy) for file in self.collect("files")]
+        return file_digests(self._starter.command, names, str(self.straight.original.path))
 
     def stops(self, epochs_only: bool) -> tuple[Stop, ...]:
         """Return where the processes of an interrupted run stop."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -38,7 +39,7 @@ class CheckResult:
         linked: Files and directories of the working directory that were not copied; what the script writes there
             remains.
         left_out: Weights that were not copied because they are too large.
-        files: Files of the script.
+        files: Digests of the files of the script and of the files that the command names, as they were checked.
         trainings: Number of trainings that the command starts; the first one is stopped.
         fits: Number of fits that were checked.
         epochs: Epochs of the first fit.
@@ -58,7 +59,7 @@ class CheckResult:
     loggers: tuple[str, ...] = ()
     linked: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
     trainings: int = 1
     fits: int = 0
     epochs: int = 0
@@ -79,7 +80,12 @@ class CheckResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as JSON types."""
-        return {**asdict(self), "verdict": self.verdict.value}
+        rule = self.pause_rule
+        return {
+            **asdict(self),
+            "verdict": self.verdict.value,
+            "pause_at": None if rule is None else rule.at.value,
+        }
 
 
 def inexact(result: CheckResult, difference: Difference) -> CheckResult:

@@ -73,7 +73,7 @@ class Starter:
         progress: Callable[[str], None],
         keep: bool = False,
     ) -> None:
-        self._command, self._epochs, self._batches = list(command), epochs, batches
+        self.command, self._epochs, self._batches = list(command), epochs, batches
         self._timeout, self._progress, self._keep = timeout, progress, keep
         self._first_states: Path | None = None
         self._original: Mirror | None = None
@@ -142,7 +142,7 @@ class Starter:
         with open(job.directory / "output.log", "ab") as log:
             try:
                 process = subprocess.Popen(
-                    self._command, cwd=working, env=environment, stdout=log, stderr=log, start_new_session=True
+                    self.command, cwd=working, env=environment, stdout=log, stderr=log, start_new_session=True
                 )
             except OSError as error:
                 raise CheckFailedError(f"The command cannot be started: {error}.") from error

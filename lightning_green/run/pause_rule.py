@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -62,13 +62,27 @@ def check_file(command: Sequence[str], directory: str = "") -> Path:
     return Path(directory) / "lightning_green_runs" / "checks" / f"{run_name(command, directory)}.json"
 
 
-def write_check(command: Sequence[str], rule: PauseRule | None, files: Iterable[str] = ()) -> None:
+def file_digests(command: Sequence[str], files: Iterable[str], directory: str = "") -> dict[str, str]:
+    """Return digests of the files of a script and of the files that its command names.
+
+    Args:
+        command: The command.
+        files: Files of the script.
+        directory: Directory of relative paths, by default the current one.
+
+    """
+    named = [file for word in command for file in (word, word.partition("=")[2])]  # `--config=c.yaml`
+    found = {file: _digest(os.path.join(directory, file)) for file in (*files, *named)}
+    return {file: digest for file, digest in found.items() if digest is not None}
+
+
+def write_check(command: Sequence[str], rule: PauseRule | None, files: Mapping[str, str] | None = None) -> None:
     """Record the result of a check of a command in this directory.
 
     Args:
         command: The command.
         rule: Where it may be paused; None removes the record of an earlier check.
-        files: Files of the script. If one of them changes, the record does not apply any more.
+        files: Digests of the files that were checked. If one of them changes, the record does not apply any more.
 
     """
     path = check_file(command)
@@ -76,11 +90,8 @@ def write_check(command: Sequence[str], rule: PauseRule | None, files: Iterable[
         path.unlink(missing_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    named = [file for word in command for file in (word, word.partition("=")[2])]  # `--config=c.yaml`
-    digests = {file: digest for file in (*files, *named) if (digest := _digest(file)) is not None}
-    write_json(
-        path, {"version": _VERSION, "pause_at": rule.at.value, "reason": rule.reason, "files": digests}, private=True
-    )
+    record = {"version": _VERSION, "pause_at": rule.at.value, "reason": rule.reason, "files": dict(files or {})}
+    write_json(path, record, private=True)
 
 
 def read_check(command: Sequence[str], directory: str = "") -> tuple[PauseRule | None, bool]:
@@ -106,6 +117,6 @@ def read_check(command: Sequence[str], directory: str = "") -> tuple[PauseRule |
 def _digest(file: str) -> str | None:
     """Return a digest of a file of a script; None for anything else, such as data."""
     path = Path(file)
-    if path.suffix in _OF_DATA or not path.is_file() or path.stat().st_size > _MAX_BYTES:
+    if not os.path.isfile(file) or path.suffix in _OF_DATA or path.stat().st_size > _MAX_BYTES:  # any word of a command
         return None
     return hashlib.sha256(path.read_bytes()).hexdigest()

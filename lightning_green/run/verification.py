@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing import parent_process
 from pathlib import Path
@@ -20,13 +21,14 @@ from lightning_green.ledger.events import Warned
 from lightning_green.ledger.run_directory import RUN_DIR_VARIABLE, SUPERVISED_VARIABLE
 from lightning_green.run.continuing import is_interactive
 from lightning_green.run.fit import Fit
-from lightning_green.run.pause_rule import PauseAt, read_check
+from lightning_green.run.pause_rule import PauseAt, PauseRule, read_check
 from lightning_green.supervisor.command import Command, read_command
 from lightning_green.supervisor.launchers.detection import detect_launchers
 
 log = logging.getLogger(__name__)
 
 PENDING = "the script is being checked"
+_CHECK = (sys.executable, "-m", "lightning_green", "check", "--json", "--background")
 _FAILED = 2  # exit code of the check of a script that cannot be checked
 _SEVERAL = "the command starts several trainings, and a check stops only the first one"
 _STOP_SECONDS = 10.0
@@ -79,10 +81,9 @@ class Verification:
 
     def _start(self, command: Command) -> subprocess.Popen[bytes]:
         self._outputs = tempfile.TemporaryDirectory(prefix="lightning_green_verify_", ignore_cleanup_errors=True)
-        words = [sys.executable, "-m", "lightning_green", "check", "--json", "--background", "--", *command.words]
         with open(self._path("result"), "wb") as result, open(self._path("errors"), "wb") as errors:
             return subprocess.Popen(
-                words,
+                [*_CHECK, "--", *command.words],
                 cwd=command.directory,
                 env=_first_environment(),
                 stdin=subprocess.PIPE,  # at its end the check stops, also if this process is killed
@@ -98,8 +99,11 @@ class Verification:
         code = self._process.poll()
         if code is None:
             return False
-        if not self._use_record():
-            self._conclude(f"the check of the script has no answer: {self._reason(code)}")
+        result, errors = self._outcome()
+        if result.get("pause_at"):
+            self._apply(PauseRule(PauseAt(result["pause_at"]), result["reason"]))
+        else:
+            self._conclude(f"the check of the script has no answer: {_reason(code, result, errors)}")
         self.stop()
         return True
 
@@ -121,13 +125,14 @@ class Verification:
             process.wait()
         self._outputs.cleanup()
 
-    def _use_record(self) -> bool:
-        """Apply the recorded result of the last check of this script; return whether there is one."""
-        if self._command is None:
-            return False
-        rule, applies = read_check(self._command.words, self._command.directory)
-        if rule is None or not applies:
-            return False
+    def _use_record(self) -> None:
+        """Apply the recorded result of the last check of this script, if there is one."""
+        if self._command is not None:
+            rule, applies = read_check(self._command.words, self._command.directory)
+            if rule is not None and applies:
+                self._apply(rule)
+
+    def _apply(self, rule: PauseRule) -> None:
         self.why_no_exit = None
         if not self._begun:  # the training has not started
             self._fit.pause_rule = self._fit.pause_rule.join(rule)
@@ -135,7 +140,6 @@ class Verification:
             rank_zero_info("Lightning Green: by its check, the script resumes exactly. The run may exit.")
         elif self._fit.state is not None:
             self._fit.state.limit_later(rule)
-        return True
 
     def _conclude(self, why_no_exit: str) -> None:
         self.why_no_exit = why_no_exit
@@ -147,22 +151,26 @@ class Verification:
         assert self._outputs is not None
         return Path(self._outputs.name) / name
 
-    def _reason(self, code: int) -> str:
-        """Return why a check with this exit code has recorded no result."""
-        result: dict[str, Any] = {}
-        text = ""
+    def _outcome(self) -> tuple[dict[str, Any], str]:
+        """Return the result of the check and its error output; both are empty if the check has failed early."""
+        result, errors = {}, ""
         with suppress(OSError, ValueError):  # the temporary directory may have been cleaned
-            text = self._path("errors").read_text(encoding="utf-8", errors="replace")
+            errors = self._path("errors").read_text(encoding="utf-8", errors="replace")
             result = json.loads(self._path("result").read_text(encoding="utf-8"))
-        if result.get("trainings", 1) > 1:
-            return _SEVERAL
-        if result.get("reason"):
-            return ": ".join(result[key] for key in ("reason", "remedy") if result.get(key))
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        if code == _FAILED and lines:
-            first = next((line for line in lines if line.startswith("lightning-green: ")), lines[-1])
-            return first.removeprefix("lightning-green: ").rstrip(".:")
-        return f"it ended with exit code {code}" + (f": {lines[-1].rstrip('.')}" if lines else "")
+        return result, errors
+
+
+def _reason(code: int, result: Mapping[str, Any], errors: str) -> str:
+    """Return why a check has not found out where the script may be paused."""
+    if result.get("trainings", 1) > 1:
+        return _SEVERAL
+    if result.get("reason"):
+        return ": ".join(result[key] for key in ("reason", "remedy") if result.get(key))
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    if code == _FAILED and lines:
+        first = next((line for line in lines if line.startswith("lightning-green: ")), lines[-1])
+        return first.removeprefix("lightning-green: ").rstrip(".:")
+    return f"it ended with exit code {code}" + (f": {lines[-1].rstrip('.')}" if lines else "")
 
 
 def command_of_process() -> Command | None:

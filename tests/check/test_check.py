@@ -1,5 +1,6 @@
 """Real scripts, started by the check as users start them."""
 
+import hashlib
 import sys
 import tempfile
 import textwrap
@@ -151,7 +152,8 @@ for epoch in range(position[0], epochs):
         sample = number if kind.endswith("without a seed") else 0
         if kind == "counter of one epoch" and epoch:
             sys.exit()
-        middle = reached and batch and (kind.startswith("counter") or (kind == "middle" and stops[reached - 1]["batch"]))
+        wrong = kind.startswith("counter") or (kind == "middle" and reached and stops[reached - 1]["batch"])
+        middle = reached and batch and wrong
         metrics = {"time": number + reached} if kind.endswith("with a time") else {}
         random = {"numpy": number + reached if kind == "exact without a seed of numpy" else 0}
         write("point", at=[epoch, batch, "batch"], attributes={"module.n": str(int(bool(middle)))}, samples=sample,
@@ -189,7 +191,7 @@ def test_verdict_on_the_traces_of_processes(tmp_path, monkeypatch, kind, verdict
     result = Check([sys.executable, "train.py", kind]).run()
     assert result.verdict is verdict, result
     assert reason.rstrip(".") in result.reason
-    assert result.files == ("train.py",)
+    assert result.files == {"train.py": hashlib.sha256(TRACED.encode()).hexdigest()}
     assert result.trainings == (2 if "another" in kind else 1)
     ignored = {"with a time": ("metric time",), "seed of numpy": ("random state numpy",)}
     assert result.ignored == next((names for end, names in ignored.items() if kind.endswith(end)), ())
@@ -203,6 +205,32 @@ def test_fit_that_starts_from_scratch_after_a_stop_is_a_difference():
     trace = [started(0, None), started(1, None), stopped]
     assert _difference([], [*trace, started(1, "step 3")]) is None
     assert _difference([], [*trace, started(1, None)]).what == "not restored"
+
+
+def test_script_that_is_edited_during_the_check_is_checked_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(TRACED)
+
+    def edit(what):
+        (tmp_path / "train.py").write_text("raise SystemExit('edited')")
+
+    result = Check([sys.executable, "train.py", "exact"], progress=edit).run()
+    assert result.verdict is Verdict.EXACT
+    assert result.files == {"train.py": hashlib.sha256(TRACED.encode()).hexdigest()}
+
+
+def test_script_outside_the_directory_that_is_edited_during_the_check_is_not_judged(tmp_path, monkeypatch):
+    script = tmp_path / "train.py"
+    script.write_text(TRACED)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+    def edit(what):
+        if what.startswith("interrupted"):
+            script.write_text(f"{TRACED}# edited")
+
+    with pytest.raises(CheckFailedError, match="changed during the check"):
+        Check([sys.executable, str(script), "exact"], progress=edit).run()
 
 
 def test_copies_are_deleted_after_their_run(tmp_path, monkeypatch):

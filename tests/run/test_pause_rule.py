@@ -7,6 +7,7 @@ from lightning_green.run.pause_rule import (
     PauseAt,
     PauseRule,
     check_file,
+    file_digests,
     read_check,
     write_check,
 )
@@ -36,24 +37,36 @@ def test_rule_of_changed_files_does_not_apply(directory, changed):
     command = [*COMMAND, "--config=c.yaml"]
     for name in ("model.py", "c.yaml"):
         (directory / name).write_text("1")
-    write_check(command, EPOCH, ["model.py"])
+    write_check(command, EPOCH, file_digests(command, ["model.py"]))
     assert read_check(command) == (EPOCH, True)
     (directory / changed).write_text("2")
     assert read_check(command) == (EPOCH, False)
 
 
 def test_rule_of_a_module_is_that_of_its_files(directory):
-    write_check(["python", "-m", "train"], EPOCH, [str(directory / "train.py")])
+    command = ["python", "-m", "train"]
+    write_check(command, EPOCH, file_digests(command, [str(directory / "train.py")]))
     (directory / "train.py").unlink()
-    assert read_check(["python", "-m", "train"]) == (EPOCH, False)
+    assert read_check(command) == (EPOCH, False)
 
 
 def test_data_of_the_command_may_change(directory):
     command = ["python", "train.py", "start.ckpt"]
     (directory / "start.ckpt").write_text("1")
-    write_check(command, EPOCH)
+    write_check(command, EPOCH, file_digests(command, []))
     (directory / "start.ckpt").write_text("2")
     assert read_check(command) == (EPOCH, True)
+
+
+def test_word_that_is_too_long_for_a_path_is_no_file():
+    assert set(file_digests([*COMMAND, f"--config={{{300 * 'x'}}}"], [])) == {"train.py"}
+
+
+def test_rule_of_files_that_changed_after_the_check_does_not_apply(directory):
+    checked = file_digests(COMMAND, [])
+    (directory / "train.py").write_text("2")
+    write_check(COMMAND, EPOCH, checked)
+    assert read_check(COMMAND) == (EPOCH, False)
 
 
 def test_rule_applies_in_every_task_of_an_array(monkeypatch):

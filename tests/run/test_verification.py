@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import LambdaCallback
 
 from lightning_green import CarbonScheduler, RunPausedExit
+from lightning_green.run import verification
 from lightning_green.run.coordinator import close_current_run
 from lightning_green.run.pause_rule import PauseAt, PauseRule, write_check
 from lightning_green.run.verification import command_of_process
@@ -201,6 +202,23 @@ def test_command_is_that_of_the_supervisor_or_of_this_process(tmp_path, command,
     assert command_of_process() == Command(tuple(sys.orig_argv), os.getcwd())
     command("python", "train.py")
     assert command_of_process() == Command(("python", "train.py"), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("result", "exits"),
+    [
+        ({"pause_at": "batch", "reason": ""}, True),
+        ({"pause_at": "never", "reason": "a counter"}, False),
+        ({"pause_at": None, "reason": "", "trainings": 3}, False),
+    ],
+)
+def test_result_of_a_check_counts_even_if_it_could_not_be_recorded(
+    tmp_path, trace, command, monkeypatch, result, exits
+):
+    command("python", "train.py")
+    script = f"print({json.dumps(result)!r})"
+    monkeypatch.setattr(verification, "_CHECK", (sys.executable, "-c", script))
+    assert fit(tmp_path, trace) == exits
 
 
 @pytest.mark.slow
