@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from lightning_green import CarbonScheduler, RunPausedExit
 from lightning_green.run import verification
 from lightning_green.run.coordinator import close_current_run
+from lightning_green.run.identity import Invocation
 from lightning_green.run.pause_rule import PauseAt, PauseRule, write_check
 from lightning_green.run.verification import command_of_process
 from lightning_green.supervisor.command import Command, write_command
@@ -199,7 +200,8 @@ def test_several_processes_cannot_be_verified(tmp_path, trace):
 
 
 def test_command_is_that_of_the_supervisor_or_of_this_process(tmp_path, command, monkeypatch):
-    assert command_of_process() == Command(tuple(sys.orig_argv), os.getcwd())
+    assert os.getcwd() != Invocation.of_process().directory  # as after `os.chdir` in a script
+    assert command_of_process() == Command(tuple(sys.orig_argv), Invocation.of_process().directory)
     command("python", "train.py")
     assert command_of_process() == Command(("python", "train.py"), str(tmp_path))
 
