@@ -22,8 +22,9 @@ from lightning_green.utilities.files import atomic_file
 log = logging.getLogger(__name__)
 
 _RANK_VARIABLES = ("NODE_RANK", "RANK", "SLURM_PROCID", "LOCAL_RANK")
+_RESTARTS_OF_TORCHRUN = "TORCHELASTIC_RESTART_COUNT"
 
-_unwritten: dict[str, Any] | None = None
+_unwritten: tuple[str, dict[str, Any]] | None = None  # with the name of the process when it began
 
 
 def begin_process() -> None:
@@ -39,7 +40,7 @@ def begin_process() -> None:
     if parent_process() is not None:  # a worker
         return
     if not home or not os.environ.get(RESUME_VARIABLE):
-        _unwritten = capture_random_states(with_cuda=False)
+        _unwritten = _name(), capture_random_states(with_cuda=False)
         return
     directory = Path(home) / RANDOM_STATES
     try:
@@ -61,13 +62,14 @@ def keep(run: Path) -> None:
 
     """
     global _unwritten
-    states, _unwritten = _unwritten, None
-    if states is None:
+    begun, _unwritten = _unwritten, None
+    if begun is None:
         return
+    name, states = begun
     try:
         directory = run / RANDOM_STATES
         directory.mkdir(parents=True, exist_ok=True)
-        _write(directory / f"{_name()}-0.pt", states)
+        _write(directory / f"{name}-0.pt", states)
     except OSError as error:
         log.warning("The random states could not be recorded: %s.", error)
 
@@ -75,6 +77,7 @@ def keep(run: Path) -> None:
 def _claim(directory: Path) -> Path:
     """Return the file of this process: of those of its invocation, the next one in this attempt."""
     name, attempt = _name(), os.environ.get(ATTEMPT_VARIABLE, f"pid{os.getpid()}").replace("/", "-")
+    attempt += f"-{os.environ.get(_RESTARTS_OF_TORCHRUN, '0')}"
     for old in directory.glob(f"{name}-*.claim-*"):
         if not old.name.endswith(f".claim-{attempt}"):
             old.unlink(missing_ok=True)
@@ -90,7 +93,8 @@ def _claim(directory: Path) -> Path:
 def _name() -> str:
     """Return a name of this invocation and rank, which is the same in a copy of the working directory."""
     invocation = Invocation.of_process().to_json()
-    script = Path(invocation["script"]).name
+    directory = invocation["directory"]
+    script = os.path.relpath(os.path.join(directory, invocation["script"]), directory)
     ranks = [os.environ.get(variable, "") for variable in _RANK_VARIABLES]
     identity = json.dumps([script, invocation["arguments"], invocation["variables"], ranks], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -142,6 +142,8 @@ if kind == "scratch":
     position = (0, 0)
 for epoch in range(position[0], epochs):
     for batch in range(position[1] if epoch == position[0] else 0, batches):
+        if kind == "counter of one epoch" and epoch:
+            sys.exit()
         if reached < len(stops) and (epoch, batch) == (stops[reached]["epoch"], stops[reached]["batch"]):
             done.write_text(str(reached + 1))
             where.write_text(json.dumps([epoch, batch]))
@@ -150,8 +152,6 @@ for epoch in range(position[0], epochs):
         if kind == "shorter" and (epoch, batch) == (2, number):
             sys.exit()
         sample = number if kind.endswith("without a seed") else 0
-        if kind == "counter of one epoch" and epoch:
-            sys.exit()
         wrong = kind.startswith("counter") or (kind == "middle" and reached and stops[reached - 1]["batch"])
         middle = reached and batch and wrong
         metrics = {"time": number + reached} if kind.endswith("with a time") else {}

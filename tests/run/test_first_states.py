@@ -101,6 +101,21 @@ def test_ranks_have_states_of_their_own(start):
     assert [start(2, 5, LOCAL_RANK=str(rank)) for rank in (1, 0)] == draws[::-1]
 
 
+def test_restart_by_torchrun_is_another_start_of_the_same_processes(start):
+    drawn = [start(1, count + 1, TORCHELASTIC_RESTART_COUNT=str(count)) for count in range(3)]
+    assert drawn[0] == drawn[1] == drawn[2]
+
+
+def test_scripts_of_one_name_have_states_of_their_own(start, monkeypatch):
+    draws = []
+    for number, script in enumerate(["a/train.py", "b/train.py"]):
+        monkeypatch.setattr("sys.argv", [script])
+        draws.append(start(number, number))
+    assert draws[0] != draws[1]
+    monkeypatch.setattr("sys.argv", ["a/train.py"])
+    assert start(2, 5) == draws[0]
+
+
 def test_claims_of_earlier_attempts_are_deleted(start, tmp_path):
     for attempt in range(5):
         start(attempt, attempt)
@@ -127,6 +142,21 @@ def test_start_without_a_directory_is_recorded_with_its_run(start, tmp_path, mon
     keep(tmp_path / "of the second run of this process")
     assert start(1, 2) == plain
     assert not (tmp_path / "of the second run of this process").exists()
+
+
+def test_variables_and_arguments_that_change_after_the_begin_do_not_matter(start, tmp_path, monkeypatch):
+    monkeypatch.delenv("LIGHTNING_GREEN_RUN_DIR", raising=False)
+    monkeypatch.setattr(first_states, "_unwritten", None)
+    monkeypatch.setattr("sys.argv", ["train.py", "--lr=1"])
+    seed(1)
+    begin_process()
+    plain = draw()
+    with monkeypatch.context() as later:  # Lightning sets the variables in rank 0 when it starts the other ranks
+        later.setenv("NODE_RANK", "0")
+        later.setenv("LOCAL_RANK", "0")
+        later.setattr("sys.argv", ["train.py"])
+        keep(tmp_path)
+    assert start(1, 2) == plain
 
 
 @pytest.mark.slow
