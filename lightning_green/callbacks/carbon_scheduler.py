@@ -70,7 +70,9 @@ class CarbonScheduler(GreenCallback):
         meter: See ``EmissionsTracker``.
         verify: Check the script in the background, as ``lightning-green check`` does, before the first exit; see
             ``docs/check.md``. The run does not exit before the check has ended, and then only where the script resumes
-            exactly. For trainings of one process; the device needs memory for a second one.
+            exactly. For trainings of one process; the device needs memory for a second one. The short runs execute the
+            whole script while the training runs: what it writes to absolute paths, to large directories of data or
+            with other loggers than CSV, TensorBoard and W&B is written next to the training.
         zone: Grid zone, for a ``grid`` that does not name one.
         clock: Clock of the run; the system clock by default.
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from multiprocessing import parent_process
 from pathlib import Path
@@ -33,6 +33,7 @@ _CHECK = (sys.executable, "-m", "lightning_green", "check", "--json", "--backgro
 _FAILED = 2  # exit code of the check of a script that cannot be checked
 _SEVERAL = "the command starts several trainings, and a check stops only the first one"
 _STOP_SECONDS = 10.0
+_MAX_NAMED = 5
 
 
 class Verification:
@@ -105,6 +106,8 @@ class Verification:
             self._apply(PauseRule(PauseAt(result["pause_at"]), result["reason"]))
         else:
             self._conclude(f"the check of the script has no answer: {_reason(code, result, errors)}")
+        for line in _lasting_changes(result):
+            self._warn(line)
         self.stop()
         return True
 
@@ -144,7 +147,9 @@ class Verification:
 
     def _conclude(self, why_no_exit: str) -> None:
         self.why_no_exit = why_no_exit
-        line = f"The run does not exit: {why_no_exit}."
+        self._warn(f"The run does not exit: {why_no_exit}.")
+
+    def _warn(self, line: str) -> None:
         log.warning("%s", line)
         self._fit.session.record(Warned(reason=line))
 
@@ -172,6 +177,16 @@ def _reason(code: int, result: Mapping[str, Any], errors: str) -> str:
         first = next((line for line in lines if line.startswith("lightning-green: ")), lines[-1])
         return first.removeprefix("lightning-green: ").rstrip(".:")
     return f"it ended with exit code {code}" + (f": {lines[-1].rstrip('.')}" if lines else "")
+
+
+def _lasting_changes(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield where the short runs of a check have written next to the training, as far as it is known."""
+    if loggers := result.get("loggers"):
+        yield f"The short runs of the check logged as usual with {', '.join(loggers)}, which cannot be redirected."
+    if linked := result.get("linked"):
+        more = f" and {len(linked) - _MAX_NAMED} more" if len(linked) > _MAX_NAMED else ""
+        names = ", ".join(linked[:_MAX_NAMED])
+        yield f"The check did not copy these, so what its short runs wrote there remains: {names}{more}."
 
 
 def command_of_process() -> Command | None:

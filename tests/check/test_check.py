@@ -191,7 +191,7 @@ def test_verdict_on_the_traces_of_processes(tmp_path, monkeypatch, kind, verdict
     result = Check([sys.executable, "train.py", kind]).run()
     assert result.verdict is verdict, result
     assert reason.rstrip(".") in result.reason
-    assert result.files == {"train.py": hashlib.sha256(TRACED.encode()).hexdigest()}
+    assert result.files["train.py"] == hashlib.sha256(TRACED.encode()).hexdigest()
     assert result.trainings == (2 if "another" in kind else 1)
     ignored = {"with a time": ("metric time",), "seed of numpy": ("random state numpy",)}
     assert result.ignored == next((names for end, names in ignored.items() if kind.endswith(end)), ())
@@ -216,7 +216,7 @@ def test_script_that_is_edited_during_the_check_is_checked_as_it_was(tmp_path, m
 
     result = Check([sys.executable, "train.py", "exact"], progress=edit).run()
     assert result.verdict is Verdict.EXACT
-    assert result.files == {"train.py": hashlib.sha256(TRACED.encode()).hexdigest()}
+    assert result.files["train.py"] == hashlib.sha256(TRACED.encode()).hexdigest()
 
 
 def test_script_outside_the_directory_that_is_edited_during_the_check_is_not_judged(tmp_path, monkeypatch):

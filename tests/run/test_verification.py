@@ -223,6 +223,17 @@ def test_result_of_a_check_counts_even_if_it_could_not_be_recorded(
     assert fit(tmp_path, trace) == exits
 
 
+def test_changes_that_remain_after_a_check_are_reported(tmp_path, trace, command, monkeypatch, caplog):
+    command("python", "train.py")
+    result = {"pause_at": "never", "reason": "a counter", "loggers": ["NeptuneLogger"], "linked": [*"abcdefg"]}
+    monkeypatch.setattr(verification, "_CHECK", (sys.executable, "-c", f"print({json.dumps(result)!r})"))
+    assert not fit(tmp_path, trace)
+    reasons = " ".join(record["reason"] for record in events(tmp_path, "warning"))
+    for text in (caplog.text, reasons):
+        assert "logged as usual with NeptuneLogger" in text
+        assert "what its short runs wrote there remains: a, b, c, d, e and 2 more." in text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "generator"])
 def test_run_exits_only_if_the_check_finds_the_script_exact(tmp_path, trace, kind):
