@@ -16,13 +16,14 @@ Figures:
     projects            projects that were run
     exact               the live run ended with the losses of all batches, the metrics, weights and forecasts of the
                         straight run
-    reported            the same, but a message before the first exit reported that the run is saved between epochs only
-                        or is only metered
+    reported            the same, but a message before the first exit reported that the run is saved between epochs
+                        only, or is only metered; the latter is killed and has no planned exits
     silent              the live run ended with other results and without such a message
     failed              the live run could not be brought to exit code 0, or was not interrupted as planned
     not_reproducible    the two straight runs differ; such a project is not run live
     unchanged           projects with the same results without the callbacks
-    checks_agree        projects in which `lightning-green check` has the result of the live run
+    checks_agree        projects in which `lightning-green check` has the result of the live run: exact; exact between
+                        epochs, if the run was saved there only; not exact or not saved, if it was only metered
     skipped             projects that could not be installed, with the reason
 
 PyTorch has to be a CPU build here, so that no project pulls in CUDA. If pip finds that build on another index, name it
@@ -57,10 +58,9 @@ CLEAN, LATER, DIRTY = 20, 60, 900  # gCO2e/kWh; it is higher after the last exit
 DIRTY_HOURS = 6
 PINNED = ("torch", "lightning", "pytorch-lightning", "torchmetrics")
 NEVER = ("nvidia-cublas", "nvidia-cublas-cu12", "nvidia-nccl-cu12", "nvidia-nccl-cu13", "triton")
-REPORTED = (
-    "The run is metered, and neither paused nor saved",
-    "The run is saved, and exits, at the end of an epoch only",
-)
+EPOCHS_ONLY = "The run is saved, and exits, at the end of an epoch only"
+REPORTED = ("The run is metered, and neither paused nor saved", EPOCHS_ONLY)
+_VERSIONS = "import json, sys, importlib.metadata as m; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
 VERDICTS = ("exact", "reported", "silent", "failed", "not_reproducible", "skipped")
 
 
@@ -170,9 +170,8 @@ class Environments:
     def versions(python: Path, project: Project) -> dict[str, str]:
         """Return the installed versions of a project and of Lightning."""
         names = [project.requirements[0].partition("[")[0].partition("=")[0], "lightning", "torch"]
-        code = f"import importlib.metadata as m; print({{n: m.version(n) for n in {names!r}}})".replace("'", '"')
-        code = code.replace("print(", "import json; print(json.dumps(").rstrip() + ")"
-        return json.loads(subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=True).stdout)
+        command = [str(python), "-c", _VERSIONS, *names]
+        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 class Runs:
@@ -273,7 +272,7 @@ def judge(project: Project, environments: Environments, folder: Path, arguments:
     try:
         python = environments.python(project)
         row.versions = environments.versions(python, project)
-    except RuntimeError as error:
+    except (RuntimeError, subprocess.CalledProcessError) as error:
         row.reason = str(error)
         return row
     runs = Runs(project, python, folder, arguments.limit)
@@ -310,11 +309,10 @@ def _live(runs: Runs, row: Row, reference: tuple[list[Any], set[tuple[Any, ...]]
         return "failed", f"exit code {code}: {runs.last_line('live')}"
     if (found := runs.results("live")) != reference:
         return "failed" if reported else "silent", _difference(reference, found)
-    if reported:
-        return "reported", reported
-    if row.exits < len(dirty) or not row.kills:
+    expected = 0 if reported and not reported.startswith(EPOCHS_ONLY) else len(dirty)
+    if row.exits < expected or not row.kills:
         return "failed", f"{row.exits} planned exits and {row.kills} kills"
-    return "exact", ""
+    return ("reported", reported) if reported else ("exact", "")
 
 
 def _difference(
@@ -334,16 +332,24 @@ def _difference(
     return "; ".join(parts)
 
 
+def _check_agrees(row: Row) -> bool:
+    """Return whether the check of a project has the result of its live run."""
+    if row.verdict == "exact":
+        return row.check == "exact"
+    if row.verdict == "reported":
+        return row.check in (("exact_at_epochs",) if row.reason.startswith(EPOCHS_ONLY) else ("inexact", "not_saved"))
+    return False
+
+
 def figures(rows: list[Row]) -> dict[str, Any]:
     """Return the figures of all projects."""
     counts = Counter(row.verdict for row in rows)
-    agreeing = {"exact": ("exact",), "reported": ("exact_at_epochs", "inexact", "not_saved", "exact")}
     ran = [row for row in rows if row.verdict != "skipped"]
     return {
         "projects": len(ran),
         **{name: counts[name] for name in VERDICTS},
         "unchanged": sum(row.unchanged for row in ran),
-        "checks_agree": sum(row.check in agreeing.get(row.verdict, ()) for row in ran),
+        "checks_agree": sum(_check_agrees(row) for row in ran),
         "exits": sum(row.exits for row in ran),
         "kills": sum(row.kills for row in ran),
         "n": len(ran),

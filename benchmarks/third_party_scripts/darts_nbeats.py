@@ -3,11 +3,9 @@
 import numpy as np
 from darts import TimeSeries
 from darts.models import NBEATSModel
-from recording import callbacks, report
+from recording import callbacks, report, wave
 
-index = np.arange(180, dtype=np.float32)
-noise = np.random.default_rng(0).normal(0, 0.1, 180).astype(np.float32)
-series = TimeSeries.from_values(np.sin(index / 6) + noise)
+series = TimeSeries.from_values(wave(180).astype(np.float32))
 train, validation = series[:140], series[140:]
 
 model = NBEATSModel(

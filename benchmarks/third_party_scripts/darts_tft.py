@@ -8,11 +8,10 @@ from darts.models import TFTModel
 from darts.utils.likelihood_models import QuantileRegression
 from darts.utils.timeseries_generation import datetime_attribute_timeseries
 from pytorch_lightning.callbacks import EarlyStopping
-from recording import callbacks, report
+from recording import callbacks, report, wave
 
 times = pd.date_range("2020-01-01", periods=160, freq="MS")
-values = np.sin(np.arange(160) / 6) + np.random.default_rng(0).normal(0, 0.1, 160)
-series = TimeSeries.from_times_and_values(times, values.astype(np.float32))
+series = TimeSeries.from_times_and_values(times, wave(160).astype(np.float32))
 train, validation = series[:120], series[96:]
 scaler = Scaler()
 train, validation = scaler.fit_transform(train), scaler.transform(validation)

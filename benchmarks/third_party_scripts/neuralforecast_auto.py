@@ -1,23 +1,9 @@
 """Search of hyperparameters with an `Auto` model of neuralforecast: several trainings, then one of the best."""
 
-import numpy as np
 import optuna
-import pandas as pd
 from neuralforecast import NeuralForecast
 from neuralforecast.auto import AutoNHITS
-from recording import callbacks, report
-
-generator = np.random.default_rng(0)
-frame = pd.concat(
-    pd.DataFrame(
-        {
-            "unique_id": f"series{n}",
-            "ds": pd.date_range("2020-01-01", periods=120, freq="D"),
-            "y": np.sin(np.arange(120) / 5 + n) + generator.normal(0, 0.1, 120),
-        }
-    )
-    for n in range(8)
-)
+from recording import callbacks, frame, report
 
 
 def config(trial):
@@ -37,6 +23,6 @@ def config(trial):
 
 model = AutoNHITS(h=8, config=config, backend="optuna", search_alg=optuna.samplers.TPESampler(seed=0), num_samples=3)
 forecast = NeuralForecast(models=[model], freq="D")
-forecast.fit(df=frame, val_size=16)
+forecast.fit(df=frame(8), val_size=16)
 values = forecast.predict().drop(columns=["unique_id", "ds"]).to_numpy()
 report(forecast.models[0].model, forecast=values)

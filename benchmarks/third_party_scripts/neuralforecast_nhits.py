@@ -1,22 +1,9 @@
 """Forecast with two models of neuralforecast."""
 
-import numpy as np
-import pandas as pd
 from neuralforecast import NeuralForecast
 from neuralforecast.models import LSTM, NHITS
-from recording import callbacks, report
+from recording import callbacks, frame, report
 
-generator = np.random.default_rng(0)
-frame = pd.concat(
-    pd.DataFrame(
-        {
-            "unique_id": f"series{n}",
-            "ds": pd.date_range("2020-01-01", periods=120, freq="D"),
-            "y": np.sin(np.arange(120) / 5 + n) + generator.normal(0, 0.1, 120),
-        }
-    )
-    for n in range(12)
-)
 forecast = NeuralForecast(
     models=[
         NHITS(
@@ -31,7 +18,7 @@ forecast = NeuralForecast(
     ],
     freq="D",
 )  # fmt: skip
-forecast.fit(df=frame, val_size=16)
+forecast.fit(df=frame(12), val_size=16)
 values = forecast.predict().drop(columns=["unique_id", "ds"]).to_numpy()
 for model in forecast.models:
     report(model, forecast=values, losses=[model.train_trajectories, model.valid_trajectories])

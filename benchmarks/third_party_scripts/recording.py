@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 
 FOLDER = Path(__file__).resolve().parent
@@ -59,6 +60,21 @@ def report(weights: Any, **values: Any) -> None:
     line |= {name: digest(value) for name, value in values.items()}
     with open(RESULTS, "a") as file:
         file.write(json.dumps(line) + "\n")
+
+
+def wave(length: int, scale: float = 6.0, phase: float = 0.0, generator: Any = None) -> Any:
+    """Return a sine with noise as an array."""
+    generator = np.random.default_rng(0) if generator is None else generator
+    return np.sin(np.arange(length) / scale + phase) + generator.normal(0, 0.1, length)
+
+
+def frame(series: int) -> Any:
+    """Return a data frame of neuralforecast with several daily series."""
+    import pandas as pd  # not every project installs it
+
+    generator, days = np.random.default_rng(0), pd.date_range("2020-01-01", periods=120, freq="D")
+    parts = [{"unique_id": f"series{n}", "ds": days, "y": wave(120, 5.0, n, generator)} for n in range(series)]
+    return pd.concat(pd.DataFrame(part) for part in parts)
 
 
 def digest(value: Any) -> str:
