@@ -224,11 +224,15 @@ class Runs:
                 return None
 
     def results(self, name: str) -> tuple[list[Any], set[tuple[Any, ...]]]:
-        """Return the reports of a run, and the position and loss of each batch."""
+        """Return the reports of a run, and the position and loss of each batch.
+
+        A process that continues the second fit of a script repeats the report of the first one.
+        """
         folder = self.folder / name
-        return list(_json_lines(folder / "results.jsonl")), {
-            tuple(one) for one in _json_lines(folder / "batches.jsonl")
-        }
+        reports: list[Any] = []
+        for one in _json_lines(folder / "results.jsonl"):
+            reports += [one] if one not in reports else []
+        return reports, {tuple(one) for one in _json_lines(folder / "batches.jsonl")}
 
     def last_line(self, name: str) -> str:
         """Return the last line of the output of a run."""

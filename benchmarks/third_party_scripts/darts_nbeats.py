@@ -18,7 +18,7 @@ model = NBEATSModel(
     batch_size=12,
     n_epochs=4,
     random_state=42,
-    pl_trainer_kwargs={"accelerator": "cpu", "callbacks": callbacks()},
+    pl_trainer_kwargs={"accelerator": "cpu", "enable_checkpointing": True, "callbacks": callbacks()},
 )
 model.fit(train, val_series=validation)
 report(model.model, forecast=model.predict(n=8).values())

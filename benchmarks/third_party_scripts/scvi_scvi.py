@@ -11,6 +11,7 @@ model.train(
     max_epochs=5,
     batch_size=20,
     accelerator="cpu",
+    enable_checkpointing=True,
     check_val_every_n_epoch=1,
     early_stopping=True,
     callbacks=callbacks(),
