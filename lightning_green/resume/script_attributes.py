@@ -291,7 +291,8 @@ def _ignored(owner: Any) -> frozenset[str]:
     kinds = (pl.LightningModule, torch.nn.Module, pl.LightningDataModule)
     names = next((attributes_of(kind) - {"training"} for kind in kinds if isinstance(owner, both(kind))), frozenset())
     forward = vars(owner).get("forward")
-    own = getattr(forward, "__self__", None) is owner and forward == types.MethodType(type(owner).forward, owner)
+    own = isinstance(forward, types.MethodType) and forward.__self__ is owner
+    own = own and forward.__func__ is getattr(type(owner), "forward", None)
     return names | {"forward"} if own else names  # DDP replaces it during a step and sets it again
 
 

@@ -1,7 +1,7 @@
 """Processes of a training that are still running although their command has ended.
 
 If the command is killed, the ranks that it started may train on: those of ``torchrun`` without their agent, and those
-of a first rank that has died. Another start would train beside them.
+of a first rank that has died. Another start would train next to them.
 """
 
 from __future__ import annotations

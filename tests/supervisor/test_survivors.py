@@ -55,7 +55,7 @@ if ending == "killed":
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Return a function that supervises a command with ranks; what is left of them is killed after the test."""
+    """Return a function that supervises a command with ranks; the remaining ones are killed after the test."""
     monkeypatch.setattr(supervisor, "PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr(survivors, "STOP_SECONDS", 1.5)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
