@@ -1,8 +1,21 @@
+from datetime import timedelta
+from functools import partial
+
 import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
-from lightning_green._lightning.process import early_global_rank, gpus_of_job, stop_other_ranks
+from lightning_green._lightning.process import (
+    after_environment,
+    early_global_rank,
+    gpus_of_job,
+    is_spawned,
+    process_group_store,
+    process_group_timeout,
+    report_exceptions,
+    send_to_script,
+    stop_other_ranks,
+)
 from tests.helpers.trainers import quiet_trainer
 
 
@@ -20,6 +33,48 @@ def test_other_ranks_are_stopped_by_the_launcher(tmp_path):
     trainer.strategy.launcher.kill = sent.append
     stop_other_ranks(trainer)
     assert sent == [15]
+
+
+@pytest.fixture
+def spawned(tmp_path):
+    """Return a Trainer as it is in a spawned process."""
+    return quiet_trainer(tmp_path, devices=2, strategy=DDPStrategy(start_method="spawn"))
+
+
+def test_object_is_sent_to_the_script_with_the_results_of_a_spawned_process(spawned, tmp_path):
+    send_to_script(spawned, "a run")
+    results = spawned.strategy.launcher.get_extra_results(spawned)
+    assert results["lightning_green"] == "a run"
+    assert "callback_metrics_bytes" in results
+    send_to_script(quiet_trainer(tmp_path), "a run")  # no launcher
+
+
+def test_exception_is_reported_in_a_spawned_process_only(spawned, tmp_path):
+    found = []
+    for trainer in (spawned, quiet_trainer(tmp_path)):
+        trainer._run_stage = stage = partial(int, "no number")
+        undo = report_exceptions(trainer, found.append)
+        with pytest.raises(ValueError, match="no number"):
+            trainer._run_stage()
+        undo()
+        assert trainer._run_stage is stage
+    assert [type(one) for one in found] == [ValueError]
+    assert (is_spawned(spawned), is_spawned(trainer)) == (True, False)
+
+
+def test_function_is_called_once_after_the_environment_is_set_up(tmp_path):
+    trainer, called = quiet_trainer(tmp_path), []
+    trainer.strategy.setup_environment = lambda: called.append("environment")
+    after_environment(trainer, lambda: called.append("after"))
+    trainer.strategy.setup_environment()
+    trainer.strategy.setup_environment()
+    assert called == ["environment", "after", "environment"]
+
+
+def test_process_group_has_the_timeout_of_the_strategy(spawned, tmp_path):
+    assert process_group_timeout(spawned) == timedelta(minutes=30)
+    assert process_group_timeout(quiet_trainer(tmp_path)) is None
+    assert process_group_store() is None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """How a fit ends, and what its ledger contains then."""
 
 import signal
+from contextlib import suppress
 
 import lightning.pytorch as pl
 import pytest
@@ -52,6 +53,22 @@ def test_exit_without_a_saved_state_does_not_happen(ending, tmp_path):
     assert names(tmp_path) == ["started"]
     assert ending.ranks.sent == []
     assert ending.stage is FitStage.TRAINING
+
+
+@pytest.mark.parametrize("saves", [True, False])
+def test_exit_is_announced_only_if_the_state_is_saved(ending, caplog, saves):
+    caplog.set_level("INFO")
+    ending.state.saves = saves
+    with suppress(RunPausedExit):
+        ending.exit_until("batch", Paused(until=START), "exiting until noon")
+    assert ("exiting until noon" in caplog.text) is saves
+
+
+def test_failure_names_the_lost_rank(ending, tmp_path, caplog):
+    ending.ranks.describe_lost = lambda error: "Rank 1 is lost: process 7 on node2 has ended"
+    ending.fail(RuntimeError("[gloo/transport/tcp/pair.cc:537] Connection closed by peer"))
+    assert last(tmp_path)["reason"].startswith("Rank 1 is lost: process 7 on node2 has ended: RuntimeError: [gloo")
+    assert "Rank 1 is lost: process 7 on node2 has ended. The training has stopped." in caplog.text
 
 
 def test_exit_is_no_failure_when_lightning_reports_its_exception(ending, tmp_path):

@@ -8,12 +8,14 @@ import time
 
 import lightning.pytorch as pl
 import pytest
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.connectors.signal_connector import _HandlersCompose, _SignalConnector
 
 from lightning_green.run import signals
-from lightning_green.run.signals import StopSignals
+from lightning_green.run.signals import StopSignals, raise_stop
 from tests.helpers.ledgers import read_records
 from tests.helpers.processes import Process
+from tests.helpers.trainers import quiet_trainer
 
 
 @pytest.fixture
@@ -111,6 +113,15 @@ def test_ctrl_c_handler_of_the_script_is_kept(stop):
     send(signal.SIGINT)
     assert called == [signal.SIGINT]
     assert stop.received is None
+
+
+@pytest.mark.parametrize(("rank", "code"), [(0, 143), (1, 0)])
+def test_stop_of_spawned_processes_fails_in_the_first_one_whose_result_is_awaited(rank, code, tmp_path, monkeypatch):
+    trainer = quiet_trainer(tmp_path, devices=2, strategy=DDPStrategy(start_method="spawn"))
+    monkeypatch.setenv("LOCAL_RANK", str(rank))
+    with pytest.raises(SystemExit) as stopped:
+        raise_stop("SIGTERM", trainer)
+    assert stopped.value.code == code
 
 
 def test_install_outside_the_main_thread_does_nothing():
