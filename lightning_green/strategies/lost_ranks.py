@@ -96,14 +96,15 @@ class LostRanks:
         others = {rank for rank in range(len(self._processes)) if rank != self._rank}
         silent = set(others)
         try:
-            self._store.set(_key(self._rank), "1")
+            self._store.set(self._key(self._rank), "1")
             while silent and time.monotonic() < limit:
-                silent = {rank for rank in silent if not self._store.check([_key(rank)])}
+                silent = {rank for rank in silent if not self._store.check([self._key(rank)])}
                 time.sleep(POLL_SECONDS)
         except RuntimeError:  # the process of the server is gone
             return
         self._silent = silent
 
-
-def _key(rank: int) -> str:
-    return f"lightning_green/failed/{rank}"
+    def _key(self, rank: int) -> str:
+        """Return the key of a rank. Workers that torchrun has restarted may have the store of their predecessors."""
+        first = self._processes[0]
+        return f"lightning_green/failed/{first.pid}-{first.started}/{rank}"

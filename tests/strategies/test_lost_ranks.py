@@ -12,6 +12,7 @@ from lightning_green.strategies.lost_ranks import LostRanks, RankLostError, is_c
 from lightning_green.utilities.processes import ProcessId
 
 OWN = ProcessId.of(os.getpid())
+KEY = f"lightning_green/failed/{OWN.pid}-{OWN.started}/{{rank}}"
 REMOTE = replace(OWN, host="node2 pid:[1]", pid=7)
 
 
@@ -40,17 +41,18 @@ def test_errors_of_communication_are_recognized(error, is_one):
 
 def test_ranks_that_have_not_reported_to_the_store_are_lost():
     store = dist.HashStore()
-    store.set("lightning_green/failed/2", "1")
+    store.set(KEY.format(rank=2), "1")
+    store.set("lightning_green/failed/7-1/1", "1")  # of workers that torchrun has restarted
     ranks = LostRanks(0, [OWN, REMOTE, REMOTE, replace(REMOTE, pid=9)], store)
     assert ranks.describe() == (
         "Rank 1 is lost: process 7 on node2 does not answer; Rank 3 is lost: process 9 on node2 does not answer"
     )
-    assert store.check(["lightning_green/failed/0"])
+    assert store.check([KEY.format(rank=0)])
 
 
 def test_no_rank_is_lost_if_all_have_reported():
     store = dist.HashStore()
-    store.set("lightning_green/failed/1", "1")
+    store.set(KEY.format(rank=1), "1")
     assert LostRanks(0, [OWN, REMOTE], store).describe() == ""
 
 
