@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch.nn.parameter import is_lazy
+
+from lightning_green.resume.rank_differences import Part
 
 
 def _digest(value: Any) -> str:
@@ -48,27 +49,17 @@ def full_digest(pl_module: pl.LightningModule) -> str:
     return total.hexdigest()
 
 
-def state_digests(pl_module: pl.LightningModule | None, callbacks: dict[str, Any]) -> dict[str, str]:
-    """Return a digest of every buffer and of every callback's state."""
-    found = {f"buffer {name}": _digest(buffer) for name, buffer in _buffers(pl_module)}
-    return found | {f"callback {key}": _digest(state) for key, state in callbacks.items()}
+def buffer_digests(pl_module: pl.LightningModule) -> dict[str, str]:
+    """Return a digest of every buffer."""
+    return {name: _digest(buffer) for name, buffer in pl_module.named_buffers()}
 
 
-def _buffers(pl_module: pl.LightningModule | None) -> Iterable[tuple[str, torch.Tensor]]:
-    return () if pl_module is None else pl_module.named_buffers()
-
-
-def changed_state(
-    pl_module: pl.LightningModule | None, callbacks: dict[str, Any], reference: dict[str, str]
-) -> dict[str, Any]:
-    """Return the buffers and callback states whose digests differ from those in ``reference``."""
-    own = state_digests(pl_module, callbacks)
-    changed = {key for key, digest in own.items() if reference.get(key) != digest}
+def changed_buffers(pl_module: pl.LightningModule, reference: dict[str, str]) -> dict[str, torch.Tensor]:
+    """Return the buffers whose digests differ from those in ``reference``."""
     return {
-        "buffers": {
-            name: buffer.detach().cpu().clone() for name, buffer in _buffers(pl_module) if f"buffer {name}" in changed
-        },
-        "callbacks": {key: state for key, state in callbacks.items() if f"callback {key}" in changed},
+        name: buffer.detach().cpu().clone()
+        for name, buffer in pl_module.named_buffers()
+        if reference.get(name) != _digest(buffer)
     }
 
 
@@ -78,8 +69,23 @@ def unsaved_buffers(pl_module: pl.LightningModule, before: dict[str, str]) -> di
     return {
         name: buffer.detach().cpu().clone()
         for name, buffer in pl_module.named_buffers()
-        if name not in saved and before.get(f"buffer {name}") != _digest(buffer)
+        if name not in saved and before.get(name) != _digest(buffer)
     }
+
+
+def set_parameters(pl_module: pl.LightningModule, parts: list[Part]) -> None:
+    """Set the parameters in which this rank differs from rank 0, after DDP has copied those of rank 0.
+
+    Args:
+        pl_module: The module.
+        parts: The result of ``differing_parts``.
+
+    """
+    parameters = dict(pl_module.named_parameters())
+    with torch.no_grad():
+        for keys, value in parts:
+            if keys[0] == "state_dict" and keys[1] in parameters:
+                parameters[keys[1]].copy_(value)
 
 
 def set_buffers(pl_module: pl.LightningModule, saved: dict[str, torch.Tensor]) -> None:

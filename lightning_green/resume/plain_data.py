@@ -39,7 +39,10 @@ class NotPlainError(TypeError):
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path or 'the state'} {problem}")
-        self.path = path
+        self.path, self.problem = path, problem
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NotPlainError, (self.path, self.problem)  # it is sent to rank 0
 
 
 def to_plain(value: Any, path: str = "") -> Any:

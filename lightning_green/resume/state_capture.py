@@ -16,11 +16,13 @@ from lightning_green.resume.checkpoints import (
     shard_path,
     write_durably,
 )
+from lightning_green.resume.communication import Communication
 from lightning_green.resume.load_check import check_loads
 from lightning_green.resume.loader_positions import LoaderPositions
 from lightning_green.resume.module_references import ModuleReferences
-from lightning_green.resume.module_state import changed_state, state_digests
+from lightning_green.resume.module_state import buffer_digests, changed_buffers
 from lightning_green.resume.plain_data import NotPlainError, to_plain
+from lightning_green.resume.rank_differences import Part, differing_parts, part_digests
 from lightning_green.resume.rank_state import capture_rank_state
 from lightning_green.resume.script_attributes import ScriptAttributes
 from lightning_green.strategies.control_group import ControlGroup
@@ -38,6 +40,7 @@ class StateCapture:
         ranks: The ranks of the training.
         loaders: The loaders of the fit.
         attributes: The attributes of the script's objects.
+        communication: The communication of the ranks.
 
     Attributes:
         references: Objects of the module that its checkpoint contains by name.
@@ -45,12 +48,18 @@ class StateCapture:
     """
 
     def __init__(
-        self, trainer: pl.Trainer, ranks: ControlGroup, loaders: LoaderPositions, attributes: ScriptAttributes
+        self,
+        trainer: pl.Trainer,
+        ranks: ControlGroup,
+        loaders: LoaderPositions,
+        attributes: ScriptAttributes,
+        communication: Communication,
     ) -> None:
-        self._trainer, self._ranks, self._loaders, self._attributes = trainer, ranks, loaders, attributes
+        self._trainer, self._ranks, self._loaders = trainer, ranks, loaders
+        self._attributes, self._communication = attributes, communication
         self.references = ModuleReferences(trainer.lightning_module)
         self._sharded = is_sharded(trainer)
-        self._buffers_before = None if self._sharded else state_digests(trainer.lightning_module, {})
+        self._buffers_before = None if self._sharded else buffer_digests(trainer.lightning_module)
 
     def why_not_saved(self, point: Point) -> str | None:
         """Return why the state cannot be saved and restored, None if it can; called on all ranks together.
@@ -98,17 +107,21 @@ class StateCapture:
         drop_hyperparameters(checkpoint)  # the script sets them, and their types are arbitrary
         drop_loader_states(checkpoint)  # the state of each rank contains them
         self.references.replace(checkpoint)
-        own = capture_rank_state(self._trainer, self._loaders, self._attributes, self._buffers_before)
-        if self._ranks.size > 1:
-            module = None if self._sharded else self._trainer.lightning_module  # a shard contains every buffer
-            callbacks = checkpoint.get("callbacks", {})
-            reference = self._ranks.broadcast(state_digests(module, callbacks) if self._ranks.is_rank_zero else None)
-            changed = changed_state(module, callbacks, reference)
-            own["buffers"] |= changed["buffers"]
-            own["callbacks"] = changed["callbacks"]
-        parts = self._ranks.gather((own, self._write_shard(path) if self._sharded and path is not None else None))
-        checkpoint[STATE_KEY] = {"version": STATE_VERSION, "point": point, "ranks": [own for own, _ in parts]}
-        shards = [shard for _, shard in parts if shard is not None]
+        own, problem = dict[str, Any](), None
+        try:
+            own = capture_rank_state(
+                *(self._trainer, point, self._loaders, self._attributes, self._communication, self._buffers_before)
+            )
+        except NotPlainError as error:  # raised on rank 0 after the gather, which all ranks have to reach
+            problem = error
+        large = self._keep_differences(checkpoint, own) if self._ranks.size > 1 else []
+        shard = self._write_shard(path, large) if path is not None and (self._sharded or large) else None
+        parts = self._ranks.gather((own, shard, problem))
+        for _, _, found in parts:
+            if found is not None:
+                raise found
+        checkpoint[STATE_KEY] = {"version": STATE_VERSION, "point": point, "ranks": [own for own, _, _ in parts]}
+        shards = [shard for _, shard, _ in parts if shard is not None]
         for name, size, failure in shards:
             if failure:
                 raise OSError(failure)
@@ -118,11 +131,25 @@ class StateCapture:
             checkpoint[SHARDS_KEY] = {name: size for name, size, _ in shards}
         return checkpoint
 
-    def _write_shard(self, path: Path) -> tuple[str, int, str]:
+    def _keep_differences(self, checkpoint: dict[str, Any], own: dict[str, Any]) -> list[Part]:
+        """Add to ``own`` where this rank differs from rank 0; return the weights and optimizer states that differ."""
+        module = self._trainer.lightning_module
+        digests = None
+        if self._ranks.is_rank_zero:
+            digests = part_digests(checkpoint), {} if self._sharded else buffer_digests(module)
+        parts, buffers = self._ranks.broadcast(digests)
+        if self._ranks.is_rank_zero or not own:
+            return []
+        own["parts"], large = differing_parts(checkpoint, parts)
+        if not self._sharded:  # a shard contains every buffer
+            own["buffers"] |= changed_buffers(module, buffers)
+        return large
+
+    def _write_shard(self, path: Path, large: list[Part]) -> tuple[str, int, str]:
         """Write the part of this rank; return its name, its size in bytes, and an error message or an empty string."""
         shard = shard_path(path, self._ranks.rank)
         try:
-            write_durably(capture_shard(self._trainer), shard)
+            write_durably(capture_shard(self._trainer) if self._sharded else to_plain({"parts": large}), shard)
         except OSError as error:  # raised on rank 0 after the gather, which all ranks have to reach
             return shard.name, 0, str(error)
         return shard.name, shard.stat().st_size, ""

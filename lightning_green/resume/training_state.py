@@ -16,10 +16,12 @@ from lightning.pytorch.strategies import (
 )
 
 from lightning_green._lightning.checkpoint import add_hyperparameters, filter_resume_warnings, inject_checkpoint
+from lightning_green._lightning.ddp import why_layout_unknown
 from lightning_green._lightning.loops import between_steps, clear_restart_flags, skip_training, wrap_loops
 from lightning_green._lightning.namespaces import both
 from lightning_green._lightning.tuner import restore_tuned_values
-from lightning_green.resume.checkpoints import STATE_KEY, load_shard
+from lightning_green.resume.checkpoints import SHARDS_KEY, STATE_KEY, load_shard, shard_path
+from lightning_green.resume.communication import Communication
 from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.loader_positions import LoaderPositions
 from lightning_green.resume.rank_state import restore_finished_state, restore_rank_state, select_rank_state
@@ -72,7 +74,8 @@ class ExactState:
         self.set_new_values: Callable[[], None] | None = None
         self._loaders = LoaderPositions(trainer, self._is_tuning)
         self._attributes = ScriptAttributes(trainer)
-        self._capture = StateCapture(trainer, self._ranks, self._loaders, self._attributes)
+        self._communication = Communication(trainer)
+        self._capture = StateCapture(trainer, self._ranks, self._loaders, self._attributes, self._communication)
         self._pending: dict[str, Any] | None = None  # the loaded state, until it is restored
         self._active = False
         self._undo: list[Callable[[], None]] = []
@@ -154,7 +157,9 @@ class ExactState:
     def load_shard(self, path: Path, checkpoint: dict[str, Any]) -> str | None:
         """Add the part of this rank to a checkpoint; return an error message if it cannot be read, else None."""
         ranks = checkpoint.get(STATE_KEY, {}).get("ranks", [])
-        if not is_sharded(self._trainer) or self._ranks.rank >= len(ranks):
+        name = shard_path(path, self._ranks.rank).name
+        has_shard = is_sharded(self._trainer) or name in checkpoint.get(SHARDS_KEY, {})
+        if not has_shard or self._ranks.rank >= len(ranks):
             return None
         try:
             ranks[self._ranks.rank]["shard"] = load_shard(path, self._ranks.rank)
@@ -170,7 +175,7 @@ class ExactState:
     @property
     def why_never_exact(self) -> str | None:
         """Why no resume is exact, once the training loaders are set up; None if one is."""
-        return self._loaders.why_never
+        return self._loaders.why_never or why_layout_unknown(self._trainer)
 
     def why_not_saved(self, point: Point) -> str | None:
         """Return why the state cannot be saved and restored, None if it can; called on all ranks together."""
@@ -207,9 +212,11 @@ class ExactState:
         if not self._active:
             return
         self._attributes.begin()
+        self._communication.begin()
         if self._pending is None:
             self._on_boundary("epoch")
         elif self._pending["point"] == "epoch":
+            self._communication.restore(self._pending["communication"])
             self._attributes.restore(self._pending["attributes"])
             first = self._trainer.current_epoch == 0
             self._loaders.restore(self._pending, at_start=not first)
@@ -220,6 +227,7 @@ class ExactState:
 
     def _before_batches(self) -> None:
         if self._active and self._pending is not None:
+            self._communication.restore(self._pending["communication"])
             self._attributes.restore(self._pending["attributes"])  # workers get copies of the datasets
             self._loaders.restore(self._pending, at_start=False)
             self._loaders.restore_iterators(self._pending)

@@ -11,6 +11,7 @@ import lightning
 import lightning.pytorch as pl
 import pytest
 import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
     BatchSizeFinder,
@@ -26,6 +27,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from lightning.pytorch.utilities import CombinedLoader
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import _lightning
@@ -40,6 +42,15 @@ class Configured(pl.LightningModule):
     def __init__(self, width=3):
         super().__init__()
         self.save_hyperparameters()
+
+
+def wrapped_by_ddp():
+    """Return a module in DDP, with a process group of one process."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        return DistributedDataParallel(nn.Linear(1, 1))
+    finally:
+        dist.destroy_process_group()
 
 
 # attribute -> its owner, in the middle of a training
@@ -107,6 +118,10 @@ PLACES = {
         lambda seen: importlib.import_module("lightning.pytorch.tuner.lr_finder"),
     ),
     "_step_supports_amp_scaling": lambda seen: torch.optim.SGD([nn.Parameter(torch.zeros(1))], fused=True),
+    **dict.fromkeys(["_rebuild_buckets", "_autograd_hook"], lambda seen: torch.distributed.Reducer),
+    "_get_ddp_logging_data": lambda seen: DistributedDataParallel,
+    "_comm_hooks": lambda seen: wrapped_by_ddp(),
+    "_model_averager": lambda seen: DDPStrategy(),
     "_should_reload_train_dl": lambda seen: seen["trainer"].fit_loop,
     "_should_reload_val_dl": lambda seen: seen["trainer"].fit_loop.epoch_loop.val_loop,
     "_should_check_val_epoch": lambda seen: seen["trainer"].fit_loop.epoch_loop,

@@ -3,12 +3,13 @@ import torch
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from lightning_green.resume.module_state import (
-    changed_state,
+    buffer_digests,
+    changed_buffers,
     full_digest,
     pending_gradients,
     set_buffers,
     set_gradients,
-    state_digests,
+    set_parameters,
     unsaved_buffers,
     weights_digest,
 )
@@ -23,7 +24,7 @@ class Buffered(BoringModel):
 
 def test_only_changed_buffers_outside_the_state_dict_are_saved_and_set():
     module = Buffered()
-    before = state_digests(module, {})
+    before = buffer_digests(module)
     assert unsaved_buffers(module, before) == {}
     module.saved += 1
     module.unsaved += 2
@@ -53,7 +54,7 @@ class Late(BoringModel):
 
 def test_buffer_that_is_filled_later_is_saved_and_set():
     module = Late()
-    before = state_digests(module, {})
+    before = buffer_digests(module)
     module.inner.mask = torch.ones(3)
     other = Late()
     set_buffers(other, unsaved_buffers(module, before))
@@ -61,21 +62,27 @@ def test_buffer_that_is_filled_later_is_saved_and_set():
     assert "inner.mask" in dict(other.named_buffers())
 
 
-def test_buffers_and_callbacks_that_differ_from_rank_zero_are_found():
-    reference = state_digests(Buffered(), {"A": {"n": 1}, "B": torch.zeros(1)})
+def test_buffers_that_differ_from_rank_zero_are_found():
+    reference = buffer_digests(Buffered())
     module = Buffered()
     module.saved += 1
-    found = changed_state(module, {"A": {"n": 1}, "B": torch.ones(1), "C": 1}, reference)
-    assert {name: one.tolist() for name, one in found["buffers"].items()} == {"saved": [1, 1]}
-    assert set(found["callbacks"]) == {"B", "C"}
+    assert {name: one.tolist() for name, one in changed_buffers(module, reference).items()} == {"saved": [1, 1]}
+
+
+def test_only_parameters_in_which_the_rank_differs_are_set():
+    module = BoringModel()
+    bias = module.layer.bias.detach().clone()
+    set_parameters(module, [[["state_dict", "layer.weight"], torch.ones(2, 32)], [["callbacks", "layer.bias"], 1]])
+    assert module.layer.weight.tolist() == [[1] * 32] * 2
+    assert torch.equal(module.layer.bias, bias)
 
 
 @pytest.mark.parametrize("change", [lambda one: one.double(), lambda one: one.reshape(2, 1), lambda one: one + 1])
 def test_digest_depends_on_dtype_shape_and_content(change):
     module = Buffered()
-    before = state_digests(module, {})
+    before = buffer_digests(module)
     module.saved = change(module.saved)
-    assert {name for name, one in state_digests(module, {}).items() if before[name] != one} == {"buffer saved"}
+    assert {name for name, one in buffer_digests(module).items() if before[name] != one} == {"saved"}
 
 
 def test_gradients_are_pending_only_in_manual_optimization():

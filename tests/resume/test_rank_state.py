@@ -7,7 +7,10 @@ from lightning_green.resume.rank_state import select_rank_state
 
 def checkpoint(ranks):
     counters = {"ready": 4, "started": 4, "processed": 4, "completed": 4}
-    states = [{"loaders": [{"taken": 4}], "random": {}, "callbacks": {"Mine": rank}} for rank in range(ranks)]
+    states = [
+        {"loaders": [{"taken": 4}], "random": {}, "point": "batch", "parts": [[["callbacks", "Mine"], rank]]}
+        for rank in range(ranks)
+    ]
     return {
         "callbacks": {"Mine": 0, "Other": "same"},
         "loops": {"fit_loop": {"epoch_loop.batch_progress": {"current": counters}}},

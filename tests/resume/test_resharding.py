@@ -3,11 +3,15 @@ import torch
 
 from lightning_green.resume.resharding import change_world_size
 
+PARTS = [[["loops"], {"fit_loop": {}}], [["callbacks", "Mine"], 1]]
+
 
 def checkpoint(ranks):
     counters = {"ready": 12, "started": 12, "processed": 12, "completed": 12}
     return {
-        "state": {"ranks": [{"random": {"rank": rank}, "loaders": [{"taken": 12}]} for rank in range(ranks)]},
+        "state": {
+            "ranks": [{"random": {"rank": rank}, "loaders": [{"taken": 12}], "parts": PARTS} for rank in range(ranks)]
+        },
         "loops": {"fit_loop": {"epoch_loop.batch_progress": {"current": counters}}},
     }
 
@@ -29,3 +33,9 @@ def test_new_ranks_have_other_random_states():
     assert states[:2] == [{"rank": 0}, {"rank": 1}]
     assert not torch.equal(states[2]["torch"], states[3]["torch"])
     assert torch.equal(torch.get_rng_state(), outside)
+
+
+def test_positions_of_loops_of_other_ranks_are_dropped():
+    saved = checkpoint(2)
+    change_world_size(saved, "state", 1)
+    assert saved["state"]["ranks"][0]["parts"] == [[["callbacks", "Mine"], 1]]

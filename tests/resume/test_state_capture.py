@@ -1,6 +1,7 @@
 import lightning.pytorch as pl
 
 from lightning_green.resume.checkpoints import STATE_KEY, STATE_VERSION
+from lightning_green.resume.communication import Communication
 from lightning_green.resume.loader_positions import LoaderPositions
 from lightning_green.resume.script_attributes import ScriptAttributes
 from lightning_green.resume.state_capture import StateCapture
@@ -14,7 +15,11 @@ class Capture(pl.Callback):
 
     def setup(self, trainer, pl_module, stage):
         self.capture = StateCapture(
-            trainer, ControlGroup(), LoaderPositions(trainer, lambda: False), ScriptAttributes(trainer)
+            trainer,
+            ControlGroup(),
+            LoaderPositions(trainer, lambda: False),
+            ScriptAttributes(trainer),
+            Communication(trainer),
         )
 
     def state_dict(self):

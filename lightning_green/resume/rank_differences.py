@@ -1,0 +1,103 @@
+"""The parts of Lightning's checkpoint in which a rank differs from rank 0, whose checkpoint is the one that is saved.
+
+For example the positions of the loops where streams of different length put the ranks into different epochs, the state
+of a DataModule, or the weights of local SGD between two averages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.nn.parameter import is_lazy
+
+_BY_ITEM = ("callbacks", "state_dict", "optimizer_states")
+_LARGE = ("state_dict", "optimizer_states")
+_SUMMED_BYTES = 1_000_000
+"""Size from which on a tensor is summed up on its device instead of copied to the CPU."""
+Part = tuple[list[Any], Any]
+"""Keys that lead to a part of a checkpoint, and its value."""
+
+
+def _parts(checkpoint: dict[str, Any]) -> Iterator[Part]:
+    """Yield the parts that are compared: every entry, and every item of the containers of callbacks and tensors."""
+    for key, value in checkpoint.items():
+        if key in _BY_ITEM:
+            for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+                if not (key == "optimizer_states" and not item):  # of a sharded optimizer, which rank 0 saves
+                    yield [key, name], item
+        else:
+            yield [key], value
+
+
+def part_digests(checkpoint: dict[str, Any]) -> list[tuple[list[Any], str]]:
+    """Return the keys and a digest of each part of a checkpoint."""
+    return [(keys, value_digest(value)) for keys, value in _parts(checkpoint)]
+
+
+def differing_parts(
+    checkpoint: dict[str, Any], reference: list[tuple[list[Any], str]]
+) -> tuple[list[Part], list[Part]]:
+    """Return the parts whose digests differ from those of rank 0.
+
+    Args:
+        checkpoint: The checkpoint of this rank.
+        reference: The result of ``part_digests`` on rank 0.
+
+    Returns:
+        The parts without tensors of the model, and those of the model and its optimizers.
+
+    """
+    known = {tuple(keys): digest for keys, digest in reference}
+    found = [(keys, value) for keys, value in _parts(checkpoint) if known.get(tuple(keys)) != value_digest(value)]
+    return [one for one in found if one[0][0] not in _LARGE], [one for one in found if one[0][0] in _LARGE]
+
+
+def set_parts(checkpoint: dict[str, Any], parts: list[Part]) -> None:
+    """Set parts of a checkpoint in place."""
+    for keys, value in parts:
+        owner: Any = checkpoint
+        for key in keys[:-1]:
+            owner = owner.setdefault(key, {})
+        owner[keys[-1]] = value
+
+
+def value_digest(value: Any) -> str:
+    """Return a digest of a value: a container of tensors, numbers, strings and other objects."""
+    total = hashlib.blake2b(digest_size=16)
+    _add(total, value)
+    return total.hexdigest()
+
+
+def _add(total: Any, value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        total.update(f"{value.dtype} {tuple(value.shape)} {_bits(value)};".encode())
+    elif type(value) in (list, tuple):
+        total.update(f"{len(value)} items:".encode())
+        for item in value:
+            _add(total, item)
+    elif isinstance(value, dict):
+        total.update(f"{len(value)} keys:".encode())
+        for key, item in value.items():
+            total.update(repr(key).encode())
+            _add(total, item)
+    else:
+        try:
+            total.update(pickle.dumps(value))
+        except Exception:  # noqa: BLE001 - `why_not_saved` reports objects that cannot be saved
+            total.update(type(value).__qualname__.encode())
+
+
+def _bits(tensor: torch.Tensor) -> int | str:
+    """Return a digest of the elements of a small tensor, and a sum over the bits of those of a large one."""
+    if is_lazy(tensor) or tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
+        return str(tensor.layout)
+    flat = tensor.detach().contiguous().reshape(-1)
+    if flat.numel() * flat.element_size() < _SUMMED_BYTES:
+        content = flat.cpu().view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
+    kind = {1: torch.int8, 2: torch.int16, 4: torch.int32}.get(flat.element_size(), torch.int64)
+    return int(flat.view(kind).sum(dtype=torch.int64).item())

@@ -1,0 +1,186 @@
+"""What communication hooks and averagers keep, with one process."""
+
+import functools
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+from lightning.pytorch.demos.boring_classes import BoringModel
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDState, powerSGD_hook
+from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
+from torch.nn.parallel import DistributedDataParallel
+
+from lightning_green.resume.communication import Communication
+from lightning_green.resume.errors import InexactStateError
+from lightning_green.resume.plain_data import NotPlainError, from_plain, to_plain
+
+COUNTS = {"calls": 0}
+
+
+@pytest.fixture(autouse=True)
+def group(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def trainer_of(state=None, hook=None):
+    torch.manual_seed(0)
+    module = BoringModel()
+    module.layer = nn.Linear(32, 32)
+    model = DistributedDataParallel(module)
+    if hook is not None:
+        model.register_comm_hook(state, hook)
+    strategy = SimpleNamespace(model=model, root_device=torch.device("cpu"))
+    return SimpleNamespace(strategy=strategy, lightning_module=module, callbacks=[], world_size=1)
+
+
+def train(trainer, steps):
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        trainer.strategy.model(torch.randn(4, 32, generator=generator)).square().mean().backward()
+
+
+def average(bucket):
+    future = torch.futures.Future()
+    future.set_result(bucket.buffer())
+    return future
+
+
+class Errors:
+    __slots__ = ("errors", "group", "steps")
+
+    def __init__(self):
+        self.group, self.errors, self.steps = dist.group.WORLD, {}, 0
+
+
+def keeps_in_its_state(state, bucket):
+    state.errors[bucket.index()] = bucket.buffer() * 0.5
+    state.steps += 1
+    return average(bucket)
+
+
+def keeps_in_a_global(state, bucket):
+    COUNTS["calls"] += 1
+    return average(bucket)
+
+
+def keeps_in_a_closure():
+    errors, steps = [], 0
+
+    def hook(state, bucket):
+        nonlocal steps
+        steps += 1
+        errors.append(float(bucket.buffer().sum()))
+        return average(bucket)
+
+    return hook
+
+
+class Method:
+    def __init__(self):
+        self.steps = 0
+
+    def hook(self, state, bucket):
+        self.steps += 1
+        return average(bucket)
+
+
+def values(communication):
+    return repr(to_plain([item["value"] for item in communication.capture()["hooks"]]))
+
+
+def power():
+    return PowerSGDState(None, 1, 2, min_compression_rate=0.5), powerSGD_hook
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        power,
+        lambda: (Errors(), keeps_in_its_state),
+        lambda: (None, keeps_in_a_closure()),
+        lambda: (None, Method().hook),
+        lambda: (None, functools.partial(keeps_in_its_state, Errors())),
+    ],
+    ids=["power_sgd", "state", "closure", "method", "partial"],
+)
+def test_states_of_hooks_continue(make):
+    def hook(state, bucket):  # DDP checks the signature, which a partial function does not have
+        return function(bucket) if isinstance(function, functools.partial) else function(state, bucket)
+
+    state, function = make()
+    trainer = trainer_of(state, hook if isinstance(function, functools.partial) else function)
+    before = Communication(trainer)
+    before.begin()
+    train(trainer, 4)
+    saved = from_plain(to_plain(before.capture()))
+    expected = values(before)
+
+    state, function = make()
+    other = trainer_of(state, hook if isinstance(function, functools.partial) else function)
+    after = Communication(other)
+    after.restore(saved)
+    assert values(after) == expected
+
+
+def test_container_of_the_script_that_a_hook_uses_continues():
+    trainer = trainer_of(None, keeps_in_a_global)
+    before = Communication(trainer)
+    before.begin()
+    train(trainer, 3)
+    saved, kept = before.capture(), COUNTS
+    COUNTS["calls"] = 0
+    Communication(trainer_of(None, keeps_in_a_global)).restore(saved)
+    assert COUNTS == {"calls": 3}
+    assert COUNTS is kept
+
+
+def test_setting_that_the_script_has_changed_keeps_its_new_value():
+    def state(rate):
+        return PowerSGDState(None, 1, 2, min_compression_rate=rate)
+
+    trainer = trainer_of(state(0.5), powerSGD_hook)
+    before = Communication(trainer)
+    before.begin()
+    train(trainer, 3)
+    saved, changed = before.capture(), state(0.25)
+    Communication(trainer_of(changed, powerSGD_hook)).restore(saved)
+    assert (changed.min_compression_rate, changed.iter) == (0.25, 3)
+
+
+def test_state_that_cannot_be_saved_is_named():
+    state = Errors()
+    state.errors = {"lock": open}
+    with pytest.raises(NotPlainError, match=r"the state of a communication hook, Errors\.errors, is a `dict`, which"):
+        Communication(trainer_of(state, keeps_in_its_state)).capture()
+
+
+def test_other_hook_is_refused():
+    trainer = trainer_of(Errors(), keeps_in_its_state)
+    saved = Communication(trainer).capture()
+    with pytest.raises(InexactStateError, match="other communication hooks"):
+        Communication(trainer_of()).restore(saved)
+
+
+def test_other_buckets_are_refused():
+    trainer = trainer_of()
+    train(trainer, 2)
+    saved = Communication(trainer).capture()
+    other = trainer_of()
+    other.strategy.model = DistributedDataParallel(other.lightning_module, bucket_cap_mb=0.0001)
+    with pytest.raises(InexactStateError, match="other gradient buckets"):
+        Communication(other).restore(saved)
+
+
+def test_averager_in_an_attribute_continues():
+    trainer = trainer_of()
+    trainer.lightning_module.averager = PeriodicModelAverager(period=4)
+    trainer.lightning_module.averager.step = 7
+    saved = Communication(trainer).capture()
+    other = trainer_of()
+    other.lightning_module.averager = PeriodicModelAverager(period=4)
+    Communication(other).restore(saved)
+    assert other.lightning_module.averager.step == 7
