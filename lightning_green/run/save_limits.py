@@ -15,12 +15,14 @@ class SaveLimits:
     Attributes:
         can_save: Whether states are written.
         epochs_only: Whether they are written between epochs only.
+        why_epochs_only: Why they are written between epochs only, or None.
         why_not_saved: Why none is written, or None.
 
     """
 
     def __init__(self, messages: list[str]) -> None:
         self.can_save = self.epochs_only = False
+        self.why_epochs_only: str | None = None
         self.why_not_saved: str | None = None
         self._messages = messages
 
@@ -34,7 +36,7 @@ class SaveLimits:
             return None
         if rule.at is PauseAt.NEVER:
             return self.forbid(rule.reason)
-        self.epochs_only = True
+        self.epochs_only, self.why_epochs_only = True, rule.reason
         line = f"The run is saved, and exits, at the end of an epoch only: {rule.reason}."
         self._messages.append(line)
         return line

@@ -18,7 +18,7 @@ from lightning_green.resume.kept_files import keep_files
 from lightning_green.resume.plain_data import NotPlainError
 from lightning_green.resume.training_state import STATE_KEY, ExactState, Point
 from lightning_green.run.csv_rows import count_rows
-from lightning_green.run.pause_rule import PauseRule
+from lightning_green.run.pause_rule import PauseAt, PauseRule
 from lightning_green.run.save_limits import SaveLimits, rule_of_loaders
 from lightning_green.run.session import Session
 from lightning_green.run.state_source import StateSource
@@ -26,6 +26,9 @@ from lightning_green.strategies.control_group import Command, ControlGroup
 from lightning_green.utilities.clock import Clock
 
 log = logging.getLogger(__name__)
+
+
+_EPOCHS_DIFFER = "the processes are in different epochs, and the run is saved at the end of an epoch only"
 
 
 class CheckpointTimer:
@@ -164,6 +167,10 @@ class SavedState:
         self._ranks.send(Command.SAVE, number, float(reason == "periodic"))
         try:
             checkpoint = self.exact.dump(point, self.path_of(number))
+            if self.limits.epochs_only and any(own["point"] == "batch" for own in checkpoint[STATE_KEY]["ranks"]):
+                session.recorder.enter(phase="training")
+                self.limit_later(PauseRule(PauseAt.NEVER, f"{_EPOCHS_DIFFER} ({self.limits.why_epochs_only})"))
+                return None
             checkpoint[STATE_KEY]["rows"] = count_rows(self._trainer)
             stored = checkpoints.store_checkpoint(
                 session.folder.path, session.fit, self._trainer.global_step, checkpoint

@@ -9,7 +9,9 @@ import pytest
 
 from lightning_green import EmissionsTracker, ExactResume
 from lightning_green.resume import checkpoints
+from lightning_green.resume.checkpoints import STATE_KEY
 from lightning_green.run.coordinator import close_current_run
+from lightning_green.run.pause_rule import PauseAt, PauseRule
 from lightning_green.run.saved_state import CheckpointTimer
 from lightning_green.utilities.clock import SimulatedClock
 from tests.callbacks import green_kit
@@ -149,3 +151,27 @@ def test_state_that_cannot_be_saved_is_reported_and_the_training_is_metered(tmp_
     assert list((tmp_path / "lightning_green").rglob("*.ckpt")) == []
     assert events(tmp_path, "checkpoint_failed") == []  # nothing is tried
     assert events(tmp_path)[-1]["event"] == "finished"
+
+
+def test_state_of_ranks_in_different_epochs_is_not_saved_where_only_epochs_are_exact(tmp_path, caplog):
+    class Differ(pl.Callback):
+        """Lets another rank be in the middle of an epoch whenever this one is at the end of one."""
+
+        def on_train_start(self, trainer, pl_module):
+            state = trainer._lightning_green_fit.state
+            state.limits.apply(PauseRule(PauseAt.EPOCH, "a loader draws random numbers"))
+            dump = state.exact.dump
+
+            def dump_of_two(point, path=None):
+                found = dump(point, path)
+                found[STATE_KEY]["ranks"].append({**found[STATE_KEY]["ranks"][0], "point": "batch"})
+                return found
+
+            state.exact.dump = dump_of_two
+
+    with caplog.at_level(logging.WARNING):
+        train(tmp_path, Differ(), every=HOUR)
+    assert events(tmp_path, "checkpoint") == []
+    (line,) = [record.message for record in caplog.records if "different epochs" in record.message]
+    assert line.startswith("The run is metered, and neither paused nor saved: the processes are in different epochs")
+    assert "a loader draws random numbers" in line
