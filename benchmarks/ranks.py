@@ -93,7 +93,7 @@ def cases(seed: int) -> list[Case]:
     return [
         Case("forks", strategy, ranks, f"{kind}@{draw.randint(4, 18)}:{draw.randrange(ranks)}")
         for number, (strategy, ranks) in enumerate(itertools.product(STRATEGIES, RANKS))
-        for kind in ("exit", STOPS[1 + number % 3])
+        for kind in ("exit", STOPS[1 + (number + number // 3) % 3])
     ]
 
 
