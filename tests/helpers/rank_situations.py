@@ -65,7 +65,7 @@ class Model(pl.LightningModule):
 
 
 def main():
-    timeout = timedelta(seconds=float(os.environ.get("TIMEOUT", "60")))
+    timeout = timedelta(seconds=float(os.environ.get("TIMEOUT", "300")))
     method = {"ddp_spawn": "spawn", "ddp_fork": "fork"}.get(STRATEGY, "popen")
     only = os.environ.get("CALLBACKS_ON")
     own = os.environ.get("LOCAL_RANK", "0")
