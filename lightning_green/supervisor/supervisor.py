@@ -187,10 +187,10 @@ class Supervisor:
     def _wait_for_ranks(self, code: int) -> None:
         """Wait for processes of the training that are still running after their command; stop them if it has failed."""
         home = self.directory.path
-        left = wait_for_ranks(home, PATIENCE_SECONDS, self.directory.beat, lambda: self._signal is not None)
+        left = wait_for_ranks(home, PATIENCE_SECONDS, self.directory.beat)
         if left and code == 0 and self._signal is None:  # it may train in the background
             self.print_line("The command has ended, and its training is still running. Waiting for its end.")
-            wait_for_ranks(home, float("inf"), self.directory.beat, lambda: self._signal is not None)
+            wait_for_ranks(home, float("inf"), self.directory.beat, self._wake.is_set)
         end_ranks(home, self.directory.beat, self.print_line)
 
     # -- the end ------------------------------------------------------------------------------------------------------

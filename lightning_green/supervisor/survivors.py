@@ -41,7 +41,9 @@ def running_ranks(home: Path) -> list[int]:
     ]
 
 
-def wait_for_ranks(home: Path, seconds: float, beat: Callable[[], None], is_over: Callable[[], bool]) -> list[int]:
+def wait_for_ranks(
+    home: Path, seconds: float, beat: Callable[[], None], is_over: Callable[[], bool] = lambda: False
+) -> list[int]:
     """Wait for the end of the processes of a training; return those that are still running.
 
     Args:
@@ -76,11 +78,11 @@ def end_ranks(home: Path, beat: Callable[[], None], print_line: Callable[[str], 
     )
     _send(ranks, signal.SIGTERM)
     _send(ranks, signal.SIGCONT)  # a stopped process handles no signal
-    left = wait_for_ranks(home, STOP_SECONDS, beat, lambda: False)
+    left = wait_for_ranks(home, STOP_SECONDS, beat)
     if left:
         print_line(f"{_count(left)} still running after {STOP_SECONDS:.0f} s. Killing.")
         _send(left, signal.SIGKILL)
-        wait_for_ranks(home, KILL_SECONDS, beat, lambda: False)
+        wait_for_ranks(home, KILL_SECONDS, beat)
 
 
 def _count(ranks: list[int]) -> str:
