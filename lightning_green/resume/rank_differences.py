@@ -18,6 +18,7 @@ _BY_ITEM = ("callbacks", "state_dict", "optimizer_states")
 _LARGE = ("state_dict", "optimizer_states")
 _SUMMED_BYTES = 1_000_000
 """Size from which on a tensor is summed up on its device instead of copied to the CPU."""
+_CHUNK = 1 << 24
 Part = tuple[list[Any], Any]
 """Keys that lead to a part of a checkpoint, and its value."""
 
@@ -100,4 +101,7 @@ def _bits(tensor: torch.Tensor) -> int | str:
         content = flat.cpu().view(torch.uint8).numpy().tobytes() if flat.numel() else b""
         return hashlib.blake2b(content, digest_size=16).hexdigest()
     kind = {1: torch.int8, 2: torch.int16, 4: torch.int32}.get(flat.element_size(), torch.int64)
-    return int(flat.view(kind).sum(dtype=torch.int64).item())
+    total = torch.zeros((), dtype=torch.int64, device=flat.device)
+    for chunk in torch.split(flat.view(kind), _CHUNK):  # a sum of another type copies its argument
+        total += chunk.sum(dtype=torch.int64)
+    return int(total.item())

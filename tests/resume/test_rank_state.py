@@ -24,6 +24,21 @@ def test_state_of_this_rank_is_selected_with_its_callbacks():
     assert saved["callbacks"] == {"Mine": 1, "Other": "same"}
 
 
+def test_weights_of_this_rank_are_those_of_its_file():
+    saved = checkpoint(2)
+    saved["state_dict"] = {"w": 0, "same": 0}
+    saved[STATE_KEY]["ranks"][1]["shard"] = {"parts": [[["state_dict", "w"], 1]]}
+    own = select_rank_state(saved, 1, 2, is_sharded=False, allow_inexact=False)
+    assert own["parts"] == [[["callbacks", "Mine"], 1], [["state_dict", "w"], 1]]
+    assert saved["state_dict"] == {"w": 1, "same": 0}
+
+
+def test_each_rank_has_its_own_boundary():
+    saved = checkpoint(2)
+    saved[STATE_KEY]["ranks"][1]["point"] = "epoch"
+    assert select_rank_state(saved, 1, 2, is_sharded=False, allow_inexact=False)["point"] == "epoch"
+
+
 def test_checkpoint_without_an_exact_state_has_none():
     assert select_rank_state({"state_dict": {}}, 0, 1, is_sharded=False, allow_inexact=False) is None
 
