@@ -26,9 +26,9 @@ def stopped(tmp_path):
 
 
 def content(folder):
-    """Return the checkpoints and the record of a run; the ledger and the lock may grow."""
-    files = [*(folder / "run" / "checkpoints").iterdir(), folder / "run" / "run.json"]
-    return {path.name: path.read_bytes() for path in files}
+    """Return the recorded fits and the checkpoints of a run; other records of a start may change."""
+    fits = json.loads((folder / "run" / "run.json").read_text())["fits"]
+    return fits, {path.name: path.read_bytes() for path in (folder / "run" / "checkpoints").iterdir()}
 
 
 class Wider(resume_training.Net):
