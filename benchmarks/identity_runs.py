@@ -37,15 +37,16 @@ class Zygote:
 
     Args:
         green: Whether the scripts use the callbacks.
+        variables: Environment variables; `PRELOAD` names further modules that are imported if they are installed.
 
     """
 
-    def __init__(self, green: bool) -> None:
+    def __init__(self, green: bool, **variables: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment(green, LIGHTNING_GREEN_CLOCK=CLOCK),
+            env=environment(green, **{"LIGHTNING_GREEN_CLOCK": CLOCK, **variables}),
             text=True,
         )
 
@@ -70,6 +71,9 @@ def serve() -> None:
     """Run the jobs that come over standard input, each in a fork, and write their exit codes to standard output."""
     for name in ("lightning.pytorch", *(["lightning_green.callbacks"] if os.environ["GREEN"] != "none" else [])):
         importlib.import_module(name)
+    for name in os.environ.get("PRELOAD", "").split():
+        with contextlib.suppress(ImportError), contextlib.redirect_stdout(sys.stderr):
+            importlib.import_module(name)
     for line in sys.stdin:
         job = json.loads(line)
         child = os.fork()

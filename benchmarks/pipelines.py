@@ -1,0 +1,233 @@
+"""Stop trainings on many data pipelines, and compare each with the uninterrupted training.
+
+    python benchmarks/pipelines.py --json
+
+Each pipeline of `data_pipelines/` trains a small network for four epochs, in forks of a process that has imported the
+libraries:
+
+    straight    twice without an interruption
+    stopped     by a SIGTERM after three random batches, each time in a new process that continues, and then to its end
+
+Pipelines of packages that are not installed are skipped. `--extra DIR` names a folder with more packages, for example of
+`pip install --no-deps --target DIR torchdata datasets litdata mosaicml-streaming webdataset albumentations monai`.
+
+Figures:
+
+    pipelines           pipelines that were run
+    exact               the stopped training has the samples and losses of all batches, the metrics, and the weights and
+                        states of the optimizer of the straight one; it was saved at each stop and continued there
+    reported            the same, but a message before the first stop reported that the run is saved between epochs only
+                        or is only metered
+    silent              the stopped training has other results
+    failed              a process ended with an error, or a state was not saved and no message reported it
+    not_reproducible    the two straight trainings differ; such a pipeline is not stopped
+    skipped             pipelines of packages that are not installed
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from identity_runs import Zygote
+from random_scripts import Process
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = Path(__file__).resolve().parent / "data_pipelines" / "training.py"
+CLOCK = "simulated:start=2024-05-02T00:00:00+00:00,batch=60,checkpoint=0,restart=0"
+STOPS, BATCHES = 3, 24
+REPORTED = (
+    "The run is metered, and neither paused nor saved",
+    "The run is saved, and exits, at the end of an epoch only",
+)
+VERDICTS = ("exact", "reported", "silent", "failed", "not_reproducible", "skipped")
+PACKAGES = ("torch", "torchdata", "datasets", "litdata", "mosaicml-streaming", "webdataset", "albumentations", "monai")
+PRELOADED = ("datasets", "torchdata.stateful_dataloader", "litdata", "streaming", "webdataset", "albumentations", "monai")
+
+
+@dataclass
+class Row:
+    """The result of one pipeline.
+
+    Attributes:
+        pipeline: Its name.
+        verdict: One of `VERDICTS`.
+        reason: Message of the run, or how the results differ.
+        stops: Batches after which the processes were stopped.
+        saved: Stops at which the state was saved.
+        seconds: Duration of all runs.
+
+    """
+
+    pipeline: str
+    verdict: str = "skipped"
+    reason: str = ""
+    stops: tuple[int, ...] = ()
+    saved: int = 0
+    seconds: float = 0.0
+
+
+class Runs:
+    """The runs of one pipeline.
+
+    Args:
+        name: Name of the pipeline.
+        folder: Directory of all its runs.
+        zygote: Process in whose forks they run.
+
+    """
+
+    def __init__(self, name: str, folder: Path, zygote: Zygote) -> None:
+        self.name, self.folder, self._zygote = name, folder, zygote
+
+    def start(self, run: str, stop: int = 0) -> int:
+        """Start the training, or continue it; return the exit code of the process."""
+        folder = self.folder / run
+        folder.mkdir(parents=True, exist_ok=True)
+        variables = {"LIGHTNING_GREEN_RUN_DIR": str(folder / "run"), "LIGHTNING_GREEN_RESUME": "1", "STOP": str(stop)}
+        process = Process(args=(self.name,), env=tuple(variables.items()))
+        return self._zygote.run(SCRIPT, process, folder, folder / "log")
+
+    def results(self, run: str) -> tuple[list[str], set[str]]:
+        """Return the final results of a run, and the content of its batches."""
+        found = [list(_lines(self.folder / run / f"{name}.jsonl")) for name in ("results", "batches")]
+        return found[0], set(found[1])
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the events of the stopped run."""
+        ledgers = sorted((self.folder / "stopped" / "run").rglob("ledger.*.jsonl"))
+        return [json.loads(line) for path in ledgers for line in _lines(path)]
+
+    def last_line(self, run: str) -> str:
+        """Return the last line of the output of a run."""
+        return next((line.strip() for line in reversed(list(_lines(self.folder / run / "log"))) if line.strip()), "")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    if path.exists():
+        yield from path.read_text(errors="replace").splitlines()
+
+
+def judge(name: str, folder: Path, zygote: Zygote, seed: int) -> Row:
+    """Run one pipeline, and compare."""
+    began, runs = time.monotonic(), Runs(name, folder, zygote)
+    row = Row(name, stops=tuple(sorted(random.Random(f"{seed} {name}").sample(range(1, BATCHES), STOPS))))
+    codes = [runs.start("straight"), runs.start("again")]
+    reference = runs.results("straight")
+    if any(codes) or not reference[0]:
+        row.verdict, row.reason = "failed", f"straight, exit codes {codes}: {runs.last_line('straight')}"
+    elif runs.results("again") != reference:
+        row.verdict, row.reason = "not_reproducible", _difference(reference, runs.results("again"))
+    else:
+        row.verdict, row.reason = _stopped(runs, row, reference)
+    row.seconds = round(time.monotonic() - began, 1)
+    return row
+
+
+def _stopped(runs: Runs, row: Row, reference: tuple[list[str], set[str]]) -> tuple[str, str]:
+    """Stop and continue the training; return the verdict and the reason."""
+    codes = [runs.start("stopped", stop) for stop in (*row.stops, 0)]
+    events = runs.events()
+    row.saved = sum(event["event"] == "checkpoint" and event["reason"] == "SIGTERM" for event in events)
+    told = next((event["reason"] for event in events if event.get("reason", "").startswith(REPORTED)), "")
+    if any(codes):
+        return "failed", f"exit codes {codes}: {runs.last_line('stopped')}"
+    if (found := runs.results("stopped")) != reference:
+        return "silent", f"{_difference(reference, found)} {told}".strip()
+    if told:
+        return "reported", told
+    steps = max(json.loads(line)[1] for line in reference[0])
+    if row.saved < sum(stop < steps for stop in row.stops):
+        return "failed", f"{row.saved} of {len(row.stops)} stops were saved"
+    return "exact", ""
+
+
+def _difference(reference: tuple[list[str], set[str]], found: tuple[list[str], set[str]]) -> str:
+    """Return in words how the results of two runs differ."""
+    if len(reference[0]) != len(found[0]):
+        return f"{len(found[0])} results instead of {len(reference[0])}"
+    if missing := sorted(json.loads(line)[:2] for line in reference[1] - found[1]):
+        return f"{len(missing)} batches differ, the first is batch {missing[0][1]} of epoch {missing[0][0]}"
+    return "other final results" if reference[0] != found[0] else "more batches"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the installed packages."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def table(rows: list[Row]) -> str:
+    """Return the rows as a table."""
+    lines = [f"{'pipeline':<50} {'result':<17} {'saved':>5}"]
+    for row in rows:
+        lines.append(f"{row.pipeline:<50} {row.verdict:<17} {row.saved:>5}  {row.reason[:150]}".rstrip())
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="pipelines to run")
+    parser.add_argument("--seed", type=int, default=0, help="of the stops")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the directories of all runs here")
+    parser.add_argument("--extra", type=Path, metavar="DIR", help="folder with more packages")
+    parser.add_argument("--data", help="not needed")
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    extra = [] if arguments.extra is None else [str(arguments.extra.absolute())]
+    sys.path += extra
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *extra])
+    from data_pipelines.samples import PIPELINES, missing
+    from data_pipelines.training import load_pipelines
+
+    load_pipelines()
+    chosen = [name for name in PIPELINES if not arguments.only or name in arguments.only]
+    if unknown := set(arguments.only or ()) - set(chosen):
+        parser.error(f"unknown pipelines: {', '.join(sorted(unknown))}")
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="pipelines-") as temporary:
+        base = (arguments.keep or Path(temporary)).absolute()
+        zygote = Zygote(True, PRELOAD=" ".join(PRELOADED), LIGHTNING_GREEN_CLOCK=CLOCK, PYTHONPATH=os.environ["PYTHONPATH"])
+        for name in chosen:
+            shutil.rmtree(base / name, ignore_errors=True)
+            rows.append(Row(name) if missing(name) else judge(name, base / name, zygote, arguments.seed))
+            row = rows[-1]
+            row.reason = row.reason or ", ".join(missing(name))
+            print(f"{name}: {row.verdict}, {row.seconds} s. {row.reason}", file=sys.stderr, flush=True)
+        zygote.close()
+    counts = Counter(row.verdict for row in rows)
+    found = {
+        "pipelines": len(rows) - counts["skipped"],
+        **{name: counts[name] for name in VERDICTS},
+        "stops": sum(len(row.stops) for row in rows if row.verdict != "skipped"),
+        "seconds": round(time.monotonic() - began, 1),
+        "versions": versions(),
+        "n": len(rows) - counts["skipped"],
+        "rows": [asdict(row) for row in rows],
+    }
+    if arguments.json:
+        print(json.dumps(found))
+    else:
+        print(table(rows), *(f"{name}: {value}" for name, value in found.items() if name != "rows"), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
