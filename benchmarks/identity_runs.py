@@ -6,6 +6,7 @@ Started as a program, this file serves as the process in whose forks the referen
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -74,6 +75,8 @@ def serve() -> None:
     for name in os.environ.get("PRELOAD", "").split():
         with contextlib.suppress(ImportError), contextlib.redirect_stdout(sys.stderr):
             importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy all pages
     for line in sys.stdin:
         job = json.loads(line)
         child = os.fork()

@@ -54,7 +54,15 @@ REPORTED = (
 )
 VERDICTS = ("exact", "reported", "silent", "failed", "not_reproducible", "skipped")
 PACKAGES = ("torch", "torchdata", "datasets", "litdata", "mosaicml-streaming", "webdataset", "albumentations", "monai")
-PRELOADED = ("datasets", "torchdata.stateful_dataloader", "litdata", "streaming", "webdataset", "albumentations", "monai")
+PRELOADED = (
+    "datasets",
+    "torchdata.stateful_dataloader",
+    "litdata",
+    "streaming",
+    "webdataset",
+    "albumentations",
+    "monai",
+)
 
 
 @dataclass
@@ -205,7 +213,9 @@ def main() -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="pipelines-") as temporary:
         base = (arguments.keep or Path(temporary)).absolute()
-        zygote = Zygote(True, PRELOAD=" ".join(PRELOADED), LIGHTNING_GREEN_CLOCK=CLOCK, PYTHONPATH=os.environ["PYTHONPATH"])
+        zygote = Zygote(
+            True, PRELOAD=" ".join(PRELOADED), LIGHTNING_GREEN_CLOCK=CLOCK, PYTHONPATH=os.environ["PYTHONPATH"]
+        )
         for name in chosen:
             shutil.rmtree(base / name, ignore_errors=True)
             rows.append(Row(name) if missing(name) else judge(name, base / name, zygote, arguments.seed))

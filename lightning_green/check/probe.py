@@ -31,7 +31,7 @@ from lightning_green.ledger.events import Paused
 from lightning_green.resume.module_state import full_digest
 from lightning_green.resume.object_generators import KINDS
 from lightning_green.resume.random_states import capture_random_states
-from lightning_green.resume.script_attributes import is_script_class, script_files
+from lightning_green.resume.object_walk import is_script_class, script_files
 from lightning_green.resume.training_state import Point
 from lightning_green.run.options import RunOptions
 

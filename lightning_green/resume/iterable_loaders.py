@@ -13,17 +13,13 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_green._lightning.loaders import OWN
-from lightning_green.resume.kept_attributes import KeptAttributes
-from lightning_green.resume.object_generators import (
-    Generator,
-    find_generators,
-    find_iterators,
-    generator_states,
-    set_generator_states,
-)
+from lightning_green.resume.errors import InexactStateError
+from lightning_green.resume.object_generators import find_iterators
+from lightning_green.resume.pipeline_reasons import CHANGES_OFTEN, why_lost
+from lightning_green.resume.pipeline_state import Created, PassRecord, PipelineState
 from lightning_green.resume.random_states import (
     RandomStream,
     capture_random_states,
@@ -89,15 +85,25 @@ class CountingIterator:
 
 
 class _ReplayingIterator(CountingIterator):
-    """A counting iterator with its own random stream."""
+    """A counting iterator with its own random stream; it records changes that do not come from reading."""
 
-    def __init__(self, iterator: Iterator[Any], loader: ReplayedLoader, stream: RandomStream | None) -> None:
+    def __init__(
+        self, iterator: Iterator[Any], loader: ReplayedLoader, stream: RandomStream | None, record: PassRecord | None
+    ) -> None:
         super().__init__(iterator, loader)
-        self._stream = stream
+        self._stream, self._record, self._number = stream, record, 0
 
     def __next__(self) -> Any:
-        with self._stream or nullcontext():
-            return super().__next__()
+        record = self._record
+        if record is not None:
+            record.before_read(self._number)
+        self._number += 1
+        try:
+            with self._stream or nullcontext():
+                return super().__next__()
+        finally:
+            if record is not None:
+                record.after_read(self._number)
 
 
 class ReplayedLoader:
@@ -106,25 +112,22 @@ class ReplayedLoader:
     Args:
         inner: The user's loader.
         deferred: Whether a position is about to be restored.
+        created: The values of attributes at the creation of the pipelines of a fit.
 
     Attributes:
         taken: Batches that the training has taken in the current pass.
         exhausted: Whether the current pass has ended.
         deferred: While true, ``iter`` creates no iterator, because a position is about to be restored.
         reads_ahead: Whether Lightning reads one batch ahead of the training.
-        why_epochs_only: Why a resume in the middle of an epoch is not exact, or None.
-        why_never: Why no resume is exact, or None.
 
     """
 
-    why_epochs_only: str | None = None
-    why_never: str | None = None
-
-    def __init__(self, inner: Any, deferred: bool) -> None:
+    def __init__(self, inner: Any, deferred: bool, created: Created | None = None) -> None:
         self.inner, self.deferred, self.taken, self.exhausted = inner, deferred, 0, False
         setattr(self, OWN, inner)
         self.reads_ahead = not has_length(inner)
-        self._kept = KeptAttributes(*self._owners())
+        self._state_of_objects = PipelineState(*self._owners(), created=created)
+        self._record: PassRecord | None = None
         self._began: dict[str, Any] | None = None
         self._resume_from: dict[str, Any] | None = None
         self._continues = bool(find_iterators(*self._owners()))
@@ -147,50 +150,62 @@ class ReplayedLoader:
             self._passes.append((self._began, self.taken, self.exhausted))
         resume, self._resume_from = self._resume_from, None
         if resume is None:
-            began: dict[str, Any] = {
-                "random": capture_random_states(with_cuda=False),
-                "generators": self.generator_states(),
-                "kept": self._kept.changed(),
-            }
-            skip = 0
-            iterator = iter(self.inner)
+            began = self._states()
+            skip, iterator = 0, iter(self.inner)
         else:
             began, skip = resume["began"], int(resume["taken"])
+            now = self._state_of_objects.capture()
             iterator = self._start(began)
         self._began = began
         taking = self._read(began, iterator)
-        for _ in range(skip):
-            next(taking)
+        for number in range(skip):
+            if next(taking, self) is self:
+                raise InexactStateError(too_few_batches(number, skip))
+        if resume is not None and self._has_workers:  # the workers have copies of the state with which they started
+            self._state_of_objects.restore(now)
         return taking
+
+    def _states(self) -> dict[str, Any]:
+        return {
+            "random": capture_random_states(with_cuda=False),
+            "state": self._state_of_objects.capture(),
+            "later": [],
+        }
+
+    @property
+    def _has_workers(self) -> bool:
+        return bool(getattr(self.inner, "num_workers", 0))
 
     def _start(self, began: dict[str, Any]) -> Iterator[Any]:
         """Start a pass with the states with which it began."""
         now = capture_random_states(with_cuda=False)
         restore_random_states(began["random"])
-        self.set_generators(began["generators"])
-        self._kept.restore(began["kept"])
+        self._state_of_objects.restore(began["state"])
         try:
             return iter(self.inner)
         finally:
             restore_random_states(now)
 
     def _read(self, began: dict[str, Any], iterator: Iterator[Any]) -> _ReplayingIterator:
-        stream = stream_of_pass(began) if getattr(self.inner, "num_workers", 0) == 0 else None
-        return _ReplayingIterator(iterator, self, stream)
+        self._record = None if self._has_workers else PassRecord(self._state_of_objects, began["later"])
+        if self._record is not None:
+            began["later"] = self._record.later
+            self._record.after_read(0)
+        return _ReplayingIterator(iterator, self, None if self._has_workers else stream_of_pass(began), self._record)
 
     def replay(self) -> None:
         """Read the batches of earlier passes after ``resume``, so that what the loader keeps is where they ended."""
         if not self._replays:
             return
-        self._replays, after, kept = False, self.generator_states(), self._kept.changed()
+        self._replays, after = False, self._state_of_objects.capture()
         for began, taken, exhausted in self._passes:
             replaying = self._read(began, self._start(began))
-            for _ in range(taken):
-                next(replaying)
+            for number in range(taken):
+                if next(replaying, self) is self:
+                    raise InexactStateError(too_few_batches(number, taken))
             if exhausted:
                 next(replaying, None)
-        self.set_generators(after)
-        self._kept.restore(kept)
+        self._state_of_objects.restore(after)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return own_loader, (self.inner,)
@@ -205,8 +220,7 @@ class ReplayedLoader:
         position: dict[str, Any] = {
             "began": self._began,
             "taken": self.taken - ahead,
-            "generators": self.generator_states(),
-            "kept": self._kept.changed(),
+            "state": self._state_of_objects.capture(),
         }
         if self._continues:
             position |= {"passes": self._passes, "read": self.taken, "exhausted": self.exhausted}
@@ -228,29 +242,28 @@ class ReplayedLoader:
             if at_start and position["began"] is not None:
                 self._passes.append((position["began"], int(position["read"]), bool(position["exhausted"])))
             self._replays = bool(self._passes)
-        self.set_generators(position["generators"])
-        self._kept.restore(position["kept"])
+        self._state_of_objects.restore(position["state"])
 
-    def generator_states(self) -> dict[str, Any]:
-        """Return the states of the generators that the loader draws from."""
-        return generator_states(self._generators())
+    def set_generators(self, position: dict[str, Any]) -> None:
+        """Set the generators to those of a position."""
+        self._state_of_objects.restore_generators(position["state"])
 
-    def set_generators(self, states: dict[str, Any]) -> None:
-        """Set the generators to the result of ``generator_states``; they belong to the user's loader as well."""
-        set_generator_states(self._generators(), states)
+    @property
+    def why_epochs_only(self) -> str | None:
+        """Why a resume in the middle of an epoch is not exact, as far as it is known; None if it is."""
+        return CHANGES_OFTEN if self._record is not None and self._record.changes_often else None
 
-    def _generators(self) -> dict[str, Generator]:
-        owners = self._owners()
-        own = getattr(self.inner, "generator", None)
-        return find_generators(own, *owners, with_datasets=any(isinstance(one, Dataset) for one in owners))
+    @property
+    def why_never(self) -> str | None:
+        """Why no resume is exact, as far as it is known; None if one is."""
+        return why_lost(self._state_of_objects)
 
     def _owners(self) -> list[Any]:
-        """Return the objects that yield the samples in this process."""
+        """Return the objects that yield the samples."""
         loader = self.inner
         if not isinstance(loader, DataLoader):
             return [loader]
-        samplers = [loader.batch_sampler, loader.sampler, getattr(loader.batch_sampler, "sampler", None)]
-        return samplers if loader.num_workers > 0 else [*samplers, loader.dataset, loader.collate_fn]
+        return [loader.generator, loader.batch_sampler, loader.sampler, loader.dataset, loader.collate_fn]
 
 
 class _Sized:
@@ -265,6 +278,14 @@ def stream_of_pass(began: dict[str, Any]) -> RandomStream:
     content = began["random"]["torch"].numpy().tobytes()
     digest = hashlib.blake2b(content, digest_size=8, person=b"stream").digest()
     return RandomStream(int.from_bytes(digest, "little") >> 1)
+
+
+def too_few_batches(found: int, taken: int) -> str:
+    """Return the message about data that has become shorter."""
+    return (
+        f"The training data yields {found} batches in this epoch now, and the training had already taken {taken} when it "
+        "was stopped. Continue with the original data, or start from scratch with `--fresh`."
+    )
 
 
 def has_length(loader: Any) -> bool:

@@ -23,6 +23,7 @@ from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.iterable_loaders import ReplayedLoader, has_state, why_not_replayed
 from lightning_green.resume.loaders import CountingLoader, count_batches, wrap_loaders
 from lightning_green.resume.object_generators import find_generators, find_iterators
+from lightning_green.resume.pipeline_state import Created
 from lightning_green.resume.random_states import capture_random_states, restore_random_states
 from lightning_green.resume.stateful_loaders import StatefulLoader
 
@@ -48,6 +49,7 @@ class LoaderPositions:
         self._saved_reloads: dict[str, dict[str, Any]] = {}
         self._why_epochs_only: str | None = None
         self._why_never: str | None = None
+        self._created = Created()
 
     @property
     def why_epochs_only(self) -> str | None:
@@ -82,14 +84,14 @@ class LoaderPositions:
             "consumed": consumed_loaders(self._trainer),
             "reloads": self._reloads,
             "validation_created": [loader.created for loader in self._validation],
-            "validation_generators": [loader.generator_states() for loader in self._validation],
+            "validation_states": [loader.kept_state() for loader in self._validation],
         }
 
     def set_loading(self, saved: dict[str, Any]) -> None:
         """Set what is needed to request the loaders again, before Lightning does; ``saved`` is that of ``capture``."""
         self._saved_reloads = dict(saved.get("reloads", {}))
         self._saved_validation = list(
-            zip(saved.get("validation_created", ()), saved.get("validation_generators", ()), strict=True)
+            zip(saved.get("validation_created", ()), saved.get("validation_states", ()), strict=True)
         )
 
     def restore(self, saved: dict[str, Any], at_start: bool) -> None:
@@ -127,7 +129,7 @@ class LoaderPositions:
         """
         rebuild_train_iterator(self._trainer, saved["consumed"])
         for loader, position in zip(self._training_loaders(), saved["loaders"], strict=True):
-            loader.set_generators(position["generators"])
+            loader.set_generators(position)
 
     def _load(self, kind: str, setup: Callable[[], None]) -> None:
         """Request loaders that are reloaded every few epochs: after a resume those of the last reload.
@@ -161,7 +163,7 @@ class LoaderPositions:
         for loader in combined.flattened:
             one = loader
             if ahead and isinstance(loader, CountingLoader) and loader.num_workers == 0:
-                one = ReplayedLoader(loader.__dict__[OWN], loader.deferred)
+                one = ReplayedLoader(loader.__dict__[OWN], loader.deferred, self._created)
             if isinstance(one, (CountingLoader, ReplayedLoader)):
                 one.reads_ahead = ahead
             loaders.append(one)
@@ -177,11 +179,12 @@ class LoaderPositions:
             return loader
         training = is_training_stage(self._trainer)
         deferred = self._deferred and training
-        counting = count_batches(loader, self._trainer.global_rank, deferred)
+        counting = count_batches(loader, self._trainer.global_rank, deferred, self._created)
         if training and counting is loader:
             why_not = why_not_replayed(loader)
             if why_not is None:
-                return StatefulLoader(loader, deferred) if has_state(loader) else ReplayedLoader(loader, deferred)
+                kind = StatefulLoader if has_state(loader) else ReplayedLoader
+                return kind(loader, deferred, self._created)
             self._why_never = why_not
         if training and isinstance(counting, CountingLoader):
             self._find_iterators(counting)
@@ -189,8 +192,8 @@ class LoaderPositions:
                 self._find_worker_generators(counting)
         if not training and isinstance(counting, CountingLoader):
             if len(self._validation) < len(self._saved_validation):
-                counting.created, generators = self._saved_validation[len(self._validation)]
-                counting.set_generators(generators)
+                counting.created, state = self._saved_validation[len(self._validation)]
+                counting.set_kept_state(state)
             self._validation.append(counting)
         return counting
 

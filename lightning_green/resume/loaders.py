@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -32,14 +33,18 @@ from torch.utils.data.distributed import DistributedSampler
 
 from lightning_green._lightning.loaders import OWN
 from lightning_green._lightning.replaced import replace_method
-from lightning_green.resume.iterable_loaders import CountingIterator, DeferredIterator, has_length, own_loader
-from lightning_green.resume.kept_attributes import KeptAttributes
-from lightning_green.resume.object_generators import (
-    Generator,
-    find_generators,
-    generator_states,
-    set_generator_states,
+from lightning_green.resume.errors import InexactStateError
+from lightning_green.resume.iterable_loaders import (
+    CountingIterator,
+    DeferredIterator,
+    has_length,
+    own_loader,
+    too_few_batches,
 )
+from lightning_green.resume.object_generators import generator_states, set_generator_states
+from lightning_green.resume.pipeline_state import Created, PassRecord, PipelineState
+from lightning_green.resume.pipeline_reasons import CHANGES_OFTEN, in_workers, why_lost
+from lightning_green.resume.worker_state import Observed, WorkerObserver
 from lightning_green.resume.random_states import (
     RandomStream,
     capture_random_states,
@@ -58,25 +63,27 @@ class _Seeded(NamedTuple):
     index: Any
 
 
-def _fetch_seeded(original: Callable[[Any, Any], Any], fetcher: Any, item: Any) -> Any:
-    if isinstance(item, _Seeded):
-        seed_random_states(item.seed)
-        item = item.index
-    return original(fetcher, item)
-
-
 class _SeedEachBatch:
-    """A ``worker_init_fn`` that makes this worker load every batch under its seed, and then calls the user's own."""
+    """A ``worker_init_fn`` that makes this worker load every batch under its seed, and then calls the user's own.
 
-    def __init__(self, inner: Callable[[int], None] | None) -> None:
-        self.inner = inner
+    It also observes whether loading changes a state that this worker has for itself.
+    """
+
+    def __init__(self, inner: Callable[[int], None] | None, observed: Observed) -> None:
+        self.inner, self.observed = inner, observed
 
     def __call__(self, worker_id: int) -> None:
         # Patched in this worker process only: the data set and `collate_fn` remain the user's own objects.
-        original = fetch._MapDatasetFetcher.fetch
-        fetch._MapDatasetFetcher.fetch = (  # type: ignore[method-assign]
-            lambda fetcher, item: _fetch_seeded(original, fetcher, item)
-        )
+        original, observer = fetch._MapDatasetFetcher.fetch, WorkerObserver(self.observed)
+
+        def fetch_seeded(fetcher: Any, item: Any) -> Any:
+            if not isinstance(item, _Seeded):
+                return original(fetcher, item)
+            seed_random_states(item.seed)
+            with observer.observing(fetcher.dataset, fetcher.collate_fn):
+                return original(fetcher, item.index)
+
+        fetch._MapDatasetFetcher.fetch = fetch_seeded  # type: ignore[method-assign]
         if self.inner is not None:
             self.inner(worker_id)
 
@@ -89,14 +96,14 @@ def _seed(*key: Any) -> int:
 class _CountingSampler:
     """Replaces a loader's batch sampler (or its sampler, without automatic batching)."""
 
-    def __init__(self, inner: Any, rank: int, seed_batches: bool) -> None:
-        self.inner, self.rank, self.seed_batches = inner, rank, seed_batches
+    def __init__(self, inner: Any, rank: int, seed_batches: bool, state: PipelineState) -> None:
+        self.inner, self.rank, self.seed_batches, self.state = inner, rank, seed_batches, state
         base = getattr(inner, "sampler", None)
         self.is_plain_batching = type(inner) is BatchSampler and type(base) in _DRAWS_ONCE
         self.draws_once = self.is_plain_batching or type(inner) in _DRAWS_ONCE
         self.began: dict[str, Any] | None = None  # random states at the start of the current pass
         self.resume_from: tuple[dict[str, Any], int] | None = None
-        self.kept = KeptAttributes(inner, base)
+        self.record = PassRecord(state)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "inner":
@@ -112,10 +119,11 @@ class _CountingSampler:
     def _pass(self, resume_from: tuple[dict[str, Any], int] | None) -> Iterator[Any]:
         if resume_from is not None:
             began, start = resume_from
+            self.record = PassRecord(self.state, began["later"])
         else:
-            generators = generator_states(self._generators())
-            random = capture_random_states(with_cuda=False)
-            began, start = {"random": random, "generators": generators, "kept": self.kept.changed()}, 0
+            self.record = PassRecord(self.state)
+            random, state = capture_random_states(with_cuda=False), self.state.capture()
+            began, start = {"random": random, "state": state, "later": self.record.later}, 0
         self.began = began
         # indices are skipped, so that no sample is loaded twice
         indices = self._indices(began) if resume_from is None else self._skip_to(start, began)
@@ -123,29 +131,47 @@ class _CountingSampler:
         for position, index in enumerate(indices, start):
             yield _Seeded(_seed(base, position), index) if self.seed_batches else index
 
-    def _generators(self) -> dict[str, Generator]:
-        return find_generators(self.inner, with_datasets=False)
-
     def _indices(self, began: dict[str, Any]) -> Iterator[Any]:
-        return iter(self.inner) if self.draws_once else _iterate_in_own_stream(self.inner, began["random"])
+        if self.draws_once:
+            return iter(self.inner)
+        return _recorded(_iterate_in_own_stream(self.inner, began["random"]), self.record)
 
     def _skip_to(self, start: int, began: dict[str, Any]) -> Iterator[Any]:
-        set_generator_states(self._generators(), began["generators"])
-        self.kept.restore(began["kept"])
+        now = self.state.capture()
+        self.state.restore(began["state"])
         if not self.draws_once:
-            return itertools.islice(self._indices(began), start, None)
+            indices = self._indices(began)
+            for number in range(start):
+                if next(indices, self) is self:
+                    raise InexactStateError(too_few_batches(number, start))
+            return indices
         if self.is_plain_batching:  # skipping single indices is ten times faster than skipping lists of them
             flat = itertools.islice(iter(self.inner.sampler), start * self.inner.batch_size, None)
             indices = iter(BatchSampler(flat, self.inner.batch_size, self.inner.drop_last))
         else:
             indices = itertools.islice(iter(self.inner), start, None)
-        now = capture_random_states(with_cuda=False)
+        random = capture_random_states(with_cuda=False)
         restore_random_states(began["random"])
         try:
             first = list(itertools.islice(indices, 1))  # the sampler draws here
         finally:
-            restore_random_states(now)
+            restore_random_states(random)
+        generators = self.state.generators()
+        after = generator_states(generators)
+        self.state.restore(now)  # such as weights that the training has written since
+        set_generator_states(generators, after)
         return itertools.chain(first, indices)
+
+
+def _recorded(indices: Iterator[Any], record: PassRecord) -> Iterator[Any]:
+    """Yield indices, and record the changes of the sampler's state that do not come from reading them."""
+    for number in itertools.count():
+        record.before_read(number)
+        index = next(indices, None)
+        if index is None:
+            return
+        record.after_read(number + 1)
+        yield index
 
 
 def _iterate_in_own_stream(sampler: Any, began: dict[str, Any]) -> Iterator[Any]:
@@ -180,23 +206,45 @@ class CountingLoader(DataLoader[Any]):
     deferred: bool
     reads_ahead: bool
     _counting_sampler: _CountingSampler
+    _data: PipelineState
+    _forked: dict[str, Any] | None  # the state of the dataset with which the workers of this pass started
+    _start_with: dict[str, Any] | None  # the same, of the process before
+    _observed: Observed | None
 
     def __iter__(self) -> Any:
         if self.deferred:
             return DeferredIterator(self.reads_ahead)
         start = self._counting_sampler.resume_from
         first = self.persistent_workers and self._iterator is None
-        if first and self.created:
-            # An uninterrupted run would have created this iterator, and drawn the seed of its workers, earlier.
-            own, self.generator = self.generator, torch.Generator()
-            try:
+        forked = self._start_with if start is not None or (first and self.created) else None
+        with self._as_forked(forked if self.num_workers > 0 else None):
+            if self.num_workers > 0 and forked is None and (first or not self.persistent_workers):
+                self._forked = self._data.capture(shared=False)
+            if first and self.created:
+                # An uninterrupted run would have created this iterator, and drawn the seed of its workers, earlier.
+                own, self.generator = self.generator, torch.Generator()
+                try:
+                    iterator = super().__iter__()
+                finally:
+                    self.generator = own
+            else:
                 iterator = super().__iter__()
-            finally:
-                self.generator = own
-        else:
-            iterator = super().__iter__()
         self.created, self._counting_sampler.resume_from = True, None  # also if no batch of this pass is read
         return CountingIterator(iterator, self, start[1] if start else 0)
+
+    @contextmanager
+    def _as_forked(self, forked: dict[str, Any] | None) -> Iterator[None]:
+        """Let workers that start in this context get the dataset as it was when those of the pass started."""
+        if forked is None:
+            yield
+            return
+        now = self._data.capture()
+        self._data.restore(forked)
+        self._forked = forked
+        try:
+            yield
+        finally:
+            self._data.restore(now)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return own_loader, (self.__dict__[OWN],)
@@ -212,9 +260,23 @@ class CountingLoader(DataLoader[Any]):
             "began": self._counting_sampler.began,
             "taken": self.taken - ahead,
             "created": self.created,
-            "generators": self.generator_states(),
-            "kept": self._counting_sampler.kept.changed(),
+            "forked": self._forked,
+            **self.kept_state(),
         }
+
+    def kept_state(self) -> dict[str, Any]:
+        """Return the state of the loader, its samplers and its dataset."""
+        return {"state": self._counting_sampler.state.capture(), "data": self._data.capture()}
+
+    def set_kept_state(self, saved: dict[str, Any]) -> None:
+        """Set the result of ``kept_state``; it belongs to the user's loader as well."""
+        self._counting_sampler.state.restore(saved["state"])
+        self._data.restore(saved["data"])
+
+    def set_generators(self, position: dict[str, Any]) -> None:
+        """Set the generators to those of a position."""
+        self._counting_sampler.state.restore_generators(position["state"])
+        self._data.restore_generators(position["data"])
 
     def resume(self, position: dict[str, Any], at_start: bool) -> None:
         """Make the next ``iter`` continue at a position.
@@ -225,28 +287,28 @@ class CountingLoader(DataLoader[Any]):
 
         """
         self.deferred = False
-        self.created = bool(position["created"])
-        self.set_generators(position["generators"])
-        self._counting_sampler.kept.restore(position["kept"])
+        self.created, self._start_with = bool(position["created"]), position["forked"]
+        self.set_kept_state(position)
         if not at_start and position["began"] is not None:
             self._counting_sampler.resume_from = (position["began"], int(position["taken"]))
 
-    def generator_states(self) -> dict[str, Any]:
-        """Return the states of the generators that the loader, its samplers and its dataset draw from."""
-        return generator_states(self._own_generators())
+    @property
+    def why_epochs_only(self) -> str | None:
+        """Why a resume in the middle of an epoch is not exact, as far as it is known."""
+        if self._counting_sampler.record.changes_often:
+            return CHANGES_OFTEN
+        found = self._observed.text() if self._observed is not None and not self.persistent_workers else ""
+        return in_workers(found) if found else None
 
-    def set_generators(self, states: dict[str, Any]) -> None:
-        """Set the generators to the result of ``generator_states``; they belong to the user's loader as well."""
-        set_generator_states(self._own_generators(), states)
-
-    def _own_generators(self) -> dict[str, Generator]:
-        owners = (self.generator, self._counting_sampler.inner)
-        if self.num_workers == 0:  # each worker process has copies of the others
-            return find_generators(*owners, self.dataset, self.collate_fn)
-        return find_generators(*owners, with_datasets=False)
+    @property
+    def why_never(self) -> str | None:
+        """Why no resume is exact, as far as it is known."""
+        if self._observed is not None and self.persistent_workers and (found := self._observed.text()):
+            return in_workers(found)
+        return why_lost(self._counting_sampler.state, self._data)
 
 
-def count_batches(loader: Any, rank: int, deferred: bool) -> Any:
+def count_batches(loader: Any, rank: int, deferred: bool, created: Created | None = None) -> Any:
     """Return a copy of a map-style ``DataLoader`` whose position can be saved and restored.
 
     Other objects are returned unchanged: iterables, loaders with a ``state_dict``, and loaders without a length and
@@ -256,6 +318,7 @@ def count_batches(loader: Any, rank: int, deferred: bool) -> Any:
         loader: The user's loader, after Lightning has set its samplers.
         rank: Global rank, so that the random augmentation of two ranks differs.
         deferred: Whether a position is about to be restored.
+        created: The values of attributes at the creation of the pipelines of a fit.
 
     """
     if (
@@ -270,13 +333,17 @@ def count_batches(loader: Any, rank: int, deferred: bool) -> Any:
     # shares the attributes of the user's loader, and its sampler is set in `__dict__`.
     attributes = dict(loader.__dict__)
     which = "batch_sampler" if loader.batch_sampler is not None else "sampler"
-    sampler = _CountingSampler(getattr(loader, which), rank, seed_batches=loader.num_workers > 0)
+    created, inner = created or Created(), getattr(loader, which)
+    state = PipelineState(loader.generator, inner, with_datasets=False, created=created)
+    sampler = _CountingSampler(inner, rank, loader.num_workers > 0, state)
+    attributes["_data"] = PipelineState(loader.dataset, loader.collate_fn, created=created)
+    attributes.update(_forked=None, _start_with=None, _observed=Observed() if loader.num_workers > 0 else None)
     attributes[which] = attributes["_counting_sampler"] = sampler
     attributes.update(taken=0, exhausted=False, created=False, deferred=deferred, _iterator=None)
     attributes["reads_ahead"] = not has_length(loader)
     attributes[OWN] = loader
     if loader.num_workers > 0:
-        attributes["worker_init_fn"] = _SeedEachBatch(loader.worker_init_fn)
+        attributes["worker_init_fn"] = _SeedEachBatch(loader.worker_init_fn, attributes["_observed"])
     kind: Any = type(type(loader).__name__, (CountingLoader, type(loader)), {})
     copy = kind.__new__(kind)
     copy.__dict__.update(attributes)

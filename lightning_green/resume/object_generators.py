@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import collections
 import copy
 import random
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
-from lightning_green._lightning.namespaces import both
+from lightning_green.resume.object_walk import GENERATORS as KINDS
+from lightning_green.resume.object_walk import find
 
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
-
-KINDS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-_CONTAINERS = (list, tuple, dict, collections.deque)
-_NOT_ENTERED = (
-    *(torch.Tensor, np.ndarray, str, bytes, int, float, complex, type, types.ModuleType, types.FunctionType),
-    *(pl.Trainer, pl.LightningModule, pl.LightningDataModule),
-)
-_MAX_DEPTH, _MAX_LENGTH, _MAX_OBJECTS = 8, 1000, 20_000
 
 
 def find_generators(*owners: Any, with_datasets: bool = True) -> dict[str, Generator]:
@@ -37,7 +26,7 @@ def find_generators(*owners: Any, with_datasets: bool = True) -> dict[str, Gener
         with_datasets: Whether to search datasets, to which samplers refer.
 
     """
-    return _find(owners, lambda value: isinstance(value, KINDS), with_datasets)
+    return find(lambda value: isinstance(value, KINDS), *owners, with_datasets=with_datasets)
 
 
 def find_iterators(*owners: Any, with_datasets: bool = True) -> dict[str, Iterator[Any]]:
@@ -46,41 +35,22 @@ def find_iterators(*owners: Any, with_datasets: bool = True) -> dict[str, Iterat
     An object that keeps one, such as an endless stream, continues in the next pass where this one ends, and at its
     beginning in another process.
     """
-    return _find(owners, _is_iterator, with_datasets)
+    return find(is_iterator, *owners, with_datasets=with_datasets)
 
 
-def _is_iterator(value: Any) -> bool:
+def is_iterator(value: Any) -> bool:
+    """Return whether a value is an iterator of Python or ``itertools``."""
     return isinstance(value, Iterator) and type(value).__module__ in ("builtins", "itertools")
 
 
-def _find(owners: tuple[Any, ...], wanted: Callable[[Any], bool], with_datasets: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    seen: set[int] = set()
-    not_entered = both(*_NOT_ENTERED)
-    waiting = collections.deque((str(number), owner, 0) for number, owner in enumerate(owners))
-    while waiting and len(seen) < _MAX_OBJECTS:
-        path, value, depth = waiting.popleft()
-        if id(value) in seen or depth > _MAX_DEPTH or (isinstance(value, Dataset) and not with_datasets):
-            continue
-        seen.add(id(value))
-        if wanted(value):
-            found[path] = value
-        elif isinstance(value, _CONTAINERS):
-            pairs = value.items() if isinstance(value, dict) else enumerate(value)
-            if len(value) <= _MAX_LENGTH:
-                waiting.extend((f"{path}[{key!r}]", item, depth + 1) for key, item in pairs)
-        elif value is not None and not isinstance(value, not_entered):
-            attributes = getattr(value, "__dict__", {})
-            waiting.extend((f"{path}.{name}", item, depth + 1) for name, item in attributes.items())
-    return found
+def copy_generator(generator: Generator) -> Generator:
+    """Return a generator with the same state."""
+    return generator.clone_state() if isinstance(generator, torch.Generator) else copy.deepcopy(generator)
 
 
 def generator_states(generators: dict[str, Generator]) -> dict[str, Any]:
     """Return copies of the result of ``find_generators``, which have its states."""
-    return {
-        path: one.clone_state() if isinstance(one, torch.Generator) else copy.deepcopy(one)
-        for path, one in generators.items()
-    }
+    return {path: copy_generator(one) for path, one in generators.items()}
 
 
 def set_generator_states(generators: dict[str, Generator], states: dict[str, Any]) -> None:

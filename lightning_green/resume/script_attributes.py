@@ -9,9 +9,6 @@ from __future__ import annotations
 import collections
 import enum
 import io
-import os
-import sys
-import sysconfig
 import types
 from collections.abc import Iterator, MutableMapping
 from typing import Any, NamedTuple
@@ -19,10 +16,9 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from torchmetrics import Metric
 
-from lightning_green._lightning.loaders import prefetched_batches, train_loaders
 from lightning_green._lightning.module_attributes import attributes_of
 from lightning_green._lightning.namespaces import both
 from lightning_green.resume.attribute_values import (
@@ -34,6 +30,7 @@ from lightning_green.resume.attribute_values import (
     tensors_in,
     to_portable,
 )
+from lightning_green.resume.object_walk import is_library, is_script_class
 from lightning_green.resume.plain_data import NotPlainError
 from lightning_green.resume.plain_forms import form_of
 
@@ -41,8 +38,6 @@ _OF_TRAINER = (
     *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "should_stop"),
     *("check_val_every_n_epoch", "log_every_n_steps"),
 )
-_LIBRARIES = {"torch", "lightning", "pytorch_lightning", "lightning_fabric", "lightning_green", "torchmetrics"}
-_LIBRARY_PATHS = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 # Their attributes are those of loaders, which read ahead and have positions of their own, or of Lightning.
 _NOT_ENTERED = (
     *(torch.nn.Module, Dataset, Sampler, DataLoader, pl.Trainer, pl.Callback, pl.LightningDataModule),
@@ -50,7 +45,7 @@ _NOT_ENTERED = (
 )
 
 _CONTAINERS = (list, tuple, dict, set, collections.deque)
-_MAX_DEPTH, _MAX_DATASETS = 8, 1000
+_MAX_DEPTH = 8
 _ABSENT = ""
 
 
@@ -59,7 +54,6 @@ class _Scope(enum.Enum):
 
     ALL = "all"
     CONTAINERS = "no numbers and strings: those of a logger describe its files and connections in this process"
-    SCALARS = "numbers and strings: the containers of a dataset may be as large as the data"
     PUBLIC_SCALARS = "public numbers and strings, of objects of libraries"
 
 
@@ -76,9 +70,8 @@ class ScriptAttributes:
     """Saves the attributes that differ from those at the start of the fit, and sets them again.
 
     Covers the module with its submodules and ``hparams``, the DataModule, the callbacks, objects of the script's own
-    classes in their attributes, ``requires_grad`` of the parameters, settings of the Trainer, numbers and strings
-    in map-style training datasets, and what loggers that are not Lightning's keep in memory. Attributes that refer to
-    the module's weights are not covered. A number, a string or a container of them that the script creates with another
+    classes in their attributes, ``requires_grad`` of the parameters, settings of the Trainer, and what loggers that are
+    not Lightning's keep in memory. Attributes that refer to the module's weights are not covered. A number, a string or a container of them that the script creates with another
     value than before, such as a time or a changed argument, keeps its new value.
 
     Args:
@@ -209,15 +202,11 @@ def _namespaces(trainer: pl.Trainer) -> Iterator[_Namespace]:
     datamodule: pl.LightningDataModule | None = trainer.datamodule  # type: ignore[attr-defined]
     if datamodule is not None:
         yield from _enter("datamodule", datamodule, seen)
-    if not prefetched_batches(trainer):
-        combined = train_loaders(trainer)
-        for index, loader in enumerate(() if combined is None else combined.flattened):
-            yield from _enter_dataset(f"datasets[{index}]", getattr(loader, "dataset", None), seen)
     for index, callback in enumerate(trainer.callbacks):  # type: ignore[attr-defined]
-        if all(base in both(pl.Callback) or not _is_library(base) for base in type(callback).__mro__):
+        if all(base in both(pl.Callback) or not is_library(base) for base in type(callback).__mro__):
             yield from _enter(f"callbacks[{index}]", callback, seen)
     for index, logger in enumerate(trainer.loggers):
-        if not _is_library(type(logger)):
+        if not is_library(type(logger)):
             yield from _enter_logger(f"loggers[{index}]", logger, seen)
 
 
@@ -242,7 +231,7 @@ def _is_own_module(module: torch.nn.Module) -> bool:
     A forecasting package, for example, keeps its list of losses in its LightningModule.
     """
     is_lightning_module = isinstance(module, both(pl.LightningModule))
-    return is_script_class(type(module)) or (is_lightning_module and not _is_library(type(module)))
+    return is_script_class(type(module)) or (is_lightning_module and not is_library(type(module)))
 
 
 def _enter_logger(path: str, owner: Any, seen: set[int], depth: int = 0) -> Iterator[_Namespace]:
@@ -257,22 +246,6 @@ def _enter_logger(path: str, owner: Any, seen: set[int], depth: int = 0) -> Iter
             continue
         if is_script_class(type(value)) or type(value).__module__.partition(".")[0] == package:
             yield from _enter_logger(f"{path}.{name}", value, seen, depth + 1)
-
-
-def _enter_dataset(path: str, dataset: Any, seen: set[int], depth: int = 0) -> Iterator[_Namespace]:
-    """Yield the attributes of a map-style dataset and of the datasets in it."""
-    if id(dataset) in seen or depth > _MAX_DEPTH:
-        return
-    if isinstance(dataset, (list, tuple)) and len(dataset) <= _MAX_DATASETS:  # of a ConcatDataset
-        for index, item in enumerate(dataset):
-            yield from _enter_dataset(f"{path}[{index}]", item, seen, depth + 1)
-    elif isinstance(dataset, Dataset) and not isinstance(dataset, IterableDataset):
-        seen.add(id(dataset))
-        yield _Namespace(
-            path, vars(dataset), _Scope.SCALARS if is_script_class(type(dataset)) else _Scope.PUBLIC_SCALARS
-        )
-        for name, value in list(vars(dataset).items()):
-            yield from _enter_dataset(f"{path}.{name}", value, seen, depth + 1)
 
 
 def _own(space: _Namespace) -> Iterator[tuple[str, Any]]:
@@ -303,31 +276,6 @@ def _is_of_script(value: Any) -> bool:
 def _has_unknown_position(value: Any) -> bool:
     """Return whether a value is an iterator, such as a generator, of which nobody knows how far it is."""
     return isinstance(value, Iterator) and form_of(value) is None and not isinstance(value, io.IOBase)
-
-
-def is_script_class(kind: type) -> bool:
-    """Return whether a class belongs to the script, rather than to an installed package."""
-    if _is_library(kind):
-        return False
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    return kind.__module__ == "__main__" or (file is not None and not file.startswith(_LIBRARY_PATHS))
-
-
-def script_files() -> list[str]:
-    """Return the files of the imported modules that belong to the script, rather than to an installed package."""
-    modules = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
-    libraries = tuple(filter(None, _LIBRARY_PATHS))
-    return sorted(
-        {
-            os.path.abspath(file)
-            for name, file in modules
-            if file is not None and name.partition(".")[0] not in _LIBRARIES and not file.startswith(libraries)
-        }
-    )
-
-
-def _is_library(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] in _LIBRARIES
 
 
 class _Weights:

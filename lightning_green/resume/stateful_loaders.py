@@ -19,6 +19,7 @@ from torch.utils.data._utils import fetch
 from typing_extensions import override
 
 from lightning_green.resume.iterable_loaders import CountingIterator, DeferredIterator, ReplayedLoader, stream_of_pass
+from lightning_green.resume.pipeline_state import Created
 from lightning_green.resume.random_states import RandomStream, capture_random_states, equal_states, global_states
 
 
@@ -87,8 +88,8 @@ class StatefulLoader(ReplayedLoader):
 
     """
 
-    def __init__(self, inner: Any, deferred: bool) -> None:
-        super().__init__(inner, deferred)
+    def __init__(self, inner: Any, deferred: bool, created: Created | None = None) -> None:
+        super().__init__(inner, deferred, created)
         self.draws = self._restored = False
         self._stream: RandomStream | None = None
         self._before: dict[str, Any] = {}
@@ -126,7 +127,8 @@ class StatefulLoader(ReplayedLoader):
         self.inner.load_state_dict(state)
 
     @property
-    def why_epochs_only(self) -> str | None:  # type: ignore[override]
+    @override
+    def why_epochs_only(self) -> str | None:
         """Why a resume in the middle of an epoch is not exact, as far as it is known."""
         name = type(self.inner).__name__
         if self._has_shuffle_buffer:
@@ -147,7 +149,8 @@ class StatefulLoader(ReplayedLoader):
         return None
 
     @property
-    def why_never(self) -> str | None:  # type: ignore[override]
+    @override
+    def why_never(self) -> str | None:
         """Why no resume is exact, as far as it is known."""
         if not getattr(self.inner, "persistent_workers", False):
             return None

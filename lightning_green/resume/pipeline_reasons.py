@@ -1,0 +1,29 @@
+"""Why the state of a data pipeline cannot be restored, in words for the user."""
+
+from __future__ import annotations
+
+from lightning_green.resume.pipeline_state import PipelineState, without_number
+
+CHANGES_OFTEN = (
+    "the training changes what its sampler or stream reads next, at many batches; compute it from the epoch, or change it "
+    "between epochs"
+)
+
+
+def in_workers(found: str) -> str:
+    """Return why a state that each worker process has for itself is not restored."""
+    return (
+        f"in worker processes, loading changes {found}, of which each worker has its own copy; draw from the global "
+        "generators of `torch`, `numpy` or `random`, compute it from the index, or set `num_workers=0`"
+    )
+
+
+def why_lost(*states: PipelineState) -> str | None:
+    """Return why the state of a pipeline cannot be saved; None if it can."""
+    for state in states:
+        for path, problem in state.lost.items():
+            return (
+                f"the data pipeline has changed `{without_number(path)}`, which {problem}; compute it from "
+                "the index or the epoch, or keep it as ordinary Python data from the start"
+            )
+    return None

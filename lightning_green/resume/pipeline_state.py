@@ -1,0 +1,391 @@
+"""The state that the objects of a data pipeline keep: random generators, counts, caches, indices, weights, open files.
+
+It is found by walking the objects. What is ordinary Python data is saved and restored; what is not, and has changed, is
+reported.
+"""
+
+from __future__ import annotations
+
+import io
+import types
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+
+from lightning_green.resume.attribute_values import SCALARS, as_text, assign, fingerprint, tensors_in
+from lightning_green.resume.object_generators import KINDS, Generator, copy_generator, is_iterator, set_generator_state
+from lightning_green.resume.object_walk import CONTAINERS, Namespace, is_script_class, walk
+from lightning_green.resume.plain_data import NotPlainError, from_plain, to_plain
+from lightning_green.resume.plain_forms import form_of
+
+_GENERATOR = "lightning_green/generator"
+_FILE = "lightning_green/position"
+_ABSENT = ""
+_NONE = object()
+_MAX_BYTES = 2**28
+"""Size of the largest attribute that is saved."""
+_MAX_NAMED, _MAX_ELEMENTS = 20, 1_000_000
+_CHECKED_READS = 8
+_MAX_CHANGES = 4
+
+Key = tuple[str, str]
+
+
+class Created:
+    """The values that attributes had when a pipeline was found first, also by another loader of the same objects."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[int, str], tuple[int, str]] = {}
+        self._kept_alive: list[Any] = []
+
+    def of(self, space: Namespace, name: str, value: Any) -> tuple[int, str]:
+        """Return the mark and the text of an attribute at its first visit."""
+        key = (id(space.owner), name)
+        if key not in self.values:
+            self._kept_alive.append(space.owner)
+            self.values[key] = _mark(value), as_text(value)
+        return self.values[key]
+
+
+class PipelineState:
+    """The state of the objects of a pipeline.
+
+    Args:
+        owners: Datasets, samplers, functions.
+        with_datasets: Whether to enter datasets, to which samplers refer.
+        created: The values at the creation of the pipeline; shared by the pipelines of a fit.
+        keeps_contents: Whether to keep what containers contain, for `first_change`.
+
+    """
+
+    def __init__(
+        self,
+        *owners: Any,
+        with_datasets: bool = True,
+        created: Created | None = None,
+        keeps_contents: bool = False,
+    ) -> None:
+        self._owners, self._with_datasets, self._created = owners, with_datasets, created or Created()
+        self._at_creation: dict[Key, tuple[int, str]] = {}
+        self._changed: set[Key] = set()
+        self._originals: dict[Key, Any] = {}  # of the attributes that have been restored, as the script creates them
+        self._known = {id(one) for _, one, _ in self._walk() if isinstance(one, KINDS) or is_iterator(one)}
+        self._contents: dict[Key, Any] = {}
+        for space, name, value in self._values():
+            self._at_creation[space.path, name] = self._created.of(space, name, value)
+            if keeps_contents and type(value) in (dict, list) and len(value) <= _MAX_ELEMENTS:
+                self._contents[space.path, name] = value.copy()
+        self._generators_at_creation = {path: fingerprint(one) for path, one in self.generators().items()}
+        self.lost: dict[str, str] = {}
+
+    def generators(self) -> dict[str, Generator]:
+        """Return the random generators by their path."""
+        return {path: one for path, one, _ in self._walk() if isinstance(one, KINDS)}
+
+    def mark(self) -> int:
+        """Return a number that changes, nearly always, if the state does."""
+        values = hash(tuple((space.path, name, _mark(value)) for space, name, value in self._values()))
+        return hash((values, *(fingerprint(one) for one in self.generators().values())))
+
+    def capture(self, shared: bool = True) -> dict[str, Any]:
+        """Return a copy of the state; `lost` is set to the attributes that have changed and cannot be saved.
+
+        Args:
+            shared: Whether to include what worker processes share with this process.
+
+        """
+        found = self.generators()
+        paths = {id(one): path for path, one in found.items()}
+        values: dict[str, dict[str, Any]] = {}
+        lost, covered = dict[str, str](), set(self._known)
+        for space, name, value in self._values():
+            key = (space.path, name)
+            mark, text = self._at_creation.get(key, (None, _ABSENT))
+            if (key not in self._changed and _mark(value) == mark) or (_is_shared(space, value) and not shared):
+                continue
+            self._changed.add(key)
+            is_new = mark is None or text == "None"
+            try:
+                if is_new and isinstance(value, io.IOBase):
+                    raise NotPlainError("", "has been opened since")
+                content = _copy(value, paths, covered)
+            except (NotPlainError, OSError, ValueError):
+                if space.is_script and self._is_state(value, is_new):
+                    lost[f"{space.path}.{name}"] = "cannot be saved"
+                continue
+            values.setdefault(space.path, {})[name] = {"value": content, "created": text}
+        for path, one, _ in self._walk():
+            if (isinstance(one, KINDS) or is_iterator(one)) and id(one) not in covered:
+                lost[path] = f"is a `{type(one).__name__}` that did not exist at the start"
+        self.lost = lost
+        return {"generators": {path: copy_generator(one) for path, one in found.items()}, "values": values}
+
+    def first_change(self, fills: bool) -> str:
+        """Return the path of something that has changed since the creation, or an empty string.
+
+        Args:
+            fills: Whether to ignore caches that are only filled, because no random number was drawn for them.
+
+        """
+        for path, one in self.generators().items():
+            if id(one) not in self._known or fingerprint(one) != self._generators_at_creation.get(path):
+                return f"`{without_number(path)}`, a random generator"
+        for space, name, value in self._values():
+            key = (space.path, name)
+            mark, text = self._at_creation.get(key, (None, _ABSENT))
+            if _mark(value) == mark or _is_shared(space, value):
+                continue
+            if fills and _is_filled(value, self._contents.get(key)):
+                continue
+            if _is_data(value) or self._is_state(value, mark is None or text == "None"):
+                return f"`{without_number(f'{space.path}.{name}')}`"
+        return ""
+
+    def _is_state(self, value: Any, is_new: bool) -> bool:
+        """Return whether a changed value that cannot be saved may decide what is read next.
+
+        A handle that is opened at first use does not. The attributes of objects of the script are saved one by one.
+        """
+        if isinstance(value, (io.IOBase, *CONTAINERS)) or is_iterator(value) or is_script_class(type(value)):
+            return True
+        return not is_new and not hasattr(value, "__dict__")
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Set the result of ``capture``; an attribute that the script now creates with another value keeps it."""
+        found, spaces = self.generators(), self._spaces()
+        new: dict[str, Any] = {}
+        for path, state in saved["generators"].items():
+            if path in found:
+                set_generator_state(found[path], state)
+            else:
+                new[path] = copy_generator(state)
+        for path, attributes in saved["values"].items():
+            space = spaces.get(path)
+            for name, item in attributes.items() if space is not None else ():
+                created = self._at_creation.get((path, name), (None, _ABSENT))[1]
+                if item["created"] != created and _ABSENT not in (created, item["created"]):
+                    continue
+                assert space is not None
+                self._changed.add((path, name))
+                self._keep_original(space, name)
+                self._set(space, name, _restored(item["value"], {**new, **found}))
+        for (path, name), original in self._originals.items():
+            if path in spaces and name not in saved["values"].get(path, {}):
+                if original is _NONE:
+                    spaces[path].values.pop(name, None)
+                else:
+                    self._set(spaces[path], name, _restored(original, found))
+
+    def _keep_original(self, space: Namespace, name: str) -> None:
+        if (space.path, name) in self._originals:
+            return
+        self._originals[space.path, name] = _NONE
+        if name in space.values:
+            paths = {id(one): path for path, one in self.generators().items()}
+            with suppress(NotPlainError, OSError, ValueError):
+                self._originals[space.path, name] = _copy(space.values[name], paths, set())
+
+    @staticmethod
+    def _set(space: Namespace, name: str, value: Any) -> None:
+        current = space.values.get(name)
+        if isinstance(value, _Position):
+            if isinstance(current, io.IOBase):
+                current.seek(value.at)
+        elif value is not current:
+            space.values[name] = assign(current, value)
+
+    def restore_generators(self, saved: dict[str, Any]) -> None:
+        """Set the random generators only."""
+        for path, generator in self.generators().items():
+            if path in saved["generators"]:
+                set_generator_state(generator, saved["generators"][path])
+
+    def iterators(self) -> list[str]:
+        """Return the paths of iterators of Python, which start again in another process."""
+        return [path for path, one, _ in self._walk() if is_iterator(one)]
+
+    def _walk(self) -> Iterator[tuple[str, Any, list[Namespace]]]:
+        return walk(*self._owners, with_datasets=self._with_datasets)
+
+    def _spaces(self) -> dict[str, Namespace]:
+        return {space.path: space for _, _, spaces in self._walk() for space in spaces}
+
+    def _values(self) -> Iterator[tuple[Namespace, str, Any]]:
+        for _, _, spaces in self._walk():
+            for space in spaces:
+                for name, value in list(space.values.items()):
+                    if not isinstance(value, (*KINDS, types.FunctionType, types.MethodType, types.ModuleType, type)):
+                        yield space, name, value
+                    elif isinstance(value, KINDS) and id(value) not in self._known:
+                        yield space, name, value
+
+
+class _Position:
+    """The position in an open file."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+
+class PassRecord:
+    """Changes of a state during a pass that do not come from reading, such as the weights that a training writes.
+
+    Args:
+        state: The state.
+        later: Changes of the pass before it was interrupted, as pairs of a number of reads and a state.
+
+    Attributes:
+        later: The changes so far.
+
+    """
+
+    def __init__(self, state: PipelineState, later: list[tuple[int, dict[str, Any]]] | None = None) -> None:
+        self._state, self.later = state, list(later or ())
+        self._replayed = list(self.later)
+        self._mark: int | None = None
+
+    def before_read(self, number: int) -> None:
+        """Note or repeat a change before a read.
+
+        Args:
+            number: Number of reads before it.
+
+        """
+        while self._replayed and self._replayed[0][0] <= number:
+            self._state.restore(self._replayed.pop(0)[1])
+            self._mark = None
+        if not self._replayed and self.is_changed and len(self.later) <= _MAX_CHANGES:
+            self.later.append((number, self._state.capture()))
+
+    def after_read(self, number: int) -> None:
+        """Remember the state after a read; at many reads, not at all, because it takes time."""
+        checked = number <= _CHECKED_READS or number & (number - 1) == 0
+        self._mark = self._state.mark() if checked else None
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the state has changed since the last read, as far as it is known."""
+        return self._mark is not None and self._state.mark() != self._mark
+
+    @property
+    def changes_often(self) -> bool:
+        """Whether there are more changes than are repeated after a resume."""
+        return len(self.later) + self.is_changed > _MAX_CHANGES
+
+
+def _mark(value: Any) -> int:
+    if isinstance(value, io.IOBase):
+        with suppress(OSError, ValueError):
+            return hash(("file", id(value), value.tell()))
+        return id(value)
+    if isinstance(value, np.ndarray) and not value.flags.writeable:
+        return id(value)  # it may be as large as a disk
+    if isinstance(value, KINDS):
+        return id(value)
+    if type(value) in (list, tuple, dict) and len(value) <= _MAX_NAMED:  # the states of generators are saved by path
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return hash((type(value), tuple((key, _mark(item)) for key, item in items)))
+    return fingerprint(value)
+
+
+def _is_filled(value: Any, before: Any) -> bool:
+    """Return whether a container has lost none of its elements; elements that were None may have been set."""
+    if type(value) is not type(before) or len(value) < len(before):
+        return False
+    if isinstance(value, dict):
+        return all(key in value and value[key] is one for key, one in before.items())
+    return len(value) == len(before) and all(old is None or old is new for old, new in zip(before, value, strict=True))
+
+
+def _is_data(value: Any) -> bool:
+    """Return whether a value is ordinary data, rather than a handle of a library."""
+    return isinstance(value, (*SCALARS, torch.Tensor, *CONTAINERS)) or form_of(value) is not None
+
+
+def without_number(path: str) -> str:
+    """Return a path without the number of the object at which it begins."""
+    return path.partition(".")[2] if path[:1].isdigit() else path
+
+
+def _is_shared(space: Namespace, value: Any) -> bool:
+    return space.is_shared or (isinstance(value, torch.Tensor) and value.is_shared())
+
+
+def _copy(value: Any, paths: dict[int, str], covered: set[int]) -> Any:
+    """Return a copy of a value, in which generators are named by their path.
+
+    Raises:
+        NotPlainError: If the value cannot be saved.
+
+    """
+    if isinstance(value, io.IOBase):
+        if not (value.readable() and value.seekable()):
+            raise NotPlainError("", "is a file that has no position")
+        return {_FILE: value.tell()}
+    if _size(value) > _MAX_BYTES:
+        raise NotPlainError("", f"is larger than {_MAX_BYTES >> 20} MiB")
+    named: set[int] = set()
+    content = _with_names(value, paths, named)
+    copied = from_plain(to_plain(_cloned(content)))
+    covered |= named
+    return copied
+
+
+def _with_names(value: Any, paths: dict[int, str], named: set[int], depth: int = 0) -> Any:
+    if isinstance(value, KINDS) and id(value) in paths:
+        named.add(id(value))
+        return {_GENERATOR: paths[id(value)]}
+    if type(value) in (list, tuple) and depth < 8 and any(_may_name(one) for one in value):
+        return type(value)(_with_names(one, paths, named, depth + 1) for one in value)
+    if type(value) is dict and depth < 8 and any(_may_name(one) for one in value.values()):
+        return {key: _with_names(one, paths, named, depth + 1) for key, one in value.items()}
+    return value
+
+
+def _may_name(value: Any) -> bool:
+    return isinstance(value, (*KINDS, *CONTAINERS))
+
+
+def _cloned(value: Any) -> Any:
+    """Return a value with copies of its tensors."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if type(value) in (list, tuple) and any(True for _ in tensors_in(value)):
+        return type(value)(_cloned(one) for one in value)
+    if type(value) is dict and any(True for _ in tensors_in(value)):
+        return {key: _cloned(one) for key, one in value.items()}
+    if isinstance(value, CONTAINERS) and not isinstance(value, (list, tuple, dict)):
+        return type(value)((_cloned(one) for one in value), value.maxlen)
+    return value
+
+
+def _restored(value: Any, generators: dict[str, Any]) -> Any:
+    """Return a copy of the result of ``_copy``, with the generators of this process."""
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        if _GENERATOR in value:
+            return generators.get(value[_GENERATOR])
+        if _FILE in value:
+            return _Position(value[_FILE])
+        return type(value)((key, _restored(one, generators)) for key, one in value.items())
+    if type(value) in (list, tuple):
+        return type(value)(_restored(one, generators) for one in value)
+    if isinstance(value, SCALARS) or form_of(value) is None:
+        return value
+    return _cloned(from_plain(to_plain(value)))
+
+
+def _size(value: Any) -> int:
+    """Return about how many bytes the tensors and arrays in a value and its elements take."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    total = sum(one.numel() * one.element_size() for one in tensors_in(value))
+    if isinstance(value, dict):
+        total += sum(one.nbytes for one in value.values() if isinstance(one, np.ndarray))
+    elif isinstance(value, CONTAINERS):
+        total += 8 * len(value) + sum(one.nbytes for one in value if isinstance(one, np.ndarray))
+    return total
