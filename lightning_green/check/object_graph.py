@@ -21,7 +21,7 @@ import torch
 
 from lightning_green._lightning.namespaces import both
 from lightning_green.resume.description import describe
-from lightning_green.resume.object_generators import KINDS
+from lightning_green.resume.object_walk import GENERATORS
 from lightning_green.resume.plain_forms import form_of
 
 _MAX_DEPTH, _MAX_ITEMS, _MAX_OBJECTS = 10, 200, 5000
@@ -61,7 +61,7 @@ def _walk(roots: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     waiting = collections.deque((path, value, 0) for path, value in roots.items())
     while waiting and len(seen) < _MAX_OBJECTS:
         path, value, depth = waiting.popleft()
-        if isinstance(value, KINDS):
+        if isinstance(value, GENERATORS):
             yield path, _generator(value)
             continue
         parts = None if depth > _MAX_DEPTH else _parts(value)

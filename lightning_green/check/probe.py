@@ -29,9 +29,8 @@ from lightning_green.check.job import Job, Stop
 from lightning_green.check.object_graph import digest, object_graph
 from lightning_green.ledger.events import Paused
 from lightning_green.resume.module_state import full_digest
-from lightning_green.resume.object_generators import KINDS
+from lightning_green.resume.object_walk import GENERATORS, is_script_class, script_files
 from lightning_green.resume.random_states import capture_random_states
-from lightning_green.resume.object_walk import is_script_class, script_files
 from lightning_green.resume.training_state import Point
 from lightning_green.run.options import RunOptions
 
@@ -229,7 +228,7 @@ def _attributes(trainer: pl.Trainer) -> dict[str, str]:
 
 def _plain_values(namespace: Mapping[str, Any]) -> dict[str, Any]:
     """Return the variables of a class or a file that hold data, rather than objects, functions and modules."""
-    kinds = (bool, int, float, str, list, tuple, dict, set, collections.deque, np.ndarray, torch.Tensor, *KINDS)
+    kinds = (bool, int, float, str, list, tuple, dict, set, collections.deque, np.ndarray, torch.Tensor, *GENERATORS)
     return {name: one for name, one in namespace.items() if isinstance(one, kinds) and not name.startswith("__")}
 
 

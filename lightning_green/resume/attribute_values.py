@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from lightning_green.resume.object_generators import KINDS, set_generator_state
+from lightning_green.resume.object_generators import set_generator_state
+from lightning_green.resume.object_walk import GENERATORS
 from lightning_green.resume.plain_data import NotPlainError, to_plain
 from lightning_green.resume.plain_forms import form_of
 
@@ -144,7 +145,7 @@ def assign(current: Any, saved: Any) -> Any:
         if (current.shape, current.dtype) == (saved.shape, saved.dtype) and current.flags.writeable:
             current[...] = saved
             return current
-    elif isinstance(current, KINDS):
+    elif isinstance(current, GENERATORS):
         set_generator_state(current, saved)
         return current
     elif type(current) is list:

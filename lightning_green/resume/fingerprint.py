@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch.nn.parameter import is_lazy
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, Subset
 
 from lightning_green._lightning.elapsed_time import validation_interval
 from lightning_green._lightning.loaders import train_loaders
@@ -148,8 +148,13 @@ def data_fingerprint(trainer: pl.Trainer) -> dict[str, Any]:
         "training_batches": int(batches) if math.isfinite(batches) else "unknown",
         "batch_sizes": [_batch_size(loader) for loader in loaders],
         "samples": [_samples(loader) for loader in loaders],
-        "subsets": [describe(getattr(getattr(loader, "dataset", None), "indices", None)) for loader in loaders],
+        "subsets": [describe(_subset(getattr(loader, "dataset", None))) for loader in loaders],
     }
+
+
+def _subset(dataset: Any) -> Any:
+    """Return the indices of a subset; other datasets may shuffle theirs."""
+    return dataset.indices if isinstance(dataset, Subset) else None
 
 
 def differences(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:

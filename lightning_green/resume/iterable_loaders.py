@@ -217,6 +217,8 @@ class ReplayedLoader:
             ahead: Batches that were read and not yet trained on.
 
         """
+        if self._record is not None:
+            self._record.note_change()
         position: dict[str, Any] = {
             "began": self._began,
             "taken": self.taken - ahead,
@@ -283,8 +285,8 @@ def stream_of_pass(began: dict[str, Any]) -> RandomStream:
 def too_few_batches(found: int, taken: int) -> str:
     """Return the message about data that has become shorter."""
     return (
-        f"The training data yields {found} batches in this epoch now, and the training had already taken {taken} when it "
-        "was stopped. Continue with the original data, or start from scratch with `--fresh`."
+        f"The training data yields {found} batches in this epoch now, and the training had already taken {taken} when "
+        "it was stopped. Continue with the original data, or start from scratch with `--fresh`."
     )
 
 

@@ -42,15 +42,15 @@ from lightning_green.resume.iterable_loaders import (
     too_few_batches,
 )
 from lightning_green.resume.object_generators import generator_states, set_generator_states
-from lightning_green.resume.pipeline_state import Created, PassRecord, PipelineState
 from lightning_green.resume.pipeline_reasons import CHANGES_OFTEN, in_workers, why_lost
-from lightning_green.resume.worker_state import Observed, WorkerObserver
+from lightning_green.resume.pipeline_state import Created, PassRecord, PipelineState
 from lightning_green.resume.random_states import (
     RandomStream,
     capture_random_states,
     restore_random_states,
     seed_random_states,
 )
+from lightning_green.resume.worker_state import Observed, WorkerObserver
 
 # These samplers read the global random state once, before their first index. Others get a random stream of their own.
 _DRAWS_ONCE = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler, DistributedSampler)
@@ -78,10 +78,10 @@ class _SeedEachBatch:
 
         def fetch_seeded(fetcher: Any, item: Any) -> Any:
             if not isinstance(item, _Seeded):
-                return original(fetcher, item)
+                return original(fetcher, item)  # type: ignore[no-untyped-call]
             seed_random_states(item.seed)
             with observer.observing(fetcher.dataset, fetcher.collate_fn):
-                return original(fetcher, item.index)
+                return original(fetcher, item.index)  # type: ignore[no-untyped-call]
 
         fetch._MapDatasetFetcher.fetch = fetch_seeded  # type: ignore[method-assign]
         if self.inner is not None:
@@ -239,7 +239,7 @@ class CountingLoader(DataLoader[Any]):
             yield
             return
         now = self._data.capture()
-        self._data.restore(forked)
+        self._data.restore(forked, shared=False)
         self._forked = forked
         try:
             yield
@@ -256,6 +256,7 @@ class CountingLoader(DataLoader[Any]):
             ahead: Batches that were read and not yet trained on.
 
         """
+        self._counting_sampler.record.note_change()
         return {
             "began": self._counting_sampler.began,
             "taken": self.taken - ahead,

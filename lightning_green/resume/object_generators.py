@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lightning_green.resume.object_walk import GENERATORS as KINDS
-from lightning_green.resume.object_walk import find
+from lightning_green.resume.object_walk import GENERATORS, find
 
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
@@ -26,7 +25,7 @@ def find_generators(*owners: Any, with_datasets: bool = True) -> dict[str, Gener
         with_datasets: Whether to search datasets, to which samplers refer.
 
     """
-    return find(lambda value: isinstance(value, KINDS), *owners, with_datasets=with_datasets)
+    return find(lambda value: isinstance(value, GENERATORS), *owners, with_datasets=with_datasets)
 
 
 def find_iterators(*owners: Any, with_datasets: bool = True) -> dict[str, Iterator[Any]]:

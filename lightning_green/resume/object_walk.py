@@ -118,10 +118,10 @@ def _of_function(path: str, function: types.FunctionType, seen: set[Any]) -> Ite
     if function.__defaults__ or function.__kwdefaults__:
         defaults = {f"[{number}]": one for number, one in enumerate(function.__defaults__ or ())}
         yield Namespace(f"{path}.__defaults__", {**defaults, **(function.__kwdefaults__ or {})}, function)
-    names = {name for name in _names(function.__code__) if (function.__module__, name) not in seen}
-    seen.update((function.__module__, name) for name in names)
     content = function.__globals__
-    used = {name for name in names if name in content and not _is_definition(content[name])}
+    used = {name for name in _names(function.__code__) if (function.__module__, name) not in seen}
+    seen.update((function.__module__, name) for name in used)
+    used = {name for name in used if name in content and not _is_definition(content[name])}
     if used:
         yield Namespace(_file(function.__module__), _Some(content, used), content)
 

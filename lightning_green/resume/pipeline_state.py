@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from lightning_green.resume.attribute_values import SCALARS, as_text, assign, fingerprint, tensors_in
-from lightning_green.resume.object_generators import KINDS, Generator, copy_generator, is_iterator, set_generator_state
-from lightning_green.resume.object_walk import CONTAINERS, Namespace, is_script_class, walk
+from lightning_green.resume.object_generators import Generator, copy_generator, is_iterator, set_generator_state
+from lightning_green.resume.object_walk import CONTAINERS, GENERATORS, Namespace, is_script_class, walk
 from lightning_green.resume.plain_data import NotPlainError, from_plain, to_plain
 from lightning_green.resume.plain_forms import form_of
 
@@ -28,9 +28,10 @@ _NONE = object()
 _MAX_BYTES = 2**28
 """Size of the largest attribute that is saved."""
 _MAX_NAMED, _MAX_ELEMENTS = 20, 1_000_000
-_CHECKED_READS = 8
+_CHECKED_READS, _SAMPLES = 8, 32
 _MAX_CHANGES = 4
 
+_CODE = (types.FunctionType, types.MethodType, types.ModuleType, type)
 Key = tuple[str, str]
 
 
@@ -38,16 +39,19 @@ class Created:
     """The values that attributes had when a pipeline was found first, also by another loader of the same objects."""
 
     def __init__(self) -> None:
-        self.values: dict[tuple[int, str], tuple[int, str]] = {}
-        self._kept_alive: list[Any] = []
+        self.values: dict[tuple[int, str], tuple[int | None, str]] = {}
+        self._owners: dict[int, Any] = {}
 
-    def of(self, space: Namespace, name: str, value: Any) -> tuple[int, str]:
-        """Return the mark and the text of an attribute at its first visit."""
-        key = (id(space.owner), name)
-        if key not in self.values:
-            self._kept_alive.append(space.owner)
-            self.values[key] = _mark(value), as_text(value)
-        return self.values[key]
+    def add(self, values: list[tuple[Namespace, str, Any]]) -> dict[Key, tuple[int | None, str]]:
+        """Return the marks and the texts of attributes at their first visit."""
+        known = set(self._owners)
+        self._owners.update((id(space.owner), space.owner) for space, _, _ in values)  # keeps them alive
+        for space, name, value in values:
+            key = (id(space.owner), name)
+            if key not in self.values:
+                is_new = key[0] in known
+                self.values[key] = (None, _ABSENT) if is_new else (_mark(value), as_text(value))
+        return {(space.path, name): self.values[id(space.owner), name] for space, name, _ in values}
 
 
 class PipelineState:
@@ -69,13 +73,13 @@ class PipelineState:
         keeps_contents: bool = False,
     ) -> None:
         self._owners, self._with_datasets, self._created = owners, with_datasets, created or Created()
-        self._at_creation: dict[Key, tuple[int, str]] = {}
         self._changed: set[Key] = set()
         self._originals: dict[Key, Any] = {}  # of the attributes that have been restored, as the script creates them
-        self._known = {id(one) for _, one, _ in self._walk() if isinstance(one, KINDS) or is_iterator(one)}
+        self._known = {id(one) for _, one, _ in self._walk() if isinstance(one, GENERATORS) or is_iterator(one)}
         self._contents: dict[Key, Any] = {}
-        for space, name, value in self._values():
-            self._at_creation[space.path, name] = self._created.of(space, name, value)
+        values = list(self._values())
+        self._at_creation = self._created.add(values)
+        for space, name, value in values:
             if keeps_contents and type(value) in (dict, list) and len(value) <= _MAX_ELEMENTS:
                 self._contents[space.path, name] = value.copy()
         self._generators_at_creation = {path: fingerprint(one) for path, one in self.generators().items()}
@@ -83,7 +87,7 @@ class PipelineState:
 
     def generators(self) -> dict[str, Generator]:
         """Return the random generators by their path."""
-        return {path: one for path, one, _ in self._walk() if isinstance(one, KINDS)}
+        return {path: one for path, one, _ in self._walk() if isinstance(one, GENERATORS)}
 
     def mark(self) -> int:
         """Return a number that changes, nearly always, if the state does."""
@@ -118,7 +122,7 @@ class PipelineState:
                 continue
             values.setdefault(space.path, {})[name] = {"value": content, "created": text}
         for path, one, _ in self._walk():
-            if (isinstance(one, KINDS) or is_iterator(one)) and id(one) not in covered:
+            if (isinstance(one, GENERATORS) or is_iterator(one)) and id(one) not in covered:
                 lost[path] = f"is a `{type(one).__name__}` that did not exist at the start"
         self.lost = lost
         return {"generators": {path: copy_generator(one) for path, one in found.items()}, "values": values}
@@ -153,8 +157,14 @@ class PipelineState:
             return True
         return not is_new and not hasattr(value, "__dict__")
 
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Set the result of ``capture``; an attribute that the script now creates with another value keeps it."""
+    def restore(self, saved: dict[str, Any], shared: bool = True) -> None:
+        """Set the result of ``capture``; an attribute that the script now creates with another value keeps it.
+
+        Args:
+            saved: The result of ``capture``.
+            shared: Whether it includes what worker processes share with this process.
+
+        """
         found, spaces = self.generators(), self._spaces()
         new: dict[str, Any] = {}
         for path, state in saved["generators"].items():
@@ -174,6 +184,8 @@ class PipelineState:
                 self._set(space, name, _restored(item["value"], {**new, **found}))
         for (path, name), original in self._originals.items():
             if path in spaces and name not in saved["values"].get(path, {}):
+                if not shared and _is_shared(spaces[path], spaces[path].values.get(name)):
+                    continue
                 if original is _NONE:
                     spaces[path].values.pop(name, None)
                 else:
@@ -217,9 +229,7 @@ class PipelineState:
         for _, _, spaces in self._walk():
             for space in spaces:
                 for name, value in list(space.values.items()):
-                    if not isinstance(value, (*KINDS, types.FunctionType, types.MethodType, types.ModuleType, type)):
-                        yield space, name, value
-                    elif isinstance(value, KINDS) and id(value) not in self._known:
+                    if not isinstance(value, _CODE) and id(value) not in self._known:
                         yield space, name, value
 
 
@@ -246,6 +256,7 @@ class PassRecord:
         self._state, self.later = state, list(later or ())
         self._replayed = list(self.later)
         self._mark: int | None = None
+        self._number = 0
 
     def before_read(self, number: int) -> None:
         """Note or repeat a change before a read.
@@ -257,11 +268,18 @@ class PassRecord:
         while self._replayed and self._replayed[0][0] <= number:
             self._state.restore(self._replayed.pop(0)[1])
             self._mark = None
+        self._number = number
+        self.note_change()
+
+    def note_change(self) -> None:
+        """Note a change since the last read; before the state of the pass is saved."""
         if not self._replayed and self.is_changed and len(self.later) <= _MAX_CHANGES:
-            self.later.append((number, self._state.capture()))
+            self.later.append((self._number, self._state.capture()))
+            self._mark = None
 
     def after_read(self, number: int) -> None:
         """Remember the state after a read; at many reads, not at all, because it takes time."""
+        self._number = number
         checked = number <= _CHECKED_READS or number & (number - 1) == 0
         self._mark = self._state.mark() if checked else None
 
@@ -283,11 +301,15 @@ def _mark(value: Any) -> int:
         return id(value)
     if isinstance(value, np.ndarray) and not value.flags.writeable:
         return id(value)  # it may be as large as a disk
-    if isinstance(value, KINDS):
+    if isinstance(value, GENERATORS):
         return id(value)
     if type(value) in (list, tuple, dict) and len(value) <= _MAX_NAMED:  # the states of generators are saved by path
         items = value.items() if isinstance(value, dict) else enumerate(value)
         return hash((type(value), tuple((key, _mark(item)) for key, item in items)))
+    if isinstance(value, torch.Tensor) and value.device.type == "cpu" and value.layout == torch.strided:
+        flat = value.detach().reshape(-1) if value.is_contiguous() else value.detach()[:0]
+        sample = flat[:: max(1, flat.numel() // _SAMPLES)]  # another tensor may have the address of one that is gone
+        return hash((fingerprint(value), sample.tolist().__repr__()))
     return fingerprint(value)
 
 
@@ -311,7 +333,7 @@ def without_number(path: str) -> str:
 
 
 def _is_shared(space: Namespace, value: Any) -> bool:
-    return space.is_shared or (isinstance(value, torch.Tensor) and value.is_shared())
+    return space.is_shared or (isinstance(value, torch.Tensor) and bool(value.is_shared()))  # type: ignore[no-untyped-call]
 
 
 def _copy(value: Any, paths: dict[int, str], covered: set[int]) -> Any:
@@ -335,7 +357,7 @@ def _copy(value: Any, paths: dict[int, str], covered: set[int]) -> Any:
 
 
 def _with_names(value: Any, paths: dict[int, str], named: set[int], depth: int = 0) -> Any:
-    if isinstance(value, KINDS) and id(value) in paths:
+    if isinstance(value, GENERATORS) and id(value) in paths:
         named.add(id(value))
         return {_GENERATOR: paths[id(value)]}
     if type(value) in (list, tuple) and depth < 8 and any(_may_name(one) for one in value):
@@ -346,7 +368,7 @@ def _with_names(value: Any, paths: dict[int, str], named: set[int], depth: int =
 
 
 def _may_name(value: Any) -> bool:
-    return isinstance(value, (*KINDS, *CONTAINERS))
+    return isinstance(value, (*GENERATORS, *CONTAINERS))
 
 
 def _cloned(value: Any) -> Any:

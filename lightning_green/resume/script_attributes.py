@@ -71,8 +71,9 @@ class ScriptAttributes:
 
     Covers the module with its submodules and ``hparams``, the DataModule, the callbacks, objects of the script's own
     classes in their attributes, ``requires_grad`` of the parameters, settings of the Trainer, and what loggers that are
-    not Lightning's keep in memory. Attributes that refer to the module's weights are not covered. A number, a string or a container of them that the script creates with another
-    value than before, such as a time or a changed argument, keeps its new value.
+    not Lightning's keep in memory. Attributes that refer to the module's weights are not covered. A number, a string or
+    a container of them that the script creates with another value than before, such as a time or a changed argument,
+    keeps its new value.
 
     Args:
         trainer: The trainer.

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import BackboneFinetuning, EarlyStopping, Gradi
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_green.resume import script_attributes
+from lightning_green.resume import object_walk
 from lightning_green.resume.plain_data import from_plain, to_plain
 from lightning_green.resume.script_attributes import ScriptAttributes
 from tests.helpers.interrupted_fits import assert_continues_exactly, train_part
@@ -397,7 +397,7 @@ def installed(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "forecasting.py").write_text(PACKAGE)
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.setattr(script_attributes, "_LIBRARY_PATHS", (str(folder),))
+    monkeypatch.setattr(object_walk, "_LIBRARY_PATHS", (str(folder),))
     yield importlib.import_module("forecasting")
     del sys.modules["forecasting"]
 

@@ -1,0 +1,334 @@
+"""State that datasets, transforms, samplers and functions keep is restored in another process, or reported."""
+
+import collections
+import functools
+import itertools
+import multiprocessing
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset, WeightedRandomSampler
+
+from lightning_green.resume import pipeline_state
+from lightning_green.resume.load_check import check_loads
+from lightning_green.resume.object_walk import walk
+from lightning_green.resume.pipeline_reasons import why_lost
+from lightning_green.resume.pipeline_state import Created, PassRecord, PipelineState
+from lightning_green.resume.plain_data import from_plain, to_plain
+
+FILE = {"generator": None, "count": 0}
+GENERATOR = random.Random(1)
+
+
+class Keeper:
+    """An object that keeps values; ``use`` changes one and returns what depends on it."""
+
+    def __init__(self, use, **values):
+        self.__dict__.update(values)
+        self.use = functools.partial(use)
+
+    def __call__(self):
+        return self.use(self)
+
+
+def draw_lazily(one):
+    if one.generator is None:
+        one.generator = np.random.default_rng(1)
+        one.transforms = [one.generator]
+    return one.generator.random() + one.transforms[0].random()
+
+
+def add(name, value):
+    def use(one):
+        getattr(one, name).append(value)
+        return len(getattr(one, name))
+
+    return use
+
+
+def shuffle(one):
+    random.Random(len(one.items)).shuffle(one.items)
+    return list(one.items)
+
+
+def cache(one):
+    key = len(one.cache)
+    one.cache[key] = torch.full((2,), float(key))
+    return sum(float(value.sum()) for value in one.cache.values())
+
+
+def scale(one):
+    one.weights.mul_(2)
+    return one.weights.tolist()
+
+
+def replace(one):
+    one.weights = one.weights + 1
+    return one.weights.tolist()
+
+
+def count_shared(one):
+    one.shared.value += 1
+    one.array[0] += one.shared.value
+    return one.shared.value + one.array[0]
+
+
+def count(one):
+    one.count = getattr(one, "count", 0) + 1
+    return one.count
+
+
+class OfClass:
+    """An object whose state belongs to its class."""
+
+    calls = 0
+    generator = random.Random(2)
+
+    def __call__(self):
+        type(self).calls += 1
+        return self.calls + self.generator.random()
+
+
+class OfFile:
+    """An object whose state is a variable of this file."""
+
+    def __call__(self):
+        FILE["count"] += 1
+        return FILE["count"] + GENERATOR.random()
+
+
+def of_class():
+    OfClass.calls = 0
+    OfClass.generator.seed(2)
+    return OfClass()
+
+
+def of_file():
+    FILE["count"] = 0
+    GENERATOR.seed(1)
+    return OfFile()
+
+
+def closure():
+    generator, total = np.random.default_rng(3), 0
+
+    def use():
+        nonlocal total
+        total += 1
+        return total + generator.random()
+
+    return use
+
+
+def partial():
+    return functools.partial(np.random.Generator.random, np.random.default_rng(4))
+
+
+def bound_method():
+    return Keeper(lambda one: one.generator.random(), generator=np.random.default_rng(5)).__call__
+
+
+STATES = {
+    "generator at first use": lambda: Keeper(draw_lazily, generator=None),
+    "list": lambda: Keeper(add("items", 1), items=[]),
+    "deque": lambda: Keeper(add("items", 1), items=collections.deque(maxlen=9)),
+    "indices shuffled in place": lambda: Keeper(shuffle, items=list(range(20))),
+    "cache": lambda: Keeper(cache, cache={}),
+    "tensor in place": lambda: Keeper(scale, weights=torch.ones(3)),
+    "tensor replaced": lambda: Keeper(replace, weights=torch.ones(3)),
+    "array": lambda: Keeper(lambda one: one.array.__iadd__(1).tolist(), array=np.zeros(3)),
+    "count": lambda: Keeper(count),
+    "shared memory": lambda: Keeper(
+        count_shared, shared=multiprocessing.Value("i", 0), array=multiprocessing.Array("i", 2)
+    ),
+    "class": of_class,
+    "file": of_file,
+    "closure": closure,
+    "partial": partial,
+    "bound method": bound_method,
+}
+
+
+@pytest.mark.parametrize("kind", STATES)
+def test_state_is_restored_in_another_process(kind):
+    one = STATES[kind]()
+    state = PipelineState(one)
+    for _ in range(2):
+        one()
+    saved = to_plain(state.capture())
+    check_loads(saved)
+    expected = [one() for _ in range(3)]
+    assert state.lost == {}
+    other = STATES[kind]()
+    PipelineState(other).restore(from_plain(saved))
+    assert [other() for _ in range(3)] == expected
+
+
+@pytest.mark.parametrize("mode", ["r", "rb"])
+def test_position_of_an_open_file_is_restored(mode, tmp_path):
+    path = tmp_path / "lines.txt"
+    path.write_text("one\ntwo\nthree\n")
+    with open(path, mode) as file, open(path, mode) as other:
+        one = Keeper(lambda one: one.file.readline(), file=file)
+        state = PipelineState(one)
+        one()
+        saved = from_plain(to_plain(state.capture()))
+        again = Keeper(one.use.func, file=other)
+        PipelineState(again).restore(saved)
+        assert again() == one()
+
+
+def test_earlier_state_replaces_a_later_one():
+    one = Keeper(count)
+    state = PipelineState(one)
+    began = state.capture()
+    one()
+    now = state.capture()
+    other = Keeper(count)
+    resumed = PipelineState(other)
+    resumed.restore(now)
+    resumed.restore(began)
+    assert not hasattr(other, "count")
+    resumed.restore(now)
+    assert other.count == 1
+
+
+def test_another_value_of_the_script_is_kept():
+    one = Keeper(count, size=4)
+    state = PipelineState(one)
+    one.size = 5
+    other = Keeper(count, size=8)
+    PipelineState(other).restore(state.capture())
+    assert other.size == 8
+
+
+def test_generators_are_set_in_place():
+    generator = np.random.default_rng(1)
+    one = Keeper(count, first=generator, items=[generator])
+    state = PipelineState(one)
+    generator.random()
+    saved = from_plain(to_plain(state.capture()))
+    other_generator = np.random.default_rng(1)
+    other = Keeper(count, first=other_generator, items=[other_generator])
+    PipelineState(other).restore(saved)
+    assert other.first is other_generator is other.items[0]
+    assert other_generator.random() == generator.random()
+
+
+def test_weights_of_a_sampler_keep_the_tensor():
+    sampler = WeightedRandomSampler(torch.ones(4), 4)
+    state = PipelineState(sampler)
+    sampler.weights[1] = 5
+    other = WeightedRandomSampler(torch.ones(4), 4)
+    weights = other.weights
+    PipelineState(other).restore(state.capture())
+    assert other.weights is weights
+    assert weights.tolist() == [1, 5, 1, 1]
+
+
+class Sample:
+    """An object that is no plain data."""
+
+
+def opened(one):
+    one.file = open(__file__)  # noqa: SIM115
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        (lambda one: setattr(one, "iterator", itertools.cycle([1])), "iterator"),
+        (lambda one: setattr(one, "stream", (index for index in range(3))), "stream"),
+        (lambda one: one.items.append(Sample()), "items"),
+        (lambda one: setattr(one, "helper", Sample()), "helper"),
+        (opened, "file"),
+    ],
+)
+def test_change_that_cannot_be_saved_is_named(change, path):
+    one = Keeper(count, items=[])
+    state = PipelineState(one)
+    state.capture()
+    assert why_lost(state) is None
+    change(one)
+    state.capture()
+    assert f"has changed `{path}`, which" in why_lost(state)
+
+
+def test_large_values_are_not_saved(monkeypatch):
+    monkeypatch.setattr(pipeline_state, "_MAX_BYTES", 100)
+    one = Keeper(count, cache={})
+    state = PipelineState(one)
+    one.cache[0] = torch.ones(100)
+    assert "cache" not in str(state.capture())
+    assert "has changed `cache`, which cannot be saved" in why_lost(state)
+
+
+def test_handles_that_are_opened_at_first_use_are_ignored():
+    one = Keeper(count, handle=None)
+    state = PipelineState(one)
+    one.handle = memoryview(b"")  # an object without attributes, as those of databases and image files
+    state.capture()
+    assert why_lost(state) is None
+
+
+def test_values_at_the_creation_are_those_that_the_first_loader_of_an_object_found():
+    created, one = Created(), Keeper(count)
+    PipelineState([one], created=created)
+    one()
+    assert PipelineState(one, created=created).capture()["values"]["0"]["count"]["value"] == 1
+
+
+def test_datasets_and_weights_are_not_entered():
+    class Data(Dataset):
+        """A dataset."""
+
+    sampler, data, net = Keeper(count), Data(), nn.Linear(2, 2)
+    data.generator, sampler.data, sampler.net = random.Random(1), data, net
+    state = PipelineState(sampler, with_datasets=False)
+    assert state.generators() == {}
+    with torch.no_grad():
+        net.weight += 1
+    assert state.capture()["values"] == {}
+
+
+def test_walk_ends_in_cycles_and_large_containers():
+    one = Keeper(count, big=[Sample()] * 2000)
+    one.itself = one
+    assert sum(isinstance(value, Sample) for _, value, _ in walk(one)) == 0
+
+
+def test_changes_between_reads_are_repeated_at_the_same_read():
+    def read(one, number, record, change):
+        numbers = []
+        for index in range(number):
+            record.before_read(index)
+            numbers.append(one.scale * index)
+            record.after_read(index + 1)
+            if change and index == 2:
+                one.scale = 10
+        return numbers
+
+    one = Keeper(count, scale=1)
+    state = PipelineState(one)
+    began, record = state.capture(), PassRecord(state)
+    expected = read(one, 6, record, change=True)
+    other = Keeper(count, scale=1)
+    resumed = PipelineState(other)
+    resumed.restore(state.capture())
+    resumed.restore(began)
+    assert read(other, 6, PassRecord(resumed, record.later), change=False) == expected
+    assert not record.changes_often
+
+
+def test_changes_at_many_reads_are_reported():
+    one = Keeper(count)
+    state = PipelineState(one)
+    record = PassRecord(state)
+    for index in range(6):
+        record.before_read(index)
+        record.after_read(index + 1)
+        one()
+    assert record.changes_often
