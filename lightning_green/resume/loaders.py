@@ -42,7 +42,7 @@ from lightning_green.resume.iterable_loaders import (
     too_few_batches,
 )
 from lightning_green.resume.object_generators import generator_states, set_generator_states
-from lightning_green.resume.pipeline_reasons import CHANGES_OFTEN, in_workers, why_lost
+from lightning_green.resume.pipeline_reasons import CHANGES_OFTEN, SHARED_WITH_WORKERS, in_workers, why_lost
 from lightning_green.resume.pipeline_state import Created, PassRecord, PipelineState
 from lightning_green.resume.random_states import (
     RandomStream,
@@ -298,6 +298,8 @@ class CountingLoader(DataLoader[Any]):
         """Why a resume in the middle of an epoch is not exact, as far as it is known."""
         if self._counting_sampler.record.changes_often:
             return CHANGES_OFTEN
+        if self.num_workers > 0 and self._data.changes_shared_memory:
+            return SHARED_WITH_WORKERS
         found = self._observed.text() if self._observed is not None and not self.persistent_workers else ""
         return in_workers(found) if found else None
 

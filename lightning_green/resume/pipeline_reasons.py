@@ -9,6 +9,11 @@ CHANGES_OFTEN = (
     "change it between epochs"
 )
 
+SHARED_WITH_WORKERS = (
+    "the training changes a value in memory that it shares with worker processes, which read ahead; change it between "
+    "epochs, and set `num_workers=0` for pauses within an epoch"
+)
+
 
 def in_workers(found: str) -> str:
     """Return why a state that each worker process has for itself is not restored."""
@@ -21,6 +26,7 @@ def in_workers(found: str) -> str:
 def why_lost(*states: PipelineState) -> str | None:
     """Return why the state of a pipeline cannot be saved; None if it can."""
     for state in states:
+        state.capture()  # something may have changed since the last one
         for path, problem in state.lost.items():
             return (
                 f"the data pipeline has changed `{without_number(path)}`, which {problem}; compute it from "

@@ -84,6 +84,7 @@ class PipelineState:
                 self._contents[space.path, name] = value.copy()
         self._generators_at_creation = {path: fingerprint(one) for path, one in self.generators().items()}
         self.lost: dict[str, str] = {}
+        self.changes_shared_memory = False
 
     def generators(self) -> dict[str, Generator]:
         """Return the random generators by their path."""
@@ -111,6 +112,7 @@ class PipelineState:
             if (key not in self._changed and _mark(value) == mark) or (_is_shared(space, value) and not shared):
                 continue
             self._changed.add(key)
+            self.changes_shared_memory = self.changes_shared_memory or _is_shared(space, value)
             is_new = mark is None or text == "None"
             try:
                 if is_new and isinstance(value, io.IOBase):
