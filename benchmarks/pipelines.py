@@ -208,8 +208,8 @@ def main() -> None:
     from data_pipelines.training import load_pipelines
 
     load_pipelines()
-    chosen = [name for name in PIPELINES if not arguments.only or name in arguments.only]
-    if unknown := set(arguments.only or ()) - set(chosen):
+    chosen = arguments.only or list(PIPELINES)
+    if unknown := set(chosen) - set(PIPELINES):
         parser.error(f"unknown pipelines: {', '.join(sorted(unknown))}")
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="pipelines-") as temporary:

@@ -238,6 +238,8 @@ class ReplayedLoader:
         """
         self.deferred = False
         if not at_start and position["began"] is not None:
+            if has_length(self.inner) and len(self.inner) < position["taken"]:
+                raise InexactStateError(too_few_batches(len(self.inner), position["taken"]))
             self._resume_from = position
         if self._continues:
             self._passes = list(position.get("passes", ()))

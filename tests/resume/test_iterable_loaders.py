@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.iterable_loaders import ReplayedLoader, has_length, why_not_replayed
 from lightning_green.resume.random_states import capture_random_states, restore_random_states, seed_random_states
 from tests.helpers.resume_data import Batches, Samples, StatefulLoader, Stream, Unsized
@@ -127,6 +128,17 @@ def test_new_pass_does_not_skip_batches():
     resumed = ReplayedLoader([1, 2, 3], deferred=True)
     resumed.resume(loader.position(ahead=0), at_start=True)
     assert list(resumed) == [1, 2, 3]
+
+
+def test_fewer_batches_than_were_taken_are_an_error_with_both_numbers():
+    loader = ReplayedLoader([1, 2, 3, 4], deferred=False)
+    iterator = iter(loader)
+    for _ in range(3):
+        next(iterator)
+    shorter = ReplayedLoader([1, 2], deferred=True)
+    shorter.resume(loader.position(ahead=0), at_start=False)
+    with pytest.raises(InexactStateError, match=r"yields 2 batches in this epoch now, .* had already taken 3"):
+        iter(shorter)
 
 
 @pytest.mark.parametrize("sized", [True, False])
