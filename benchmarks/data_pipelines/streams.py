@@ -336,4 +336,4 @@ def tensors_without_a_loader():
     return [X[rows] for rows in torch.arange(COUNT).reshape(BATCHES, BATCH)]
 
 
-assert FEATURES == X.shape[1]
+assert X.shape[1] == FEATURES

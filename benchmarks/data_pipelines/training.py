@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader, TensorDataset
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from data_pipelines.samples import FEATURES, PIPELINES, Data, X, Y
-
 from lightning_green import EmissionsTracker, ExactResume
 
 EPOCHS = 4

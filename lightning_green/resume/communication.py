@@ -20,13 +20,12 @@ from lightning_green._lightning.ddp import bucket_layout, communication_hooks, m
 from lightning_green._lightning.namespaces import both
 from lightning_green.resume.attribute_values import SCALARS, as_text, assign, from_portable, to_portable
 from lightning_green.resume.errors import InexactStateError
-from lightning_green.resume.object_generators import KINDS
+from lightning_green.resume.object_walk import GENERATORS, is_script_class
 from lightning_green.resume.plain_data import NotPlainError
-from lightning_green.resume.script_attributes import is_script_class
 
 _OF_PROCESS = (dist.ProcessGroup, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)
 _SAVED_ELSEWHERE = (torch.nn.Module, pl.Trainer, pl.Callback, pl.LightningDataModule, torch.optim.Optimizer)
-_IN_PLACE = (torch.Tensor, np.ndarray, list, dict, set, *KINDS)
+_IN_PLACE = (torch.Tensor, np.ndarray, list, dict, set, *GENERATORS)
 _CONTENT = ""
 _Place = tuple[Any, str]
 """An object and the name of its attribute, or ``_CONTENT`` for the object itself."""
