@@ -8,8 +8,8 @@ libraries:
     straight    twice without an interruption
     stopped     by a SIGTERM after three random batches, each time in a new process that continues, and then to its end
 
-Pipelines of packages that are not installed are skipped. `--extra DIR` names a folder with more packages, for example of
-`pip install --no-deps --target DIR torchdata datasets litdata mosaicml-streaming webdataset albumentations monai`.
+Pipelines of packages that are not installed are skipped. `--extra DIR` names a folder with more packages, for example
+of `pip install --no-deps --target DIR torchdata datasets litdata webdataset albumentations monai`.
 
 Figures:
 
@@ -37,7 +37,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -174,20 +174,13 @@ def _difference(reference: tuple[list[str], set[str]], found: tuple[list[str], s
 
 def versions() -> dict[str, str]:
     """Return the versions of the installed packages."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {name: version(name) for name in PACKAGES if any(distributions(name=name))}
 
 
 def table(rows: list[Row]) -> str:
     """Return the rows as a table."""
     lines = [f"{'pipeline':<50} {'result':<17} {'saved':>5}"]
-    for row in rows:
-        lines.append(f"{row.pipeline:<50} {row.verdict:<17} {row.saved:>5}  {row.reason[:150]}".rstrip())
+    lines += [f"{row.pipeline:<50} {row.verdict:<17} {row.saved:>5}  {row.reason[:150]}".rstrip() for row in rows]
     return "\n".join(lines)
 
 

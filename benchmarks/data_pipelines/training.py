@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_pipelines.samples import FEATURES, PIPELINES, Data, X, Y
 from lightning_green import EmissionsTracker, ExactResume

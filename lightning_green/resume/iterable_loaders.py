@@ -222,7 +222,7 @@ class ReplayedLoader:
         position: dict[str, Any] = {
             "began": self._began,
             "taken": self.taken - ahead,
-            "state": self._state_of_objects.capture(),
+            "objects": self._state_of_objects.capture(),
         }
         if self._continues:
             position |= {"passes": self._passes, "read": self.taken, "exhausted": self.exhausted}
@@ -246,11 +246,11 @@ class ReplayedLoader:
             if at_start and position["began"] is not None:
                 self._passes.append((position["began"], int(position["read"]), bool(position["exhausted"])))
             self._replays = bool(self._passes)
-        self._state_of_objects.restore(position["state"])
+        self._state_of_objects.restore(position["objects"])
 
     def set_generators(self, position: dict[str, Any]) -> None:
         """Set the generators to those of a position."""
-        self._state_of_objects.restore_generators(position["state"])
+        self._state_of_objects.restore_generators(position["objects"])
 
     @property
     def why_epochs_only(self) -> str | None:
