@@ -49,6 +49,21 @@ def skip_training(trainer: pl.Trainer, check: Callable[[], None]) -> Callable[[]
     return replace_method(trainer.fit_loop, "run", run)
 
 
+def wrap_sanity_check(trainer: pl.Trainer, before: Callable[[], None], after: Callable[[], None]) -> Callable[[], None]:
+    """Call functions before and after the sanity check and all its hooks, also if the fit has none.
+
+    Return a function that removes the calls.
+    """
+    original = trainer._run_sanity_check
+
+    def run_sanity_check() -> None:
+        before()
+        original()
+        after()
+
+    return replace_method(trainer, "_run_sanity_check", run_sanity_check)
+
+
 def should_accumulate(trainer: pl.Trainer) -> bool:
     """Return whether the gradients of the last batch are accumulated and their optimizer step is still due."""
     return trainer.fit_loop._should_accumulate()

@@ -104,16 +104,6 @@ class GreenCallback(CallbackOfBothPackages):
             self._fit.check_optimizers()
 
     @override
-    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._fit is not None and self._fit.state is not None:
-            self._fit.state.exact.before_sanity_check()
-
-    @override
-    def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._fit is not None and self._fit.state is not None:
-            self._fit.state.exact.after_sanity_check()
-
-    @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._fit is None or not self._fit.begin():
             return

@@ -84,22 +84,20 @@ class ScriptAttributes:
         self._trainer = trainer
         self._before: dict[tuple[str, str], int] | None = None
         self._created: dict[tuple[str, str], str] = {}
-        self._before_sanity_check: dict[tuple[str, str], tuple[int, str]] | None = None
+        self._before_sanity_check: dict[tuple[str, str], tuple[int, str]] = {}
         self._trained_before: dict[str, bool] = {}
         self._reported: set[str] = set()
         self._failed = False
 
     def before_sanity_check(self) -> None:
         """Remember the attributes before the sanity check, which a process that continues a fit skips."""
-        if self._before_sanity_check is None:
-            self._before_sanity_check = self._values()
+        self._before_sanity_check = self._values()
 
     def after_sanity_check(self) -> None:
         """Keep the attributes that the sanity check has changed as the script had created them."""
-        if self._before_sanity_check:
-            before, self._before_sanity_check = self._before_sanity_check, {}
-            changed = [key for key, value in self._values().items() if before.get(key) != value]
-            self._created = {key: before[key][1] if key in before else _ABSENT for key in changed}
+        before, self._before_sanity_check = self._before_sanity_check, {}
+        changed = [key for key, value in self._values().items() if before.get(key) != value]
+        self._created = {key: before[key][1] if key in before else _ABSENT for key in changed}
 
     def begin(self) -> None:
         """Remember the attributes as they are; before the hooks of the first epoch of this process."""
@@ -113,6 +111,8 @@ class ScriptAttributes:
 
     def _values(self) -> dict[tuple[str, str], tuple[int, str]]:
         """Return a fingerprint and a text of each attribute."""
+        if self._failed:
+            return {}
         try:
             return {
                 (space.path, name): (fingerprint(value), as_text(value))

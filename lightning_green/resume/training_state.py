@@ -17,7 +17,13 @@ from lightning.pytorch.strategies import (
 
 from lightning_green._lightning.checkpoint import add_hyperparameters, filter_resume_warnings, inject_checkpoint
 from lightning_green._lightning.ddp import why_layout_unknown
-from lightning_green._lightning.loops import between_steps, clear_restart_flags, skip_training, wrap_loops
+from lightning_green._lightning.loops import (
+    between_steps,
+    clear_restart_flags,
+    skip_training,
+    wrap_loops,
+    wrap_sanity_check,
+)
 from lightning_green._lightning.namespaces import both
 from lightning_green._lightning.tuner import restore_tuned_values
 from lightning_green.resume.checkpoints import SHARDS_KEY, STATE_KEY, load_shard, shard_path
@@ -115,6 +121,7 @@ class ExactState:
             inject_checkpoint(trainer, load_and_keep)
         self._undo = [
             self._loaders.attach(resuming),
+            wrap_sanity_check(trainer, self._attributes.before_sanity_check, self._attributes.after_sanity_check),
             wrap_loops(
                 trainer,
                 self._is_tuning,
@@ -127,14 +134,6 @@ class ExactState:
         ]
         if finished is not None:
             self._undo.append(skip_training(trainer, finished))
-
-    def before_sanity_check(self) -> None:
-        """Remember the attributes of the script before Lightning's sanity check."""
-        self._attributes.before_sanity_check()
-
-    def after_sanity_check(self) -> None:
-        """Find the attributes that Lightning's sanity check has changed."""
-        self._attributes.after_sanity_check()
 
     def detach(self) -> None:
         """Undo ``attach``."""

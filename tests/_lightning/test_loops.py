@@ -13,6 +13,7 @@ from lightning_green._lightning.loops import (
     should_accumulate,
     skip_training,
     wrap_loops,
+    wrap_sanity_check,
 )
 from tests.helpers.trainers import RecordingModel, batches, quiet_trainer
 
@@ -93,6 +94,27 @@ def test_skipped_training_sets_up_the_data_and_trains_nothing(tmp_path):
     undo()
     trainer.fit(model, batches())
     assert len(model.seen) == 6
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_wrapped_sanity_check_calls_back_outside_its_hooks_until_it_is_undone(steps, tmp_path):
+    class Hooks(pl.Callback):
+        def on_sanity_check_start(self, trainer, pl_module):
+            found.append("start")
+
+        def on_sanity_check_end(self, trainer, pl_module):
+            found.append("end")
+
+    options = {"num_sanity_val_steps": steps, "limit_val_batches": 1}
+    trainer, found = quiet_trainer(tmp_path, Hooks(), **options), []
+    hooks = ["start", "end"] * steps
+    undo = wrap_sanity_check(trainer, lambda: found.append("before"), lambda: found.append("after"))
+    trainer.fit(BoringModel(), batches(), batches())
+    assert found == ["before", *hooks, "after"]
+    undo()
+    found.clear()
+    trainer.fit(BoringModel(), batches(), batches())
+    assert found == hooks
 
 
 @pytest.mark.parametrize("clear", [True, False])

@@ -58,6 +58,7 @@ PLACES = {
     "_restarting": lambda seen: seen["trainer"].fit_loop.epoch_loop.val_loop,
     "_loaded_from_state_dict": lambda seen: seen["trainer"].fit_loop.epoch_loop,
     "_resuming_from_checkpoint": lambda seen: seen["trainer"].fit_loop,
+    "_run_sanity_check": lambda seen: seen["trainer"],
     "_checkpoint_connector": lambda seen: seen["trainer"],
     "_ckpt_path": lambda seen: seen["trainer"]._checkpoint_connector,
     "_loaded_checkpoint": lambda seen: seen["trainer"]._checkpoint_connector,

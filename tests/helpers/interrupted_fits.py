@@ -41,15 +41,18 @@ class Part(NamedTuple):
     trainer: pl.Trainer
 
 
-def train_part(folder, module, *data, stop=None, callbacks=(), ckpt_path=None, **options):
-    """Start or continue the fit of a directory, and stop it after the step ``stop``; ``trained`` counts the batches."""
+def train_part(folder, module, *data, stop=None, callbacks=(), last=(), ckpt_path=None, **options):
+    """Start or continue the fit of a directory, and stop it after the step ``stop``; ``trained`` counts the batches.
+
+    ``callbacks`` come before ``ExactResume``, and ``last`` after it.
+    """
     trained = []
     with quiet():
         os.environ.update(
             LIGHTNING_GREEN_RUN_DIR=str(folder / "run"), LIGHTNING_GREEN_RESUME="1", LIGHTNING_GREEN_CLOCK=CLOCK
         )
         count = pl.callbacks.LambdaCallback(on_train_batch_start=lambda *args: trained.append(1))
-        callbacks = [*callbacks, ExactResume(), StopAfter(stop), count]
+        callbacks = [*callbacks, ExactResume(), StopAfter(stop), count, *last]
         trainer = quiet_trainer(folder, *callbacks, enable_checkpointing=True, **options)
         try:
             trainer.fit(module, *data, ckpt_path=ckpt_path)

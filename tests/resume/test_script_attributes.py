@@ -222,6 +222,12 @@ def test_objects_of_libraries_are_not_entered(tmp_path, value):
     assert set(found) <= {f"callbacks[{index}]" for index in range(9)}
 
 
+def begin_with_sanity_check(attributes):
+    attributes.before_sanity_check()
+    attributes.after_sanity_check()
+    attributes.begin()
+
+
 def test_object_that_cannot_be_read_does_not_stop_the_training(tmp_path):
     class Unreadable(list):
         def __len__(self):
@@ -233,8 +239,9 @@ def test_object_that_cannot_be_read_does_not_stop_the_training(tmp_path):
     module = Script()
     module.number, module.values = 1, Unreadable([1])
     _, attributes = attributes_of(tmp_path, module=module)
-    with pytest.warns(UserWarning, match="cannot be read: OSError"):
-        attributes.begin()
+    with pytest.warns(UserWarning, match="cannot be read: OSError") as warned:
+        begin_with_sanity_check(attributes)
+    assert len(warned) == 1
     module.number = 2
     module.layer.bias.requires_grad_(False)
     assert attributes.capture() == {"values": {}, "requires_grad": {"layer.bias": False}}
@@ -336,6 +343,55 @@ def test_attributes_that_the_sanity_check_changes_are_restored(stops, tmp_path):
     for stop in stops:
         assert part(tmp_path / "stopped", stop)[0].stopped
     assert part(tmp_path / "stopped", None)[1] == expected
+
+
+class DuringSanityCheck(pl.Callback):
+    """Sets a loss weight in the first and in the last hook of the sanity check."""
+
+    def on_sanity_check_start(self, trainer, pl_module):
+        pl_module.beta = 0.5
+
+    def on_sanity_check_end(self, trainer, pl_module):
+        pl_module.gamma = pl_module.beta
+
+
+class WeightedNet(pl.LightningModule):
+    """Its loss weights come from callbacks, and grow with each validation."""
+
+    beta = gamma = 0.0
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch[0]).square().mean() * (1 + self.beta) + self.gamma * self.layer.weight.square().sum()
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 1e-1)
+
+
+def sanity_checked(folder, make, stop, **callbacks):
+    """Train a module for three epochs after a sanity check, with a validation at the end of each; return it too."""
+    pl.seed_everything(2, verbose=False)
+    data, module = TensorDataset(torch.randn(16, 4)), make()
+    options = {"limit_val_batches": 1, "num_sanity_val_steps": 1, "max_epochs": 3}
+    loaders = DataLoader(data, 4, shuffle=True), DataLoader(data, 4)
+    return train_part(folder, module, *loaders, stop=stop, **callbacks, **options), module
+
+
+@pytest.mark.parametrize("where", ["callbacks", "last"])
+def test_attributes_that_hooks_of_the_sanity_check_set_are_restored(where, tmp_path):
+    """Of a callback before and after those of this package."""
+
+    def train(folder, stop):
+        part, module = sanity_checked(folder, WeightedNet, stop, **{where: [DuringSanityCheck()]})
+        return part, digest([module.state_dict(), module.beta, module.gamma])
+
+    assert_continues_exactly(train, tmp_path, 6)
 
 
 PACKAGE = """
