@@ -85,6 +85,7 @@ class ScriptAttributes:
         self._before: dict[tuple[str, str], int] | None = None
         self._created: dict[tuple[str, str], str] = {}
         self._before_sanity_check: dict[tuple[str, str], tuple[int, str]] = {}
+        self._after_sanity_check: dict[tuple[str, str], tuple[int, str]] = {}
         self._trained_before: dict[str, bool] = {}
         self._reported: set[str] = set()
         self._failed = False
@@ -94,10 +95,8 @@ class ScriptAttributes:
         self._before_sanity_check = self._values()
 
     def after_sanity_check(self) -> None:
-        """Keep the attributes that the sanity check has changed as the script had created them."""
-        before, self._before_sanity_check = self._before_sanity_check, {}
-        changed = [key for key, value in self._values().items() if before.get(key) != value]
-        self._created = {key: before[key][1] if key in before else _ABSENT for key in changed}
+        """Remember the attributes after the sanity check."""
+        self._after_sanity_check = self._values()
 
     def begin(self) -> None:
         """Remember the attributes as they are; before the hooks of the first epoch of this process."""
@@ -105,9 +104,12 @@ class ScriptAttributes:
             return
         self._before = {}
         self._trained_before = self._requires_grad()
-        for key, (mark, text) in self._values().items():
-            if key not in self._created:  # else the sanity check has changed it
-                self._before[key], self._created[key] = mark, text
+        for key, value in self._values().items():
+            before = self._before_sanity_check.get(key, (0, _ABSENT))
+            if before != value == self._after_sanity_check.get(key):  # only the sanity check has changed it
+                self._created[key] = before[1]
+            else:
+                self._before[key], self._created[key] = value
 
     def _values(self) -> dict[tuple[str, str], tuple[int, str]]:
         """Return a fingerprint and a text of each attribute."""

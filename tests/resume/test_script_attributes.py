@@ -394,6 +394,40 @@ def test_attributes_that_hooks_of_the_sanity_check_set_are_restored(where, tmp_p
     assert_continues_exactly(train, tmp_path, 6)
 
 
+class ValidatedNet(WeightedNet):
+    """Resets what the sanity check has recorded in ``on_train_start``, as scripts often do."""
+
+    def __init__(self):
+        super().__init__()
+        self.best = None
+
+    def on_train_start(self):
+        self.best, self.val_losses = 1e9, []
+
+    def training_step(self, batch, batch_idx):
+        self.beta = 0.1 * len(self.val_losses)
+        return super().training_step(batch, batch_idx)
+
+    def on_validation_start(self):
+        if not hasattr(self, "val_losses"):
+            self.val_losses = []
+
+    def validation_step(self, batch, batch_idx):
+        loss = float(self.layer(batch[0]).square().mean())
+        self.best = min(loss, self.best or 1e9)
+        self.val_losses.append(loss)
+
+
+@pytest.mark.parametrize("stop", [6, 8])
+def test_attributes_that_the_sanity_check_and_on_train_start_set_are_restored(stop, tmp_path):
+    def train(folder, stop):
+        part, module = sanity_checked(folder, ValidatedNet, stop)
+        assert stop or len(module.val_losses) == 3
+        return part, digest([module.state_dict(), module.best, module.val_losses])
+
+    assert_continues_exactly(train, tmp_path, stop)
+
+
 PACKAGE = """
 import lightning.pytorch as pl
 import torch
