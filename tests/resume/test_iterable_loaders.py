@@ -130,14 +130,15 @@ def test_new_pass_does_not_skip_batches():
     assert list(resumed) == [1, 2, 3]
 
 
-def test_fewer_batches_than_were_taken_are_an_error_with_both_numbers():
+@pytest.mark.parametrize("sized", [True, False])
+def test_fewer_batches_than_were_taken_are_an_error_with_both_numbers(sized):
     loader = ReplayedLoader([1, 2, 3, 4], deferred=False)
     iterator = iter(loader)
     for _ in range(3):
         next(iterator)
-    shorter = ReplayedLoader([1, 2], deferred=True)
-    shorter.resume(loader.position(ahead=0), at_start=False)
+    shorter = ReplayedLoader([1, 2] if sized else Unsized([1, 2]), deferred=True)
     with pytest.raises(InexactStateError, match=r"yields 2 batches in this epoch now, .* had already taken 3"):
+        shorter.resume(loader.position(ahead=0), at_start=False)
         iter(shorter)
 
 
