@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import types
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -22,7 +23,10 @@ from lightning_green._lightning.namespaces import both
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 CONTAINERS = (list, tuple, dict, collections.deque)
 LIBRARIES = {"torch", "lightning", "pytorch_lightning", "lightning_fabric", "lightning_green", "torchmetrics"}
-_LIBRARY_PATHS = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_LIBRARY_PATHS = tuple(
+    {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    | {folder for folder in sys.path if folder and any(Path(folder).glob("*.dist-info"))}  # of `pip install --target`
+)
 _NOT_ENTERED = (
     *(torch.Tensor, np.ndarray, str, bytes, int, float, complex, type, types.ModuleType, types.BuiltinFunctionType),
     *(pl.Trainer, pl.LightningModule, pl.LightningDataModule),
