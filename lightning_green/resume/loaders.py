@@ -42,7 +42,13 @@ from lightning_green.resume.iterable_loaders import (
     too_few_batches,
 )
 from lightning_green.resume.object_generators import generator_states, set_generator_states
-from lightning_green.resume.pipeline_reasons import CHANGES_OFTEN, SHARED_WITH_WORKERS, in_workers, why_lost
+from lightning_green.resume.pipeline_reasons import (
+    CHANGES_OFTEN,
+    OWN_BATCHES,
+    SHARED_WITH_WORKERS,
+    in_workers,
+    why_lost,
+)
 from lightning_green.resume.pipeline_state import Created, PassRecord, PipelineState
 from lightning_green.resume.random_states import (
     RandomStream,
@@ -296,6 +302,8 @@ class CountingLoader(DataLoader[Any]):
     @property
     def why_epochs_only(self) -> str | None:
         """Why a resume in the middle of an epoch is not exact, as far as it is known."""
+        if self.taken > 0 and self._counting_sampler.began is None:
+            return OWN_BATCHES
         if self._counting_sampler.record.changes_often:
             return CHANGES_OFTEN
         if self.num_workers > 0 and self._data.changes_shared_memory:

@@ -9,6 +9,11 @@ CHANGES_OFTEN = (
     "change it between epochs"
 )
 
+OWN_BATCHES = (
+    "the training loader does not read the batches that its sampler chooses, so they cannot be skipped; pass the "
+    "loaders that it combines as a `CombinedLoader`, or an object that is no `DataLoader`"
+)
+
 SHARED_WITH_WORKERS = (
     "the training changes a value in memory that it shares with worker processes, which read ahead; change it between "
     "epochs, and set `num_workers=0` for pauses within an epoch"

@@ -130,6 +130,11 @@ def test_new_pass_does_not_skip_batches():
     assert list(resumed) == [1, 2, 3]
 
 
+def resumed(loader, position):
+    loader.resume(position, at_start=False)
+    return iter(loader)
+
+
 @pytest.mark.parametrize("sized", [True, False])
 def test_fewer_batches_than_were_taken_are_an_error_with_both_numbers(sized):
     loader = ReplayedLoader([1, 2, 3, 4], deferred=False)
@@ -138,8 +143,7 @@ def test_fewer_batches_than_were_taken_are_an_error_with_both_numbers(sized):
         next(iterator)
     shorter = ReplayedLoader([1, 2] if sized else Unsized([1, 2]), deferred=True)
     with pytest.raises(InexactStateError, match=r"yields 2 batches in this epoch now, .* had already taken 3"):
-        shorter.resume(loader.position(ahead=0), at_start=False)
-        iter(shorter)
+        resumed(shorter, loader.position(ahead=0))
 
 
 @pytest.mark.parametrize("sized", [True, False])

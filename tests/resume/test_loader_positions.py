@@ -1,6 +1,8 @@
 from contextlib import contextmanager
 
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
 from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.iterable_loaders import ReplayedLoader
@@ -47,6 +49,24 @@ class Unsized:
 def test_loader_without_a_length_is_read_ahead_unless_the_trainer_has_a_limit(options, ahead, tmp_path):
     with fit(tmp_path, Unsized(), **options) as ((wrapped,), _):
         assert wrapped.reads_ahead is ahead
+
+
+class Combined(DataLoader):
+    """Yields batches of loaders of its own, and its own sampler is not read."""
+
+    def __init__(self, *loaders):
+        super().__init__(loaders[0].dataset, batch_size=loaders[0].batch_size)
+        self.loaders = loaders
+
+    def __iter__(self):
+        return map(torch.cat, zip(*self.loaders, strict=True))
+
+
+def test_batches_that_no_sampler_chooses_are_reported(tmp_path):
+    with fit(tmp_path, Combined(batches(), batches())) as (_, positions):
+        assert "does not read the batches that its sampler chooses" in positions.why_epochs_only
+    with fit(tmp_path, batches()) as (_, positions):
+        assert positions.why_epochs_only is None
 
 
 def test_loaders_of_a_tuner_are_not_wrapped(tmp_path):
