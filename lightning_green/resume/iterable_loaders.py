@@ -97,6 +97,8 @@ class _ReplayingIterator(CountingIterator):
         record = self._record
         if record is not None:
             record.before_read(self._number)
+        if self._number == 0 and self._stream is None:
+            self._loader.before_first_read()
         self._number += 1
         try:
             with self._stream or nullcontext():
@@ -158,9 +160,14 @@ class ReplayedLoader:
             iterator = self._start(began)
         self._began = began
         taking = self._read(began, iterator)
+        random = capture_random_states(with_cuda=False)
+        if skip and "first" in began:
+            restore_random_states(began["first"])
         for number in range(skip):
             if next(taking, self) is self:
                 raise InexactStateError(too_few_batches(number, skip))
+        if skip and "first" in began:
+            restore_random_states(random)
         if resume is not None and self._has_workers:  # the workers have copies of the state with which they started
             self._state_of_objects.restore(now)
         return taking
@@ -192,6 +199,11 @@ class ReplayedLoader:
             began["later"] = self._record.later
             self._record.after_read(0)
         return _ReplayingIterator(iterator, self, None if self._has_workers else stream_of_pass(began), self._record)
+
+    def before_first_read(self) -> None:
+        """Note the random states with which a loader starts its workers, if it does so with the first batch."""
+        if self._began is not None:
+            self._began.setdefault("first", capture_random_states(with_cuda=False))
 
     def replay(self) -> None:
         """Read the batches of earlier passes after ``resume``, so that what the loader keeps is where they ended."""
@@ -267,7 +279,8 @@ class ReplayedLoader:
         loader = self.inner
         if not isinstance(loader, DataLoader):
             return [loader]
-        return [loader.generator, loader.batch_sampler, loader.sampler, loader.dataset, loader.collate_fn]
+        owners = [loader.generator, loader.batch_sampler, loader.sampler, loader.dataset, loader.collate_fn]
+        return [*owners, loader] if has_unreliable_state(loader) else owners
 
 
 class _Sized:
@@ -304,6 +317,14 @@ def has_length(loader: Any) -> bool:
 def has_state(loader: Any) -> bool:
     """Return whether a loader has a state of its own, from which it continues."""
     return all(callable(getattr(loader, name, None)) for name in _STATE)
+
+
+def has_unreliable_state(loader: Any) -> bool:
+    """Return whether a loader does not continue exactly from its own state, but yields the same batches again.
+
+    After a resume, the next pass of the loaders of litdata and MosaicML continues the pass of the loaded state.
+    """
+    return any(kind.__module__.partition(".")[0] in ("litdata", "streaming") for kind in type(loader).__mro__)
 
 
 def why_not_replayed(loader: Any) -> str | None:

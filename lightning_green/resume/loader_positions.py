@@ -20,7 +20,7 @@ from lightning_green._lightning.loaders import (
 from lightning_green._lightning.loops import is_training_stage
 from lightning_green._lightning.replaced import call_all
 from lightning_green.resume.errors import InexactStateError
-from lightning_green.resume.iterable_loaders import ReplayedLoader, has_state, why_not_replayed
+from lightning_green.resume.iterable_loaders import ReplayedLoader, has_state, has_unreliable_state, why_not_replayed
 from lightning_green.resume.loaders import CountingLoader, count_batches, wrap_loaders
 from lightning_green.resume.object_generators import find_generators, find_iterators
 from lightning_green.resume.pipeline_state import Created
@@ -183,7 +183,8 @@ class LoaderPositions:
         if training and counting is loader:
             why_not = why_not_replayed(loader)
             if why_not is None:
-                kind = StatefulLoader if has_state(loader) else ReplayedLoader
+                own_state = has_state(loader) and not has_unreliable_state(loader)
+                kind = StatefulLoader if own_state else ReplayedLoader
                 return kind(loader, deferred, self._created)
             self._why_never = why_not
         if training and isinstance(counting, CountingLoader):
@@ -209,7 +210,8 @@ class LoaderPositions:
 
     def _find_worker_generators(self, loader: CountingLoader) -> None:
         """Set why a resume is not exact if worker processes draw from copies of generators that a dataset keeps."""
-        kept = len(find_generators(loader.dataset, loader.collate_fn))
+        # What a file or a class keeps may have been used to create the dataset; whether workers draw is observed.
+        kept = sum(path[0].isdigit() for path in find_generators(loader.dataset, loader.collate_fn))
         if not kept:
             return
         generators = "a random generator" if kept == 1 else f"{kept} random generators"

@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import types
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,10 +80,12 @@ def walk(*owners: Any, with_datasets: bool = True) -> Iterator[tuple[str, Any, l
             if len(value) <= _MAX_LENGTH:
                 waiting.extend((f"{path}[{key!r}]", item, depth + 1) for key, item in pairs)
             continue
-        found = [] if value is None or isinstance(value, not_entered) else list(_namespaces(path, value, seen))
+        found: list[Namespace] = []
+        with suppress(Exception):  # proxies of libraries may raise anything when they are asked for their class
+            found = [] if value is None or isinstance(value, not_entered) else list(_namespaces(path, value, seen))
         yield path, value, found
         for space in found:
-            waiting.extend((_join(space.path, name), item, depth + 1) for name, item in space.values.items())
+            waiting.extend((_join(space.path, name), item, depth + 1) for name, item in list(space.values.items()))
 
 
 def _join(path: str, name: str) -> str:

@@ -19,8 +19,10 @@ from torch.utils.data._utils import fetch
 from typing_extensions import override
 
 from lightning_green.resume.iterable_loaders import CountingIterator, DeferredIterator, ReplayedLoader, stream_of_pass
+from lightning_green.resume.pipeline_reasons import in_workers, why_lost
 from lightning_green.resume.pipeline_state import Created
 from lightning_green.resume.random_states import RandomStream, capture_random_states, equal_states, global_states
+from lightning_green.resume.worker_state import Observed, WorkerObserver
 
 
 class _ObserveDraws:
@@ -29,11 +31,12 @@ class _ObserveDraws:
     Args:
         inner: The user's own.
         drew: A tensor in shared memory, set to one by a batch that draws.
+        changed: Receives the state of the dataset that a batch changes, if the state of the loader does not include it.
 
     """
 
-    def __init__(self, inner: Callable[[int], None] | None, drew: torch.Tensor) -> None:
-        self.inner, self.drew = inner, drew
+    def __init__(self, inner: Callable[[int], None] | None, drew: torch.Tensor, changed: Observed | None) -> None:
+        self.inner, self.drew, self.changed = inner, drew, changed
 
     def __call__(self, worker_id: int) -> None:
         for kind in (fetch._MapDatasetFetcher, fetch._IterableDatasetFetcher):  # patched in this worker process only
@@ -42,7 +45,15 @@ class _ObserveDraws:
             self.inner(worker_id)
 
     def _observed(self, original: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        observer = None if self.changed is None else WorkerObserver(self.changed)
+
         def observed(fetcher: Any, index: Any) -> Any:
+            if observer is not None:
+                with observer.observing(fetcher.dataset, fetcher.collate_fn):
+                    return observe_draws(fetcher, index)
+            return observe_draws(fetcher, index)
+
+        def observe_draws(fetcher: Any, index: Any) -> Any:
             if self.drew.item():
                 return original(fetcher, index)
             before = global_states()
@@ -94,17 +105,25 @@ class StatefulLoader(ReplayedLoader):
         self._stream: RandomStream | None = None
         self._before: dict[str, Any] = {}
         self._drew: torch.Tensor | None = None
+        self._changed: Observed | None = None
+        self._created_as = self._state_of_objects.mark()
         dataset = self._hugging_face_dataset()
         self._has_shuffle_buffer = dataset is not None and "Shuffled" in str(dataset.state_dict())
         if isinstance(inner, DataLoader) and inner.num_workers > 0 and not self._reads_again():
             self._drew = torch.zeros(1, dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
+            self._changed = Observed() if self._owners() else None
 
     @override
     def __iter__(self) -> Any:
         if self.deferred:
             return DeferredIterator(self.reads_ahead)
         resume, self._resume_from = self._resume_from, None
-        began = {"random": capture_random_states(with_cuda=False)} if resume is None else resume["began"]
+        if resume is None:
+            began = {"random": capture_random_states(with_cuda=False), "objects": self._state_of_objects.capture()}
+        else:
+            began = resume["began"]
+            if self._skips_by_reading():
+                self._state_of_objects.restore(began["objects"])
         self._began = began
         self._stream = stream_of_pass(began) if self._has_stream() else None
         if resume is None and self._restored:
@@ -141,6 +160,13 @@ class StatefulLoader(ReplayedLoader):
                 f"the samples of {name} draw random numbers in its worker processes, which its state does not include; "
                 "set `num_workers=0`, or use a `DataLoader` without a state"
             )
+        if self._changed is not None and (found := self._changed.text()):
+            return in_workers(found)
+        if isinstance(self.inner, DataLoader) and self._is_lazy() and self._state_of_objects.mark() != self._created_as:
+            return (
+                f"the dataset of {name} keeps a state that its samples change, and it may read batches again when it "
+                "continues; use a `DataLoader` without a state, or `StatefulDataLoader` of torchdata"
+            )
         if self.draws and isinstance(self.inner, DataLoader) and self._is_lazy():
             return (
                 f"the samples of {name} draw random numbers, and it may read batches again when it continues from its "
@@ -152,8 +178,9 @@ class StatefulLoader(ReplayedLoader):
     @override
     def why_never(self) -> str | None:
         """Why no resume is exact, as far as it is known."""
-        if not getattr(self.inner, "persistent_workers", False):
-            return None
+        lost = why_lost(self._state_of_objects)
+        if lost is not None or not getattr(self.inner, "persistent_workers", False):
+            return lost
         return self.why_epochs_only  # the random states of persistent workers continue in the next epoch
 
     @override
@@ -184,7 +211,7 @@ class StatefulLoader(ReplayedLoader):
             yield
             return
         own = self.inner.worker_init_fn
-        self.inner.worker_init_fn = _ObserveDraws(own, self._drew)
+        self.inner.worker_init_fn = _ObserveDraws(own, self._drew, self._changed)
         try:
             yield
         finally:
@@ -192,7 +219,14 @@ class StatefulLoader(ReplayedLoader):
 
     @override
     def _owners(self) -> list[Any]:
-        return []  # its state includes them
+        loader = self.inner
+        if not isinstance(loader, DataLoader) or hasattr(loader.dataset, "state_dict"):
+            return []  # its state includes them
+        return [loader.dataset, loader.collate_fn]
+
+    def _skips_by_reading(self) -> bool:
+        """Return whether a resumed pass reads the batches again that the training has taken."""
+        return self._is_lazy() or isinstance(getattr(self.inner, "dataset", None), IterableDataset)
 
     def _forget_state_of_dataset(self) -> None:
         """Let a dataset of Hugging Face begin its next pass at the start; it begins each at its last loaded state."""

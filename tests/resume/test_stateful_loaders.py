@@ -32,6 +32,26 @@ class Augmented(Plain):
         return SAMPLES[index] + 0.1 * torch.randn(4)
 
 
+class Stored(Plain):
+    """Samples with noise from a generator that the dataset keeps."""
+
+    def __init__(self):
+        self.generator = np.random.default_rng(3)
+
+    def __getitem__(self, index):
+        return SAMPLES[index] + float(self.generator.random())
+
+
+class StoredStream(IterableDataset):
+    def __init__(self):
+        self.generator, self.passes = np.random.default_rng(3), 0
+
+    def __iter__(self):
+        self.passes += 1
+        for index in self.generator.permutation(16):
+            yield SAMPLES[index] * self.passes
+
+
 class Shuffled(IterableDataset):
     """A stream whose order is drawn from the global generator when its first sample is read."""
 
@@ -117,6 +137,8 @@ LOADERS = {
     "keeps its pass": lambda: KeepsItsPass(Shuffled(), 4),
     "torchdata": lambda: torchdata(Augmented(), 4, shuffle=True),
     "torchdata, stream": lambda: torchdata(Shuffled(), 4),
+    "torchdata, own generator": lambda: torchdata(Stored(), 4, shuffle=True),
+    "torchdata, stream, own generator": lambda: torchdata(StoredStream(), 4),
     "Hugging Face": lambda: hugging_face(),
     "torchdata, workers": lambda: torchdata(Plain(), 4, shuffle=True, num_workers=1),
 }
@@ -175,6 +197,8 @@ OBSERVED = {
         "end of an epoch only: the samples of SkipsWithTheFirstBatch draw",
     ),
     "samples that do not draw": (Plain, WORKERS, None),
+    "own generator in workers": (Stored, WORKERS, "end of an epoch only: in worker processes, loading changes `gen"),
+    "own generator, read again": (Stored, {}, "end of an epoch only: the dataset of SkipsWithTheFirstBatch keeps"),
 }
 
 
