@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 
+from lightning_green._lightning.module_attributes import attributes_of
+from lightning_green.resume.attribute_values import SCALARS
 from lightning_green.resume.checkpoints import SHARDS_KEY, STATE_KEY
 from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.plain_data import NotPlainError, to_plain
@@ -38,12 +42,29 @@ class ModuleReferences:
 
     def __init__(self, module: pl.LightningModule) -> None:
         self._module = module
-        self._digests: dict[str, str | None] = {}
+        self._layers: dict[str, torch.nn.Module] = {}
+        self._digests: dict[str, str] = {}
+
+    def begin(self, callbacks: Iterable[pl.Callback] = ()) -> None:
+        """Remember the layers and the digests of other attributes: a process that continues has the same ones.
+
+        Called where Lightning restores a checkpoint. If no hook adds anything to the checkpoint, nothing is read.
+
+        Args:
+            callbacks: The callbacks.
+
+        """
+        hooks = [self._module.on_save_checkpoint, *(callback.on_save_checkpoint for callback in callbacks)]
+        if not any(_adds_to_checkpoint(hook) for hook in hooks):
+            return
+        self._layers = dict(self._module.named_children())
+        digests = {name: _digest(value) for name, value in self._attributes().items() if name not in self._layers}
+        self._digests = {name: digest for name, digest in digests.items() if digest is not None}
 
     def replace(self, checkpoint: dict[str, Any]) -> None:
         """Replace objects that cannot be saved and are attributes of the module; others are left as they are."""
-        attributes = self._attributes()
-        names = {id(value): name for name, value in attributes.items() if value is not None}
+        known = self._layers | self._digests
+        names = {id(value): name for name, value in self._attributes().items() if name in known}
         for key in checkpoint.keys() - _OTHERS:
             checkpoint[key] = self._replaced(checkpoint[key], names)
 
@@ -61,10 +82,9 @@ class ModuleReferences:
         return value
 
     def _is_unchanged(self, name: str, value: Any) -> bool:
-        if isinstance(value, torch.nn.Module):
-            return True
-        digest = _digest(value)
-        return digest is not None and self._digests.setdefault(name, digest) == digest
+        if name in self._layers:  # metrics define `==`
+            return self._layers[name] is value
+        return self._digests[name] == _digest(value)
 
     def resolve(self, checkpoint: dict[str, Any]) -> None:
         """Replace each name by the object of this process.
@@ -90,17 +110,36 @@ class ModuleReferences:
                 f"The checkpoint refers to the attribute `{name}` of {type(self._module).__name__}, which does not "
                 "exist now. Start the run with the original script, or start from scratch with `--fresh`."
             )
-        if not isinstance(attributes[name], torch.nn.Module):
-            self._digests[name] = _digest(attributes[name])
         return attributes[name]
 
     def _attributes(self) -> dict[str, Any]:
-        return {**vars(self._module), **dict(self._module.named_children())}
+        own = {name: one for name, one in vars(self._module).items() if name not in attributes_of(pl.LightningModule)}
+        return {**own, **dict(self._module.named_children())}
+
+
+def _adds_to_checkpoint(hook: Any) -> bool:
+    """Return whether an ``on_save_checkpoint`` is another one than that of Lightning's base classes."""
+    module = getattr(hook, "__module__", None) or ""
+    return module.partition(".")[0] not in ("lightning", "pytorch_lightning")
 
 
 def _digest(value: Any) -> str | None:
-    """Return a digest of an object, None if it has none."""
+    """Return a digest of an object, None if it has none or needs none."""
+    if isinstance(value, (*SCALARS, torch.Tensor, np.ndarray)):
+        return None
+    digest = _Digest()
     try:
-        return hashlib.sha256(pickle.dumps(value)).hexdigest()
+        pickle.Pickler(digest).dump(value)
     except Exception:  # noqa: BLE001 - an object of the script may raise anything
         return None
+    return digest.total.hexdigest()
+
+
+class _Digest:
+    """A file of which only the digest is kept: an object may be as large as the data."""
+
+    def __init__(self) -> None:
+        self.total = hashlib.sha256()
+
+    def write(self, content: Any) -> None:
+        self.total.update(content)

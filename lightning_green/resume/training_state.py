@@ -107,7 +107,8 @@ class ExactState:
         trainer = self._trainer
 
         def load_and_keep(given: Any) -> tuple[str, dict[str, Any]] | None:
-            loaded = load(given)
+            self._capture.references.begin(trainer.callbacks)  # type: ignore[attr-defined]
+            loaded = load(given) if resuming else None
             if loaded is not None:
                 self._take(loaded[1])
                 self._capture.references.resolve(loaded[1])
@@ -118,7 +119,7 @@ class ExactState:
 
         if resuming:
             filter_resume_warnings()
-            inject_checkpoint(trainer, load_and_keep)
+        inject_checkpoint(trainer, load_and_keep)
         self._undo = [
             self._loaders.attach(resuming),
             wrap_sanity_check(trainer, self._attributes.before_sanity_check, self._attributes.after_sanity_check),

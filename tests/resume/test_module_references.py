@@ -12,6 +12,7 @@ from lightning_green.resume.load_check import check_loads
 from lightning_green.resume.module_references import REFERENCE, ModuleReferences
 from tests.helpers.interrupted_fits import assert_continues_exactly, train_part
 from tests.helpers.resume_training import digest
+from tests.helpers.trainers import BoringModel
 
 
 class Scaler:
@@ -55,10 +56,10 @@ def saved(module):
     return checkpoint
 
 
-def train(folder, stop, module=None):
+def train(folder, stop, make=Forecaster):
     pl.seed_everything(2, verbose=False)
     data = TensorDataset(torch.randn(16, 4), torch.randn(16, 1))
-    module = module or Forecaster()
+    module = make()
     part = train_part(folder, module, DataLoader(data, 4, shuffle=True), stop=stop, max_epochs=3)
     metrics = {name: float(value) for name, value in part.trainer.callback_metrics.items()}
     return part, [digest(module.state_dict()), None if stop else metrics]
@@ -69,9 +70,90 @@ def test_fit_that_saves_its_loss_and_metrics_continues_exactly(stop, tmp_path):
     assert_continues_exactly(train, tmp_path, stop)
 
 
+class LateForecaster(Forecaster):
+    """Fits its scaler to the first batch, and puts it into its checkpoint."""
+
+    def training_step(self, batch, batch_idx):
+        if not hasattr(self, "late"):
+            self.late = Scaler(float(batch[0].std()))
+        return super().training_step(batch, batch_idx)
+
+    def on_save_checkpoint(self, checkpoint):
+        super().on_save_checkpoint(checkpoint)
+        if hasattr(self, "late"):
+            checkpoint["late"] = self.late
+
+
+def test_fit_whose_module_saves_an_object_of_the_fit_is_not_saved(tmp_path):
+    """Another process does not have the object before it trains."""
+
+    def run(folder, stop):
+        return train(folder, stop, make=LateForecaster)[0].trained
+
+    assert run(tmp_path, 2) < 12
+    assert run(tmp_path, None) == 12
+
+
+def begun(module):
+    references = ModuleReferences(module)
+    references.begin()
+    return references
+
+
+@pytest.mark.parametrize("before", [None, Scaler(1.0)])
+def test_object_that_is_created_during_the_fit_is_not_referred_to(before):
+    module = Forecaster()
+    module.late = before
+    references = begun(module)
+    module.late = Scaler(2.0)
+    checkpoint = {"late": module.late}
+    references.replace(checkpoint)
+    assert checkpoint == {"late": module.late}
+
+
+def test_layer_that_is_replaced_during_the_fit_is_not_referred_to():
+    module = Forecaster()
+    references = begun(module)
+    module.loss, module.train_metrics = nn.HuberLoss(delta=0.5), MeanSquaredError()
+    checkpoint = saved(module)
+    references.replace(checkpoint)
+    assert checkpoint["loss"] is module.loss
+    assert checkpoint["metrics"] is module.train_metrics
+
+
+def test_object_of_two_names_is_referred_to_by_the_one_from_the_start():
+    module = Forecaster()
+    references = begun(module)
+    module.alias = module.extra
+    checkpoint = saved(module)
+    references.replace(checkpoint)
+    assert checkpoint["others"]["extra"] == {REFERENCE: "extra"}
+
+
+def test_attributes_are_read_only_if_a_hook_adds_to_the_checkpoint():
+    """They may be as large as the data."""
+
+    class Large:
+        def __getstate__(self):
+            read.append(1)
+            return {}
+
+    read, module = [], BoringModel()
+    module.large = Large()
+    begun(module)
+    assert read == []
+    ModuleReferences(module).begin([pl.Callback(), Adds()])
+    assert read == [1]
+
+
+class Adds(pl.Callback):
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint):
+        checkpoint["large"] = pl_module.large
+
+
 def test_attributes_are_saved_by_name_and_replaced_by_the_objects_of_the_process():
     checkpoint, other = saved(module := Forecaster()), Forecaster()
-    ModuleReferences(module).replace(checkpoint)
+    begun(module).replace(checkpoint)
     assert checkpoint["metrics"] == {REFERENCE: "train_metrics"}
     assert checkpoint["others"] == {"extra": {REFERENCE: "extra"}, "number": 3}
     check_loads(checkpoint)
@@ -84,7 +166,7 @@ def test_attributes_are_saved_by_name_and_replaced_by_the_objects_of_the_process
 
 def test_object_that_changes_during_the_fit_is_not_referred_to():
     module = Forecaster()
-    references, before, after = ModuleReferences(module), saved(module), saved(module)
+    references, before, after = begun(module), saved(module), saved(module)
     references.replace(before)
     module.extra.scale = 5.0
     references.replace(after)
@@ -95,7 +177,7 @@ def test_object_that_changes_during_the_fit_is_not_referred_to():
 def test_object_that_is_no_attribute_is_left_as_it_is():
     module, other = Forecaster(), Scaler(1.0)
     checkpoint = {"other": other}
-    ModuleReferences(module).replace(checkpoint)
+    begun(module).replace(checkpoint)
     assert checkpoint == {"other": other}
 
 
