@@ -278,7 +278,8 @@ def _is_of_script(value: Any) -> bool:
 
 def _has_unknown_position(value: Any) -> bool:
     """Return whether a value is an iterator, such as a generator, of which nobody knows how far it is."""
-    return isinstance(value, Iterator) and form_of(value) is None and not isinstance(value, io.IOBase)
+    known = isinstance(value, io.IOBase) or form_of(value) is not None
+    return isinstance(value, Iterator) and not known and not _is_of_script(value)  # whose attributes are saved
 
 
 class _Weights:

@@ -126,6 +126,34 @@ def test_iterators_of_unknown_position_are_reported_before_they_advance(tmp_path
         attributes.capture()
 
 
+class Countdown:
+    """An iterator of the script."""
+
+    def __init__(self, inner=None):
+        self.position, self.inner = 0, inner
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.position += 1
+        return self.position
+
+
+@pytest.mark.filterwarnings("error:These attributes")
+def test_iterator_of_the_script_continues(tmp_path):
+    restored, same = saved_and_restored(tmp_path, Countdown, lambda callback: next(callback.value))
+    assert restored is same
+    assert next(restored) == 2
+
+
+def test_generator_in_an_iterator_of_the_script_is_reported(tmp_path):
+    _, attributes = attributes_of(tmp_path, Holder(Countdown(i for i in range(9))))
+    attributes.begin()
+    with pytest.warns(UserWarning, match=r"are iterators, .*: callbacks\[\d\]\.value\.inner\. After a pause"):
+        attributes.capture()
+
+
 def test_attributes_of_objects_of_the_script_are_restored(tmp_path):
     def change(callback):
         callback.value.total, callback.value.by_name["a"] = 3, [1]
