@@ -104,7 +104,7 @@ def set_buffers(pl_module: pl.LightningModule, saved: dict[str, torch.Tensor]) -
             module, name, buffer = buffers.get(path, (None, "", None))
             if module is None:
                 continue
-            if buffer is not None and buffer.shape == value.shape:
+            if buffer is not None and not is_lazy(buffer) and buffer.shape == value.shape:
                 buffer.copy_(value)
             elif path not in pl_module.state_dict():
                 setattr(module, name, value.to(pl_module.device if buffer is None else buffer.device))

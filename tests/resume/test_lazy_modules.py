@@ -4,6 +4,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from tests.helpers.interrupted_fits import assert_continues_exactly, train_part
 from tests.helpers.resume_training import digest
@@ -31,14 +32,28 @@ class Net(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), 1e-2)
 
 
+class ScaledNet(Net):
+    """Scales by a buffer of the first batch, which no checkpoint contains."""
+
+    def __init__(self):
+        super().__init__("init")
+        self.register_buffer("scale", UninitializedBuffer(), persistent=False)
+
+    def training_step(self, batch, batch_idx):
+        if is_lazy(self.scale):
+            self.scale.materialize((32,))
+            self.scale.copy_(batch.mean(0))
+        return super().training_step(batch / (1 + self.scale), batch_idx)
+
+
 def train(folder, when, stop=None):
     pl.seed_everything(2, verbose=False)
-    module = Net(when)
+    module = ScaledNet() if when == "buffer in the first batch" else Net(when)
     part = train_part(folder, module, batches(), stop=stop, max_epochs=2)
     return part, digest(module.state_dict())
 
 
 @pytest.mark.parametrize("stop", [1, 6, 8])
-@pytest.mark.parametrize("when", ["init", "setup", "first batch"])
+@pytest.mark.parametrize("when", ["init", "setup", "first batch", "buffer in the first batch"])
 def test_stopped_fit_ends_like_an_uninterrupted_one(when, stop, tmp_path):
     assert_continues_exactly(lambda folder, at: train(folder, when, at), tmp_path, stop)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from lightning.pytorch.demos.boring_classes import BoringModel
+from torch.nn.parameter import UninitializedBuffer
 
 from lightning_green.resume.module_state import (
     buffer_digests,
@@ -60,6 +61,26 @@ def test_buffer_that_is_filled_later_is_saved_and_set():
     set_buffers(other, unsaved_buffers(module, before))
     assert other.inner.mask.tolist() == [1, 1, 1]
     assert "inner.mask" in dict(other.named_buffers())
+
+
+class Lazy(BoringModel):
+    """Its buffer gets a shape with the first batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", UninitializedBuffer(), persistent=False)
+
+
+def test_buffer_that_is_uninitialized_in_the_new_process_is_set():
+    module = Lazy()
+    before = buffer_digests(module)
+    assert unsaved_buffers(module, before) == {}
+    module.scale.materialize((3,))
+    module.scale.fill_(2)
+    other = Lazy()
+    set_buffers(other, unsaved_buffers(module, before))
+    assert other.scale.tolist() == [2, 2, 2]
+    assert "scale" in dict(other.named_buffers())
 
 
 def test_buffers_that_differ_from_rank_zero_are_found():
