@@ -157,7 +157,7 @@ def from_plain(value: Any) -> Any:
         return {key: from_plain(item) for key, item in value.items()}
     try:
         return _decode(value[TAG], value)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, ImportError) as error:
         raise RuntimeError(f"a `{value[TAG]}` in the state cannot be restored: {error!r}") from error
 
 

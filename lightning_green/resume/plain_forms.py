@@ -131,9 +131,8 @@ def _table(value: Any) -> list[Any]:
 
 
 def _from_table(saved: Any) -> Any:
-    pandas = sys.modules.get("pandas")  # a checkpoint imports nothing
-    if pandas is None:
-        raise TypeError("a table, although the script does not import pandas")
+    import pandas  # a script may import it in a hook, after its state is loaded
+
     index, names, columns = saved
     frame = pandas.DataFrame({n: _from_column(one, pandas.Series) for n, one in enumerate(columns)})
     frame.index = _from_column(index, pandas.Index)

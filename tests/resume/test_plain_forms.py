@@ -8,6 +8,8 @@ import fractions
 import itertools
 import pathlib
 import random
+import subprocess
+import sys
 import types
 import uuid
 import zoneinfo
@@ -17,7 +19,7 @@ import pytest
 import torch
 
 from lightning_green.resume.load_check import check_loads
-from lightning_green.resume.plain_data import TAG
+from lightning_green.resume.plain_data import TAG, to_plain
 from lightning_green.resume.plain_forms import FORMS_BY_NAME, form_of
 from tests.helpers.plain_values import Color, Config, Flags, Frozen, Level, Pair, Settings, Slotted, save_and_load
 
@@ -132,6 +134,36 @@ def test_tables_are_restored_equal(make, tmp_path):
     table = make(pandas)
     pandas.testing.assert_frame_equal(save_and_load(table, tmp_path / "file"), table)
     check_loads([table])
+
+
+LOAD = """
+import sys
+import torch
+from lightning_green.resume.plain_data import from_plain
+
+saved = torch.load(sys.argv[1], weights_only=True)
+assert "pandas" not in sys.modules
+sys.modules.update(dict.fromkeys(sys.argv[2:]))  # such a module is not found
+print(from_plain(saved)["a"].sum())
+"""
+
+
+def load_table(folder, *missing):
+    """Load a table in a process that has not imported pandas."""
+    pandas = pytest.importorskip("pandas")
+    torch.save(to_plain(pandas.DataFrame({"a": [1, 2]})), folder / "file")
+    words = [sys.executable, "-c", LOAD, str(folder / "file"), *missing]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_tables_are_restored_before_the_script_imports_pandas(tmp_path):
+    assert load_table(tmp_path).stdout == "3\n"
+
+
+def test_table_without_an_installed_pandas_is_an_error_of_the_state(tmp_path):
+    assert (
+        "RuntimeError: a `DataFrame` in the state cannot be restored: Module" in load_table(tmp_path, "pandas").stderr
+    )
 
 
 def test_tables_of_other_kinds_have_no_form():
