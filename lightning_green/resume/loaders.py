@@ -174,9 +174,10 @@ def _recorded(indices: Iterator[Any], record: PassRecord) -> Iterator[Any]:
     for number in itertools.count():
         record.before_read(number)
         index = next(indices, None)
-        if index is None:
-            return
         record.after_read(number + 1)
+        if index is None:
+            record.before_read(number + 1)  # workers read ahead: the training may have changed something since the end
+            return
         yield index
 
 

@@ -7,6 +7,7 @@ reported.
 from __future__ import annotations
 
 import io
+import time
 import types
 from collections.abc import Iterator
 from contextlib import suppress
@@ -28,7 +29,7 @@ _NONE = object()
 _MAX_BYTES = 2**28
 """Size of the largest attribute that is saved."""
 _MAX_NAMED, _MAX_ELEMENTS = 20, 1_000_000
-_CHECKED_READS, _SAMPLES = 8, 32
+_CHECKED_READS, _SLOW_SECONDS, _SAMPLES = 8, 0.02, 32
 _MAX_CHANGES = 4
 
 _CODE = (types.FunctionType, types.MethodType, types.ModuleType, type)
@@ -124,7 +125,7 @@ class PipelineState:
                 continue
             values.setdefault(space.path, {})[name] = {"value": content, "created": text}
         for path, one, _ in self._walk():
-            if (isinstance(one, GENERATORS) or is_iterator(one)) and id(one) not in covered:
+            if isinstance(one, GENERATORS) and id(one) not in covered:
                 lost[path] = f"is a `{type(one).__name__}` that did not exist at the start"
         self.lost = lost
         return {"generators": {path: copy_generator(one) for path, one in found.items()}, "values": values}
@@ -258,7 +259,7 @@ class PassRecord:
         self._state, self.later = state, list(later or ())
         self._replayed = list(self.later)
         self._mark: int | None = None
-        self._number = 0
+        self._number, self._is_slow = 0, False
 
     def before_read(self, number: int) -> None:
         """Note or repeat a change before a read.
@@ -269,21 +270,27 @@ class PassRecord:
         """
         while self._replayed and self._replayed[0][0] <= number:
             self._state.restore(self._replayed.pop(0)[1])
-            self._mark = None
+            self._mark = self._state.mark()
         self._number = number
         self.note_change()
 
     def note_change(self) -> None:
         """Note a change since the last read; before the state of the pass is saved."""
         if not self._replayed and self.is_changed and len(self.later) <= _MAX_CHANGES:
+            if self.later and self.later[-1][0] == self._number:
+                self.later.pop()
             self.later.append((self._number, self._state.capture()))
-            self._mark = None
+            self._mark = self._state.mark()
 
     def after_read(self, number: int) -> None:
-        """Remember the state after a read; at many reads, not at all, because it takes time."""
+        """Remember the state after a read; if that takes long, at few reads only."""
         self._number = number
-        checked = number <= _CHECKED_READS or number & (number - 1) == 0
-        self._mark = self._state.mark() if checked else None
+        if self._is_slow and number > _CHECKED_READS and number & (number - 1):
+            self._mark = None
+            return
+        began = time.perf_counter()
+        self._mark = self._state.mark()
+        self._is_slow = time.perf_counter() - began > _SLOW_SECONDS
 
     @property
     def is_changed(self) -> bool:

@@ -332,3 +332,16 @@ def test_changes_at_many_reads_are_reported():
         record.after_read(index + 1)
         one()
     assert record.changes_often
+
+
+def test_changes_since_the_same_read_are_one():
+    one = Keeper(count)
+    state = PipelineState(one)
+    record = PassRecord(state)
+    record.before_read(0)
+    record.after_read(1)
+    for _ in range(8):
+        one()
+        record.note_change()
+    assert [number for number, _ in record.later] == [1]
+    assert record.later[0][1]["values"]["0"]["count"]["value"] == 8
