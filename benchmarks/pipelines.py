@@ -151,13 +151,13 @@ def _stopped(runs: Runs, row: Row, reference: tuple[list[str], set[str]]) -> tup
     codes = [runs.start("stopped", stop) for stop in (*row.stops, 0)]
     events = runs.events()
     row.saved = sum(event["event"] == "checkpoint" and event["reason"] == "SIGTERM" for event in events)
-    told = next((event["reason"] for event in events if event.get("reason", "").startswith(REPORTED)), "")
+    reported = next((event["reason"] for event in events if event.get("reason", "").startswith(REPORTED)), "")
     if any(codes):
         return "failed", f"exit codes {codes}: {runs.last_line('stopped')}"
     if (found := runs.results("stopped")) != reference:
-        return "silent", f"{_difference(reference, found)} {told}".strip()
-    if told:
-        return "reported", told
+        return "silent", f"{_difference(reference, found)} {reported}".strip()
+    if reported:
+        return "reported", reported
     if row.saved < len(row.stops):
         return "failed", f"{row.saved} of {len(row.stops)} stops were saved"
     return "exact", ""

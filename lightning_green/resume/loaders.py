@@ -305,8 +305,9 @@ class CountingLoader(DataLoader[Any]):
         """Why a resume in the middle of an epoch is not exact, as far as it is known."""
         if self.taken > 0 and self._counting_sampler.began is None:
             return OWN_BATCHES
-        if self._counting_sampler.record.changes_often:
-            return CHANGES_OFTEN
+        record = self._counting_sampler.record
+        if record.changes_often or (self.num_workers > 0 and (record.later or record.is_changed)):
+            return CHANGES_OFTEN  # workers read ahead of the changes
         if self.num_workers > 0 and self._data.changes_shared_memory:
             return SHARED_WITH_WORKERS
         found = self._observed.text() if self._observed is not None and not self.persistent_workers else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightning_green.resume.pipeline_state import PipelineState, without_number
 
 CHANGES_OFTEN = (
-    "the training changes what its sampler or stream reads next, at many batches; compute it from the epoch, or "
+    "the training changes what its sampler or stream reads next, within an epoch; compute it from the epoch, or "
     "change it between epochs"
 )
 

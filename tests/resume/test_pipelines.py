@@ -17,7 +17,6 @@ EXPECTED = {
     "priorities_by_the_loss": "reported",
     "iterator_at_first_use": "reported",
     "workers_generator_at_first_use": "reported",
-    "workers_set_epoch_in_shared_memory": "reported",
     "persistent_count_of_samples": "reported",
 }
 
