@@ -9,6 +9,8 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.migration import utils as migration
 
+from lightning_green._lightning.replaced import replace_method
+
 _HYPERPARAMETERS = (
     pl.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY,
     pl.LightningModule.CHECKPOINT_HYPER_PARAMS_NAME,
@@ -40,7 +42,9 @@ def dump_checkpoint(trainer: pl.Trainer, with_model: bool = True) -> dict[str, A
     return checkpoint
 
 
-def inject_checkpoint(trainer: pl.Trainer, load: Callable[[Any], tuple[str, dict[str, Any]] | None]) -> None:
+def inject_checkpoint(
+    trainer: pl.Trainer, load: Callable[[Any], tuple[str, dict[str, Any]] | None]
+) -> Callable[[], None]:
     """Make the next restore of this fit use the checkpoint that ``load`` returns; None keeps the user's own.
 
     ``setup`` is the last hook before the restore, and ``fit`` has passed ``ckpt_path`` on as a local variable by then.
@@ -49,12 +53,15 @@ def inject_checkpoint(trainer: pl.Trainer, load: Callable[[Any], tuple[str, dict
         trainer: The trainer.
         load: Returns the path and the content of a checkpoint. Its argument is the user's ``ckpt_path`` or None.
 
+    Returns:
+        A function that undoes it, for a fit that ends before the restore.
+
     """
     connector = trainer._checkpoint_connector
     original = connector.resume_start
 
     def resume_start(checkpoint_path: Any = None, weights_only: bool | None = None) -> None:
-        del connector.resume_start
+        undo()  # a tuner restores the states from before its search
         loaded = load(checkpoint_path)
         if loaded is None:
             original(checkpoint_path, weights_only)
@@ -63,7 +70,8 @@ def inject_checkpoint(trainer: pl.Trainer, load: Callable[[Any], tuple[str, dict
             connector._ckpt_path = path
             connector._loaded_checkpoint = migration._pl_migrate_checkpoint(checkpoint, path)
 
-    connector.resume_start = resume_start  # type: ignore[method-assign]
+    undo = replace_method(connector, "resume_start", resume_start)
+    return undo
 
 
 def drop_hyperparameters(checkpoint: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ class ExactState:
         self._capture = StateCapture(trainer, self._ranks, self._loaders, self._attributes, self._communication)
         self._pending: dict[str, Any] | None = None  # the loaded state, until it is restored
         self._active = False
-        self._undo: list[Callable[[], None]] = []
+        self._undo = ExitStack()
 
     def attach(
         self,
@@ -119,10 +120,12 @@ class ExactState:
 
         if resuming:
             filter_resume_warnings()
-        inject_checkpoint(trainer, load_and_keep)
-        self._undo = [
-            self._loaders.attach(resuming),
-            wrap_sanity_check(trainer, self._attributes.before_sanity_check, self._attributes.after_sanity_check),
+        self._undo.callback(inject_checkpoint(trainer, load_and_keep))
+        self._undo.callback(self._loaders.attach(resuming))
+        self._undo.callback(
+            wrap_sanity_check(trainer, self._attributes.before_sanity_check, self._attributes.after_sanity_check)
+        )
+        self._undo.callback(
             wrap_loops(
                 trainer,
                 self._is_tuning,
@@ -131,16 +134,14 @@ class ExactState:
                 self._after_batch,
                 self._after_run,
                 self._on_batch,
-            ),
-        ]
+            )
+        )
         if finished is not None:
-            self._undo.append(skip_training(trainer, finished))
+            self._undo.callback(skip_training(trainer, finished))
 
     def detach(self) -> None:
         """Undo ``attach``."""
-        for undo in self._undo:
-            undo()
-        self._undo = []
+        self._undo.close()
 
     def activate(self) -> None:
         """Begin to call ``on_boundary``; before ``on_train_start`` a tuner may use the same loops."""
@@ -206,7 +207,7 @@ class ExactState:
         if sharded and self._pending is not None:
             restore_shard(self._trainer, self._pending.pop("shard"))
         self._loaders.set_loading(saved)
-        self._undo.append(restore_tuned_values(self._trainer, saved.get("tuned", [])))
+        self._undo.callback(restore_tuned_values(self._trainer, saved.get("tuned", [])))
 
     def _before_epoch(self) -> None:
         if not self._active:

@@ -68,6 +68,27 @@ def test_fit_continues_from_a_saved_state_exactly(stop_after, tmp_path):
     assert all(torch.equal(one, weights[name]) for name, one in second.state_dict().items())
 
 
+class FailingSetup(pl.Callback):
+    """Comes after ``Exact``."""
+
+    def setup(self, trainer, pl_module, stage):
+        raise OSError("no space left")
+
+
+def test_a_fit_whose_setup_fails_leaves_no_replaced_method(tmp_path):
+    exact = Exact(saved={})
+    trainer = quiet_trainer(tmp_path, exact, FailingSetup())
+    owners = [trainer, trainer._checkpoint_connector, trainer.fit_loop, trainer.fit_loop.epoch_loop]
+    before = [set(vars(owner)) for owner in owners]
+    with pytest.raises(OSError, match="no space left"):
+        trainer.fit(RecordingModel(), batches())
+    exact.exact.detach()
+    assert [set(vars(owner)) - old for owner, old in zip(owners, before, strict=True)] == [set()] * 4
+    trainer.callbacks.clear()
+    trainer.fit(model := RecordingModel(), batches())
+    assert len(model.seen) == 6
+
+
 def test_changed_number_of_training_loaders_is_refused(tmp_path):
     stopped, _ = fit(tmp_path, stop_after=2)
     with pytest.raises(InexactStateError, match=r"1 training loader\(s\) and there are 2 now"):
