@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ from lightning_green.resume.plain_forms import form_of
 
 SCALARS = (bool, int, float, str, type(None))
 """Classes of numbers and strings."""
+_HASHABLE = {bool, int, float, complex, str, bytes, type(None)}
 _SAMPLES = 1000
 """Number of elements of a longer container that are compared."""
 _MAX_DEPTH = 8
@@ -119,10 +121,12 @@ def as_text(value: Any, depth: int = 0) -> str:
 
 
 def _elements(values: Any, depth: int) -> tuple[int, ...]:
-    if len(values) > _SAMPLES:
-        last = len(values) - 1
-        values = [values[round(index * last / (_SAMPLES - 1))] for index in range(_SAMPLES)]
-    return len(values), *(fingerprint(item, depth + 1) for item in values)
+    length = len(values)
+    if length > _SAMPLES:
+        values = (*itertools.islice(values, 0, None, -(-length // _SAMPLES)), values[-1])
+    if _HASHABLE.issuperset(map(type, values)):
+        return length, hash(tuple(values))  # quickly, as most lists contain numbers or strings
+    return length, *(fingerprint(item, depth + 1) for item in values)
 
 
 def _bytes(array: np.ndarray[Any, Any]) -> bytes:

@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from lightning_green._lightning.loaders import OWN
 from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.object_generators import find_iterators
+from lightning_green.resume.pass_record import PassRecord
 from lightning_green.resume.pipeline_reasons import CHANGES_OFTEN, why_lost
-from lightning_green.resume.pipeline_state import Created, PassRecord, PipelineState
+from lightning_green.resume.pipeline_state import Created, PipelineState
 from lightning_green.resume.random_states import (
     RandomStream,
     capture_random_states,

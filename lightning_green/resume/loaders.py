@@ -42,6 +42,7 @@ from lightning_green.resume.iterable_loaders import (
     too_few_batches,
 )
 from lightning_green.resume.object_generators import generator_states, set_generator_states
+from lightning_green.resume.pass_record import PassRecord
 from lightning_green.resume.pipeline_reasons import (
     CHANGES_OFTEN,
     OWN_BATCHES,
@@ -49,7 +50,7 @@ from lightning_green.resume.pipeline_reasons import (
     in_workers,
     why_lost,
 )
-from lightning_green.resume.pipeline_state import Created, PassRecord, PipelineState
+from lightning_green.resume.pipeline_state import Created, PipelineState
 from lightning_green.resume.random_states import (
     RandomStream,
     capture_random_states,

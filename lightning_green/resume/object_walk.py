@@ -32,6 +32,7 @@ _NOT_ENTERED = (
     *(torch.Tensor, np.ndarray, str, bytes, int, float, complex, type, types.ModuleType, types.BuiltinFunctionType),
     *(pl.Trainer, pl.LightningModule, pl.LightningDataModule),
 )
+_LEAVES = {str, bytes, int, float, complex, bool, type(None), torch.Tensor, np.ndarray}
 _MAX_DEPTH, _MAX_LENGTH, _MAX_OBJECTS = 8, 1000, 20_000
 _MISSING = object()
 
@@ -58,6 +59,8 @@ class Namespace(NamedTuple):
 def walk(*owners: Any, with_datasets: bool = True) -> Iterator[tuple[str, Any, list[Namespace]]]:
     """Yield the objects, and what they refer to, with the path and the namespaces of each; the nearest ones first.
 
+    Numbers, strings, tensors and arrays are found in the namespaces only.
+
     Entered are attributes, containers of up to 1,000 elements, the classes and functions of the script with the
     variables of files that they use, closures, bound methods and partial functions.
 
@@ -78,14 +81,16 @@ def walk(*owners: Any, with_datasets: bool = True) -> Iterator[tuple[str, Any, l
             yield path, value, []
             pairs = value.items() if isinstance(value, dict) else enumerate(value)
             if len(value) <= _MAX_LENGTH:
-                waiting.extend((f"{path}[{key!r}]", item, depth + 1) for key, item in pairs)
+                items = [(key, item) for key, item in pairs if type(item) not in _LEAVES]
+                waiting.extend((f"{path}[{key!r}]", item, depth + 1) for key, item in items)
             continue
         found: list[Namespace] = []
         with suppress(Exception):  # proxies of libraries may raise anything when they are asked for their class
             found = [] if value is None or isinstance(value, not_entered) else list(_namespaces(path, value, seen))
         yield path, value, found
         for space in found:
-            waiting.extend((_join(space.path, name), item, depth + 1) for name, item in list(space.values.items()))
+            named = [(name, item) for name, item in list(space.values.items()) if type(item) not in _LEAVES]
+            waiting.extend((_join(space.path, name), item, depth + 1) for name, item in named)
 
 
 def _join(path: str, name: str) -> str:

@@ -7,7 +7,6 @@ reported.
 from __future__ import annotations
 
 import io
-import time
 import types
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,8 +28,8 @@ _NONE = object()
 _MAX_BYTES = 2**28
 """Size of the largest attribute that is saved."""
 _MAX_NAMED, _MAX_ELEMENTS = 20, 1_000_000
-_CHECKED_READS, _SLOW_SECONDS, _SAMPLES = 8, 0.02, 32
-_MAX_CHANGES = 4
+_SAMPLES = 32
+_MARKS_PER_WALK = 64
 
 _CODE = (types.FunctionType, types.MethodType, types.ModuleType, type)
 Key = tuple[str, str]
@@ -78,6 +77,9 @@ class PipelineState:
         self._originals: dict[Key, Any] = {}  # of the attributes that have been restored, as the script creates them
         self._known = {id(one) for _, one, _ in self._walk() if isinstance(one, GENERATORS) or is_iterator(one)}
         self._contents: dict[Key, Any] = {}
+        self._spaces_of_mark: list[Namespace] = []
+        self._generators_of_mark: list[Generator] = []
+        self._marks = 0
         values = list(self._values())
         self._at_creation = self._created.add(values)
         for space, name, value in values:
@@ -92,9 +94,17 @@ class PipelineState:
         return {path: one for path, one, _ in self._walk() if isinstance(one, GENERATORS)}
 
     def mark(self) -> int:
-        """Return a number that changes, nearly always, if the state does."""
-        values = hash(tuple((space.path, name, _mark(value)) for space, name, value in self._values()))
-        return hash((values, *(fingerprint(one) for one in self.generators().values())))
+        """Return a number that changes, nearly always, if the state does.
+
+        It is called at each read, and therefore walks the objects again at some calls only.
+        """
+        if self._marks % _MARKS_PER_WALK == 0:
+            walked = list(self._walk())
+            self._spaces_of_mark = [space for _, _, spaces in walked for space in spaces]
+            self._generators_of_mark = [one for _, one, _ in walked if isinstance(one, GENERATORS)]
+        self._marks += 1
+        values = hash(tuple((name, _mark(value)) for _, name, value in self._values_in(self._spaces_of_mark)))
+        return hash((values, *map(fingerprint, self._generators_of_mark)))
 
     def capture(self, shared: bool = True) -> dict[str, Any]:
         """Return a copy of the state; `lost` is set to the attributes that have changed and cannot be saved.
@@ -103,6 +113,7 @@ class PipelineState:
             shared: Whether to include what worker processes share with this process.
 
         """
+        self._marks = 0
         found = self.generators()
         paths = {id(one): path for path, one in found.items()}
         values: dict[str, dict[str, Any]] = {}
@@ -168,6 +179,7 @@ class PipelineState:
             shared: Whether it includes what worker processes share with this process.
 
         """
+        self._marks = 0
         found, spaces = self.generators(), self._spaces()
         new: dict[str, Any] = {}
         for path, state in saved["generators"].items():
@@ -230,10 +242,13 @@ class PipelineState:
 
     def _values(self) -> Iterator[tuple[Namespace, str, Any]]:
         for _, _, spaces in self._walk():
-            for space in spaces:
-                for name, value in list(space.values.items()):
-                    if not isinstance(value, _CODE) and id(value) not in self._known:
-                        yield space, name, value
+            yield from self._values_in(spaces)
+
+    def _values_in(self, spaces: list[Namespace]) -> Iterator[tuple[Namespace, str, Any]]:
+        for space in spaces:
+            for name, value in list(space.values.items()):
+                if not isinstance(value, _CODE) and id(value) not in self._known:
+                    yield space, name, value
 
 
 class _Position:
@@ -241,66 +256,6 @@ class _Position:
 
     def __init__(self, at: int) -> None:
         self.at = at
-
-
-class PassRecord:
-    """Changes of a state during a pass that do not come from reading, such as the weights that a training writes.
-
-    Args:
-        state: The state.
-        later: Changes of the pass before it was interrupted, as pairs of a number of reads and a state.
-
-    Attributes:
-        later: The changes so far.
-
-    """
-
-    def __init__(self, state: PipelineState, later: list[tuple[int, dict[str, Any]]] | None = None) -> None:
-        self._state, self.later = state, list(later or ())
-        self._replayed = list(self.later)
-        self._mark: int | None = None
-        self._number, self._is_slow = 0, False
-
-    def before_read(self, number: int) -> None:
-        """Note or repeat a change before a read.
-
-        Args:
-            number: Number of reads before it.
-
-        """
-        while self._replayed and self._replayed[0][0] <= number:
-            self._state.restore(self._replayed.pop(0)[1])
-            self._mark = self._state.mark()
-        self._number = number
-        self.note_change()
-
-    def note_change(self) -> None:
-        """Note a change since the last read; before the state of the pass is saved."""
-        if not self._replayed and self.is_changed and len(self.later) <= _MAX_CHANGES:
-            if self.later and self.later[-1][0] == self._number:
-                self.later.pop()
-            self.later.append((self._number, self._state.capture()))
-            self._mark = self._state.mark()
-
-    def after_read(self, number: int) -> None:
-        """Remember the state after a read; if that takes long, at few reads only."""
-        self._number = number
-        if self._is_slow and number > _CHECKED_READS and number & (number - 1):
-            self._mark = None
-            return
-        began = time.perf_counter()
-        self._mark = self._state.mark()
-        self._is_slow = time.perf_counter() - began > _SLOW_SECONDS
-
-    @property
-    def is_changed(self) -> bool:
-        """Whether the state has changed since the last read, as far as it is known."""
-        return self._mark is not None and self._state.mark() != self._mark
-
-    @property
-    def changes_often(self) -> bool:
-        """Whether there are more changes than are repeated after a resume."""
-        return len(self.later) + self.is_changed > _MAX_CHANGES
 
 
 def _mark(value: Any) -> int:

@@ -15,8 +15,9 @@ from torch.utils.data import Dataset, WeightedRandomSampler
 from lightning_green.resume import pipeline_state
 from lightning_green.resume.load_check import check_loads
 from lightning_green.resume.object_walk import walk
+from lightning_green.resume.pass_record import PassRecord
 from lightning_green.resume.pipeline_reasons import why_lost
-from lightning_green.resume.pipeline_state import Created, PassRecord, PipelineState
+from lightning_green.resume.pipeline_state import Created, PipelineState
 from lightning_green.resume.plain_data import from_plain, to_plain
 
 FILE = {"generator": None, "count": 0}
