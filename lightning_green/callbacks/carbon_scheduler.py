@@ -68,13 +68,13 @@ class CarbonScheduler(GreenCallback):
         delay_price: Price of one hour of delay in gCO2e. With it the throttle follows the intensity, and a training
             without a deadline waits as long as that pays.
         meter: See ``EmissionsTracker``.
+        zone: Grid zone, for a ``grid`` that does not name one.
+        clock: Clock of the run; the system clock by default.
         verify: Check the script in the background, as ``lightning-green check`` does, before the first exit; see
             ``docs/check.md``. The run does not exit before the check has ended, and then only where the script resumes
             exactly. For trainings of one process; the device needs memory for a second one. The short runs execute the
             whole script while the training runs: what it writes to absolute paths, to large directories of data or
             with other loggers than CSV, TensorBoard and W&B is written next to the training.
-        zone: Grid zone, for a ``grid`` that does not name one.
-        clock: Clock of the run; the system clock by default.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -105,9 +105,9 @@ class CarbonScheduler(GreenCallback):
         max_slowdown: float = 1.15,
         delay_price: float = 0.0,
         meter: Meter | str | float | None = "auto",
-        verify: bool = False,
         zone: str | None = None,
         clock: Clock | None = None,
+        verify: bool = False,
     ) -> None:
         check_options(grid, zone, meter)
         super().__init__(RunOptions(grid=grid, zone=zone, meter=meter, clock=clock))
@@ -213,7 +213,7 @@ class CarbonScheduler(GreenCallback):
         assert self._maker is not None
         if point == "batch" and self._batches % self.every_n_steps:
             return
-        if self._verification is not None and self._verification.has_ended():
+        if self._verification is not None and self._verification.has_ended():  # no further call in each batch
             self._maker.next_decision = 0.0
         if self._fit.session.clock.time() < self._maker.next_decision:
             return

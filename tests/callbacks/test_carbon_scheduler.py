@@ -73,6 +73,11 @@ def test_every_argument_is_in_the_table_of_wrong_ones():
     assert set(inspect.signature(CarbonScheduler).parameters) == {name for given, _ in WRONG for name in given}
 
 
+def test_new_arguments_come_after_those_of_the_first_version():
+    """Scripts may pass them by position."""
+    assert [*inspect.signature(CarbonScheduler).parameters][12:] == ["zone", "clock", "verify"]
+
+
 def test_it_can_be_copied_and_pickled(trace):
     for original in (CarbonScheduler(), scheduler(trace)):
         for copied in (copy.deepcopy(original), pickle.loads(pickle.dumps(original))):
