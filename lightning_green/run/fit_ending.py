@@ -7,7 +7,7 @@ import logging
 import signal
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from typing import NoReturn
 
@@ -56,7 +56,7 @@ class FitEnding:
         state: The saved training state; None if the fit is only metered.
         stage: How far the fit is.
         signals: Signals that ask to stop.
-        undo: Called when the fit ends.
+        undo: Called when the fit ends, the last first.
         thread: Name of the thread that trains; empty for the main thread.
 
     """
@@ -195,14 +195,15 @@ class FitEnding:
         self.close()
 
     def close(self) -> None:
-        """End the fit in this process."""
+        """End the fit in this process, also if one of the steps raises."""
         self.stage = FitStage.CLOSED
-        self.signals.restore()
-        for undo in self.undo:
-            undo()
-        if self.session.run.ledger is not None:
-            self.session.run.ledger.sync()
-        self.session.end()
+        with ExitStack() as stack:  # the last first
+            stack.callback(self.session.end)
+            if self.session.run.ledger is not None:
+                stack.callback(self.session.run.ledger.sync)
+            for undo in self.undo:
+                stack.callback(undo)
+            stack.callback(self.signals.restore)
 
 
 @contextmanager

@@ -202,10 +202,19 @@ def test_close_undoes_the_setup_and_ends_the_session(ending):
     handler = signal.getsignal(signal.SIGTERM)
     ending.signals.install()
     ending.close()
-    assert undone == [1, 2]
+    assert undone == [2, 1]
     assert signal.getsignal(signal.SIGTERM) is handler
     assert ending.session.stage.name == "ENDED"
     assert ending.session.summary() is ending.session.summary()
+
+
+def test_close_ends_the_session_if_a_part_of_the_setup_cannot_be_undone(ending):
+    undone = []
+    ending.undo = [lambda: undone.append(1), fail]
+    with pytest.raises(RuntimeError, match="the run is finished"):
+        ending.close()
+    assert undone == [1]
+    assert ending.session.stage.name == "ENDED"
 
 
 def test_final_state_is_saved_without_signal_handlers(ending):
