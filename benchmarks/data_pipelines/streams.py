@@ -331,9 +331,19 @@ def reloaded_every_second_epoch():
     return data
 
 
+class Batches:
+    """Batches of tensors, without a `DataLoader`."""
+
+    def __len__(self):
+        return BATCHES
+
+    def __iter__(self):
+        return iter([X[rows] for rows in torch.arange(COUNT).reshape(BATCHES, BATCH)])
+
+
 @pipeline()
 def tensors_without_a_loader():
-    return [X[rows] for rows in torch.arange(COUNT).reshape(BATCHES, BATCH)]
+    return Batches()
 
 
 assert X.shape[1] == FEATURES

@@ -137,16 +137,19 @@ def _bytes(array: np.ndarray[Any, Any]) -> bytes:
 def assign(current: Any, saved: Any) -> Any:
     """Return ``current`` with the content of ``saved`` if it can be set in place, as others may refer to it.
 
-    Otherwise return ``saved``.
+    Otherwise return ``saved``. Views and the elements of containers are never written to: they may be samples of a
+    dataset that the attribute refers to at this moment.
     """
     if type(current) is not type(saved):
         return saved
     if isinstance(current, torch.Tensor):
-        if (current.shape, current.dtype) == (saved.shape, saved.dtype) and not current.is_inference():
+        writable = not current.is_inference() and not current._is_view()
+        if writable and (current.shape, current.dtype) == (saved.shape, saved.dtype):
             with torch.no_grad(), suppress(RuntimeError):  # an expanded tensor cannot be written to
                 return current.copy_(saved)
     elif isinstance(current, np.ndarray):
-        if (current.shape, current.dtype) == (saved.shape, saved.dtype) and current.flags.writeable:
+        writable = current.flags.writeable and current.base is None
+        if writable and (current.shape, current.dtype) == (saved.shape, saved.dtype):
             current[...] = saved
             return current
     elif isinstance(current, GENERATORS):
@@ -154,10 +157,10 @@ def assign(current: Any, saved: Any) -> Any:
         return current
     elif type(current) is list:
         same = len(current) == len(saved)
-        current[:] = [assign(old, new) for old, new in zip(current, saved, strict=True)] if same else saved
+        current[:] = [_element(old, new) for old, new in zip(current, saved, strict=True)] if same else saved
         return current
     elif type(current) in (dict, collections.OrderedDict):
-        content = {key: assign(current[key], item) if key in current else item for key, item in saved.items()}
+        content = {key: _element(current.get(key), item) for key, item in saved.items()}
         current.clear()
         current.update(content)
         return current
@@ -166,3 +169,7 @@ def assign(current: Any, saved: Any) -> Any:
         current.__class__.__dict__["update" if type(current) is set else "extend"](current, saved)
         return current
     return saved
+
+
+def _element(current: Any, saved: Any) -> Any:
+    return assign(current, saved) if isinstance(current, GENERATORS) else saved

@@ -323,9 +323,11 @@ def has_state(loader: Any) -> bool:
 def has_unreliable_state(loader: Any) -> bool:
     """Return whether a loader does not continue exactly from its own state, but yields the same batches again.
 
-    After a resume, the next pass of the loaders of litdata and MosaicML continues the pass of the loaded state.
+    After a resume, the next pass of the loaders of litdata and MosaicML continues the pass of the loaded state. The
+    state of a loader of ``torchdata.nodes`` does not include the generator of its sampler.
     """
-    return any(kind.__module__.partition(".")[0] in ("litdata", "streaming") for kind in type(loader).__mro__)
+    modules = tuple(kind.__module__ + "." for kind in type(loader).__mro__)
+    return any(module.startswith(("litdata.", "streaming.", "torchdata.nodes.")) for module in modules)
 
 
 def why_not_replayed(loader: Any) -> str | None:

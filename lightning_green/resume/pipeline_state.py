@@ -40,6 +40,7 @@ class Created:
 
     def __init__(self) -> None:
         self.values: dict[tuple[int, str], tuple[int | None, str]] = {}
+        self.identities: dict[tuple[int, str], int] = {}
         self._owners: dict[int, Any] = {}
 
     def add(self, values: list[tuple[Namespace, str, Any]]) -> dict[Key, tuple[int | None, str]]:
@@ -51,6 +52,7 @@ class Created:
             if key not in self.values:
                 is_new = key[0] in known
                 self.values[key] = (None, _ABSENT) if is_new else (_mark(value), as_text(value))
+                self.identities[key] = id(value)
         return {(space.path, name): self.values[id(space.owner), name] for space, name, _ in values}
 
 
@@ -134,7 +136,8 @@ class PipelineState:
                 if space.is_script and self._is_state(value, is_new):
                     lost[f"{space.path}.{name}"] = "cannot be saved"
                 continue
-            values.setdefault(space.path, {})[name] = {"value": content, "created": text}
+            item = {"value": content, "created": text, "in_place": self._is_original(space, name)}
+            values.setdefault(space.path, {})[name] = item
         for path, one, _ in self._walk():
             if isinstance(one, GENERATORS) and id(one) not in covered:
                 lost[path] = f"is a `{type(one).__name__}` that did not exist at the start"
@@ -196,7 +199,7 @@ class PipelineState:
                 assert space is not None
                 self._changed.add((path, name))
                 self._keep_original(space, name)
-                self._set(space, name, _restored(item["value"], {**new, **found}))
+                self._set(space, name, _restored(item["value"], {**new, **found}), item["in_place"])
         for (path, name), original in self._originals.items():
             if path in spaces and name not in saved["values"].get(path, {}):
                 if not shared and _is_shared(spaces[path], spaces[path].values.get(name)):
@@ -215,14 +218,17 @@ class PipelineState:
             with suppress(NotPlainError, OSError, ValueError):
                 self._originals[space.path, name] = _copy(space.values[name], paths, set())
 
-    @staticmethod
-    def _set(space: Namespace, name: str, value: Any) -> None:
+    def _is_original(self, space: Namespace, name: str) -> bool:
+        """Return whether an attribute refers to the same object as at the creation, so that it may be written to."""
+        return id(space.values.get(name)) == self._created.identities.get((id(space.owner), name))
+
+    def _set(self, space: Namespace, name: str, value: Any, in_place: bool = True) -> None:
         current = space.values.get(name)
         if isinstance(value, _Position):
             if isinstance(current, io.IOBase):
                 current.seek(value.at)
         elif value is not current:
-            space.values[name] = assign(current, value)
+            space.values[name] = assign(current if in_place and self._is_original(space, name) else None, value)
 
     def restore_generators(self, saved: dict[str, Any]) -> None:
         """Set the random generators only."""

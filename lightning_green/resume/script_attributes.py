@@ -84,6 +84,7 @@ class ScriptAttributes:
         self._trainer = trainer
         self._before: dict[tuple[str, str], int] | None = None
         self._created: dict[tuple[str, str], str] = {}
+        self._identities: dict[tuple[str, str], int] = {}
         self._before_sanity_check: dict[tuple[str, str], tuple[int, str]] = {}
         self._after_sanity_check: dict[tuple[str, str], tuple[int, str]] = {}
         self._trained_before: dict[str, bool] = {}
@@ -104,23 +105,22 @@ class ScriptAttributes:
             return
         self._before = {}
         self._trained_before = self._requires_grad()
-        for key, value in self._values().items():
+        for key, value in self._values(self._identities).items():
             before = self._before_sanity_check.get(key, (0, _ABSENT))
             if before != value == self._after_sanity_check.get(key):  # only the sanity check has changed it
                 self._created[key] = before[1]
             else:
                 self._before[key], self._created[key] = value
 
-    def _values(self) -> dict[tuple[str, str], tuple[int, str]]:
-        """Return a fingerprint and a text of each attribute."""
+    def _values(self, identities: dict[tuple[str, str], int] | None = None) -> dict[tuple[str, str], tuple[int, str]]:
+        """Return a fingerprint and a text of each attribute; add their ``id`` to ``identities``."""
         if self._failed:
             return {}
         try:
-            return {
-                (space.path, name): (fingerprint(value), as_text(value))
-                for space in _namespaces(self._trainer)
-                for name, value in _own(space)
-            }
+            found = {(space.path, name): one for space in _namespaces(self._trainer) for name, one in _own(space)}
+            if identities is not None:
+                identities.update((key, id(one)) for key, one in found.items())
+            return {key: (fingerprint(one), as_text(one)) for key, one in found.items()}
         except Exception as error:  # noqa: BLE001 - an object of the script may raise anything
             self._fails(error)
             return {}
@@ -149,8 +149,13 @@ class ScriptAttributes:
                 if fingerprint(value) == before.get((space.path, name)) or weights.are_in(value):
                     continue
                 try:
-                    created = self._created.get((space.path, name), _ABSENT)
-                    values.setdefault(space.path, {})[name] = {**to_portable(value), "created": created}
+                    key = (space.path, name)
+                    item = {
+                        **to_portable(value),
+                        "created": self._created.get(key, _ABSENT),
+                        "in_place": id(value) == self._identities.get(key),
+                    }
+                    values.setdefault(space.path, {})[name] = item
                 except NotPlainError:
                     if not _is_of_script(value):  # its attributes are saved
                         lost.append(f"{space.path}.{name}")
@@ -166,7 +171,8 @@ class ScriptAttributes:
                 if item["created"] != self._created.get((space.path, name), _ABSENT):
                     continue
                 value = from_portable(item, self._trainer.lightning_module.device)
-                space.values[name] = assign(space.values.get(name), value)
+                current = space.values.get(name) if item["in_place"] else None
+                space.values[name] = assign(current, value)
                 if space.path == "trainer":
                     setattr(self._trainer, name, space.values[name])
         parameters = dict(self._trainer.lightning_module.named_parameters())

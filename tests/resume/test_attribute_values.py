@@ -124,13 +124,17 @@ def test_values_that_cannot_be_set_in_place_are_replaced(current, saved):
     assert assign(current, saved) is saved
 
 
-def test_nested_objects_stay_the_same():
-    inner = [torch.zeros(2)]
-    outer = {"a": inner, "b": [inner[0]]}
-    assign(outer, {"a": [torch.ones(2)], "b": [torch.ones(2)]})
-    assert outer["a"] is inner
-    assert outer["b"][0] is inner[0]
-    assert inner[0].tolist() == [1.0, 1.0]
+def test_elements_and_views_are_not_written_to():
+    """They may be samples of a dataset, to which a buffer refers at this moment."""
+    samples, arrays, records = torch.zeros(3, 2), np.zeros((3, 2)), [{"x": 0}, {"x": 1}]
+    saved = [torch.ones(2), np.ones(2), {"x": 5}]
+    buffer = [samples[0], arrays[0], records[0]]
+    assert assign(buffer, saved) is buffer
+    assert [one is other for one, other in zip(buffer, saved, strict=True)] == [True] * 3
+    assert assign({"x": records[1]}, {"x": saved[2]}) == {"x": saved[2]}
+    assert assign(samples[1], saved[0]) is saved[0]
+    assert assign(arrays[1], saved[1]) is saved[1]
+    assert (samples.sum(), arrays.sum(), records) == (0, 0, [{"x": 0}, {"x": 1}])
 
 
 def test_text_of_values_contains_no_address():

@@ -346,3 +346,33 @@ def test_changes_since_the_same_read_are_one():
         record.note_change()
     assert [number for number, _ in record.later] == [1]
     assert record.later[0][1]["values"]["0"]["count"]["value"] == 8
+
+
+class Current(Dataset):
+    """Refers to one of its samples."""
+
+    def __init__(self):
+        self.samples = [torch.full((2,), float(number)) for number in range(3)]
+        self.records = [{"x": number} for number in range(3)]
+        self.move(0)
+
+    def move(self, number):
+        self.tensor, self.record = self.samples[number], self.records[number]
+
+
+@pytest.mark.parametrize("moved", [0, 2])
+def test_samples_to_which_an_attribute_refers_are_not_changed(moved):
+    """Neither in another process nor when a pass is read again in this one."""
+    first, second = Current(), Current()
+    state, other = PipelineState(first), PipelineState(second)
+    began = state.capture()
+    first.move(1)
+    saved = from_plain(to_plain(state.capture()))
+    second.move(moved)
+    other.restore(saved)
+    assert (second.tensor.tolist(), second.record) == ([1, 1], {"x": 1})
+    other.restore(began)
+    assert (second.tensor.tolist(), second.record) == ([moved, moved], {"x": moved})
+    for one in (first, second):
+        assert [sample.tolist() for sample in one.samples] == [[0, 0], [1, 1], [2, 2]]
+        assert one.records == [{"x": 0}, {"x": 1}, {"x": 2}]

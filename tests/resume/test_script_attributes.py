@@ -89,6 +89,21 @@ def test_objects_that_change_in_place_are_restored_in_place(tmp_path, make, chan
     assert type(restored) is type(expected)
 
 
+def test_tensor_to_which_an_attribute_refers_is_not_changed(tmp_path):
+    def make():
+        samples = [torch.full((2,), float(number)) for number in range(3)]
+        return Holder(samples[0]), samples
+
+    (callback, samples), (other, others) = make(), make()
+    _, attributes = attributes_of(tmp_path, callback)
+    attributes.begin()
+    callback.value = samples[1]
+    saved = from_plain(to_plain(attributes.capture()))
+    attributes_of(tmp_path, other)[1].restore(saved)
+    assert other.value.tolist() == [1, 1]
+    assert [one.tolist() for one in others] == [[0, 0], [1, 1], [2, 2]]
+
+
 def test_tensor_that_cannot_be_written_to_is_replaced(tmp_path):
     restored, _ = saved_and_restored(tmp_path, lambda: torch.zeros(1).expand(3), set_to(torch.ones(3)))
     assert restored.tolist() == [1, 1, 1]
