@@ -77,6 +77,8 @@ def _parts(value: Any) -> list[tuple[str, Any]] | None:
     """Return the parts of an object or a container with their names; None for a value without parts."""
     if isinstance(value, (*_NOT_ENTERED, *both(pl.Trainer), *_LOCKS, torch.Tensor, np.ndarray, np.generic, str, bytes)):
         return None
+    if _is_of_pandas(value):
+        return None
     if isinstance(value, Mapping):
         items = [(f"[{key!r}]", item) for key, item in value.items()]
         return items if _has_objects(value.values()) and len(items) <= _MAX_ITEMS else None
@@ -110,8 +112,15 @@ def _module_attributes() -> frozenset[str]:
     return frozenset({*vars(torch.nn.Module()), *vars(pl.LightningModule()), "forward"})
 
 
+def _is_of_pandas(value: Any) -> bool:
+    """Return whether a value is a table, a column or an index of pandas, which caches properties in attributes."""
+    return type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "to_numpy")
+
+
 def _state(value: Any) -> Any:
-    """Return an iterator's position with its class, and any other value itself."""
+    """Return an iterator's position and the content of a table with their class, and any other value itself."""
+    if _is_of_pandas(value):
+        return [type(value).__name__, value.to_numpy().tolist()]
     form = form_of(value) if isinstance(value, Iterator) else None
     return value if form is None else [type(value).__name__, form.encode(value)]
 

@@ -75,3 +75,14 @@ def test_functions_locks_and_huge_containers_do_not_stop_it():
     thing = Thing(lock=threading.Lock(), call=print, rows=[Thing(x=i) for i in range(5000)], module=types)
     graph = object_graph(thing=thing)
     assert set(graph) == {"thing.lock", "thing.call", "thing.rows", "thing.module"}
+
+
+@pytest.mark.parametrize("kind", ["Index", "Series", "DataFrame"])
+def test_tables_of_pandas_are_equal_whatever_they_have_cached(kind):
+    pandas = pytest.importorskip("pandas")
+    table = getattr(pandas, kind)({"a": [1, 2], "b": [3, 4]} if kind == "DataFrame" else [1.5, 2.5])
+    before = digest({"x": table})
+    index = table if kind == "Index" else table.index
+    assert index.is_unique  # cached
+    assert digest({"x": table}) == before
+    assert digest({"x": table + 1}) != before
