@@ -18,11 +18,18 @@ from lightning_green._lightning.loaders import (
     wrap_loading,
 )
 from lightning_green._lightning.loops import is_training_stage
+from lightning_green._lightning.module_attributes import attributes_of
 from lightning_green._lightning.replaced import call_all
+from lightning_green.resume.attribute_values import fingerprint
 from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.iterable_loaders import ReplayedLoader, has_state, has_unreliable_state, why_not_replayed
 from lightning_green.resume.loaders import CountingLoader, count_batches, wrap_loaders
-from lightning_green.resume.object_generators import find_generators, find_iterators
+from lightning_green.resume.object_generators import (
+    find_generators,
+    find_iterators,
+    generator_states,
+    set_generator_states,
+)
 from lightning_green.resume.pipeline_state import Created
 from lightning_green.resume.random_states import capture_random_states, restore_random_states
 from lightning_green.resume.stateful_loaders import StatefulLoader
@@ -134,7 +141,8 @@ class LoaderPositions:
     def _load(self, kind: str, setup: Callable[[], None]) -> None:
         """Request loaders that are reloaded every few epochs: after a resume those of the last reload.
 
-        The script may choose the data by the epoch and at random, so both are those of that time.
+        The script may choose the data by the epoch and at random, also with a generator that only the function which
+        creates the loaders draws from, so all of these are those of that time.
         """
         if not self._trainer.reload_dataloaders_every_n_epochs or self._is_tuning():  # type: ignore[attr-defined]
             setup()
@@ -143,12 +151,16 @@ class LoaderPositions:
             self._validation, self._saved_validation = [], []
         now = capture_random_states(with_cuda=False)
         saved = self._saved_reloads.pop(kind, None)
+        generators = find_generators(*_loader_functions(self._trainer))
         if saved is None:
-            self._reloads[kind] = {"epoch": self._trainer.current_epoch, "random": now}
+            before = generator_states(generators)
             setup()
+            drawn = {path: one for path, one in before.items() if fingerprint(one) != fingerprint(generators[path])}
+            self._reloads[kind] = {"epoch": self._trainer.current_epoch, "random": now, "generators": drawn}
             return
         self._reloads[kind] = saved
         restore_random_states(saved["random"])
+        set_generator_states(generators, saved["generators"])
         try:
             with at_epoch(self._trainer, saved["epoch"]):
                 setup()
@@ -223,3 +235,14 @@ class LoaderPositions:
             self._why_never = why
         else:
             self._why_epochs_only = why
+
+
+def _loader_functions(trainer: pl.Trainer) -> list[Any]:
+    """Return the functions that create the loaders, and what the objects to which they belong refer to."""
+    found: list[Any] = []
+    ignored = attributes_of(pl.LightningModule) | attributes_of(pl.LightningDataModule)
+    for one in (trainer.lightning_module, trainer.datamodule):  # type: ignore[attr-defined]
+        if one is not None:
+            found += [getattr(type(one), name) for name in ("train_dataloader", "val_dataloader")]
+            found += [value for name, value in vars(one).items() if name not in ignored]
+    return found

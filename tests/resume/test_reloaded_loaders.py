@@ -1,6 +1,7 @@
 """Loaders that are reloaded every few epochs, with other data each time, are those of an uninterrupted fit."""
 
 import lightning.pytorch as pl
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -43,11 +44,11 @@ class Net(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
 
 
-def train(folder, every, stop=None):
+def train(folder, every, stop=None, net=Net):
     """Train five epochs; return the part, the record of its batches and the weights."""
     RECORD.clear()
     pl.seed_everything(2, verbose=False)
-    module = Net()
+    module = net()
     options = {"max_epochs": 5, "limit_val_batches": 1, "reload_dataloaders_every_n_epochs": every}
     part = train_part(folder, module, stop=stop, **options)
     return part, dict(RECORD), digest(module.state_dict())
@@ -59,6 +60,37 @@ def test_data_is_that_of_the_last_reload(every, stop, tmp_path):
     straight, expected, weights = train(tmp_path / "straight", every)
     first, before, _ = train(tmp_path / "stopped", every, stop)
     second, after, restored = train(tmp_path / "stopped", every)
+    assert first.stopped
+    assert first.trained + second.trained == straight.trained
+    assert before | after == expected
+    assert restored == weights
+
+
+def functions_with_a_generator(kind):
+    """Return a module class whose loaders are chosen by a generator that only they draw from."""
+    generator = numpy.random.default_rng(3)
+
+    class InClosure(Net):
+        def train_dataloader(self):
+            return DataLoader(TensorDataset(SAMPLES[generator.permutation(32)[:16]]), 4)
+
+    class InList(Net):
+        def __init__(self):
+            super().__init__()
+            self.functions = [lambda: DataLoader(TensorDataset(SAMPLES[generator.permutation(32)[:16]]), 4)]
+
+        def train_dataloader(self):
+            return self.functions[0]()
+
+    return {"closure": InClosure, "list": InList}[kind]
+
+
+@pytest.mark.parametrize("stop", [2, 9])
+@pytest.mark.parametrize("kind", ["closure", "list"])
+def test_generator_of_the_function_that_creates_the_loaders_continues(kind, stop, tmp_path):
+    straight, expected, weights = train(tmp_path / "straight", 2, net=functions_with_a_generator(kind))
+    first, before, _ = train(tmp_path / "stopped", 2, stop, functions_with_a_generator(kind))
+    second, after, restored = train(tmp_path / "stopped", 2, net=functions_with_a_generator(kind))
     assert first.stopped
     assert first.trained + second.trained == straight.trained
     assert before | after == expected
