@@ -53,7 +53,7 @@ def run_rank(rank, folder, work):
     if "lost" in work.__name__:
         os._exit(0)  # gloo may abort at the end of a process whose peer is gone
     dist.barrier()
-        dist.destroy_process_group()
+    dist.destroy_process_group()
 
 
 def exchange_values(rank, group, clock):
