@@ -137,16 +137,16 @@ def _bytes(array: np.ndarray[Any, Any]) -> bytes:
 def assign(current: Any, saved: Any) -> Any:
     """Return ``current`` with the content of ``saved`` if it can be set in place, as others may refer to it.
 
-    Otherwise return ``saved``. Views and the elements of containers are never written to: they may be samples of a
+    Otherwise return ``saved``. Views of a part and the elements of containers are never written to: they may be samples of a
     dataset that the attribute refers to at this moment.
     """
     if type(current) is not type(saved):
         return saved
     if isinstance(current, torch.Tensor):
-        writable = not current.is_inference() and not current._is_view()
-        if writable and (current.shape, current.dtype) == (saved.shape, saved.dtype):
-            with torch.no_grad(), suppress(RuntimeError):  # an expanded tensor cannot be written to
-                return current.copy_(saved)
+        if (current.shape, current.dtype) == (saved.shape, saved.dtype) and not current.is_inference():
+            with torch.no_grad(), suppress(RuntimeError):  # an expanded or a sparse tensor cannot be written to
+                if current.untyped_storage().nbytes() == current.nbytes:  # no view of a part
+                    return current.copy_(saved)
     elif isinstance(current, np.ndarray):
         writable = current.flags.writeable and current.base is None
         if writable and (current.shape, current.dtype) == (saved.shape, saved.dtype):
