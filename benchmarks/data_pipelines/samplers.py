@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler, TensorDataset, WeightedRandomSampler
 
-from data_pipelines.map_style import loader
-from data_pipelines.samples import BATCH, BATCHES, COUNT, Data, Samples, X, Y, pipeline
+from data_pipelines.samples import BATCH, BATCHES, COUNT, Data, Samples, X, Y, loader, pipeline
 
 
 class Passes(Sampler):

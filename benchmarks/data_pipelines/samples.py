@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 COUNT, BATCH, FEATURES = 48, 8, 8
 BATCHES = COUNT // BATCH
+FILES = Path(tempfile.gettempdir()) / "lightning_green_pipelines"
 X = torch.randn(COUNT, FEATURES, generator=torch.Generator().manual_seed(0))
 Y = (2 * X[:, 0] + X[:, 1] > 0).long()
 
@@ -40,14 +43,19 @@ PIPELINES: dict[str, Callable[[], Data]] = {}
 REQUIREMENTS: dict[str, tuple[str, ...]] = {}
 
 
-def pipeline(*packages: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
-    """Register a function that returns `Data` or a loader; it needs these packages."""
+def register(name: str, make: Callable[[], Any], *packages: str) -> None:
+    """Register a pipeline: a function that returns `Data` or a loader, and the packages that it needs."""
+    PIPELINES[name], REQUIREMENTS[name] = make, packages
 
-    def register(function: Callable[[], Any]) -> Callable[[], Any]:
-        PIPELINES[function.__name__], REQUIREMENTS[function.__name__] = function, packages
+
+def pipeline(*packages: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
+    """Register the decorated function under its name."""
+
+    def decorate(function: Callable[[], Any]) -> Callable[[], Any]:
+        register(function.__name__, function, *packages)
         return function
 
-    return register
+    return decorate
 
 
 def missing(name: str) -> list[str]:
@@ -67,3 +75,13 @@ class Samples(Dataset):
     def noise(self, index: int) -> Any:
         """Return what is added to a sample."""
         return 0.0
+
+
+def loader(dataset: Any, **options: Any) -> DataLoader:
+    """Return a shuffled loader."""
+    return DataLoader(dataset, **{"batch_size": BATCH, "shuffle": True, **options})
+
+
+def with_epochs(dataset: Any, loader: Any, first: int = 1) -> Data:
+    """Return a pipeline that calls `dataset.set_epoch` before each epoch, with `first` before the first one."""
+    return Data(loader, epoch_start=lambda module: dataset.set_epoch(module.current_epoch + first))

@@ -11,8 +11,9 @@ import torch
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset, get_worker_info
 
-from data_pipelines.map_style import FromGlobals, loader, noises, written_lines
-from data_pipelines.samples import BATCH, BATCHES, COUNT, FEATURES, Data, X, Y, pipeline
+from data_pipelines.generators import FromGlobals
+from data_pipelines.kept_data import noises, written_lines
+from data_pipelines.samples import BATCH, BATCHES, COUNT, FEATURES, Data, X, Y, loader, pipeline, with_epochs
 
 
 class Stream(IterableDataset):
@@ -123,14 +124,14 @@ class Epochs(Stream):
 @pipeline()
 def set_epoch_of_a_stream():
     dataset = Epochs()
-    return Data(DataLoader(dataset, BATCH), epoch_start=lambda module: dataset.set_epoch(module.current_epoch + 1))
+    return with_epochs(dataset, DataLoader(dataset, BATCH))
 
 
 @pipeline()
 def set_epoch_of_a_stream_workers():
     dataset = Epochs()
     data = DataLoader(dataset, BATCH, num_workers=2)
-    return Data(data, epoch_start=lambda module: dataset.set_epoch(module.current_epoch + 1))
+    return with_epochs(dataset, data)
 
 
 class Experience(IterableDataset):

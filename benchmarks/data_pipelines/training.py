@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import data_pipelines
 from data_pipelines.samples import FEATURES, PIPELINES, Data, X, Y
 from lightning_green import EmissionsTracker, ExactResume
 
@@ -26,8 +28,9 @@ EPOCHS = 4
 
 def load_pipelines() -> None:
     """Import the modules that register the pipelines."""
-    for name in ("map_style", "workers", "samplers", "streams", "libraries"):
-        importlib.import_module(f"data_pipelines.{name}")
+    for module in pkgutil.walk_packages(data_pipelines.__path__, "data_pipelines."):
+        if module.name != "data_pipelines.training":
+            importlib.import_module(module.name)
 
 
 def tensors(value: Any) -> list[torch.Tensor]:

@@ -1,87 +1,29 @@
-"""Map-style datasets whose state is in worker processes."""
+"""Map-style datasets whose state is in worker processes: `workers_*` start in each epoch, `persistent_*` once."""
 
 from __future__ import annotations
 
 import multiprocessing
 import random
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from data_pipelines.map_style import (
-    Counting,
-    Crops,
-    Decoded,
-    Epochs,
-    FromGlobals,
-    FromModule,
-    Indexed,
-    Lazy,
-    LazyLines,
-    Mix,
-    Stored,
-    loader,
-)
-from data_pipelines.samples import Data, Samples, pipeline
+from data_pipelines.generators import FromGlobals, FromModule, Lazy, Mix, Stored
+from data_pipelines.kept_data import Counting, Crops, Decoded, Epochs, Indexed, LazyLines
+from data_pipelines.samples import Data, Samples, loader, pipeline, register, with_epochs
 
-TWO = {"num_workers": 2}
-KEPT = {"num_workers": 2, "persistent_workers": True}
-
-
-@pipeline()
-def workers_global_generators():
-    return loader(FromGlobals(), **TWO)
-
-
-@pipeline()
-def persistent_global_generators():
-    return loader(FromGlobals(), **KEPT)
-
-
-@pipeline()
-def workers_stored_generator():
-    return loader(Stored(np.random.default_rng(0)), **TWO)
-
-
-@pipeline()
-def persistent_stored_generator():
-    return loader(Stored(np.random.default_rng(0)), **KEPT)
-
-
-@pipeline()
-def workers_generator_at_first_use():
-    return loader(Lazy(), **TWO)
-
-
-@pipeline()
-def persistent_generator_at_first_use():
-    return loader(Lazy(), **KEPT)
-
-
-@pipeline()
-def workers_generator_of_the_file():
-    return loader(FromModule(), **TWO)
-
-
-@pipeline()
-def workers_generator_of_collate_fn():
-    return loader(Samples(), collate_fn=Mix(), **TWO)
+WORKERS = {
+    "workers": {"num_workers": 2},
+    "persistent": {"num_workers": 2, "persistent_workers": True},
+}
 
 
 def seed_dataset(worker_id):
     """Give the dataset of a worker its own generator."""
     get_worker_info().dataset.generator = np.random.default_rng(get_worker_info().seed % 1000 + worker_id)
-
-
-@pipeline()
-def worker_init_fn_sets_a_generator():
-    return loader(Stored(None), worker_init_fn=seed_dataset, **TWO)
-
-
-@pipeline()
-def worker_init_fn_sets_a_generator_persistent():
-    return loader(Stored(None), worker_init_fn=seed_dataset, **KEPT)
 
 
 def seed_globals(worker_id):
@@ -90,51 +32,36 @@ def seed_globals(worker_id):
     random.seed(worker_id)
 
 
-@pipeline()
-def worker_init_fn_seeds_global_generators():
-    return loader(FromGlobals(), worker_init_fn=seed_globals, **TWO)
+def with_generator(**options: Any) -> Any:
+    return loader(Stored(np.random.default_rng(0)), **options)
 
 
-@pipeline()
-def workers_count_of_samples():
-    return loader(Counting(), **TWO)
+def with_mix(**options: Any) -> Any:
+    return loader(Samples(), collate_fn=Mix(), **options)
 
 
-@pipeline()
-def persistent_count_of_samples():
-    return loader(Counting(), **KEPT)
-
-
-@pipeline()
-def workers_cache_of_random_crops():
-    return loader(Crops(), **TWO)
-
-
-@pipeline()
-def persistent_cache_of_random_crops():
-    return loader(Crops(), **KEPT)
-
-
-@pipeline()
-def persistent_cache_of_decoded_samples():
-    return loader(Decoded(), **KEPT)
-
-
-@pipeline()
-def workers_file_opened_at_first_use():
-    return loader(LazyLines(), **TWO)
-
-
-@pipeline()
-def workers_set_epoch():
+def with_set_epoch(**options: Any) -> Any:
     dataset = Epochs()
-    return Data(loader(dataset, **TWO), epoch_start=lambda module: dataset.set_epoch(module.current_epoch + 1))
+    return with_epochs(dataset, loader(dataset, **options))
 
 
-@pipeline()
-def persistent_set_epoch():
-    dataset = Epochs()
-    return Data(loader(dataset, **KEPT), epoch_start=lambda module: dataset.set_epoch(module.current_epoch + 1))
+LOADERS = {
+    "global_generators": lambda **options: loader(FromGlobals(), **options),
+    "stored_generator": with_generator,
+    "generator_at_first_use": lambda **options: loader(Lazy(), **options),
+    "generator_of_the_file": lambda **options: loader(FromModule(), **options),
+    "generator_of_collate_fn": with_mix,
+    "init_fn_sets_a_generator": lambda **options: loader(Stored(None), worker_init_fn=seed_dataset, **options),
+    "init_fn_seeds_global_generators": lambda **options: loader(FromGlobals(), worker_init_fn=seed_globals, **options),
+    "count_of_samples": lambda **options: loader(Counting(), **options),
+    "cache_of_random_crops": lambda **options: loader(Crops(), **options),
+    "cache_of_decoded_samples": lambda **options: loader(Decoded(), **options),
+    "file_opened_at_first_use": lambda **options: loader(LazyLines(), **options),
+    "set_epoch": with_set_epoch,
+}
+for kind, options in WORKERS.items():
+    for name, make in LOADERS.items():
+        register(f"{kind}_{name}", partial(make, **options))
 
 
 class SharedEpochs(Epochs):
@@ -154,17 +81,18 @@ class SharedEpochs(Epochs):
 @pipeline()
 def set_epoch_in_shared_memory():
     dataset = SharedEpochs()
-    return Data(loader(dataset), epoch_start=lambda module: dataset.set_epoch(module.current_epoch + 1))
+    return with_epochs(dataset, loader(dataset))
 
 
 @pipeline()
 def workers_set_epoch_in_shared_memory():
     dataset = SharedEpochs()
     # no change in the first epoch, whose workers may already read: it would not be reproducible
-    return Data(loader(dataset, **TWO), epoch_start=lambda module: dataset.set_epoch(module.current_epoch))
+    return with_epochs(dataset, loader(dataset, **WORKERS["workers"]), first=0)
 
 
 @pipeline()
 def workers_indices_shuffled_in_place():
     dataset = Indexed()
-    return Data(loader(dataset, **TWO), epoch_start=lambda module: random.shuffle(dataset.indices))
+    data = loader(dataset, **WORKERS["workers"])
+    return Data(data, epoch_start=lambda module: random.shuffle(dataset.indices))

@@ -1,0 +1,62 @@
+"""webdataset."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+
+import torch
+from torch.utils.data import DataLoader
+
+from data_pipelines.samples import BATCH, FILES, X, pipeline
+
+
+def _shards():
+    folder = FILES / "webdataset"
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in range(4):
+        path = folder / f"{shard}.tar"
+        if path.exists():
+            continue
+        with tarfile.open(path, "w") as file:
+            for index in range(shard * 12, shard * 12 + 12):
+                content = json.dumps(X[index].tolist()).encode()
+                info = tarfile.TarInfo(f"{index:03d}.json")
+                info.size = len(content)
+                file.addfile(info, io.BytesIO(content))
+    return [str(folder / f"{shard}.tar") for shard in range(4)]
+
+
+def _row(sample):
+    return torch.tensor(json.loads(sample["json"]) if isinstance(sample["json"], bytes) else sample["json"])
+
+
+def _webdataset(shuffled):
+    import webdataset
+
+    dataset = webdataset.WebDataset(_shards(), shardshuffle=4 if shuffled else False)
+    return (dataset.shuffle(12) if shuffled else dataset).map(_row)
+
+
+@pipeline("webdataset")
+def webdataset_in_order():
+    return DataLoader(_webdataset(False), BATCH)
+
+
+@pipeline("webdataset")
+def webdataset_shuffled():
+    return DataLoader(_webdataset(True), BATCH)
+
+
+@pipeline("webdataset")
+def webdataset_shuffled_workers():
+    return DataLoader(_webdataset(True), BATCH, num_workers=2)
+
+
+@pipeline("webdataset")
+def webdataset_resampled():
+    import webdataset
+
+    dataset = webdataset.WebDataset(_shards(), resampled=True, shardshuffle=False).map(_row)
+    return webdataset.WebLoader(dataset, batch_size=BATCH).with_epoch(6)
