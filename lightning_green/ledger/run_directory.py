@@ -221,6 +221,17 @@ def keep_ranks_file_open() -> None:
             _ranks_files[home] = os.open(Path(home) / RANKS_FILE, _RANKS_FLAGS, 0o600)
 
 
+def _close_ranks_files() -> None:
+    """Close what a forked process inherits: a worker of a data loader, for example, is no rank."""
+    for file in _ranks_files.values():
+        with suppress(OSError):
+            os.close(file)
+    _ranks_files.clear()
+
+
+os.register_at_fork(after_in_child=_close_ranks_files)
+
+
 def _is_locked(path: Path) -> bool | None:
     """Return whether a process of this machine holds a lock; None if this cannot be determined."""
     try:

@@ -29,6 +29,12 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN if kind == "stuck" else stop)
 if kind != "daemon":
     keep_ranks_file_open()
 (folder / f"pid-{number}").write_text(str(os.getpid()))
+if kind == "workers":  # as those of a DataLoader, and a program that the script has forked
+    for _ in range(2):
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, lambda *_: (folder / "worker-stopped").touch())
+            time.sleep(20.0)
+            os._exit(0)
 if kind == "stopped":
     os.kill(os.getpid(), signal.SIGSTOP)
 time.sleep(2.0 if kind == "short" else 100.0)
@@ -86,6 +92,14 @@ def test_ranks_of_a_killed_command_save_or_are_killed_before_the_next_start(run,
     assert sorted(path.name for path in tmp_path.glob("saved-*")) == ["saved-0", "saved-2"]
     assert "The command has ended, and 3 processes of its training are still running: " in output
     assert "1 process of its training is still running after 2 s. Killing." in output
+
+
+def test_forked_processes_of_a_rank_are_no_ranks(run, tmp_path):
+    code, output = run("killed", "workers")
+    assert code == 0
+    assert "The command has ended, and 1 process of its training is still running: " in output
+    assert (tmp_path / "saved-0").exists()
+    assert not (tmp_path / "worker-stopped").exists()
 
 
 def test_training_in_the_background_of_a_command_that_ended_normally_is_awaited(run, tmp_path):
