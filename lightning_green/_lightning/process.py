@@ -89,9 +89,9 @@ def early_global_rank(trainer: pl.Trainer) -> int:
 
 
 def stop_other_ranks(trainer: pl.Trainer) -> None:
-    """Stop the processes that Lightning started for the other ranks, if there are any."""
+    """Stop the processes that this process has started for the other ranks; nothing in a process started for a rank."""
     launcher = trainer.strategy.launcher
-    if launcher is not None:
+    if launcher is not None and not is_spawned(trainer):
         launcher.kill(int(signal.SIGTERM))
 
 

@@ -12,6 +12,7 @@ from lightning_green.resume.fingerprint import differences
 from lightning_green.run.candidates import Candidate
 from lightning_green.run.identity import Invocation, differing_variables, variables_set_since
 from lightning_green.run.run import POOL, FitIdentity, shorten
+from lightning_green.supervisor.launchers.torchelastic import TorchElasticLauncher
 from lightning_green.utilities.processes import ProcessId
 
 
@@ -51,7 +52,7 @@ class Claimant:
         supervisor = os.environ.get(SUPERVISED_VARIABLE, "")
         variables = variables_set_since(int(supervisor)) if supervisor.isdigit() else None
         attempt = os.environ.get(ATTEMPT_VARIABLE)
-        restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
+        restarted = TorchElasticLauncher(os.environ).has_restarted
         parent = parent_process() if spawned else None
         script = ProcessId.of(os.getpid() if parent is None or parent.pid is None else parent.pid)
         spawned = parent is not None

@@ -170,10 +170,9 @@ class FitEnding:
         """Record that an exception has ended the fit."""
         if self.stage is FitStage.CLOSED:
             return
-        lost = "" if self.stage is FitStage.EXITING else self.ranks.describe_lost(exception)
-        if isinstance(exception, RankLostError):
-            lost = ""  # its message contains it
-        elif lost:
+        described = isinstance(exception, RankLostError)  # by its message
+        lost = "" if described or self.stage is FitStage.EXITING else self.ranks.describe_lost(exception)
+        if lost:
             log.error("%s. The training has stopped.", lost)
         if self.stage is FitStage.NEW:
             stop_other_ranks(self.trainer)  # they would wait for this rank until a timeout

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from lightning_green.strategies.lost_ranks import LostRanks, RankLostError, is_communication_error
+from lightning_green.strategies.lost_ranks import LostRanks, RankLostError, is_communication_error, is_timeout
 from lightning_green.utilities.clock import Clock
 from lightning_green.utilities.processes import ProcessId
 
@@ -89,9 +89,9 @@ class ControlGroup:
         self._group: dist.ProcessGroup | None = None
         self._lost = LostRanks(rank, (), None)
         self._in_hold = False
+        self._timeout = max(self._training.timeout, LEAST_TIMEOUT)
         if size > 1:
-            timeout = max(self._training.timeout, LEAST_TIMEOUT)
-            self._group = dist.new_group(backend="gloo", timeout=timeout)
+            self._group = dist.new_group(backend="gloo", timeout=self._timeout)
             processes: list[Any] = [None] * size
             dist.all_gather_object(processes, ProcessId.of(os.getpid()), group=self._group)
             self._lost = LostRanks(rank, processes, self._training.store)
@@ -173,12 +173,12 @@ class ControlGroup:
         """
         if self._group is None or not is_communication_error(error):
             return ""
-        found = self._lost.describe()
+        found = self._lost.describe(timed_out=is_timeout(error))
         self._lost.kill_stopped()
         return found
 
     def _wait(self, begin: Callable[[], Any]) -> None:
-        self._call(lambda: begin().wait(HOLD_TIMEOUT if self._in_hold else self._training.timeout))
+        self._call(lambda: begin().wait(HOLD_TIMEOUT if self._in_hold else self._timeout))
 
     def _call(self, communicate: Callable[[], T]) -> T:
         try:

@@ -22,6 +22,7 @@ STORE_SECONDS = 3.0
 POLL_SECONDS = 0.1
 
 _COMMUNICATION = re.compile(r"\bgloo\b|\bNCCL\b|Operation timed out!")
+_TIMEOUT = re.compile(r"timed out|timeout", re.IGNORECASE)
 
 
 class RankLostError(RuntimeError):
@@ -35,11 +36,17 @@ def is_communication_error(error: BaseException) -> bool:
     )
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Return whether a communication has failed because a process did not take part in it."""
+    return bool(_TIMEOUT.search(str(error)))
+
+
 class LostRanks:
     """Finds the ranks with which a communication has failed.
 
-    The state of processes on this machine is known to the system. Of the others, those that run are in the same failed
-    communication and report so to the store of the process group; the remaining ones are lost.
+    Which processes of this machine have ended or are stopped is known to the system. The others that run are in the
+    same failed communication and report so to the store of the process group. Those that do not are lost; a running
+    process of this machine only after a timeout, because a failure of this rank alone does not reach it.
 
     Args:
         rank: Rank of this process.
@@ -53,8 +60,13 @@ class LostRanks:
         self._found: dict[int, str] = {}
         self._silent: set[int] | None = None
 
-    def find(self) -> dict[int, str]:
-        """Return what is wrong with each rank that is lost, in the order of the ranks; empty if no rank is."""
+    def find(self, timed_out: bool = True) -> dict[int, str]:
+        """Return what is wrong with each rank that is lost, in the order of the ranks; empty if no rank is.
+
+        Args:
+            timed_out: Whether the communication failed because a process did not take part in it.
+
+        """
         if not self._found:
             limit = time.monotonic() + ANSWER_SECONDS
             thread = threading.Thread(target=self._collect, args=(limit,), daemon=True)
@@ -64,16 +76,17 @@ class LostRanks:
             if not self._look_up() and self._processes:
                 server = {0} - {self._rank} if not self._processes[0].is_local else set[int]()
                 silent = server if self._silent is None else self._silent
-                self._found = {rank: f"{self._processes[rank]} does not answer" for rank in sorted(silent)}
+                lost = [rank for rank in sorted(silent) if timed_out or not self._processes[rank].is_local]
+                self._found = {rank: f"{self._processes[rank]} does not answer" for rank in lost}
         return self._found
 
-    def describe(self) -> str:
+    def describe(self, timed_out: bool = True) -> str:
         """Return which ranks are lost, in one sentence without a period; empty if none is."""
-        return "; ".join(f"Rank {rank} is lost: {what}" for rank, what in self.find().items())
+        return "; ".join(f"Rank {rank} is lost: {what}" for rank, what in self.find(timed_out).items())
 
     def kill_stopped(self) -> None:
         """Kill the lost ranks of this machine that are stopped: nothing else ends them, and they keep their device."""
-        for rank in self.find():
+        for rank in self._found:
             if self._processes[rank].is_stopped:
                 with suppress(OSError):
                     os.kill(self._processes[rank].pid, signal.SIGKILL)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _GONE = "ZX"
-_STOPPED = "Tt"
+_STOPPED = "T"  # not "t": a debugger has stopped it
 
 
 @dataclass(frozen=True)

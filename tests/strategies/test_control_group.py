@@ -46,6 +46,7 @@ def run_rank(rank, folder, work):
     store = dist.FileStore(f"{folder}/store", 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     clock = SimulatedClock(START)
+    control_group.LEAST_TIMEOUT = timedelta(seconds=2)
     group = ControlGroup(rank, 2, clock, TrainingGroup(timeout=timedelta(seconds=2), store=store))
     result = work(rank, group, clock)
     with open(f"{folder}/rank{rank}.json", "w") as file:

@@ -8,7 +8,7 @@ import pytest
 import torch.distributed as dist
 
 from lightning_green.strategies import lost_ranks
-from lightning_green.strategies.lost_ranks import LostRanks, RankLostError, is_communication_error
+from lightning_green.strategies.lost_ranks import LostRanks, RankLostError, is_communication_error, is_timeout
 from lightning_green.utilities.processes import ProcessId
 
 OWN = ProcessId.of(os.getpid())
@@ -59,6 +59,29 @@ def test_no_rank_is_lost_if_all_have_reported():
 def test_process_of_this_machine_that_is_gone_is_found_without_the_store():
     ranks = LostRanks(0, [OWN, replace(OWN, started="1")], None)
     assert ranks.describe() == f"Rank 1 is lost: {OWN} has ended"
+
+
+def test_running_process_of_this_machine_is_lost_only_after_a_timeout():
+    """An error of this rank alone, such as one of its device, does not reach the others."""
+    other = ProcessId.of(os.getppid())
+    assert LostRanks(0, [OWN, other], dist.HashStore()).describe(timed_out=False) == ""
+    assert LostRanks(0, [OWN, other], dist.HashStore()).describe() == f"Rank 1 is lost: {other} does not answer"
+    remote = LostRanks(0, [OWN, REMOTE], dist.HashStore()).describe(timed_out=False)
+    assert remote == "Rank 1 is lost: process 7 on node2 does not answer"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ("[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 15000ms for recv operation", True),
+        ("Operation timed out!", True),
+        ("Watchdog caught collective operation timeout: WorkNCCL(...)", True),
+        ("[gloo/transport/tcp/pair.cc:537] Connection closed by peer", False),
+        ("NCCL Error 1: Failed to CUDA calloc 6291456 bytes", False),
+    ],
+)
+def test_timeouts_are_recognized(error, expected):
+    assert is_timeout(RuntimeError(error)) is expected
 
 
 def test_store_that_does_not_answer_is_that_of_rank_zero():
