@@ -137,8 +137,8 @@ def _bytes(array: np.ndarray[Any, Any]) -> bytes:
 def assign(current: Any, saved: Any) -> Any:
     """Return ``current`` with the content of ``saved`` if it can be set in place, as others may refer to it.
 
-    Otherwise return ``saved``. Views of a part and the elements of containers are never written to: they may be samples of a
-    dataset that the attribute refers to at this moment.
+    Otherwise return ``saved``. Views of a part and the elements of containers are never written to: they may be samples
+    of a dataset that the attribute refers to at this moment.
     """
     if type(current) is not type(saved):
         return saved
