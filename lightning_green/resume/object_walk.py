@@ -74,23 +74,38 @@ def walk(*owners: Any, with_datasets: bool = True) -> Iterator[tuple[str, Any, l
     waiting = collections.deque((str(number), owner, 0) for number, owner in enumerate(owners))
     while waiting and len(seen) < _MAX_OBJECTS:
         path, value, depth = waiting.popleft()
-        if id(value) in seen or depth > _MAX_DEPTH or (isinstance(value, Dataset) and not with_datasets):
+        kind = type(value)
+        if id(value) in seen or depth > _MAX_DEPTH or (issubclass(kind, Dataset) and not with_datasets):
+            continue
+        if not has_class(value):
             continue
         seen.add(id(value))
-        if isinstance(value, CONTAINERS):
-            yield path, value, []
-            pairs = value.items() if isinstance(value, dict) else enumerate(value)
-            if len(value) <= _MAX_LENGTH:
-                items = [(key, item) for key, item in pairs if type(item) not in _LEAVES]
-                waiting.extend((f"{path}[{key!r}]", item, depth + 1) for key, item in items)
-            continue
         found: list[Namespace] = []
-        with suppress(Exception):  # proxies of libraries may raise anything when they are asked for their class
-            found = [] if value is None or isinstance(value, not_entered) else list(_namespaces(path, value, seen))
+        parts: list[tuple[str, Any]] = []
+        with suppress(Exception):  # objects of the script may raise anything when they are read
+            found = [] if value is None or issubclass(kind, not_entered) else list(_namespaces(path, value, seen))
+            parts = _elements(path, value) if issubclass(kind, CONTAINERS) else []
+            parts += [(_join(space.path, name), item) for space in found for name, item in list(space.values.items())]
         yield path, value, found
-        for space in found:
-            named = [(name, item) for name, item in list(space.values.items()) if type(item) not in _LEAVES]
-            waiting.extend((_join(space.path, name), item, depth + 1) for name, item in named)
+        waiting.extend((name, item, depth + 1) for name, item in parts if type(item) not in _LEAVES)
+
+
+def has_class(value: Any) -> bool:
+    """Return whether a value can be asked for its class; a proxy to an object that does not exist yet cannot."""
+    try:
+        return isinstance(value.__class__, type)
+    except Exception:  # noqa: BLE001 - a proxy may raise anything
+        return False
+
+
+def _elements(path: str, value: Any) -> list[tuple[str, Any]]:
+    """Return the elements of a container with their paths, which are the same in another process."""
+    if len(value) > _MAX_LENGTH:
+        return []
+    if not isinstance(value, dict):
+        return [(f"{path}[{number}]", item) for number, item in enumerate(value)]
+    keys = [repr(key) if type(key) in _LEAVES else f"#{number}" for number, key in enumerate(value)]
+    return [(f"{path}[{key}]", item) for key, item in zip(keys, value.values(), strict=True)]
 
 
 def _join(path: str, name: str) -> str:
@@ -102,7 +117,7 @@ def _namespaces(path: str, value: Any, seen: set[Any]) -> Iterator[Namespace]:
     if isinstance(value, types.MethodType):
         yield Namespace(path, {"__self__": value.__self__, "__func__": value.__func__}, value)
     elif isinstance(value, functools.partial):
-        yield Namespace(path, {"func": value.func, "args": value.args, "keywords": value.keywords}, value)
+        yield Namespace(path, _Partial(value), value)
     elif isinstance(value, types.FunctionType):
         if is_script_name(value.__module__):
             yield from _of_function(path, value, seen)
@@ -113,14 +128,33 @@ def _namespaces(path: str, value: Any, seen: set[Any]) -> Iterator[Namespace]:
         attributes = getattr(value, "__dict__", None)
         is_script = is_script_class(type(value))
         if isinstance(value, torch.nn.Module) and isinstance(attributes, dict):
-            names = attributes.keys() - {"_parameters", "_buffers"}  # those of the model are saved with it
+            names = attributes.keys() - ({"_parameters"} if _is_transform(value) else {"_parameters", "_buffers"})
             yield Namespace(path, _Some(attributes, names), value, is_script)
         elif isinstance(attributes, dict):
             yield Namespace(path, attributes, value, is_script)
+        if slots := _slots(type(value)):
+            yield Namespace(path if attributes is None else f"{path}.__slots__", _Slots(value, slots), value)
         for kind in type(value).__mro__:
             if kind not in seen and kind is not object:
                 seen.add(kind)
                 yield from _of_class(kind, seen) if is_script_class(kind) else _of_library_class(kind)
+
+
+def _is_transform(module: torch.nn.Module) -> bool:
+    """Return whether a module is no part of a model, whose buffers are saved with it."""
+    on_cpu = all(buffer is None or buffer.device.type == "cpu" for buffer in module._buffers.values())
+    return on_cpu and not any(True for _ in module.parameters())
+
+
+def _slots(kind: type) -> list[str]:
+    """Return the names of the slots that classes of the script define."""
+    found = []
+    for base in kind.__mro__:
+        names = vars(base).get("__slots__", ()) if is_script_class(base) else ()
+        for name in [names] if isinstance(names, str) else names:
+            private = name.startswith("__") and not name.endswith("__")
+            found.append(f"_{base.__name__.lstrip('_')}{name}" if private else name)
+    return [name for name in found if name not in ("__dict__", "__weakref__")]
 
 
 def _of_function(path: str, function: types.FunctionType, seen: set[Any]) -> Iterator[Namespace]:
@@ -207,13 +241,47 @@ class _ClassAttributes(_View):
         self._kind, self._names = kind, sorted(names)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return (name for name in self._names if name in vars(self._kind))
 
     def __getitem__(self, name: str) -> Any:
         return vars(self._kind)[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
         setattr(self._kind, name, value)
+
+
+class _Slots(_View):
+    """Attributes in slots."""
+
+    def __init__(self, owner: Any, names: list[str]) -> None:
+        self._owner, self._names = owner, names
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._names if hasattr(self._owner, name))
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self._owner, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        object.__setattr__(self._owner, name, value)  # also in a frozen dataclass
+
+
+class _Partial(_View):
+    """The function and the arguments of a partial function."""
+
+    def __init__(self, function: functools.partial[Any]) -> None:
+        self._function = function
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("func", "args", "keywords"))
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self._function, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        state = {"func": self._function.func, "args": self._function.args, "keywords": self._function.keywords}
+        state[name] = value
+        self._function.__setstate__((*state.values(), vars(self._function)))  # type: ignore[attr-defined]
 
 
 class _Cells(_View):
