@@ -127,6 +127,7 @@ class _CountingSampler:
         if resume_from is not None:
             began, start = resume_from
             self.record = PassRecord(self.state, began["later"])
+            began["later"] = self.record.later  # with the changes of this process
         else:
             self.record = PassRecord(self.state)
             random, state = capture_random_states(with_cuda=False), self.state.capture()
@@ -144,9 +145,9 @@ class _CountingSampler:
         return _recorded(_iterate_in_own_stream(self.inner, began["random"]), self.record)
 
     def _skip_to(self, start: int, began: dict[str, Any]) -> Iterator[Any]:
-        now = self.state.capture()
+        now = self.state.capture() if self.draws_once else None
         self.state.restore(began["state"])
-        if not self.draws_once:
+        if now is None:
             indices = self._indices(began)
             for number in range(start):
                 if next(indices, self) is self:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from lightning_green.resume.loaders import CountingLoader, count_batches, wrap_loaders
 from lightning_green.resume.random_states import seed_random_states
@@ -46,6 +46,41 @@ def test_counting_does_not_change_the_order(kind):
     expected = batches(make(kind))
     seed_random_states(1)
     assert batches(count_batches(make(kind), 0, deferred=False)) == expected
+
+
+class Scaled(Sampler):
+    """Indices that the training scales."""
+
+    scale = 1
+
+    def __len__(self):
+        return 12
+
+    def __iter__(self):
+        return ((index * self.scale) % 12 for index in range(12))
+
+
+def test_changes_of_the_training_are_repeated_after_each_of_two_pauses():
+    """The second process changes the sampler again, and the third one repeats both changes."""
+
+    def run(position, begin, end):
+        sampler = Scaled()
+        counting = count_batches(DataLoader(Indices(), 1, sampler=sampler), 0, deferred=position is not None)
+        if position is not None:
+            counting.resume(position, at_start=False)
+        iterator, found = iter(counting), []
+        for number in range(begin, end):
+            found.append(int(next(iterator)))
+            if number in (2, 6):
+                sampler.scale += 4
+        return found, counting.position(ahead=0)
+
+    expected, _ = run(None, 0, 12)
+    found, position = [], None
+    for begin, end in ((0, 4), (4, 8), (8, 12)):
+        part, position = run(position, begin, end)
+        found += part
+    assert found == expected
 
 
 @pytest.mark.parametrize("kind", ["sequential", "shuffled", "generator", "drawing sampler"])
