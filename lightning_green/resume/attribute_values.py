@@ -5,9 +5,10 @@ from __future__ import annotations
 import collections
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,9 +21,11 @@ from lightning_green.resume.plain_forms import form_of
 SCALARS = (bool, int, float, str, type(None))
 """Classes of numbers and strings."""
 _HASHABLE = {bool, int, float, complex, str, bytes, type(None)}
+_ARRAYS = {int: "q", float: "d"}
 _SAMPLES = 1000
 """Number of elements of a longer container that are compared."""
 _MAX_DEPTH = 8
+_CHANGEABLE = (torch.Tensor, np.ndarray, list, dict, set, collections.deque, *GENERATORS)
 
 
 def tensors_in(value: Any, depth: int = 0) -> Iterator[torch.Tensor]:
@@ -120,12 +123,15 @@ def as_text(value: Any, depth: int = 0) -> str:
     return kind.__qualname__
 
 
-def _elements(values: Any, depth: int) -> tuple[int, ...]:
+def _elements(values: Any, depth: int) -> tuple[Any, ...]:
     length = len(values)
+    if length > _SAMPLES and (code := _ARRAYS.get(type(values[0]))) is not None:
+        with suppress(OverflowError, TypeError):  # other elements too
+            return length, array(code, values).tobytes()  # all of them, as of a list of indices
     if length > _SAMPLES:
         values = (*itertools.islice(values, 0, None, -(-length // _SAMPLES)), values[-1])
     if _HASHABLE.issuperset(map(type, values)):
-        return length, hash(tuple(values))  # quickly, as most lists contain numbers or strings
+        return length, repr(values)  # quickly, as most lists contain numbers or strings; -1 and -2 have equal hashes
     return length, *(fingerprint(item, depth + 1) for item in values)
 
 
@@ -134,33 +140,82 @@ def _bytes(array: np.ndarray[Any, Any]) -> bytes:
     return flat[:: max(1, flat.size // (_SAMPLES * _SAMPLES))].tobytes()
 
 
-def assign(current: Any, saved: Any) -> Any:
-    """Return ``current`` with the content of ``saved`` if it can be set in place, as others may refer to it.
+class Identity(NamedTuple):
+    """Which object a value is at one time, and which objects its elements are by key or index."""
 
-    Otherwise return ``saved``. Views of a part and the elements of containers are never written to: they may be samples
-    of a dataset that the attribute refers to at this moment.
+    value: int
+    elements: dict[Any, int]
+
+
+def identity(value: Any) -> Identity:
+    """Return which objects a value and its elements are; of elements that can be changed in place."""
+    return Identity(id(value), {key: id(one) for key, one in _items(value) if isinstance(one, _CHANGEABLE)})
+
+
+def same_elements(value: Any, before: Identity | None) -> list[int] | None:
+    """Return the positions of the elements that are the same objects as before; None if the value is another object."""
+    if before is None or before.value != id(value):
+        return None
+    return [number for number, (key, one) in enumerate(_items(value)) if before.elements.get(key) == id(one)]
+
+
+def _items(value: Any) -> Iterable[tuple[Any, Any]]:
+    if type(value) in (list, dict, collections.OrderedDict) and len(value) <= _SAMPLES:
+        return enumerate(value) if type(value) is list else value.items()
+    return ()
+
+
+def assign_same(current: Any, saved: Any, same: Sequence[int] | None, created: Identity | None) -> Any:
+    """Return ``saved``, or the object of the script with its content, to which others may refer.
+
+    Written to are only objects that were changed in place: an attribute may refer to another sample of a dataset now
+    than at the creation, and the sample is not to be changed.
+
+    Args:
+        current: The value in this process.
+        saved: The value to set.
+        same: The result of ``same_elements`` where the value was saved.
+        created: Identity of the value that the script has created in this process.
+
+    """
+    if same is None or created is None or created.value != id(current):
+        return saved
+    keys = [key for key, _ in _items(saved)]
+    here = dict(_items(current))
+    written = {keys[number] for number in same if number < len(keys)}
+    return assign(
+        current, saved, {key for key in written if key in here and created.elements.get(key) == id(here[key])}
+    )
+
+
+def assign(current: Any, saved: Any, written: Set[Any] = frozenset()) -> Any:
+    """Return ``current`` with the content of ``saved`` if it can be set in place, else ``saved``.
+
+    Args:
+        current: The value in this process.
+        saved: The value to set.
+        written: Keys or indices of the elements that are set in place as well; the others are replaced.
+
     """
     if type(current) is not type(saved):
         return saved
     if isinstance(current, torch.Tensor):
         if (current.shape, current.dtype) == (saved.shape, saved.dtype) and not current.is_inference():
-            with torch.no_grad(), suppress(RuntimeError):  # an expanded or a sparse tensor cannot be written to
-                if current.untyped_storage().nbytes() == current.nbytes:  # no view of a part
-                    return current.copy_(saved)
+            with torch.no_grad(), suppress(RuntimeError):  # an expanded tensor cannot be written to
+                return current.copy_(saved)
     elif isinstance(current, np.ndarray):
-        writable = current.flags.writeable and current.base is None
-        if writable and (current.shape, current.dtype) == (saved.shape, saved.dtype):
+        if (current.shape, current.dtype) == (saved.shape, saved.dtype) and current.flags.writeable:
             current[...] = saved
             return current
     elif isinstance(current, GENERATORS):
         set_generator_state(current, saved)
         return current
     elif type(current) is list:
-        same = len(current) == len(saved)
-        current[:] = [_element(old, new) for old, new in zip(current, saved, strict=True)] if same else saved
+        before = dict(enumerate(current))
+        current[:] = [_element(before.get(number), one, number in written) for number, one in enumerate(saved)]
         return current
     elif type(current) in (dict, collections.OrderedDict):
-        content = {key: _element(current.get(key), item) for key, item in saved.items()}
+        content = {key: _element(current.get(key), one, key in written) for key, one in saved.items()}
         current.clear()
         current.update(content)
         return current
@@ -171,5 +226,5 @@ def assign(current: Any, saved: Any) -> Any:
     return saved
 
 
-def _element(current: Any, saved: Any) -> Any:
-    return assign(current, saved) if isinstance(current, GENERATORS) else saved
+def _element(current: Any, saved: Any, in_place: bool) -> Any:
+    return assign(current, saved) if in_place or isinstance(current, GENERATORS) else saved

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from lightning_green.resume.pipeline_state import PipelineState
@@ -56,9 +55,8 @@ class PassRecord:
         if self._is_slow and number > _CHECKED_READS and number & (number - 1):
             self._mark = None
             return
-        began = time.perf_counter()
         self._mark = self._state.mark()
-        self._is_slow = time.perf_counter() - began > _SLOW_SECONDS
+        self._is_slow = self._state.seconds_per_mark > _SLOW_SECONDS
 
     @property
     def is_changed(self) -> bool:

@@ -31,8 +31,7 @@ def in_workers(found: str) -> str:
 def why_lost(*states: PipelineState) -> str | None:
     """Return why the state of a pipeline cannot be saved; None if it can."""
     for state in states:
-        state.capture()  # something may have changed since the last one
-        for path, problem in state.lost.items():
+        for path, problem in state.update_lost().items():
             return (
                 f"the data pipeline has changed `{without_number(path)}`, which {problem}; compute it from "
                 "the index or the epoch, or keep it as ordinary Python data from the start"

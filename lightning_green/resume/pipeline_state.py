@@ -7,26 +7,32 @@ reported.
 from __future__ import annotations
 
 import io
+import time
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 
-from lightning_green.resume.attribute_values import SCALARS, as_text, assign, fingerprint, tensors_in
+from lightning_green.resume.attribute_values import (
+    SCALARS,
+    Identity,
+    as_text,
+    assign_same,
+    fingerprint,
+    identity,
+    same_elements,
+)
 from lightning_green.resume.object_generators import Generator, copy_generator, is_iterator, set_generator_state
-from lightning_green.resume.object_walk import CONTAINERS, GENERATORS, Namespace, is_script_class, walk
-from lightning_green.resume.plain_data import NotPlainError, from_plain, to_plain
+from lightning_green.resume.object_walk import CONTAINERS, GENERATORS, Namespace, has_class, is_script_class, walk
+from lightning_green.resume.pipeline_values import FilePosition, copy_value, restored_value
+from lightning_green.resume.plain_data import NotPlainError
 from lightning_green.resume.plain_forms import form_of
 
-_GENERATOR = "lightning_green/generator"
-_FILE = "lightning_green/position"
 _ABSENT = ""
 _NONE = object()
-_MAX_BYTES = 2**28
-"""Size of the largest attribute that is saved."""
 _MAX_NAMED, _MAX_ELEMENTS = 20, 1_000_000
 _SAMPLES = 32
 _MARKS_PER_WALK = 64
@@ -40,7 +46,7 @@ class Created:
 
     def __init__(self) -> None:
         self.values: dict[tuple[int, str], tuple[int | None, str]] = {}
-        self.identities: dict[tuple[int, str], int] = {}
+        self.identities: dict[tuple[int, str], Identity] = {}
         self._owners: dict[int, Any] = {}
 
     def add(self, values: list[tuple[Namespace, str, Any]]) -> dict[Key, tuple[int | None, str]]:
@@ -52,7 +58,7 @@ class Created:
             if key not in self.values:
                 is_new = key[0] in known
                 self.values[key] = (None, _ABSENT) if is_new else (_mark(value), as_text(value))
-                self.identities[key] = id(value)
+                self.identities[key] = identity(value)
         return {(space.path, name): self.values[id(space.owner), name] for space, name, _ in values}
 
 
@@ -88,7 +94,9 @@ class PipelineState:
             if keeps_contents and type(value) in (dict, list) and len(value) <= _MAX_ELEMENTS:
                 self._contents[space.path, name] = value.copy()
         self._generators_at_creation = {path: fingerprint(one) for path, one in self.generators().items()}
+        self.seconds_per_mark = 0.0
         self.lost: dict[str, str] = {}
+        self._mark_of_lost: int | None = None
         self.changes_shared_memory = False
 
     def generators(self) -> dict[str, Generator]:
@@ -105,8 +113,11 @@ class PipelineState:
             self._spaces_of_mark = [space for _, _, spaces in walked for space in spaces]
             self._generators_of_mark = [one for _, one, _ in walked if isinstance(one, GENERATORS)]
         self._marks += 1
+        began = time.thread_time()
         values = hash(tuple((name, _mark(value)) for _, name, value in self._values_in(self._spaces_of_mark)))
-        return hash((values, *map(fingerprint, self._generators_of_mark)))
+        mark = hash((values, *map(fingerprint, self._generators_of_mark)))
+        self.seconds_per_mark = time.thread_time() - began
+        return mark
 
     def capture(self, shared: bool = True) -> dict[str, Any]:
         """Return a copy of the state; `lost` is set to the attributes that have changed and cannot be saved.
@@ -131,18 +142,24 @@ class PipelineState:
             try:
                 if is_new and isinstance(value, io.IOBase):
                     raise NotPlainError("", "has been opened since")
-                content = _copy(value, paths, covered)
+                content = copy_value(value, paths, covered)
             except (NotPlainError, OSError, ValueError):
                 if space.is_script and self._is_state(value, is_new):
                     lost[f"{space.path}.{name}"] = "cannot be saved"
                 continue
-            item = {"value": content, "created": text, "in_place": self._is_original(space, name)}
+            item = {"value": content, "created": text, "same": same_elements(value, self._identity(space, name))}
             values.setdefault(space.path, {})[name] = item
         for path, one, _ in self._walk():
             if isinstance(one, GENERATORS) and id(one) not in covered:
                 lost[path] = f"is a `{type(one).__name__}` that did not exist at the start"
-        self.lost = lost
+        self.lost, self._mark_of_lost = lost, self.mark()
         return {"generators": {path: copy_generator(one) for path, one in found.items()}, "values": values}
+
+    def update_lost(self) -> dict[str, str]:
+        """Return the attributes that have changed and cannot be saved; the state is copied only if it has changed."""
+        if self.mark() != self._mark_of_lost:
+            self.capture()
+        return self.lost
 
     def first_change(self, fills: bool) -> str:
         """Return the path of something that has changed since the creation, or an empty string.
@@ -199,7 +216,7 @@ class PipelineState:
                 assert space is not None
                 self._changed.add((path, name))
                 self._keep_original(space, name)
-                self._set(space, name, _restored(item["value"], {**new, **found}), item["in_place"])
+                self._set(space, name, restored_value(item["value"], {**new, **found}), item["same"])
         for (path, name), original in self._originals.items():
             if path in spaces and name not in saved["values"].get(path, {}):
                 if not shared and _is_shared(spaces[path], spaces[path].values.get(name)):
@@ -207,7 +224,7 @@ class PipelineState:
                 if original is _NONE:
                     spaces[path].values.pop(name, None)
                 else:
-                    self._set(spaces[path], name, _restored(original, found))
+                    self._set(spaces[path], name, restored_value(original, found))
 
     def _keep_original(self, space: Namespace, name: str) -> None:
         if (space.path, name) in self._originals:
@@ -216,19 +233,18 @@ class PipelineState:
         if name in space.values:
             paths = {id(one): path for path, one in self.generators().items()}
             with suppress(NotPlainError, OSError, ValueError):
-                self._originals[space.path, name] = _copy(space.values[name], paths, set())
+                self._originals[space.path, name] = copy_value(space.values[name], paths, set())
 
-    def _is_original(self, space: Namespace, name: str) -> bool:
-        """Return whether an attribute refers to the same object as at the creation, so that it may be written to."""
-        return id(space.values.get(name)) == self._created.identities.get((id(space.owner), name))
+    def _identity(self, space: Namespace, name: str) -> Identity | None:
+        return self._created.identities.get((id(space.owner), name))
 
-    def _set(self, space: Namespace, name: str, value: Any, in_place: bool = True) -> None:
+    def _set(self, space: Namespace, name: str, value: Any, same: Sequence[int] | None = ()) -> None:
         current = space.values.get(name)
-        if isinstance(value, _Position):
+        if isinstance(value, FilePosition):
             if isinstance(current, io.IOBase):
                 current.seek(value.at)
         elif value is not current:
-            space.values[name] = assign(current if in_place and self._is_original(space, name) else None, value)
+            space.values[name] = assign_same(current, value, same, self._identity(space, name))
 
     def restore_generators(self, saved: dict[str, Any]) -> None:
         """Set the random generators only."""
@@ -253,18 +269,19 @@ class PipelineState:
     def _values_in(self, spaces: list[Namespace]) -> Iterator[tuple[Namespace, str, Any]]:
         for space in spaces:
             for name, value in list(space.values.items()):
-                if not isinstance(value, _CODE) and id(value) not in self._known:
+                if id(value) not in self._known and has_class(value) and not isinstance(value, _CODE):
                     yield space, name, value
 
 
-class _Position:
-    """The position in an open file."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-
 def _mark(value: Any) -> int:
+    """Return a number that changes, nearly always, if the value does."""
+    try:
+        return _mark_of_content(value)
+    except Exception:  # noqa: BLE001 - an object of the script may raise anything when it is read
+        return id(value)
+
+
+def _mark_of_content(value: Any) -> int:
     if isinstance(value, io.IOBase):
         with suppress(OSError, ValueError):
             return hash(("file", id(value), value.tell()))
@@ -304,80 +321,3 @@ def without_number(path: str) -> str:
 
 def _is_shared(space: Namespace, value: Any) -> bool:
     return space.is_shared or (isinstance(value, torch.Tensor) and bool(value.is_shared()))  # type: ignore[no-untyped-call]
-
-
-def _copy(value: Any, paths: dict[int, str], covered: set[int]) -> Any:
-    """Return a copy of a value, in which generators are named by their path.
-
-    Raises:
-        NotPlainError: If the value cannot be saved.
-
-    """
-    if isinstance(value, io.IOBase):
-        if not (value.readable() and value.seekable()):
-            raise NotPlainError("", "is a file that has no position")
-        return {_FILE: value.tell()}
-    if _size(value) > _MAX_BYTES:
-        raise NotPlainError("", f"is larger than {_MAX_BYTES >> 20} MiB")
-    named: set[int] = set()
-    content = _with_names(value, paths, named)
-    copied = from_plain(to_plain(_cloned(content)))
-    covered |= named
-    return copied
-
-
-def _with_names(value: Any, paths: dict[int, str], named: set[int], depth: int = 0) -> Any:
-    if isinstance(value, GENERATORS) and id(value) in paths:
-        named.add(id(value))
-        return {_GENERATOR: paths[id(value)]}
-    if type(value) in (list, tuple) and depth < 8 and any(_may_name(one) for one in value):
-        return type(value)(_with_names(one, paths, named, depth + 1) for one in value)
-    if type(value) is dict and depth < 8 and any(_may_name(one) for one in value.values()):
-        return {key: _with_names(one, paths, named, depth + 1) for key, one in value.items()}
-    return value
-
-
-def _may_name(value: Any) -> bool:
-    return isinstance(value, (*GENERATORS, *CONTAINERS))
-
-
-def _cloned(value: Any) -> Any:
-    """Return a value with copies of its tensors."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().clone()
-    if type(value) in (list, tuple) and any(True for _ in tensors_in(value)):
-        return type(value)(_cloned(one) for one in value)
-    if type(value) is dict and any(True for _ in tensors_in(value)):
-        return {key: _cloned(one) for key, one in value.items()}
-    if isinstance(value, CONTAINERS) and not isinstance(value, (list, tuple, dict)):
-        return type(value)((_cloned(one) for one in value), value.maxlen)
-    return value
-
-
-def _restored(value: Any, generators: dict[str, Any]) -> Any:
-    """Return a copy of the result of ``_copy``, with the generators of this process."""
-    if isinstance(value, torch.Tensor):
-        return value.clone()
-    if isinstance(value, dict):
-        if _GENERATOR in value:
-            return generators.get(value[_GENERATOR])
-        if _FILE in value:
-            return _Position(value[_FILE])
-        return type(value)((key, _restored(one, generators)) for key, one in value.items())
-    if type(value) in (list, tuple):
-        return type(value)(_restored(one, generators) for one in value)
-    if isinstance(value, SCALARS) or form_of(value) is None:
-        return value
-    return _cloned(from_plain(to_plain(value)))
-
-
-def _size(value: Any) -> int:
-    """Return about how many bytes the tensors and arrays in a value and its elements take."""
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    total = sum(one.numel() * one.element_size() for one in tensors_in(value))
-    if isinstance(value, dict):
-        total += sum(one.nbytes for one in value.values() if isinstance(one, np.ndarray))
-    elif isinstance(value, CONTAINERS):
-        total += 8 * len(value) + sum(one.nbytes for one in value if isinstance(one, np.ndarray))
-    return total

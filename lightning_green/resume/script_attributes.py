@@ -23,10 +23,13 @@ from lightning_green._lightning.module_attributes import attributes_of
 from lightning_green._lightning.namespaces import both
 from lightning_green.resume.attribute_values import (
     SCALARS,
+    Identity,
     as_text,
-    assign,
+    assign_same,
     fingerprint,
     from_portable,
+    identity,
+    same_elements,
     tensors_in,
     to_portable,
 )
@@ -84,7 +87,7 @@ class ScriptAttributes:
         self._trainer = trainer
         self._before: dict[tuple[str, str], int] | None = None
         self._created: dict[tuple[str, str], str] = {}
-        self._identities: dict[tuple[str, str], int] = {}
+        self._identities: dict[tuple[str, str], Identity] = {}
         self._before_sanity_check: dict[tuple[str, str], tuple[int, str]] = {}
         self._after_sanity_check: dict[tuple[str, str], tuple[int, str]] = {}
         self._trained_before: dict[str, bool] = {}
@@ -112,14 +115,16 @@ class ScriptAttributes:
             else:
                 self._before[key], self._created[key] = value
 
-    def _values(self, identities: dict[tuple[str, str], int] | None = None) -> dict[tuple[str, str], tuple[int, str]]:
-        """Return a fingerprint and a text of each attribute; add their ``id`` to ``identities``."""
+    def _values(
+        self, identities: dict[tuple[str, str], Identity] | None = None
+    ) -> dict[tuple[str, str], tuple[int, str]]:
+        """Return a fingerprint and a text of each attribute; add their identity to ``identities``."""
         if self._failed:
             return {}
         try:
             found = {(space.path, name): one for space in _namespaces(self._trainer) for name, one in _own(space)}
             if identities is not None:
-                identities.update((key, id(one)) for key, one in found.items())
+                identities.update((key, identity(one)) for key, one in found.items())
             return {key: (fingerprint(one), as_text(one)) for key, one in found.items()}
         except Exception as error:  # noqa: BLE001 - an object of the script may raise anything
             self._fails(error)
@@ -153,7 +158,7 @@ class ScriptAttributes:
                     item = {
                         **to_portable(value),
                         "created": self._created.get(key, _ABSENT),
-                        "in_place": id(value) == self._identities.get(key),
+                        "same": same_elements(value, self._identities.get(key)),
                     }
                     values.setdefault(space.path, {})[name] = item
                 except NotPlainError:
@@ -171,8 +176,8 @@ class ScriptAttributes:
                 if item["created"] != self._created.get((space.path, name), _ABSENT):
                     continue
                 value = from_portable(item, self._trainer.lightning_module.device)
-                current = space.values.get(name) if item["in_place"] else None
-                space.values[name] = assign(current, value)
+                created = self._identities.get((space.path, name))
+                space.values[name] = assign_same(space.values.get(name), value, item["same"], created)
                 if space.path == "trainer":
                     setattr(self._trainer, name, space.values[name])
         parameters = dict(self._trainer.lightning_module.named_parameters())

@@ -1,4 +1,5 @@
 import collections
+import copy
 import random
 
 import numpy as np
@@ -8,8 +9,11 @@ import torch
 from lightning_green.resume.attribute_values import (
     as_text,
     assign,
+    assign_same,
     fingerprint,
     from_portable,
+    identity,
+    same_elements,
     tensors_in,
     to_portable,
 )
@@ -84,6 +88,19 @@ def test_what_cannot_be_saved_raises():
         to_portable({torch.ones(1)})
 
 
+@pytest.mark.parametrize(("first", "second"), [([-1, 0], [-2, 0]), ({"a": -1}, {"a": -2}), ([1, "a"], [1.0, "a"])])
+def test_values_with_equal_hashes_differ(first, second):
+    assert fingerprint(first) != fingerprint(second)
+
+
+@pytest.mark.parametrize("value", [7, -2, 0.5, 2**70])
+def test_one_changed_number_of_a_long_list_is_noticed(value):
+    numbers = [type(value)(-1)] * 5000
+    before = fingerprint(numbers)
+    numbers[1234 if value != 2**70 else 0] = value
+    assert fingerprint(numbers) != before
+
+
 @pytest.mark.parametrize(
     ("current", "saved"),
     [
@@ -124,17 +141,49 @@ def test_values_that_cannot_be_set_in_place_are_replaced(current, saved):
     assert assign(current, saved) is saved
 
 
-def test_elements_and_views_are_not_written_to():
-    """They may be samples of a dataset, to which a buffer refers at this moment."""
+def assigned(make, change):
+    """Change a value in one process, and return what another process sets, and the value that it has created."""
+    value, other = make(), make()
+    before, created = identity(value), identity(other)
+    changed = change(value)
+    value = value if changed is None else changed
+    return assign_same(other, copy.deepcopy(value), same_elements(value, before), created), other
+
+
+def test_elements_that_were_changed_in_place_stay_the_same():
+    def change(outer):
+        outer["a"].append(1)
+        outer["b"].add_(1)
+        outer["c"] = [5]
+
+    found, created = assigned(lambda: {"a": [0], "b": torch.zeros(3, 2)[0], "c": [0]}, change)
+    assert found is created
+    assert (found["a"], found["b"].tolist(), found["c"]) == ([0, 1], [1, 1], [5])
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_samples_to_which_a_value_refers_are_not_written_to(number):
+    """A buffer refers to other samples of a dataset after a while, and an attribute to another one."""
     samples, arrays, records = torch.zeros(3, 2), np.zeros((3, 2)), [{"x": 0}, {"x": 1}]
-    saved = [torch.ones(2), np.ones(2), {"x": 5}]
-    buffer = [samples[0], arrays[0], records[0]]
-    assert assign(buffer, saved) is buffer
-    assert [one is other for one, other in zip(buffer, saved, strict=True)] == [True] * 3
-    assert assign({"x": records[1]}, {"x": saved[2]}) == {"x": saved[2]}
-    assert assign(samples[1], saved[0]) is saved[0]
-    assert assign(arrays[1], saved[1]) is saved[1]
+
+    def change(buffer):
+        buffer[:] = [torch.ones(2), np.ones(2), {"x": 5}]
+
+    found, created = assigned(lambda: [samples[number], arrays[number], records[number]], change)
+    assert found is created
+    assert (found[0].tolist(), found[1].tolist(), found[2]) == ([1, 1], [1, 1], {"x": 5})
+    for current in (samples[0], arrays[0], records[0]):
+        assert assigned(lambda one=current: one, lambda value: copy.deepcopy(value))[0] is not current
     assert (samples.sum(), arrays.sum(), records) == (0, 0, [{"x": 0}, {"x": 1}])
+
+
+def test_views_that_two_objects_share_stay_shared():
+    weights = np.arange(6.0).reshape(2, 3)
+    value, before = weights, identity(weights)
+    weights += 1
+    other = np.arange(6.0).reshape(2, 3)
+    assert assign_same(other, weights.copy(), same_elements(value, before), identity(other)) is other
+    assert other.tolist() == weights.tolist()
 
 
 def test_text_of_values_contains_no_address():

@@ -5,6 +5,7 @@ import functools
 import itertools
 import multiprocessing
 import random
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, WeightedRandomSampler
 
-from lightning_green.resume import pipeline_state
+from lightning_green.resume import pipeline_values
 from lightning_green.resume.load_check import check_loads
 from lightning_green.resume.object_walk import walk
 from lightning_green.resume.pass_record import PassRecord
@@ -132,7 +133,69 @@ def bound_method():
     return Keeper(lambda one: one.generator.random(), generator=np.random.default_rng(5)).__call__
 
 
+@dataclass(slots=True)
+class InSlots:
+    """A transform whose attributes are in slots."""
+
+    generator: np.random.Generator
+    calls: int = 0
+
+    def __call__(self):
+        self.calls += 1
+        return self.calls + self.generator.random()
+
+
+class ListWithGenerator(list):
+    """A dataset that is a list, and has attributes."""
+
+    def __init__(self):
+        super().__init__([1.0, 2.0])
+        self.generator, self.calls = np.random.default_rng(6), 0
+
+    def __call__(self):
+        self.calls += 1
+        return self[0] + self.calls + self.generator.random()
+
+
+class RunningMean(nn.Module):
+    """A transform that is a module, and no part of a model."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(2))
+
+    def forward(self):
+        self.mean += 1
+        return self.mean.tolist()
+
+
+class Slot:
+    """A key without a value of its own: its text contains an address."""
+
+
+def by_object():
+    slot = Slot()
+    return Keeper(lambda one: one.generators[one.slot].random(), slot=slot, generators={slot: np.random.default_rng(7)})
+
+
+def add_to_argument(values):
+    values.append(len(values))
+    return list(values)
+
+
+def count_by_kind(one):
+    one.seen[len(one.seen) % 2] += 1
+    one.groups[len(one.groups) % 2].append(1)
+    return sorted(one.seen.items()), sorted(one.groups.items())
+
+
 STATES = {
+    "slots": lambda: InSlots(np.random.default_rng(8)),
+    "list with attributes": ListWithGenerator,
+    "module": RunningMean,
+    "keys that are objects": by_object,
+    "argument of a partial": lambda: functools.partial(add_to_argument, [0]),
+    "counter": lambda: Keeper(count_by_kind, seen=collections.Counter(), groups=collections.defaultdict(list)),
     "generator at first use": lambda: Keeper(draw_lazily, generator=None),
     "list": lambda: Keeper(add("items", 1), items=[]),
     "deque": lambda: Keeper(add("items", 1), items=collections.deque(maxlen=9)),
@@ -259,7 +322,7 @@ def test_change_that_cannot_be_saved_is_named(change, path):
 
 
 def test_large_values_are_not_saved(monkeypatch):
-    monkeypatch.setattr(pipeline_state, "_MAX_BYTES", 100)
+    monkeypatch.setattr(pipeline_values, "_MAX_BYTES", 100)
     one = Keeper(count, cache={})
     state = PipelineState(one)
     one.cache[0] = torch.ones(100)
@@ -376,3 +439,29 @@ def test_samples_to_which_an_attribute_refers_are_not_changed(moved):
     for one in (first, second):
         assert [sample.tolist() for sample in one.samples] == [[0, 0], [1, 1], [2, 2]]
         assert one.records == [{"x": 0}, {"x": 1}, {"x": 2}]
+
+
+class Unbound:
+    """As a proxy of a library to an object that does not exist yet."""
+
+    @property
+    def __class__(self):
+        raise RuntimeError("unbound")
+
+
+def test_objects_that_cannot_be_read_are_left_out():
+    one = Keeper(count, proxy=Unbound())
+    state = PipelineState(one)
+    one()
+    assert state.capture()["values"]["0"]["count"]["value"] == 1
+
+
+def test_attribute_of_a_class_that_the_script_deletes():
+    class Script:
+        calls = 0
+
+    state = PipelineState(Script())
+    state.mark()
+    del Script.calls
+    state.mark()
+    state.capture()
