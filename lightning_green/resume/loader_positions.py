@@ -51,7 +51,7 @@ class LoaderPositions:
         self._trainer, self._is_tuning = trainer, is_tuning
         self._deferred = False
         self._validation: list[CountingLoader] = []
-        self._saved_validation: list[tuple[bool, dict[str, Any]]] = []
+        self._saved_validation: list[list[Any]] = []
         self._reloads: dict[str, dict[str, Any]] = {}
         self._saved_reloads: dict[str, dict[str, Any]] = {}
         self._why_epochs_only: str | None = None
@@ -90,16 +90,13 @@ class LoaderPositions:
             "loaders": [loader.position(0 if loader.exhausted else ahead) for loader in self._training_loaders()],
             "consumed": consumed_loaders(self._trainer),
             "reloads": self._reloads,
-            "validation_created": [loader.created for loader in self._validation],
-            "validation_states": [loader.kept_state() for loader in self._validation],
+            "validation": [[loader.created, loader.kept_state()] for loader in self._validation],
         }
 
     def set_loading(self, saved: dict[str, Any]) -> None:
         """Set what is needed to request the loaders again, before Lightning does; ``saved`` is that of ``capture``."""
         self._saved_reloads = dict(saved.get("reloads", {}))
-        self._saved_validation = list(
-            zip(saved.get("validation_created", ()), saved.get("validation_states", ()), strict=True)
-        )
+        self._saved_validation = list(saved.get("validation", ()))
 
     def restore(self, saved: dict[str, Any], at_start: bool) -> None:
         """Set the training part of ``capture``; the next ``iter`` of each loader continues there.

@@ -51,10 +51,18 @@ class WorkerObserver:
         if not due or self._observed.text():
             yield
             return
-        if self._state is None:
-            self._state = PipelineState(dataset, collate_fn, keeps_contents=True)
         before = global_states()
+        self._compare(dataset, collate_fn, is_read=False)
         yield
         self._drew = self._drew or not equal_states(before, global_states())
-        if found := self._state.first_change(fills=not self._drew):
+        self._compare(dataset, collate_fn, is_read=True)
+
+    def _compare(self, dataset: Any, collate_fn: Any, is_read: bool) -> None:
+        """Find the state before the first batch, and compare it after each."""
+        try:
+            self._state = self._state or PipelineState(dataset, collate_fn, keeps_contents=True)
+            found = self._state.first_change(fills=not self._drew) if is_read else ""
+        except Exception as error:  # noqa: BLE001 - an object of the script may raise anything when it is read
+            found = f"the dataset, which cannot be compared ({error!r})"
+        if found:
             self._observed.report(found)

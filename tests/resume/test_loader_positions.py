@@ -77,7 +77,7 @@ def test_loaders_of_a_tuner_are_not_wrapped(tmp_path):
 
 def test_validation_loaders_are_recorded(tmp_path):
     with fit(tmp_path, batches(), validation=batches(4)) as (_, positions):
-        assert positions.capture()["validation_created"] == [True]
+        assert [created for created, _ in positions.capture()["validation"]] == [True]
 
 
 def test_changed_number_of_loaders_is_refused(tmp_path):

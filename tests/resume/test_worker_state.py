@@ -67,3 +67,15 @@ def test_changes_of_later_batches_are_observed():
             if number == 7:
                 data.calls = 1
     assert observed.text() == "`calls`"
+
+
+def test_dataset_that_cannot_be_compared_is_reported_and_loading_goes_on(monkeypatch):
+    def fail(*_, **__):
+        raise OSError("the file is closed")
+
+    monkeypatch.setattr("lightning_green.resume.pipeline_state.PipelineState.first_change", fail)
+    observed, data, used = Observed(), Data(), []
+    with WorkerObserver(observed).observing(data, None):
+        used.append(data)
+    assert used == [data]
+    assert observed.text() == "the dataset, which cannot be compared (OSError('the file is closed'))"
