@@ -22,6 +22,7 @@ from lightning_green.run.node_sync import join_nodes
 from lightning_green.run.pause_rule import PauseRule
 from lightning_green.run.recorded_values import RecordedValues
 from lightning_green.run.same_callbacks import SameCallbacks
+from lightning_green.run.save_limits import METERED_ONLY
 from lightning_green.run.saved_state import CheckpointTimer, SavedState
 from lightning_green.run.session import Session
 from lightning_green.strategies.control_group import ControlGroup
@@ -141,7 +142,7 @@ class Fit:
             return
         self.why_not_exact = self.why_not_exact or why_not_exact(self.trainer)
         if self.why_not_exact is not None:
-            self.messages.append(f"The run is metered, and neither paused nor saved: {self.why_not_exact}.")
+            self.messages.append(f"{METERED_ONLY}: {self.why_not_exact}.")
             return
         if self.ranks.size == 1:
             self.ending.ranks = control_group_of(self.trainer, self.session.clock)

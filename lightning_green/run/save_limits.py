@@ -5,6 +5,11 @@ from __future__ import annotations
 from lightning_green.resume.training_state import ExactState, Point
 from lightning_green.run.pause_rule import PauseAt, PauseRule
 
+METERED_ONLY = "The run is metered, and neither paused nor saved"
+"""Start of the message of a fit whose states are not written; a reason follows."""
+EPOCHS_ONLY = "The run is saved, and exits, at the end of an epoch only"
+"""Start of the message of a fit whose states are written between epochs only; a reason follows."""
+
 
 class SaveLimits:
     """Whether the states of one fit are written after any batch, between epochs only, or not at all.
@@ -37,14 +42,14 @@ class SaveLimits:
         if rule.at is PauseAt.NEVER:
             return self.forbid(rule.reason)
         self.epochs_only, self.why_epochs_only = True, rule.reason
-        line = f"The run is saved, and exits, at the end of an epoch only: {rule.reason}."
+        line = f"{EPOCHS_ONLY}: {rule.reason}."
         self._messages.append(line)
         return line
 
     def forbid(self, why: str) -> str:
         """Write no state from now on, and return the message."""
         self.can_save, self.why_not_saved = False, why
-        line = f"The run is metered, and neither paused nor saved: {why}."
+        line = f"{METERED_ONLY}: {why}."
         self._messages.append(line)
         return line
 
