@@ -35,7 +35,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import distributions, version
 from pathlib import Path
@@ -43,15 +42,12 @@ from typing import Any
 
 from identity_runs import Zygote
 from random_scripts import Process
+from run_records import Outcome, json_lines, last_line, ledger_events, reported_before_stop
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = Path(__file__).resolve().parent / "data_pipelines" / "training.py"
 CLOCK = "simulated:start=2024-05-02T00:00:00+00:00,batch=60,checkpoint=0,restart=0"
 STOPS = 3
-REPORTED = (
-    "The run is metered, and neither paused nor saved",
-    "The run is saved, and exits, at the end of an epoch only",
-)
 VERDICTS = ("exact", "reported", "silent", "failed", "not_reproducible", "skipped")
 PACKAGES = ("torch", "torchdata", "datasets", "litdata", "mosaicml-streaming", "webdataset", "albumentations", "monai")
 PRELOADED = (
@@ -108,24 +104,14 @@ class Runs:
         process = Process(args=(self.name,), env=tuple(variables.items()))
         return self._zygote.run(SCRIPT, process, folder, folder / "log")
 
-    def results(self, run: str) -> tuple[list[str], set[str]]:
-        """Return the final results of a run, and the content of its batches."""
-        found = [list(_lines(self.folder / run / f"{name}.jsonl")) for name in ("results", "batches")]
-        return found[0], set(found[1])
-
-    def events(self) -> list[dict[str, Any]]:
-        """Return the events of the stopped run."""
-        ledgers = sorted((self.folder / "stopped" / "run").rglob("ledger.*.jsonl"))
-        return [json.loads(line) for path in ledgers for line in _lines(path)]
+    def outcome(self, run: str) -> Outcome:
+        """Return what a run has ended with."""
+        folder = self.folder / run
+        return Outcome(json_lines(folder / "results.jsonl"), set(map(tuple, json_lines(folder / "batches.jsonl"))))
 
     def last_line(self, run: str) -> str:
         """Return the last line of the output of a run."""
-        return next((line.strip() for line in reversed(list(_lines(self.folder / run / "log"))) if line.strip()), "")
-
-
-def _lines(path: Path) -> Iterator[str]:
-    if path.exists():
-        yield from path.read_text(errors="replace").splitlines()
+        return last_line(self.folder / run / "log")
 
 
 def judge(name: str, folder: Path, zygote: Zygote, seed: int) -> Row:
@@ -133,43 +119,42 @@ def judge(name: str, folder: Path, zygote: Zygote, seed: int) -> Row:
     began, runs = time.monotonic(), Runs(name, folder, zygote)
     row = Row(name)
     codes = [runs.start("straight"), runs.start("again")]
-    reference = runs.results("straight")
-    batches = range(1, max(len(reference[1]), STOPS + 1))
+    reference = runs.outcome("straight")
+    batches = range(1, max(len(reference.batches), STOPS + 1))
     row.stops = tuple(sorted(random.Random(f"{seed} {name}").sample(batches, STOPS)))
-    if any(codes) or not reference[0]:
+    if any(codes) or not reference.results:
         row.verdict, row.reason = "failed", f"straight, exit codes {codes}: {runs.last_line('straight')}"
-    elif runs.results("again") != reference:
-        row.verdict, row.reason = "not_reproducible", _difference(reference, runs.results("again"))
+    elif difference := reference.difference(runs.outcome("again")):
+        row.verdict, row.reason = "not_reproducible", difference
     else:
-        row.verdict, row.reason = _stopped(runs, row, reference)
+        codes = [runs.start("stopped", stop) for stop in (*row.stops, 0)]
+        events = ledger_events(folder / "stopped" / "run")
+        row.saved = sum(event["event"] == "checkpoint" and event["reason"] == "SIGTERM" for event in events)
+        row.verdict, row.reason = verdict(codes, row.saved, events, reference.difference(runs.outcome("stopped")))
+        if any(codes):
+            row.reason += f": {runs.last_line('stopped')}"
     row.seconds = round(time.monotonic() - began, 1)
     return row
 
 
-def _stopped(runs: Runs, row: Row, reference: tuple[list[str], set[str]]) -> tuple[str, str]:
-    """Stop and continue the training; return the verdict and the reason."""
-    codes = [runs.start("stopped", stop) for stop in (*row.stops, 0)]
-    events = runs.events()
-    row.saved = sum(event["event"] == "checkpoint" and event["reason"] == "SIGTERM" for event in events)
-    reported = next((event["reason"] for event in events if event.get("reason", "").startswith(REPORTED)), "")
+def verdict(codes: list[int], saved: int, events: list[dict[str, Any]], difference: str) -> tuple[str, str]:
+    """Return the verdict of a stopped training, and the reason.
+
+    Args:
+        codes: Exit codes of its processes; each but the last one was stopped.
+        saved: Stops at which the state was saved.
+        events: Events of its ledger.
+        difference: How its outcome differs from the straight one.
+
+    """
+    reported, stops = reported_before_stop(events), len(codes) - 1
     if any(codes):
-        return "failed", f"exit codes {codes}: {runs.last_line('stopped')}"
-    if (found := runs.results("stopped")) != reference:
-        return "silent", f"{_difference(reference, found)} {reported}".strip()
+        return "failed", f"exit codes {codes}"
+    if difference:
+        return "silent", f"{difference} {reported}".strip()
     if reported:
         return "reported", reported
-    if row.saved < len(row.stops):
-        return "failed", f"{row.saved} of {len(row.stops)} stops were saved"
-    return "exact", ""
-
-
-def _difference(reference: tuple[list[str], set[str]], found: tuple[list[str], set[str]]) -> str:
-    """Return in words how the results of two runs differ."""
-    if len(reference[0]) != len(found[0]):
-        return f"{len(found[0])} results instead of {len(reference[0])}"
-    if missing := sorted(json.loads(line)[:2] for line in reference[1] - found[1]):
-        return f"{len(missing)} batches differ, the first is batch {missing[0][1]} of epoch {missing[0][0]}"
-    return "other final results" if reference[0] != found[0] else "more batches"
+    return ("exact", "") if saved == stops else ("failed", f"{saved} of {stops} stops were saved")
 
 
 def versions() -> dict[str, str]:

@@ -16,8 +16,8 @@ Figures:
     projects            projects that were run
     exact               the live run ended with the losses of all batches, the metrics, weights and forecasts of the
                         straight run
-    reported            the same, but a message before the first exit reported that the run is saved between epochs
-                        only, or is only metered; the latter is killed and has no planned exits
+    reported            the same, but a message before the first exit or kill of a fit reported that the run is saved
+                        between epochs only, or is only metered; the latter is killed and has no planned exits
     silent              the live run ended with other results and without such a message
     failed              the live run could not be brought to exit code 0, or was not interrupted as planned
     not_reproducible    the two straight runs differ; such a project is not run live
@@ -45,11 +45,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from run_records import EPOCHS_ONLY, Outcome, reported_before_stop
 from third_party_runs import BATCH_SECONDS, PROJECTS, Environments, Project, Runs
 
 DIRTY_HOURS = 6
-EPOCHS_ONLY = "The run is saved, and exits, at the end of an epoch only"
-REPORTED = ("The run is metered, and neither paused nor saved", EPOCHS_ONLY)
 VERDICTS = ("exact", "reported", "silent", "failed", "not_reproducible", "skipped")
 
 
@@ -96,13 +95,13 @@ def judge(project: Project, environments: Environments, folder: Path, arguments:
         return row
     runs = Runs(project, python, folder, arguments.limit)
     codes = [runs.straight("first"), runs.straight("second"), runs.straight("plain", green=False)]
-    reference = runs.results("first")
-    row.batches = len(reference[1])
-    row.unchanged = runs.results("plain") == reference
-    if any(codes) or None in codes or not all(reference):
+    reference = runs.outcome("first")
+    row.batches = len(reference.batches)
+    row.unchanged = runs.outcome("plain") == reference
+    if any(codes) or None in codes or not (reference.results and reference.batches):
         row.verdict, row.reason = "failed", f"straight run, exit codes {codes}: {runs.last_line('first')}"
-    elif runs.results("second") != reference:
-        row.verdict, row.reason = "not_reproducible", _difference(reference, runs.results("second"))
+    elif difference := reference.difference(runs.outcome("second")):
+        row.verdict, row.reason = "not_reproducible", difference
     else:
         row.verdict, row.reason = _live(runs, row, reference)
         checked = runs.check()
@@ -111,44 +110,38 @@ def judge(project: Project, environments: Environments, folder: Path, arguments:
     return row
 
 
-def _live(runs: Runs, row: Row, reference: tuple[list[Any], set[tuple[Any, ...]]]) -> tuple[str, str]:
+def _live(runs: Runs, row: Row, reference: Outcome) -> tuple[str, str]:
     """Run the script with exits and a kill; return the verdict and the reason."""
-    per_hour, epoch = 3600 / BATCH_SECONDS, max(batch for _, _, batch, *_ in reference[1]) + 1
+    per_hour, epoch = 3600 / BATCH_SECONDS, max(batch for _, _, batch, *_ in reference.batches) + 1
     length = max(DIRTY_HOURS, round(epoch / per_hour) + 2)  # contains the end of an epoch
     hours = [round(row.batches * part / per_hour) for part in (0.25, 0.55)]
     dirty = [(hour + number * length, hour + (number + 1) * length) for number, hour in enumerate(hours)]
     code = runs.live(dirty, kill_at=round(0.8 * row.batches))
     events = runs.ledger()
-    paused = [number for number, event in enumerate(events) if event["event"] == "paused"]
-    row.exits, row.kills = len(paused), int((runs.folder / "live" / "killed").exists())
-    before = events[: paused[0]] if paused else events
-    reported = next((event["reason"] for event in before if event.get("reason", "").startswith(REPORTED)), "")
-    reported = reported or runs.reported_at_start()
+    row.exits = sum(event["event"] == "paused" for event in events)
+    row.kills = int((runs.folder / "live" / "killed").exists())
     if code != 0:
         return "failed", f"exit code {code}: {runs.last_line('live')}"
-    if (found := runs.results("live")) != reference:
-        return "failed" if reported else "silent", _difference(reference, found)
-    expected = 0 if reported and not reported.startswith(EPOCHS_ONLY) else len(dirty)
+    reported = reported_before_stop(events) or runs.reported_at_start()
+    return verdict(row, len(dirty), reported, reference.difference(runs.outcome("live")))
+
+
+def verdict(row: Row, exits: int, reported: str, difference: str) -> tuple[str, str]:
+    """Return the verdict of a live run that has finished, and the reason.
+
+    Args:
+        row: The project, with the exits and kills of the run.
+        exits: Planned exits that are expected if the run can be saved.
+        reported: Message before the first stop of a fit, or an empty string.
+        difference: How its outcome differs from the straight one.
+
+    """
+    if difference:
+        return "failed" if reported else "silent", difference
+    expected = 0 if reported and not reported.startswith(EPOCHS_ONLY) else exits
     if row.exits < expected or not row.kills:
         return "failed", f"{row.exits} planned exits and {row.kills} kills"
     return ("reported", reported) if reported else ("exact", "")
-
-
-def _difference(
-    reference: tuple[list[Any], set[tuple[Any, ...]]], found: tuple[list[Any], set[tuple[Any, ...]]]
-) -> str:
-    """Return in words how the results of two runs differ."""
-    parts = []
-    if missing := sorted(reference[1] - found[1], key=lambda one: one[1:4]):
-        parts.append(f"{len(missing)} batches differ, the first at epoch {missing[0][1]}, batch {missing[0][2]}")
-    if more := len(found[1] - reference[1]) - len(missing):
-        parts.append(f"{more:+d} batches")
-    if len(reference[0]) != len(found[0]):
-        parts.append(f"{len(found[0])} reports instead of {len(reference[0])}")
-    for one, other in zip(reference[0], found[0], strict=False):
-        names = [name for name in one if one[name] != other.get(name)]
-        parts += [f"other {', '.join(names)}"] if names else []
-    return "; ".join(parts)
 
 
 def _check_agrees(row: Row) -> bool:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from run_records import Outcome, json_lines, last_line, ledger_events
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = Path(__file__).resolve().parent / "third_party_scripts"
@@ -153,23 +153,20 @@ class Runs:
             except subprocess.TimeoutExpired:
                 return None
 
-    def results(self, name: str) -> tuple[list[Any], set[tuple[Any, ...]]]:
-        """Return the reports of a run, and the position and loss of each batch.
+    def outcome(self, name: str) -> Outcome:
+        """Return what a run has ended with.
 
         A process that continues the second fit of a script repeats the report of the first one.
         """
         folder = self.folder / name
         reports: list[Any] = []
-        for one in _json_lines(folder / "results.jsonl"):
+        for one in json_lines(folder / "results.jsonl"):
             reports += [one] if one not in reports else []
-        return reports, {tuple(one) for one in _json_lines(folder / "batches.jsonl")}
+        return Outcome(reports, set(map(tuple, json_lines(folder / "batches.jsonl"))))
 
     def last_line(self, name: str) -> str:
         """Return the last line of the output of a run."""
-        lines = [
-            line for line in (self.folder / f"{name}.log").read_text(errors="replace").splitlines() if line.strip()
-        ]
-        return lines[-1].strip() if lines else "no output"
+        return last_line(self.folder / f"{name}.log")
 
     def reported_at_start(self) -> str:
         """Return why the first start-up block of the live run excludes exits; an empty string if it does not."""
@@ -179,7 +176,7 @@ class Runs:
 
     def ledger(self) -> list[dict[str, Any]]:
         """Return the events of the live run."""
-        return [event for path in sorted(self.folder.glob("run/**/ledger.*.jsonl")) for event in _json_lines(path)]
+        return ledger_events(self.folder / "run")
 
 
 def trace(dirty: list[tuple[int, int]]) -> str:
@@ -190,11 +187,3 @@ def trace(dirty: list[tuple[int, int]]) -> str:
         value = DIRTY if any(begin <= hour < end for begin, end in dirty) else value
         rows.append(f"{(START + timedelta(hours=hour)).isoformat()},{value}")
     return "\n".join(rows) + "\n"
-
-
-def _json_lines(path: Path) -> Iterator[Any]:
-    if not path.exists():
-        return
-    for line in path.read_text(errors="replace").splitlines():
-        with contextlib.suppress(ValueError):  # a kill may cut the last one
-            yield json.loads(line)

@@ -75,7 +75,8 @@ class Net(pl.LightningModule):
         loss = losses.mean()
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(x))
         self._data[0].after_step(self, batch, losses.detach())
-        record("batches", [self.current_epoch, batch_idx, float(x.double().sum()).hex(), float(loss.detach()).hex()])
+        numbers = float(x.double().sum()).hex(), float(loss.detach()).hex()
+        record("batches", [type(self).__name__, self.current_epoch, batch_idx, *numbers])
         return loss
 
     def validation_step(self, batch, batch_idx):
@@ -121,7 +122,8 @@ def main(name: str) -> None:
     trainer = pl.Trainer(**{**options, **data.options}, callbacks=[*green, Stop()])
     trainer.fit(module)
     metrics = {name: float(value).hex() for name, value in sorted(trainer.callback_metrics.items())}
-    record("results", [trainer.current_epoch, trainer.global_step, digest(module), metrics])
+    position = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+    record("results", {**position, "weights": digest(module), "metrics": metrics})
 
 
 if __name__ == "__main__":
