@@ -44,7 +44,14 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {}
 
 
 def register(name: str, make: Callable[[], Any], *packages: str) -> None:
-    """Register a pipeline: a function that returns `Data` or a loader, and the packages that it needs."""
+    """Register a pipeline: a function that returns `Data` or a loader, and the packages that it needs.
+
+    Raises:
+        ValueError: If another pipeline has that name.
+
+    """
+    if name in PIPELINES:
+        raise ValueError(f"There are two pipelines with the name `{name}`. Rename one of them.")
     PIPELINES[name], REQUIREMENTS[name] = make, packages
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset,
 
 from data_pipelines.generators import FromGlobals
 from data_pipelines.kept_data import noises, written_lines
-from data_pipelines.samples import BATCH, BATCHES, COUNT, FEATURES, Data, X, Y, loader, pipeline, with_epochs
+from data_pipelines.samples import BATCH, BATCHES, COUNT, Data, X, Y, loader, pipeline, with_epochs
 
 
 class Stream(IterableDataset):
@@ -332,7 +332,7 @@ def reloaded_every_second_epoch():
     return data
 
 
-class Batches:
+class Tensors:
     """Batches of tensors, without a `DataLoader`."""
 
     def __len__(self):
@@ -344,7 +344,4 @@ class Batches:
 
 @pipeline()
 def tensors_without_a_loader():
-    return Batches()
-
-
-assert X.shape[1] == FEATURES
+    return Tensors()
