@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import collections
 import random
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
-from data_pipelines.samples import COUNT, FEATURES, Data, Samples, X, Y, loader, pipeline, with_epochs
+from data_pipelines.samples import COUNT, FEATURES, Data, Samples, X, Y, loader, pipeline, with_epochs, written
 
 
 class Counting(Samples):
@@ -187,9 +186,8 @@ def replay_buffer():
 
 def written_lines() -> Path:
     """Return a file with one number on each line."""
-    path = Path(tempfile.gettempdir()) / "lightning_green_pipelines.txt"
-    path.write_text("".join(f"{number % 97 / 50:.4f}\n" for number in range(COUNT * 10)))
-    return path
+    text = "".join(f"{number % 97 / 50:.4f}\n" for number in range(COUNT * 10))
+    return written("lines.txt", lambda path: path.write_text(text))
 
 
 class Lines(Samples):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, Dataset
 
 COUNT, BATCH, FEATURES = 48, 8, 8
 BATCHES = COUNT // BATCH
-FILES = Path(tempfile.gettempdir()) / "lightning_green_pipelines"
 X = torch.randn(COUNT, FEATURES, generator=torch.Generator().manual_seed(0))
 Y = (2 * X[:, 0] + X[:, 1] > 0).long()
 
@@ -68,6 +67,19 @@ def pipeline(*packages: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]
 def missing(name: str) -> list[str]:
     """Return the packages that a pipeline needs and that are not installed."""
     return [package for package in REQUIREMENTS[name] if find_spec(package) is None]
+
+
+def written(name: str, write: Callable[[Path], None]) -> Path:
+    """Return a file or directory of that name in the working directory of the run, where `write` creates it once.
+
+    It is complete as soon as it has that name: several processes may ask for it at the same time.
+    """
+    path = Path.cwd() / name
+    if not path.exists():
+        temporary = path.with_name(f"{name}.{os.getpid()}")
+        write(temporary)
+        os.replace(temporary, path)
+    return path
 
 
 class Samples(Dataset):

@@ -22,3 +22,11 @@ def test_loader_of_ones_own_draws_another_order_in_each_pass():
     loader = streams.loader_of_ones_own()
     first, second = (list(loader) for _ in range(2))
     assert not any((one - 1).equal(other - 2) for one, other in zip(first, second, strict=True))
+
+
+def test_written_file_is_in_the_working_directory_and_is_not_written_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert samples.written("numbers", lambda path: path.write_text("1")) == tmp_path / "numbers"
+    with open(samples.written("numbers", lambda path: path.write_text("2"))) as file:
+        assert file.read() == "1"
+    assert [path.name for path in tmp_path.iterdir()] == ["numbers"]

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from torch.utils.data import DataLoader
 
-from data_pipelines.samples import BATCH, COUNT, FILES, X, Y, pipeline
+from data_pipelines.samples import BATCH, COUNT, X, Y, pipeline, written
+
+
+def _write(folder):
+    from litdata.streaming.writer import BinaryWriter
+
+    folder.mkdir()
+    writer = BinaryWriter(str(folder), chunk_size=12)
+    for index in range(COUNT):
+        writer[index] = {"x": X[index], "y": int(Y[index])}
+    writer.done()
+    writer.merge()
 
 
 def _litdata(**options):
     from litdata import StreamingDataset
-    from litdata.streaming.writer import BinaryWriter
 
-    folder = FILES / "litdata"
-    if not (folder / "index.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        writer = BinaryWriter(str(folder), chunk_size=12)
-        for index in range(COUNT):
-            writer[index] = {"x": X[index], "y": int(Y[index])}
-        writer.done()
-        writer.merge()
-    return StreamingDataset(str(folder), **options)
+    return StreamingDataset(str(written("litdata", _write)), **options)
 
 
 def _litdata_loader(shuffle=False, workers=0):

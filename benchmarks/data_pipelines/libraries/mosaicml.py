@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from torch.utils.data import DataLoader
 
-from data_pipelines.samples import BATCH, COUNT, FILES, X, Y, pipeline
+from data_pipelines.samples import BATCH, COUNT, X, Y, pipeline, written
+
+
+def _write(folder):
+    from streaming import MDSWriter
+
+    with MDSWriter(out=str(folder), columns={"x": "ndarray:float32", "y": "int"}, size_limit=600) as writer:
+        for index in range(COUNT):
+            writer.write({"x": X[index].numpy(), "y": int(Y[index])})
 
 
 def _mosaicml(**options):
-    from streaming import MDSWriter, StreamingDataset
+    from streaming import StreamingDataset
 
-    folder = FILES / "mosaicml"
-    if not (folder / "index.json").exists():
-        with MDSWriter(out=str(folder), columns={"x": "ndarray:float32", "y": "int"}, size_limit=600) as writer:
-            for index in range(COUNT):
-                writer.write({"x": X[index].numpy(), "y": int(Y[index])})
-    return StreamingDataset(local=str(folder), batch_size=BATCH, **options)
+    return StreamingDataset(local=str(written("mosaicml", _write)), batch_size=BATCH, **options)
 
 
 def _mosaicml_loader(shuffle=False, workers=0):

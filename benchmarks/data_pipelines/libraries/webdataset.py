@@ -9,23 +9,22 @@ import tarfile
 import torch
 from torch.utils.data import DataLoader
 
-from data_pipelines.samples import BATCH, FILES, X, pipeline
+from data_pipelines.samples import BATCH, X, pipeline, written
 
 
-def _shards():
-    folder = FILES / "webdataset"
-    folder.mkdir(parents=True, exist_ok=True)
+def _write(folder):
+    folder.mkdir()
     for shard in range(4):
-        path = folder / f"{shard}.tar"
-        if path.exists():
-            continue
-        with tarfile.open(path, "w") as file:
+        with tarfile.open(folder / f"{shard}.tar", "w") as file:
             for index in range(shard * 12, shard * 12 + 12):
                 content = json.dumps(X[index].tolist()).encode()
                 info = tarfile.TarInfo(f"{index:03d}.json")
                 info.size = len(content)
                 file.addfile(info, io.BytesIO(content))
-    return [str(folder / f"{shard}.tar") for shard in range(4)]
+
+
+def _shards():
+    return [str(path) for path in sorted(written("webdataset", _write).iterdir())]
 
 
 def _row(sample):
