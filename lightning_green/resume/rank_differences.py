@@ -16,9 +16,8 @@ from torch.nn.parameter import is_lazy
 
 _BY_ITEM = ("callbacks", "state_dict", "optimizer_states")
 _LARGE = ("state_dict", "optimizer_states")
-_SUMMED_BYTES = 1_000_000
-"""Size from which on a tensor is summed up on its device instead of copied to the CPU."""
-_CHUNK = 1 << 24
+_CHUNK_BYTES = 1 << 26
+"""Size of the pieces in which a tensor is copied to the CPU for its digest."""
 Part = tuple[list[Any], Any]
 """Keys that lead to a part of a checkpoint, and its value."""
 
@@ -75,7 +74,10 @@ def value_digest(value: Any) -> str:
 
 def _add(total: Any, value: Any) -> None:
     if isinstance(value, torch.Tensor):
-        total.update(f"{value.dtype} {tuple(value.shape)} {_bits(value)};".encode())
+        total.update(f"{value.dtype} {'' if is_lazy(value) else tuple(value.shape)};".encode())
+        for content in _contents(value):
+            for chunk in torch.split(content.view(torch.uint8), _CHUNK_BYTES):
+                total.update(chunk.cpu().numpy())
     elif type(value) in (list, tuple):
         total.update(f"{len(value)} items:".encode())
         for item in value:
@@ -92,16 +94,14 @@ def _add(total: Any, value: Any) -> None:
             total.update(type(value).__qualname__.encode())
 
 
-def _bits(tensor: torch.Tensor) -> int | str:
-    """Return a digest of the elements of a small tensor, and a sum over the bits of those of a large one."""
-    if is_lazy(tensor) or tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
-        return str(tensor.layout)
-    flat = tensor.detach().contiguous().reshape(-1)
-    if flat.numel() * flat.element_size() < _SUMMED_BYTES:
-        content = flat.cpu().view(torch.uint8).numpy().tobytes() if flat.numel() else b""
-        return hashlib.blake2b(content, digest_size=16).hexdigest()
-    kind = {1: torch.int8, 2: torch.int16, 4: torch.int32}.get(flat.element_size(), torch.int64)
-    total = torch.zeros((), dtype=torch.int64, device=flat.device)
-    for chunk in torch.split(flat.view(kind), _CHUNK):  # a sum of another type copies its argument
-        total += chunk.sum(dtype=torch.int64)
-    return int(total.item())
+def _contents(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return flat tensors that contain all elements of a tensor; an empty list if it has none in memory."""
+    if is_lazy(tensor) or tensor.device.type == "meta":
+        return []
+    parts = [tensor.detach()]
+    if tensor.is_quantized:
+        parts = [tensor.dequantize()]
+    elif tensor.layout != torch.strided:
+        sparse = parts[0].to_sparse_coo().coalesce()
+        parts = [sparse.indices(), sparse.values()]
+    return [flat for part in parts if (flat := part.contiguous().reshape(-1)).numel()]

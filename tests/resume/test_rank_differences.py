@@ -1,6 +1,8 @@
 import pytest
 import torch
+from torch.nn.parameter import UninitializedBuffer
 
+from lightning_green.resume import rank_differences
 from lightning_green.resume.rank_differences import differing_parts, part_digests, set_parts, value_digest
 
 
@@ -58,7 +60,45 @@ def test_digest_of_a_tensor_depends_on_each_element_its_type_and_its_shape(eleme
     assert value_digest(tensor) not in [value_digest(other) for other in others]
 
 
-def test_digest_of_objects_and_sparse_tensors():
-    sparse = torch.eye(3).to_sparse()
-    assert value_digest({"a": [sparse, lambda: None]}) == value_digest({"a": [sparse, lambda: None]})
+@pytest.mark.parametrize("elements", [9, 300_000])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float64, torch.bfloat16, torch.int8])
+def test_digest_depends_on_the_order_of_the_elements(elements, dtype):
+    values = torch.arange(elements).to(dtype)
+    swapped = values.clone()
+    swapped[[1, -1]] = values[[-1, 1]]
+    assert len({value_digest(one) for one in (values, values.flip(0), values.roll(1), swapped)}) == 4
+
+
+def test_digest_of_a_tensor_of_several_chunks_depends_on_their_order(monkeypatch):
+    monkeypatch.setattr(rank_differences, "_CHUNK_BYTES", 1 << 10)
+    values = torch.arange(1000)
+    assert value_digest(values) == value_digest(values.clone())
+    assert value_digest(values) != value_digest(torch.cat([values[500:], values[:500]]))
+
+
+def test_digest_of_objects():
+    assert value_digest({"a": [lambda: None]}) == value_digest({"a": [lambda: None]})
     assert value_digest({1, 2}) != value_digest({1, 3})
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        torch.Tensor.to_sparse,
+        torch.Tensor.to_sparse_csr,
+        torch.Tensor.to_sparse_csc,
+        lambda one: one.to_sparse_bsr((2, 2)),
+    ],
+    ids=["coo", "csr", "csc", "bsr"],
+)
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_digest_depends_on_the_elements_of_a_sparse_tensor(convert):
+    values = torch.diag(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    assert value_digest(convert(values)) == value_digest(convert(values.clone()))
+    assert value_digest(convert(values)) != value_digest(convert(values.flip(0)))
+    assert value_digest(convert(values)) != value_digest(convert(values * 2))
+
+
+def test_tensors_without_elements_have_digests():
+    assert value_digest(UninitializedBuffer()) == value_digest(UninitializedBuffer())
+    assert value_digest(torch.zeros(3, device="meta")) != value_digest(torch.zeros(4, device="meta"))
