@@ -15,6 +15,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 _BY_ITEM = ("callbacks", "state_dict", "optimizer_states")
+_OF_EACH_RANK = ("callbacks", "state_dict")
 _LARGE = ("state_dict", "optimizer_states")
 _CHUNK_BYTES = 1 << 26
 """Size of the pieces in which a tensor is copied to the CPU for its digest."""
@@ -54,6 +55,25 @@ def differing_parts(
     known = {tuple(keys): digest for keys, digest in reference}
     found = [(keys, value) for keys, value in _parts(checkpoint) if known.get(tuple(keys)) != value_digest(value)]
     return [one for one in found if one[0][0] not in _LARGE], [one for one in found if one[0][0] in _LARGE]
+
+
+def missing_parts(checkpoint: dict[str, Any], reference: list[tuple[list[Any], str]]) -> list[list[Any]]:
+    """Return the keys of the items of callbacks and of the model that rank 0 has and this rank does not have.
+
+    Other entries that only rank 0 has are for all ranks: a hook may write them on rank 0 and read them on every rank.
+
+    Args:
+        checkpoint: The checkpoint of this rank.
+        reference: The result of ``part_digests`` on rank 0.
+
+    """
+    return [keys for keys, _ in reference if keys[0] in _OF_EACH_RANK and keys[1] not in checkpoint[keys[0]]]
+
+
+def remove_parts(checkpoint: dict[str, Any], missing: list[list[Any]]) -> None:
+    """Remove the result of ``missing_parts`` from a checkpoint in place."""
+    for container, name in missing:
+        checkpoint[container].pop(name, None)
 
 
 def set_parts(checkpoint: dict[str, Any], parts: list[Part]) -> None:

@@ -24,7 +24,7 @@ from lightning_green.resume.module_state import (
     unsaved_buffers,
 )
 from lightning_green.resume.random_states import capture_random_states, restore_random_states
-from lightning_green.resume.rank_differences import set_parts
+from lightning_green.resume.rank_differences import remove_parts, set_parts
 from lightning_green.resume.resharding import change_world_size
 from lightning_green.resume.script_attributes import ScriptAttributes
 
@@ -64,6 +64,7 @@ def capture_rank_state(
         "buffers": {} if buffer_digests is None else unsaved_buffers(module, buffer_digests),
         "attributes": attributes.capture(),
         "parts": [],
+        "removed": [],
     }
 
 
@@ -111,6 +112,7 @@ def select_rank_state(
     if not is_sharded:
         own["parts"] = [*own["parts"], *own.pop("shard", {}).get("parts", [])]
     set_parts(checkpoint, own["parts"])
+    remove_parts(checkpoint, own["removed"])
     return own
 
 

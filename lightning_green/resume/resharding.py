@@ -30,6 +30,7 @@ def change_world_size(checkpoint: dict[str, Any], key: str, size: int) -> None:
     for rank in range(size):
         own = copy.deepcopy(ranks[rank % before])
         own["parts"] = [part for part in own["parts"] if part[0][0] == "callbacks"]  # not the positions of loops
+        own["removed"] = [keys for keys in own["removed"] if keys[0] == "callbacks"]
         for position in own["loaders"]:
             position["taken"] = scaled(int(position["taken"]))
         if rank >= before:

@@ -22,7 +22,7 @@ from lightning_green.resume.loader_positions import LoaderPositions
 from lightning_green.resume.module_references import ModuleReferences
 from lightning_green.resume.module_state import buffer_digests, changed_buffers
 from lightning_green.resume.plain_data import NotPlainError, to_plain
-from lightning_green.resume.rank_differences import Part, differing_parts, part_digests
+from lightning_green.resume.rank_differences import Part, differing_parts, missing_parts, part_digests
 from lightning_green.resume.rank_state import capture_rank_state
 from lightning_green.resume.script_attributes import ScriptAttributes
 from lightning_green.strategies.control_group import ControlGroup
@@ -141,6 +141,7 @@ class StateCapture:
         if self._ranks.is_rank_zero or not own:
             return []
         own["parts"], large = differing_parts(checkpoint, parts)
+        own["removed"] = missing_parts(checkpoint, parts)
         if not self._sharded:  # a shard contains every buffer
             own["buffers"] |= changed_buffers(module, buffers)
         return large

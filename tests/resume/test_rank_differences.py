@@ -3,7 +3,14 @@ import torch
 from torch.nn.parameter import UninitializedBuffer
 
 from lightning_green.resume import rank_differences
-from lightning_green.resume.rank_differences import differing_parts, part_digests, set_parts, value_digest
+from lightning_green.resume.rank_differences import (
+    differing_parts,
+    missing_parts,
+    part_digests,
+    remove_parts,
+    set_parts,
+    value_digest,
+)
 
 
 def checkpoint(**changes):
@@ -33,6 +40,19 @@ def test_parts_that_differ_from_rank_zero_are_found():
 
 def test_equal_checkpoints_have_no_differing_parts():
     assert differing_parts(checkpoint(), part_digests(checkpoint())) == ([], [])
+
+
+def test_state_that_only_rank_zero_has_is_removed():
+    own = checkpoint(callbacks={"A": {"n": 1}}, state_dict={"w": torch.zeros(3)}, optimizer_states=[{}])
+    reference = part_digests(checkpoint(of_all_ranks=1))
+    assert differing_parts(own, reference) == ([], [])
+    removed = missing_parts(own, reference)
+    assert removed == [["callbacks", "B"], ["state_dict", "extra"]]
+    saved = checkpoint(of_all_ranks=1)
+    remove_parts(saved, [*removed, ["callbacks", "removed before"]])
+    assert value_digest(saved) == value_digest(
+        own | {"optimizer_states": checkpoint()["optimizer_states"], "of_all_ranks": 1}
+    )
 
 
 def test_state_of_an_optimizer_is_one_part():

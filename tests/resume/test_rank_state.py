@@ -8,7 +8,13 @@ from lightning_green.resume.rank_state import select_rank_state
 def checkpoint(ranks):
     counters = {"ready": 4, "started": 4, "processed": 4, "completed": 4}
     states = [
-        {"loaders": [{"taken": 4}], "random": {}, "point": "batch", "parts": [[["callbacks", "Mine"], rank]]}
+        {
+            "loaders": [{"taken": 4}],
+            "random": {},
+            "point": "batch",
+            "parts": [[["callbacks", "Mine"], rank]],
+            "removed": [],
+        }
         for rank in range(ranks)
     ]
     return {
@@ -22,6 +28,13 @@ def test_state_of_this_rank_is_selected_with_its_callbacks():
     saved = checkpoint(2)
     assert select_rank_state(saved, 1, 2, is_sharded=False, allow_inexact=False)["point"] == "batch"
     assert saved["callbacks"] == {"Mine": 1, "Other": "same"}
+
+
+def test_state_that_only_rank_zero_has_is_removed():
+    saved = checkpoint(2)
+    saved[STATE_KEY]["ranks"][1]["removed"] = [["callbacks", "Other"]]
+    select_rank_state(saved, 1, 2, is_sharded=False, allow_inexact=False)
+    assert saved["callbacks"] == {"Mine": 1}
 
 
 def test_weights_of_this_rank_are_those_of_its_file():

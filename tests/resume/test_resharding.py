@@ -4,13 +4,17 @@ import torch
 from lightning_green.resume.resharding import change_world_size
 
 PARTS = [[["loops"], {"fit_loop": {}}], [["callbacks", "Mine"], 1]]
+REMOVED = [["callbacks", "Other"], ["state_dict", "extra"]]
 
 
 def checkpoint(ranks):
     counters = {"ready": 12, "started": 12, "processed": 12, "completed": 12}
     return {
         "state": {
-            "ranks": [{"random": {"rank": rank}, "loaders": [{"taken": 12}], "parts": PARTS} for rank in range(ranks)]
+            "ranks": [
+                {"random": {"rank": rank}, "loaders": [{"taken": 12}], "parts": PARTS, "removed": REMOVED}
+                for rank in range(ranks)
+            ]
         },
         "loops": {"fit_loop": {"epoch_loop.batch_progress": {"current": counters}}},
     }
@@ -35,7 +39,8 @@ def test_new_ranks_have_other_random_states():
     assert torch.equal(torch.get_rng_state(), outside)
 
 
-def test_positions_of_loops_of_other_ranks_are_dropped():
+def test_only_differences_of_callbacks_are_kept():
     saved = checkpoint(2)
     change_world_size(saved, "state", 1)
     assert saved["state"]["ranks"][0]["parts"] == [[["callbacks", "Mine"], 1]]
+    assert saved["state"]["ranks"][0]["removed"] == [["callbacks", "Other"]]
