@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import NoReturn
 
 import typer
@@ -10,8 +12,14 @@ BAD_USAGE = 2
 
 
 def print_line(line: str) -> None:
-    """Print a line of the command itself to stderr."""
-    typer.echo(f"lightning-green: {line}", err=True)
+    """Print a line of the command itself to stderr, if somebody reads it: a closed terminal or pipe is no failure."""
+    try:
+        typer.echo(f"lightning-green: {line}", err=True)
+    except OSError:
+        with suppress(OSError):  # Python would fail at its end to write what it still holds
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
 
 
 def fail(line: str, code: int = BAD_USAGE) -> NoReturn:

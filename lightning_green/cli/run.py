@@ -13,11 +13,13 @@ from lightning_green.ledger.run_directory import RunDirectory, RunIsAliveError, 
 from lightning_green.report.status import status_text
 from lightning_green.run.identity import distinguishing_variables, run_name
 from lightning_green.run.pause_rule import PAUSE_RULE_VARIABLE, PauseAt, read_check
+from lightning_green.supervisor.child import why_not_executable
 from lightning_green.supervisor.command import FILE as COMMAND_FILE
 from lightning_green.supervisor.command import Command, OtherCommandError, read_command
 from lightning_green.supervisor.run_directory import open_run_directory
 from lightning_green.supervisor.supervisor import Supervisor
 from lightning_green.utilities.clock import clock_from_spec
+from lightning_green.utilities.durations import parse_duration
 
 ALIVE = 3
 
@@ -31,6 +33,9 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Continue with the new values if the model, optimizer or data have changed.")
     ] = False,
+    stop_timeout: Annotated[
+        str, typer.Option(help="Time for saving the state and exiting after a signal, such as 90s. Then it is killed.")
+    ] = "5m",
     max_restarts: Annotated[int, typer.Option(min=0, help="Restarts without a new step before giving up.")] = 3,
     clock: Annotated[
         str | None,
@@ -42,8 +47,9 @@ def run(
     The command may contain one training, several, or none. Each training has its own run directory.
 
     Exit codes: 0 finished; 1 gave up; 2 wrong usage, or the directory belongs to another command; 3 the run is already
-    running in another process; 130 and 143 stopped by SIGINT and SIGTERM (the same command continues). If the command
-    fails after its trainings, its own exit code is returned.
+    running in another process; 126 and 127 the command cannot be executed or does not exist; 128 + N stopped by signal
+    N, for example 130 by Ctrl-C (the same command continues). If the command fails after its trainings, its own exit
+    code is returned.
     """
     if not command:
         fail("The command is missing. Add it after `--`, for example: lightning-green run -- python train.py")
@@ -52,6 +58,12 @@ def run(
             clock_from_spec(clock)
         except ValueError as error:
             fail(f"`--clock {clock}` cannot be used: {error}")
+    try:
+        stop_seconds = parse_duration(stop_timeout).total_seconds()
+    except ValueError as error:
+        fail(f"`--stop-timeout {stop_timeout}` cannot be used: {error}")
+    if (problem := why_not_executable(command[0])) is not None:
+        fail(*problem)
     name = run_name(command, variables=distinguishing_variables()) + ("" if clock is None else "-simulated")
     path = (run_dir or Path("lightning_green_runs") / name).absolute()
     given = Command(tuple(command), os.getcwd(), clock)
@@ -72,7 +84,7 @@ def run(
             "checkpoints and logs to the usual places, which are listed when training starts."
         )
     _apply_check(command)
-    supervisor = Supervisor(given, directory, max_restarts=max_restarts, force=force, print_line=print_line)
+    supervisor = Supervisor(given, directory, max_restarts, force, print_line, stop_seconds)
     try:
         code = supervisor.run()
     finally:

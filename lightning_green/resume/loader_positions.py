@@ -33,6 +33,7 @@ from lightning_green.resume.object_generators import (
 from lightning_green.resume.pipeline_state import Created
 from lightning_green.resume.random_states import capture_random_states, restore_random_states
 from lightning_green.resume.stateful_loaders import StatefulLoader
+from lightning_green.resume.worker_signals import protect_workers, set_training
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.combined_loader import CombinedLoader
@@ -57,6 +58,7 @@ class LoaderPositions:
         self._why_epochs_only: str | None = None
         self._why_never: str | None = None
         self._created = Created()
+        self._protected: list[Callable[[], None]] = []
 
     @property
     def why_epochs_only(self) -> str | None:
@@ -79,9 +81,17 @@ class LoaderPositions:
 
         """
         self._deferred = resuming
+        set_training(trains=True)
         return call_all(
-            wrap_loaders(self._trainer.strategy, self._wrap), wrap_loading(self._trainer, self._load, self._combine)
+            wrap_loaders(self._trainer.strategy, self._wrap),
+            wrap_loading(self._trainer, self._load, self._combine),
+            self._detach,
         )
+
+    def _detach(self) -> None:
+        set_training(trains=False)
+        while self._protected:
+            self._protected.pop()()
 
     def capture(self) -> dict[str, Any]:
         """Return the positions as plain Python and tensors."""
@@ -186,6 +196,8 @@ class LoaderPositions:
     def _wrap(self, loader: Any) -> Any:
         if self._is_tuning():
             return loader
+        if (undo := protect_workers(loader)) is not None:
+            self._protected.append(undo)
         training = is_training_stage(self._trainer)
         deferred = self._deferred and training
         counting = count_batches(loader, self._trainer.global_rank, deferred, self._created)

@@ -122,6 +122,6 @@ def _contents(tensor: torch.Tensor) -> list[torch.Tensor]:
     if tensor.is_quantized:
         parts = [tensor.dequantize()]
     elif tensor.layout != torch.strided:
-        sparse = parts[0].to_sparse_coo().coalesce()
+        sparse = parts[0].to_sparse_coo().coalesce()  # type: ignore[no-untyped-call]
         parts = [sparse.indices(), sparse.values()]
     return [flat for part in parts if (flat := part.contiguous().reshape(-1)).numel()]

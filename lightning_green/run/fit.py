@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -209,7 +210,7 @@ class Fit:
         if self.state is not None:
             self.ending.signals.install(requeue_signal(self.trainer), self.state.limits.describe_stop)
             if pop_received_sigterm(self.trainer):  # it came before our handlers were installed
-                self.ending.signals.received = "SIGTERM"
+                self.ending.signals.set(signal.SIGTERM)
         if self.ranks.is_rank_zero or session.ledger is not None:
             session.announce(None if self.state is None else self.state.source.description, command_line())
         for line in self._not_counted:

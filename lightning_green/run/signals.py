@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
@@ -24,16 +27,18 @@ class StopSignals:
     The SIGTERM handler of Lightning makes its loops raise at points where no state can be saved: before a validation
     and before the end of an epoch. These handlers replace it and call the handlers that the script has registered.
 
-    Attributes:
-        received: Name of the first signal, such as ``"SIGTERM"``, or None.
-
     """
 
     def __init__(self) -> None:
-        self.received: str | None = None
+        self._number: int | None = None
         self._at = 0.0
-        self._describe: Callable[[], str] = str
         self._old: dict[int, Any] = {}
+        self._arrived: threading.Event | None = None
+
+    @property
+    def received(self) -> str | None:
+        """Name of the first signal, such as ``"SIGTERM"``, or None."""
+        return None if self._number is None else signal.Signals(self._number).name
 
     def install(self, requeue: int | None = None, describe: Callable[[], str] = str) -> None:
         """Install the handlers. Does nothing outside the main thread and keeps a Ctrl-C handler of the script.
@@ -43,12 +48,14 @@ class StopSignals:
             describe: Returns what becomes of the training state, in one sentence.
 
         """
-        self._describe = describe
         if threading.current_thread() is not threading.main_thread():
             return
         numbers = [signal.SIGTERM] if requeue is None else [signal.SIGTERM, requeue]
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             numbers.append(signal.SIGINT)
+        # A handler may interrupt a write of the same thread, so that it cannot write itself.
+        self._arrived = threading.Event()
+        threading.Thread(target=self._announce, args=(self._arrived, describe), daemon=True).start()
         self._old = {number: signal.signal(number, self._on_signal) for number in numbers}
 
     def restore(self) -> None:
@@ -56,17 +63,40 @@ class StopSignals:
         for number, handler in self._old.items():
             signal.signal(number, handler)
         self._old = {}
+        if self._arrived is not None:
+            self._arrived.set()  # ends the thread
+
+    def set(self, number: int) -> None:
+        """Stop at the next boundary, as if this signal had arrived."""
+        if self._number is None:
+            self._number, self._at = number, time.monotonic()
+            if self._arrived is not None:
+                self._arrived.set()  # only once, so that it does not wait for itself
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        now = time.monotonic()
-        if self.received is None:
-            self.received, self._at = signal.Signals(number).name, now
-            again = " Press Ctrl-C again to stop immediately." if number == signal.SIGINT else ""
-            print(f"\nStopping after this batch. {self._describe()}{again}", flush=True)
-        elif number == signal.SIGINT and now - self._at > SECOND_SIGNAL_SECONDS:
-            raise KeyboardInterrupt  # a terminal and a supervisor may both send the first one
+        if self._number is None:
+            self.set(number)
+        elif number == signal.SIGINT and time.monotonic() - self._at > SECOND_SIGNAL_SECONDS:
+            raise KeyboardInterrupt  # a terminal and a launcher may both send the first one
         for handler in user_handlers(self._old.get(number)):
             handler(number, frame)
+
+    def _announce(self, arrived: threading.Event, describe: Callable[[], str]) -> None:
+        arrived.wait()
+        if self._number is not None:
+            again = " Press Ctrl-C again to stop immediately." if self._number == signal.SIGINT else ""
+            _write(f"\nStopping after this batch. {describe()}{again}\n")
+
+
+def _write(text: str) -> None:
+    """Print without the buffer of ``sys.stdout``, which the main thread may hold while it waits for a slow reader."""
+    with suppress(OSError, ValueError):  # a closed terminal
+        try:
+            number = sys.stdout.fileno()
+        except (OSError, ValueError, AttributeError):  # a notebook
+            print(text, end="", flush=True)
+        else:
+            os.write(number, text.encode())
 
 
 def raise_stop(name: str, trainer: pl.Trainer) -> NoReturn:

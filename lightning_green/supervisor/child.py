@@ -1,16 +1,22 @@
-"""One process of a supervised command: its environment, error output, signals and exit code."""
+"""One process of a supervised command: its environment, signals and exit code."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
+import json
 import os
 import re
+import shutil
+import signal
 import subprocess
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 from lightning_green.ledger.run_directory import (
     ATTEMPT_VARIABLE,
@@ -22,14 +28,22 @@ from lightning_green.ledger.run_directory import (
     run_directories,
 )
 from lightning_green.supervisor.command import Command
+from lightning_green.supervisor.output import Output
+from lightning_green.supervisor.processes import CommandProcesses, describe, reap_orphans
+from lightning_green.supervisor.signals import Signals
+from lightning_green.supervisor.survivors import STOP_SECONDS, running_ranks, send
 from lightning_green.utilities.clock import CLOCK_VARIABLE
+from lightning_green.utilities.processes import ProcessId
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 1.0
+"""How often the heartbeat is looked at while nothing else happens."""
+SHORT_POLL_SECONDS = 0.1
+BACKGROUND_SECONDS = 5.0
+"""How long processes in the background may take to end, by themselves and again after a signal."""
+_ACTIONS = {0: "Waiting for", signal.SIGTERM: "Asking to exit:", signal.SIGKILL: "Killing"}
 HASH_SEED_VARIABLE = "PYTHONHASHSEED"
 LOCK_FILE = "child.lock"
-ERROR_FILE = "stderr.log"
 TRACEBACK_START = "Traceback (most recent call last)"
-TRACEBACK_BYTES = 65536
 MISSING_SCRIPT = re.compile(
     r"can't open file '[^'\n]+': \[Errno 2\] No such file or directory"  # Python
     r"|(?<=: )No module named \S+$"  # `python -m`
@@ -42,7 +56,17 @@ MISSING_CODES = (1, 2, 126, 127)
 
 
 class CommandStartError(RuntimeError):
-    """The command cannot be started."""
+    """The command cannot be started.
+
+    Args:
+        message: What is wrong and what to do.
+        code: Exit code of a shell: 127 if the command does not exist, 126 if it cannot be executed.
+
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -60,60 +84,116 @@ class ChildResult:
 
 
 class ChildProcess:
-    """Runs a command once.
-
-    Error output goes to a file whose new content is copied to the terminal. A pipe would break when the supervisor is
-    killed, and the training has to survive that.
+    """Runs a command once, in a session of its own: signals to the terminal or to this process group do not reach it.
 
     Args:
         command: The command.
         home: Directory of its runs.
-        environment: Environment variables of the process.
+        environment: Environment variables of the process, from ``child_environment``.
+        print_line: Receives messages for the user.
+        stop_seconds: How long it may take to save its state and to exit after a signal.
 
     """
 
-    def __init__(self, command: Command, home: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        command: Command,
+        home: Path,
+        environment: Mapping[str, str],
+        print_line: Callable[[str], None] = print,
+        stop_seconds: float = STOP_SECONDS,
+    ) -> None:
         self._command, self._home, self._environment = command, home, environment
-        self._process: subprocess.Popen[bytes] | None = None
+        self._print_line, self._stop_seconds = print_line, stop_seconds
+        self._kill_at: float | None = None
 
-    def run(self, beat: Callable[[], None]) -> ChildResult:
+    def run(self, beat: Callable[[], None], signals: Signals) -> ChildResult:
         """Run the command until it ends.
 
         Args:
-            beat: Called every tenth of a second.
+            beat: Called several times a second.
+            signals: Signals that are passed on to the command.
 
         Raises:
             CommandStartError: If the command cannot be started.
 
         """
-        path = self._home / ERROR_FILE
-        with open(path, "ab") as errors:
-            start = errors.tell()
-            # The process inherits this lock and keeps it until it ends. It marks the process as running before the
-            # training has locked its run directory.
-            with open(self._home / LOCK_FILE, "ab") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                try:
-                    self._process = subprocess.Popen(
-                        self._command.words, env=dict(self._environment), stderr=errors, pass_fds=(lock.fileno(),)
-                    )
-                except OSError as error:
-                    raise CommandStartError(
-                        f"`{self._command.words[0]}` cannot be started: {error.strerror}. Check the command after `--`."
-                    ) from error
-        with open(path, "rb") as copied:
-            copied.seek(start)
-            ended = False
-            while not ended:
-                ended = _has_ended(self._process)
-                _copy_to_terminal(copied.read())
+        output = Output(self._home)
+        try:
+            process = self._start(output)
+        except OSError as error:
+            output.end()
+            code = 127 if error.errno == errno.ENOENT else 126
+            what = f"`{self._command.words[0]}` cannot be started: {error.strerror}. Check the command after `--`."
+            raise CommandStartError(what, code) from error
+        processes = CommandProcesses(process.pid, self._environment.get(ATTEMPT_VARIABLE, ""), self._home)
+        before, signals.send = signals.send, processes.send
+        try:
+            while process.poll() is None:
+                self._pass_on(signals, processes)
                 beat()
-        return ChildResult(self._process.returncode, _last_traceback(path, start, self._process.returncode))
+                reap_orphans(process.pid)
+                signals.wait_for_child(POLL_SECONDS)
+        finally:
+            signals.send = before
+        self._end_left(processes)
+        return ChildResult(process.returncode, last_traceback(output.end(), process.returncode))
 
-    def send_signal(self, number: int) -> None:
-        """Send a signal to the process if it is running."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
+    def _start(self, output: Output) -> subprocess.Popen[bytes]:
+        try:
+            with _child_lock(self._home) as lock:
+                process = subprocess.Popen(
+                    self._command.words,
+                    env=dict(self._environment),
+                    stdout=output.stdout,
+                    stderr=output.stderr,
+                    pass_fds=(lock.fileno(),),
+                    start_new_session=True,
+                )
+                lock.write(json.dumps(asdict(ProcessId.of(process.pid))))
+        finally:
+            output.started()
+        return process
+
+    def _pass_on(self, signals: Signals, processes: CommandProcesses) -> None:
+        """Pass signals on to the command, and kill it if it does not end after one."""
+        for number in signals.take():
+            if self._kill_at is None:
+                self._kill_at = time.monotonic() + self._stop_seconds
+            processes.stop(number)
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self._print_line(f"The command is still running after {self._stop_seconds:.0f} s. Killing.")
+            self._kill_at = float("inf")
+            processes.send(signal.SIGKILL)
+
+    def _end_left(self, processes: CommandProcesses) -> None:
+        """Name processes in the background. After a signal, end them: nothing is left behind then."""
+        if not (left := self._others(processes)):
+            return
+        if self._kill_at is None:
+            self._print_line(f"The command has left processes in the background: {describe(left)}.")
+            return
+        for number in (0, signal.SIGTERM, signal.SIGKILL):  # 0 is no signal: they may be about to end
+            self._print_line(f"{_ACTIONS[number]} processes in the background: {describe(left)}.")
+            send(left, number)
+            limit = time.monotonic() + BACKGROUND_SECONDS
+            while (left := self._others(processes)) and time.monotonic() < limit:
+                time.sleep(SHORT_POLL_SECONDS)
+            if not left:
+                return
+
+    def _others(self, processes: CommandProcesses) -> list[int]:
+        ranks = set(running_ranks(self._home))
+        return [pid for pid in processes.left() if pid not in ranks]
+
+
+def why_not_executable(name: str) -> tuple[str, int] | None:
+    """Return why a command cannot be started and the exit code of a shell, as far as it is known; None if it can be."""
+    if shutil.which(name) is not None:
+        return None
+    found = os.path.exists(name) if os.sep in name else False
+    why, code = ("is not executable", 126) if found else ("does not exist", 127)
+    return f"The command `{name}` {why}. Check it after `--`.", code
 
 
 def child_environment(home: Path, attempt: str, force: bool, clock: str | None) -> dict[str, str]:
@@ -154,14 +234,39 @@ def hash_seed(text: str) -> str:
     return str(int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big"))
 
 
+@contextmanager
+def _child_lock(home: Path) -> Iterator[IO[str]]:
+    """Open a file that the child process inherits with a lock on it, which is held as long as it or its children run.
+
+    It marks the process as running before the training has locked its run directory. Each process has a new file:
+    a program in the background may still hold the lock of an earlier one.
+    """
+    path = home / LOCK_FILE
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+
+
 def is_child_running(home: Path) -> bool:
-    """Return whether a child process of an earlier supervisor is still running."""
-    with open(home / LOCK_FILE, "ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    """Return whether a child process of an earlier supervisor is still running, other than in the background."""
+    try:
+        with open(os.open(home / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return not _process_in(lock.read(4096)).is_gone
+    except OSError:  # there is none
+        return False
     return False
+
+
+def _process_in(text: str) -> ProcessId:
+    """Return the process that a lock file names; one that may be running if it names none."""
+    try:
+        return ProcessId(**json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        return ProcessId("", 0, "")
 
 
 def _wandb_ids(home: Path) -> set[str]:
@@ -170,25 +275,14 @@ def _wandb_ids(home: Path) -> set[str]:
     return {str(value) for loggers in identities for key, value in loggers.items() if key.endswith(".WandbLogger")}
 
 
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    try:
-        process.wait(POLL_SECONDS)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
+def last_traceback(text: str, code: int) -> str:
+    """Return the last traceback in an error output, the line about a missing script, or ``""``.
 
+    Args:
+        text: End of the error output.
+        code: Exit code of the process.
 
-def _copy_to_terminal(data: bytes) -> None:
-    if data:
-        sys.stderr.buffer.write(data)
-        sys.stderr.buffer.flush()
-
-
-def _last_traceback(path: Path, start: int, code: int) -> str:
-    """Return the last traceback or the line about a missing script in the error output after ``start``, or ``""``."""
-    with open(path, "rb") as errors:
-        errors.seek(max(start, errors.seek(0, os.SEEK_END) - TRACEBACK_BYTES))
-        text = errors.read().decode(errors="replace")
+    """
     position = text.rfind(TRACEBACK_START)
     if position >= 0:
         return text[position:]

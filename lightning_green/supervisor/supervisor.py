@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import signal
-import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from lightning_green.ledger.run_directory import RunDirectory, remove_kept_files
 from lightning_green.supervisor.attempt import Attempt, Outcome, newest
@@ -20,7 +18,8 @@ from lightning_green.supervisor.child import (
 )
 from lightning_green.supervisor.command import Command, Trainings, are_alive, describe_fits, write_command
 from lightning_green.supervisor.restarts import MAX_RESTARTS, RestartPolicy
-from lightning_green.supervisor.survivors import PATIENCE_SECONDS, end_ranks, wait_for_ranks
+from lightning_green.supervisor.signals import Signals
+from lightning_green.supervisor.survivors import PATIENCE_SECONDS, STOP_SECONDS, end_ranks, wait_for_ranks
 from lightning_green.supervisor.waiting import Waiting
 from lightning_green.throttle.restore import restore_left_over
 from lightning_green.utilities.clock import Clock, SystemClock, clock_from_spec
@@ -41,6 +40,7 @@ class Supervisor:
         max_restarts: Consecutive failures without a new optimizer step before giving up.
         force: Continue with the new values if the model, the optimizer or the data have changed.
         print_line: Receives messages for the user, one line each.
+        stop_seconds: How long the command may take to save its state and to exit after a signal. Then it is killed.
 
     """
 
@@ -51,39 +51,30 @@ class Supervisor:
         max_restarts: int = MAX_RESTARTS,
         force: bool = False,
         print_line: Callable[[str], None] = print,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
         self.command, self.directory = command, directory
         self.max_restarts, self.force, self.print_line = max_restarts, force, print_line
+        self.stop_seconds = stop_seconds
         self._session, self._attempt = uuid.uuid4().hex[:8], 0
         self._trainings: Trainings | None = None
-        self._child: ChildProcess | None = None
-        self._signal: int | None = None
-        self._wake = threading.Event()
+        self._signals = Signals()
 
     def run(self) -> int:
         """Start the command, wait and start it again until it has finished.
 
         Returns:
-            The exit code. 0: finished. 1: gave up. 130 or 143: stopped by SIGINT or SIGTERM. Any other code is that of
-            the command itself (128 + N for signal N), which failed after its trainings.
+            The exit code. 0: finished. 1: gave up. 126 or 127: the command cannot be executed or does not exist.
+            128 + N: stopped by signal N. Any other code is that of the command itself (128 + N for signal N), which
+            failed after its trainings.
 
         """
-        old = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with self._signals:
             self._record_command(None)
             code = self._supervise()
-            if self._signal is None:
+            if self._signals.stop is None:
                 self._record_command(code)
             return code
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        self._signal = number
-        self._wake.set()
-        if self._child is not None:
-            self._child.send_signal(number)
 
     def _record_command(self, exit_code: int | None) -> None:
         try:
@@ -95,7 +86,7 @@ class Supervisor:
 
     def _supervise(self) -> int:
         trainings = self._read_trainings()
-        if self._wait_for_running_training() and self._signal is None:
+        if self._wait_for_running_training() and self._signals.stop is None:
             trainings = self._read_trainings()
             ended = all(history.ended for history in trainings.histories.values() if history.states)
             if trainings.are_finished and ended and not trainings.are_restored:  # its exit code is unknown
@@ -106,13 +97,13 @@ class Supervisor:
         restarts = RestartPolicy(self.max_restarts, trainings.steps)
         while True:
             before = self._wait_while_paused()
-            if self._signal is not None:
+            if self._signals.stop is not None:
                 return self._stop()
             try:
                 attempt = self._start(before)
             except CommandStartError as error:
                 self.print_line(str(error))
-                return FAILED
+                return error.code
             code = self._final_code(attempt)
             if code is not None:
                 return code
@@ -125,7 +116,7 @@ class Supervisor:
                 return self._give_up(attempt)
             delay = format_duration(restarts.delay)
             self.print_line(f"Attempt {self._attempt} failed: {attempt.reason}. Starting again in {delay}.")
-            self._clock(self.directory.path).sleep(restarts.delay, self._wake)
+            self._clock(self.directory.path).sleep(restarts.delay, self._signals)
 
     def _read_trainings(self) -> Trainings:
         self._trainings = Trainings.of(self.directory.path, self._trainings)
@@ -136,13 +127,13 @@ class Supervisor:
     def _wait_for_running_training(self) -> bool:
         """Wait for a training whose supervisor was killed; return whether there was one."""
         found = False
-        while (are_alive(self.directory.path) or is_child_running(self.directory.path)) and self._signal is None:
+        while (are_alive(self.directory.path) or is_child_running(self.directory.path)) and self._signals.stop is None:
             if not found:
                 path = self.directory.path
                 self.print_line(f"The training in {path} is still running without its supervisor. Waiting for its end.")
                 found = True
             self.directory.beat()
-            self._wake.wait(POLL_SECONDS)
+            self._signals.wait(POLL_SECONDS)
         return found
 
     def _wait_while_paused(self) -> Trainings:
@@ -151,9 +142,9 @@ class Supervisor:
         The ledgers are read again each time because a training may have been continued without this supervisor.
         """
         trainings = self._read_trainings()
-        if self._signal is None and trainings.paused:
+        if self._signals.stop is None and trainings.paused:
             waiting = Waiting(trainings.paused, self.print_line)
-            waiting.wait(self._clock(waiting.path), self._wake, self.directory.beat)
+            waiting.wait(self._clock(waiting.path), self._signals, self.directory.beat)
             trainings = self._read_trainings()
         return trainings
 
@@ -170,13 +161,10 @@ class Supervisor:
         """Run the command once and restore devices that a killed training left throttled."""
         self._attempt += 1
         name, home = f"{self._session}/{self._attempt}", self.directory.path
-        end_ranks(home, self.directory.beat, self.print_line)
+        end_ranks(home, self.directory.beat, self.print_line, self.stop_seconds)
         environment = child_environment(home, name, self.force, self.command.clock)
-        self._child = ChildProcess(self.command, home, environment)
-        try:
-            result = self._child.run(self.directory.beat)
-        finally:
-            self._child = None
+        child = ChildProcess(self.command, home, environment, self.print_line, self.stop_seconds)
+        result = child.run(self.directory.beat, self._signals)
         self._wait_for_ranks(result.code)
         after = self._read_trainings()
         for path in after.histories:
@@ -188,10 +176,10 @@ class Supervisor:
         """Wait for processes of the training that are still running after their command; stop them if it has failed."""
         home = self.directory.path
         left = wait_for_ranks(home, PATIENCE_SECONDS, self.directory.beat)
-        if left and code == 0 and self._signal is None:  # it may train in the background
+        if left and code == 0 and self._signals.stop is None:  # it may train in the background
             self.print_line("The command has ended, and its training is still running. Waiting for its end.")
-            wait_for_ranks(home, float("inf"), self.directory.beat, self._wake.is_set)
-        end_ranks(home, self.directory.beat, self.print_line)
+            wait_for_ranks(home, float("inf"), self.directory.beat, self._signals.is_set)
+        end_ranks(home, self.directory.beat, self.print_line, self.stop_seconds)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -200,7 +188,7 @@ class Supervisor:
         if attempt.outcome is Outcome.FINISHED:
             self._finish(attempt)
             return FINISHED
-        if self._signal is not None:
+        if self._signals.stop is not None:
             return self._stop()
         if attempt.outcome is Outcome.NOT_CONTINUED:
             self.print_line(
@@ -243,15 +231,18 @@ class Supervisor:
 
     def _stop(self) -> int:
         """Print the commands that continue or start from scratch; return the exit code of the signal."""
-        assert self._signal is not None
+        number = self._signals.stop
+        assert number is not None
         last = newest(self._read_trainings().states)
         step = 0 if last is None else last.global_step or 0
         options = [] if self.max_restarts == MAX_RESTARTS else ["--max-restarts", str(self.max_restarts)]
+        if self.stop_seconds != STOP_SECONDS:
+            options += ["--stop-timeout", f"{self.stop_seconds:.0f}s"]
         path = self.directory.path
         again = self.command.line(path, *options, *(["--force"] if self.force else []))
         self.print_line(
-            f"Stopped at step {step} by {signal.Signals(self._signal).name}.\n"
+            f"Stopped at step {step} by {signal.Signals(number).name}.\n"
             f"  To continue:            {again}\n"
             f"  To start from scratch:  {self.command.line(path, *options, '--fresh')}"
         )
-        return 128 + self._signal
+        return 128 + number

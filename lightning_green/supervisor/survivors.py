@@ -18,8 +18,8 @@ from lightning_green.ledger.run_directory import RANKS_FILE, RUN_DIR_VARIABLE
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 10.0
 """How long the processes of a command may take to end by themselves after it."""
-STOP_SECONDS = 60.0
-"""How long they may take to save their state and to exit after a signal. Then they are killed."""
+STOP_SECONDS = 300.0
+"""How long a training may take to save its state and to exit after a signal. Then it is killed."""
 KILL_SECONDS = 10.0
 
 
@@ -37,7 +37,7 @@ def running_ranks(home: Path) -> list[int]:
     return [
         int(process.name)
         for process in Path("/proc").glob("[0-9]*")
-        if int(process.name) != os.getpid() and _has_variable(process, variable) and _has_open(process, path)
+        if int(process.name) != os.getpid() and has_variable(process, variable) and _has_open(process, path)
     ]
 
 
@@ -60,13 +60,16 @@ def wait_for_ranks(
     return ranks
 
 
-def end_ranks(home: Path, beat: Callable[[], None], print_line: Callable[[str], None]) -> None:
+def end_ranks(
+    home: Path, beat: Callable[[], None], print_line: Callable[[str], None], stop_seconds: float = STOP_SECONDS
+) -> None:
     """Stop the processes of a training that are still running: they save their state and exit, or they are killed.
 
     Args:
         home: Run directory of the command.
         beat: Called several times a second.
         print_line: Receives messages for the user.
+        stop_seconds: How long they may take to save their state.
 
     """
     ranks = running_ranks(home)
@@ -76,12 +79,12 @@ def end_ranks(home: Path, beat: Callable[[], None], print_line: Callable[[str], 
         f"The command has ended, and {_count(ranks)} still running: {', '.join(map(str, ranks))}. "
         "Asking to save and to exit."
     )
-    _send(ranks, signal.SIGTERM)
-    _send(ranks, signal.SIGCONT)  # a stopped process handles no signal
-    left = wait_for_ranks(home, STOP_SECONDS, beat)
+    send(ranks, signal.SIGTERM)
+    send(ranks, signal.SIGCONT)  # a stopped process handles no signal
+    left = wait_for_ranks(home, stop_seconds, beat)
     if left:
-        print_line(f"{_count(left)} still running after {STOP_SECONDS:.0f} s. Killing.")
-        _send(left, signal.SIGKILL)
+        print_line(f"{_count(left)} still running after {stop_seconds:.0f} s. Killing.")
+        send(left, signal.SIGKILL)
         wait_for_ranks(home, KILL_SECONDS, beat)
 
 
@@ -89,13 +92,15 @@ def _count(ranks: list[int]) -> str:
     return "1 process of its training is" if len(ranks) == 1 else f"{len(ranks)} processes of its training are"
 
 
-def _send(ranks: Iterable[int], number: signal.Signals) -> None:
-    for pid in ranks:
+def send(processes: Iterable[int], number: int) -> None:
+    """Send a signal to those of these processes that have not ended."""
+    for pid in processes:
         with suppress(OSError):  # it has ended
             os.kill(pid, number)
 
 
-def _has_variable(process: Path, variable: bytes) -> bool:
+def has_variable(process: Path, variable: bytes) -> bool:
+    """Return whether a process was started with an environment variable, given as ``NAME=value``."""
     try:
         return variable in (process / "environ").read_bytes().split(b"\0")
     except OSError:  # of another user, or ended

@@ -4,8 +4,9 @@ python fake_training.py SCRIPT...
 
 One word for each start of the run selects what that start does: ``pause``, ``finish``, ``steps:N`` (N new steps, then a
 kill), ``die`` (an exception before the training), ``fail`` (an exception in it), ``kill``, ``import`` (a module that is
-missing), ``nothing`` (a script without our callbacks), ``term`` (waits for SIGTERM and records it), ``slow`` (waits
-for a file ``go`` in its folder, then finishes), ``late`` (finishes, then exits with 7). The last word is repeated.
+missing), ``nothing`` (a script without our callbacks), ``term`` (waits for SIGTERM and records it), ``print`` (the
+same, and prints all the time), ``lines`` (prints many lines, then finishes), ``slow`` (waits for a file ``go`` in its
+folder, then finishes), ``late`` (finishes, then exits with 7). The last word is repeated.
 """
 
 import os
@@ -56,13 +57,18 @@ def main(words):
     if word == "fail":
         ledger.append(make_event("failed", global_step=step, reason="RuntimeError: loss is nan", **common))
         raise RuntimeError("loss is nan")
-    if word == "term":
+    if word == "lines":
+        for number in range(2000):
+            print(number, "x" * 100, flush=True)
+    if word in ("term", "print"):
         stopped = []
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, frame: stopped.append(number))
         (path / "waiting").touch()
         while not stopped:
             time.sleep(0.01)
+            if word == "print":
+                print("a step", flush=True)
         ledger.append(make_event("interrupted", global_step=step + 2, reason="stopped", **common))
         return 0
     if word == "slow":

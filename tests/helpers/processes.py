@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,16 +27,17 @@ def green(*arguments):
 
 
 class Process:
-    """A process in a group of its own, with what it prints in a file; killed when the block ends."""
+    """A process with what it prints in a file; it and all that it has started are killed when the block ends."""
 
     def __init__(self, command, folder, **variables):
         folder.mkdir(parents=True, exist_ok=True)
+        self._mark = uuid.uuid4().hex
         self.output = folder / f"output.{len(list(folder.glob('output.*')))}"
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(
                 list(map(str, command)),
                 cwd=folder,
-                env=environment(**variables),
+                env=environment(TEST_PROCESS=self._mark, **variables),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -45,9 +47,22 @@ class Process:
         return self
 
     def __exit__(self, *_):
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        while left := self.left():  # also those that a killed one has just started
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.poll()
         self.process.wait()
+
+    def left(self, *words):
+        """Return the processes that this one has started and itself, with ``words`` in their command lines."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                line, variables = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
+                if self._mark.encode() in variables and all(str(word).encode() in line for word in words):
+                    found.append(int(folder.name))
+        return found
 
     @property
     def printed(self):

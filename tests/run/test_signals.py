@@ -34,12 +34,21 @@ def send(number):
     os.kill(os.getpid(), number)
 
 
+def printed(capsys):
+    """Return what the handlers have printed, which a thread does."""
+    output, limit = "", time.monotonic() + 10.0
+    while "Stopping" not in output and time.monotonic() < limit:
+        time.sleep(0.01)
+        output += capsys.readouterr().out
+    return output
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_sets_a_flag_and_prints_a_message(stop, capsys, number):
     assert stop.received is None
     send(number)
     assert stop.received == number.name
-    output = capsys.readouterr().out
+    output = printed(capsys)
     assert "Stopping after this batch. The training state will be saved." in output
     assert ("Ctrl-C again" in output) is (number == signal.SIGINT)
 
@@ -48,7 +57,7 @@ def test_message_is_true_when_no_state_can_be_saved(stop, capsys):
     stop.restore()
     stop.install(describe=lambda: "The training state is not saved.")
     send(signal.SIGTERM)
-    assert "Stopping after this batch. The training state is not saved." in capsys.readouterr().out
+    assert "Stopping after this batch. The training state is not saved." in printed(capsys)
 
 
 def test_only_the_first_signal_is_recorded_and_printed(stop, capsys):
@@ -56,7 +65,9 @@ def test_only_the_first_signal_is_recorded_and_printed(stop, capsys):
     send(signal.SIGTERM)
     send(signal.SIGINT)
     assert stop.received == "SIGTERM"
-    assert capsys.readouterr().out.count("Stopping") == 1
+    assert printed(capsys).count("Stopping") == 1
+    time.sleep(0.1)
+    assert "Stopping" not in capsys.readouterr().out
 
 
 def test_second_ctrl_c_raises_keyboard_interrupt(stop):

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import threading
 
 import pytest
 
@@ -15,17 +14,23 @@ from lightning_green.supervisor.child import (
     is_child_running,
 )
 from lightning_green.supervisor.command import Command
+from lightning_green.supervisor.signals import Signals
 
 
-def child(home, script):
-    return ChildProcess(Command((sys.executable, "-c", script), str(home)), home, dict(os.environ))
+def run(home, *words, beat=lambda: None):
+    with Signals() as signals:
+        return ChildProcess(Command(words, str(home)), home, dict(os.environ)).run(beat, signals)
+
+
+def run_script(home, script, **options):
+    return run(home, sys.executable, "-c", script, **options)
 
 
 def test_result_has_exit_code_and_last_traceback(tmp_path, capfdbinary):
     script = (
         "import sys, traceback\ntry: 1 / 0\nexcept Exception: traceback.print_exc()\nraise RuntimeError('the last')"
     )
-    result = child(tmp_path, script).run(lambda: None)
+    result = run_script(tmp_path, script)
     assert result.code == 1
     assert result.traceback.startswith("Traceback (most recent call last)")
     assert "ZeroDivisionError" not in result.traceback
@@ -35,8 +40,8 @@ def test_result_has_exit_code_and_last_traceback(tmp_path, capfdbinary):
 
 
 def test_traceback_of_an_earlier_process_is_not_reported(tmp_path):
-    assert child(tmp_path, "raise RuntimeError('earlier')").run(lambda: None).traceback
-    assert child(tmp_path, "pass").run(lambda: None).traceback == ""
+    assert run_script(tmp_path, "raise RuntimeError('earlier')").traceback
+    assert run_script(tmp_path, "pass").traceback == ""
 
 
 PYTHON = [[sys.executable, "missing.py"], [sys.executable, "-m", "missing"]]
@@ -45,7 +50,7 @@ SHELLS = [["bash", "missing.sh"], ["sh", "./missing"]]
 
 @pytest.mark.parametrize("words", [*PYTHON, *SHELLS])
 def test_missing_script_is_reported(words, tmp_path):
-    result = ChildProcess(Command(tuple(words), str(tmp_path)), tmp_path, dict(os.environ)).run(lambda: None)
+    result = run(tmp_path, *words)
     assert result.code != 0
     assert "missing" in result.traceback
 
@@ -55,29 +60,26 @@ def test_missing_script_is_reported(words, tmp_path):
 )
 def test_warning_about_a_missing_module_is_no_missing_script(tmp_path, end):
     script = f"import sys; sys.stderr.write(\"Error caught was: No module named 'triton'\\n\"); {end}"
-    result = child(tmp_path, script).run(lambda: None)
+    result = run_script(tmp_path, script)
     assert result.code != 0
     assert result.traceback == ""
 
 
-def test_command_that_does_not_exist_raises(tmp_path):
-    process = ChildProcess(Command(("a-command-that-is-missing",), str(tmp_path)), tmp_path, dict(os.environ))
-    with pytest.raises(CommandStartError, match=r"`a-command-that-is-missing` cannot be started: No such file"):
-        process.run(lambda: None)
+@pytest.mark.parametrize(("name", "code"), [("a-command-that-is-missing", 127), ("/", 126)])
+def test_command_that_cannot_be_executed_raises(tmp_path, name, code):
+    with pytest.raises(CommandStartError, match=rf"`{name}` cannot be started: ") as raised:
+        run(tmp_path, name)
+    assert raised.value.code == code
 
 
 def test_running_child_is_visible_and_receives_signals(tmp_path):
-    process, found = child(tmp_path, "import time; time.sleep(60)"), []
-    process.send_signal(signal.SIGTERM)  # no effect before the start
+    found = []
 
     def beat():
         found.append(is_child_running(tmp_path))
-        process.send_signal(signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    watchdog = threading.Timer(60, lambda: process.send_signal(signal.SIGKILL))
-    watchdog.start()
-    assert process.run(beat).code == -signal.SIGTERM
-    watchdog.cancel()
+    assert run_script(tmp_path, "import time; time.sleep(60)", beat=beat).code == -signal.SIGTERM
     assert found[0]
     assert not is_child_running(tmp_path)
 

@@ -165,7 +165,7 @@ def test_missing_command_is_reported(tmp_path):
     messages = []
     directory = open_run_directory(tmp_path / "run", fresh=False, print_line=messages.append)
     command = Command(("a-command-that-is-missing",), str(tmp_path))
-    assert Supervisor(command, directory, print_line=messages.append).run() == 1
+    assert Supervisor(command, directory, print_line=messages.append).run() == 127
     directory.unlock()
     assert "`a-command-that-is-missing` cannot be started: No such file or directory." in messages[0]
     assert len(messages) == 1

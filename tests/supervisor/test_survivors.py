@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from lightning_green.ledger.run_directory import RANKS_FILE
-from lightning_green.supervisor import supervisor, survivors
+from lightning_green.supervisor import supervisor
 from lightning_green.supervisor.command import Command
 from lightning_green.supervisor.run_directory import open_run_directory
 from lightning_green.supervisor.supervisor import Supervisor
@@ -63,7 +63,6 @@ if ending == "killed":
 def run(tmp_path, monkeypatch):
     """Return a function that supervises a command with ranks; the remaining ones are killed after the test."""
     monkeypatch.setattr(supervisor, "PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr(survivors, "STOP_SECONDS", 1.5)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "rank.py").write_text(RANK)
     (tmp_path / "command.py").write_text(COMMAND)
@@ -74,7 +73,8 @@ def run(tmp_path, monkeypatch):
         words = (sys.executable, str(tmp_path / "command.py"), str(tmp_path), ending, *kinds)
         try:
             clock = SimulatedClock(START).spec()
-            code = Supervisor(Command(words, os.getcwd(), clock), directory, print_line=messages.append).run()
+            command = Command(words, os.getcwd(), clock)
+            code = Supervisor(command, directory, print_line=messages.append, stop_seconds=1.5).run()
         finally:
             directory.unlock()
         return code, "\n".join(messages)
