@@ -142,9 +142,11 @@ class Stop(pl.Callback):
         Stop.where = ""
         if self.how == "error":
             raise RuntimeError("the user's own code")
-        os.kill(
+        name = self.how.removeprefix("group-")  # to every process of the group, as SLURM sends it
+        send = os.kill if name == self.how else os.killpg
+        send(
             os.getpid(),
-            {"usr1": signal.SIGUSR1, "term": signal.SIGTERM, "int": signal.SIGINT, "kill": signal.SIGKILL}[self.how],
+            {"usr1": signal.SIGUSR1, "term": signal.SIGTERM, "int": signal.SIGINT, "kill": signal.SIGKILL}[name],
         )
 
     def on_sanity_check_start(self, trainer, pl_module):
