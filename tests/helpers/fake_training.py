@@ -6,7 +6,8 @@ One word for each start of the run selects what that start does: ``pause``, ``fi
 kill), ``die`` (an exception before the training), ``fail`` (an exception in it), ``kill``, ``import`` (a module that is
 missing), ``nothing`` (a script without our callbacks), ``term`` (waits for SIGTERM and records it), ``print`` (the
 same, and prints all the time), ``lines`` (prints many lines, then finishes), ``slow`` (waits for a file ``go`` in its
-folder, then finishes), ``late`` (finishes, then exits with 7). The last word is repeated.
+folder, then finishes), ``late`` (finishes, then exits with 7), ``crash``
+(finishes, then dies of SIGSEGV). The last word is repeated.
 """
 
 import os
@@ -81,6 +82,8 @@ def main(words):
     ledger.append(make_event("finished", global_step=step, reason=f"{step} steps done", **common))
     if word == "late":
         return 7
+    if word == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
     ledger.append(make_event("ended", fit=None))
     return 0
 
