@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -82,6 +82,11 @@ class ChildResult:
     code: int
     traceback: str
 
+    @property
+    def exit_code(self) -> int:
+        """Exit code as reported by a shell: 128 + N for signal N."""
+        return 128 - self.code if self.code < 0 else self.code
+
 
 class ChildProcess:
     """Runs a command once, in a session of its own: signals to the terminal or to this process group do not reach it.
@@ -136,6 +141,7 @@ class ChildProcess:
                 signals.wait_for_child(POLL_SECONDS)
         finally:
             signals.send = before
+            self._end(process, processes)
         self._end_left(processes)
         return ChildResult(process.returncode, last_traceback(output.end(), process.returncode))
 
@@ -164,6 +170,14 @@ class ChildProcess:
         if self._kill_at is not None and time.monotonic() >= self._kill_at:
             self._print_line(f"The command is still running after {self._stop_seconds:.0f} s. Killing.")
             self._kill_at = float("inf")
+            processes.send(signal.SIGKILL)
+
+    def _end(self, process: subprocess.Popen[bytes], processes: CommandProcesses) -> None:
+        """End the command if this process fails: it would continue without a supervisor."""
+        if process.poll() is None:
+            processes.stop(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(self._stop_seconds)
             processes.send(signal.SIGKILL)
 
     def _end_left(self, processes: CommandProcesses) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from lightning_green.ledger.run_directory import RunDirectory, remove_kept_files
 from lightning_green.supervisor.attempt import Attempt, Outcome, newest
 from lightning_green.supervisor.child import (
+    LOCK_FILE,
     POLL_SECONDS,
     ChildProcess,
     CommandStartError,
@@ -26,6 +27,10 @@ from lightning_green.utilities.clock import Clock, SystemClock, clock_from_spec
 from lightning_green.utilities.durations import format_duration
 
 FINISHED, FAILED = 0, 1
+
+
+class DirectoryGoneError(RuntimeError):
+    """The run directory was removed or renamed while the command ran."""
 
 
 class Supervisor:
@@ -104,6 +109,9 @@ class Supervisor:
             except CommandStartError as error:
                 self.print_line(str(error))
                 return error.code
+            except DirectoryGoneError as error:
+                self.print_line(str(error))
+                return FAILED
             code = self._final_code(attempt)
             if code is not None:
                 return code
@@ -165,6 +173,11 @@ class Supervisor:
         environment = child_environment(home, name, self.force, self.command.clock)
         child = ChildProcess(self.command, home, environment, self.print_line, self.stop_seconds)
         result = child.run(self.directory.beat, self._signals)
+        if not (home / LOCK_FILE).exists():  # a new directory with the same name lacks it
+            raise DirectoryGoneError(
+                f"The run directory {home} was removed or renamed during the training, and the command ended with exit "
+                f"code {result.exit_code}. Move the directory back, and rerun the same command to continue."
+            )
         self._wait_for_ranks(result.code)
         after = self._read_trainings()
         for path in after.histories:

@@ -163,3 +163,40 @@ def test_command_that_cannot_be_executed_leaves_nothing_behind(tmp_path, command
     assert ended == code
     assert f"The command `{command}` " in output
     assert {path.name for path in tmp_path.iterdir()} == {"readable", "output.0"}
+
+
+def test_directory_that_is_removed_or_renamed_is_reported(tmp_path):
+    run = tmp_path / "run"
+    line = green("run", "--run-dir", run, "--", sys.executable, FAKE, "term")
+    with Process(line, tmp_path) as process:
+        process.until((run / "waiting").exists)
+        run.rename(tmp_path / "moved")
+        time.sleep(1.5)
+        for pid in process.left("term"):
+            if pid != process.process.pid:
+                os.kill(pid, signal.SIGTERM)
+        assert process.wait(60) == 1
+        assert f"The run directory {run} was removed or renamed during the training" in process.printed
+    assert events(tmp_path / "moved") == ["started", "interrupted"]
+
+
+FAILING = """
+import sys
+from pathlib import Path
+from lightning_green.cli.main import app
+from lightning_green.ledger.run_directory import RunDirectory
+def fail(self, force=False):
+    if (self.path / "waiting").exists():
+        raise RuntimeError("a fault")
+RunDirectory.beat = fail
+app()
+"""
+
+
+def test_command_ends_with_a_supervisor_that_fails(tmp_path):
+    run = tmp_path / "run"
+    line = [sys.executable, "-c", FAILING, "run", "--run-dir", run, "--", sys.executable, FAKE, "term"]
+    with Process(line, tmp_path) as process:
+        assert process.wait(60) == 1
+        assert not process.left()
+        assert events(run) == ["started", "interrupted"]
