@@ -10,7 +10,7 @@ import pytest
 
 from lightning_green.ledger.run_directory import ATTEMPT_VARIABLE, RUN_DIR_VARIABLE, SUPERVISED_VARIABLE
 from lightning_green.supervisor.processes import CommandProcesses, describe
-from tests.helpers.processes import environment
+from tests.helpers.processes import environment, green, run_to_the_end
 
 PROCESS = """
 import os, signal, sys, time
@@ -98,3 +98,13 @@ def test_processes_are_named(command):
     left = command.left()
     assert len(left) == len(NAMES)
     assert describe([os.getpid()]) in (f"python ({os.getpid()})", f"pytest ({os.getpid()})", f"python3 ({os.getpid()})")
+
+
+def test_first_process_of_a_container_removes_ended_processes(tmp_path):
+    isolated = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*isolated, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("a namespace of process numbers cannot be created here")
+    script = "(sleep 0.2 &); sleep 2.5; cat /proc/[0-9]*/stat | grep -c ') Z' > zombies; exit 0"
+    code, output = run_to_the_end([*isolated, *green("run", "--", "bash", "-c", script)], tmp_path)
+    assert code == 0, output
+    assert (tmp_path / "zombies").read_text() == "0\n"
