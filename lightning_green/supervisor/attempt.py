@@ -14,7 +14,9 @@ from lightning_green.supervisor.child import TRACEBACK_START
 from lightning_green.supervisor.command import FitKey, Trainings
 
 _PERMANENT_ERRORS = re.compile(
-    r"^(ImportError|ModuleNotFoundError|SyntaxError|IndentationError|[\w.]+\.OtherTrainingError)\b", re.MULTILINE
+    r"^(?:\[rank\d+\]: )?"
+    r"(ImportError|ModuleNotFoundError|SyntaxError|IndentationError|TabError|[\w.]+\.OtherTrainingError)\b",
+    re.MULTILINE,
 )
 
 
@@ -99,10 +101,11 @@ class Attempt:
     @property
     def permanent_error(self) -> str | None:
         """Error that another start cannot avoid, such as a missing module or script; None for all other errors."""
-        if self.traceback and not self.traceback.startswith(TRACEBACK_START):
-            return None if self.changed else self.traceback
         found = _PERMANENT_ERRORS.search(self.traceback)
-        return None if found is None else self.traceback[found.start() :].splitlines()[0].strip().rstrip(".")
+        if found is not None:
+            return self.traceback[found.start(1) :].splitlines()[0].strip().rstrip(".")
+        is_line = bool(self.traceback) and not self.traceback.startswith(TRACEBACK_START)
+        return self.traceback if is_line and not self.changed else None
 
     @property
     def last_line(self) -> str:

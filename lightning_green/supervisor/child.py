@@ -53,6 +53,12 @@ MISSING_SCRIPT = re.compile(
 """What an interpreter reports in its last line about a script that does not exist; it has no traceback."""
 MISSING_CODES = (1, 2, 126, 127)
 """Its exit codes: those of Python, and of a shell."""
+NOT_EXECUTED_CODES = (126, 127)
+"""Exit codes of a shell, and of programs such as ``env``, for a command that cannot be executed or does not exist."""
+SYNTAX_ERROR = re.compile(
+    r'^  File "[^"\n]+", line \d+\n(?:    .*\n)*(?:Syntax|Indentation|Tab)Error: .*\n?\Z', re.MULTILINE
+)
+LAUNCHER_ERROR = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError"
 
 
 class CommandStartError(RuntimeError):
@@ -297,9 +303,20 @@ def last_traceback(text: str, code: int) -> str:
         code: Exit code of the process.
 
     """
-    position = text.rfind(TRACEBACK_START)
+    text, by_launcher, _ = text.partition(LAUNCHER_ERROR)
+    if by_launcher:  # the launcher ends with a traceback of its own
+        text = text[: text.rfind(TRACEBACK_START)]
+    position = max(text.rfind(TRACEBACK_START), _position_of_syntax_error(text))
     if position >= 0:
         return text[position:]
-    last = text.rstrip().rpartition("\n")[2]
-    missing = MISSING_SCRIPT.search(last) if code in MISSING_CODES else None  # others print such lines as warnings
-    return "" if missing is None else missing[0]
+    lines = text.splitlines() if by_launcher else text.rstrip().splitlines()[-1:]
+    if code in NOT_EXECUTED_CODES and lines:  # of a shell or `env`
+        return lines[-1]
+    found = [one for line in lines if (one := MISSING_SCRIPT.search(line))] if code in MISSING_CODES else []
+    return found[-1][0] if found else ""  # others print such lines as warnings
+
+
+def _position_of_syntax_error(text: str) -> int:
+    """Return where Python reports a script that it cannot compile, which it does without a traceback; or -1."""
+    found = list(SYNTAX_ERROR.finditer(text))
+    return found[-1].start() if found else -1

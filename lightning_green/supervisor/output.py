@@ -26,7 +26,7 @@ class Output:
     """Receives the output of one process of a command and copies it.
 
     A training that writes to a terminal that was closed, or to a pipe whose reader has ended, would fail. It writes to
-    a relay instead, which goes on when it cannot copy, and when the supervisor is killed. Terminals stay terminals, and
+    a relay instead, which continues when it cannot copy, and when the supervisor is killed. Terminals stay terminals, and
     output into a file goes there directly. The error output is also kept in ``stderr.log``.
 
     Args:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from lightning_green.supervisor.attempt import Attempt
 
 MAX_RESTARTS = 3
 LONGEST_BACK_OFF_SECONDS = 300.0
+_NUMBERS = re.compile(r"0x[0-9a-f]+|\d+")  # times, addresses and process ids differ between equal errors
 
 
 class RestartPolicy:
@@ -39,11 +42,12 @@ class RestartPolicy:
         self._failures = 1 if progress else self._failures + 1
         if attempt.permanent_error is not None:
             return f"The command cannot start: {attempt.permanent_error}. Fix the error and rerun the same command."
-        if not progress and attempt.traceback and attempt.traceback == self._last_traceback:
+        traceback = _NUMBERS.sub("0", attempt.traceback)
+        if not progress and traceback and traceback == self._last_traceback:
             error = attempt.last_line.rstrip(".")
             return f"The same error occurred twice without a new step: {error}. The command is not started again."
         if self._failures > self._max_restarts:
             count = "1 failure" if self._failures == 1 else f"{self._failures} consecutive failures"
             return f"Gave up after {count} without a new step: {attempt.reason}."
-        self._last_traceback = "" if progress else attempt.traceback
+        self._last_traceback = "" if progress else traceback
         return None

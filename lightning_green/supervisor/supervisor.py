@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from lightning_green.ledger.events import Failed, Started
 from lightning_green.ledger.run_directory import RunDirectory, remove_kept_files
 from lightning_green.supervisor.attempt import Attempt, Outcome, newest
 from lightning_green.supervisor.child import (
@@ -253,8 +254,10 @@ class Supervisor:
             options += ["--stop-timeout", f"{self.stop_seconds:.0f}s"]
         path = self.directory.path
         again = self.command.line(path, *options, *(["--force"] if self.force else []))
+        saved = not isinstance(last, (Started, Failed))
+        stopped = f"Stopped at step {step}" if saved else f"The training ended at step {step} without saving its state,"
         self.print_line(
-            f"Stopped at step {step} by {signal.Signals(number).name}.\n"
+            f"{stopped} by {signal.Signals(number).name}.\n"
             f"  To continue:            {again}\n"
             f"  To start from scratch:  {self.command.line(path, *options, '--fresh')}"
         )

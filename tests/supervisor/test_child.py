@@ -45,7 +45,7 @@ def test_traceback_of_an_earlier_process_is_not_reported(tmp_path):
 
 
 PYTHON = [[sys.executable, "missing.py"], [sys.executable, "-m", "missing"]]
-SHELLS = [["bash", "missing.sh"], ["sh", "./missing"]]
+SHELLS = [["bash", "missing.sh"], ["sh", "./missing"], ["env", "missing"], ["bash", "-c", "missing"]]
 
 
 @pytest.mark.parametrize("words", [*PYTHON, *SHELLS])
@@ -53,6 +53,28 @@ def test_missing_script_is_reported(words, tmp_path):
     result = run(tmp_path, *words)
     assert result.code != 0
     assert "missing" in result.traceback
+
+
+def test_script_that_cannot_be_compiled_is_reported(tmp_path):
+    (tmp_path / "script.py").write_text("import os\nif True\n    pass\n")
+    found = run(tmp_path, sys.executable, str(tmp_path / "script.py")).traceback
+    assert found.startswith(f'  File "{tmp_path}/script.py", line 2\n')
+    assert found.splitlines()[-1].startswith("SyntaxError: ")
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(("script", "error"), [(None, "can't open file"), ("import missing_module", "missing_module")])
+def test_error_of_a_script_below_torchrun_is_reported(tmp_path, script, error):
+    path = tmp_path / "script.py"
+    if script is not None:
+        path.write_text(script)
+    result = run(tmp_path, *TORCHRUN, str(path))
+    assert result.code == 1
+    assert error in result.traceback
+    assert "ChildFailedError" not in result.traceback
 
 
 @pytest.mark.parametrize(

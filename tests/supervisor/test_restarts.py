@@ -50,6 +50,12 @@ def test_same_error_twice_without_a_new_step_ends_it():
     assert RestartPolicy(9, 0).record_failure(attempt(1, "nan")) is None
 
 
+def test_errors_that_differ_in_numbers_are_the_same():
+    policy = RestartPolicy(9, 0)
+    assert policy.record_failure(attempt(traceback="<object at 0x7f3a> took 17.25 s")) is None
+    assert "The same error occurred twice" in policy.record_failure(attempt(traceback="<object at 0xbeef> took 3.5 s"))
+
+
 def test_permanent_error_ends_it_at_once():
     reason = RestartPolicy(9, 0).record_failure(attempt(permanent_error="ImportError: timm"))
     assert reason == "The command cannot start: ImportError: timm. Fix the error and rerun the same command."
