@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch.nn.parameter import is_lazy
 
-from lightning_green.resume.rank_differences import Part
-
-
-def _digest(value: Any) -> str:
-    if isinstance(value, torch.Tensor) and is_lazy(value):
-        content = b"uninitialized"
-    elif isinstance(value, torch.Tensor):
-        plain = value.detach().cpu().contiguous()
-        content = plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
-        content += f"{plain.dtype}{tuple(plain.shape)}".encode()
-    else:
-        try:
-            content = pickle.dumps(value)
-        except Exception:  # noqa: BLE001 - `why_not_saved` reports objects that cannot be saved
-            content = type(value).__qualname__.encode()
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+from lightning_green.resume.rank_differences import Part, value_digest
 
 
 def weights_digest(pl_module: pl.LightningModule, samples: int = 64) -> str:
@@ -36,7 +20,7 @@ def weights_digest(pl_module: pl.LightningModule, samples: int = 64) -> str:
         if isinstance(parameter, torch.nn.parameter.UninitializedParameter) or parameter.device.type == "meta":
             continue
         flat = parameter.detach().reshape(-1)
-        total.update(_digest(flat[:: max(1, flat.numel() // samples)]).encode())
+        total.update(value_digest(flat[:: max(1, flat.numel() // samples)]).encode())
     return total.hexdigest()
 
 
@@ -45,22 +29,47 @@ def full_digest(pl_module: pl.LightningModule) -> str:
     total = hashlib.blake2b(digest_size=16)
     for name, tensor in [*pl_module.named_parameters(), *pl_module.named_buffers()]:
         if not is_lazy(tensor):
-            total.update(f"{name} {_digest(tensor.to_local() if hasattr(tensor, 'to_local') else tensor)}".encode())
+            own = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+            total.update(f"{name} {value_digest(own)}".encode())
     return total.hexdigest()
 
 
 def buffer_digests(pl_module: pl.LightningModule) -> dict[str, str]:
     """Return a digest of every buffer."""
-    return {name: _digest(buffer) for name, buffer in pl_module.named_buffers()}
+    return {name: value_digest(buffer) for name, buffer in pl_module.named_buffers()}
 
 
-def changed_buffers(pl_module: pl.LightningModule, reference: dict[str, str]) -> dict[str, torch.Tensor]:
-    """Return the buffers whose digests differ from those in ``reference``."""
+def changed_buffers(
+    pl_module: pl.LightningModule, own: dict[str, str], reference: dict[str, str]
+) -> dict[str, torch.Tensor]:
+    """Return the buffers whose digests differ from those of rank 0.
+
+    Args:
+        pl_module: The module.
+        own: The result of ``buffer_digests`` on this rank.
+        reference: The result of ``buffer_digests`` on rank 0.
+
+    """
     return {
         name: buffer.detach().cpu().clone()
         for name, buffer in pl_module.named_buffers()
-        if reference.get(name) != _digest(buffer)
+        if reference.get(name) != own[name]
     }
+
+
+def without_buffers(pl_module: pl.LightningModule, state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Return a ``state_dict`` with None in place of the tensors that are buffers of the module.
+
+    A hook may have replaced a tensor, such as that of a buffer by its average over the steps.
+    """
+    buffers = dict(pl_module.named_buffers(remove_duplicate=False))
+    return {name: None if _is_buffer(value, buffers.get(name)) else value for name, value in state_dict.items()}
+
+
+def _is_buffer(value: Any, buffer: torch.Tensor | None) -> bool:
+    if buffer is None or not isinstance(value, torch.Tensor) or is_lazy(value) or is_lazy(buffer):
+        return False
+    return {value.layout, buffer.layout} == {torch.strided} and value.data_ptr() == buffer.data_ptr()
 
 
 def unsaved_buffers(pl_module: pl.LightningModule, before: dict[str, str]) -> dict[str, torch.Tensor]:
@@ -69,7 +78,7 @@ def unsaved_buffers(pl_module: pl.LightningModule, before: dict[str, str]) -> di
     return {
         name: buffer.detach().cpu().clone()
         for name, buffer in pl_module.named_buffers()
-        if name not in saved and before.get(name) != _digest(buffer)
+        if name not in saved and before.get(name) != value_digest(buffer)
     }
 
 

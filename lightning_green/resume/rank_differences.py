@@ -21,6 +21,8 @@ _CHUNK_BYTES = 1 << 26
 """Size of the pieces in which a tensor is copied to the CPU for its digest."""
 Part = tuple[list[Any], Any]
 """Keys that lead to a part of a checkpoint, and its value."""
+Digest = tuple[list[Any], str]
+"""Keys that lead to a part of a checkpoint, and a digest of its value."""
 
 
 def _parts(checkpoint: dict[str, Any]) -> Iterator[Part]:
@@ -34,18 +36,19 @@ def _parts(checkpoint: dict[str, Any]) -> Iterator[Part]:
             yield [key], value
 
 
-def part_digests(checkpoint: dict[str, Any]) -> list[tuple[list[Any], str]]:
+def part_digests(checkpoint: dict[str, Any]) -> list[Digest]:
     """Return the keys and a digest of each part of a checkpoint."""
     return [(keys, value_digest(value)) for keys, value in _parts(checkpoint)]
 
 
 def differing_parts(
-    checkpoint: dict[str, Any], reference: list[tuple[list[Any], str]]
+    checkpoint: dict[str, Any], own: list[Digest], reference: list[Digest]
 ) -> tuple[list[Part], list[Part]]:
     """Return the parts whose digests differ from those of rank 0.
 
     Args:
         checkpoint: The checkpoint of this rank.
+        own: The result of ``part_digests`` on this rank.
         reference: The result of ``part_digests`` on rank 0.
 
     Returns:
@@ -53,11 +56,13 @@ def differing_parts(
 
     """
     known = {tuple(keys): digest for keys, digest in reference}
-    found = [(keys, value) for keys, value in _parts(checkpoint) if known.get(tuple(keys)) != value_digest(value)]
+    found = [
+        part for part, (keys, digest) in zip(_parts(checkpoint), own, strict=True) if known.get(tuple(keys)) != digest
+    ]
     return [one for one in found if one[0][0] not in _LARGE], [one for one in found if one[0][0] in _LARGE]
 
 
-def missing_parts(checkpoint: dict[str, Any], reference: list[tuple[list[Any], str]]) -> list[list[Any]]:
+def missing_parts(checkpoint: dict[str, Any], reference: list[Digest]) -> list[list[Any]]:
     """Return the keys of the items of callbacks and of the model that rank 0 has and this rank does not have.
 
     Other entries that only rank 0 has are for all ranks: a hook may write them on rank 0 and read them on every rank.

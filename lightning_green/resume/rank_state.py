@@ -141,5 +141,6 @@ def restore_finished_state(trainer: pl.Trainer, saved: dict[str, Any], attribute
     """Restore the attributes that a script reads after a fit, when the fit finished earlier and trains nothing."""
     restore_last_metrics(trainer, saved["logged"])
     set_parameters(trainer.lightning_module, saved["parts"])
+    set_buffers(trainer.lightning_module, saved["buffers"])
     attributes.restore(saved["attributes"])
     restore_random_states(saved["random"])

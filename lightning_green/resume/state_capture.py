@@ -20,7 +20,7 @@ from lightning_green.resume.communication import Communication
 from lightning_green.resume.load_check import check_loads
 from lightning_green.resume.loader_positions import LoaderPositions
 from lightning_green.resume.module_references import ModuleReferences
-from lightning_green.resume.module_state import buffer_digests, changed_buffers
+from lightning_green.resume.module_state import buffer_digests, changed_buffers, without_buffers
 from lightning_green.resume.plain_data import NotPlainError, to_plain
 from lightning_green.resume.rank_differences import Part, differing_parts, missing_parts, part_digests
 from lightning_green.resume.rank_state import capture_rank_state
@@ -134,16 +134,18 @@ class StateCapture:
     def _keep_differences(self, checkpoint: dict[str, Any], own: dict[str, Any]) -> list[Part]:
         """Add to ``own`` where this rank differs from rank 0; return the weights and optimizer states that differ."""
         module = self._trainer.lightning_module
-        digests = None
-        if self._ranks.is_rank_zero:
-            digests = part_digests(checkpoint), {} if self._sharded else buffer_digests(module)
-        parts, buffers = self._ranks.broadcast(digests)
+        compared, own_buffers = checkpoint, dict[str, str]()
+        if not self._sharded:  # a shard contains every buffer
+            compared = checkpoint | {"state_dict": without_buffers(module, checkpoint["state_dict"])}
+            own_buffers = buffer_digests(module)
+        own_parts = part_digests(compared)
+        parts, buffers = self._ranks.broadcast((own_parts, own_buffers))
         if self._ranks.is_rank_zero or not own:
             return []
-        own["parts"], large = differing_parts(checkpoint, parts)
+        own["parts"], large = differing_parts(checkpoint, own_parts, parts)
         own["removed"] = missing_parts(checkpoint, parts)
-        if not self._sharded:  # a shard contains every buffer
-            own["buffers"] |= changed_buffers(module, buffers)
+        if not self._sharded:
+            own["buffers"] |= changed_buffers(module, own_buffers, buffers)
         return large
 
     def _write_shard(self, path: Path, large: list[Part]) -> tuple[str, int, str]:

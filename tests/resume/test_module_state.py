@@ -13,6 +13,7 @@ from lightning_green.resume.module_state import (
     set_parameters,
     unsaved_buffers,
     weights_digest,
+    without_buffers,
 )
 
 
@@ -87,7 +88,22 @@ def test_buffers_that_differ_from_rank_zero_are_found():
     reference = buffer_digests(Buffered())
     module = Buffered()
     module.saved += 1
-    assert {name: one.tolist() for name, one in changed_buffers(module, reference).items()} == {"saved": [1, 1]}
+    changed = changed_buffers(module, buffer_digests(module), reference)
+    assert {name: one.tolist() for name, one in changed.items()} == {"saved": [1, 1]}
+
+
+def test_buffers_are_left_out_of_a_state_dict_unless_they_are_replaced():
+    module = Buffered()
+    module.register_buffer("sparse", torch.eye(2).to_sparse())
+    module.inner = torch.nn.BatchNorm1d(2)
+    module.shared = module.inner
+    weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    average = {"saved": torch.ones(2), "inner.extra": 3}
+    for changes, expected in (({}, {*weights, "sparse"}), (average, {*weights, "sparse", *average})):
+        state_dict = module.state_dict() | changes
+        found = without_buffers(module, state_dict)
+        assert found.keys() == state_dict.keys()
+        assert {name for name, value in found.items() if value is not None} == expected
 
 
 def test_only_parameters_in_which_the_rank_differs_are_set():

@@ -13,6 +13,10 @@ from lightning_green.resume.rank_differences import (
 )
 
 
+def differences(own, reference):
+    return differing_parts(own, part_digests(own), reference)
+
+
 def checkpoint(**changes):
     return {
         "epoch": 1,
@@ -30,7 +34,7 @@ def test_parts_that_differ_from_rank_zero_are_found():
         callbacks={"A": {"n": 1}, "B": torch.ones(1), "C": 1},
         state_dict={"w": torch.ones(3), "extra": {"seen": 2}},
     )
-    small, large = differing_parts(own, reference)
+    small, large = differences(own, reference)
     assert [keys for keys, _ in small] == [["loops"], ["callbacks", "B"], ["callbacks", "C"]]
     assert [keys for keys, _ in large] == [["state_dict", "w"]]
     saved = checkpoint()
@@ -39,13 +43,13 @@ def test_parts_that_differ_from_rank_zero_are_found():
 
 
 def test_equal_checkpoints_have_no_differing_parts():
-    assert differing_parts(checkpoint(), part_digests(checkpoint())) == ([], [])
+    assert differences(checkpoint(), part_digests(checkpoint())) == ([], [])
 
 
 def test_state_that_only_rank_zero_has_is_removed():
     own = checkpoint(callbacks={"A": {"n": 1}}, state_dict={"w": torch.zeros(3)}, optimizer_states=[{}])
     reference = part_digests(checkpoint(of_all_ranks=1))
-    assert differing_parts(own, reference) == ([], [])
+    assert differences(own, reference) == ([], [])
     removed = missing_parts(own, reference)
     assert removed == [["callbacks", "B"], ["state_dict", "extra"]]
     saved = checkpoint(of_all_ranks=1)
@@ -57,12 +61,12 @@ def test_state_that_only_rank_zero_has_is_removed():
 
 def test_state_of_an_optimizer_is_one_part():
     states = [{"state": {0: {"step": torch.tensor(2.0)}}, "param_groups": [{"lr": 0.1}]}]
-    _, large = differing_parts(checkpoint(optimizer_states=states), part_digests(checkpoint()))
+    _, large = differences(checkpoint(optimizer_states=states), part_digests(checkpoint()))
     assert large == [(["optimizer_states", 0], states[0])]
 
 
 def test_empty_state_of_a_sharded_optimizer_is_not_a_difference():
-    assert differing_parts(checkpoint(optimizer_states=[{}]), part_digests(checkpoint())) == ([], [])
+    assert differences(checkpoint(optimizer_states=[{}]), part_digests(checkpoint())) == ([], [])
 
 
 @pytest.mark.parametrize("elements", [0, 5, 300_000])

@@ -72,6 +72,7 @@ def test_stopped_run_ends_like_an_uninterrupted_run(launcher, stop, code, last, 
     left, output = start(tmp_path, launcher, stop)
     assert left == code, output
     assert ending(tmp_path) == last
+    assert not list((tmp_path / "run" / "checkpoints").glob("*.shard"))  # the ranks differ in buffers only
     again, output = start(tmp_path, launcher)
     assert again == 0, output
     assert ended(tmp_path) == uninterrupted

@@ -1,4 +1,6 @@
 import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader
 
 from lightning_green.resume.checkpoints import STATE_KEY, STATE_VERSION
 from lightning_green.resume.communication import Communication
@@ -6,17 +8,48 @@ from lightning_green.resume.loader_positions import LoaderPositions
 from lightning_green.resume.script_attributes import ScriptAttributes
 from lightning_green.resume.state_capture import StateCapture
 from lightning_green.strategies.control_group import ControlGroup
+from tests.helpers.scripted_ranks import ScriptedRanks
 from tests.helpers.trainers import RecordingModel, batches, quiet_trainer
 
 
+class FirstRank(ScriptedRanks):
+    """Rank 0 of two, which records what it sends."""
+
+    def __init__(self):
+        super().__init__()
+        self.broadcasts = []
+
+    def broadcast(self, value=None):
+        self.broadcasts.append(value)
+        return value
+
+    def gather(self, value):
+        return [value]
+
+
+class SecondRank(ScriptedRanks):
+    """Rank 1 of two; it receives what rank 0 sent."""
+
+    def __init__(self, first):
+        super().__init__(rank=1)
+        self.broadcasts, self.gathered = iter(first.broadcasts), []
+
+    def broadcast(self, value=None):
+        return next(self.broadcasts)
+
+    def gather(self, value):
+        self.gathered.append(value)
+        return []
+
+
 class Capture(pl.Callback):
-    def __init__(self, extra=None):
-        self.extra = extra
+    def __init__(self, extra=None, ranks=None, path=None):
+        self.extra, self.ranks, self.path = extra, ranks or ControlGroup(), path
 
     def setup(self, trainer, pl_module, stage):
         self.capture = StateCapture(
             trainer,
-            ControlGroup(),
+            self.ranks,
             LoaderPositions(trainer, lambda: False),
             ScriptAttributes(trainer),
             Communication(trainer),
@@ -28,7 +61,7 @@ class Capture(pl.Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if batch_idx == 3:
             self.why = self.capture.why_not_saved("batch")
-            self.state = self.capture.dump("batch") if self.why is None else None
+            self.state = self.capture.dump("batch", self.path) if self.why is None else None
 
 
 def test_state_contains_lightnings_checkpoint_and_the_state_of_the_rank(tmp_path):
@@ -46,3 +79,24 @@ def test_reason_names_the_state_of_a_callback_that_cannot_be_saved(tmp_path):
     capture = Capture(extra=lambda: None)
     quiet_trainer(tmp_path, capture).fit(RecordingModel(), batches())
     assert capture.why == "callbacks['Capture']['extra'] is a `builtins.function`, which cannot be saved"
+
+
+class Normalized(RecordingModel):
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(32)
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step(self.norm(batch), batch_idx)
+
+
+def test_differing_buffers_are_saved_once_and_weights_in_a_file(tmp_path):
+    first = FirstRank()
+    for ranks, offset in ((first, 0), (SecondRank(first), 50)):
+        data = DataLoader(torch.arange(12.0)[:, None].expand(12, 32) + offset, 2)
+        quiet_trainer(tmp_path, Capture(ranks=ranks, path=tmp_path / "state.ckpt")).fit(Normalized(), data)
+    own, (name, _, failure), problem = ranks.gathered[-1]
+    assert (name, failure, problem) == ("state.rank1.shard", "", None)
+    assert own["buffers"].keys() == {"norm.running_mean"}
+    saved = {keys[1] for keys, _ in torch.load(tmp_path / name)["parts"] if keys[0] == "state_dict"}
+    assert {"layer.weight", "layer.bias"} <= saved <= {"norm.weight", "norm.bias", "layer.weight", "layer.bias"}

@@ -93,3 +93,36 @@ def test_changed_number_of_training_loaders_is_refused(tmp_path):
     stopped, _ = fit(tmp_path, stop_after=2)
     with pytest.raises(InexactStateError, match=r"1 training loader\(s\) and there are 2 now"):
         fit(tmp_path, loader=[batches(), batches()], saved=from_plain(stopped.saved))
+
+
+class Finishing(Exact):
+    """Saves the state at the end, or restores it as that of a finished fit."""
+
+    def setup(self, trainer, pl_module, stage):
+        self.exact = ExactState(trainer, self, self.boundary, self.save)
+        finished = (lambda given: ("saved.ckpt", self.saved)), True, None, lambda: None
+        self.exact.attach(*(finished if self.saved else (lambda given: None, False)))
+
+    def save(self):
+        self.saved = self.exact.dump("epoch")
+
+    def on_fit_end(self, trainer, pl_module):
+        self.exact.restore_finished()
+
+
+class Counting(RecordingModel):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()), persistent=False)
+
+    def training_step(self, batch, batch_idx):
+        self.count += 1
+        return super().training_step(batch, batch_idx)
+
+
+def test_buffers_outside_the_state_dict_of_a_finished_fit_are_restored(tmp_path):
+    first = Finishing()
+    quiet_trainer(tmp_path, first).fit(Counting(), batches())
+    again = Finishing(saved=from_plain(first.saved))
+    quiet_trainer(tmp_path, again).fit(model := Counting(), batches())
+    assert model.count == 6
