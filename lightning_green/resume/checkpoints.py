@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 STATE_KEY = "lightning_green"
 """Key of the exact training state in a checkpoint."""
-STATE_VERSION = 5
+STATE_VERSION = 6
 """Version of the layout of that state; a version restores only its own."""
 SHARDS_KEY = "lightning_green_shards"
 """Key of the files that belong to a checkpoint: their names and sizes in bytes."""

@@ -5,10 +5,11 @@ For example PowerSGD keeps, on each rank, the part of the gradients that its com
 
 from __future__ import annotations
 
+import dis
 import functools
 import types
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
@@ -20,15 +21,37 @@ from lightning_green._lightning.ddp import bucket_layout, communication_hooks, m
 from lightning_green._lightning.namespaces import both
 from lightning_green.resume.attribute_values import SCALARS, as_text, assign, from_portable, to_portable
 from lightning_green.resume.errors import InexactStateError
-from lightning_green.resume.object_walk import GENERATORS, is_script_class
+from lightning_green.resume.object_walk import GENERATORS, is_script_name, slot_names
 from lightning_green.resume.plain_data import NotPlainError
 
 _OF_PROCESS = (dist.ProcessGroup, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)
 _SAVED_ELSEWHERE = (torch.nn.Module, pl.Trainer, pl.Callback, pl.LightningDataModule, torch.optim.Optimizer)
 _IN_PLACE = (torch.Tensor, np.ndarray, list, dict, set, *GENERATORS)
-_CONTENT = ""
-_Place = tuple[Any, str]
-"""An object and the name of its attribute, or ``_CONTENT`` for the object itself."""
+_CONTENT, _MISSING = "", object()
+_Key = tuple[str, str]
+"""The path to an object, and the name of its attribute, or ``_CONTENT`` for the object itself."""
+
+
+class _Variables:
+    """The variables of a file as attributes."""
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self.__dict__ = content
+
+
+class _Owner(NamedTuple):
+    """An object in which communication hooks keep state.
+
+    Attributes:
+        path: Path to it, to find it in another process.
+        value: The object.
+        names: Names of its attributes, or ``_CONTENT`` for the object itself.
+
+    """
+
+    path: str
+    value: Any
+    names: list[str]
 
 
 class Communication:
@@ -43,12 +66,13 @@ class Communication:
 
     def __init__(self, trainer: pl.Trainer) -> None:
         self._trainer = trainer
-        self._created: list[str] | None = None
+        self._created: dict[_Key, str] | None = None
 
     def begin(self) -> None:
         """Remember the hooks as the script has created them; before the first batch of this process."""
         if self._created is None:
-            self._created = [as_text(_read(place)) for place in _places(self._trainer)]
+            places = _places(_owners(self._trainer))
+            self._created = {key: as_text(_read(owner, key[1])) for key, owner in places.items()}
 
     def capture(self) -> dict[str, Any]:
         """Return the state of this rank; all ranks call it together between two batches.
@@ -57,13 +81,13 @@ class Communication:
             NotPlainError: If the state of a hook cannot be saved.
 
         """
-        places, created = list(_places(self._trainer)), self._created or []
-        texts = created if len(created) == len(places) else [""] * len(places)
+        owners, created = _owners(self._trainer), self._created or {}
         return {
             "buckets": bucket_layout(self._trainer),
+            "owners": _classes(owners),
             "hooks": [
-                {"name": name, "created": text, **_portable(owner, name)}
-                for (owner, name), text in zip(places, texts, strict=True)
+                {"path": key[0], "name": key[1], "created": created.get(key, ""), **_portable(owner, key[1])}
+                for key, owner in _places(owners).items()
             ],
             "averagers": [averager.step for averager in _averagers(self._trainer)],
         }
@@ -77,22 +101,24 @@ class Communication:
         """
         self.begin()
         assert self._created is not None
-        places = list(_places(self._trainer))
         if not set_bucket_layout(self._trainer, saved["buckets"]):
             raise InexactStateError(
                 "DDP forms other gradient buckets than in the process that saved the checkpoint. Start the run with "
                 "the original arguments of the strategy, or start from scratch with `lightning-green run --fresh -- "
                 "...`."
             )
-        if [name for _, name in places] != [item["name"] for item in saved["hooks"]]:
+        owners = _owners(self._trainer)  # after a pass of zeros, in which hooks create more of them
+        if _classes(owners) != saved["owners"]:
             raise InexactStateError(
                 "The checkpoint contains the states of other communication hooks than this training has registered. "
                 "Register the original ones, at the latest in `on_train_start`, or start from scratch with "
                 "`lightning-green run --fresh -- ...`."
             )
-        for place, item, created in zip(places, saved["hooks"], self._created, strict=True):
-            if created == item["created"]:
-                _write(place, from_portable(item, self._trainer.strategy.root_device))
+        values = {owner.path: owner.value for owner in owners}
+        for item in saved["hooks"]:
+            if self._created.get((item["path"], item["name"]), item["created"]) == item["created"]:
+                value = from_portable(item, self._trainer.strategy.root_device)
+                _write(values[item["path"]], item["name"], value)
         for averager, step in zip(_averagers(self._trainer), saved["averagers"], strict=False):
             averager.step = step
 
@@ -104,64 +130,107 @@ def _averagers(trainer: pl.Trainer) -> list[ModelAverager]:
     return [one for one in found if isinstance(one, ModelAverager)]
 
 
-def _places(trainer: pl.Trainer) -> Iterator[_Place]:
-    """Yield where communication hooks keep state: in their states, and in what their functions refer to."""
+def _owners(trainer: pl.Trainer) -> list[_Owner]:
+    """Return where communication hooks keep state: in their states, and in what their functions refer to."""
     seen: set[int] = set()
-    for hook, state in communication_hooks(trainer):
-        for one in (state, *_referred(hook)):
-            if isinstance(one, (*SCALARS, *_OF_PROCESS, *both(*_SAVED_ELSEWHERE))) or id(one) in seen:
-                continue
-            seen.add(id(one))
-            if isinstance(one, _IN_PLACE):
-                yield one, _CONTENT
-                continue
-            for name in _attributes(one):
-                if not isinstance(getattr(one, name), _OF_PROCESS):
-                    yield one, name
+    return [
+        owner
+        for number, (hook, state) in enumerate(communication_hooks(trainer))
+        for name, one in (("state", state), ("hook", hook))
+        for owner in _reached(f"{number}.{name}", one, seen)
+    ]
 
 
-def _referred(hook: Any) -> Iterator[Any]:
-    """Yield the object of a method, the arguments of a partial function, and the variables of a function."""
-    if isinstance(hook, functools.partial):
-        yield from (*hook.args, *hook.keywords.values())
-        yield from _referred(hook.func)
-    elif isinstance(hook, types.MethodType):
-        yield hook.__self__
-    elif isinstance(hook, types.FunctionType):
-        for cell in hook.__closure__ or ():
-            content = cell.cell_contents
-            if isinstance(content, (functools.partial, types.MethodType, types.FunctionType)):
-                yield from _referred(content)
+def _reached(path: str, value: Any, seen: set[int]) -> Iterator[_Owner]:
+    """Yield a value, the elements of a tuple, the object of a method, or what a function refers to; each of them once.
+
+    The path of a value is the same in another process.
+    """
+    if isinstance(value, SCALARS) or id(value) in seen:
+        return
+    seen.add(id(value))
+    parts: dict[str, Any] = {}
+    if isinstance(value, functools.partial):
+        parts = {"func": value.func, "args": value.args} | value.keywords
+    elif isinstance(value, types.MethodType):
+        parts = {"__self__": value.__self__, "__func__": value.__func__}
+    elif isinstance(value, tuple):
+        parts = {str(number): one for number, one in enumerate(value)}
+    elif isinstance(value, types.FunctionType):
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            content = _contents(cell)
+            if not content or isinstance(content[0], (*SCALARS, *_IN_PLACE)):
+                yield _Owner(f"{path}.{name}", cell, ["cell_contents"] if content else [])
             else:
-                yield cell if isinstance(content, SCALARS) else content
-        if is_script_class(hook):  # type: ignore[arg-type]
-            variables = (hook.__globals__.get(name) for name in hook.__code__.co_names)
-            yield from (one for one in variables if isinstance(one, _IN_PLACE))
-    elif not isinstance(hook, types.BuiltinFunctionType):
-        yield hook
+                parts[name] = content[0]
+        if is_script_name(value.__module__):
+            yield _Owner(f"{path}.__dict__", value, _attributes(value))
+            yield _Owner(f"{path}.__globals__", _Variables(value.__globals__), _variables(value, seen))
+    elif isinstance(value, _IN_PLACE):
+        yield _Owner(path, value, [_CONTENT])
+    elif not isinstance(value, (*_OF_PROCESS, *both(*_SAVED_ELSEWHERE))):
+        yield _Owner(path, value, _attributes(value))
+    for name, one in parts.items():
+        yield from _reached(f"{path}.{name}", one, seen)
+
+
+def _contents(cell: types.CellType) -> list[Any]:
+    try:
+        return [cell.cell_contents]
+    except ValueError:  # not yet assigned
+        return []
 
 
 def _attributes(owner: Any) -> list[str]:
-    if isinstance(owner, types.CellType):
-        return ["cell_contents"]
-    slots = [name for kind in type(owner).__mro__ for name in getattr(kind, "__slots__", ())]
-    return [name for name in (*slots, *getattr(owner, "__dict__", {})) if hasattr(owner, name)]
+    slots = [name for kind in type(owner).__mro__ for name in slot_names(kind)]
+    names = [name for name in (*slots, *getattr(owner, "__dict__", {})) if hasattr(owner, name)]
+    return [name for name in names if not isinstance(getattr(owner, name), _OF_PROCESS)]
 
 
-def _read(place: _Place) -> Any:
-    owner, name = place
+def _variables(function: types.FunctionType, seen: set[int]) -> list[str]:
+    """Return the names of the variables of its file that a function assigns, and that it changes in place."""
+    names, content = dict[str, None](), function.__globals__
+    for code in _codes(function.__code__):
+        assigned = {one.argval for one in dis.get_instructions(code) if one.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")}
+        names |= dict.fromkeys(
+            name
+            for name in code.co_names
+            if name in content and (name in assigned or isinstance(content[name], _IN_PLACE))
+        )
+    found = [name for name in names if isinstance(content[name], SCALARS) or id(content[name]) not in seen]
+    seen.update(id(content[name]) for name in found if not isinstance(content[name], SCALARS))
+    return found
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yield the code of a function and of the functions in it."""
+    yield code
+    for one in code.co_consts:
+        if isinstance(one, types.CodeType):
+            yield from _codes(one)
+
+
+def _places(owners: list[_Owner]) -> dict[_Key, Any]:
+    return {(owner.path, name): owner.value for owner in owners for name in owner.names}
+
+
+def _classes(owners: list[_Owner]) -> dict[str, str]:
+    return {owner.path: type(owner.value).__qualname__ for owner in owners}
+
+
+def _read(owner: Any, name: str) -> Any:
     return owner if name == _CONTENT else getattr(owner, name)
 
 
-def _write(place: _Place, value: Any) -> None:
-    owner, name = place
-    assigned = assign(_read(place), value)
-    if name != _CONTENT:
+def _write(owner: Any, name: str, value: Any) -> None:
+    current = owner if name == _CONTENT else getattr(owner, name, _MISSING)
+    assigned = assign(current, value)
+    if assigned is not current:
         setattr(owner, name, assigned)
 
 
 def _portable(owner: Any, name: str) -> dict[str, Any]:
-    value = _read((owner, name))
+    value = _read(owner, name)
     try:
         return to_portable(value)
     except NotPlainError as error:

@@ -148,12 +148,15 @@ def _is_transform(module: torch.nn.Module) -> bool:
 
 def _slots(kind: type) -> list[str]:
     """Return the names of the slots that classes of the script define."""
-    found = []
-    for base in kind.__mro__:
-        names = vars(base).get("__slots__", ()) if is_script_class(base) else ()
-        for name in [names] if isinstance(names, str) else names:
-            private = name.startswith("__") and not name.endswith("__")
-            found.append(f"_{base.__name__.lstrip('_')}{name}" if private else name)
+    return [name for base in kind.__mro__ if is_script_class(base) for name in slot_names(base)]
+
+
+def slot_names(kind: type) -> list[str]:
+    """Return the names of the slots that one class defines, without those of its bases."""
+    found, names = [], vars(kind).get("__slots__", ())
+    for name in [names] if isinstance(names, str) else names:
+        private = name.startswith("__") and not name.endswith("__")
+        found.append(f"_{kind.__name__.lstrip('_')}{name}" if private else name)
     return [name for name in found if name not in ("__dict__", "__weakref__")]
 
 

@@ -17,6 +17,7 @@ from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.plain_data import NotPlainError, from_plain, to_plain
 
 COUNTS = {"calls": 0}
+RESIDUAL = None
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +80,56 @@ def keeps_in_a_closure():
     return hook
 
 
+class Empty:
+    pass
+
+
+def creates_an_attribute(state, bucket):
+    if not hasattr(state, "residual"):
+        state.residual, state.steps = torch.zeros_like(bucket.buffer()), 0
+    state.residual, state.steps = state.residual * 0.5 + bucket.buffer(), state.steps + 1
+    return average(bucket)
+
+
+def creates_an_attribute_of_the_state_in_a_tuple(state, bucket):
+    return creates_an_attribute(state[1], bucket)
+
+
+def fills_a_variable_of_a_closure():
+    residual = None
+
+    def hook(state, bucket):
+        nonlocal residual
+        residual = bucket.buffer() * 0.5 + (0 if residual is None else residual)
+        return average(bucket)
+
+    return hook
+
+
+def assigns_a_global(state, bucket):
+    global RESIDUAL
+    RESIDUAL = bucket.buffer() * 0.5 + (0 if RESIDUAL is None else RESIDUAL)
+    return average(bucket)
+
+
+def has_an_attribute():
+    def hook(state, bucket):
+        return creates_an_attribute(hook, bucket)
+
+    return hook
+
+
+class Private:
+    __slots__ = ("__steps", "__weakref__")
+
+    def __init__(self):
+        self.__steps = 0
+
+    def hook(self, state, bucket):
+        self.__steps += 1
+        return assigns_a_global(self, bucket)
+
+
 class Method:
     def __init__(self):
         self.steps = 0
@@ -104,13 +155,23 @@ def power():
         lambda: (None, keeps_in_a_closure()),
         lambda: (None, Method().hook),
         lambda: (None, functools.partial(keeps_in_its_state, Errors())),
+        lambda: (Empty(), creates_an_attribute),
+        lambda: ((None, Empty()), creates_an_attribute_of_the_state_in_a_tuple),
+        lambda: (None, fills_a_variable_of_a_closure()),
+        lambda: (None, assigns_a_global),
+        lambda: (None, has_an_attribute()),
+        lambda: (None, Private().hook),
     ],
-    ids=["power_sgd", "state", "closure", "method", "partial"],
+    ids=[
+        *("power_sgd", "state", "closure", "method", "partial", "created", "tuple", "variable", "global", "function"),
+        "private",
+    ],
 )
-def test_states_of_hooks_continue(make):
+def test_states_of_hooks_continue(make, monkeypatch):
     def hook(state, bucket):  # DDP checks the signature, which a partial function does not have
         return function(bucket) if isinstance(function, functools.partial) else function(state, bucket)
 
+    monkeypatch.setitem(globals(), "RESIDUAL", None)
     state, function = make()
     trainer = trainer_of(state, hook if isinstance(function, functools.partial) else function)
     before = Communication(trainer)
@@ -118,7 +179,9 @@ def test_states_of_hooks_continue(make):
     train(trainer, 4)
     saved = from_plain(to_plain(before.capture()))
     expected = values(before)
+    assert saved["hooks"]
 
+    globals()["RESIDUAL"] = None
     state, function = make()
     other = trainer_of(state, hook if isinstance(function, functools.partial) else function)
     after = Communication(other)
@@ -158,11 +221,12 @@ def test_state_that_cannot_be_saved_is_named():
         Communication(trainer_of(state, keeps_in_its_state)).capture()
 
 
-def test_other_hook_is_refused():
+@pytest.mark.parametrize("other", [(), (Empty(), keeps_in_its_state)])
+def test_other_hook_is_refused(other):
     trainer = trainer_of(Errors(), keeps_in_its_state)
     saved = Communication(trainer).capture()
     with pytest.raises(InexactStateError, match="other communication hooks"):
-        Communication(trainer_of()).restore(saved)
+        Communication(trainer_of(*other)).restore(saved)
 
 
 def test_other_buckets_are_refused():
