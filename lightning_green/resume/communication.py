@@ -5,10 +5,12 @@ For example PowerSGD keeps, on each rank, the part of the gradients that its com
 
 from __future__ import annotations
 
+import copy
 import dis
 import functools
 import types
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -19,7 +21,7 @@ from torch.distributed.algorithms.model_averaging.averagers import ModelAverager
 
 from lightning_green._lightning.ddp import bucket_layout, communication_hooks, model_averager, set_bucket_layout
 from lightning_green._lightning.namespaces import both
-from lightning_green.resume.attribute_values import SCALARS, as_text, assign, from_portable, to_portable
+from lightning_green.resume.attribute_values import SCALARS, assign, from_portable, to_portable
 from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.object_walk import GENERATORS, is_script_name, slot_names
 from lightning_green.resume.plain_data import NotPlainError
@@ -57,7 +59,8 @@ class _Owner(NamedTuple):
 class Communication:
     """Saves and restores the communication of this rank.
 
-    A number or a string that the script creates with another value than before keeps its new value.
+    A number or a string that no hook changes, and that the script creates with another value than before, keeps its new
+    value.
 
     Args:
         trainer: The trainer.
@@ -69,10 +72,9 @@ class Communication:
         self._created: dict[_Key, str] | None = None
 
     def begin(self) -> None:
-        """Remember the hooks as the script has created them; before the first batch of this process."""
+        """Remember numbers and strings as the script has created them; before the first batch of this process."""
         if self._created is None:
-            places = _places(_owners(self._trainer))
-            self._created = {key: as_text(_read(owner, key[1])) for key, owner in places.items()}
+            self._created = _scalars(_owners(self._trainer))
 
     def capture(self) -> dict[str, Any]:
         """Return the state of this rank; all ranks call it together between two batches.
@@ -82,11 +84,12 @@ class Communication:
 
         """
         owners, created = _owners(self._trainer), self._created or {}
+        settings = {key for key, _ in _scalars(owners).items() & created.items()}
         return {
             "buckets": bucket_layout(self._trainer),
             "owners": _classes(owners),
             "hooks": [
-                {"path": key[0], "name": key[1], "created": created.get(key, ""), **_portable(owner, key[1])}
+                {"path": key[0], "name": key[1], "is_setting": key in settings, **_portable(owner, key[1])}
                 for key, owner in _places(owners).items()
             ],
             "averagers": [averager.step for averager in _averagers(self._trainer)],
@@ -100,14 +103,15 @@ class Communication:
 
         """
         self.begin()
-        assert self._created is not None
+        owners, device = _owners(self._trainer), self._trainer.strategy.root_device
+        undo = _Undo(owners, device)
         if not set_bucket_layout(self._trainer, saved["buckets"]):
             raise InexactStateError(
                 "DDP forms other gradient buckets than in the process that saved the checkpoint. Start the run with "
                 "the original arguments of the strategy, or start from scratch with `lightning-green run --fresh -- "
                 "...`."
             )
-        owners = _owners(self._trainer)  # after a pass of zeros, in which hooks create more of them
+        undo.run(_owners(self._trainer))
         if _classes(owners) != saved["owners"]:
             raise InexactStateError(
                 "The checkpoint contains the states of other communication hooks than this training has registered. "
@@ -115,12 +119,37 @@ class Communication:
                 "`lightning-green run --fresh -- ...`."
             )
         values = {owner.path: owner.value for owner in owners}
+        here = _places(owners)
         for item in saved["hooks"]:
-            if self._created.get((item["path"], item["name"]), item["created"]) == item["created"]:
-                value = from_portable(item, self._trainer.strategy.root_device)
-                _write(values[item["path"]], item["name"], value)
+            if not item["is_setting"] or (item["path"], item["name"]) not in here:
+                _write(values[item["path"]], item["name"], from_portable(item, device))
         for averager, step in zip(_averagers(self._trainer), saved["averagers"], strict=False):
             averager.step = step
+
+
+class _Undo:
+    """Undoes what hooks do in the pass of zeros that sets the layout of the buckets.
+
+    Args:
+        owners: Where the hooks keep state, before that pass.
+        device: Device of the state that is not on the CPU.
+
+    """
+
+    def __init__(self, owners: list[_Owner], device: torch.device) -> None:
+        self._device, self._before, self._copies = device, _places(owners), dict[_Key, dict[str, Any]]()
+        self._paths = {owner.path for owner in owners}
+        for key, owner in self._before.items():
+            with suppress(NotPlainError):  # a save would report it
+                self._copies[key] = copy.deepcopy(_portable(owner, key[1]))
+
+    def run(self, owners: list[_Owner]) -> None:
+        """Delete the attributes that are new in ``owners``, and set the others."""
+        for (path, name), owner in _places(owners).items():
+            if (path, name) not in self._before and path in self._paths:
+                delattr(owner, name)
+        for key, saved in self._copies.items():
+            _write(self._before[key], key[1], from_portable(saved, self._device))
 
 
 def _averagers(trainer: pl.Trainer) -> list[ModelAverager]:
@@ -212,6 +241,12 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 def _places(owners: list[_Owner]) -> dict[_Key, Any]:
     return {(owner.path, name): owner.value for owner in owners for name in owner.names}
+
+
+def _scalars(owners: list[_Owner]) -> dict[_Key, str]:
+    """Return the numbers and strings as text."""
+    values = {key: _read(owner, key[1]) for key, owner in _places(owners).items()}
+    return {key: repr(value) for key, value in values.items() if isinstance(value, SCALARS)}
 
 
 def _classes(owners: list[_Owner]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import functools
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -199,6 +200,50 @@ def test_container_of_the_script_that_a_hook_uses_continues():
     Communication(trainer_of(None, keeps_in_a_global)).restore(saved)
     assert COUNTS == {"calls": 3}
     assert COUNTS is kept
+
+
+def test_state_continues_in_a_later_fit_of_the_process(monkeypatch):
+    monkeypatch.setitem(COUNTS, "calls", 0)
+    state = Errors()
+    trainer = trainer_of(state, keeps_in_a_global)
+    train(trainer, 3)
+    state.errors[0], state.steps = torch.ones(1), 3
+    before = Communication(trainer)
+    before.begin()
+    train(trainer, 3)
+    state.steps = 6
+    saved = before.capture()
+
+    COUNTS["calls"], created = 0, Errors()
+    Communication(trainer_of(created, keeps_in_a_global)).restore(saved)
+    assert (COUNTS, created.errors, created.steps) == ({"calls": 6}, {0: torch.ones(1)}, 6)
+
+
+class Phases:
+    def __init__(self, phase):
+        self.phase, self.generator, self.trace = phase, np.random.RandomState(0), np.zeros(2)
+
+
+def alternates(state, bucket):
+    state.phase = 1 - state.phase
+    state.trace += state.generator.random(2)
+    if hasattr(state, "odd"):
+        del state.odd
+    else:
+        state.odd = bucket.buffer().clone()
+    return average(bucket)
+
+
+def test_calls_of_hooks_while_the_buckets_are_set_change_no_state():
+    trainer = trainer_of(Phases(0), alternates)
+    before = Communication(trainer)
+    before.begin()
+    train(trainer, 4)
+    saved, state = before.capture(), Phases(1)
+    saved["hooks"] = [item for item in saved["hooks"] if item["is_setting"]]
+    Communication(trainer_of(state, alternates)).restore(saved)
+    assert (state.phase, state.trace.tolist(), hasattr(state, "odd")) == (1, [0, 0], False)
+    assert state.generator.random() == np.random.RandomState(0).random()
 
 
 def test_setting_that_the_script_has_changed_keeps_its_new_value():
