@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
+from lightning_green.resume.plain_data import to_plain
+
 _BY_ITEM = ("callbacks", "state_dict", "optimizer_states")
 _OF_EACH_RANK = ("callbacks", "state_dict")
 _LARGE = ("state_dict", "optimizer_states")
@@ -88,6 +90,16 @@ def set_parts(checkpoint: dict[str, Any], parts: list[Part]) -> None:
         for key in keys[:-1]:
             owner = owner.setdefault(key, {})
         owner[keys[-1]] = value
+
+
+def plain_parts(parts: list[Part]) -> list[Part]:
+    """Return parts of a checkpoint as plain data.
+
+    Raises:
+        NotPlainError: If a part cannot be saved.
+
+    """
+    return [(keys, to_plain(value, f"{keys[0]}{''.join(f'[{key!r}]' for key in keys[1:])}")) for keys, value in parts]
 
 
 def value_digest(value: Any) -> str:

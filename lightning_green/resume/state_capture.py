@@ -22,7 +22,7 @@ from lightning_green.resume.loader_positions import LoaderPositions
 from lightning_green.resume.module_references import ModuleReferences
 from lightning_green.resume.module_state import buffer_digests, changed_buffers, without_buffers
 from lightning_green.resume.plain_data import NotPlainError, to_plain
-from lightning_green.resume.rank_differences import Part, differing_parts, missing_parts, part_digests
+from lightning_green.resume.rank_differences import Part, differing_parts, missing_parts, part_digests, plain_parts
 from lightning_green.resume.rank_state import capture_rank_state
 from lightning_green.resume.script_attributes import ScriptAttributes
 from lightning_green.strategies.control_group import ControlGroup
@@ -115,7 +115,15 @@ class StateCapture:
         except NotPlainError as error:  # raised on rank 0 after the gather, which all ranks have to reach
             problem = error
         large = self._keep_differences(checkpoint, own) if self._ranks.size > 1 else []
-        shard = self._write_shard(path, large) if path is not None and (self._sharded or large) else None
+        content = dict[str, Any]()
+        try:
+            plain_parts(own.get("parts", []))  # rank 0 converts them, and the gather cannot pickle every object
+            content = self._shard_content(large)
+        except NotPlainError as error:
+            problem = problem or error
+        if problem is not None:
+            own, content = {}, {}
+        shard = self._write_shard(path, content) if path is not None and content else None
         parts = self._ranks.gather((own, shard, problem))
         for _, _, found in parts:
             if found is not None:
@@ -148,11 +156,17 @@ class StateCapture:
             own["buffers"] |= changed_buffers(module, own_buffers, buffers)
         return large
 
-    def _write_shard(self, path: Path, large: list[Part]) -> tuple[str, int, str]:
+    def _shard_content(self, large: list[Part]) -> dict[str, Any]:
+        """Return the part of this rank that is written to a file of its own, as plain data; empty if there is none."""
+        if self._sharded:
+            return cast("dict[str, Any]", to_plain(capture_shard(self._trainer)))
+        return {"parts": plain_parts(large)} if large else {}
+
+    def _write_shard(self, path: Path, content: dict[str, Any]) -> tuple[str, int, str]:
         """Write the part of this rank; return its name, its size in bytes, and an error message or an empty string."""
         shard = shard_path(path, self._ranks.rank)
         try:
-            write_durably(capture_shard(self._trainer) if self._sharded else to_plain({"parts": large}), shard)
+            write_durably(content, shard)
         except OSError as error:  # raised on rank 0 after the gather, which all ranks have to reach
             return shard.name, 0, str(error)
         return shard.name, shard.stat().st_size, ""

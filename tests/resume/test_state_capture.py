@@ -1,4 +1,5 @@
 import lightning.pytorch as pl
+import pytest
 import torch
 from torch.utils.data import DataLoader
 
@@ -100,3 +101,29 @@ def test_differing_buffers_are_saved_once_and_weights_in_a_file(tmp_path):
     assert own["buffers"].keys() == {"norm.running_mean"}
     saved = {keys[1] for keys, _ in torch.load(tmp_path / name)["parts"] if keys[0] == "state_dict"}
     assert {"layer.weight", "layer.bias"} <= saved <= {"norm.weight", "norm.bias", "layer.weight", "layer.bias"}
+
+
+class Extra(torch.nn.Module):
+    def __init__(self, extra):
+        super().__init__()
+        self.extra = extra
+
+    def get_extra_state(self):
+        return self.extra
+
+    def set_extra_state(self, state):
+        self.extra = state
+
+
+@pytest.mark.parametrize("part", ["state_dict['net._extra_state']", "callbacks['Capture']['extra']"])
+def test_state_that_only_another_rank_cannot_save_is_sent_to_rank_zero(part, tmp_path):
+    first = FirstRank()
+    for ranks, extra in ((first, 3), (SecondRank(first), [lambda: None])):
+        model, in_model = RecordingModel(), "net" in part
+        model.net = Extra(extra if in_model else 3)
+        capture = Capture(3 if in_model else extra, ranks, tmp_path / "state.ckpt")
+        quiet_trainer(tmp_path, capture).fit(model, batches())
+    found = [one for one in ranks.gathered if one is not None]  # at the check, and at the save
+    assert [(own, shard) for own, shard, _ in found] == [({}, None)] * 2
+    message = f"{part}[0] is a `builtins.function`, which cannot be saved"
+    assert [str(problem) for _, _, problem in found] == [message] * 2
