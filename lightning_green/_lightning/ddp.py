@@ -17,6 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lightning_green._lightning.namespaces import both
 
+_MISSING_GRADIENTS = "Expected to have finished reduction in the prior iteration"
+"""Text of the error of which the next forward pass would report that parameters have no gradient."""
+
 
 def ddp_model(trainer: pl.Trainer) -> DistributedDataParallel | None:
     """Return the model as DDP wraps it; None before that, and with another strategy."""
@@ -32,13 +35,18 @@ def bucket_layout(trainer: pl.Trainer) -> list[list[int]]:
     Returns:
         An empty list before the first backward pass, and if DDP never changes its layout.
 
+    Raises:
+        RuntimeError: If another rank is lost.
+
     """
     model = ddp_model(trainer)
     if model is None or model.static_graph:  # see `why_layout_unknown`
         return []
     try:
         model.reducer._rebuild_buckets()
-    except RuntimeError:  # parameters without a gradient, of which the next forward pass would report an error
+    except RuntimeError as error:
+        if _MISSING_GRADIENTS not in str(error):  # a lost rank, because the ranks compare their layouts
+            raise
         return []
     assert model.logger is not None
     model.logger.set_runtime_stats_and_log()

@@ -1,10 +1,13 @@
 """The gradient buckets of DDP, with one process."""
 
+import os
+import time
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -15,6 +18,7 @@ from lightning_green._lightning.ddp import (
     set_bucket_layout,
     why_layout_unknown,
 )
+from lightning_green.strategies.lost_ranks import is_communication_error
 
 
 class Net(nn.Module):
@@ -137,3 +141,25 @@ def test_parameters_without_a_gradient_in_the_last_step_are_no_error():
     model(torch.tensor([1]))
     model.module.last(torch.zeros(1, 8)).sum().backward()
     assert bucket_layout(trainer) == []
+
+
+def ask_for_the_layout(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store2", rank=rank, world_size=2)
+    trainer = trainer_of(Net())
+    step(trainer)
+    dist.barrier()
+    if rank == 1:
+        os._exit(0)
+    time.sleep(0.5)
+    try:
+        (folder / "result").write_text(f"layout {bucket_layout(trainer)}")
+    except RuntimeError as error:
+        (folder / "result").write_text(f"error {is_communication_error(error)}")
+    os._exit(0)
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_lost_rank_is_an_error(tmp_path):
+    mp.spawn(ask_for_the_layout, (tmp_path,), nprocs=2)
+    assert (tmp_path / "result").read_text() == "error True"
