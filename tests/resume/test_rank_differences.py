@@ -113,7 +113,7 @@ def test_digest_of_objects():
         torch.Tensor.to_sparse_csc,
         lambda one: one.to_sparse_bsr((2, 2)),
     ],
-    ids=["coo", "csr", "csc", "bsr"],
+    ids=["sparse", "csr", "csc", "bsr"],
 )
 @pytest.mark.filterwarnings("ignore:Sparse")
 def test_digest_depends_on_the_elements_of_a_sparse_tensor(convert):
