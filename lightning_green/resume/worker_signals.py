@@ -1,4 +1,4 @@
-"""Workers of data loaders that go on when a signal asks their training to stop.
+"""Workers of data loaders that ignore the signals which ask their training to stop.
 
 SLURM, and a terminal without the supervisor, send a signal to every process of a job. A worker that ends takes the
 training with it before the next batch, where the state would be saved.

@@ -26,8 +26,8 @@ class Output:
     """Receives the output of one process of a command and copies it.
 
     A training that writes to a terminal that was closed, or to a pipe whose reader has ended, would fail. It writes to
-    a relay instead, which continues when it cannot copy, and when the supervisor is killed. Terminals stay terminals, and
-    output into a file goes there directly. The error output is also kept in ``stderr.log``.
+    a relay instead, which continues when it cannot copy, and when the supervisor is killed. Terminals stay terminals,
+    and output into a file is not relayed. The error output is also kept in ``stderr.log``.
 
     Args:
         home: Directory of the runs of the command.
