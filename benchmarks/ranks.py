@@ -25,11 +25,12 @@ ranks is the reference. The strategies:
 Figures:
 
     cases      cases that were run
-    reported   cases in which a message reports before the stop that the run is not saved there, or the next start ends
-               with an error that names the reason
-    exact      cases without such a message that ended with the weights, buffers, optimizer states, results and random
-               states of the reference, on every rank
-    silent     other cases
+    exact      cases that were saved at the stop (or before the loss), continued from that state, and ended with the
+               weights, buffers, optimizer states, results and random states of the reference, on every rank
+    reported   the same results, but a message before the stop reported that the run is saved between epochs only or is
+               only metered
+    silent     cases with other results
+    failed     the stop did not happen, the training did not continue from its state, or it did not end without an error
     orphans    processes that were still running 30 seconds after rank 0 had ended
     hangs      starts that did not end within the time limit
 
@@ -50,7 +51,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ranks_launchers import LAUNCHERS, Launcher
+from ranks_launchers import LAUNCHERS, Ended, Launcher
+from run_records import Outcome, last_line, ledger_events, reported_before_stop
 
 STRATEGIES = (
     *("ddp", "ddp_unused", "ddp_views", "ddp_static", "ddp_powersgd", "ddp_feedback", "ddp_local_sgd", "ddp_zero"),
@@ -58,10 +60,8 @@ STRATEGIES = (
 )
 RANKS = (2, 3, 4)
 STOPS = ("exit", "SIGTERM", "SIGKILL", "raise")
-REPORTED = re.compile(
-    "neither paused nor saved|at the end of an epoch only|InexactStateError|OtherTrainingError|Misconfiguration"
-)
-STARTS = 4  # of one case at most
+VERDICTS = ("exact", "reported", "silent", "failed")
+STARTS = 2  # the one that is stopped, and the one that continues
 LIMIT = 120.0
 
 
@@ -84,7 +84,12 @@ class Case(NamedTuple):
     @property
     def name(self) -> str:
         """The name of the case."""
-        return f"{self.launcher}-{self.strategy}-{self.ranks}-{self.stop.partition('@')[0]}"
+        return f"{self.launcher}-{self.strategy}-{self.ranks}-{self.kind}"
+
+    @property
+    def kind(self) -> str:
+        """The kind of the stop."""
+        return self.stop.partition("@")[0]
 
 
 def cases(seed: int) -> list[Case]:
@@ -97,10 +102,54 @@ def cases(seed: int) -> list[Case]:
     ]
 
 
-def digests(folder: Path, ranks: int) -> list[Any] | None:
-    """Return what each rank ended with; None if one of them has not finished."""
+def outcome(folder: Path, ranks: int) -> Outcome | None:
+    """Return what the ranks ended with; None if one of them has not finished."""
     paths = [folder / f"digest{rank}.json" for rank in range(ranks)]
-    return [json.loads(path.read_text()) for path in paths] if all(path.exists() for path in paths) else None
+    return Outcome([json.loads(path.read_text()) for path in paths]) if all(path.exists() for path in paths) else None
+
+
+def verdict(
+    case: Case, starts: list[Ended], stopped: bool, events: list[dict[str, Any]], difference: str | None
+) -> tuple[str, str]:
+    """Return the verdict of a case, and the reason.
+
+    Args:
+        case: The case.
+        starts: How its starts ended.
+        stopped: Whether the stop was carried out.
+        events: Events of its ledger.
+        difference: How its outcome differs from the reference; None if a rank has not finished.
+
+    """
+    reported = reported_before_stop(events)
+    if any(one.hung for one in starts):
+        return "failed", "a start did not end within the time limit"
+    if difference is None or any(starts[-1].codes):
+        return "failed", f"exit codes {[one.codes for one in starts]}"
+    if not stopped:
+        return "failed", "it was not stopped"
+    if difference:
+        return "silent", f"{difference} {reported}".strip()
+    if reported:
+        return "reported", reported
+    failure = not_continued(case.kind, events)
+    return ("failed", failure) if failure else ("exact", "")
+
+
+def not_continued(kind: str, events: list[dict[str, Any]]) -> str:
+    """Return why a ledger does not show a stop from which the training continued; an empty string if it does."""
+    attempts = [[event for event in events if event["attempt"] == number and event["fit"] == 0] for number in (1, 2)]
+    ending = {"exit": "paused", "SIGTERM": "interrupted"}.get(kind)  # a lost rank 0 writes none
+    if ending and ending not in (event["event"] for event in attempts[0]):
+        return f"no event `{ending}`"
+    saved = [event for event in attempts[0] if event["event"] == "checkpoint"]
+    reason = kind if ending else "periodic"
+    if not saved or saved[-1]["reason"] != reason:
+        return f"no state was saved ({reason})"
+    started = [event["global_step"] for event in attempts[1] if event["event"] == "started"]
+    if started != [saved[-1]["global_step"]] or not started[0]:
+        return f"saved at step {saved[-1]['global_step']}, continued from step {started}"
+    return ""
 
 
 class Judge:
@@ -115,43 +164,45 @@ class Judge:
     def __init__(self, base: Path, keep: bool) -> None:
         self._base, self._keep = base, keep
         self._launchers: dict[str, Launcher] = {}
-        self._references: dict[tuple[str, int], Any] = {}
-        self.counts = dict.fromkeys(("cases", "exact", "reported", "silent", "orphans", "hangs"), 0)
+        self._references: dict[tuple[str, int], Outcome | None] = {}
+        self.counts = dict.fromkeys(("cases", *VERDICTS, "orphans", "hangs"), 0)
         self.not_exact: dict[str, str] = {}
 
-    def run(self, case: Case) -> str:
-        """Run a case; return what became of it."""
-        key = case.strategy, case.ranks
+    def run(self, case: Case) -> tuple[str, str]:
+        """Run a case; return its verdict, and the reason."""
+        reference = self._base / f"reference-{case.strategy}-{case.ranks}"
+        key, folder = (case.strategy, case.ranks), self._base / case.name
         if key not in self._references:
-            self._references[key] = self._finish(self._base / f"reference-{case.strategy}-{case.ranks}", case, "", 1)
-        folder = self._base / case.name
-        found = self._finish(folder, case, case.stop, STARTS)
-        output = (folder / "output.txt").read_text(errors="replace")
-        same = found is not None and found == self._references[key]
-        verdict = "reported" if REPORTED.search(output) else "exact" if same else "silent"
+            codes = self._finish(reference, case, "", 1)[-1].codes
+            self._references[key] = None if any(codes) else outcome(reference, case.ranks)
+        expected = self._references[key]
+        if expected is None:
+            found, reason = "failed", f"the reference has not finished: {last_line(reference / 'output.txt')}"
+        else:
+            starts = self._finish(folder, case, case.stop, STARTS)
+            ended, stopped = outcome(folder, case.ranks), (folder / "stopped").exists()
+            difference = None if ended is None else expected.difference(ended)
+            found, reason = verdict(case, starts, stopped, ledger_events(folder / "run"), difference)
         self.counts["cases"] += 1
-        self.counts[verdict] += 1
-        if verdict != "exact":
-            lines = [line for line in output.splitlines() if REPORTED.search(line)]
-            self.not_exact[case.name] = lines[-1].strip()[:300] if lines else ""
+        self.counts[found] += 1
+        if found != "exact":
+            self.not_exact[case.name] = f"{found}: {reason}"[:300]
         elif not self._keep:
             shutil.rmtree(folder)
-        return verdict
+        return found, reason
 
-    def _finish(self, folder: Path, case: Case, stop: str, starts: int) -> list[Any] | None:
-        """Start a training until it has finished; return what its ranks ended with."""
+    def _finish(self, folder: Path, case: Case, stop: str, starts: int) -> list[Ended]:
+        """Start a training until it has finished; return how each start ended."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         if case.launcher not in self._launchers:
             self._launchers[case.launcher] = LAUNCHERS[case.launcher]()
-        for _ in range(starts):
-            ended = self._launchers[case.launcher].start(folder, case.strategy, case.ranks, stop, LIMIT)
-            self.counts["orphans"] += ended.orphans
-            self.counts["hangs"] += ended.hung
-            found = digests(folder, case.ranks)
-            if found is not None or ended.hung:
-                return found
-        return None
+        found: list[Ended] = []
+        while len(found) < starts and outcome(folder, case.ranks) is None and not (found and found[-1].hung):
+            found.append(self._launchers[case.launcher].start(folder, case.strategy, case.ranks, stop, LIMIT))
+        self.counts["orphans"] += sum(one.orphans for one in found)
+        self.counts["hangs"] += sum(one.hung for one in found)
+        return found
 
     def close(self) -> None:
         """End the launchers."""
@@ -173,17 +224,18 @@ def main() -> None:
     try:
         for number, case in enumerate(chosen, 1):
             began = time.monotonic()
-            verdict = judge.run(case)
+            found, reason = judge.run(case)
             seconds = time.monotonic() - began
-            print(f"[{number}/{len(chosen)}] {case.name} {case.stop}: {verdict}, {seconds:.0f} s", file=sys.stderr)
+            line = f"[{number}/{len(chosen)}] {case.name} {case.stop}: {found}, {seconds:.0f} s. {reason}"
+            print(line.rstrip(), file=sys.stderr, flush=True)
     except KeyboardInterrupt:  # report the completed cases
         pass
     finally:
         judge.close()
     if arguments.keep is None:
         shutil.rmtree(base)
-    found = {**judge.counts, "not_exact": judge.not_exact, "n": judge.counts["cases"]}
-    print(json.dumps(found) if arguments.json else "\n".join(f"{name}: {value}" for name, value in found.items()))
+    figures = {**judge.counts, "not_exact": judge.not_exact, "n": judge.counts["cases"]}
+    print(json.dumps(figures) if arguments.json else "\n".join(f"{name}: {value}" for name, value in figures.items()))
 
 
 if __name__ == "__main__":
