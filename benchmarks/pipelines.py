@@ -35,6 +35,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import distributions, version
 from pathlib import Path
@@ -181,7 +182,7 @@ def main() -> None:
     began = time.monotonic()
     extra = [] if arguments.extra is None else [str(arguments.extra.absolute())]
     sys.path += extra
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *extra])
+    path = os.pathsep.join([str(ROOT), *extra])
     from data_pipelines.samples import PIPELINES, missing
     from data_pipelines.training import load_pipelines
 
@@ -190,18 +191,17 @@ def main() -> None:
     if unknown := set(chosen) - set(PIPELINES):
         parser.error(f"unknown pipelines: {', '.join(sorted(unknown))}")
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="pipelines-") as temporary:
+    with (
+        tempfile.TemporaryDirectory(prefix="pipelines-") as temporary,
+        closing(Zygote(True, PRELOAD=" ".join(PRELOADED), LIGHTNING_GREEN_CLOCK=CLOCK, PYTHONPATH=path)) as zygote,
+    ):
         base = (arguments.keep or Path(temporary)).absolute()
-        zygote = Zygote(
-            True, PRELOAD=" ".join(PRELOADED), LIGHTNING_GREEN_CLOCK=CLOCK, PYTHONPATH=os.environ["PYTHONPATH"]
-        )
         for name in chosen:
             shutil.rmtree(base / name, ignore_errors=True)
             rows.append(Row(name) if missing(name) else judge(name, base / name, zygote, arguments.seed))
             row = rows[-1]
             row.reason = row.reason or ", ".join(missing(name))
             print(f"{name}: {row.verdict}, {row.seconds} s. {row.reason}", file=sys.stderr, flush=True)
-        zygote.close()
     counts = Counter(row.verdict for row in rows)
     found = {
         "pipelines": len(rows) - counts["skipped"],
