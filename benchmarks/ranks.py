@@ -48,10 +48,11 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ranks_launchers import LAUNCHERS, Ended, Launcher
+from ranks_launchers import Ended, Launcher
 from run_records import Outcome, last_line, ledger_events, reported_before_stop
 
 STRATEGIES = (
@@ -69,14 +70,12 @@ class Case(NamedTuple):
     """A training that is stopped.
 
     Attributes:
-        launcher: Name of what starts its ranks, in ``LAUNCHERS``.
         strategy: Its strategy, for ``ranks_training.py``.
         ranks: Number of ranks.
         stop: Kind, batch and rank of the stop.
 
     """
 
-    launcher: str
     strategy: str
     ranks: int
     stop: str
@@ -84,7 +83,7 @@ class Case(NamedTuple):
     @property
     def name(self) -> str:
         """The name of the case."""
-        return f"{self.launcher}-{self.strategy}-{self.ranks}-{self.kind}"
+        return f"{self.strategy}-{self.ranks}-{self.kind}"
 
     @property
     def kind(self) -> str:
@@ -96,7 +95,7 @@ def cases(seed: int) -> list[Case]:
     """Return the cases; each strategy and number of ranks has one planned exit and one other stop."""
     draw = random.Random(seed)
     return [
-        Case("forks", strategy, ranks, f"{kind}@{draw.randint(4, 18)}:{draw.randrange(ranks)}")
+        Case(strategy, ranks, f"{kind}@{draw.randint(4, 18)}:{draw.randrange(ranks)}")
         for number, (strategy, ranks) in enumerate(itertools.product(STRATEGIES, RANKS))
         for kind in ("exit", STOPS[1 + (number + number // 3) % 3])
     ]
@@ -157,13 +156,13 @@ class Judge:
 
     Args:
         base: Directory of the trainings.
+        launcher: Starts them.
         keep: Whether to keep the directories of exact cases.
 
     """
 
-    def __init__(self, base: Path, keep: bool) -> None:
-        self._base, self._keep = base, keep
-        self._launchers: dict[str, Launcher] = {}
+    def __init__(self, base: Path, launcher: Launcher, *, keep: bool) -> None:
+        self._base, self._launcher, self._keep = base, launcher, keep
         self._references: dict[tuple[str, int], Outcome | None] = {}
         self.counts = dict.fromkeys(("cases", *VERDICTS, "orphans", "hangs"), 0)
         self.not_exact: dict[str, str] = {}
@@ -195,19 +194,12 @@ class Judge:
         """Start a training until it has finished; return how each start ended."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        if case.launcher not in self._launchers:
-            self._launchers[case.launcher] = LAUNCHERS[case.launcher]()
         found: list[Ended] = []
         while len(found) < starts and outcome(folder, case.ranks) is None and not (found and found[-1].hung):
-            found.append(self._launchers[case.launcher].start(folder, case.strategy, case.ranks, stop, LIMIT))
+            found.append(self._launcher.start(folder, case.strategy, case.ranks, stop, LIMIT))
         self.counts["orphans"] += sum(one.orphans for one in found)
         self.counts["hangs"] += sum(one.hung for one in found)
         return found
-
-    def close(self) -> None:
-        """End the launchers."""
-        for launcher in self._launchers.values():
-            launcher.close()
 
 
 def main() -> None:
@@ -220,18 +212,14 @@ def main() -> None:
     arguments = parser.parse_args()
     base = (arguments.keep or Path(tempfile.mkdtemp(prefix="ranks-"))).absolute()
     chosen = [case for case in cases(arguments.seed) if re.search(arguments.only, case.name)]
-    judge = Judge(base, arguments.keep is not None)
-    try:
+    with closing(Launcher()) as launcher, suppress(KeyboardInterrupt):  # after which the completed cases are reported
+        judge = Judge(base, launcher, keep=arguments.keep is not None)
         for number, case in enumerate(chosen, 1):
             began = time.monotonic()
             found, reason = judge.run(case)
             seconds = time.monotonic() - began
             line = f"[{number}/{len(chosen)}] {case.name} {case.stop}: {found}, {seconds:.0f} s. {reason}"
             print(line.rstrip(), file=sys.stderr, flush=True)
-    except KeyboardInterrupt:  # report the completed cases
-        pass
-    finally:
-        judge.close()
     if arguments.keep is None:
         shutil.rmtree(base)
     figures = {**judge.counts, "not_exact": judge.not_exact, "n": judge.counts["cases"]}

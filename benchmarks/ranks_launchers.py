@@ -14,15 +14,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = Path(__file__).with_name("ranks_training.py")
 ORPHAN_SECONDS = 30.0
-"""Time that processes have to end after rank 0 or the command that started them."""
+"""Time that processes have to end after rank 0."""
 CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=60,checkpoint=0,restart=0"
 
 
@@ -31,9 +29,9 @@ class Ended:
     """How one start of a training ended.
 
     Attributes:
-        codes: Exit codes: of each rank, or of the command that starts them.
+        codes: Exit code of each rank.
         hung: Whether it had to be killed, because it did not end within the time limit.
-        orphans: Processes that were still running after the command, or rank 0, had ended.
+        orphans: Processes that were still running after rank 0 had ended.
 
     """
 
@@ -57,26 +55,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-class Launcher(Protocol):
-    """Starts the ranks of a training."""
-
-    def start(self, folder: Path, strategy: str, ranks: int, stop: str, limit: float) -> Ended:
-        """Start a training once and wait for its end; its output is appended to ``output.txt`` in its directory.
-
-        Args:
-            folder: Directory of the training.
-            strategy: Its strategy, for ``ranks_training.py``.
-            ranks: Number of ranks.
-            stop: The stop to carry out.
-            limit: Time limit in seconds.
-
-        """
-
-    def close(self) -> None:
-        """Release what the starts share."""
-
-
-class Forks:
+class Launcher:
     """Starts each rank as a fork of a process that has imported the libraries, with the variables of a launcher.
 
     No process watches the ranks: if one of them is lost, the others have to find out and end by themselves.
@@ -89,7 +68,16 @@ class Forks:
         )
 
     def start(self, folder: Path, strategy: str, ranks: int, stop: str, limit: float) -> Ended:
-        """Start a training once and wait for its end."""
+        """Start a training once and wait for its end; its output is appended to ``output.txt`` in its directory.
+
+        Args:
+            folder: Directory of the training.
+            strategy: Its strategy, for ``ranks_training.py``.
+            ranks: Number of ranks.
+            stop: The stop to carry out.
+            limit: Time limit in seconds.
+
+        """
         given = {"LIGHTNING_GREEN_RUN_DIR": str(folder / "run"), "STOP": stop, "WORLD_SIZE": str(ranks)}
         given |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0"}
         job = {"args": [str(folder), strategy, str(ranks)], "env": given, "ranks": ranks, "limit": limit}
@@ -104,9 +92,6 @@ class Forks:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
-
-
-LAUNCHERS: dict[str, Callable[[], Launcher]] = {"forks": Forks}
 
 
 def serve() -> None:

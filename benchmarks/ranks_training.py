@@ -203,8 +203,7 @@ def strategy_of(name: str, ranks: int) -> Any:
         return FSDPOnCPU(auto_wrap_policy=ModuleWrapPolicy({nn.Linear}), timeout=TIMEOUT)
     if name == "fsdp2":
         return ModelParallelStrategy(data_parallel_size=ranks, tensor_parallel_size=1, timeout=TIMEOUT)
-    spawned = name.removeprefix("ddp_") if name in ("ddp_spawn", "ddp_fork") else "popen"
-    return DDPStrategy(start_method=spawned, timeout=TIMEOUT, **DDP_OPTIONS.get(name, {}))  # type: ignore[arg-type]
+    return DDPStrategy(timeout=TIMEOUT, **DDP_OPTIONS.get(name, {}))
 
 
 def train(folder: Path, name: str, ranks: int) -> None:

@@ -31,7 +31,7 @@ def stopped(kind, step=7, continued=7, *more):
 
 
 def verdict(kind, events, difference="", was_stopped=True, codes=(0, 0), hung=False):
-    case = ranks.Case("forks", "ddp", 2, f"{kind}@7:1")
+    case = ranks.Case("ddp", 2, f"{kind}@7:1")
     return ranks.verdict(case, [Ended([75, 0]), Ended(list(codes), hung)], was_stopped, events, difference)
 
 
@@ -83,7 +83,7 @@ def test_other_results_are_silent_in_spite_of_a_message(message):
 
 
 def test_reference_that_has_not_finished_fails_all_its_cases(tmp_path, monkeypatch):
-    judge = ranks.Judge(tmp_path, True)
+    judge = ranks.Judge(tmp_path, None, keep=True)
 
     def start(folder, case, stop, starts):
         folder.mkdir()
@@ -92,6 +92,6 @@ def test_reference_that_has_not_finished_fails_all_its_cases(tmp_path, monkeypat
 
     monkeypatch.setattr(judge, "_finish", start)
     for kind in ENDS:
-        found = judge.run(ranks.Case("forks", "ddp", 2, f"{kind}@7:1"))
+        found = judge.run(ranks.Case("ddp", 2, f"{kind}@7:1"))
         assert found == ("failed", "the reference has not finished: ValueError: no such strategy")
     assert judge.counts["failed"] == judge.counts["cases"] == 4

@@ -22,11 +22,11 @@ def figures(folder, pattern):
 
 def test_stopped_trainings_end_like_uninterrupted_ones(tmp_path):
     cases = "ddp-3, ddp_powersgd-2, ddp_feedback-3, ddp_local_sgd-3, ddp_states-2, ddp_streams-2, ddp_two_fits-2"
-    found = figures(tmp_path, f"^forks-({'|'.join(cases.split(', '))})-exit$")
+    found = figures(tmp_path, f"^({'|'.join(cases.split(', '))})-exit$")
     assert found["exact"] == found["cases"] == 7, found["not_exact"]
 
 
 def test_static_graph_is_reported_with_three_ranks(tmp_path):
-    found = figures(tmp_path, "^forks-ddp_static-3-exit$")
+    found = figures(tmp_path, "^ddp_static-3-exit$")
     assert found["reported"] == 1
-    assert "`static_graph=True` sums the gradients" in found["not_exact"]["forks-ddp_static-3-exit"]
+    assert "`static_graph=True` sums the gradients" in found["not_exact"]["ddp_static-3-exit"]
