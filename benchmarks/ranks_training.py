@@ -234,7 +234,7 @@ def train(folder: Path, name: str, ranks: int) -> None:
             trainer.fit(module, DataLoader(Stream(), BATCH_SIZE))
         else:
             trainer.fit(module, datamodule=Data(ranks))
-        states = [value for optimizer in trainer.optimizers for value in _tensors(optimizer.state)]
+        states = [value for optimizer in trainer.optimizers for value in _tensors(optimizer)]
         for value in [*module.parameters(), *module.buffers(), *states]:
             own = value.to_local() if isinstance(value, DTensor) else value
             content.update(own.detach().clone().cpu().numpy().tobytes())
@@ -247,8 +247,10 @@ def train(folder: Path, name: str, ranks: int) -> None:
     (folder / f"digest{trainer.global_rank}.json").write_text(json.dumps(found))
 
 
-def _tensors(state: Any) -> list[torch.Tensor]:
-    return [value for one in state.values() for value in one.values() if isinstance(value, torch.Tensor)]
+def _tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    own = optimizer.optim if isinstance(optimizer, ZeroRedundancyOptimizer) else optimizer  # has the states of its rank
+    states = [own.state[parameter] for group in own.param_groups for parameter in group["params"]]
+    return [value for one in states for value in one.values() if isinstance(value, torch.Tensor)]
 
 
 if __name__ == "__main__":
