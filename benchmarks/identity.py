@@ -50,9 +50,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from identity_runs import Live, Zygote, run_plain, run_reference
+from identity_runs import Live, run_plain, run_reference, zygote_of_references
 from identity_verdicts import Verdict, read_ledgers, read_results
 from random_scripts import Scenario, files_of, scenario
+from zygote import Zygote
 
 VERDICTS = ("exact", "mistaken", "skipped", "false_success", "failed")
 
@@ -71,7 +72,7 @@ def judge(made: Scenario, folder: Path, zygote: Zygote, arguments: argparse.Name
     if code or not expected <= {line["fit"] for lines in wanted.values() for line in lines}:
         verdict.add("failed", f"the reference ended with exit code {code}")
     elif arguments.reference_only:
-        if code := run_plain(made, live, arguments.reference == "green"):
+        if code := run_plain(made, live, green=arguments.reference == "green"):
             verdict.add("failed", f"the script ended with exit code {code}")
         verdict.compare(wanted, read_results(live))
     else:
@@ -145,8 +146,6 @@ def main() -> None:
     base = (arguments.keep or Path(tempfile.mkdtemp(prefix="identity-"))).absolute()
     indices = range(arguments.scripts) if arguments.only is None else [arguments.only]
     zygotes: queue.Queue[Zygote] = queue.Queue()
-    for _ in range(min(arguments.jobs, len(indices))):
-        zygotes.put(Zygote(arguments.reference == "green"))
 
     def one(index: int) -> Verdict:
         folder = base / f"script{arguments.seed}-{index}"
@@ -158,14 +157,15 @@ def main() -> None:
             zygotes.put(zygote)
 
     verdicts: list[Verdict] = []
-    with ThreadPoolExecutor(arguments.jobs) as pool:
+    with contextlib.ExitStack() as stack:
+        for _ in range(min(arguments.jobs, len(indices))):
+            zygotes.put(stack.enter_context(zygote_of_references(green=arguments.reference == "green")))
+        pool = stack.enter_context(ThreadPoolExecutor(arguments.jobs))
         for done in as_completed([pool.submit(one, index) for index in indices]):
             verdicts.append(done.result())
             if not verdicts[-1].reasons and arguments.only is None:
                 shutil.rmtree(verdicts[-1].folder)
             show(verdicts[-1], len(verdicts), len(indices))
-    while not zygotes.empty():
-        zygotes.get().close()
     with contextlib.suppress(OSError):
         base.rmdir()  # every script was exact
     found = figures(verdicts, time.monotonic() - began)

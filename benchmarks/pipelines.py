@@ -35,23 +35,23 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
-from identity_runs import Zygote
-from random_scripts import Process
 from run_records import Outcome, json_lines, last_line, ledger_events, reported_before_stop
+from zygote import ROOT, Job, Zygote
 
-ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = Path(__file__).resolve().parent / "data_pipelines" / "training.py"
 CLOCK = "simulated:start=2024-05-02T00:00:00+00:00,batch=60,checkpoint=0,restart=0"
 STOPS = 3
+LIMIT = 120.0  # seconds of one process
 VERDICTS = ("exact", "reported", "silent", "failed", "not_reproducible", "skipped")
 PACKAGES = ("torch", "torchdata", "datasets", "litdata", "mosaicml-streaming", "webdataset", "albumentations", "monai")
 PRELOADED = (
+    "lightning.pytorch",
+    "lightning_green.callbacks",
     "datasets",
     "torchdata.stateful_dataloader",
     "litdata",
@@ -102,8 +102,7 @@ class Runs:
         folder = self.folder / run
         folder.mkdir(parents=True, exist_ok=True)
         variables = {"LIGHTNING_GREEN_RUN_DIR": str(folder / "run"), "LIGHTNING_GREEN_RESUME": "1", "STOP": str(stop)}
-        process = Process(args=(self.name,), env=tuple(variables.items()))
-        return self._zygote.run(SCRIPT, process, folder, folder / "log")
+        return self._zygote.run([Job(SCRIPT, folder, folder / "log", (self.name,), variables)], LIMIT).codes[0]
 
     def outcome(self, run: str) -> Outcome:
         """Return what a run has ended with."""
@@ -193,7 +192,7 @@ def main() -> None:
     rows: list[Row] = []
     with (
         tempfile.TemporaryDirectory(prefix="pipelines-") as temporary,
-        closing(Zygote(True, PRELOAD=" ".join(PRELOADED), LIGHTNING_GREEN_CLOCK=CLOCK, PYTHONPATH=path)) as zygote,
+        Zygote(preload=PRELOADED, variables={"LIGHTNING_GREEN_CLOCK": CLOCK, "PYTHONPATH": path}) as zygote,
     ):
         base = (arguments.keep or Path(temporary)).absolute()
         for name in chosen:

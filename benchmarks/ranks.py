@@ -45,16 +45,19 @@ import json
 import random
 import re
 import shutil
+import socket
 import sys
 import tempfile
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ranks_launchers import Ended, Launcher
 from run_records import Outcome, last_line, ledger_events, reported_before_stop
+from zygote import Ended, Job, Zygote
 
+SCRIPT = Path(__file__).resolve().with_name("ranks_training.py")
+CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=60,checkpoint=0,restart=0"
 STRATEGIES = (
     *("ddp", "ddp_unused", "ddp_views", "ddp_static", "ddp_powersgd", "ddp_feedback", "ddp_local_sgd", "ddp_zero"),
     *("ddp_states", "ddp_streams", "ddp_accumulate", "ddp_two_fits", "fsdp", "fsdp2"),
@@ -63,7 +66,7 @@ RANKS = (2, 3, 4)
 STOPS = ("exit", "SIGTERM", "SIGKILL", "raise")
 VERDICTS = ("exact", "reported", "silent", "failed")
 STARTS = 2  # the one that is stopped, and the one that continues
-LIMIT = 120.0
+LIMIT = 120.0  # seconds of one start
 
 
 class Case(NamedTuple):
@@ -151,18 +154,34 @@ def not_continued(kind: str, events: list[dict[str, Any]]) -> str:
     return ""
 
 
+def jobs(folder: Path, case: Case, stop: str) -> list[Job]:
+    """Return the ranks of one start of a training, with the variables of a launcher."""
+    given = {"LIGHTNING_GREEN_RUN_DIR": str(folder / "run"), "LIGHTNING_GREEN_RESUME": "1", "STOP": stop}
+    given |= {"WORLD_SIZE": str(case.ranks), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    given["MASTER_PORT"] = str(free_port())
+    arguments, log = (str(folder), case.strategy, str(case.ranks)), folder / "output.txt"
+    return [Job(SCRIPT, folder, log, arguments, {**given, "LOCAL_RANK": str(rank)}) for rank in range(case.ranks)]
+
+
+def free_port() -> int:
+    """Return a port that is free at this moment."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
 class Judge:
     """Runs cases and counts how they end.
 
     Args:
         base: Directory of the trainings.
-        launcher: Starts them.
+        zygote: Process in whose forks their ranks run.
         keep: Whether to keep the directories of exact cases.
 
     """
 
-    def __init__(self, base: Path, launcher: Launcher, *, keep: bool) -> None:
-        self._base, self._launcher, self._keep = base, launcher, keep
+    def __init__(self, base: Path, zygote: Zygote, *, keep: bool) -> None:
+        self._base, self._zygote, self._keep = base, zygote, keep
         self._references: dict[tuple[str, int], Outcome | None] = {}
         self.counts = dict.fromkeys(("cases", *VERDICTS, "orphans", "hangs"), 0)
         self.not_exact: dict[str, str] = {}
@@ -196,7 +215,7 @@ class Judge:
         folder.mkdir(parents=True)
         found: list[Ended] = []
         while len(found) < starts and outcome(folder, case.ranks) is None and not (found and found[-1].hung):
-            found.append(self._launcher.start(folder, case.strategy, case.ranks, stop, LIMIT))
+            found.append(self._zygote.run(jobs(folder, case, stop), LIMIT))
         self.counts["orphans"] += sum(one.orphans for one in found)
         self.counts["hangs"] += sum(one.hung for one in found)
         return found
@@ -212,8 +231,9 @@ def main() -> None:
     arguments = parser.parse_args()
     base = (arguments.keep or Path(tempfile.mkdtemp(prefix="ranks-"))).absolute()
     chosen = [case for case in cases(arguments.seed) if re.search(arguments.only, case.name)]
-    with closing(Launcher()) as launcher, suppress(KeyboardInterrupt):  # after which the completed cases are reported
-        judge = Judge(base, launcher, keep=arguments.keep is not None)
+    zygote = Zygote(preload=("ranks_training",), variables={"LIGHTNING_GREEN_CLOCK": CLOCK})
+    judge = Judge(base, zygote, keep=arguments.keep is not None)
+    with zygote, suppress(KeyboardInterrupt):  # after which the completed cases are reported
         for number, case in enumerate(chosen, 1):
             began = time.monotonic()
             found, reason = judge.run(case)

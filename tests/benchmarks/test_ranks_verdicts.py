@@ -10,7 +10,7 @@ from tests.helpers.processes import ROOT
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import ranks
-from ranks_launchers import Ended
+from zygote import Ended, Zygote
 
 ENDS = {"exit": {"event": "paused"}, "SIGTERM": {"event": "interrupted"}, "SIGKILL": {"event": "failed"}, "raise": {}}
 STARTED, PERIODIC = {"event": "started", "global_step": 0}, {"event": "checkpoint", "reason": "periodic"}
@@ -83,15 +83,11 @@ def test_other_results_are_silent_in_spite_of_a_message(message):
 
 
 def test_reference_that_has_not_finished_fails_all_its_cases(tmp_path, monkeypatch):
-    judge = ranks.Judge(tmp_path, None, keep=True)
-
-    def start(folder, case, stop, starts):
-        folder.mkdir()
-        (folder / "output.txt").write_text("ValueError: no such strategy\n")
-        return [Ended([1, 1])]
-
-    monkeypatch.setattr(judge, "_finish", start)
-    for kind in ENDS:
-        found = judge.run(ranks.Case("ddp", 2, f"{kind}@7:1"))
-        assert found == ("failed", "the reference has not finished: ValueError: no such strategy")
+    monkeypatch.setattr(ranks, "SCRIPT", tmp_path / "script.py")
+    ranks.SCRIPT.write_text("raise ValueError('no such strategy')")
+    with Zygote(preload=(), variables={}) as zygote:
+        judge = ranks.Judge(tmp_path, zygote, keep=True)
+        for kind in ENDS:
+            found = judge.run(ranks.Case("ddp", 2, f"{kind}@7:1"))
+            assert found == ("failed", "the reference has not finished: ValueError: no such strategy")
     assert judge.counts["failed"] == judge.counts["cases"] == 4
