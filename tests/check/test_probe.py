@@ -125,6 +125,7 @@ def test_callbacks_of_the_script_neither_measure_nor_decide(tmp_path):
     trace = train(tmp_path / "straight", callbacks=green)
     assert points(trace)[-1] == ("end",)
     totals = green[0].summary()
+    assert totals["energy/kwh"] > 0
     assert totals["carbon/gco2e"] == pytest.approx(100.0 * totals["energy/kwh"])  # not of the grid of the script
     assert green[1].plan is None
 
