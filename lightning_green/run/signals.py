@@ -1,4 +1,4 @@
-"""Stop at the next batch boundary on SIGTERM, Ctrl-C or the requeue signal of SLURM."""
+"""Stop at the next batch boundary on SIGTERM, Ctrl-C, a closed terminal or the requeue signal of SLURM."""
 
 from __future__ import annotations
 
@@ -53,6 +53,8 @@ class StopSignals:
         numbers = [signal.SIGTERM] if requeue is None else [signal.SIGTERM, requeue]
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             numbers.append(signal.SIGINT)
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # it is ignored under `nohup`
+            numbers.append(signal.SIGHUP)
         # A handler may interrupt a write of the same thread, so that it cannot write itself.
         self._arrived = threading.Event()
         threading.Thread(target=self._announce, args=(self._arrived, describe), daemon=True).start()

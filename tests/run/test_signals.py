@@ -43,7 +43,7 @@ def printed(capsys):
     return output
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_sets_a_flag_and_prints_a_message(stop, capsys, number):
     assert stop.received is None
     send(number)
@@ -83,6 +83,16 @@ def test_second_sigterm_does_not_raise(stop):
     time.sleep(0.06)
     send(signal.SIGTERM)
     assert stop.received == "SIGTERM"
+
+
+def test_ignored_hangup_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    handlers = StopSignals()
+    handlers.install()
+    send(signal.SIGHUP)
+    handlers.restore()
+    signal.signal(signal.SIGHUP, before)
+    assert handlers.received is None
 
 
 def test_restore_sets_the_previous_handlers():
