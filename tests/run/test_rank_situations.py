@@ -19,7 +19,7 @@ from tests.helpers.processes import run_to_the_end
 
 SCRIPT = Path(__file__).parents[1] / "helpers" / "rank_situations.py"
 CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=60"
-TIMEOUT = 60
+TIMEOUT = 30
 """Timeout of the process group in seconds."""
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
 
