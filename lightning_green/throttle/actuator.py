@@ -111,6 +111,20 @@ class Actuator(ABC):
         """Return the constructor arguments with which another process can restore the device, as JSON."""
         return {}
 
+    @classmethod
+    def from_journal(cls, arguments: dict[str, Any]) -> Actuator:
+        """Return the actuator that restores a device from the journal of a killed process.
+
+        The journal is in the run directory, which is untrusted input. Override this method if an argument names a file,
+        a directory, a socket or an address: use the default of such an argument instead. For the same reason,
+        ``write_state`` checks the state.
+
+        Args:
+            arguments: What ``arguments`` returned, or anything else.
+
+        """
+        return cls(**arguments)
+
     def device(self) -> str:
         """Return a description of the device, which is part of the key of cached profiles."""
         return platform.node()

@@ -6,11 +6,15 @@ import glob
 import json
 import os
 import socket
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from lightning_green.utilities.files import write_json
+from lightning_green.utilities.trusted_files import UntrustedFileError, read_own
+
+_MOST_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ _FIELDS = {field.name for field in fields(JournalEntry)}
 class Journal:
     """The file ``throttle.<host>[.<node>].json`` in the run directory.
 
-    The file exists only while a device of this node is throttled. It survives ``kill -9``.
+    The file exists only while a device of this node is throttled. It survives ``kill -9``. It is believed only if it
+    is a regular file of this user (or root) that no other user can write.
 
     Args:
         run_dir: Run directory.
@@ -53,8 +58,9 @@ class Journal:
         for path in self.path.parent.glob(f"throttle.{glob.escape(socket.gethostname())}.*json"):
             journal = Journal(self.path.parent)
             journal.path = path
-            if path != self.path and journal._load().get("boot") == _boot_id():
-                found.append(journal)
+            with suppress(OSError):
+                if path != self.path and journal._load().get("boot") == _boot_id():
+                    found.append(journal)
         return found
 
     def save(self, kind: str, arguments: dict[str, Any], state: dict[str, Any]) -> None:
@@ -64,18 +70,21 @@ class Journal:
             OSError: If the file cannot be written. The device must not be changed then.
 
         """
-        content = self._load()
+        try:
+            content = self._load()
+        except UntrustedFileError:  # it is replaced
+            content = {"entries": {}}
         entry = JournalEntry(kind, arguments, state)
         content["entries"].setdefault(_key(kind, arguments), asdict(entry))
         content |= {"pid": os.getpid(), "started": _start_time(os.getpid()), "boot": _boot_id()}
-        write_json(self.path, content)
+        write_json(self.path, content, private=True)
 
     def forget(self, kind: str, arguments: dict[str, Any]) -> None:
         """Remove the entry of a restored device. Removing the last entry deletes the file."""
         content = self._load()
         content["entries"].pop(_key(kind, arguments), None)
         if content["entries"]:
-            write_json(self.path, content)
+            write_json(self.path, content, private=True)
         else:
             self.path.unlink(missing_ok=True)
 
@@ -83,6 +92,10 @@ class Journal:
         """Return the entries of a process that no longer runs.
 
         A reboot resets the devices, so a journal from before the last boot is deleted and has no entries.
+
+        Raises:
+            OSError: If the file cannot be read, or is not believed.
+
         """
         content = self._load()
         pid = content.get("pid")
@@ -96,16 +109,22 @@ class Journal:
 
     def _load(self) -> dict[str, Any]:
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
+            content = json.loads(read_own(self.path, _MOST_BYTES))
         except FileNotFoundError:
             content = None
-        except ValueError:  # written by another program: our own writes are atomic
+        except (ValueError, RecursionError):  # written by another program: our own writes are atomic
             content = None
         if not isinstance(content, dict) or not isinstance(content.get("entries"), dict):
             return {"entries": {}}
         entries = content["entries"].items()
-        complete = {key: entry for key, entry in entries if isinstance(entry, dict) and entry.keys() >= _FIELDS}
+        complete = {key: entry for key, entry in entries if _is_complete(entry)}
         return content | {"entries": complete}
+
+
+def _is_complete(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not entry.keys() >= _FIELDS:
+        return False
+    return isinstance(entry["kind"], str) and all(isinstance(entry[name], dict) for name in ("arguments", "state"))
 
 
 def _key(kind: str, arguments: dict[str, Any]) -> str:

@@ -1,17 +1,17 @@
-"""Restoring devices that a killed process left throttled."""
+"""Restoring devices that a killed process left throttled.
+
+The journal is in the run directory, which is untrusted input: it selects among the registered actuators, and these
+restore only devices that they find by themselves.
+"""
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 from lightning_green.throttle.errors import ThrottleError
 from lightning_green.throttle.journal import Journal, JournalEntry
 from lightning_green.throttle.registry import actuator_class, registered_name
-from lightning_green.throttle.sysfs import write_texts
-
-_REMOVED_FILE_KINDS = frozenset({"cgroup cpu.max"})
-"""Kinds in older journals whose actuator no longer exists and whose state is ``{path: text}``."""
-
 
 def restore_left_over(run_dir: str | Path, node: str = "") -> list[str]:
     """Restore the devices of this node that a killed process left throttled.
@@ -33,7 +33,11 @@ def restore_left_over(run_dir: str | Path, node: str = "") -> list[str]:
 
 def _restore_journal(journal: Journal) -> list[str]:
     messages = []
-    for entry in journal.abandoned():
+    try:
+        entries = journal.abandoned()
+    except OSError as error:
+        return [f"Throttled devices are not restored from {journal.path}: {error}. Check them and remove the file."]
+    for entry in entries:
         try:
             _restore_entry(entry)
         except (OSError, ThrottleError) as error:
@@ -47,14 +51,14 @@ def _restore_journal(journal: Journal) -> list[str]:
 
 
 def _restore_entry(entry: JournalEntry) -> None:
-    if entry.kind in _REMOVED_FILE_KINDS:
-        write_texts(entry.state)
-        return
     name = registered_name(entry.kind)
     try:
-        actuator = actuator_class(name)(**entry.arguments)
+        actuator = actuator_class(name).from_journal(entry.arguments)
     except KeyError:
         raise ThrottleError(f"no actuator is registered as {name!r}; install the package that provides it") from None
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ThrottleError(f"the actuator {name!r} cannot be created: {error}") from error
-    actuator.write_state(entry.state)
+    try:
+        actuator.write_state(entry.state)
+    except (AttributeError, LookupError, TypeError, ValueError, ctypes.ArgumentError) as error:
+        raise ThrottleError(f"{entry.state} is not a state of this device ({type(error).__name__})") from error

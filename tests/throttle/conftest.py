@@ -2,8 +2,15 @@
 
 import pytest
 
+from lightning_green.throttle.actuators import rapl_power_limit
 from tests.helpers.fake_nvml import Card, FakeDriver
 from tests.helpers.zeusd_server import zeusd_server
+
+
+@pytest.fixture(autouse=True)
+def kernel(tmp_path, monkeypatch):
+    """Make this process take the directory ``powercap`` of the test for the kernel's."""
+    monkeypatch.setattr(rapl_power_limit, "POWERCAP", tmp_path / "powercap")
 
 
 @pytest.fixture

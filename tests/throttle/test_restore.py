@@ -85,19 +85,12 @@ def write_entry(folder, run, kind, arguments, state):
     return file
 
 
-def test_removed_file_actuator_in_older_journal_is_restored(tmp_path):
-    (tmp_path / "cpu.max").write_text("50000 100000\n")
-    state = {str(tmp_path / "cpu.max"): "max 100000"}
-    write_entry(packages(tmp_path / "powercap"), tmp_path, "cgroup cpu.max", {"group": str(tmp_path)}, state)
-    assert len(restore_left_over(tmp_path)) == 1
-    assert (tmp_path / "cpu.max").read_text() == "max 100000\n"
-
-
 @pytest.mark.parametrize(
     ("kind", "arguments", "reason"),
     [
         ("rack power limit", {}, "no actuator is registered as 'rack-power-limit'"),
-        ("RAPL power limit", {"rack": 3}, "the actuator 'rapl-power-limit' cannot be created"),
+        ("NVML power limit", {"rack": 3}, "the actuator 'nvml-power-limit' cannot be created"),
+        ("RAPL power limit", {"rack": 3}, "watts is not a file of this device"),
     ],
 )
 def test_unknown_actuator_in_journal_is_reported_and_kept(tmp_path, kind, arguments, reason):

@@ -9,10 +9,18 @@ from pathlib import Path
 import pytest
 
 from lightning_green.throttle import restore_left_over
+from lightning_green.throttle.actuators import rapl_power_limit
 from tests.helpers.ledgers import read_records
 from tests.helpers.powercap import package_with_counter
 
 ROOT = Path(__file__).parents[2]
+SUPERVISOR = """
+import sys
+from lightning_green.cli.main import app
+from lightning_green.throttle.actuators import rapl_power_limit
+rapl_power_limit.POWERCAP = sys.argv.pop(1)
+app()
+"""
 
 
 def start(tmp_path, *ending, supervised=False):
@@ -22,7 +30,7 @@ def start(tmp_path, *ending, supervised=False):
         str(tmp_path / "tree"),
         *ending,
     ]
-    supervisor = [sys.executable, "-m", "lightning_green", "run", "--run-dir", str(tmp_path / "run")]
+    supervisor = [sys.executable, "-c", SUPERVISOR, str(tmp_path / "tree"), "run", "--run-dir", str(tmp_path / "run")]
     supervisor += ["--max-restarts", "0", "--"]
     return subprocess.Popen(
         [*(supervisor if supervised else []), *script],
@@ -74,7 +82,8 @@ def test_planner_uses_measured_levels(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("ending", "number"), [("raise", None), ("", signal.SIGTERM), ("wait", signal.SIGKILL)])
-def test_every_end_of_throttled_training_restores_device(tmp_path, ending, number):
+def test_every_end_of_throttled_training_restores_device(tmp_path, monkeypatch, ending, number):
+    monkeypatch.setattr(rapl_power_limit, "POWERCAP", tmp_path / "tree")
     limit = package_with_counter(tmp_path / "tree")
     child = start(tmp_path, ending or "run")
     for line in child.stdout:

@@ -13,6 +13,7 @@ from lightning_green.throttle.errors import ThrottleError
 from lightning_green.throttle.settings import Setting
 from lightning_green.throttle.sysfs import read_text
 
+CPUFREQ = "/sys/devices/system/cpu/cpufreq"
 _FAST_TO_SLOW = ("performance", "ondemand", "schedutil", "conservative", "powersave")
 
 
@@ -23,7 +24,8 @@ class CpuGovernor(FileActuator):
     load. The profile measures its effect in either case.
 
     Args:
-        root: Directory of the frequency policies.
+        root: Directory of the frequency policies; None for the kernel's. The supervisor restores only those of the
+            kernel after a ``kill -9``.
 
     Examples:
         ```python
@@ -34,17 +36,17 @@ class CpuGovernor(FileActuator):
 
     kind: ClassVar[str] = "CPU governor"
 
-    def __init__(self, root: str | Path = "/sys/devices/system/cpu/cpufreq") -> None:
+    def __init__(self, root: str | Path | None = None) -> None:
         super().__init__()
-        self.root = Path(root)
+        self.root = Path(CPUFREQ if root is None else root)
 
     @override
     def arguments(self) -> dict[str, Any]:
         return {"root": str(self.root)}
 
     @override
-    def read_state(self) -> dict[str, Any]:
-        found = {str(path): read_text(path) for path in sorted(self.root.glob("policy*/scaling_governor"))}
+    def files(self) -> Sequence[Path]:
+        found = sorted(self.root.glob("policy*/scaling_governor"))
         if not found:
             raise ThrottleError(f"the kernel offers no frequency governor ({self.root} contains no policy)")
         return found

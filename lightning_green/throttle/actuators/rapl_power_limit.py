@@ -21,7 +21,8 @@ class RaplPowerLimit(FileActuator):
 
     Args:
         watts: Limits to offer per package, in W; None for 90 % to 50 % of the original limit in steps of 10 %.
-        powercap: Directory of the RAPL zones.
+        powercap: Directory of the RAPL zones; None for the kernel's. The supervisor restores only those of the kernel
+            after a ``kill -9``.
 
     Raises:
         ValueError: If a limit is not above 0.
@@ -36,23 +37,23 @@ class RaplPowerLimit(FileActuator):
     kind: ClassVar[str] = "RAPL power limit"
     scale: ClassVar[Scale] = "power"
 
-    def __init__(self, watts: Sequence[float] | None = None, powercap: str | Path = POWERCAP) -> None:
+    def __init__(self, watts: Sequence[float] | None = None, powercap: str | Path | None = None) -> None:
         super().__init__()
         self.watts = check_positive("watts", watts)
-        self.powercap = Path(powercap)
+        self.powercap = Path(POWERCAP if powercap is None else powercap)
 
     @override
     def arguments(self) -> dict[str, Any]:
         return {"powercap": str(self.powercap)}
 
     @override
-    def read_state(self) -> dict[str, Any]:
-        found = {}
-        for zone, component in rapl_zones(self.powercap):
-            for name in zone.glob("constraint_*_name") if component == "cpu" else ():
-                if read_text(name) == "long_term":
-                    limit = name.with_name(name.name.replace("_name", "_power_limit_uw"))
-                    found[str(limit)] = read_text(limit)
+    def files(self) -> Sequence[Path]:
+        found = [
+            name.with_name(name.name.replace("_name", "_power_limit_uw"))
+            for zone, component in rapl_zones(self.powercap)
+            for name in (zone.glob("constraint_*_name") if component == "cpu" else ())
+            if read_text(name) == "long_term"
+        ]
         if not found:
             raise ThrottleError(f"{self.powercap} contains no CPU package with a long-term power limit")
         return found

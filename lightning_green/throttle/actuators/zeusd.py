@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from lightning_green.energy.gpus import job_gpus, open_nvml
 from lightning_green.throttle.errors import ThrottleError
+from lightning_green.utilities.text import printable
 
 DEFAULT_SOCKET = "/run/zeusd/zeusd.sock"
 SOCKET_VARIABLE = "ZEUSD_SOCK_PATH"
@@ -56,11 +57,11 @@ class Zeusd:
                 f"zeusd refused the request ({response.status}); set {TOKEN_VARIABLE} to a token that may control GPUs"
             )
         if response.status >= 300:
-            body = data[:200].decode(errors="replace")
+            body = printable(data[:200].decode(errors="replace"))
             raise ThrottleError(f"zeusd responded to {route} with status {response.status}: {body}")
         try:
             content = json.loads(data) if data.strip() else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ThrottleError(f"zeusd responded to {route} with invalid JSON") from error
         return content if isinstance(content, dict) else {}
 

@@ -34,6 +34,12 @@ class ZeusdActuator(Actuator):
     def arguments(self) -> dict[str, Any]:
         return {"gpu_ids": self.gpu_ids, "socket": self.daemon.path}
 
+    @classmethod
+    @override
+    def from_journal(cls, arguments: dict[str, Any]) -> Actuator:
+        # The socket is that of this process: the requests carry its token.
+        return cls(gpu_ids=arguments.get("gpu_ids"))  # type: ignore[call-arg]
+
     def _gpu_indices(self) -> list[str]:
         """Return the physical indices of the GPUs.
 

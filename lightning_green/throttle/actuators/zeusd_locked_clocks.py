@@ -48,7 +48,7 @@ class ZeusdLockedClocks(ZeusdActuator):
 
     @override
     def write_state(self, state: dict[str, Any]) -> None:
-        self._post("/gpu/reset_gpu_locked_clocks", list(state))
+        self._post("/gpu/reset_gpu_locked_clocks", [str(int(gpu)) for gpu in state])
 
     @override
     def check_permission(self, state: dict[str, Any]) -> None:

@@ -52,7 +52,7 @@ class ZeusdPowerLimit(ZeusdActuator):
     @override
     def write_state(self, state: dict[str, Any]) -> None:
         for gpu, milliwatts in state.items():
-            self._post("/gpu/set_power_limit", [gpu], power_limit_mw=milliwatts)
+            self._post("/gpu/set_power_limit", [str(int(gpu))], power_limit_mw=int(milliwatts))
 
     @override
     def offer_settings(self, state: dict[str, Any]) -> Sequence[Setting]:

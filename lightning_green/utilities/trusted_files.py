@@ -1,0 +1,95 @@
+"""Reading files that another user may have planted: in a shared cache, or in a run directory from elsewhere."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # without waiting for the writer of a FIFO
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_LONGEST_NAME = 128
+
+
+class UntrustedFileError(OSError):
+    """A file is not believed. The message names the reason."""
+
+
+def read_regular(path: str | os.PathLike[str], most_bytes: int) -> bytes:
+    """Return the content of a regular file. A symbolic link is not followed, and a FIFO is not waited for.
+
+    Args:
+        path: The file.
+        most_bytes: Size of the largest file that is read.
+
+    Raises:
+        UntrustedFileError: If it is no regular file, or is larger.
+        OSError: If it cannot be read.
+
+    """
+    return _read(path, most_bytes, own=False)
+
+
+def read_own(path: str | os.PathLike[str], most_bytes: int) -> bytes:
+    """Return the content of a regular file that belongs to this user (or root) and that no other user can write.
+
+    Args:
+        path: The file.
+        most_bytes: Size of the largest file that is read.
+
+    Raises:
+        UntrustedFileError: If the file does not have these properties, or is larger.
+        OSError: If it cannot be read.
+
+    """
+    return _read(path, most_bytes, own=True)
+
+
+def is_shared(folder: Path) -> bool:
+    """Return whether other users can replace the files in a folder: it is theirs, or they may write to it.
+
+    In a folder with the sticky bit, such as ``/tmp``, they can add files and cannot replace any.
+    """
+    status = folder.stat()
+    if status.st_uid not in (os.geteuid(), 0):
+        return True
+    return bool(status.st_mode & _WRITABLE_BY_OTHERS) and not status.st_mode & stat.S_ISVTX
+
+
+def is_file_name(text: object) -> bool:
+    """Return whether a value from a record is one plain name: no path, no hidden file, no control character.
+
+    Examples:
+        >>> [is_file_name(text) for text in ("version_3", "2024-05-01_10-00", "../home", "a/b", ".", 3)]
+        [True, True, False, False, False, False]
+
+    """
+    return (
+        isinstance(text, str)
+        and 0 < len(text) <= _LONGEST_NAME
+        and text.isprintable()
+        and not text.startswith((".", "-", "~"))
+        and not any(separator in text for separator in "/\\:")
+    )
+
+
+def _read(path: str | os.PathLike[str], most_bytes: int, own: bool) -> bytes:
+    try:
+        descriptor = os.open(path, _OPEN_FLAGS)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise UntrustedFileError(f"{os.fspath(path)} is not a regular file") from None
+        raise
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UntrustedFileError(f"{os.fspath(path)} is not a regular file")
+        if own and status.st_uid not in (os.geteuid(), 0):
+            raise UntrustedFileError(f"{os.fspath(path)} belongs to another user")
+        if own and status.st_mode & _WRITABLE_BY_OTHERS:
+            raise UntrustedFileError(f"{os.fspath(path)} can be written by other users")
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise UntrustedFileError(f"{os.fspath(path)} is larger than {most_bytes / 1e6:g} MB")
+    return data
