@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_green.callbacks._scheduler_arguments import PlanArguments
+from lightning_green.grid.recorded import spec_for_record
 from lightning_green.ledger.events import Decision, Paused, Sample, Warned
 from lightning_green.ledger.totals import full_power, measured_hold_power, measured_resume_hours
 from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Job, Level, Plan, live_plan
@@ -149,7 +150,7 @@ class PlanMaker:
             reason=plan.reason,
             until=plan.until,
             job=self._last_job.to_json(),
-            grid=None if run.grid is None else run.grid.spec(),
+            grid=spec_for_record(run.grid),
             seconds_per_batch=self.timer.seconds_per_batch,
             seconds_per_validation=self.timer.seconds_per_validation,
             saving=_finite(plan.saving),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +9,9 @@ from lightning_green.ledger.events import Decision, Event, Paused, Started, Stat
 from lightning_green.ledger.ledger import last_state_event, read_ledger
 from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.ledger.totals import total
-from lightning_green.utilities.clock import SystemClock, clock_from_spec
+from lightning_green.utilities.clock import clock_from_record
 from lightning_green.utilities.durations import format_duration
+from lightning_green.utilities.redaction import shell_line
 from lightning_green.utilities.units import JOULES_PER_KWH
 
 
@@ -62,7 +62,7 @@ def _identity(invocation: dict[str, Any] | None) -> list[str]:
     if not invocation:
         return []
     variables = [f"{name}={value}" for name, value in invocation["variables"].items()]
-    return [f"Script    {shlex.join([*variables, invocation['script'], *invocation['arguments']])}"]
+    return [f"Script    {shell_line([*variables, invocation['script'], *invocation['arguments']])}"]
 
 
 def _state(folder: RunDirectory, events: Sequence[Event], exit_code: int | None = None) -> str:
@@ -79,8 +79,7 @@ def _state(folder: RunDirectory, events: Sequence[Event], exit_code: int | None 
     step = last.global_step or 0
     if isinstance(last, Paused):
         until = next(event.until for event in reversed(events) if isinstance(event, (Decision, Paused)) and event.until)
-        spec = folder.record.get("clock")
-        clock = SystemClock() if spec is None else clock_from_spec(spec)
+        clock = clock_from_record(folder.record.get("clock"))
         clock.look(folder.path)
         remaining = format_duration((until - clock.now()).total_seconds())
         note = "" if folder.is_alive("supervisor") else "; no supervisor is waiting, so restart it manually"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import os
-import shlex
 import sys
 from multiprocessing import parent_process
 from pathlib import Path
@@ -14,6 +13,7 @@ from lightning_green.run.identity import command_line
 from lightning_green.supervisor.command import Command
 from lightning_green.supervisor.launchers.detection import detect_launchers
 from lightning_green.utilities.clock import CLOCK_VARIABLE
+from lightning_green.utilities.redaction import shell_line
 
 
 def is_interactive() -> bool:
@@ -32,7 +32,7 @@ def continue_paused(path: Path | None) -> str:
     if is_interactive():
         return _in_a_new_process({RUN_DIR_VARIABLE: str(path)})
     given = [f"{name}={os.environ[name]}" for name in (RUN_DIR_VARIABLE, CLOCK_VARIABLE) if name in os.environ]
-    return f"To continue, run: {shlex.join([*(['env', *given] if given else []), *sys.orig_argv])}"
+    return f"To continue, run: {shell_line([*(['env', *given] if given else []), *sys.orig_argv])}"
 
 
 def continue_interrupted(path: Path | None) -> str:

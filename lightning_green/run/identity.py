@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lightning_green.utilities.redaction import redact_words
+
 RUN_NAME_VARIABLE = "LIGHTNING_GREEN_RUN_NAME"
 
 DISTINGUISHING_VARIABLES = (
@@ -68,12 +70,15 @@ class Invocation:
         return cls(_script(words[0], where), tuple(words[1:]), where, distinguishing_variables(environment), simulated)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the invocation as JSON types, with placeholders for timestamps and random names in its arguments."""
+        """Return the invocation as JSON types, with placeholders for times, random names and secrets in its arguments."""
         from lightning_green.resume.description import describe  # imports PyTorch, which the supervisor does not need
 
         return {
             "script": self.script,
-            "arguments": [describe(word) for word in self.arguments],
+            "arguments": [
+                describe(word) if word == redacted else redacted
+                for word, redacted in zip(self.arguments, redact_words(self.arguments), strict=True)
+            ],
             "directory": self.directory,
             "variables": dict(self.variables),
             "simulated": self.simulated,

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from lightning_green._lightning import loggers as _lightning_loggers
 from lightning_green._lightning.namespaces import both
 from lightning_green.run import csv_rows
+from lightning_green.utilities.trusted_files import is_file_name
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,12 @@ def continue_loggers(trainer: pl.Trainer, saved: dict[str, Any], fit: int) -> di
     for index, logger in enumerate(trainer.loggers):
         key = f"{fit}.{index}.{type(logger).__name__}"
         if isinstance(logger, both(WandbLogger)):
-            identities[key] = _continue_wandb(logger, saved.get(key))
+            known = saved.get(key)
+            identities[key] = _continue_wandb(logger, known if is_file_name(known) else None)
         elif isinstance(logger, both(CSVLogger, TensorBoardLogger)):
             version = saved.get(key) if csv_rows.is_local(logger) else None  # `CSVLogger` would delete a remote file
+            if not isinstance(version, int) and not is_file_name(version):  # it names a directory to write to
+                version = None
             if version is not None:
                 replaced = _lightning_loggers.set_logger_version(logger, version)
                 if replaced is not None:

@@ -18,12 +18,12 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_green.ledger.events import Warned
-from lightning_green.ledger.run_directory import RUN_DIR_VARIABLE, SUPERVISED_VARIABLE
+from lightning_green.ledger.run_directory import SUPERVISED_VARIABLE
 from lightning_green.run.continuing import is_interactive
 from lightning_green.run.fit import Fit
 from lightning_green.run.identity import Invocation
 from lightning_green.run.pause_rule import PauseAt, PauseRule, read_check
-from lightning_green.supervisor.command import Command, read_command
+from lightning_green.supervisor.command import Command
 from lightning_green.supervisor.launchers.detection import detect_launchers
 
 log = logging.getLogger(__name__)
@@ -197,8 +197,7 @@ def command_of_process() -> Command | None:
 
     """
     if os.environ.get(SUPERVISED_VARIABLE):
-        record = read_command(Path(os.environ.get(RUN_DIR_VARIABLE, "")))
-        return Command(tuple(record["words"]), str(record["directory"])) if "words" in record else None
+        return Command.from_environment()
     if is_interactive() or detect_launchers() or parent_process() is not None:
         return None
     return Command(tuple(sys.orig_argv), Invocation.of_process().directory)

@@ -34,6 +34,7 @@ from lightning_green.supervisor.signals import Signals
 from lightning_green.supervisor.survivors import STOP_SECONDS, running_ranks, send
 from lightning_green.utilities.clock import CLOCK_VARIABLE
 from lightning_green.utilities.processes import ProcessId
+from lightning_green.utilities.trusted_files import is_file_name
 
 POLL_SECONDS = 1.0
 """How often the heartbeat is looked at while nothing else happens."""
@@ -114,7 +115,7 @@ class ChildProcess:
         print_line: Callable[[str], None] = print,
         stop_seconds: float = STOP_SECONDS,
     ) -> None:
-        self._command, self._home, self._environment = command, home, environment
+        self._command, self._home, self._environment = command, home, {**environment, **command.to_environment()}
         self._print_line, self._stop_seconds = print_line, stop_seconds
         self._kill_at: float | None = None
 
@@ -292,7 +293,8 @@ def _process_in(text: str) -> ProcessId:
 def _wandb_ids(home: Path) -> set[str]:
     """Return the ids of all W&B runs of a command."""
     identities = [RunDirectory(path).record.get("loggers", {}) for path in run_directories(home)]
-    return {str(value) for loggers in identities for key, value in loggers.items() if key.endswith(".WandbLogger")}
+    ids = {value for loggers in identities for key, value in loggers.items() if key.endswith(".WandbLogger")}
+    return set(filter(is_file_name, ids))
 
 
 def last_traceback(text: str, code: int) -> str:

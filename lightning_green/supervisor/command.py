@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,13 @@ from lightning_green.ledger.events import Failed, Finished, Interrupted, Paused,
 from lightning_green.ledger.history import RunHistory, read_history
 from lightning_green.ledger.run_directory import RunDirectory, final_path, run_directories
 from lightning_green.utilities.files import write_json
+from lightning_green.utilities.redaction import redact_words, shell_line
+from lightning_green.utilities.trusted_files import read_regular
 
 FILE = "command.json"
+COMMAND_VARIABLE = "LIGHTNING_GREEN_COMMAND"
+"""Set by the supervisor: the command. The record in the run directory is untrusted input, and has no secrets."""
+_MOST_BYTES = 10_000_000
 
 FitKey = tuple[Path, int]
 """Run directory and number of a fit."""
@@ -41,11 +45,24 @@ class Command:
     clock: str | None = None
 
     def line(self, run_dir: Path, *options: str) -> str:
-        """Return the shell command that starts this command again in its run directory."""
+        """Return the shell command that starts this command again in its run directory, without its secrets."""
         words = ["lightning-green", "run", "--run-dir", str(run_dir), *options]
         if self.clock is not None:
             words += ["--clock", self.clock]
-        return shlex.join([*words, "--", *self.words])
+        return shell_line([*words, "--", *self.words])
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variable with which a training starts its command again for a check; the clock is not included."""
+        return {COMMAND_VARIABLE: json.dumps([list(self.words), self.directory])}
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Command | None:
+        """Return the command of the supervisor that started this process; None without one."""
+        text = environment.get(COMMAND_VARIABLE)
+        if text is None:
+            return None
+        words, directory = json.loads(text)
+        return cls(tuple(words), directory)
 
     def check(self, run_dir: Path, recorded: Mapping[str, Any]) -> None:
         """Compare this command with the recorded command of a run directory.
@@ -62,11 +79,14 @@ class Command:
                 f"The run in {run_dir} was started on {old}, not on {new}. Use the same `--clock`, choose another "
                 "directory with --run-dir, or start from scratch with --fresh."
             )
-        words = recorded.get("words")
-        if words is not None and (list(words), recorded.get("directory")) != (list(self.words), self.directory):
+        words, directory = recorded.get("words"), recorded.get("directory")
+        if words is None:
+            return
+        words = redact_words([str(word) for word in words])
+        if (words, directory) != (redact_words(self.words), self.directory):
             raise OtherCommandError(
-                f"The run in {run_dir} was started with `{shlex.join(words)}` in {recorded.get('directory')}, not with "
-                f"`{shlex.join(self.words)}` in {self.directory}. Choose another directory with --run-dir, start from "
+                f"The run in {run_dir} was started with `{shell_line(words)}` in {directory}, not with "
+                f"`{shell_line(self.words)}` in {self.directory}. Choose another directory with --run-dir, start from "
                 "scratch with --fresh, or continue with the new command with --force."
             )
 
@@ -74,10 +94,12 @@ class Command:
 def read_command(home: Path) -> dict[str, Any]:
     """Return the recorded command of a run directory; an empty dict if there is no readable record."""
     try:
-        record = json.loads((home / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = json.loads(read_regular(home / FILE, _MOST_BYTES))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) else {}
+    if not isinstance(record, dict) or not isinstance(record.get("words", []), list):
+        return {}
+    return record
 
 
 def write_command(home: Path, command: Command, exit_code: int | None) -> None:
@@ -92,7 +114,7 @@ def write_command(home: Path, command: Command, exit_code: int | None) -> None:
     write_json(
         home / FILE,
         {
-            "words": list(command.words),
+            "words": redact_words(command.words),
             "directory": command.directory,
             "clock": command.clock,
             "pid": os.getpid(),

@@ -24,7 +24,7 @@ from lightning_green.supervisor.signals import Signals
 from lightning_green.supervisor.survivors import PATIENCE_SECONDS, STOP_SECONDS, end_ranks, wait_for_ranks
 from lightning_green.supervisor.waiting import Waiting
 from lightning_green.throttle.restore import restore_left_over
-from lightning_green.utilities.clock import Clock, SystemClock, clock_from_spec
+from lightning_green.utilities.clock import Clock, clock_from_record
 from lightning_green.utilities.durations import format_duration
 
 FINISHED, FAILED = 0, 1
@@ -159,8 +159,7 @@ class Supervisor:
 
     def _clock(self, path: Path) -> Clock:
         """Return the clock of a run, bound to its directory."""
-        spec = self.command.clock or RunDirectory(path).record.get("clock")
-        clock = SystemClock() if spec is None else clock_from_spec(spec)
+        clock = clock_from_record(self.command.clock or RunDirectory(path).record.get("clock"))
         clock.bind(path)
         return clock
 

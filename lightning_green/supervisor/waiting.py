@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
+from lightning_green.grid.recorded import grid_from_record
 from lightning_green.grid.signal import GridSignal
-from lightning_green.grid.spec import grid_from_spec
 from lightning_green.ledger.events import Decision, Event, Paused, Warned
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Job, live_plan
@@ -68,8 +68,8 @@ class Waiting:
         if spec is None or not (job.get("deadline") or job.get("delay_price")):
             return None
         try:
-            return grid_from_spec(dict(spec))
-        except (OSError, ValueError, TypeError, ImportError) as error:  # a moved trace file, a class of the script
+            return grid_from_record(spec)
+        except (OSError, ValueError, ImportError) as error:  # a moved trace file, a class of the script
             line = f"A new plan is not possible until the run resumes, so the planned time does not change: {error}"
             self._record(clock, Warned(reason=line))
             self._print_line(line)

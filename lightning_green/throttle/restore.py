@@ -13,6 +13,7 @@ from lightning_green.throttle.errors import ThrottleError
 from lightning_green.throttle.journal import Journal, JournalEntry
 from lightning_green.throttle.registry import actuator_class, registered_name
 
+
 def restore_left_over(run_dir: str | Path, node: str = "") -> list[str]:
     """Restore the devices of this node that a killed process left throttled.
 

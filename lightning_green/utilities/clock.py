@@ -11,7 +11,12 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Literal
 
+from lightning_green.utilities.text import printable
+from lightning_green.utilities.trusted_files import UntrustedFileError, open_own, read_regular
+
 log = logging.getLogger(__name__)
+
+_MOST_BYTES = 1000
 
 LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc).timestamp()
 CLOCK_VARIABLE = "LIGHTNING_GREEN_CLOCK"
@@ -164,19 +169,26 @@ class SimulatedClock(Clock):
         self.look(folder)
         if self._file is not None:
             os.close(self._file)
-        self._file = os.open(folder / "clock", os.O_RDWR | os.O_CREAT, 0o644)
+        self._file = None
+        try:
+            self._file = open_own(folder / "clock", os.O_RDWR | os.O_CREAT)
+        except UntrustedFileError as error:  # for example a link to a file of the user
+            log.warning("The simulated time is not saved: %s.", error)
         self._move(0.0)
 
     def look(self, folder: Path) -> None:
         """Continue from the position in ``folder/clock`` without writing to it."""
         path = folder / "clock"
-        content = path.read_bytes().strip() if path.exists() else b""
+        try:
+            content = read_regular(path, _MOST_BYTES).strip()
+        except FileNotFoundError:
+            content = b""
+        except UntrustedFileError:
+            content = b"no regular file"
         if content:
             position = _position(content, self._start.timestamp())
             if position is None:
-                log.warning(
-                    "%s does not contain a simulated time (%r); the clock continues at %s.", path, content, self.now()
-                )
+                log.warning("%s does not contain a simulated time; the clock continues at %s.", path, self.now())
             else:
                 self._position = position
 
@@ -227,6 +239,24 @@ def clock_from_spec(text: str) -> Clock:
         except ValueError:  # noqa: PERF203 - at most three iterations
             raise ValueError(f"`{work}` should be a number of seconds, got {fields[work]!r}.") from None
     return SimulatedClock(fields["start"], **seconds)
+
+
+def clock_from_record(spec: object) -> Clock:
+    """Return the clock of a record on disk; the system clock if there is none, or if it cannot be used.
+
+    Args:
+        spec: The text of ``Clock.spec()``, or anything else.
+
+    """
+    if spec is None:
+        return SystemClock()
+    try:
+        if not isinstance(spec, str):
+            raise TypeError("no text")
+        return clock_from_spec(spec)
+    except (TypeError, ValueError, OverflowError):
+        log.warning("The recorded clock %s cannot be used. The system clock is used.", printable(repr(spec)[:80]))
+        return SystemClock()
 
 
 def clock_from_environment() -> Clock | None:

@@ -22,6 +22,5 @@ def printable(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        character if character in _KEPT or unicodedata.category(character) not in _HIDDEN else "?"
-        for character in text
+        character if character in _KEPT or unicodedata.category(character) not in _HIDDEN else "?" for character in text
     )

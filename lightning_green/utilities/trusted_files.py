@@ -46,6 +46,32 @@ def read_own(path: str | os.PathLike[str], most_bytes: int) -> bytes:
     return _read(path, most_bytes, own=True)
 
 
+def open_own(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file of this process for writing and return its descriptor; an opener for ``open``.
+
+    A new file is private. A symbolic link is not followed: in a directory from elsewhere, it may point to a file of the
+    user.
+
+    Args:
+        path: The file.
+        flags: Flags of ``os.open``.
+
+    Raises:
+        UntrustedFileError: If it is no regular file.
+        OSError: If it cannot be opened.
+
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise _refusal(path, error) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UntrustedFileError(f"{os.fspath(path)} is not a regular file")
+    os.set_blocking(descriptor, True)  # a child process may inherit it
+    return descriptor
+
+
 def is_shared(folder: Path) -> bool:
     """Return whether other users can replace the files in a folder: it is theirs, or they may write to it.
 
@@ -70,7 +96,7 @@ def is_file_name(text: object) -> bool:
         and 0 < len(text) <= _LONGEST_NAME
         and text.isprintable()
         and not text.startswith((".", "-", "~"))
-        and not any(separator in text for separator in "/\\:")
+        and not any(separator in text for separator in "/\\")
     )
 
 
@@ -78,9 +104,7 @@ def _read(path: str | os.PathLike[str], most_bytes: int, own: bool) -> bytes:
     try:
         descriptor = os.open(path, _OPEN_FLAGS)
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise UntrustedFileError(f"{os.fspath(path)} is not a regular file") from None
-        raise
+        raise _refusal(path, error) from None
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -93,3 +117,10 @@ def _read(path: str | os.PathLike[str], most_bytes: int, own: bool) -> bytes:
     if len(data) > most_bytes:
         raise UntrustedFileError(f"{os.fspath(path)} is larger than {most_bytes / 1e6:g} MB")
     return data
+
+
+def _refusal(path: str | os.PathLike[str], error: OSError) -> OSError:
+    """Return the error to raise for one of ``os.open``: that of a link or a socket is about a planted file."""
+    if error.errno in (errno.ELOOP, errno.ENXIO):
+        return UntrustedFileError(f"{os.fspath(path)} is not a regular file")
+    return error

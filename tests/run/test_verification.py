@@ -67,6 +67,12 @@ def trace(tmp_path):
     return write_trace(tmp_path / "trace.csv", [600.0] * 4 + [50.0] * 44)
 
 
+def start_with(command, monkeypatch):
+    """Set what the supervisor passes to a process of its command."""
+    for name, value in command.to_environment().items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     """Make the test process the training of a supervised command."""
@@ -74,7 +80,7 @@ def command(tmp_path, monkeypatch):
     def supervised(*words):
         home = tmp_path / "home"
         home.mkdir()
-        write_command(home, Command(words, str(tmp_path)), None)
+        start_with(Command(words, str(tmp_path)), monkeypatch)
         monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
         monkeypatch.setenv("LIGHTNING_GREEN_RUN_DIR", str(home))
 
@@ -141,9 +147,9 @@ def test_process_without_a_command_is_not_left(tmp_path, trace, monkeypatch, cap
     assert "no single command starts this process" in caplog.text
 
 
-def test_check_without_a_working_directory_does_not_stop_the_training(tmp_path, trace, command, caplog):
+def test_check_without_a_working_directory_does_not_stop_the_training(tmp_path, trace, command, monkeypatch, caplog):
     command("python", "train.py")
-    write_command(tmp_path / "home", Command(("python", "train.py"), str(tmp_path / "missing")), None)
+    start_with(Command(("python", "train.py"), str(tmp_path / "missing")), monkeypatch)
     assert not fit(tmp_path, trace)
     assert "the check of the script could not be started: No such file or directory" in caplog.text
 
@@ -204,6 +210,14 @@ def test_command_is_that_of_the_supervisor_or_of_this_process(tmp_path, command,
     assert command_of_process() == Command(tuple(sys.orig_argv), Invocation.of_process().directory)
     command("python", "train.py")
     assert command_of_process() == Command(("python", "train.py"), str(tmp_path))
+
+
+def test_command_in_the_run_directory_is_not_executed(tmp_path, command, monkeypatch):
+    command("python", "train.py")
+    write_command(tmp_path / "home", Command(("sh", "-c", "evil"), str(tmp_path)), None)
+    assert command_of_process() == Command(("python", "train.py"), str(tmp_path))
+    monkeypatch.delenv("LIGHTNING_GREEN_COMMAND")
+    assert command_of_process() is None
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,27 @@ def test_command_is_recorded_and_compared(tmp_path):
         assert "--fresh" in str(refused.value)
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "{"])
+def test_secrets_are_compared_and_not_stored(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_GREEN_CACHE_DIR", str(tmp_path / "cache"))
+    words = ("python", "train.py", "--api-key", "k3y-one", "--lr=1", "HF_TOKEN=k3y-one", "https://me:k3y-one@host")
+    command = Command(words, "/home/me")
+    write_command(tmp_path, command, None)
+    path = tmp_path / "command.json"
+    assert "k3y-one" not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    command.check(tmp_path, read_command(tmp_path))
+    command.check(tmp_path, {"words": list(words), "directory": "/home/me"})  # of an earlier version
+    other = Command(tuple(word.replace("k3y-one", "k3y-two") for word in words), "/home/me")
+    with pytest.raises(OtherCommandError) as refused:
+        other.check(tmp_path, read_command(tmp_path))
+    assert "k3y" not in str(refused.value)
+    line = command.line(tmp_path)
+    assert "k3y" not in line
+    assert line.endswith("  # replace <secret>")
+    assert Command.from_environment(command.to_environment()) == command
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{", '{"words": 3}', "[" * 10_000])
 def test_unreadable_record_is_empty(tmp_path, content):
     (tmp_path / "command.json").write_text(content)
     assert read_command(tmp_path) == {}

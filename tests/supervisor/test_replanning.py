@@ -5,12 +5,20 @@ from datetime import timedelta
 
 import pytest
 
+from lightning_green.grid import grid_from_spec
 from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Job, live_plan
+from lightning_green.supervisor import waiting
 from lightning_green.supervisor.run_directory import open_run_directory
 from lightning_green.supervisor.supervisor import Supervisor
 from tests.helpers.grids import START, MorningsLookClean
 from tests.helpers.ledgers import read_records
 from tests.supervisor.test_supervisor import FAKE, fake, paused_with_a_plan
+
+
+@pytest.fixture(autouse=True)
+def class_of_the_tests(monkeypatch):
+    """Let a record name a class of the tests."""
+    monkeypatch.setattr(waiting, "grid_from_record", grid_from_spec)
 
 
 def test_supervisor_uses_delay_price_and_levels_of_the_job(tmp_path, monkeypatch):

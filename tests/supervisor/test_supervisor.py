@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lightning_green.grid import TraceSignal
+from lightning_green.grid.recorded import spec_for_record
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.supervisor.command import Command
@@ -337,9 +339,8 @@ def paused_with_a_plan(run_dir, grid, hours=20):
 
 def test_exited_run_is_planned_again(supervise, tmp_path):
     clean_from_six = [600] * 6 + [50] * 4 + [600] * 20
-    spec = {"class_path": "lightning_green.grid.TraceSignal", "init_args": {}}
-    spec["init_args"]["path"] = write_trace(tmp_path / "trace.csv", clean_from_six)
-    paused_with_a_plan(tmp_path / "run", spec)
+    trace = TraceSignal(write_trace(tmp_path / "trace.csv", clean_from_six))
+    paused_with_a_plan(tmp_path / "run", spec_for_record(trace))
     code, output = supervise("finish")
     assert code == 0
     assert "New plan: exited until 2024-05-02 06:00 UTC" in output

@@ -4,6 +4,8 @@ import threading
 
 import pytest
 
+from lightning_green.grid import TraceSignal
+from lightning_green.grid.recorded import spec_for_record
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.supervisor.waiting import Waiting
 from lightning_green.utilities.clock import SimulatedClock
@@ -29,10 +31,7 @@ def wait(tmp_path):
             if trace is not None:
                 values = write_trace(tmp_path / f"{number}.csv", trace)
                 state["job"] = job
-                state["grid"] = {
-                    "class_path": "lightning_green.grid.TraceSignal",
-                    "init_args": {"path": values},
-                }
+                state["grid"] = spec_for_record(TraceSignal(values))
             paused[tmp_path, number] = make_event("paused", **state)
         clock = SimulatedClock(START)
         clock.bind(tmp_path)
