@@ -100,7 +100,8 @@ def _class(spec: Any) -> type[GridSignal]:
     name = public.removeprefix(_PACKAGE) if public.startswith(_PACKAGE) else ""
     if name not in CLASSES or not isinstance(spec.get("init_args", {}), Mapping):
         raise ValueError(
-            f"the record of the pause names the grid source {_short(path)}, and only sources of Lightning Green are used"
+            f"the record of the pause names the grid source {_short(path)}, and only sources of Lightning Green are "
+            "used"
         )
     return getattr(importlib.import_module(CLASSES[name][0]), name)  # type: ignore[no-any-return]
 

@@ -70,7 +70,7 @@ class Invocation:
         return cls(_script(words[0], where), tuple(words[1:]), where, distinguishing_variables(environment), simulated)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the invocation as JSON types, with placeholders for times, random names and secrets in its arguments."""
+        """Return the invocation as JSON types, with placeholders for timestamps, random names and secrets."""
         from lightning_green.resume.description import describe  # imports PyTorch, which the supervisor does not need
 
         return {

@@ -16,7 +16,8 @@ _PAIRS = r"(?:api|access|secret|private|account|auth|storage)[-_.]?key"
 _NAME = rf"(?:[A-Za-z0-9_.+-]*?(?:(?<![A-Za-z0-9])|(?<=[-_.]))(?:{_PAIRS}|{_WORDS}))"
 
 _VOCABULARY = re.compile(
-    r"(?i)(?:^|[-_.])(?:pad|eos|bos|unk|sep|cls|mask|stop|start|end|image|audio|special|prompt|per|next|new)[-_.]?token\b"
+    r"(?i)(?:^|[-_.])(?:pad|eos|bos|unk|sep|cls|mask|stop|start|end|image|audio|special|prompt|per|next|new)"
+    r"[-_.]?token\b"
 )
 """Tokens of a language model, such as ``--pad-token``, which are no secrets."""
 
@@ -26,7 +27,8 @@ _OPTION_IN_TEXT = re.compile(
     rf"(?i)(?P<before>(?<!\S)-{{1,2}}{_NAME}\s+(?P<quote>['\"]?))(?P<secret>[^\s'\"-][^\s'\"]*)"
 )
 _HEADER = re.compile(
-    r"(?i)(?P<before>\b(?:authorization|auth-token|x-api-key)\s*[:=]\s*(?:bearer\s+|basic\s+|token\s+)?)(?P<secret>[^\s'\"]+)"
+    r"(?i)(?P<before>\b(?:authorization|auth-token|x-api-key)\s*[:=]\s*(?:(?:bearer|basic|token)\s+)?)"
+    r"(?P<secret>[^\s'\"]+)"
 )
 _URL = re.compile(r"(?P<before>\b[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s/:@'\"]*:)?)(?P<secret>[^\s/@'\"]+)(?=@)")
 _LOGIN = re.compile(r"(?P<before>\bwandb\s+login\s+(?:--\S+\s+)*)(?P<secret>[A-Za-z0-9_-]{20,})")

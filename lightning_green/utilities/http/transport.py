@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import random
@@ -9,7 +10,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -32,6 +34,7 @@ from lightning_green.utilities.http.errors import (
 )
 
 _MOST_REDIRECTS = 3
+_MOST_LEVELS = 50
 _JITTER = random.SystemRandom()  # never the global generator, which a training's samples are drawn from
 _LONGEST_RETRY_AFTER = timedelta(days=1)
 
@@ -108,7 +111,7 @@ class Transport:
         Args:
             url: Address without a query string.
             params: Query string.
-            headers: Headers, including the credential.
+            headers: Headers, including the credential. With headers, the address has to be https or on this machine.
             validators: Validators of an earlier ``Response``, for a conditional request.
             auth: User and password for HTTP Basic.
 
@@ -118,6 +121,8 @@ class Transport:
         """
         if self.is_canceled:
             raise UnreachableError(f"the connection to {_host(url)} is closed")
+        if headers or auth:
+            _check_confidential(url)
         sent = dict(headers or {})
         for name, header in (("etag", "If-None-Match"), ("last_modified", "If-Modified-Since")):
             if validators and validators.get(name):
@@ -215,7 +220,8 @@ class Transport:
             verify=_tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
             timeout=timeout,
             follow_redirects=False,
-            headers={"User-Agent": "lightning-green"},
+            headers={"User-Agent": "lightning-green", "Accept-Encoding": "gzip"},
+            mounts=dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]")),  # without a proxy
         )
 
     def _note_connection(self, event: str, info: Mapping[str, Any]) -> None:
@@ -241,9 +247,9 @@ class Transport:
         server_time = _http_date(reply.headers.get("date"))
         if reply.status_code == 304:
             return Response(None, True, validators, server_time)
-        data = bytearray()
-        for piece in reply.iter_bytes():  # as they arrive, so that the deadline is checked
-            data += piece
+        data, unpack = bytearray(), _unpacker(reply.headers.get("content-encoding", ""), host)
+        for piece in reply.iter_raw():  # as they arrive, so that the deadline is checked
+            data += unpack(piece, self.limits.size - len(data) + 1)
             if len(data) > self.limits.size:
                 raise UnreadableError(f"{host} answers with more than {self.limits.size / 1e6:g} MB")
             if time.monotonic() > deadline:
@@ -289,6 +295,44 @@ def _tls_context(file: str | None, folder: str | None) -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+def _check_confidential(url: str) -> None:
+    """Raise if a credential would be sent over a network without encryption."""
+    try:
+        target = httpx.URL(url)
+    except httpx.InvalidURL:  # the request reports it
+        return
+    if target.scheme != "https" and not _is_loopback(target.host):
+        raise RefusedError(f"the credential is sent over https only, and the address of {target.host} is http")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _unpacker(encoding: str, host: str) -> Callable[[bytes, int], bytes]:
+    """Return a function from a part of an answer to at most so many bytes of its content.
+
+    httpx would unpack a part as a whole: a small answer can have gigabytes of content.
+    """
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return lambda piece, most: piece
+    if name not in ("gzip", "x-gzip"):
+        raise UnreadableError(f"{host} answers in an encoding that was not requested")
+    unpacker = zlib.decompressobj(wbits=31)
+
+    def unpack(piece: bytes, most: int) -> bytes:
+        try:
+            return unpacker.decompress(piece, most)
+        except zlib.error:
+            raise UnreadableError(f"{host} answers with damaged gzip data") from None
+
+    return unpack
+
+
 def _same_host(target: httpx.URL, reply: httpx.Response) -> httpx.URL:
     where = target.join(reply.headers["location"])
     if where.host != target.host or (where.scheme, where.port) != (target.scheme, target.port):
@@ -302,14 +346,28 @@ def read_json(data: bytes, host: str = "the source") -> Any:
     """Return the decoded JSON.
 
     Raises:
-        UnreadableError: If it is not JSON.
+        UnreadableError: If it is not JSON, or is nested too deeply.
 
     """
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
+        body = json.loads(data)
+    except RecursionError:
+        raise UnreadableError(f"{host} answers with JSON that is nested too deeply") from None
+    except ValueError:
         content = "HTML" if data.lstrip()[:1] == b"<" else "text"
         raise UnreadableError(f"{host} answers with {content} that is not JSON") from None
+    level: list[Any] = [body]
+    for _ in range(_MOST_LEVELS):
+        level = [
+            item
+            for one in level
+            if isinstance(one, (dict, list))
+            for item in (one.values() if isinstance(one, dict) else one)
+            if isinstance(item, (dict, list))
+        ]
+        if not level:
+            return body
+    raise UnreadableError(f"{host} answers with JSON that is nested too deeply")
 
 
 def retry_after(raw: str | None, now: datetime) -> timedelta | None:
