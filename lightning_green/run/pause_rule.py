@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lightning_green.run.identity import run_name
 from lightning_green.utilities.files import write_json
+from lightning_green.utilities.trusted_files import read_own
 
 PAUSE_RULE_VARIABLE = "LIGHTNING_GREEN_PAUSE_RULE"
 """Environment variable with which the supervisor passes the rule to a training, as ``<where>: <reason>``."""
@@ -106,11 +107,11 @@ def read_check(command: Sequence[str], directory: str = "") -> tuple[PauseRule |
 
     """
     try:
-        record = json.loads(check_file(command, directory).read_text(encoding="utf-8"))
+        record = json.loads(read_own(check_file(command, directory), _MAX_BYTES))
         rule = PauseRule(PauseAt(record["pause_at"]), str(record["reason"]))
         same = all(_digest(os.path.join(directory, file)) == digest for file, digest in record["files"].items())
         return rule, record["version"] == _VERSION and same
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, False
 
 

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from lightning_green.throttle.profile import ThrottleProfile
 from lightning_green.utilities.files import cache_directory, write_json
+from lightning_green.utilities.trusted_files import make_private, read_own
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
 log = logging.getLogger(__name__)
+
+_MOST_BYTES = 1_000_000
 
 
 class ProfileCache:
@@ -34,15 +37,15 @@ class ProfileCache:
     def load(self, profile: ThrottleProfile) -> bool:
         """Load the operating points of an earlier run and return whether there are any."""
         try:
-            return profile.load(json.loads(self.path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):  # no file, or an unreadable one: the levels are measured
+            return profile.load(json.loads(read_own(self.path, _MOST_BYTES)))
+        except (OSError, ValueError, RecursionError):  # no file, or one of another user: the levels are measured
             return False
 
     def save(self, profile: ThrottleProfile) -> None:
         """Save the operating points. A failure logs a warning."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.path, profile.state())
+            make_private(self.path.parent)
+            write_json(self.path, profile.state(), private=True)
         except OSError as error:
             log.warning(
                 "The measured throttle levels could not be saved (%s). The next run measures them again.", error

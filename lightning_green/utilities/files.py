@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,17 @@ CACHE_VARIABLE = "LIGHTNING_GREEN_CACHE_DIR"
 
 
 def cache_directory() -> Path:
-    """Return ``LIGHTNING_GREEN_CACHE_DIR`` or, if that is not set, ``lightning-green`` in the user's cache."""
+    """Return ``LIGHTNING_GREEN_CACHE_DIR`` or, if that is not set, ``lightning-green`` in the user's cache.
+
+    A user without a home directory, as in some containers, has a cache in the directory of temporary files.
+    """
     configured = os.environ.get(CACHE_VARIABLE)
-    if configured:
-        return Path(configured).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lightning-green"
+    try:
+        if configured:
+            return Path(configured).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lightning-green"
+    except RuntimeError:  # `~` is unknown
+        return Path(tempfile.gettempdir()) / f"lightning-green-{os.geteuid()}"
 
 
 @contextmanager

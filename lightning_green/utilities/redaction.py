@@ -66,7 +66,7 @@ def redact(text: str) -> str:
 
 
 def shell_line(words: Sequence[str]) -> str:
-    """Return a command line for people, without its secrets. A comment says what to fill in."""
+    """Return a command line for people, without its secrets. A comment names what to fill in."""
     shown = [_MARK.sub("<secret>", word) for word in redact_words(words)]
     line = shlex.join(shown)
     return f"{line}  # replace <secret>" if any("<secret>" in word for word in shown) else line

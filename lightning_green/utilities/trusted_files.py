@@ -72,6 +72,18 @@ def open_own(path: str | os.PathLike[str], flags: int) -> int:
     return descriptor
 
 
+def make_private(folder: Path) -> None:
+    """Create a directory, and the missing ones above it, for this user only. An existing directory is unchanged.
+
+    Raises:
+        OSError: If it cannot be created.
+
+    """
+    if not folder.is_dir():
+        make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def is_shared(folder: Path) -> bool:
     """Return whether other users can replace the files in a folder: it is theirs, or they may write to it.
 
@@ -105,7 +117,7 @@ def _read(path: str | os.PathLike[str], most_bytes: int, own: bool) -> bytes:
         descriptor = os.open(path, _OPEN_FLAGS)
     except OSError as error:
         raise _refusal(path, error) from None
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UntrustedFileError(f"{os.fspath(path)} is not a regular file")
@@ -113,7 +125,10 @@ def _read(path: str | os.PathLike[str], most_bytes: int, own: bool) -> bytes:
             raise UntrustedFileError(f"{os.fspath(path)} belongs to another user")
         if own and status.st_mode & _WRITABLE_BY_OTHERS:
             raise UntrustedFileError(f"{os.fspath(path)} can be written by other users")
-        data = file.read(most_bytes + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(most_bytes + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > most_bytes:
         raise UntrustedFileError(f"{os.fspath(path)} is larger than {most_bytes / 1e6:g} MB")
     return data

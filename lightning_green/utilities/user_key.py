@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lightning_green.utilities.files import cache_directory
-from lightning_green.utilities.trusted_files import read_own
+from lightning_green.utilities.trusted_files import make_private, read_own
 
 _NAME = "key"
 _DIGITS = 64
@@ -57,7 +57,7 @@ def _read(path: Path) -> bytes:
 
 def _create(path: Path) -> None:
     """Write a new key, unless another process does so first."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(path.parent)
     temporary = path.with_name(f".{_NAME}.{secrets.token_hex(8)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

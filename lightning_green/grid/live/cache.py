@@ -15,8 +15,10 @@ import filelock
 
 from lightning_green.utilities.files import CACHE_VARIABLE, cache_directory, write_json
 from lightning_green.utilities.http.errors import ServiceError, UnreachableError
+from lightning_green.utilities.trusted_files import UntrustedFileError, is_shared, make_private, read_own
 
 _VERSION = 1
+_MOST_BYTES = 50_000_000  # ten times the largest answer
 _LOCK_SECONDS = 45.0
 _LONGEST_PAUSE = timedelta(minutes=30)
 _LATEST = 7258118400.0  # the year 2200; an entry with a later time is corrupt
@@ -74,13 +76,14 @@ class Entry:
 class Cache:
     """Entries by key, one atomically replaced file and one lock each.
 
-    If the folder is not writable, the entries are kept in memory for this process only, and ``problem`` is set.
+    Entries of other users are ignored. If the folder is not writable, or other users can replace its files, the entries
+    are kept in memory for this process only, and ``problem`` is set.
 
     Args:
         folder: Folder of the files; None for ``grid`` in the cache directory of this package.
 
     Attributes:
-        problem: One sentence if the folder is not writable, else None.
+        problem: One sentence if the folder cannot be used, else None.
 
     """
 
@@ -88,19 +91,24 @@ class Cache:
         self.folder = folder or cache_directory() / "grid"
         self.problem: str | None = None
         self._memory: dict[str, Entry] = {}
+        self._is_shared = False
 
     def read(self, key: str) -> Entry:
         """Return the entry of ``key``, an empty one if there is none. This does not wait for a lock."""
         path = self.folder / f"{key}.json"
+        if self._is_shared:
+            return self._memory.get(key, Entry())
         try:
-            data = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError):  # no file, or a partly written one
+            data = json.loads(read_own(path, _MOST_BYTES))
+        except (OSError, ValueError, RecursionError):  # no file, a partly written one, or one of another user
             return self._memory.get(key, Entry())
         return _entry(data) or self._memory.get(key, Entry())
 
     def write(self, key: str, entry: Entry) -> None:
         """Store ``entry`` atomically."""
         self._memory[key] = entry
+        if self._is_shared:
+            return
         content = {"version": _VERSION, **vars(entry)}  # dataclasses.asdict would copy the body, element by element
         try:
             write_json(self.folder / f"{key}.json", content, indent=None, durable=False, private=True)
@@ -119,7 +127,10 @@ class Cache:
         """
         lock: filelock.BaseFileLock | None = None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private(self.folder)
+            self._is_shared = is_shared(self.folder)
+            if self._is_shared:
+                raise UntrustedFileError("other users can replace its files")
             lock = filelock.FileLock(self.folder / f"{key}.lock", timeout=_LOCK_SECONDS)
             lock.acquire()
         except filelock.Timeout:
@@ -138,8 +149,8 @@ class Cache:
     def _degrade(self, error: BaseException) -> None:
         if self.problem is None:
             self.problem = (
-                f"The cache folder {self.folder} cannot be written ({error}). Each process sends its own requests; set "
-                f"{CACHE_VARIABLE} to a writable folder."
+                f"The cache folder {self.folder} cannot be used ({error}). Each process sends its own requests; set "
+                f"{CACHE_VARIABLE} to a folder that only this user can write."
             )
 
 

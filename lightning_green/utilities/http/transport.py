@@ -313,7 +313,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _unpacker(encoding: str, host: str) -> Callable[[bytes, int], bytes]:
-    """Return a function from a part of an answer to at most so many bytes of its content.
+    """Return a function from a part of an answer and a number of bytes to at most that much of its content.
 
     httpx would unpack a part as a whole: a small answer can have gigabytes of content.
     """

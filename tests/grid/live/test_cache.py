@@ -20,7 +20,7 @@ def test_unwritable_cache_is_reported_once_and_kept_in_memory(grid, build, tmp_p
     signal.refresh(NOW)
     signal.refresh(NOW + timedelta(hours=1))
     assert signal.intensity(NOW) is not None
-    assert len([message for message in signal.pop_messages() if "cannot be written" in message]) == 1
+    assert len([message for message in signal.pop_messages() if "cannot be used" in message]) == 1
     before = grid.count("charts")
     signal.refresh(NOW + timedelta(hours=1, seconds=1))
     assert grid.count("charts") == before, "the answer in memory was not used"
