@@ -70,7 +70,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
-        (path / "checkpoints").mkdir(exist_ok=True)
+        (path / "checkpoints").mkdir(mode=0o700, exist_ok=True)
         self._on_disk: dict[str, Any] | None = None
         self.record: dict[str, Any] = self._read()
         self._lock: FileLock | None = None

@@ -26,6 +26,8 @@ STATE_KEY = "lightning_green"
 """Key of the exact training state in a checkpoint."""
 STATE_VERSION = 6
 """Version of the layout of that state; a version restores only its own."""
+OWNER_KEY = "owner"
+"""Key of the run and the fit in that state."""
 SHARDS_KEY = "lightning_green_shards"
 """Key of the files that belong to a checkpoint: their names and sizes in bytes."""
 
@@ -35,6 +37,13 @@ _DAMAGED = (
     TypeError, AssertionError, OverflowError,
 )  # fmt: skip
 _NAME = re.compile(r"fit(\d+)-step(\d+)-(\d+)\.ckpt")
+
+
+class Owner(NamedTuple):
+    """The run and the fit that a checkpoint belongs to."""
+
+    run_id: str
+    fit: int
 
 
 class StoredCheckpoint(NamedTuple):
@@ -101,7 +110,7 @@ def write_durably(checkpoint: dict[str, Any], path: Path) -> None:
 
     """
     try:
-        with atomic_file(path, single_writer=True) as file:
+        with atomic_file(path, single_writer=True, permissions=0o600) as file:
             torch.save(checkpoint, file)
     except RuntimeError as error:  # torch's writer turns a short write into a RuntimeError
         raise OSError(f"{path} could not be written: {error}") from error
@@ -140,16 +149,25 @@ def _remove_orphaned_shards(folder: Path, fit: int) -> None:
             shard.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, owner: Owner | None = None) -> dict[str, Any]:
     """Read a checkpoint with ``weights_only=True``, on the CPU.
 
+    Args:
+        path: The file.
+        owner: The run and the fit that continue from it; None for any.
+
     Raises:
-        RuntimeError: If the file, or one of its shards, is missing, truncated or damaged; the message names it.
+        RuntimeError: If the file, or one of its shards, is missing, truncated or damaged, or if it belongs to another
+            run or fit; the message names it.
 
     """
     checkpoint = _load(path)
     if "state_dict" not in checkpoint:
         raise RuntimeError(f"The checkpoint {path} is damaged: it does not contain a training state.")
+    state = checkpoint.get(STATE_KEY)
+    found = state.get(OWNER_KEY) if isinstance(state, dict) else None
+    if owner is not None and found is not None and list(found) != list(owner):  # earlier versions wrote none
+        raise RuntimeError(f"The checkpoint {path} belongs to another run or fit, and is not used")
     for name, size in checkpoint.get(SHARDS_KEY, {}).items():
         shard = path.with_name(name)
         if not shard.exists() or shard.stat().st_size != size:
@@ -184,7 +202,11 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def load_latest(
-    folder: Path, fit: int, problems: Sequence[str] = (), but_not: Collection[Path] = ()
+    folder: Path,
+    fit: int,
+    problems: Sequence[str] = (),
+    but_not: Collection[Path] = (),
+    owner: Owner | None = None,
 ) -> tuple[StoredCheckpoint, dict[str, Any], list[str]] | None:
     """Return the newest good checkpoint of a fit, its content, and the errors of newer ones; None without a checkpoint.
 
@@ -193,6 +215,7 @@ def load_latest(
         fit: Number of the fit.
         problems: Known errors of newer checkpoints.
         but_not: Paths of these checkpoints, which are skipped.
+        owner: The run and the fit that continue; checkpoints of others are errors.
 
     Raises:
         RuntimeError: If there are checkpoints and none of them can be read.
@@ -203,7 +226,7 @@ def load_latest(
         if stored.path in but_not:
             continue
         try:
-            return stored, load_checkpoint(stored.path), problems
+            return stored, load_checkpoint(stored.path, owner), problems
         except RuntimeError as error:
             problems.append(str(error))
             log.warning("%s. Trying the previous one.", error)

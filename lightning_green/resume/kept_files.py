@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -17,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_green._lightning.namespaces import both
 from lightning_green.ledger.run_directory import KEPT
+from lightning_green.utilities.trusted_files import is_file_name, make_private
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,10 @@ def keep_files(trainer: pl.Trainer, path: Path, fit: int) -> list[list[str]]:
         files = {callback.best_model_path, callback.last_model_path, *callback.best_k_models}
         names = sorted(Path(file).name for file in files if file and os.path.isfile(file) and _is_in(callback, file))
         for name in names:
-            _link(Path(str(callback.dirpath)) / name, _kept(path, fit, number, name))
+            target = _kept(path, fit, number, name)
+            with suppress(OSError):  # reported below
+                make_private(target.parent)
+            _link(Path(str(callback.dirpath)) / name, target)
         kept.append(names)
     return kept
 
@@ -55,9 +60,12 @@ def restore_files(trainer: pl.Trainer, path: Path, fit: int, kept: Sequence[Sequ
     """
     for number, (callback, names) in enumerate(zip(_callbacks(trainer), kept, strict=False)):
         for name in names:
-            source = _kept(path, fit, number, Path(name).name)
-            if callback.dirpath is not None and source.exists():
-                _link(source, Path(callback.dirpath) / source.name)
+            # a record is untrusted input: it names checkpoints, and links in its directory may lead anywhere
+            if callback.dirpath is None or not is_file_name(name) or not name.endswith(callback.FILE_EXTENSION):
+                continue
+            source = _kept(path, fit, number, name)
+            if source.is_file() and source.resolve() == path.resolve() / source.relative_to(path):
+                _link(source, Path(callback.dirpath) / name)
 
 
 def _callbacks(trainer: pl.Trainer) -> list[ModelCheckpoint]:

@@ -18,6 +18,7 @@ from lightning_green.ledger.run_directory import ATTEMPT_VARIABLE, RANDOM_STATES
 from lightning_green.resume.random_states import capture_random_states, restore_random_states
 from lightning_green.run.identity import Invocation
 from lightning_green.utilities.files import atomic_file
+from lightning_green.utilities.trusted_files import make_private
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def begin_process() -> None:
         return
     directory = Path(home) / RANDOM_STATES
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_private(directory)
         path = _claim(directory)
         if path.exists():
             restore_random_states(torch.load(path, weights_only=True))
@@ -68,7 +69,7 @@ def keep(run: Path) -> None:
     name, states = begun
     try:
         directory = run / RANDOM_STATES
-        directory.mkdir(parents=True, exist_ok=True)
+        make_private(directory)
         _write(directory / f"{name}-0.pt", states)
     except OSError as error:
         log.warning("The random states could not be recorded: %s.", error)
@@ -83,7 +84,7 @@ def _claim(directory: Path) -> Path:
             old.unlink(missing_ok=True)
     for number in itertools.count():
         try:
-            os.close(os.open(directory / f"{name}-{number}.claim-{attempt}", os.O_CREAT | os.O_EXCL))
+            os.close(os.open(directory / f"{name}-{number}.claim-{attempt}", os.O_CREAT | os.O_EXCL, 0o600))
         except FileExistsError:
             continue
         return directory / f"{name}-{number}.pt"

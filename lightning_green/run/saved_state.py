@@ -172,6 +172,7 @@ class SavedState:
                 self.limit_later(PauseRule(PauseAt.NEVER, f"{_EPOCHS_DIFFER} ({self.limits.why_epochs_only})"))
                 return None
             checkpoint[STATE_KEY]["rows"] = count_rows(self._trainer)
+            checkpoint[STATE_KEY][checkpoints.OWNER_KEY] = list(self.source.owner())
             stored = checkpoints.store_checkpoint(
                 session.folder.path, session.fit, self._trainer.global_step, checkpoint
             )
@@ -229,6 +230,7 @@ class SavedState:
                 return
             state[STATE_KEY]["files"] = keep_files(self._trainer, folder.path, fit)
             state[STATE_KEY]["rows"] = count_rows(self._trainer)
+            state[STATE_KEY][checkpoints.OWNER_KEY] = list(self.source.owner())
             checkpoints.store_final(folder.path, fit, state)
         except (OSError, NotPlainError) as error:
             log.warning("The final state could not be saved: %s.", error)

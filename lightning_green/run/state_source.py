@@ -104,6 +104,12 @@ class StateSource:
             "--fresh: `lightning-green run --fresh -- ...` (the old directory is renamed)."
         )
 
+    def owner(self) -> checkpoints.Owner:
+        """Return the run and the fit, on rank 0. The id of a run stays the same when its directory is moved."""
+        folder = self._session.folder
+        assert folder is not None
+        return checkpoints.Owner(str(folder.record.get("run_id")), self._session.fit)
+
     def _choose(self, problems: list[str], damaged: list[Path]) -> tuple[str, dict[str, Any]] | None:
         folder, fit = self._session.folder, self._session.fit
         assert folder is not None
@@ -112,8 +118,8 @@ class StateSource:
             if path in damaged:
                 raise RuntimeError(problems[-1])
             self.description = "its final state"
-            return str(path), checkpoints.load_checkpoint(path)
-        found = checkpoints.load_latest(folder.path, fit, problems, damaged)
+            return str(path), checkpoints.load_checkpoint(path, self.owner())
+        found = checkpoints.load_latest(folder.path, fit, problems, damaged, self.owner())
         if found is None:
             return None
         stored, checkpoint, found_problems = found

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # without waiting for the writer of a FIFO
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-_LONGEST_NAME = 128
+_LONGEST_NAME = 255
 
 
 class UntrustedFileError(OSError):

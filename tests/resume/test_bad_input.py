@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from lightning_green.resume.checkpoints import list_checkpoints, load_checkpoint
+from lightning_green.resume.checkpoints import Owner, list_checkpoints, load_checkpoint
 from lightning_green.run.run import OtherTrainingError
 from tests.helpers import resume_training
 from tests.helpers.resume_training import Case, attempt, differences, outcome
@@ -112,6 +114,48 @@ def test_run_without_a_readable_checkpoint_is_refused(stopped):
         attempt(stopped, CASE)
     assert "--fresh" in str(refused.value)
     assert content(stopped) == before
+
+
+def test_checkpoint_of_another_run_is_not_used(stopped, tmp_path, caplog):
+    assert attempt(tmp_path / "other", CASE, "error@batch:8") is not None
+    _, newer = list_checkpoints(stopped / "run", 0)
+    foreign = list_checkpoints(tmp_path / "other" / "run", 0)[-1].path
+    shutil.copy(foreign, newer.path)
+    assert attempt(stopped, CASE) is None
+    assert f"The checkpoint {newer.path} belongs to another run or fit, and is not used" in caplog.text
+    assert attempt(tmp_path / "whole", CASE) is None
+    assert differences(outcome(tmp_path / "whole"), outcome(stopped)) == []
+
+
+def test_run_with_checkpoints_of_another_run_only_is_refused(stopped, tmp_path):
+    assert attempt(tmp_path / "other", CASE, "error@batch:8") is not None
+    for stored in list_checkpoints(stopped / "run", 0):
+        shutil.copy(list_checkpoints(tmp_path / "other" / "run", 0)[-1].path, stored.path)
+    with pytest.raises(RuntimeError, match=r"belongs to another run or fit, and is not used. Start from scratch with"):
+        attempt(stopped, CASE)
+
+
+def test_final_state_belongs_to_one_fit_of_one_run(stopped):
+    assert attempt(stopped, CASE) is None
+    final = stopped / "run" / "checkpoints" / "fit0-final.ckpt"
+    run_id = json.loads((stopped / "run" / "run.json").read_text())["run_id"]
+    assert load_checkpoint(final, Owner(run_id, 0))["global_step"] == 12
+    for owner in (Owner(run_id, 1), Owner("another", 0)):
+        with pytest.raises(RuntimeError, match="belongs to another run or fit"):
+            load_checkpoint(final, owner)
+
+
+def test_moved_run_continues(stopped, tmp_path):
+    stopped.rename(tmp_path / "moved")
+    assert attempt(tmp_path / "moved", CASE) is None
+    assert attempt(tmp_path / "whole", CASE) is None
+    assert differences(outcome(tmp_path / "whole"), outcome(tmp_path / "moved")) == []
+
+
+def test_training_states_are_private(stopped):
+    folder = stopped / "run" / "checkpoints"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
 
 
 def test_every_checkpoint_loads_with_weights_only(stopped):

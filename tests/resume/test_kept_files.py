@@ -49,6 +49,33 @@ def test_files_of_other_directories_and_missing_files_are_not_kept(tmp_path):
     assert keep_files(trainer_with(callback), tmp_path / "run", 0) == [["x.ckpt"]]
 
 
+@pytest.mark.parametrize("name", ["x.ckpt", "x.py", ".x.ckpt"])
+@pytest.mark.parametrize("link", ["file", "directory"])
+def test_planted_links_are_not_followed(tmp_path, name, link):
+    callback = checkpoint(tmp_path / "a")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / name).write_text("secret")
+    folder = tmp_path / "run" / "kept" / "fit0" / "0"
+    if link == "file":
+        folder.mkdir(parents=True)
+        (folder / name).symlink_to(tmp_path / "home" / name)
+    else:
+        folder.parent.mkdir(parents=True)
+        folder.symlink_to(tmp_path / "home")
+    restore_files(trainer_with(callback), tmp_path / "run", 0, [[name]])
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x.py", ".x.ckpt", "sitecustomize.py"])
+def test_only_checkpoints_are_restored(tmp_path, name):
+    callback = checkpoint(tmp_path / "a")
+    folder = tmp_path / "run" / "kept" / "fit0" / "0"
+    folder.mkdir(parents=True)
+    (folder / name).write_text("planted")
+    restore_files(trainer_with(callback), tmp_path / "run", 0, [[name]])
+    assert list((tmp_path / "a").iterdir()) == []
+
+
 @pytest.mark.parametrize("kept", [[], [["x.ckpt"]], [["../../x.ckpt"]]])
 def test_missing_and_foreign_names_are_not_restored(kept, tmp_path):
     callback = checkpoint(tmp_path / "a")
