@@ -7,6 +7,7 @@
 #   make lint         ruff, mypy, codespell and the word list
 #   make docs         the documentation, warnings as errors
 #   make constraints  pin all dependencies again, for every supported Python
+#   make audit        look up the pinned dependencies in the databases of known vulnerabilities
 #   make clean        remove .venv, site and runs/demo
 #   make help         this list
 #
@@ -16,13 +17,14 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 ARGS ?=
 JOBS ?= 2
+PIP_AUDIT := 2.10.1
 
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help demo test test-slow test-all lint docs constraints clean
+.PHONY: help demo test test-slow test-all lint docs constraints audit clean
 .DELETE_ON_ERROR:
 
 help:
@@ -84,6 +86,16 @@ constraints: $(VENV)/.torch
 	  $(VENV)/bin/uv pip compile -q --universal --python-version 3.10 --all-extras --no-annotate --no-header \
 	  pyproject.toml $(VENV)/also.in; } > $(VENV)/constraints.txt
 	mv $(VENV)/constraints.txt constraints.txt
+	{ echo "# The versions of constraints.txt with the hashes of their files; written by \`make constraints\`."; \
+	  $(VENV)/bin/uv pip compile -q --universal --python-version 3.10 --all-extras --no-annotate --no-header \
+	  --generate-hashes -c constraints.txt pyproject.toml $(VENV)/also.in; } > $(VENV)/hashes.txt
+	mv $(VENV)/hashes.txt requirements-hashes.txt
+
+# Fails if a dependency has a known vulnerability, or cannot be looked up. It is installed apart from the dependencies.
+audit: $(VENV)/.torch
+	@test -x $(VENV)/audit/bin/pip-audit || { $(PY) -m venv $(VENV)/audit && \
+	  $(VENV)/audit/bin/python -m pip --disable-pip-version-check install -q pip-audit==$(PIP_AUDIT); }
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements-hashes.txt $(ARGS)
 
 clean:
 	rm -rf $(VENV) site runs/demo

@@ -8,13 +8,18 @@ from typing import NoReturn
 
 import typer
 
+from lightning_green.utilities.text import printable
+
 BAD_USAGE = 2
 
 
 def print_line(line: str) -> None:
-    """Print a line of the command itself to stderr, if somebody reads it: a closed terminal or pipe is no failure."""
+    """Print a line of the command itself to stderr, if somebody reads it: a closed terminal or pipe is no failure.
+
+    The line may contain text of a record. Its control characters are removed.
+    """
     try:
-        typer.echo(f"lightning-green: {line}", err=True)
+        typer.echo(printable(f"lightning-green: {line}"), err=True)
     except OSError:
         with suppress(OSError):  # Python would fail at its end to write what it still holds
             nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -20,6 +20,7 @@ from lightning_green.supervisor.run_directory import open_run_directory
 from lightning_green.supervisor.supervisor import Supervisor
 from lightning_green.utilities.clock import clock_from_spec
 from lightning_green.utilities.durations import parse_duration
+from lightning_green.utilities.text import printable
 
 ALIVE = 3
 
@@ -119,7 +120,7 @@ def status(run_dir: Annotated[Path, typer.Argument(help="Run directory.")]) -> N
         texts = [status_text(RunDirectory(path), codes.get(path)) for path in run_directories(home)]
     except (RuntimeError, ValueError) as error:
         fail(_unreadable(run_dir, error))
-    typer.echo("\n\n".join(texts))
+    typer.echo(printable("\n\n".join(texts)))
 
 
 def _unreadable(path: Path, error: RuntimeError | ValueError) -> str:

@@ -32,6 +32,7 @@ from lightning_green.ledger.events import (
     Warned,
 )
 from lightning_green.ledger.measurement import FIELDS, Measurement
+from lightning_green.utilities.text import printable
 
 _BY_NAME: dict[str, type[Event]] = {
     kind.name: kind
@@ -75,7 +76,7 @@ def _from_json(record: Mapping[str, Any]) -> Event:
         "seq": int(record.get("seq", 0)),
         "time_utc": str(record.get("time_utc", "")),
         "mono_s": float(record.get("mono_s", 0.0)),
-        "node": str(record.get("node", "")),
+        "node": printable(str(record.get("node", ""))),
         "pid": int(record.get("pid", 0)),
         "attempt": int(record.get("attempt", 0)),
         "v": int(record.get("v", 1)),
@@ -98,6 +99,6 @@ def _from_json(record: Mapping[str, Any]) -> Event:
         measured=measured,
         global_step=None if step is None else int(step),
         fit=None if fit is None else int(fit),
-        reason=str(record.get("reason", "")),
+        reason=printable(str(record.get("reason", ""))),
         extra={key: value for key, value in record.items() if key not in known and key not in codecs},
     )

@@ -28,6 +28,7 @@ from lightning_green.ledger.run_directory import (
 from lightning_green.ledger.totals import Account
 from lightning_green.resume.fingerprint import differences
 from lightning_green.utilities.clock import Clock
+from lightning_green.utilities.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -270,4 +271,4 @@ def refusal(path: Path | None, found: str) -> str:
 
 def shorten(found: list[str]) -> str:
     """Return the first five differences and the number of the others."""
-    return "; ".join(found[:5]) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
+    return printable("; ".join(found[:5])) + (f"; and {len(found) - 5} more" if len(found) > 5 else "")
