@@ -111,7 +111,7 @@ def test_encoding_that_was_not_requested_is_refused(encoding):
         get(server.url)
 
 
-@pytest.mark.parametrize("data", [b"\x1f\x8b", b"no gzip", gzip.compress(BODY)[:50]])
+@pytest.mark.parametrize("data", [b"\x1f\x8b", b"no gzip", gzip.compress(BODY)[:50]], ids=["short", "text", "cut"])
 def test_damaged_compression_is_one_error(data):
     with server_of(data, ("Content-Encoding", "gzip")) as server, pytest.raises(UnreadableError):
         get(server.url)
