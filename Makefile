@@ -4,6 +4,7 @@
 #   make test         the quick tests, a few minutes    make test ARGS="-x tests/planning"
 #   make test-slow    the other tests
 #   make test-all     all tests, with branch coverage
+#   make fuzz         10,000 damaged or odd examples of each file that is read
 #   make lint         ruff, mypy, codespell and the word list
 #   make docs         the documentation, warnings as errors
 #   make constraints  pin all dependencies again, for every supported Python
@@ -24,7 +25,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help demo test test-slow test-all lint docs constraints audit clean
+.PHONY: help demo test test-slow test-all fuzz lint docs constraints audit clean
 .DELETE_ON_ERROR:
 
 help:
@@ -44,6 +45,9 @@ test-all: $(VENV)/.dev
 	$(PY) -m coverage run -m pytest -n $(JOBS) --durations 20 $(ARGS)
 	$(PY) -m coverage combine -q
 	$(PY) -m coverage report --skip-covered
+
+fuzz: $(VENV)/.dev
+	LIGHTNING_GREEN_FUZZ_EXAMPLES=10000 $(PY) -m pytest -n $(JOBS) --timeout 3600 -k "test_any_" tests/test_any_files.py $(ARGS)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -72,7 +72,7 @@ def main() -> None:
             "read_s": statistics.median(times),
             "read_s_range": [min(times), max(times)],
             "unchanged_s": seconds(folder, history),
-            "events": len(history.events),
+            "events": history.count,
             "megabytes": history.size / 1e6,
             "n": len(times),
         }

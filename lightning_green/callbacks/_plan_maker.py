@@ -26,6 +26,10 @@ DEFAULT_RESUME_HOURS = 0.1
 RETRY_SECONDS = 60.0
 
 
+_LONGEST = timedelta(days=36525)
+"""Longest time to a deadline: 100 years. A later one makes no difference to a plan, and may be no date."""
+
+
 class PlanMaker:
     """Makes the plans of one fit and records each as a decision.
 
@@ -231,7 +235,7 @@ class PlanMaker:
         first = run.record_on_disk.get("first_start")
         began = run.clock.time() if run.began is None else run.began
         start = datetime.fromisoformat(first) if first else datetime.fromtimestamp(began, timezone.utc)
-        return start + deadline
+        return start + min(deadline, _LONGEST)
 
     def _check_deadline(self) -> None:
         """Raise if the deadline of a new run lies in the past. A continued run that is late continues."""

@@ -74,8 +74,8 @@ def run(
         fail(str(error), ALIVE)
     except OtherCommandError as error:
         fail(str(error))
-    except (RuntimeError, ValueError) as error:
-        fail(_unreadable(path, error))
+    except (RuntimeError, ValueError) as error:  # another version, or damaged
+        fail(str(error))
     except OSError as error:
         fail(f"The run directory {path} cannot be written ({error.strerror}). Choose another one with --run-dir.")
     print_line(f"Run directory: {path}")
@@ -118,12 +118,8 @@ def status(run_dir: Annotated[Path, typer.Argument(help="Run directory.")]) -> N
         home = run_dir.absolute()
         codes = {home: read_command(home).get("exit_code")}  # of the command, which a run below it may not have started
         texts = [status_text(RunDirectory(path), codes.get(path)) for path in run_directories(home)]
-    except (RuntimeError, ValueError) as error:
-        fail(_unreadable(run_dir, error))
+    except (RuntimeError, ValueError) as error:  # another version, or damaged
+        fail(str(error))
+    except OSError as error:
+        fail(f"The run directory {run_dir} cannot be read ({error.strerror}: {error.filename}).")
     typer.echo(printable("\n\n".join(texts)))
-
-
-def _unreadable(path: Path, error: RuntimeError | ValueError) -> str:
-    if isinstance(error, RuntimeError):  # the message names the incompatible version
-        return str(error)
-    return f"{path / 'run.json'} is damaged ({error}). Move the directory away, or choose another one with --run-dir."

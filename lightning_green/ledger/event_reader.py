@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
-from datetime import datetime
 from typing import Any
 
-from lightning_green.ledger.event_fields import own_fields
+from lightning_green.ledger.event_fields import MAX_COUNT, own_fields, read_float, read_int, read_text, read_time
 from lightning_green.ledger.events import (
     BetweenFits,
     CheckpointFailed,
@@ -43,6 +43,8 @@ _BY_NAME: dict[str, type[Event]] = {
     )
 }
 
+_MAX_STARTUP_SECONDS = 1e8  # a start cannot lie before the year 1966
+
 # fields of every event's JSON, and those of an event with a measurement
 _KNOWN = {*(one.name for one in fields(Event)), "event"} - {"measured", "extra"}
 _KNOWN_WITH_MEASUREMENT = _KNOWN | set(FIELDS)
@@ -65,40 +67,47 @@ def event_from_json(record: Mapping[str, Any]) -> Event:
     """
     try:
         return _from_json(record)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"not an event of a ledger ({type(error).__name__}: {error}): {record!r}") from error
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise ValueError(f"not an event of a ledger ({type(error).__name__}: {error}): {record!r:.200}") from error
 
 
 def _from_json(record: Mapping[str, Any]) -> Event:
-    name, rank = str(record["event"]), int(record.get("node_rank", 0))
+    name, rank = read_text(record["event"]), read_int(record.get("node_rank", 0), MAX_COUNT)
     kind = _BY_NAME.get(name.removeprefix("node_") if rank else name)
     common: dict[str, Any] = {
-        "seq": int(record.get("seq", 0)),
-        "time_utc": str(record.get("time_utc", "")),
-        "mono_s": float(record.get("mono_s", 0.0)),
-        "node": printable(str(record.get("node", ""))),
-        "pid": int(record.get("pid", 0)),
-        "attempt": int(record.get("attempt", 0)),
-        "v": int(record.get("v", 1)),
+        "seq": read_int(record.get("seq", 0)),
+        "time_utc": read_text(record.get("time_utc", "")),
+        "mono_s": read_float(record.get("mono_s", 0.0)),
+        "node": printable(read_text(record.get("node", ""))),
+        "pid": read_int(record.get("pid", 0)),
+        "attempt": read_int(record.get("attempt", 0), MAX_COUNT),
+        "v": read_int(record.get("v", 1)),
         "node_rank": rank,
     }
     if kind is None:
+        with suppress(ValueError):
+            read_time(common["time_utc"])
+            return UnknownEvent(**common, kind=name, extra=dict(record))
+        common["time_utc"] = ""
         return UnknownEvent(**common, kind=name, extra=dict(record))
-    datetime.fromisoformat(record["time_utc"])
+    read_time(record["time_utc"])
     codecs = own_fields(kind, Event)
     own = {key: decode(record[key]) for key, (decode, _) in codecs.items() if record.get(key) is not None}
+    if "startup_s" in own:
+        read_float(own["startup_s"], -_MAX_STARTUP_SECONDS, _MAX_STARTUP_SECONDS)
     step, fit = record.get("global_step"), record.get("fit", 0)
+    phase, state = record.get("phase"), record.get("state")
     measured, known = None, _KNOWN
     if "joules" in record:
         measured, known = Measurement.from_json(record), _KNOWN_WITH_MEASUREMENT
     return kind(
         **common,
         **own,
-        phase=record.get("phase"),
-        state=record.get("state"),
+        phase=None if phase is None else read_text(phase),
+        state=None if state is None else read_text(state),
         measured=measured,
-        global_step=None if step is None else int(step),
-        fit=None if fit is None else int(fit),
-        reason=printable(str(record.get("reason", ""))),
+        global_step=None if step is None else read_int(step),
+        fit=None if fit is None else read_int(fit, MAX_COUNT),
+        reason=printable(read_text(record.get("reason", ""))),
         extra={key: value for key, value in record.items() if key not in known and key not in codecs},
     )

@@ -6,6 +6,9 @@ from bisect import bisect_right
 from itertools import pairwise
 from typing import NamedTuple
 
+_MAX_INTERVALS = 20_000
+"""Number of intervals that are kept: more than three days, one every 15 s."""
+
 
 class IntensityInterval(NamedTuple):
     """An intensity in gCO2e/kWh (None if unknown) from ``start`` to ``end`` (seconds since the epoch)."""
@@ -49,6 +52,8 @@ class IntensityTimeline:
         else:
             self._intervals.append(interval)
             self._starts.append(interval.start)
+            if len(self._intervals) > _MAX_INTERVALS:  # other nodes are not that late
+                del self._intervals[: _MAX_INTERVALS // 2], self._starts[: _MAX_INTERVALS // 2]
 
     def shares(self, start: float, end: float) -> list[tuple[float, float | None, str]]:
         """Return the parts of an interval: (fraction of its time, intensity, kind); together they are 1.

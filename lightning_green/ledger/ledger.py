@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import math
 import os
 import socket
+import stat
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from heapq import merge
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from lightning_green.ledger.event_reader import event_from_json
 from lightning_green.ledger.events import Event, HistoryMissing, StateEvent
 from lightning_green.utilities.clock import Clock, utc_iso
+from lightning_green.utilities.reading import MAX_LINE_BYTES, UnreadableFileError, open_regular, parse_json, read_lines
 
 log = logging.getLogger(__name__)
 
 EventT = TypeVar("EventT", bound=Event)
+
+_skipped: set[Path] = set()
 
 
 def node_name() -> str:
@@ -27,17 +34,28 @@ def node_name() -> str:
     return socket.gethostname().split(".")[0] or "node"
 
 
+LEDGER_FILES = "ledger.*.jsonl"
+"""Pattern of the names of ledgers."""
+_MAX_WAITING_BYTES = 4 * 2**20
+"""Size in bytes of the lines that wait in memory for room on the disk."""
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
 class Ledger:
     """Append-only JSON lines of one node, one event per line.
 
     Each line is one ``write`` to a file opened for appending, so it survives a ``kill -9`` of the process. If the disk
-    is full, lines wait in memory and are written with the next line that fits; training continues.
+    is full, lines wait in memory and are written with the next line that fits; training continues. If the file is
+    deleted, a new one is created. If its directory is renamed or deleted, one warning is logged and training continues.
 
     Args:
         folder: Run directory.
         clock: Clock of the run.
         attempt: Start of the run, from 1.
         node: Name of this node in the file name.
+
+    Raises:
+        OSError: If the file cannot be opened or created.
 
     Examples:
         ```python
@@ -54,34 +72,26 @@ class Ledger:
         self._clock = clock
         self._lock = threading.Lock()
         self._waiting: list[bytes] = []
-        self._warned = False
-        self._seq, torn = _last_sequence(self.path)
-        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        self._torn = torn
-        if torn:
+        self._problem: str | None = None
+        self._lost, self._moved = 0, False
+        end = _read_end(self.path)
+        self._file, self._seq, self._torn = _open(self.path), end.seq, end.is_torn
+        self._folder_inode = folder.stat().st_ino
+        if self._torn:
             self.append(HistoryMissing(reason="the last line was cut off by a kill or a full disk and is dropped"))
 
     def append(self, event: EventT) -> EventT:
         """Write an event and return it with its header."""
         with self._lock:
-            self._seq += 1
-            stamped = replace(
-                event,
-                seq=self._seq,
-                time_utc=utc_iso(self._clock.time()),
-                mono_s=round(self._clock.monotonic(), 6),
-                node=self._node,
-                pid=os.getpid(),
-                attempt=self.attempt,
-            )
-            self._waiting.append(json.dumps(stamped.to_json(), allow_nan=False).encode() + b"\n")
+            stamped = self._stamp(event)
+            self._waiting.append(_line(stamped))
             self._write_waiting()
             return stamped
 
     def renumber(self) -> None:
         """Continue after the events that another process has appended."""
-        with self._lock:
-            self._seq = max(self._seq, _last_sequence(self.path)[0])
+        with self._lock, suppress(OSError):
+            self._seq = max(self._seq, _read_end(self.path).seq)
 
     def sync(self) -> None:
         """Flush the lines to the disk, before a planned exit."""
@@ -99,57 +109,168 @@ class Ledger:
                 if self._waiting:
                     self._write_waiting()
                 if self._waiting:
-                    log.warning("%d lines of the ledger %s are lost: the disk is full.", len(self._waiting), self.path)
+                    count = self._lost + len(self._waiting)
+                    log.warning("%d lines of the ledger %s are lost: the disk is full.", count, self.path)
                 os.close(self._file)
                 self._file = -1
 
+    def _stamp(self, event: EventT) -> EventT:
+        self._seq += 1
+        return replace(
+            event,
+            seq=self._seq,
+            time_utc=utc_iso(self._clock.time()),
+            mono_s=round(self._clock.monotonic(), 6),
+            node=self._node,
+            pid=os.getpid(),
+            attempt=self.attempt,
+        )
+
     def _write_waiting(self) -> None:
-        data = (b"\n" if self._torn else b"") + b"".join(self._waiting)
+        if self._file < 0:
+            return
         try:
+            self._find_file()
+            data = (b"\n" if self._torn else b"") + b"".join(self._waiting)
             written = os.write(self._file, data)
         except OSError as error:
             self._report(error)
+            self._drop_oldest()
             return
         if written < len(data):  # a disk that filled up in the middle of a line: end the torn one before the next try
             self._torn = True
-            self._report(OSError(28, "No space left on device"))
+            self._report(OSError(errno.ENOSPC, "No space left on device"))
             done = data[:written].rfind(b"\n") + 1
             rest = data[done:]
             self._waiting = [line + b"\n" for line in rest.split(b"\n") if line]
             return
         self._torn = False
         self._waiting.clear()
+        if self._problem is not None:
+            log.warning("The ledger %s is written again.", self.path)
+            self._problem = None
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            self._waiting.append(
+                _line(self._stamp(HistoryMissing(reason=f"{lost} events are lost: the disk was full")))
+            )
+            self._write_waiting()
+
+    def _find_file(self) -> None:
+        """Create a new file if it was deleted. A directory that was renamed keeps its file; a deleted one has none."""
+        here = os.fstat(self._file)
+        with suppress(OSError):
+            there = os.stat(self.path, follow_symlinks=False)
+            if there.st_ino == here.st_ino:
+                return
+        try:
+            is_same_folder = self.path.parent.stat().st_ino == self._folder_inode
+        except OSError:
+            is_same_folder = False
+        if is_same_folder:
+            end = _read_end(self.path)
+            file = _open(self.path)
+            os.close(self._file)
+            self._file, self._torn, self._seq = file, end.is_torn, max(self._seq, end.seq)
+            log.warning("The ledger %s was deleted. It continues in a new file.", self.path)
+            missing = HistoryMissing(reason="the ledger was deleted while it was written; its earlier events are lost")
+            self._waiting.insert(0, _line(self._stamp(missing)))
+        elif here.st_nlink == 0:
+            raise OSError(errno.ENOENT, "the run directory was deleted")
+        elif not self._moved:
+            self._moved = True
+            log.warning("The ledger %s was moved with its directory. It is written to its new place.", self.path)
+
+    def _drop_oldest(self) -> None:
+        size = sum(map(len, self._waiting))
+        while size > _MAX_WAITING_BYTES:
+            size -= len(self._waiting.pop(0))
+            self._lost += 1
 
     def _report(self, error: OSError) -> None:
-        if not self._warned:
-            self._warned = True
-            log.warning(
-                "The ledger %s cannot be written (%s). Training continues and the lines wait in memory. Free disk "
-                "space so that they are not lost.",
-                self.path,
-                error.strerror,
-            )
+        remedy = " Free disk space so that they are not lost." if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        self._warn(f"cannot be written ({error.strerror}). Training continues and the lines wait in memory.{remedy}")
+
+    def _warn(self, problem: str) -> None:
+        if self._problem is None:
+            log.warning("The ledger %s %s", self.path, problem.rstrip(".") + ".")
+        self._problem = problem
 
 
-def _last_sequence(path: Path) -> tuple[int, bool]:
-    if not path.exists():
-        return 0, False
-    data = path.read_bytes()
-    torn = bool(data) and not data.endswith(b"\n")
-    last = next(_json_lines(reversed(data.split(b"\n"))), {})
-    return int(last.get("seq", 0)), torn
+def _line(event: Event) -> bytes:
+    record = event.to_json()
+    try:
+        return json.dumps(record, allow_nan=False).encode() + b"\n"
+    except ValueError:
+        return json.dumps(_without_nan(record)).encode() + b"\n"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _open(path: Path) -> int:
+    """Open a ledger for appending."""
+    file = os.open(path, _FLAGS, 0o644)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return file
+
+
+class _End(NamedTuple):
+    """The end of a ledger: number of its last event, and whether its last line has no line end."""
+
+    seq: int = 0
+    is_torn: bool = False
+
+
+def _read_end(path: Path) -> _End:
+    """Return the number of the last event, from the last lines of a ledger."""
+    try:
+        with open_regular(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            tail, length = b"", 2**16
+            while True:
+                start = max(0, size - length)
+                file.seek(start)
+                tail = file.read(size - start)
+                lines = tail.split(b"\n")[0 if start == 0 else 1 :]  # the first one may be a part of a line
+                last = next((record for record in _json_lines(reversed(lines)) if _seq(record) is not None), None)
+                if last is not None or start == 0 or length > 2 * MAX_LINE_BYTES:
+                    return _End(0 if last is None else _seq(last) or 0, bool(tail) and not tail.endswith(b"\n"))
+                length *= 4
+    except FileNotFoundError:
+        return _End()
+    except UnreadableFileError as error:
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
+
+
+def _seq(record: dict[str, Any]) -> int | None:
+    seq = record.get("seq")
+    return seq if isinstance(seq, int) and 0 <= seq < 10**15 else None
 
 
 def _json_lines(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for line in lines:
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # torn by a kill; the next writer has appended a HistoryMissing event
-        if isinstance(record, dict):
+        record = _json_line(line)
+        if record is not None:
             yield record
+
+
+def _json_line(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object of a line; None for an empty or torn one."""
+    if not line.strip():
+        return None
+    try:
+        record = parse_json(line)
+    except ValueError:
+        return None  # torn by a kill; the next writer has appended a HistoryMissing event
+    return record if isinstance(record, dict) else None
 
 
 def parse_lines(lines: Iterable[bytes]) -> Iterator[Event]:
@@ -157,19 +278,55 @@ def parse_lines(lines: Iterable[bytes]) -> Iterator[Event]:
 
     A line that a kill has torn is dropped. A line that is not an event is dropped with a warning.
     """
-    dropped: list[dict[str, Any]] = []
-    for record in _json_lines(lines):
+    return (event for event, _ in _sized_events(lines))
+
+
+def _sized_events(lines: Iterable[bytes]) -> Iterator[tuple[Event, int]]:
+    """Yield the events in lines of a ledger, and the size of each line."""
+    dropped, first = 0, ""
+    for line in lines:
+        record = _json_line(line)
+        if record is None:
+            continue
         try:
-            yield event_from_json(record)
-        except ValueError:  # noqa: PERF203 - the next line may be complete
-            dropped.append(record)
+            event = event_from_json(record)
+        except ValueError:
+            dropped, first = dropped + 1, first or f"{record!r:.200}"
+            continue
+        yield event, len(line)
     if dropped:
-        log.warning("%d events of the ledger are skipped, the first of them is %s", len(dropped), dropped[0])
+        log.warning("%d events of the ledger are skipped, the first of them is %s", dropped, first)
 
 
 def ledger_files(folder: Path) -> list[Path]:
-    """Return the ledgers of all nodes."""
-    return sorted(folder.glob("ledger.*.jsonl"))
+    """Return the ledgers of all nodes. Entries of this name that are no files are skipped with a warning."""
+    found = []
+    for path in sorted(folder.glob(LEDGER_FILES)):
+        if stat.S_ISREG(path.lstat().st_mode):
+            found.append(path)
+        elif path not in _skipped:
+            _skipped.add(path)
+            log.warning("%s is not a regular file and is skipped.", path)
+    return found
+
+
+def iterate_ledger(folder: Path) -> Iterator[tuple[Event, int]]:
+    """Yield the events of a run and the size of their lines, in the order of ``read_ledger``; one at a time.
+
+    Raises:
+        OSError: If a ledger cannot be read.
+
+    """
+    files = [_events_of_file(path) for path in ledger_files(folder)]
+    return merge(*files, key=lambda item: (item[0].attempt, item[0].time_utc))
+
+
+def _events_of_file(path: Path) -> Iterator[tuple[Event, int]]:
+    try:
+        with open_regular(path) as file:
+            yield from _sized_events(read_lines(file))
+    except UnreadableFileError as error:  # replaced in the meantime
+        log.warning("%s.", error)
 
 
 def read_ledger(folder: Path) -> list[Event]:
@@ -190,8 +347,7 @@ def read_ledger(folder: Path) -> list[Event]:
         ```
 
     """
-    files = [parse_lines(path.read_bytes().split(b"\n")) for path in ledger_files(folder)]
-    return list(merge(*files, key=lambda event: (event.attempt, event.time_utc)))
+    return [event for event, _ in iterate_ledger(folder)]
 
 
 def last_state_event(events: Sequence[Event]) -> StateEvent | None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from lightning_green.energy.meter import Energy, Quality
+from lightning_green.ledger.event_fields import read_float, read_text
 
 _QUALITIES = get_args(Quality)
 _NUMBERS = ("pue", "power", "speed", "data_wait_s")
+_RANGES = {"power": (1e-6, 1e6), "speed": (0.0, 1e6), "pue": (0.0, 1e6)}
 FIELDS = (*_NUMBERS, "joules", "intensity")
 """Fields of an event's JSON that hold the measurement."""
 
@@ -52,8 +54,15 @@ class Intensity:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Intensity:
         """Return the intensity that ``to_json`` wrote."""
-        known = {name: record[name] for name in ("source", "zone", "now", "measured_at", "quality") if name in record}
-        return cls(value=float(record["value"]), kind=str(record["kind"]), **known)
+        now = record.get("now")
+        texts = {name: record.get(name) for name in ("zone", "measured_at", "quality")}
+        return cls(
+            value=read_float(record["value"]),
+            kind=read_text(record["kind"]),
+            source=read_text(record.get("source", "")),
+            now=None if now is None else read_float(now),
+            **{name: None if text is None else read_text(text) for name, text in texts.items()},
+        )
 
 
 @dataclass(frozen=True)
@@ -100,14 +109,14 @@ class Measurement:
         """Return the measurement in an event's JSON.
 
         Raises:
-            ValueError: If a quality is unknown.
+            ValueError: If a quality is unknown, or a number is out of its range.
 
         """
         joules: dict[str, Energy] = {}
         for name, energy in record["joules"].items():
             if energy["quality"] not in _QUALITIES:
-                raise ValueError(f"unknown quality {energy['quality']!r}")
-            joules[name] = Energy(float(energy["value"]), energy["quality"])
+                raise ValueError(f"unknown quality {energy['quality']!r:.40}")
+            joules[name] = Energy(read_float(energy["value"]), energy["quality"])
         intensity = record.get("intensity")
-        numbers = {name: float(record[name]) for name in _NUMBERS if name in record}
+        numbers = {name: read_float(record[name], *_RANGES.get(name, ())) for name in _NUMBERS if name in record}
         return cls(joules, None if intensity is None else Intensity.from_json(intensity), **numbers)

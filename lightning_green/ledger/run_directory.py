@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
+import errno
+import itertools
+import logging
 import os
 import shutil
 import socket
 import threading
 import time
 import uuid
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from lightning_green.utilities.files import write_json
+from lightning_green.ledger.role_lock import Heartbeat, RoleLock
+from lightning_green.ledger.role_lock import RunIsAliveError as RunIsAliveError
+from lightning_green.ledger.run_record import check_record
+from lightning_green.utilities.files import remove_temporary_files, write_json
+from lightning_green.utilities.reading import UnreadableFileError, read_json
 
 RUN_DIR_VARIABLE = "LIGHTNING_GREEN_RUN_DIR"
 RESUME_VARIABLE = "LIGHTNING_GREEN_RESUME"
@@ -35,18 +38,31 @@ RANKS_FILE = "ranks.lock"
 KEPT = "kept"
 """Subdirectory of the checkpoint files of finished fits."""
 SCHEMA_VERSION = 1
-HEARTBEAT_SECONDS = 10.0
-HEARTBEAT_STALE_SECONDS = 90.0
-LOCK_SECONDS = 0.3
-"""Lock timeout in seconds. Nonzero because ``RunDirectory.is_alive`` takes the lock briefly."""
+ROLES = ("run", "supervisor")
 
+log = logging.getLogger(__name__)
 
 _ranks_files: dict[str, int] = {}
 _RANKS_FLAGS = os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-class RunIsAliveError(RuntimeError):
-    """Another process uses the run directory."""
+class DamagedRunError(ValueError):
+    """The record of a run cannot be read.
+
+    Args:
+        path: Run directory.
+        reason: What is wrong with its record.
+
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"The run in {path} is damaged: {reason}. Move the directory away, or choose another one with `--run-dir`."
+        )
+        self._arguments = path, reason
+
+    def __reduce__(self) -> tuple[type, tuple[Path, str]]:
+        return DamagedRunError, self._arguments
 
 
 class RunDirectory:
@@ -63,7 +79,7 @@ class RunDirectory:
     Raises:
         OSError: If the directory cannot be created or written.
         RuntimeError: If ``run.json`` was written by an incompatible version.
-        ValueError: If ``run.json`` is damaged.
+        DamagedRunError: If ``run.json`` is damaged.
 
     """
 
@@ -73,22 +89,29 @@ class RunDirectory:
         (path / "checkpoints").mkdir(mode=0o700, exist_ok=True)
         self._on_disk: dict[str, Any] | None = None
         self.record: dict[str, Any] = self._read()
-        self._lock: FileLock | None = None
+        self._lock: RoleLock | None = None
         self._saving = threading.Lock()
-        self._next_heartbeat = 0.0
+        self._unsaved = self._warned = False
 
     def _read(self) -> dict[str, Any]:
         file = self.path / "run.json"
-        if file.exists():
-            record = json.loads(file.read_text(encoding="utf-8"))
-            if isinstance(record, dict) and record.get("schema") == SCHEMA_VERSION:
-                self._on_disk = deepcopy(record)
-                return record
+        try:
+            record = read_json(file)
+        except FileNotFoundError:
+            return {"schema": SCHEMA_VERSION, "run_id": uuid.uuid4().hex[:12]}
+        except UnreadableFileError as error:
+            raise DamagedRunError(self.path, str(error)) from error
+        if not isinstance(record, dict) or record.get("schema") != SCHEMA_VERSION:
             raise RuntimeError(
                 f"{file} was written by another version of Lightning Green. Move the directory away, or choose another "
                 "one with `--run-dir`."
             )
-        return {"schema": SCHEMA_VERSION, "run_id": uuid.uuid4().hex[:12]}
+        try:
+            check_record(record)
+        except ValueError as error:
+            raise DamagedRunError(self.path, f"{file} contains an unexpected value: {error}") from error
+        self._on_disk = deepcopy(record)
+        return record
 
     def exists(self) -> bool:
         """Return whether ``run.json`` has been written."""
@@ -115,12 +138,31 @@ class RunDirectory:
         return set(found.get("script_process", {}).get("claimed", ()))
 
     def save(self) -> None:
-        """Write ``run.json`` if the record has changed."""
+        """Write ``run.json`` if the record has changed.
+
+        If an earlier record is on disk, a failure logs one warning, and ``beat`` tries again.
+
+        Raises:
+            OSError: If it cannot be written and there is no earlier one.
+
+        """
         with self._saving:
             record = self._snapshot()
-            if record != self._on_disk:
+            self._unsaved = record != self._on_disk
+            if not self._unsaved:
+                return
+            try:
+                if self._lock is not None and not self._lock.is_current and self.exists():
+                    raise OSError(errno.ENOENT, "the run directory was moved or deleted")
                 write_json(self.path / "run.json", record, private=True)
-                self._on_disk = record
+            except OSError as error:
+                if not self.exists():
+                    raise
+                if not self._warned:
+                    log.warning("%s could not be written (%s).", self.path / "run.json", error.strerror)
+                self._warned = True
+            else:
+                self._on_disk, self._unsaved, self._warned = record, False, False
 
     def _snapshot(self) -> dict[str, Any]:
         while True:
@@ -132,59 +174,47 @@ class RunDirectory:
     def lock(self, role: str) -> None:
         """Lock the directory for one role until ``unlock`` is called or this process ends.
 
+        Temporary files of killed processes are removed.
+
         Args:
             role: ``"run"`` or ``"supervisor"``.
 
         Raises:
+            OSError: If the lock file cannot be created.
             RunIsAliveError: If another process has this role.
 
         """
-        lock = FileLock(str(self.path / f"{role}.lock"))
-        try:
-            lock.acquire(timeout=LOCK_SECONDS)
-        except Timeout:
-            raise RunIsAliveError(self.describe_owner(role)) from None
-        other = self._heartbeat(role)
-        if other and other.get("host") != socket.gethostname() and time.time() - other["at"] < HEARTBEAT_STALE_SECONDS:
-            lock.release()  # network file systems may not share locks, but share the heartbeat file
-            raise RunIsAliveError(self.describe_owner(role))
+        lock = RoleLock(self.path, role)
+        lock.acquire()
         self._lock = lock
-        self._role = role
-        self.beat(force=True)
+        for folder in (self.path, self.path / "checkpoints", self.path / RANDOM_STATES):
+            remove_temporary_files(folder)
 
     def unlock(self) -> None:
         """Release the lock."""
         if self._lock is not None:
-            (self.path / f"{self._role}.heartbeat").unlink(missing_ok=True)
             self._lock.release()
             self._lock = None
 
-    def beat(self, force: bool = False) -> None:
-        """Write the heartbeat if the last one is older than ten seconds or if ``force`` is True."""
-        at = time.monotonic()
-        if self._lock is not None and (force or at >= self._next_heartbeat):
-            self._next_heartbeat = at + HEARTBEAT_SECONDS
-            beat = {"host": socket.gethostname(), "pid": os.getpid(), "at": time.time()}
-            write_json(self.path / f"{self._role}.heartbeat", beat, durable=False)
+    def beat(self) -> None:
+        """Write the heartbeat if the last one is older than ten seconds, and ``run.json`` if that has failed before."""
+        if self._lock is not None:
+            self._lock.beat()
+            if self._unsaved:
+                self.save()
 
     def is_alive(self, role: str = "run") -> bool:
         """Return whether another process uses the directory in this role. Writes nothing."""
-        locked = _is_locked(self.path / f"{role}.lock")
-        other = self._heartbeat(role)
-        if locked or other is None or (locked is False and other.get("host") == socket.gethostname()):
-            return bool(locked)
-        return bool(time.time() - other["at"] < HEARTBEAT_STALE_SECONDS)
+        return is_alive(self.path, role)
 
     def is_owned_by(self, role: str, pid: int) -> bool:
         """Return whether a process of this machine uses the directory in this role."""
-        other = self._heartbeat(role)
-        return bool(other and other.get("host") == socket.gethostname() and other.get("pid") == pid) and self.is_alive(
-            role
-        )
+        other = Heartbeat.read(self.path / f"{role}.heartbeat")
+        return bool(other and other.host == socket.gethostname() and other.pid == pid) and self.is_alive(role)
 
     def was_abandoned(self, role: str) -> bool:
         """Return whether the last process in this role was killed: its heartbeat file still exists."""
-        return (self.path / f"{role}.heartbeat").exists() and not self.is_alive(role)
+        return os.path.lexists(self.path / f"{role}.heartbeat") and not self.is_alive(role)
 
     def refuse_if_alive(self, role: str) -> None:
         """Check that no other process uses the directory in this role.
@@ -196,21 +226,49 @@ class RunDirectory:
         if self.is_alive(role):
             raise RunIsAliveError(self.describe_owner(role))
 
-    def _heartbeat(self, role: str) -> dict[str, Any] | None:
-        try:
-            beat = json.loads((self.path / f"{role}.heartbeat").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return beat if isinstance(beat, dict) and isinstance(beat.get("at"), float) else None
-
     def describe_owner(self, role: str) -> str:
         """Return an error message that names the process that uses the directory."""
-        other = self._heartbeat(role)
-        owner = f"process {other['pid']} on {other['host']}" if other else "another process"
-        return (
-            f"The run in {self.path} is already running in {owner}. Wait for it, stop it, or choose another directory "
-            "with `lightning-green run --run-dir DIR` (or LIGHTNING_GREEN_RUN_DIR=DIR)."
-        )
+        return RoleLock(self.path, role).describe_owner()
+
+    def move_away(self) -> Path:
+        """Rename the directory to the first unused ``<name>.<n>`` and return the new path.
+
+        This process has locked it, and keeps that lock until ``unlock`` is called. While it is renamed, all its runs
+        are locked, so no process loses the directory that it uses.
+
+        Raises:
+            OSError: If it cannot be renamed.
+            RunIsAliveError: If another process uses the directory or one of its runs.
+
+        """
+        with ExitStack() as locks:
+            for path in run_directories(self.path):
+                for role in ROLES:
+                    if self._lock is None or (path, role) != (self.path, self._lock.role):
+                        other = RoleLock(path, role)
+                        other.acquire(writes_heartbeat=False)
+                        locks.callback(other.release)
+            if self._lock is not None and not self._lock.is_current:
+                raise RunIsAliveError(self.describe_owner(self._lock.role))
+            archive = archive_directory(self.path)
+            if self._lock is not None:
+                self._lock.follow(archive)
+            return archive
+
+
+def is_alive(path: Path, role: str = "run") -> bool:
+    """Return whether a process uses a run directory in this role. Writes nothing."""
+    return RoleLock(path, role).is_alive()
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return the content of ``run.json`` in a run directory; an empty dict if it cannot be read. Writes nothing."""
+    try:
+        record = read_json(path / "run.json")
+        check_record(record)
+    except (OSError, ValueError):
+        return {}
+    return dict(record)
 
 
 def keep_ranks_file_open() -> None:
@@ -232,32 +290,15 @@ def _close_ranks_files() -> None:
 os.register_at_fork(after_in_child=_close_ranks_files)
 
 
-def _is_locked(path: Path) -> bool | None:
-    """Return whether a process of this machine holds a lock; None if this cannot be determined."""
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    except OSError:  # no permission to read it
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a network file system without locks
-        return None
-    finally:
-        os.close(file)
-    return False
-
-
 def archive_directory(path: Path) -> Path:
     """Rename a run directory to the first unused ``<name>.<n>`` and return the new path."""
-    number = 1
-    while (archive := path.with_name(f"{path.name}.{number}")).exists():
-        number += 1
-    path.rename(archive)
-    return archive
+    for number in itertools.count(1):
+        archive = path.with_name(f"{path.name}.{number}")
+        if not os.path.lexists(archive):
+            with suppress(FileExistsError):
+                path.rename(archive)
+                return archive
+    raise AssertionError
 
 
 def final_path(path: Path, fit: int) -> Path:

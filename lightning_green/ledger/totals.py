@@ -18,6 +18,10 @@ PHASES = ("startup", "training", "validation", "checkpoint", "data_wait", "held"
 
 # Phases that a run without pauses goes through as well.
 _WORK_PHASES = ("startup", "training", "validation", "checkpoint")
+_MAX_SEGMENTS = 50_000
+"""Number of segments that are kept one by one: nine days, one every 15 s. Then neighbors are joined."""
+_MAX_NAMES = 100
+"""Number of components, states, phases or kinds that are kept apart."""
 _WORSE = ("measured", "modelled", "unavailable")
 
 
@@ -129,6 +133,7 @@ class Totals:
 
     def note_quality(self, component: str, quality: str) -> None:
         """Keep the worst quality of a component."""
+        component = bounded(self.quality, component)
         self.quality[component] = max(self.quality.get(component, "measured"), quality, key=_WORSE.index)
 
     def add_emissions(self, joules: float, intensity: float | None, kind: str) -> None:
@@ -136,7 +141,28 @@ class Totals:
         if intensity is None:
             self.unpriced_joules += joules
         else:
-            self.gco2e[kind] += joules / JOULES_PER_KWH * intensity
+            self.gco2e[bounded(self.gco2e, kind)] += joules / JOULES_PER_KWH * intensity
+
+
+def bounded(known: Mapping[str, object], name: str) -> str:
+    """Return the name of a new or known part of a total; ``"other"`` if there are too many of them."""
+    return name if name in known or len(known) < _MAX_NAMES else "other"
+
+
+def _join_neighbors(segments: list[Segment]) -> list[Segment]:
+    """Join pairs of neighbors of a node at the same throttle level, which halves the resolution in time."""
+    found: list[Segment] = []
+    open_pairs: dict[int, int] = {}  # position of the last segment of each node that may be joined
+    for segment in segments:
+        position = open_pairs.pop(segment.node, None)
+        if position is not None:
+            last = found[position]
+            if last.end == segment.start and last[3:] == segment[3:]:
+                found[position] = last._replace(end=segment.end, joules=last.joules + segment.joules)
+                continue
+        open_pairs[segment.node] = len(found)
+        found.append(segment)
+    return found
 
 
 class Account:
@@ -157,9 +183,12 @@ class Account:
         self._first_attempt: int | None = None
         self._timeline, self._timeline_attempt = IntensityTimeline(), 0
         self._unsettled: list[tuple[float, float, float]] = []
+        self._join_from = 0
 
     def add(self, event: Event) -> None:
         """Add the next event."""
+        if not event.time_utc:  # an event of another version
+            return
         totals, at = self.totals, event.timestamp
         if isinstance(event, BetweenFits):
             totals.between_joules += event.between_joules
@@ -213,9 +242,10 @@ class Account:
         for component, energy in measured.joules.items():
             known = None if before is None else before.joules.get(component)
             joules = max(0.0, energy.joules - (0.0 if known is None else known.joules))
-            totals.joules[component] += joules
+            totals.joules[bounded(totals.joules, component)] += joules
             totals.note_quality(component, energy.quality)
             spent += joules
+        state, phase = bounded(totals.joules_by_state, state), bounded(totals.joules_by_phase, phase)
         totals.joules_by_state[state] += spent
         waited = max(0.0, measured.data_wait_s - waited_before)
         share = min(1.0, waited / (at - start)) if phase == "training" and at > start else 0.0
@@ -248,6 +278,9 @@ class Account:
             self._settle_until(self._timeline.end)
         if phase in _WORK_PHASES and state in ("running", "throttled") and (spent.joules > 0.0 or seconds > 0.0):
             totals.segments.append(spent._replace(joules=facility, attempt=event.attempt, node=event.node_rank))
+            if len(totals.segments) > max(_MAX_SEGMENTS, self._join_from):
+                totals.segments[:] = _join_neighbors(totals.segments)
+                self._join_from = 2 * len(totals.segments)  # those of different levels are not joined
 
     def _settle_until(self, limit: float) -> None:
         if limit == float("-inf"):  # on a node that does not read the grid
@@ -274,11 +307,16 @@ def account_by_fit(events: Iterable[Event], accounts: FitAccounts | None = None)
     """
     found: FitAccounts = {} if accounts is None else accounts
     for event in events:
-        number = event.accounted_fit
-        if number not in found:
-            found[number] = Account()
-        found[number].add(event)
+        add_to_account(found, event)
     return found
+
+
+def add_to_account(accounts: FitAccounts, event: Event) -> None:
+    """Add the next event of a run to the account of its fit."""
+    number = event.accounted_fit
+    if number not in accounts:
+        accounts[number] = Account()
+    accounts[number].add(event)
 
 
 def total(events: Iterable[Event]) -> Totals:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning_green.ledger.events import Decision, Event, Paused, Started, StateChanged, StateEvent
-from lightning_green.ledger.ledger import last_state_event, read_ledger
+from lightning_green.ledger.history import read_history
+from lightning_green.ledger.ledger import last_state_event
 from lightning_green.ledger.run_directory import RunDirectory
-from lightning_green.ledger.totals import total
 from lightning_green.utilities.clock import clock_from_record
 from lightning_green.utilities.durations import format_duration
 from lightning_green.utilities.redaction import shell_line
@@ -23,15 +23,18 @@ def status_text(folder: RunDirectory, exit_code: int | None = None) -> str:
         exit_code: Exit code of the supervisor of its command; None if it is unknown or the command has not ended.
 
     """
-    events = read_ledger(folder.path)
-    totals = total(events)
+    history = read_history(folder.path)
+    for account in history.accounts.values():
+        account.settle()
+    events, totals = history.events, history.totals
     fits = sorted({event.fit for event in events if isinstance(event, StateEvent) and event.fit})
     lines = [f"Run       {folder.path}", *_identity(folder.record.get("invocation"))]
     if not fits:
-        lines.append(f"State     {_state(folder, events, exit_code)}")
+        lines.append(f"State     {_state(folder, events, max(history.steps_by_fit.values(), default=0), exit_code)}")
     for number in [0, *fits] if fits else []:
         own = [event for event in events if event.fit == number]
-        lines.append(f"{f'Fit {number}':<9} {_state(folder, own)}: {total(own).kwh:.4f} kWh")
+        kwh = history.accounts[number].totals.kwh if number in history.accounts else 0.0
+        lines.append(f"{f'Fit {number}':<9} {_state(folder, own, history.steps_by_fit.get(number, 0))}: {kwh:.4f} kWh")
     decision = next((event for event in reversed(events) if isinstance(event, Decision)), None)
     if decision is not None:
         lines.append(f"Decision  {decision.reason}")
@@ -65,7 +68,7 @@ def _identity(invocation: dict[str, Any] | None) -> list[str]:
     return [f"Script    {shell_line([*variables, invocation['script'], *invocation['arguments']])}"]
 
 
-def _state(folder: RunDirectory, events: Sequence[Event], exit_code: int | None = None) -> str:
+def _state(folder: RunDirectory, events: Sequence[Event], steps: int, exit_code: int | None = None) -> str:
     events = [event for event in events if not event.node_rank]  # all nodes have the state of rank 0
     last = last_state_event(events)
     if last is None and exit_code is None:
@@ -75,10 +78,13 @@ def _state(folder: RunDirectory, events: Sequence[Event], exit_code: int | None 
             return "the command ended without a recorded training"
         return f"the command failed before its first training; its error output is in {folder.path / 'stderr.log'}"
     if isinstance(last, Started):
-        return _running(folder, events)
+        return _running(folder, events, steps)
     step = last.global_step or 0
     if isinstance(last, Paused):
-        until = next(event.until for event in reversed(events) if isinstance(event, (Decision, Paused)) and event.until)
+        planned = (event.until for event in reversed(events) if isinstance(event, (Decision, Paused)))
+        until = next((time for time in planned if time), None)
+        if until is None:
+            return f"exited at step {step}; restart it manually, because the time of its next start is not recorded"
         clock = clock_from_record(folder.record.get("clock"))
         clock.look(folder.path)
         remaining = format_duration((until - clock.now()).total_seconds())
@@ -87,9 +93,8 @@ def _state(folder: RunDirectory, events: Sequence[Event], exit_code: int | None 
     return f"{last.name} at step {step}" + (f": {last.reason}" if last.reason else "")
 
 
-def _running(folder: RunDirectory, events: Sequence[Event]) -> str:
+def _running(folder: RunDirectory, events: Sequence[Event], step: int) -> str:
     """Return the state of a run whose training has started but not ended."""
-    step = max((event.global_step or 0 for event in events), default=0)
     if not folder.is_alive("run"):
         return f"killed at about step {step}; rerun the same command to continue"
     state = next((event.state for event in reversed(events) if event.state), "running")

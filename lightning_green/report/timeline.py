@@ -207,9 +207,9 @@ def _steps(events: Events, start: datetime, end: datetime, grid: GridSignal | No
         return steps
     steps, before = [], dict[tuple[Any, Any], datetime]()
     for event in events:
-        at, key = event.time, (event.node, event.attempt)
         if event.measured is None:
             continue
+        at, key = event.time, (event.node, event.attempt)
         if event.measured.intensity is not None and key in before and before[key] < at:
             steps.append(Step(before[key], at, event.measured.intensity.value))
         before[key] = at

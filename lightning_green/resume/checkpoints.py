@@ -19,6 +19,7 @@ import torch
 from lightning_green.ledger.run_directory import final_path
 from lightning_green.resume.plain_data import from_plain
 from lightning_green.utilities.files import atomic_file
+from lightning_green.utilities.reading import open_regular
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,11 @@ SHARDS_KEY = "lightning_green_shards"
 """Key of the files that belong to a checkpoint: their names and sizes in bytes."""
 
 # Errors of torch's reader and unpickler for unexpected bytes.
-_DAMAGED = (
+DAMAGED = (
     RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError, struct.error, LookupError, AttributeError,
-    TypeError, AssertionError, OverflowError,
+    TypeError, AssertionError, OverflowError, MemoryError, ArithmeticError,
 )  # fmt: skip
+_SHARD = re.compile(r"\.rank(\d{1,9})\.shard")
 _NAME = re.compile(r"fit(\d+)-step(\d+)-(\d+)\.ckpt")
 
 
@@ -110,7 +112,7 @@ def write_durably(checkpoint: dict[str, Any], path: Path) -> None:
 
     """
     try:
-        with atomic_file(path, single_writer=True, permissions=0o600) as file:
+        with atomic_file(path, permissions=0o600) as file:
             torch.save(checkpoint, file)
     except RuntimeError as error:  # torch's writer turns a short write into a RuntimeError
         raise OSError(f"{path} could not be written: {error}") from error
@@ -162,15 +164,19 @@ def load_checkpoint(path: Path, owner: Owner | None = None) -> dict[str, Any]:
 
     """
     checkpoint = _load(path)
-    if "state_dict" not in checkpoint:
+    shards = checkpoint.get(SHARDS_KEY, {})
+    if "state_dict" not in checkpoint or not isinstance(shards, dict):
         raise RuntimeError(f"The checkpoint {path} is damaged: it does not contain a training state.")
     state = checkpoint.get(STATE_KEY)
     found = state.get(OWNER_KEY) if isinstance(state, dict) else None
     if owner is not None and found is not None and list(found) != list(owner):  # earlier versions wrote none
         raise RuntimeError(f"The checkpoint {path} belongs to another run or fit, and is not used")
-    for name, size in checkpoint.get(SHARDS_KEY, {}).items():
-        shard = path.with_name(name)
-        if not shard.exists() or shard.stat().st_size != size:
+    for name, size in shards.items():
+        match = _SHARD.fullmatch(str(name)[len(path.stem) :])
+        if match is None or not str(name).startswith(path.stem):
+            raise RuntimeError(f"The checkpoint {path} is damaged: {name!r:.80} is not the name of a shard.")
+        shard = shard_path(path, int(match[1]))
+        if not shard.is_file() or shard.stat().st_size != size:
             raise RuntimeError(f"The checkpoint {path} is damaged: {shard} is missing or has another size.")
     return checkpoint
 
@@ -187,18 +193,29 @@ def load_shard(path: Path, rank: int) -> dict[str, Any]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
-            if file.read(4) != b"PK\x03\x04":  # torch would read it as its legacy format
-                raise ValueError("it does not start like a file of torch.save")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGED as error:
+        checkpoint = load_tensors(path)
+        restored: dict[str, Any] = from_plain(checkpoint) if isinstance(checkpoint, dict) else {}
+    except DAMAGED as error:
         raise RuntimeError(
             f"The checkpoint {path} is damaged: {(str(error).splitlines() or [type(error).__name__])[0]}"
         ) from error
     if not isinstance(checkpoint, dict):
         raise RuntimeError(f"The checkpoint {path} is damaged: it does not contain a training state.")
-    restored: dict[str, Any] = from_plain(checkpoint)
     return restored
+
+
+def load_tensors(path: Path) -> Any:
+    """Read a file of ``torch.save`` with ``weights_only=True``, on the CPU.
+
+    Raises:
+        Exception: One of ``DAMAGED`` if it does not exist or cannot be read.
+
+    """
+    with open_regular(path) as file:
+        if file.read(4) != b"PK\x03\x04":  # torch would read it as its legacy format
+            raise ValueError("it does not start like a file of torch.save")
+        file.seek(0)
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def load_latest(

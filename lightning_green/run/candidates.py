@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lightning_green.ledger.events import Failed, Finished, Paused
 from lightning_green.ledger.history import RunHistory, read_history
-from lightning_green.ledger.run_directory import RunDirectory, run_directories
+from lightning_green.ledger.run_directory import RunDirectory, RunIsAliveError, run_directories
 from lightning_green.run.identity import Invocation
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,10 @@ class Candidate:
             RunIsAliveError: If another process uses it.
 
         """
-        self.directory.lock("run")
+        try:
+            self.directory.lock("run")
+        except FileNotFoundError:  # another process has renamed it in the meantime
+            raise RunIsAliveError(self.directory.describe_owner("run")) from None
         history = read_history(self.directory.path, self.history)
         if history is not self.history:
             self.directory.read()

@@ -10,11 +10,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from filelock import FileLock
-
+from lightning_green.ledger.role_lock import HEARTBEAT_STALE_SECONDS
 from lightning_green.ledger.run_directory import (
     FORCE_VARIABLE,
-    HEARTBEAT_STALE_SECONDS,
     RESUME_VARIABLE,
     SUPERVISED_VARIABLE,
     RunIsAliveError,
@@ -24,6 +22,7 @@ from lightning_green.run.claimant import Claimant
 from lightning_green.run.new_runs import ClaimedRun, add_run, start_new_run
 from lightning_green.run.run import OtherTrainingError, refusal
 from lightning_green.supervisor.launchers import requeued
+from lightning_green.utilities.locks import ProcessLock
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +31,8 @@ OLD_PROCESS_SECONDS = HEARTBEAT_STALE_SECONDS + 10.0
 UNDECIDED_SECONDS = 30.0
 """How long to wait for another process to claim a run that this process may not continue."""
 RETRY_SECONDS = 0.5
+CLAIM_SECONDS = 600.0
+"""How long to wait for other processes that claim a run. They read long ledgers or watch another machine."""
 
 
 class _UndecidedError(Exception):
@@ -64,11 +65,21 @@ class RunClaim:
         """
         self._home.mkdir(parents=True, exist_ok=True)
         while True:
-            with suppress(_UndecidedError), FileLock(str(self._home / "claim.lock")):
-                claimed = self._acquire_once()
-                self._record(claimed)
-                return claimed
+            lock = ProcessLock(self._home / "claim.lock")
+            if not lock.acquire(CLAIM_SECONDS):
+                raise RunIsAliveError(
+                    f"Another process has been choosing a run directory in {self._home} for {CLAIM_SECONDS:.0f} s. "
+                    "Stop it, or choose another directory with LIGHTNING_GREEN_RUN_DIR=DIR."
+                )
+            try:
+                with suppress(_UndecidedError):
+                    claimed = self._acquire_once()
+                    self._record(claimed)
+                    return claimed
+            finally:
+                lock.release()
             time.sleep(RETRY_SECONDS)
+            self._home.mkdir(parents=True, exist_ok=True)  # it may have been renamed in the meantime
 
     def _acquire_once(self) -> ClaimedRun:
         candidates = read_candidates(self._home)
@@ -112,12 +123,7 @@ class RunClaim:
         directory.record["invocation"] = self._claimant.invocation.to_json()
         directory.record["claimed_in"] = self._claimant.attempt
         directory.record["environment"] = None if self._claimant.variables is None else dict(self._claimant.variables)
-        try:
-            directory.save()
-        except OSError as error:
-            if not directory.exists():
-                raise
-            log.warning("%s could not be written (%s).", directory.path / "run.json", error)  # an older one exists
+        directory.save()
 
     def _own(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         return [candidate for candidate in candidates if candidate.belongs_to(self._claimant.invocation)]

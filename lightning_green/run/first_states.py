@@ -7,7 +7,6 @@ import itertools
 import json
 import logging
 import os
-import pickle
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from lightning_green.ledger.run_directory import ATTEMPT_VARIABLE, RANDOM_STATES, RESUME_VARIABLE, RUN_DIR_VARIABLE
+from lightning_green.resume.checkpoints import DAMAGED, load_tensors
 from lightning_green.resume.random_states import capture_random_states, restore_random_states
 from lightning_green.run.identity import Invocation
 from lightning_green.utilities.files import atomic_file
@@ -48,10 +48,10 @@ def begin_process() -> None:
         make_private(directory)
         path = _claim(directory)
         if path.exists():
-            restore_random_states(torch.load(path, weights_only=True))
+            restore_random_states(load_tensors(path))
         else:
             _write(path, capture_random_states(with_cuda=False))
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+    except DAMAGED as error:
         log.warning("The random states of the first start are not used: %s. Seed the script.", error)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from lightning_green.ledger.events import Failed, Finished, Interrupted
 from lightning_green.ledger.history import RunHistory
-from lightning_green.ledger.run_directory import RUNS, RunDirectory, RunIsAliveError, archive_directory
-from lightning_green.run.candidates import Candidate
+from lightning_green.ledger.run_directory import RUNS, RunDirectory, RunIsAliveError
+from lightning_green.run.candidates import Candidate, read_candidates
 from lightning_green.run.claimant import Claimant
 
 
@@ -61,7 +61,10 @@ def start_new_run(home: Path, claimant: Claimant, candidates: Sequence[Candidate
         return add_run(home, claimant, candidates)
     if not first.history.events:
         return ClaimedRun(first.directory, first.history, continuing=False)
-    return _replace_run(home, first)
+    try:
+        return _replace_run(home, first)
+    except RunIsAliveError:  # of a supervisor, or of a process that was faster
+        return add_run(home, claimant, read_candidates(home))
 
 
 def add_run(home: Path, claimant: Claimant, candidates: Sequence[Candidate]) -> ClaimedRun:
@@ -100,9 +103,10 @@ def _why_not_shared(home: Path, claimant: Claimant, candidates: Sequence[Candida
 def _replace_run(home: Path, first: Candidate) -> ClaimedRun:
     """Rename the directory of an earlier run and return a new one in its place."""
     last = first.history.state
-    first.directory.unlock()
-    archive = archive_directory(home)
-    home.mkdir(parents=True)
+    try:
+        archive = first.directory.move_away()
+    finally:
+        first.directory.unlock()
     directory = RunDirectory(home)
     directory.lock("run")
     messages: tuple[str, ...] = ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import time
@@ -16,6 +15,7 @@ from lightning_green.ledger.events import Sample
 from lightning_green.run.session import Session
 from lightning_green.strategies.control_group import ControlGroup
 from lightning_green.strategies.training_group import control_group_of
+from lightning_green.utilities.reading import UnreadableFileError, read_json
 
 log = logging.getLogger(__name__)
 
@@ -129,8 +129,8 @@ def _join(session: Session, address: RunAddress) -> str | None:
 
 def _is_run(path: Path, run_id: str) -> bool:
     try:
-        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(path / "run.json")
+    except (OSError, UnreadableFileError):
         return False
     return isinstance(record, dict) and record.get("run_id") == run_id
 

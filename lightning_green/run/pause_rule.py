@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from lightning_green.run.identity import run_name
 from lightning_green.utilities.files import write_json
-from lightning_green.utilities.trusted_files import read_own
+from lightning_green.utilities.reading import read_json
 
 PAUSE_RULE_VARIABLE = "LIGHTNING_GREEN_PAUSE_RULE"
 """Environment variable with which the supervisor passes the rule to a training, as ``<where>: <reason>``."""
@@ -107,7 +106,7 @@ def read_check(command: Sequence[str], directory: str = "") -> tuple[PauseRule |
 
     """
     try:
-        record = json.loads(read_own(check_file(command, directory), _MAX_BYTES))
+        record = read_json(check_file(command, directory), own=True)
         rule = PauseRule(PauseAt(record["pause_at"]), str(record["reason"]))
         same = all(_digest(os.path.join(directory, file)) == digest for file, digest in record["files"].items())
         return rule, record["version"] == _VERSION and same

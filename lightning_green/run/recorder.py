@@ -196,7 +196,12 @@ class Recorder:
 
     def mean_intensity(self, start: float, end: float) -> float | None:
         """Return the mean intensity between two times in seconds since the epoch; None if it is unknown."""
-        return None if self.grid is None else self.grid.mean(utc(start), utc(end))
+        if self.grid is None:
+            return None
+        try:
+            return self.grid.mean(utc(start), utc(end))
+        except (OverflowError, ValueError, OSError):  # a time after the year 9999, from a clock that was set back
+            return None
 
     def _intensity(self, start: float, end: float) -> Intensity | None:
         if self.grid is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -25,6 +24,7 @@ from lightning_green.run.identity import Invocation
 from lightning_green.run.pause_rule import PauseAt, PauseRule, read_check
 from lightning_green.supervisor.command import Command
 from lightning_green.supervisor.launchers.detection import detect_launchers
+from lightning_green.utilities.reading import read_json
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ class Verification:
         result, errors = {}, ""
         with suppress(OSError, ValueError):  # the temporary directory may have been cleaned
             errors = self._path("errors").read_text(encoding="utf-8", errors="replace")
-            result = json.loads(self._path("result").read_text(encoding="utf-8"))
+            result = read_json(self._path("result"))
         return result, errors
 
 

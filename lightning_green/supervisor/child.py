@@ -24,7 +24,7 @@ from lightning_green.ledger.run_directory import (
     RESUME_VARIABLE,
     RUN_DIR_VARIABLE,
     SUPERVISED_VARIABLE,
-    RunDirectory,
+    read_record,
     run_directories,
 )
 from lightning_green.supervisor.command import Command
@@ -292,7 +292,7 @@ def _process_in(text: str) -> ProcessId:
 
 def _wandb_ids(home: Path) -> set[str]:
     """Return the ids of all W&B runs of a command."""
-    identities = [RunDirectory(path).record.get("loggers", {}) for path in run_directories(home)]
+    identities = [read_record(path).get("loggers", {}) for path in run_directories(home)]
     ids = {value for loggers in identities for key, value in loggers.items() if key.endswith(".WandbLogger")}
     return set(filter(is_file_name, ids))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,15 +12,23 @@ from typing import Any
 
 from lightning_green.ledger.events import Failed, Finished, Interrupted, Paused, Started, StateEvent
 from lightning_green.ledger.history import RunHistory, read_history
-from lightning_green.ledger.run_directory import RunDirectory, final_path, run_directories
+from lightning_green.ledger.run_directory import final_path, is_alive, read_record, run_directories
+from lightning_green.ledger.run_record import Check, is_clock, is_text, list_of, optional
 from lightning_green.utilities.files import write_json
+from lightning_green.utilities.reading import UnreadableFileError, read_json
 from lightning_green.utilities.redaction import redact_words, shell_line
-from lightning_green.utilities.trusted_files import read_regular
+
+log = logging.getLogger(__name__)
 
 FILE = "command.json"
 COMMAND_VARIABLE = "LIGHTNING_GREEN_COMMAND"
 """Set by the supervisor: the command. The record in the run directory is untrusted input, and has no secrets."""
-_MOST_BYTES = 10_000_000
+_RECORD: Mapping[str, Check] = {
+    "words": lambda value: list_of(is_text)(value) and bool(value),
+    "directory": is_text,
+    "clock": optional(is_clock),
+    "exit_code": optional(lambda value: isinstance(value, int)),
+}
 
 FitKey = tuple[Path, int]
 """Run directory and number of a fit."""
@@ -94,12 +103,11 @@ class Command:
 def read_command(home: Path) -> dict[str, Any]:
     """Return the recorded command of a run directory; an empty dict if there is no readable record."""
     try:
-        record = json.loads(read_regular(home / FILE, _MOST_BYTES))
-    except (OSError, ValueError, RecursionError):
+        record = read_json(home / FILE)
+    except (OSError, UnreadableFileError):
         return {}
-    if not isinstance(record, dict) or not isinstance(record.get("words", []), list):
-        return {}
-    return record
+    is_complete = isinstance(record, dict) and all(check(record.get(name)) for name, check in _RECORD.items())
+    return dict(record) if is_complete else {}
 
 
 def write_command(home: Path, command: Command, exit_code: int | None) -> None:
@@ -139,7 +147,7 @@ class Trainings:
     def of(cls, home: Path, known: Trainings | None = None) -> Trainings:
         """Return the trainings of the command in ``home``; histories that did not change are those of ``known``."""
         earlier = {} if known is None else known.histories
-        return cls({path: read_history(path, earlier.get(path)) for path in run_directories(home)})
+        return cls({path: _read_history(path, earlier.get(path)) for path in run_directories(home)})
 
     @property
     def states(self) -> dict[FitKey, StateEvent]:
@@ -203,12 +211,23 @@ class Trainings:
         }
 
     def _was_claimed(self, path: Path, attempt: str) -> bool:
-        return not self.histories[path].ended and RunDirectory(path).record.get("claimed_in") == attempt
+        return not self.histories[path].ended and read_record(path).get("claimed_in") == attempt
+
+
+def _read_history(path: Path, known: RunHistory | None) -> RunHistory:
+    """Return the history of a run, or the known one if its directory cannot be read at the moment."""
+    try:
+        return read_history(path, known)
+    except OSError as error:
+        if known is None:
+            raise
+        log.warning("The ledger in %s cannot be read (%s).", path, error.strerror)
+        return known
 
 
 def are_alive(home: Path) -> bool:
     """Return whether a process is training in a run of this command."""
-    return any(RunDirectory(path).is_alive("run") for path in run_directories(home))
+    return any(is_alive(path) for path in run_directories(home))
 
 
 def describe_fits(fits: Mapping[FitKey, StateEvent]) -> str:

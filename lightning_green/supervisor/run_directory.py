@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lightning_green.ledger.run_directory import RunDirectory, archive_directory
+from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.supervisor.command import Command, OtherCommandError, Trainings, are_alive, read_command
 
 
@@ -34,21 +34,17 @@ def open_run_directory(
         OtherCommandError: If it belongs to another command and ``force`` is False.
 
     """
-    directory = RunDirectory(path)
-    abandoned = directory.was_abandoned("supervisor")
-    directory.lock("supervisor")
+    directory, abandoned = _lock(path)
     recorded, trainings = read_command(path), Trainings.of(path)
     # Without a recorded command, the training was started without a supervisor.
     finished = recorded.get("exit_code") == 0 if recorded else trainings.are_finished and not abandoned
     if trainings.states and (fresh or (finished and not are_alive(path))):
-        if fresh:
-            for run in trainings.histories:
-                RunDirectory(run).refuse_if_alive("run")
-        directory.unlock()
-        archive = archive_directory(path)
+        try:
+            archive = directory.move_away()
+        finally:
+            directory.unlock()
         print_line(f"The {'finished' if finished else 'earlier'} run was moved to {archive}. A new run starts.")
-        directory = RunDirectory(path)
-        directory.lock("supervisor")
+        directory, _ = _lock(path)
     elif command is not None and recorded and not force and trainings.states:
         try:
             command.check(path, recorded)
@@ -56,3 +52,20 @@ def open_run_directory(
             directory.unlock()
             raise
     return directory
+
+
+def _lock(path: Path) -> tuple[RunDirectory, bool]:
+    """Lock a run directory; return it, and whether its last supervisor was killed."""
+    while True:
+        directory = RunDirectory(path)
+        abandoned = directory.was_abandoned("supervisor")
+        try:
+            directory.lock("supervisor")
+        except FileNotFoundError:  # another supervisor has renamed it in the meantime
+            continue
+        try:
+            directory.read()
+        except BaseException:
+            directory.unlock()
+            raise
+        return directory, abandoned

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lightning_green.ledger.events import Failed, Started
-from lightning_green.ledger.run_directory import RunDirectory, remove_kept_files
+from lightning_green.ledger.run_directory import RunDirectory, read_record, remove_kept_files
 from lightning_green.supervisor.attempt import Attempt, Outcome, newest
 from lightning_green.supervisor.child import (
     LOCK_FILE,
@@ -159,7 +159,7 @@ class Supervisor:
 
     def _clock(self, path: Path) -> Clock:
         """Return the clock of a run, bound to its directory."""
-        clock = clock_from_record(self.command.clock or RunDirectory(path).record.get("clock"))
+        clock = clock_from_record(self.command.clock or read_record(path).get("clock"))
         clock.bind(path)
         return clock
 

@@ -29,6 +29,7 @@ class Waiting:
         (self.path, _), self._paused = min(paused.items(), key=lambda item: _until(item[1]))
         self._others = [_until(one) for one in paused.values() if one is not self._paused]
         self._print_line = print_line
+        self._warned = False
 
     def wait(self, clock: Clock, wake: threading.Event, beat: Callable[[], None]) -> None:
         """Sleep until the planned time or until ``wake`` is set. Make a new plan at the end of each hour.
@@ -68,8 +69,10 @@ class Waiting:
         if spec is None or not (job.get("deadline") or job.get("delay_price")):
             return None
         try:
+            Job.from_json(job, "out")
             return grid_from_record(spec)
-        except (OSError, ValueError, ImportError) as error:  # a moved trace file, a class of the script
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, ImportError) as error:
+            # a moved trace file, a class of the script, a damaged ledger
             line = f"A new plan is not possible until the run resumes, so the planned time does not change: {error}"
             self._record(clock, Warned(reason=line))
             self._print_line(line)
@@ -77,7 +80,13 @@ class Waiting:
 
     def _replan(self, grid: GridSignal, archive: ForecastArchive, clock: Clock, until: datetime) -> datetime:
         now = clock.now()
-        answer = live_plan(grid, Job.from_json(self._paused.job or {}, "out"), archive, now)
+        try:
+            answer = live_plan(grid, Job.from_json(self._paused.job or {}, "out"), archive, now)
+        except Exception as error:  # noqa: BLE001 - a job from a damaged ledger must not end the wait
+            if not self._warned:
+                self._warned = True
+                self._print_line(f"A new plan is not possible ({error}), so the planned time does not change.")
+            return until
         waits = answer.slots[0].action in ("exit", "hold")
         again = answer.until if waits else now
         if abs((again - until).total_seconds()) >= 60.0:
@@ -87,7 +96,13 @@ class Waiting:
         return again
 
     def _record(self, clock: Clock, event: Event) -> None:
-        ledger = Ledger(self.path, clock, self._paused.attempt)
+        try:
+            ledger = Ledger(self.path, clock, self._paused.attempt)
+        except OSError as error:
+            if not self._warned:
+                self._print_line(f"The ledger in {self.path} cannot be written ({error.strerror}). The wait continues.")
+            self._warned = True
+            return
         ledger.append(replace(event, state="out", fit=self._paused.fit))
         ledger.close()
 

@@ -145,6 +145,8 @@ class ThrottleProfile:
         """Load the operating points of an earlier run and return whether they match the levels."""
         try:
             points = {point["name"]: OperatingPoint(**point) for point in state["points"]}
+            if not all(map(_is_plausible, points.values())):
+                return False
         except (KeyError, TypeError):
             return False
         if state.get("names") != self.names or self.names[0] not in points:
@@ -206,3 +208,14 @@ def least_energy(levels: dict[str, Level], max_slowdown: float) -> str:
     """
     allowed = {name: level for name, level in levels.items() if 1.0 / level.speed <= max_slowdown + 1e-9}
     return min(allowed, key=lambda name: (allowed[name].power / allowed[name].speed, -allowed[name].speed))
+
+
+def _is_plausible(point: OperatingPoint) -> bool:
+    """Return whether the numbers of a point from a file can be those of a measurement."""
+    errors = (point.seconds_error, *([] if point.watts_error is None else [point.watts_error]))
+    return (
+        isinstance(point.name, str)
+        and 0.0 < point.seconds < float("inf")
+        and (point.watts is None or 0.0 <= point.watts < float("inf"))
+        and all(error >= 0.0 for error in errors)
+    )

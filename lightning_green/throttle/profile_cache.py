@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lightning_green.throttle.profile import ThrottleProfile
-from lightning_green.utilities.files import cache_directory, write_json
-from lightning_green.utilities.trusted_files import make_private, read_own
+from lightning_green.utilities.files import cache_directory, remove_temporary_files, write_json
+from lightning_green.utilities.reading import UnreadableFileError, read_json
+from lightning_green.utilities.trusted_files import make_private
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -37,14 +38,15 @@ class ProfileCache:
     def load(self, profile: ThrottleProfile) -> bool:
         """Load the operating points of an earlier run and return whether there are any."""
         try:
-            return profile.load(json.loads(read_own(self.path, _MOST_BYTES)))
-        except (OSError, ValueError, RecursionError):  # no file, or one of another user: the levels are measured
+            return profile.load(read_json(self.path, own=True))
+        except (OSError, UnreadableFileError):  # no file, or an unreadable one: the levels are measured
             return False
 
     def save(self, profile: ThrottleProfile) -> None:
         """Save the operating points. A failure logs a warning."""
         try:
             make_private(self.path.parent)
+            remove_temporary_files(self.path.parent)
             write_json(self.path, profile.state(), private=True)
         except OSError as error:
             log.warning(

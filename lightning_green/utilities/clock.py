@@ -11,8 +11,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Literal
 
+from lightning_green.utilities.reading import UnreadableFileError, read_bytes
 from lightning_green.utilities.text import printable
-from lightning_green.utilities.trusted_files import UntrustedFileError, open_own, read_regular
+from lightning_green.utilities.trusted_files import open_own
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,9 @@ _MOST_BYTES = 1000
 
 LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc).timestamp()
 CLOCK_VARIABLE = "LIGHTNING_GREEN_CLOCK"
+
+_MAX_BYTES = 1024
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 
 Work = Literal["batch", "checkpoint", "restart"]
 
@@ -134,6 +138,7 @@ class SimulatedClock(Clock):
         self._position = self._start.timestamp()
         self._file: int | None = None
         self._lock = threading.Lock()
+        self._warned = False
 
     def __getstate__(self) -> dict[str, object]:
         # a lock and an open file belong to one process; the copy continues at the same time and saves no position
@@ -169,22 +174,23 @@ class SimulatedClock(Clock):
         self.look(folder)
         if self._file is not None:
             os.close(self._file)
-        self._file = None
+            self._file = None
         try:
             self._file = open_own(folder / "clock", os.O_RDWR | os.O_CREAT)
-        except UntrustedFileError as error:  # for example a link to a file of the user
-            log.warning("The simulated time is not saved: %s.", error)
+        except OSError as error:  # for example a link to a file of the user
+            self._warn(error)
         self._move(0.0)
 
     def look(self, folder: Path) -> None:
         """Continue from the position in ``folder/clock`` without writing to it."""
         path = folder / "clock"
         try:
-            content = read_regular(path, _MOST_BYTES).strip()
+            content = read_bytes(path, _MAX_BYTES).strip()
         except FileNotFoundError:
-            content = b""
-        except UntrustedFileError:
-            content = b"no regular file"
+            return
+        except (OSError, UnreadableFileError) as error:
+            log.warning("The simulated time cannot be read (%s); the clock continues at %s.", error, self.now())
+            return
         if content:
             position = _position(content, self._start.timestamp())
             if position is None:
@@ -199,9 +205,19 @@ class SimulatedClock(Clock):
 
     def _move(self, seconds: float) -> None:
         with self._lock:
-            self._position += seconds
+            self._position = min(self._position + seconds, LATEST)
             if self._file is not None:  # one small write in place: it survives a kill and costs two microseconds
-                os.pwrite(self._file, b"%020.6f\n" % self._position, 0)
+                try:
+                    os.pwrite(self._file, b"%020.6f\n" % self._position, 0)
+                except OSError as error:
+                    self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "The simulated time cannot be saved (%s), so a restart continues at an earlier one.", error.strerror
+            )
 
 
 def _position(content: bytes, earliest: float) -> float | None:

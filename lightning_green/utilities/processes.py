@@ -64,6 +64,14 @@ def host_name() -> str:
     return f"{socket.gethostname()} {namespace}"
 
 
+def boot_id() -> str:
+    """Return an identifier of the running kernel, which all containers of a machine share; empty if there is none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
 def _stat(pid: int) -> tuple[str, str] | None:
     """Return the state letter and the start time of a process; None if there is none or no ``/proc``."""
     try:

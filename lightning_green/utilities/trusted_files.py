@@ -7,7 +7,8 @@ import os
 import stat
 from pathlib import Path
 
-_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # without waiting for the writer of a FIFO
+from lightning_green.utilities.reading import UnreadableFileError, read_bytes
+
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _LONGEST_NAME = 255
 
@@ -16,22 +17,7 @@ class UntrustedFileError(OSError):
     """A file is not believed. The message names the reason."""
 
 
-def read_regular(path: str | os.PathLike[str], most_bytes: int) -> bytes:
-    """Return the content of a regular file. A symbolic link is not followed, and a FIFO is not waited for.
-
-    Args:
-        path: The file.
-        most_bytes: Size of the largest file that is read.
-
-    Raises:
-        UntrustedFileError: If it is no regular file, or is larger.
-        OSError: If it cannot be read.
-
-    """
-    return _read(path, most_bytes, own=False)
-
-
-def read_own(path: str | os.PathLike[str], most_bytes: int) -> bytes:
+def read_own(path: Path, most_bytes: int) -> bytes:
     """Return the content of a regular file that belongs to this user (or root) and that no other user can write.
 
     Args:
@@ -43,7 +29,10 @@ def read_own(path: str | os.PathLike[str], most_bytes: int) -> bytes:
         OSError: If it cannot be read.
 
     """
-    return _read(path, most_bytes, own=True)
+    try:
+        return read_bytes(path, most_bytes, own=True)
+    except UnreadableFileError as error:
+        raise UntrustedFileError(str(error)) from None
 
 
 def open_own(path: str | os.PathLike[str], flags: int) -> int:
@@ -110,28 +99,6 @@ def is_file_name(text: object) -> bool:
         and not text.startswith((".", "-", "~"))
         and not any(separator in text for separator in "/\\")
     )
-
-
-def _read(path: str | os.PathLike[str], most_bytes: int, own: bool) -> bytes:
-    try:
-        descriptor = os.open(path, _OPEN_FLAGS)
-    except OSError as error:
-        raise _refusal(path, error) from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UntrustedFileError(f"{os.fspath(path)} is not a regular file")
-        if own and status.st_uid not in (os.geteuid(), 0):
-            raise UntrustedFileError(f"{os.fspath(path)} belongs to another user")
-        if own and status.st_mode & _WRITABLE_BY_OTHERS:
-            raise UntrustedFileError(f"{os.fspath(path)} can be written by other users")
-        with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(most_bytes + 1)
-    finally:
-        os.close(descriptor)
-    if len(data) > most_bytes:
-        raise UntrustedFileError(f"{os.fspath(path)} is larger than {most_bytes / 1e6:g} MB")
-    return data
 
 
 def _refusal(path: str | os.PathLike[str], error: OSError) -> OSError:

@@ -1,6 +1,7 @@
 """Each event as JSON and back."""
 
 import json
+import time
 
 import pytest
 
@@ -25,6 +26,50 @@ def test_unknown_fields_are_kept():
     record = full(Decision).to_json() | {"of_tomorrow": [1, {"a": None}]}
     assert event_from_json(record).extra == {"of_tomorrow": [1, {"a": None}]}
     assert event_from_json(record).to_json() == record
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "America/New_York", "not a zone"])
+def test_times_do_not_depend_on_the_time_zone_of_the_machine(monkeypatch, zone):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        event = event_from_json({"event": "sample", "time_utc": "2024-05-02T12:00:00+02:00"})
+        assert event.timestamp == 1714644000.0
+        with pytest.raises(ValueError, match="not an event"):
+            event_from_json({"event": "sample", "time_utc": "2024-05-02T12:00:00"})
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"time_utc": "yesterday"},
+        {"time_utc": "9999-12-31T23:59:59-14:00"},
+        {"time_utc": "0001-01-01T00:00:00+14:00"},
+        {"seq": None},
+        {"attempt": "two"},
+        {"attempt": 10**400},
+        {"global_step": float("inf")},
+        {"fit": 10**9},
+        {"node_rank": -1},
+        {"phase": ["training"]},
+        {"joules": {"cpu": {"value": float("nan"), "quality": "measured"}}},
+        {"joules": {"cpu": {"value": 1.0, "quality": ["measured"]}}},
+        {"joules": {}, "power": 0},
+        {"joules": {}, "intensity": {"value": "much", "kind": "average/direct"}},
+        {"joules": {}, "intensity": {"value": 1.0, "kind": "average/direct", "zone": ["DE"]}},
+        {"event": "paused", "until": "2026-01-01T00:00:00"},
+        {"event": "started", "startup_s": 1e300},
+        {"event": "started", "script": "train.py"},
+        {"event": "decision", "deadline": 5},
+    ],
+    ids=str,
+)
+def test_odd_value_is_refused(fields):
+    with pytest.raises(ValueError, match="not an event of a ledger"):
+        event_from_json({"event": "sample", "time_utc": AT.isoformat()} | fields)
 
 
 def test_unknown_event_is_kept_as_it_is():

@@ -12,7 +12,6 @@ import time
 import pytest
 
 from lightning_green.ledger.run_directory import (
-    HEARTBEAT_STALE_SECONDS,
     RunDirectory,
     RunIsAliveError,
     archive_directory,
@@ -99,7 +98,7 @@ def test_record_of_another_version_raises(tmp_path):
 
 def test_damaged_record_raises_value_error(tmp_path):
     (tmp_path / "run.json").write_text('{"schema": 1, "run')
-    with pytest.raises(ValueError, match="Unterminated"):
+    with pytest.raises(ValueError, match=r"run\.json is not readable as JSON: Unterminated.*--run-dir"):
         RunDirectory(tmp_path)
 
 
@@ -143,21 +142,6 @@ def test_unlock_releases_the_directory(tmp_path):
     second.lock("run")
     second.unlock()
     assert not list(tmp_path.glob("*.heartbeat"))
-
-
-@pytest.mark.parametrize(("age", "alive"), [(5.0, True), (HEARTBEAT_STALE_SECONDS + 5.0, False)])
-def test_recent_heartbeat_of_another_machine_counts(tmp_path, age, alive):
-    """Network file systems may not share locks."""
-    directory = RunDirectory(tmp_path)
-    write_json(tmp_path / "run.heartbeat", {"host": "another-machine", "pid": 4711, "at": time.time() - age})
-    assert directory.is_alive("run") is alive
-    if alive:
-        with pytest.raises(RunIsAliveError, match="process 4711 on another-machine") as refused:
-            directory.lock("run")
-        assert refused.tb is not None  # the traceback references the objects of the refused call
-        os.remove(tmp_path / "run.heartbeat")
-    directory.lock("run")  # the refused call holds no lock
-    directory.unlock()
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"at": "noon"}', "{"])

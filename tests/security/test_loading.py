@@ -32,7 +32,7 @@ def test_every_torch_load_uses_weights_only():
                 assert value.value is True, f"{path}:{call.lineno}"
                 assert name == "torch.load", f"{path}:{call.lineno}"
                 found += 1
-    assert found >= 5, "the test does not find the calls any more"
+    assert found >= 4, "the test does not find the calls any more"
 
 
 def test_nothing_is_unpickled():

@@ -19,7 +19,6 @@ from lightning_green.utilities.trusted_files import (
     make_private,
     open_own,
     read_own,
-    read_regular,
 )
 from lightning_green.utilities.user_key import is_keyed_hash, keyed_hash
 from tests.helpers.live_signals import NOW
@@ -174,7 +173,7 @@ def test_reading_is_limited_and_never_waits(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "large")
     for name in ("large", "fifo", "link", "."):
         with pytest.raises(UntrustedFileError):
-            read_regular(tmp_path / name, 10)
+            read_own(tmp_path / name, 10)
     assert read_own(tmp_path / "large", 11) == b"x" * 11
     with pytest.raises(FileNotFoundError):
         read_own(tmp_path / "none", 1)

@@ -32,7 +32,7 @@ def test_link_as_the_position_of_a_clock_is_not_followed(tmp_path, victim, caplo
     clock.advance("batch")
     assert victim.read_text().startswith("# precious")
     assert "precious" not in caplog.text
-    assert "not a regular file" in caplog.text
+    assert "is a symbolic link, not a file" in caplog.text
     assert clock.now().minute == 1
 
 

@@ -41,7 +41,7 @@ def test_status_of_a_planted_run_controls_no_terminal(tmp_path, state):
         "event": state, "reason": EVIL, "until": (now + timedelta(hours=1)).isoformat(), "state": EVIL, "phase": EVIL,
     }  # fmt: skip
     (tmp_path / f"ledger.{socket.gethostname()}.jsonl").write_text(json.dumps(event) + "\n")
-    invocation = {"script": EVIL, "arguments": [EVIL], "variables": {EVIL: EVIL}}
+    invocation = {"script": EVIL, "arguments": [EVIL], "variables": {EVIL: EVIL}, "directory": EVIL, "simulated": False}
     (tmp_path / "run.json").write_text(json.dumps({"schema": 1, "run_id": EVIL, "invocation": invocation}))
     result = CliRunner().invoke(app, ["status", str(tmp_path)])
     assert result.exit_code == 0, result.output

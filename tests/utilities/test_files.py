@@ -1,11 +1,17 @@
 import json
+import multiprocessing
+import os
 import stat
+import time
 
 import pytest
 
 from lightning_green.grid.live.cache import Cache
+from lightning_green.grid.registry import build_grid
 from lightning_green.throttle.profile_cache import ProfileCache
-from lightning_green.utilities.files import atomic_file, cache_directory, write_json
+from lightning_green.utilities.files import atomic_file, cache_directory, remove_temporary_files, write_json
+
+FORK = multiprocessing.get_context("fork")
 
 
 @pytest.mark.parametrize(
@@ -37,13 +43,12 @@ def test_file_is_replaced_when_the_block_ends(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("single_writer", [True, False])
-def test_exception_keeps_the_old_file_and_leaves_no_temporary_file(single_writer, tmp_path):
+def test_exception_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path):
     path = tmp_path / "values"
     path.write_bytes(b"old")
 
     def write():
-        with atomic_file(path, single_writer=single_writer) as file:
+        with atomic_file(path) as file:
             file.write(b"half")
             raise KeyboardInterrupt
 
@@ -53,12 +58,96 @@ def test_exception_keeps_the_old_file_and_leaves_no_temporary_file(single_writer
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_single_writer_reuses_the_temporary_file_of_a_killed_process(tmp_path):
-    (tmp_path / ".values.tmp").write_bytes(b"of a killed process, and longer")
-    with atomic_file(tmp_path / "values", single_writer=True) as file:
-        file.write(b"new")
-    assert (tmp_path / "values").read_bytes() == b"new"
-    assert not (tmp_path / ".values.tmp").exists()
+def write_half(path, opened, then):
+    with atomic_file(path) as file:
+        file.write(b"half")
+        file.flush()
+        opened.set()
+        then.wait(60)
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """Start a process that has written a half of ``values`` and waits."""
+    opened, then = FORK.Event(), FORK.Event()
+    process = FORK.Process(target=write_half, args=(tmp_path / "values", opened, then))
+    process.start()
+    assert opened.wait(30)
+    yield process, then
+    process.kill()
+    process.join()
+
+
+def test_temporary_files_of_killed_writers_only_are_removed(tmp_path, writer):
+    process, _ = writer
+    others = [tmp_path / name for name in (".values.tmp", ".env", "values.tmp", ".bashrc.0123-4567.tmp")]
+    for path in others:
+        path.write_text("of the user")
+    remove_temporary_files(tmp_path)
+    assert len(list(tmp_path.iterdir())) == len(others) + 1  # the writer is running
+    process.kill()
+    process.join()
+    assert len(list(tmp_path.iterdir())) == len(others) + 1
+    remove_temporary_files(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_a_writer_whose_files_others_clean_up_finishes(tmp_path, writer):
+    process, then = writer
+    for _ in range(100):
+        remove_temporary_files(tmp_path)
+    then.set()
+    process.join(30)
+    assert process.exitcode == 0
+    assert (tmp_path / "values").read_bytes() == b"half"
+
+
+def test_temporary_files_of_other_machines_are_removed_after_a_day(tmp_path):
+    recent, old = (tmp_path / f".values.{host * 8}-0123456789abcdef.tmp" for host in "ab")
+    for path in (recent, old):
+        path.write_text("half")
+    os.utime(old, (time.time() - 90_000, time.time() - 90_000))
+    remove_temporary_files(tmp_path)
+    assert list(tmp_path.iterdir()) == [recent]
+
+
+def test_temporary_names_are_unpredictable_and_links_are_not_followed(tmp_path, monkeypatch):
+    victim, taken = tmp_path / "victim", "0123456789abcdef"
+    victim.write_text("precious")
+    monkeypatch.setattr("lightning_green.utilities.files.secrets.token_hex", lambda length: taken)
+    with atomic_file(tmp_path / "values", "w") as file:
+        (name,) = (path.name for path in tmp_path.iterdir() if path != victim)
+        file.write("new")
+    (tmp_path / name).symlink_to(victim)
+    with pytest.raises(FileExistsError), atomic_file(tmp_path / "values", "w") as file:
+        file.write("newer")
+    assert victim.read_text() == "precious"
+    monkeypatch.undo()
+    names = set()
+    for _ in range(5):
+        with atomic_file(tmp_path / "other", "w"):
+            names |= {path.name for path in tmp_path.glob(".other*")}
+    assert len(names) == 5
+
+
+@pytest.mark.parametrize(("before", "private", "after"), [(0o640, False, 0o640), (0o664, True, 0o600)])
+def test_permissions_of_the_replaced_file_are_kept_unless_it_is_private(before, private, after, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("{}")
+    path.chmod(before)
+    write_json(path, {"x": 1}, private=private)
+    assert stat.S_IMODE(path.stat().st_mode) == after
+
+
+def test_cache_directory_without_a_home_directory(monkeypatch):
+    def without(*_):
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "LIGHTNING_GREEN_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", without)
+    assert cache_directory().name == f"lightning-green-{os.getuid()}"
+    assert "energy-charts" in build_grid("energy-charts:DE").describe()
 
 
 @pytest.mark.parametrize(("private", "mode"), [(True, 0o600), (False, 0o644)])

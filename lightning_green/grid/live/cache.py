@@ -13,9 +13,15 @@ from typing import Any
 
 import filelock
 
-from lightning_green.utilities.files import CACHE_VARIABLE, cache_directory, write_json
+from lightning_green.utilities.files import (
+    CACHE_VARIABLE,
+    cache_directory,
+    remove_temporary_files,
+    write_json,
+)
 from lightning_green.utilities.http.errors import ServiceError, UnreachableError
-from lightning_green.utilities.trusted_files import UntrustedFileError, is_shared, make_private, read_own
+from lightning_green.utilities.reading import UnreadableFileError, read_json
+from lightning_green.utilities.trusted_files import UntrustedFileError, is_shared, make_private
 
 _VERSION = 1
 _MOST_BYTES = 50_000_000  # ten times the largest answer
@@ -92,6 +98,7 @@ class Cache:
         self.problem: str | None = None
         self._memory: dict[str, Entry] = {}
         self._is_shared = False
+        self._cleaned = False
 
     def read(self, key: str) -> Entry:
         """Return the entry of ``key``, an empty one if there is none. This does not wait for a lock."""
@@ -99,8 +106,8 @@ class Cache:
         if self._is_shared:
             return self._memory.get(key, Entry())
         try:
-            data = json.loads(read_own(path, _MOST_BYTES))
-        except (OSError, ValueError, RecursionError):  # no file, a partly written one, or one of another user
+            data = read_json(path, own=True)
+        except (OSError, UnreadableFileError):  # no file, or a partly written one
             return self._memory.get(key, Entry())
         return _entry(data) or self._memory.get(key, Entry())
 
@@ -131,6 +138,9 @@ class Cache:
             self._is_shared = is_shared(self.folder)
             if self._is_shared:
                 raise UntrustedFileError("other users can replace its files")
+            if not self._cleaned:
+                self._cleaned = True
+                remove_temporary_files(self.folder)
             lock = filelock.FileLock(self.folder / f"{key}.lock", timeout=_LOCK_SECONDS)
             lock.acquire()
         except filelock.Timeout:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from lightning_green.planning.forecasting.correction import FIT_DAYS, DailyCorre
 from lightning_green.planning.forecasting.features import DAY
 from lightning_green.planning.forecasting.history import HOUR, hourly
 from lightning_green.utilities.files import write_json
+from lightning_green.utilities.reading import read_json
 
 Array = NDArray[np.float64]
 
@@ -29,6 +29,10 @@ MAX_GRIDS = 3
 """Number of grids kept; the least recently used one is dropped."""
 HISTORY_HOURS = FIT_DAYS * DAY
 DIGITS = 3
+MAX_INTENSITY = 1e6
+"""Highest intensity in gCO2e/kWh that is read from a file."""
+_LAST_HOUR = 9_028_944
+"""The year 3000."""
 
 
 @dataclass
@@ -70,15 +74,15 @@ class _GridRecord:
         """Return the record written by `to_json`; raises if the content has another form."""
         issuances = [
             Forecast(
-                [_to_time(int(row["first"]) + lead) for lead in range(len(row["values"]))],
-                row["values"],
+                [_to_time(_hour(row["first"]) + lead) for lead in range(len(row["values"]))],
+                np.array([_intensity(value) for value in row["values"]]),
                 kind=kind,
-                issued_at=datetime.fromtimestamp(row["at"], timezone.utc),
+                issued_at=datetime.fromtimestamp(_hour(row["at"] / HOUR) * HOUR + row["at"] % HOUR, timezone.utc),
             )
             for row in content["issues"]
         ]
-        history = [math.nan if value is None else float(value) for value in content["history"]]
-        return cls(issuances, _finite_hours(int(content["first"]), history))
+        history = [math.nan if value is None else _intensity(value) for value in content["history"]]
+        return cls(issuances, _finite_hours(_hour(content["first"]), history))
 
 
 class ForecastArchive:
@@ -182,7 +186,7 @@ class ForecastArchive:
         if self.path is None:
             return
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
+            content = read_json(self.path)
             if content["version"] != VERSION:
                 raise ValueError(f"unsupported version {content['version']}")
             self._grids = {
@@ -191,7 +195,7 @@ class ForecastArchive:
             }
         except FileNotFoundError:
             return
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             self.problem = f"{self.path} cannot be read, so earlier forecasts are ignored: {error!r}."
 
     def _write(self) -> None:
@@ -202,6 +206,20 @@ class ForecastArchive:
             write_json(self.path, content, indent=None, durable=False)
         except OSError as error:
             self.problem = f"{self.path} cannot be written, so forecasts are lost at the next restart: {error}."
+
+
+def _hour(value: Any) -> int:
+    """Return a number of hours since the epoch; raises ValueError if it is not between 1970 and 3000."""
+    if not 0 <= value <= _LAST_HOUR:
+        raise ValueError(f"expected an hour since the epoch, got {value!r:.40}")
+    return int(value)
+
+
+def _intensity(value: Any) -> float:
+    """Return an intensity; raises ValueError if no grid can have it."""
+    if not -MAX_INTENSITY <= value <= MAX_INTENSITY:
+        raise ValueError(f"expected an intensity in gCO2e/kWh, got {value!r:.40}")
+    return float(value)
 
 
 def _to_time(hour: int) -> datetime:
