@@ -7,9 +7,14 @@ weights, optimizer states, schedulers and random states to ``digest0.json`` (``d
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import os
 import random
+import resource
+import signal
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,7 +30,10 @@ from lightning_green import EmissionsTracker, ExactResume
 
 BATCH_SIZE = 4
 SAMPLES, EPOCHS = 320, 2
-SAVE_EVERY = timedelta(minutes=4)
+STEP_SECONDS = 0.02
+SAVE_EVERY = timedelta(minutes=4)  # of the simulated clock: four steps
+SAVE_EVERY_REAL = timedelta(seconds=0.4)
+START_SECONDS = 120.0
 
 
 class Samples(Dataset):
@@ -70,24 +79,89 @@ class Net(pl.LightningModule):
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
 
-def train(folder: Path, ranks: int, callback: pl.Callback) -> None:
-    """Train on one or several ranks, and write the record and the digests to ``folder``."""
+class Orders(pl.Callback):
+    """Trains slowly enough to be killed, and carries out the methods that only the process itself can.
+
+    Args:
+        folder: Folder of the run.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.full, self.failures = folder, False, 0
+
+    def on_train_start(self, trainer, pl_module):
+        (self.folder / f"pid{trainer.global_rank}").write_text(str(os.getpid()))
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        time.sleep(STEP_SECONDS)
+        order = self.folder / f"order{trainer.global_rank}"
+        if order.exists():
+            what = order.read_text()
+            order.unlink()
+            if what == "exception":
+                raise RuntimeError("chaos")
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            self.full, self.failures = True, self._failures()
+        if self.full and not trainer.is_last_batch:  # until the next batch: a checkpoint is written in between
+            self._limit(4096)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if self.full:
+            self._limit(resource.RLIM_INFINITY)
+            if self._failures() > self.failures:
+                raise RuntimeError("the disk is full")
+
+    def _failures(self) -> int:
+        return sum(path.read_text().count("checkpoint_failed") for path in (self.folder / "run").glob("ledger.*"))
+
+    def _limit(self, size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+class PatientAtStart(DDPStrategy):
+    """Waits for the other rank before the timeout applies: importing may take longer than that on a busy machine.
+
+    Args:
+        folder: Folder of the run.
+        timeout: Timeout of all communication.
+
+    """
+
+    def __init__(self, folder: Path, timeout: timedelta) -> None:
+        super().__init__(timeout=timeout)
+        self.folder = folder
+
+    def setup_distributed(self) -> None:
+        first = os.getpid() if self.global_rank == 0 else os.getppid()
+        ready, until = self.folder / f"ready-{first}", time.monotonic() + START_SECONDS
+        if self.global_rank > 0:
+            ready.touch()
+        while not ready.exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        super().setup_distributed()
+
+
+def train(folder: Path, ranks: int, workers: int, timeout: float) -> None:
+    """Train on one or two ranks, and write the record and the digests to ``folder``."""
     torch.set_num_threads(1)
     pl.seed_everything(3, verbose=False)
+    every = SAVE_EVERY if "LIGHTNING_GREEN_CLOCK" in os.environ else SAVE_EVERY_REAL
     trainer = pl.Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",
         devices=ranks,
-        strategy="ddp" if ranks > 1 else "auto",
+        strategy=PatientAtStart(folder, timedelta(seconds=timeout)) if ranks > 1 else "auto",
         logger=False,
         num_sanity_val_steps=0,
-        callbacks=[ExactResume(every=SAVE_EVERY), EmissionsTracker(meter=10.0), callback],
+        callbacks=[ExactResume(every=every), EmissionsTracker(meter=10.0), Orders(folder)],
         default_root_dir=folder,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     net = Net(folder)
-    trainer.fit(net, DataLoader(Samples(SAMPLES, 1), BATCH_SIZE, shuffle=True), DataLoader(Samples(8, 51), BATCH_SIZE))
+    loader = DataLoader(Samples(SAMPLES, 1), BATCH_SIZE, shuffle=True, num_workers=workers)
+    trainer.fit(net, loader, DataLoader(Samples(8, 51), BATCH_SIZE))
     state = {
         "weights": net.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
@@ -108,3 +182,13 @@ def _content(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_content(item) for item in value]
     return None if callable(value) else value
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--ranks", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--timeout", type=float, default=1800.0)
+    given = parser.parse_args()
+    train(given.folder, given.ranks, given.workers, given.timeout)
