@@ -11,7 +11,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -31,17 +30,14 @@ from lightning_green.supervisor.command import Command
 from lightning_green.supervisor.output import Output
 from lightning_green.supervisor.processes import CommandProcesses, describe, reap_orphans
 from lightning_green.supervisor.signals import Signals
-from lightning_green.supervisor.survivors import STOP_SECONDS, running_ranks, send
+from lightning_green.supervisor.stopping import Stopping
+from lightning_green.supervisor.survivors import STOP_SECONDS
 from lightning_green.utilities.clock import CLOCK_VARIABLE
 from lightning_green.utilities.processes import ProcessId
 from lightning_green.utilities.trusted_files import is_file_name
 
 POLL_SECONDS = 1.0
 """How often the heartbeat is looked at while nothing else happens."""
-SHORT_POLL_SECONDS = 0.1
-BACKGROUND_SECONDS = 5.0
-"""How long processes in the background may take to end, by themselves and again after a signal."""
-_ACTIONS = {0: "Waiting for", signal.SIGTERM: "Asking to exit:", signal.SIGKILL: "Killing"}
 HASH_SEED_VARIABLE = "PYTHONHASHSEED"
 LOCK_FILE = "child.lock"
 TRACEBACK_START = "Traceback (most recent call last)"
@@ -116,8 +112,8 @@ class ChildProcess:
         stop_seconds: float = STOP_SECONDS,
     ) -> None:
         self._command, self._home, self._environment = command, home, {**environment, **command.to_environment()}
+        self._attempt = environment.get(ATTEMPT_VARIABLE, "")
         self._print_line, self._stop_seconds = print_line, stop_seconds
-        self._kill_at: float | None = None
 
     def run(self, beat: Callable[[], None], signals: Signals) -> ChildResult:
         """Run the command until it ends.
@@ -138,18 +134,20 @@ class ChildProcess:
             code = 127 if error.errno == errno.ENOENT else 126
             what = f"`{self._command.words[0]}` cannot be started: {error.strerror}. Check the command after `--`."
             raise CommandStartError(what, code) from error
-        processes = CommandProcesses(process.pid, self._environment.get(ATTEMPT_VARIABLE, ""), self._home)
+        processes = CommandProcesses(self._home, self._attempt, process.pid)
+        stopping = Stopping(processes, self._stop_seconds, self._print_line)
         before, signals.send = signals.send, processes.send
         try:
             while process.poll() is None:
-                self._pass_on(signals, processes)
+                stopping.pass_on(signals)
                 beat()
                 reap_orphans(process.pid)
                 signals.wait_for_child(POLL_SECONDS)
         finally:
             signals.send = before
             self._end(process, processes)
-        self._end_left(processes)
+        if signals.stop is None:
+            self._name_left()
         return ChildResult(process.returncode, last_traceback(output.end(), process.returncode))
 
     def _start(self, output: Output) -> subprocess.Popen[bytes]:
@@ -168,17 +166,6 @@ class ChildProcess:
             output.started()
         return process
 
-    def _pass_on(self, signals: Signals, processes: CommandProcesses) -> None:
-        """Pass signals on to the command, and kill it if it does not end after one."""
-        for number in signals.take():
-            if self._kill_at is None:
-                self._kill_at = time.monotonic() + self._stop_seconds
-            processes.stop(number)
-        if self._kill_at is not None and time.monotonic() >= self._kill_at:
-            self._print_line(f"The command is still running after {self._stop_seconds:.0f} s. Killing.")
-            self._kill_at = float("inf")
-            processes.send(signal.SIGKILL)
-
     def _end(self, process: subprocess.Popen[bytes], processes: CommandProcesses) -> None:
         """End the command if this process fails: it would continue without a supervisor."""
         if process.poll() is None:
@@ -187,25 +174,11 @@ class ChildProcess:
                 process.wait(self._stop_seconds)
             processes.send(signal.SIGKILL)
 
-    def _end_left(self, processes: CommandProcesses) -> None:
-        """Name processes in the background. After a signal, end them: nothing is left behind then."""
-        if not (left := self._others(processes)):
-            return
-        if self._kill_at is None:
+    def _name_left(self) -> None:
+        """Name processes in the background, which are left alone unless a signal stops the run."""
+        left = CommandProcesses(self._home, self._attempt).in_background()
+        if left:
             self._print_line(f"The command has left processes in the background: {describe(left)}.")
-            return
-        for number in (0, signal.SIGTERM, signal.SIGKILL):  # 0 is no signal: they may be about to end
-            self._print_line(f"{_ACTIONS[number]} processes in the background: {describe(left)}.")
-            send(left, number)
-            limit = time.monotonic() + BACKGROUND_SECONDS
-            while (left := self._others(processes)) and time.monotonic() < limit:
-                time.sleep(SHORT_POLL_SECONDS)
-            if not left:
-                return
-
-    def _others(self, processes: CommandProcesses) -> list[int]:
-        ranks = set(running_ranks(self._home))
-        return [pid for pid in processes.left() if pid not in ranks]
 
 
 def why_not_executable(name: str) -> tuple[str, int] | None:

@@ -7,27 +7,30 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
-from lightning_green.ledger.run_directory import ATTEMPT_VARIABLE
+from lightning_green.ledger.run_directory import ATTEMPT_VARIABLE, RUN_DIR_VARIABLE
 from lightning_green.supervisor.survivors import has_variable, running_ranks, send
 
 _PARENT, _SESSION = 1, 3  # fields of /proc/PID/stat after the name
 
 
 class CommandProcesses:
-    """All processes that one start of a command has created on this machine, in whatever process group they are.
+    """All processes that a command has created on this machine, in whatever process group they are.
 
     Without ``/proc`` only those of its process group are reached.
 
     Args:
-        leader: The process that the supervisor has started, as the leader of a session.
-        attempt: Name of the attempt.
         home: Directory of the runs of the command.
+        attempt: Name of the attempt; None for all attempts, also those of earlier supervisors.
+        leader: The process that the supervisor has started, as the leader of a session, if it has not been waited for.
 
     """
 
-    def __init__(self, leader: int, attempt: str, home: Path) -> None:
-        self._leader, self._home = leader, home
-        self._variable = f"{ATTEMPT_VARIABLE}={attempt}".encode()
+    def __init__(self, home: Path, attempt: str | None = None, leader: int | None = None) -> None:
+        self._home, self._attempt, self._leader = home, attempt, leader
+
+    def are_running(self) -> bool:
+        """Return whether there is any."""
+        return bool(self._parents())
 
     def send(self, number: int) -> None:
         """Send a signal to all processes."""
@@ -50,24 +53,31 @@ class CommandProcesses:
         stopped = [pid for pid in parents if pid in ranks or not _is_below(pid, ranks, parents)]
         self._send(stopped, signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
-    def left(self) -> list[int]:
-        """Return the processes that are still running, after the command itself has ended."""
-        return [pid for pid in _processes() if has_variable(Path("/proc", str(pid)), self._variable)]
+    def in_background(self) -> list[int]:
+        """Return the processes other than ranks and their helpers, after the command itself has ended."""
+        parents = self._parents()
+        ranks = set(running_ranks(self._home))
+        return [pid for pid in parents if pid not in ranks and not _is_below(pid, ranks, parents)]
 
     def _send(self, processes: list[int], number: int) -> None:
         if processes:
             send(processes, number)
-        else:
+        elif self._leader is not None:
             send([-self._leader], number)
 
     def _parents(self) -> dict[int, int]:
-        """Return the processes with their parents. The command itself has not been waited for."""
+        """Return the processes with their parents."""
         found = {}
         for pid in _processes():
             fields = _stat(pid)
-            if fields and (int(fields[_SESSION]) == self._leader or has_variable(Path(f"/proc/{pid}"), self._variable)):
+            if fields and (int(fields[_SESSION]) == self._leader or self._has_marks(Path(f"/proc/{pid}"))):
                 found[pid] = int(fields[_PARENT])
         return found
+
+    def _has_marks(self, process: Path) -> bool:
+        if self._attempt is not None:
+            return has_variable(process, f"{ATTEMPT_VARIABLE}={self._attempt}")
+        return has_variable(process, f"{RUN_DIR_VARIABLE}={self._home}") and has_variable(process, ATTEMPT_VARIABLE)
 
 
 def describe(processes: list[int]) -> str:

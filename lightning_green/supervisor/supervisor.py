@@ -19,8 +19,10 @@ from lightning_green.supervisor.child import (
     is_child_running,
 )
 from lightning_green.supervisor.command import Command, Trainings, are_alive, describe_fits, write_command
+from lightning_green.supervisor.processes import CommandProcesses
 from lightning_green.supervisor.restarts import MAX_RESTARTS, RestartPolicy
 from lightning_green.supervisor.signals import Signals
+from lightning_green.supervisor.stopping import Stopping, end_background
 from lightning_green.supervisor.survivors import PATIENCE_SECONDS, STOP_SECONDS, end_ranks, wait_for_ranks
 from lightning_green.supervisor.waiting import Waiting
 from lightning_green.throttle.restore import restore_left_over
@@ -134,13 +136,17 @@ class Supervisor:
     # -- waiting ------------------------------------------------------------------------------------------------------
 
     def _wait_for_running_training(self) -> bool:
-        """Wait for a training whose supervisor was killed; return whether there was one."""
-        found = False
-        while (are_alive(self.directory.path) or is_child_running(self.directory.path)) and self._signals.stop is None:
+        """Wait for a training whose supervisor was killed, and pass signals on to it; return whether there was one."""
+        home, found = self.directory.path, False
+        processes = CommandProcesses(home)
+        stopping = Stopping(processes, self.stop_seconds, self.print_line)
+        while are_alive(home) or is_child_running(home):
             if not found:
-                path = self.directory.path
-                self.print_line(f"The training in {path} is still running without its supervisor. Waiting for its end.")
+                self.print_line(f"The training in {home} is still running without its supervisor. Waiting for its end.")
                 found = True
+            stopping.pass_on(self._signals)
+            if self._signals.stop is not None and not processes.are_running():  # it runs on another machine
+                break
             self.directory.beat()
             self._signals.wait(POLL_SECONDS)
         return found
@@ -199,6 +205,8 @@ class Supervisor:
     def _final_code(self, attempt: Attempt) -> int | None:
         """Return the exit code after the last attempt, or None if the command is started again or has failed."""
         if attempt.outcome is Outcome.FINISHED:
+            if self._signals.stop is not None:
+                self._end_left()
             self._finish(attempt)
             return FINISHED
         if self._signals.stop is not None:
@@ -242,10 +250,16 @@ class Supervisor:
         )
         return attempt.exit_code
 
+    def _end_left(self) -> None:
+        """End what the command has left behind: after a stop, nothing of it runs on."""
+        self._wait_for_ranks(FAILED)
+        end_background(self.directory.path, self.print_line)
+
     def _stop(self) -> int:
         """Print the commands that continue or start from scratch; return the exit code of the signal."""
         number = self._signals.stop
         assert number is not None
+        self._end_left()
         last = newest(self._read_trainings().states)
         step = 0 if last is None else last.global_step or 0
         options = [] if self.max_restarts == MAX_RESTARTS else ["--max-restarts", str(self.max_restarts)]

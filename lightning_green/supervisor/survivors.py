@@ -33,7 +33,7 @@ def running_ranks(home: Path) -> list[int]:
         home: Run directory of the command.
 
     """
-    path, variable = os.path.realpath(home / RANKS_FILE), f"{RUN_DIR_VARIABLE}={home}".encode()
+    path, variable = os.path.realpath(home / RANKS_FILE), f"{RUN_DIR_VARIABLE}={home}"
     return [
         int(process.name)
         for process in Path("/proc").glob("[0-9]*")
@@ -99,12 +99,14 @@ def send(processes: Iterable[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def has_variable(process: Path, variable: bytes) -> bool:
-    """Return whether a process was started with an environment variable, given as ``NAME=value``."""
+def has_variable(process: Path, variable: str) -> bool:
+    """Return whether a process was started with an environment variable, given as ``NAME=value`` or ``NAME``."""
     try:
-        return variable in (process / "environ").read_bytes().split(b"\0")
+        variables = (process / "environ").read_bytes().split(b"\0")
     except OSError:  # of another user, or ended
         return False
+    searched = variable.encode()
+    return any(searched == (one if b"=" in searched else one.partition(b"=")[0]) for one in variables)
 
 
 def _has_open(process: Path, path: str) -> bool:

@@ -48,14 +48,14 @@ def command(tmp_path, request):
     variables = {RUN_DIR_VARIABLE: str(tmp_path), SUPERVISED_VARIABLE: "1", ATTEMPT_VARIABLE: f"{tmp_path.name}/1"}
     arguments = [sys.executable, "-c", PROCESS, tmp_path, request.param]
     with subprocess.Popen(arguments, env=environment(**variables), start_new_session=True) as leader:
-        processes = CommandProcesses(leader.pid, f"{tmp_path.name}/1", tmp_path)
+        processes = CommandProcesses(tmp_path, f"{tmp_path.name}/1", leader.pid)
         try:
             wait_for(lambda: {path.name for path in tmp_path.iterdir()} >= NAMES)
             yield processes
         finally:
             processes.send(signal.SIGKILL)
             leader.wait()
-            wait_for(lambda: not processes.left())
+            wait_for(lambda: not CommandProcesses(tmp_path).are_running())
 
 
 def wait_for(happened):
@@ -94,9 +94,15 @@ def test_requeue_signal_that_no_rank_handles_stops(command, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["plain"], indirect=True)
-def test_processes_are_named(command):
-    left = command.left()
-    assert len(left) == len(NAMES)
+@pytest.mark.parametrize("all_attempts", [False, True])
+def test_processes_in_the_background_are_no_ranks_and_no_helpers_of_ranks(command, tmp_path, all_attempts):
+    found = CommandProcesses(tmp_path, None if all_attempts else f"{tmp_path.name}/1").in_background()
+    assert len(found) == 2  # the command itself, which is still running here, and the one in the background
+    assert CommandProcesses(tmp_path, "other/1").in_background() == []
+    assert CommandProcesses(tmp_path / "other").in_background() == []
+
+
+def test_processes_are_named():
     assert describe([os.getpid()]) in (f"python ({os.getpid()})", f"pytest ({os.getpid()})", f"python3 ({os.getpid()})")
 
 

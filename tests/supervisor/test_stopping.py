@@ -76,6 +76,60 @@ def test_programs_in_the_background_end_with_a_stop(tmp_path):
         assert not process.left()
 
 
+@pytest.mark.slow
+def test_program_that_an_earlier_start_has_left_ends_with_a_stop(tmp_path):
+    run = tmp_path / "run"
+    script = f"[ -e {run}/starts ] || {helper(tmp_path / 'ready')} & $FAKE die term"
+    with Process(shell(run, script), tmp_path) as process:
+        process.until(lambda: (run / "waiting").exists() and (tmp_path / "ready").exists())
+        assert process.kill(signal.SIGTERM) == 143
+        assert not process.left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_while_a_training_without_its_supervisor_is_awaited_reaches_it(tmp_path, number):
+    run = tmp_path / "run"
+    line = shell(run, "$FAKE term; echo ended")
+    with Process(line, tmp_path) as first:
+        first.until((run / "waiting").exists)
+        first.kill(signal.SIGKILL)
+        with Process(line, tmp_path) as second:
+            second.until(lambda: "Waiting for its end" in second.printed)
+            assert second.kill(number) == 128 + number
+        assert events(run) == ["started", "interrupted"]
+        assert not first.left()
+
+
+RANK = """
+import os, signal, sys, time
+from lightning_green.ledger.run_directory import keep_ranks_file_open
+keep_ranks_file_open()
+stopped = []
+signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
+helper = os.fork()
+if helper == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(60)
+open("ready", "w").close()
+while not stopped:
+    time.sleep(0.02)
+time.sleep(13)
+open("saved", "w").write("with its helper" if os.waitpid(helper, os.WNOHANG) == (0, 0) else "without its helper")
+os.kill(helper, signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_rank_that_saves_longer_than_its_wrapper_lives_keeps_its_helpers(tmp_path):
+    (tmp_path / "rank.py").write_text(RANK)
+    script = f"{sys.executable} rank.py; exit 0"
+    with Process(green("run", "--run-dir", tmp_path / "run", "--", "bash", "-c", script), tmp_path) as process:
+        process.until((tmp_path / "ready").exists)
+        assert process.kill(signal.SIGTERM) == 143
+        assert (tmp_path / "saved").read_text() == "with its helper"
+        assert not process.left()
+
+
 def test_signal_to_the_whole_process_group_of_the_supervisor_saves(tmp_path):
     run = tmp_path / "run"
     with Process(shell(run, "$FAKE term"), tmp_path) as process:
