@@ -62,7 +62,7 @@ def test_state_is_checked_once_after_the_first_step(make):
 
 def test_signal_ends_the_fit_before_any_action(make):
     made = make()
-    made.boundaries._signals.received = "SIGTERM"
+    made.boundaries._signals.set(signal.SIGTERM)
     with pytest.raises(Stop) as stopped:
         made.boundaries.reached("epoch")
     assert stopped.value.args == ("epoch", "SIGTERM")
@@ -124,7 +124,8 @@ def test_ranks_sync_at_each_end_of_an_epoch_if_states_are_saved_only_there(real,
 def test_signal_before_a_batch_ends_the_fit_at_the_boundary_that_was_just_reached(real, own):
     real.boundaries.reached("batch")
     real.boundaries._ranks.other = 0 if own else int(signal.SIGTERM)
-    real.boundaries._signals.received = "SIGTERM" if own else None
+    if own:
+        real.boundaries._signals.set(signal.SIGTERM)
     real.boundaries._ranks.all_reduce_max = lambda number: int(signal.SIGTERM)
     with pytest.raises(Stop) as stopped:
         real.boundaries.batch_begins()
@@ -133,7 +134,8 @@ def test_signal_before_a_batch_ends_the_fit_at_the_boundary_that_was_just_reache
 
 def test_signal_waits_for_the_next_boundary_if_another_rank_begins_an_epoch(real):
     real.boundaries.reached("batch")
-    real.boundaries._signals.received, real.boundaries._ranks.elsewhere = "SIGTERM", 1
+    real.boundaries._signals.set(signal.SIGTERM)
+    real.boundaries._ranks.elsewhere = 1
     real.boundaries.batch_begins()
     with pytest.raises(Stop):
         real.boundaries.reached("batch")
@@ -141,7 +143,7 @@ def test_signal_waits_for_the_next_boundary_if_another_rank_begins_an_epoch(real
 
 def test_signal_before_the_first_batch_of_an_epoch_ends_the_fit_at_the_next_boundary(real):
     real.boundaries.reached("epoch")
-    real.boundaries._signals.received = "SIGTERM"
+    real.boundaries._signals.set(signal.SIGTERM)
     real.boundaries.batch_begins()  # hooks of the epoch have run since
     with pytest.raises(Stop) as stopped:
         real.boundaries.reached("batch")

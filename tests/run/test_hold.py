@@ -1,5 +1,6 @@
 """A pause in process, on a simulated clock."""
 
+import signal
 from datetime import timedelta
 
 import pytest
@@ -57,7 +58,7 @@ def test_hold_ends_if_nothing_can_be_decided(fit):
 
 
 def test_signal_ends_the_hold_at_once(fit):
-    fit.ending.signals.received = "SIGTERM"
+    fit.ending.signals.set(signal.SIGTERM)
     planned = plan(START, "hold", "run")
     assert Hold(fit, 0.2, lambda: None).run(planned) is planned
     assert fit.session.clock.now() == START
