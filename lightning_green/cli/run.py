@@ -16,7 +16,7 @@ from lightning_green.run.pause_rule import PAUSE_RULE_VARIABLE, PauseAt, read_ch
 from lightning_green.supervisor.child import why_not_executable
 from lightning_green.supervisor.command import FILE as COMMAND_FILE
 from lightning_green.supervisor.command import Command, OtherCommandError, read_command
-from lightning_green.supervisor.run_directory import open_run_directory
+from lightning_green.supervisor.run_directory import open_run_directory, undo_open
 from lightning_green.supervisor.supervisor import Supervisor
 from lightning_green.utilities.clock import clock_from_spec
 from lightning_green.utilities.durations import parse_duration
@@ -88,6 +88,8 @@ def run(
     supervisor = Supervisor(given, directory, max_restarts, force, print_line, stop_seconds)
     try:
         code = supervisor.run()
+        if supervisor.could_not_start:
+            undo_open(directory, print_line)
     finally:
         directory.unlock()
     raise typer.Exit(code)

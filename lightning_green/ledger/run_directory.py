@@ -75,6 +75,8 @@ class RunDirectory:
         path: Path of the directory.
         record: Content of ``run.json``: schema version, run id, first start, deadline, arguments, fingerprints, ids of
             the loggers' runs.
+        is_new: Whether the directory did not exist before.
+        earlier: Where ``move_away`` has moved an earlier run with the same path, or None.
 
     Raises:
         OSError: If the directory cannot be created or written.
@@ -84,7 +86,8 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.is_new = path, not path.exists()
+        self.earlier: Path | None = None
         path.mkdir(parents=True, exist_ok=True)
         (path / "checkpoints").mkdir(mode=0o700, exist_ok=True)
         self._on_disk: dict[str, Any] | None = None

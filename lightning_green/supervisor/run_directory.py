@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from lightning_green.ledger.run_directory import RunDirectory
@@ -45,6 +47,7 @@ def open_run_directory(
             directory.unlock()
         print_line(f"The {'finished' if finished else 'earlier'} run was moved to {archive}. A new run starts.")
         directory, _ = _lock(path)
+        directory.earlier = archive
     elif command is not None and recorded and not force and trainings.states:
         try:
             command.check(path, recorded)
@@ -52,6 +55,27 @@ def open_run_directory(
             directory.unlock()
             raise
     return directory
+
+
+def undo_open(directory: RunDirectory, print_line: Callable[[str], None] = print) -> None:
+    """Remove a new directory of a command that could not start, and move the earlier run back.
+
+    Args:
+        directory: The result of ``open_run_directory``, still locked.
+        print_line: Receives a message for the user.
+
+    """
+    path, earlier = directory.path, directory.earlier
+    if not directory.is_new or Trainings.of(path).states:
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    if earlier is None:
+        with suppress(OSError):  # it contains other runs
+            path.parent.rmdir()
+        return
+    with suppress(OSError):  # another supervisor has created it in the meantime
+        earlier.rename(path)
+        print_line(f"The earlier run was moved back to {path}.")
 
 
 def _lock(path: Path) -> tuple[RunDirectory, bool]:

@@ -50,6 +50,9 @@ class Supervisor:
         print_line: Receives messages for the user, one line each.
         stop_seconds: How long the command may take to save its state and to exit after a signal. Then it is killed.
 
+    Attributes:
+        could_not_start: Whether the command ended because of an error that another start cannot avoid.
+
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Supervisor:
     ) -> None:
         self.command, self.directory = command, directory
         self.max_restarts, self.force, self.print_line = max_restarts, force, print_line
-        self.stop_seconds = stop_seconds
+        self.stop_seconds, self.could_not_start = stop_seconds, False
         self._session, self._attempt = uuid.uuid4().hex[:8], 0
         self._trainings: Trainings | None = None
         self._signals = Signals()
@@ -110,6 +113,7 @@ class Supervisor:
             try:
                 attempt = self._start(before)
             except CommandStartError as error:
+                self.could_not_start = True
                 self.print_line(str(error))
                 return error.code
             except DirectoryGoneError as error:
@@ -123,6 +127,7 @@ class Supervisor:
                 continue
             why_not = restarts.record_failure(attempt)
             if why_not is not None:
+                self.could_not_start = attempt.permanent_error is not None
                 self.print_line(why_not)
                 return self._give_up(attempt)
             delay = format_duration(restarts.delay)

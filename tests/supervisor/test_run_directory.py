@@ -1,15 +1,17 @@
 """Opening the run directory of a supervised command."""
 
 import os
+import sys
 
 import pytest
 
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.run_directory import RunDirectory, RunIsAliveError
 from lightning_green.supervisor.command import Command, OtherCommandError, write_command
-from lightning_green.supervisor.run_directory import open_run_directory
+from lightning_green.supervisor.run_directory import open_run_directory, undo_open
 from lightning_green.utilities.clock import SystemClock
-from tests.helpers.ledgers import make_event
+from tests.helpers.ledgers import make_event, read_records
+from tests.helpers.processes import green, run_to_the_end
 
 COMMAND = Command(("python", "train.py"), "/home/me")
 OTHER = Command(("python", "train.py", "--lr", "1"), "/home/me")
@@ -98,3 +100,31 @@ def test_directory_is_locked_for_one_supervisor(written, tmp_path):
     with pytest.raises(RunIsAliveError):
         open_run_directory(tmp_path / "run", fresh=False)
     first.unlock()
+
+
+@pytest.mark.parametrize("words", [("missing.py",), ("-c", "import a_module_that_is_missing"), ("-c", "if True")])
+def test_command_that_cannot_start_leaves_nothing_behind(tmp_path, words):
+    run_dir = tmp_path / "runs" / "run"
+    line = green("run", "--run-dir", run_dir, "--", sys.executable, *words)
+    code, output = run_to_the_end(line, tmp_path)
+    assert code == 1, output
+    assert "The command cannot start: " in output
+    assert not run_dir.parent.exists()
+
+    Ledger(RunDirectory(run_dir).path, SystemClock(), 1).append(make_event("finished", global_step=9))
+    code, output = run_to_the_end(line, tmp_path)
+    assert code == 1, output
+    assert f"The earlier run was moved back to {run_dir}." in output
+    assert [path.name for path in run_dir.parent.iterdir()] == ["run"]
+    assert read_records(run_dir)[0]["event"] == "finished"
+
+
+def test_directory_of_the_user_and_recorded_trainings_are_kept(tmp_path):
+    (tmp_path / "mine").mkdir()
+    code, _ = run_to_the_end(green("run", "--run-dir", tmp_path / "mine", "--", sys.executable, "missing.py"), tmp_path)
+    assert code == 1
+    assert (tmp_path / "mine" / "stderr.log").exists()
+    directory = open_run_directory(tmp_path / "run", fresh=False)
+    Ledger(directory.path, SystemClock(), 1).append(make_event("started", global_step=0))
+    undo_open(directory)
+    assert read_records(tmp_path / "run")
