@@ -91,9 +91,10 @@ class Supervisor:
         try:
             write_command(self.directory.path, self.command, exit_code)
         except OSError as error:
-            self.print_line(
-                f"The command could not be recorded in {self.directory.path} ({error.strerror}). It runs anyway."
-            )
+            if exit_code is None:  # the last line is the reason of the end
+                self.print_line(
+                    f"The command could not be recorded in {self.directory.path} ({error.strerror}). It runs anyway."
+                )
 
     def _supervise(self) -> int:
         trainings = self._read_trainings()
@@ -180,6 +181,10 @@ class Supervisor:
         """Run the command once and restore devices that a killed training left throttled."""
         self._attempt += 1
         name, home = f"{self._session}/{self._attempt}", self.directory.path
+        if not home.exists():
+            raise DirectoryGoneError(
+                f"The run directory {home} was removed or renamed. Move it back, and rerun the command to continue."
+            )
         end_ranks(home, self.directory.beat, self.print_line, self.stop_seconds)
         environment = child_environment(home, name, self.force, self.command.clock)
         child = ChildProcess(self.command, home, environment, self.print_line, self.stop_seconds)

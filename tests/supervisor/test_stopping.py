@@ -234,6 +234,29 @@ def test_directory_that_is_removed_or_renamed_is_reported(tmp_path):
     assert events(tmp_path / "moved") == ["started", "interrupted"]
 
 
+@pytest.mark.slow
+def test_directory_that_is_gone_for_longer_than_a_heartbeat_is_no_failure(tmp_path):
+    run, away = tmp_path / "run", tmp_path / "away"
+    with Process(green("run", "--run-dir", run, "--", sys.executable, FAKE, "term"), tmp_path) as process:
+        process.until((run / "waiting").exists)
+        run.rename(away)
+        time.sleep(12)
+        assert process.process.poll() is None, process.printed
+        away.rename(run)
+        assert process.kill(signal.SIGTERM) == 143
+    assert events(run) == ["started", "interrupted"]
+
+
+def test_directory_that_is_renamed_between_two_starts_is_reported(tmp_path):
+    run = tmp_path / "run"
+    with Process(green("run", "--run-dir", run, "--", sys.executable, FAKE, "kill"), tmp_path) as process:
+        process.until(lambda: "Starting again in 1 s" in process.printed)
+        run.rename(tmp_path / "away")
+        assert process.wait(60) == 1
+        assert f"The run directory {run} was removed or renamed" in process.printed.splitlines()[-1]
+    assert not run.exists()
+
+
 FAILING = """
 import sys
 from pathlib import Path
