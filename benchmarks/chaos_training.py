@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import os
 import random
 import resource
@@ -79,6 +80,18 @@ class Net(pl.LightningModule):
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
 
+class Failures(logging.Handler):
+    """Notices that a state could not be saved: the ledger cannot be written at that moment either."""
+
+    found = False
+
+    def emit(self, record):
+        self.found = self.found or "could not be saved" in record.getMessage()
+
+
+FAILURES = Failures()
+
+
 class Orders(pl.Callback):
     """Trains slowly enough to be killed, and carries out the methods that only the process itself can.
 
@@ -88,7 +101,7 @@ class Orders(pl.Callback):
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.full, self.failures = folder, False, 0
+        self.folder, self.full = folder, False
 
     def on_train_start(self, trainer, pl_module):
         (self.folder / f"pid{trainer.global_rank}").write_text(str(os.getpid()))
@@ -102,18 +115,16 @@ class Orders(pl.Callback):
             if what == "exception":
                 raise RuntimeError("chaos")
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            self.full, self.failures = True, self._failures()
+            logging.getLogger("lightning_green").addHandler(FAILURES)
+            self.full = True
         if self.full and not trainer.is_last_batch:  # until the next batch: a checkpoint is written in between
             self._limit(4096)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if self.full:
             self._limit(resource.RLIM_INFINITY)
-            if self._failures() > self.failures:
+            if FAILURES.found:
                 raise RuntimeError("the disk is full")
-
-    def _failures(self) -> int:
-        return sum(path.read_text().count("checkpoint_failed") for path in (self.folder / "run").glob("ledger.*"))
 
     def _limit(self, size: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
