@@ -107,7 +107,7 @@ class Run:
         self.job.end()
 
     def is_running(self) -> bool:
-        """Return whether the training has to go on; start the same command line again if its supervisor has ended."""
+        """Return whether the training has to continue; start the same command again if its supervisor has ended."""
         if self.over:
             return False
         if not self.job.has_ended:

@@ -1,4 +1,4 @@
-"""One training of ``chaos.py`` under its supervisor: starting it, killing it, and looking at what is left of it."""
+"""One training of ``chaos.py`` under its supervisor: starting it, killing it, and checking its end."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class Job:
         code = self.supervisor.returncode
         if not self._is_promised(code):
             self.false_codes.append(f"start {self.starts}: {code} after {self.causes or 'nothing'}")
-        if code != -signal.SIGKILL:  # the training goes on then
+        if code != -signal.SIGKILL:  # the training continues then
             for pid in self._orphans(stopped=code > 128):
                 self.orphans.append(f"start {self.starts}: {_text(pid, 'cmdline')[-150:]}")
                 _send(pid, signal.SIGKILL)  # counted once

@@ -39,7 +39,7 @@ def keep_files(trainer: pl.Trainer, path: Path, fit: int) -> list[list[str]]:
     for number, callback in enumerate(_callbacks(trainer)):
         files = {callback.best_model_path, callback.last_model_path, *callback.best_k_models}
         names = sorted(Path(file).name for file in files if file and os.path.isfile(file) and _is_in(callback, file))
-        for name in names:
+        for name in names if path.exists() else []:  # a directory that was renamed is not created again
             target = _kept(path, fit, number, name)
             with suppress(OSError):  # reported below
                 make_private(target.parent)

@@ -14,6 +14,7 @@ from lightning_green.ledger.role_lock import HEARTBEAT_STALE_SECONDS
 from lightning_green.ledger.run_directory import (
     FORCE_VARIABLE,
     RESUME_VARIABLE,
+    RUN_DIR_VARIABLE,
     SUPERVISED_VARIABLE,
     RunIsAliveError,
 )
@@ -39,6 +40,10 @@ class _UndecidedError(Exception):
     """The choice depends on another process that may claim a run, or end, in the meantime."""
 
 
+class HomeGoneError(RuntimeError):
+    """The run directory was removed or renamed after the supervisor had started the process."""
+
+
 class RunClaim:
     """Claims a run directory for a process: that of the run to continue, or a new one.
 
@@ -61,8 +66,15 @@ class RunClaim:
             OSError: If the directory cannot be created or written.
             RunIsAliveError: If the run to continue is running in another process.
             OtherTrainingError: If the run to continue is another training.
+            HomeGoneError: If the directory of the supervisor does not exist.
 
         """
+        given = self._claimant.supervised and os.environ.get(RUN_DIR_VARIABLE) == str(self._home)
+        if given and not self._home.exists():
+            raise HomeGoneError(
+                f"The run directory {self._home} was removed or renamed after `lightning-green run` had started. "
+                "Move it back: nothing is trained again from scratch."
+            )
         self._home.mkdir(parents=True, exist_ok=True)
         while True:
             lock = ProcessLock(self._home / "claim.lock")

@@ -13,7 +13,13 @@ from typing import Any
 
 import torch
 
-from lightning_green.ledger.run_directory import ATTEMPT_VARIABLE, RANDOM_STATES, RESUME_VARIABLE, RUN_DIR_VARIABLE
+from lightning_green.ledger.run_directory import (
+    ATTEMPT_VARIABLE,
+    RANDOM_STATES,
+    RESUME_VARIABLE,
+    RUN_DIR_VARIABLE,
+    SUPERVISED_VARIABLE,
+)
 from lightning_green.resume.checkpoints import DAMAGED, load_tensors
 from lightning_green.resume.random_states import capture_random_states, restore_random_states
 from lightning_green.run.identity import Invocation
@@ -45,7 +51,9 @@ def begin_process() -> None:
         return
     directory = Path(home) / RANDOM_STATES
     try:
-        make_private(directory)
+        if SUPERVISED_VARIABLE not in os.environ:
+            make_private(directory)
+        directory.mkdir(mode=0o700, exist_ok=True)  # one that was renamed is not created again
         path = _claim(directory)
         if path.exists():
             restore_random_states(load_tensors(path))

@@ -23,6 +23,7 @@ def checkpoint(folder, *names, best=""):
 
 def test_removed_files_of_each_callback_are_restored(tmp_path):
     first, second = checkpoint(tmp_path / "a", "x.ckpt", "y.ckpt", best="x.ckpt"), checkpoint(tmp_path / "b", "x.ckpt")
+    (tmp_path / "run").mkdir()
     kept = keep_files(trainer_with(first, second), tmp_path / "run", 3)
     assert kept == [["x.ckpt", "y.ckpt"], ["x.ckpt"]]
     (tmp_path / "a" / "x.ckpt").unlink()
@@ -37,8 +38,15 @@ def test_removed_files_of_each_callback_are_restored(tmp_path):
 
 def test_kept_files_are_links(tmp_path):
     callback = checkpoint(tmp_path / "a", "x.ckpt")
+    (tmp_path / "run").mkdir()
     keep_files(trainer_with(callback), tmp_path / "run", 0)
     assert (tmp_path / "a" / "x.ckpt").stat().st_nlink == 2
+
+
+def test_files_are_not_kept_in_a_run_directory_that_was_renamed(tmp_path):
+    callback = checkpoint(tmp_path / "a", "x.ckpt", best="x.ckpt")
+    keep_files(trainer_with(callback), tmp_path / "run", 0)
+    assert not (tmp_path / "run").exists()
 
 
 def test_files_of_other_directories_and_missing_files_are_not_kept(tmp_path):

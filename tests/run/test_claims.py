@@ -7,7 +7,8 @@ import pytest
 
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.run_directory import RunDirectory, RunIsAliveError
-from lightning_green.run import claimant
+from lightning_green.run import claimant, first_states
+from lightning_green.run.claims import HomeGoneError
 from lightning_green.run.coordinator import open_run
 from lightning_green.run.identity import Invocation
 from lightning_green.run.run import OtherTrainingError
@@ -115,6 +116,17 @@ def test_running_run_is_not_continued_by_a_second_process(claim, monkeypatch):
     with pytest.raises(RunIsAliveError, match="is already running in"):
         claim()
     assert claim(needs_state=False)[0].path != run.path  # a run that is only metered is not refused
+
+
+def test_run_directory_that_was_renamed_after_the_supervisor_had_started_is_an_error(tmp_path, monkeypatch):
+    home = tmp_path / "run"
+    for name in ("SUPERVISED", "RESUME"):
+        monkeypatch.setenv(f"LIGHTNING_GREEN_{name}", "1")
+    monkeypatch.setenv("LIGHTNING_GREEN_RUN_DIR", str(home))
+    first_states.begin_process()
+    with pytest.raises(HomeGoneError, match="was removed or renamed"):
+        open_run(home, clock())
+    assert not home.exists()
 
 
 def test_second_training_of_an_attempt_starts_after_the_first_has_finished(claim, monkeypatch):
