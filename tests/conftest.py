@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # `nohup make test &` ignores it, and tests press Ctrl-C
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# `nohup make test &` ignores some signals, which tests send to themselves and to their processes
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    signal.signal(_number, signal.SIG_DFL)
 
 
 def pytest_ignore_collect(collection_path):
@@ -31,7 +33,7 @@ def clean_environment(monkeypatch):
 @pytest.fixture(autouse=True)
 def clean_process(clean_environment):
     """End the run of a test in this process, W&B's too, and give the signals back."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     current = sys.modules.get("lightning_green.run.coordinator")  # a test that never trains imports no PyTorch
     if current is not None:
