@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
 import random
+import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
@@ -26,6 +28,51 @@ _SAMPLES = 1000
 """Number of elements of a longer container that are compared."""
 _MAX_DEPTH = 8
 _CHANGEABLE = (torch.Tensor, np.ndarray, list, dict, set, collections.deque, *GENERATORS)
+_numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
+_next_number = itertools.count(1, 2)  # addresses are even
+
+
+def number_of(value: Any) -> int:
+    """Return a number that no other object has, also none that gets the address of this one later.
+
+    It is the address for objects that cannot be referred to weakly, such as lists.
+    """
+    key = id(value)
+    found = _numbers.get(key)
+    if found is not None and found[0]() is value:
+        return found[1]
+    try:
+        reference = weakref.ref(value, functools.partial(_forget, key))
+    except TypeError:
+        return key
+    number = next(_next_number)
+    _numbers[key] = reference, number
+    return number
+
+
+def _forget(key: int, reference: weakref.ref[Any]) -> None:
+    found = _numbers.get(key)
+    if found is not None and found[0] is reference:
+        del _numbers[key]
+
+
+class Reference:
+    """Refers to an object weakly; to a list or a dict until something else is found in its place."""
+
+    def __init__(self, value: Any) -> None:
+        self._get: Callable[[], Any]
+        try:
+            self._get = weakref.ref(value)
+        except TypeError:
+            self._get = lambda: value
+
+    def refers_to(self, value: Any) -> bool:
+        """Return whether a value is the object."""
+        if self._get() is value:
+            return True
+        if not isinstance(self._get, weakref.ref):
+            self._get = object  # a new one each time
+        return False
 
 
 def tensors_in(value: Any, depth: int = 0) -> Iterator[torch.Tensor]:
@@ -91,11 +138,14 @@ def _content(value: Any, depth: int) -> Any:
     if depth > _MAX_DEPTH:
         return id(value)
     if isinstance(value, torch.Tensor):
-        return id(value), None if value.is_inference() else value._version
+        try:
+            return number_of(value), value._version
+        except RuntimeError:  # an inference tensor has none
+            return number_of(value), None
     if isinstance(value, (bool, int, float, complex, str, bytes, type(None))):
         return repr(value)
     if isinstance(value, np.ndarray):
-        return id(value) if value.dtype.hasobject else (value.shape, _bytes(value))
+        return number_of(value) if value.dtype.hasobject else (value.shape, _bytes(value))
     if isinstance(value, (set, frozenset)):
         return frozenset(fingerprint(item, depth + 1) for item in value)
     if isinstance(value, dict):
@@ -109,7 +159,7 @@ def _content(value: Any, depth: int) -> Any:
     if isinstance(value, np.generic):
         return value.dtype.str, value.tobytes()
     form = form_of(value)
-    return id(value) if form is None else fingerprint(form.encode(value), depth + 1)
+    return number_of(value) if form is None else fingerprint(form.encode(value), depth + 1)
 
 
 def as_text(value: Any, depth: int = 0) -> str:
@@ -143,20 +193,26 @@ def _bytes(array: np.ndarray[Any, Any]) -> bytes:
 class Identity(NamedTuple):
     """Which object a value is at one time, and which objects its elements are by key or index."""
 
-    value: int
-    elements: dict[Any, int]
+    value: Reference
+    elements: dict[Any, Reference]
 
 
 def identity(value: Any) -> Identity:
     """Return which objects a value and its elements are; of elements that can be changed in place."""
-    return Identity(id(value), {key: id(one) for key, one in _items(value) if isinstance(one, _CHANGEABLE)})
+    elements = {key: Reference(one) for key, one in _items(value) if isinstance(one, _CHANGEABLE)}
+    return Identity(Reference(value), elements)
 
 
 def same_elements(value: Any, before: Identity | None) -> list[int] | None:
     """Return the positions of the elements that are the same objects as before; None if the value is another object."""
-    if before is None or before.value != id(value):
+    if before is None or not before.value.refers_to(value):
         return None
-    return [number for number, (key, one) in enumerate(_items(value)) if before.elements.get(key) == id(one)]
+    return [number for number, (key, one) in enumerate(_items(value)) if _is_element(before, key, one)]
+
+
+def _is_element(before: Identity, key: Any, value: Any) -> bool:
+    reference = before.elements.get(key)
+    return reference is not None and reference.refers_to(value)
 
 
 def _items(value: Any) -> Iterable[tuple[Any, Any]]:
@@ -178,14 +234,12 @@ def assign_same(current: Any, saved: Any, same: Sequence[int] | None, created: I
         created: Identity of the value that the script has created in this process.
 
     """
-    if same is None or created is None or created.value != id(current):
+    if same is None or created is None or not created.value.refers_to(current):
         return saved
     keys = [key for key, _ in _items(saved)]
     here = dict(_items(current))
     written = {keys[number] for number in same if number < len(keys)}
-    return assign(
-        current, saved, {key for key in written if key in here and created.elements.get(key) == id(here[key])}
-    )
+    return assign(current, saved, {key for key in written if key in here and _is_element(created, key, here[key])})
 
 
 def assign(current: Any, saved: Any, written: Set[Any] = frozenset()) -> Any:

@@ -19,10 +19,12 @@ import torch
 from lightning_green.resume.attribute_values import (
     SCALARS,
     Identity,
+    Reference,
     as_text,
     assign_same,
     fingerprint,
     identity,
+    number_of,
     same_elements,
 )
 from lightning_green.resume.object_generators import Generator, copy_generator, is_iterator, set_generator_state
@@ -83,7 +85,8 @@ class PipelineState:
         self._owners, self._with_datasets, self._created = owners, with_datasets, created or Created()
         self._changed: set[Key] = set()
         self._originals: dict[Key, Any] = {}  # of the attributes that have been restored, as the script creates them
-        self._known = {id(one) for _, one, _ in self._walk() if isinstance(one, GENERATORS) or is_iterator(one)}
+        kept = (one for _, one, _ in self._walk() if isinstance(one, GENERATORS) or is_iterator(one))
+        self._known = {id(one): Reference(one) for one in kept}
         self._contents: dict[Key, Any] = {}
         self._spaces_of_mark: list[Namespace] = []
         self._generators_of_mark: list[Generator] = []
@@ -130,7 +133,7 @@ class PipelineState:
         found = self.generators()
         paths = {id(one): path for path, one in found.items()}
         values: dict[str, dict[str, Any]] = {}
-        lost, covered = dict[str, str](), set(self._known)
+        lost, covered = dict[str, str](), {id(one) for one in found.values() if self._is_known(one)}
         for space, name, value in self._values():
             key = (space.path, name)
             mark, text = self._at_creation.get(key, (None, _ABSENT))
@@ -169,7 +172,7 @@ class PipelineState:
 
         """
         for path, one in self.generators().items():
-            if id(one) not in self._known or fingerprint(one) != self._generators_at_creation.get(path):
+            if not self._is_known(one) or fingerprint(one) != self._generators_at_creation.get(path):
                 return f"`{without_number(path)}`, a random generator"
         for space, name, value in self._values():
             key = (space.path, name)
@@ -256,6 +259,11 @@ class PipelineState:
         """Return the paths of iterators of Python, which start again in another process."""
         return [path for path, one, _ in self._walk() if is_iterator(one)]
 
+    def _is_known(self, value: Any) -> bool:
+        """Return whether a value is a generator or an iterator that existed at the creation."""
+        reference = self._known.get(id(value))
+        return reference is not None and reference.refers_to(value)
+
     def _walk(self) -> Iterator[tuple[str, Any, list[Namespace]]]:
         return walk(*self._owners, with_datasets=self._with_datasets)
 
@@ -269,7 +277,7 @@ class PipelineState:
     def _values_in(self, spaces: list[Namespace]) -> Iterator[tuple[Namespace, str, Any]]:
         for space in spaces:
             for name, value in list(space.values.items()):
-                if id(value) not in self._known and has_class(value) and not isinstance(value, _CODE):
+                if not self._is_known(value) and has_class(value) and not isinstance(value, _CODE):
                     yield space, name, value
 
 
@@ -278,24 +286,24 @@ def _mark(value: Any) -> int:
     try:
         return _mark_of_content(value)
     except Exception:  # noqa: BLE001 - an object of the script may raise anything when it is read
-        return id(value)
+        return number_of(value)
 
 
 def _mark_of_content(value: Any) -> int:
     if isinstance(value, io.IOBase):
         with suppress(OSError, ValueError):
-            return hash(("file", id(value), value.tell()))
-        return id(value)
+            return hash(("file", number_of(value), value.tell()))
+        return number_of(value)
     if isinstance(value, np.ndarray) and not value.flags.writeable:
-        return id(value)  # it may be as large as a disk
+        return number_of(value)  # it may be as large as a disk
     if isinstance(value, GENERATORS):
-        return id(value)
+        return number_of(value)
     if type(value) in (list, tuple, dict) and len(value) <= _MAX_NAMED:  # the states of generators are saved by path
         items = value.items() if isinstance(value, dict) else enumerate(value)
         return hash((type(value), tuple((key, _mark(item)) for key, item in items)))
     if isinstance(value, torch.Tensor) and value.device.type == "cpu" and value.layout == torch.strided:
         flat = value.detach().reshape(-1) if value.is_contiguous() else value.detach()[:0]
-        sample = flat[:: max(1, flat.numel() // _SAMPLES)]  # another tensor may have the address of one that is gone
+        sample = flat[:: max(1, flat.numel() // _SAMPLES)]  # a version does not count what an array or a worker writes
         return hash((fingerprint(value), sample.tolist().__repr__()))
     return fingerprint(value)
 

@@ -1,6 +1,8 @@
 import collections
 import copy
 import random
+import types
+import weakref
 
 import numpy as np
 import pytest
@@ -52,6 +54,31 @@ def test_fingerprint_changes_with_the_value_only(make, change):
 
 def test_numbers_of_different_types_differ():
     assert len({fingerprint(value) for value in (1, 1.0, True, "1", np.float32(1), np.float64(1))}) == 6
+
+
+@pytest.mark.parametrize("make", [lambda n: torch.full((4,), float(n)), lambda n: [n], lambda n: {"n": n}])
+def test_another_object_at_the_same_address_is_not_the_same(make):
+    owner = types.SimpleNamespace(value=make(0))
+    before, which = fingerprint(owner.value), identity([owner.value])
+    for number in range(1, 100):
+        owner.value = make(number)  # the address of one that is gone, now and then
+        assert fingerprint(owner.value) != before
+        values = [owner.value]
+        assert same_elements(values, which) is None
+        assert same_elements(values, identity(values)) == [0]
+        assert same_elements(owner.value, which) is None
+
+
+def test_values_that_are_compared_are_not_kept_alive():
+    tensor, value = torch.zeros(2), [torch.zeros(2)]
+    which, of_list, gone = identity(tensor), identity(value), [weakref.ref(tensor), weakref.ref(value[0])]
+    fingerprint(tensor)
+    del tensor
+    assert gone[0]() is None
+    assert same_elements(torch.zeros(2), which) is None
+    value = []
+    assert same_elements(value, of_list) is None
+    assert gone[1]() is None
 
 
 def test_end_of_a_long_container_is_compared():

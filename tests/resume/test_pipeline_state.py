@@ -449,6 +449,33 @@ class Unbound:
         raise RuntimeError("unbound")
 
 
+def test_samples_that_replace_those_of_a_buffer_are_not_written_to():
+    samples = torch.arange(400.0).reshape(100, 4)
+
+    def make(data):
+        return Keeper(len, last=data[0], buffer=[data[number] for number in range(5)])
+
+    one = make(samples)
+    state = PipelineState(one)
+    for number in range(100):
+        one.last = one.buffer[number % 5] = samples[number]
+        data = samples.clone()
+        other = make(data)
+        PipelineState(other).restore(from_plain(to_plain(state.capture())))
+        assert torch.equal(data, samples)
+        assert torch.equal(other.last, samples[number])
+        assert torch.equal(other.buffer[number % 5], samples[number])
+
+
+def test_iterator_at_the_address_of_one_that_is_gone_is_saved():
+    one = Keeper(len, iterator=iter([0]))
+    state = PipelineState(one)
+    for number in range(1, 50):
+        del one.iterator
+        one.iterator = iter([number])
+        assert next(state.capture()["values"]["0"]["iterator"]["value"]) == number
+
+
 def test_objects_that_cannot_be_read_are_left_out():
     one = Keeper(count, proxy=Unbound())
     state = PipelineState(one)

@@ -99,6 +99,17 @@ def test_tensor_to_which_an_attribute_refers_is_not_changed(tmp_path):
     assert [one.tolist() for one in others] == [[0, 0], [1, 1], [2, 2]]
 
 
+def test_tensor_that_replaces_another_one_is_saved(tmp_path):
+    callback = Holder(torch.zeros(3))
+    _, attributes = attributes_of(tmp_path, callback)
+    attributes.begin()
+    for number in range(1, 50):
+        del callback.value
+        callback.value = torch.full((3,), float(number))
+        (values,) = attributes.capture()["values"].values()
+        assert values["value"]["value"].tolist() == [number] * 3
+
+
 def test_tensor_that_cannot_be_written_to_is_replaced(tmp_path):
     restored, _ = saved_and_restored(tmp_path, lambda: torch.zeros(1).expand(3), set_to(torch.ones(3)))
     assert restored.tolist() == [1, 1, 1]
