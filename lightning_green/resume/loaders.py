@@ -42,6 +42,7 @@ from lightning_green.resume.iterable_loaders import (
     too_few_batches,
 )
 from lightning_green.resume.object_generators import generator_states, set_generator_states
+from lightning_green.resume.object_walk import wrapped_datasets
 from lightning_green.resume.pass_record import PassRecord
 from lightning_green.resume.pipeline_reasons import (
     CHANGES_OFTEN,
@@ -349,7 +350,8 @@ def count_batches(loader: Any, rank: int, deferred: bool, created: Created | Non
     attributes = dict(loader.__dict__)
     which = "batch_sampler" if loader.batch_sampler is not None else "sampler"
     created, inner = created or Created(), getattr(loader, which)
-    state = PipelineState(loader.generator, inner, with_datasets=False, created=created)
+    owners, datasets = (loader.generator, inner), wrapped_datasets(loader.dataset)
+    state = PipelineState(*owners, with_datasets=False, without=datasets, created=created)
     sampler = _CountingSampler(inner, rank, loader.num_workers > 0, state)
     attributes["_data"] = PipelineState(loader.dataset, loader.collate_fn, created=created)
     attributes.update(_forked=None, _start_with=None, _observed=Observed() if loader.num_workers > 0 else None)

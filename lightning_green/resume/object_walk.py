@@ -9,7 +9,7 @@ import random
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,7 +56,9 @@ class Namespace(NamedTuple):
     is_shared: bool = False
 
 
-def walk(*owners: Any, with_datasets: bool = True) -> Iterator[tuple[str, Any, list[Namespace]]]:
+def walk(
+    *owners: Any, with_datasets: bool = True, without: Sequence[Any] = ()
+) -> Iterator[tuple[str, Any, list[Namespace]]]:
     """Yield the objects, and what they refer to, with the path and the namespaces of each; the nearest ones first.
 
     Numbers, strings, tensors and arrays are found in the namespaces only.
@@ -67,9 +69,10 @@ def walk(*owners: Any, with_datasets: bool = True) -> Iterator[tuple[str, Any, l
     Args:
         owners: The objects.
         with_datasets: Whether to enter datasets, to which samplers refer.
+        without: More objects that are not entered.
 
     """
-    seen: set[Any] = set()
+    seen: set[Any] = {id(one) for one in without}
     not_entered = both(*_NOT_ENTERED)
     waiting = collections.deque((str(number), owner, 0) for number, owner in enumerate(owners))
     while waiting and len(seen) < _MAX_OBJECTS:
@@ -88,6 +91,22 @@ def walk(*owners: Any, with_datasets: bool = True) -> Iterator[tuple[str, Any, l
             parts += [(_join(space.path, name), item) for space in found for name, item in list(space.values.items())]
         yield path, value, found
         waiting.extend((name, item, depth + 1) for name, item in parts if type(item) not in _LEAVES)
+
+
+def wrapped_datasets(dataset: Any) -> list[Any]:
+    """Return a dataset and those that it wraps, as ``Subset`` and ``ConcatDataset`` do; they may be of any class."""
+    found, waiting = dict[int, Any](), [dataset]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in found:
+            found[id(one)] = one
+            attributes = getattr(one, "__dict__", {})
+            waiting += [attributes.get("dataset"), *_sequence(attributes.get("datasets"))]
+    return list(found.values())
+
+
+def _sequence(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def has_class(value: Any) -> bool:

@@ -70,6 +70,7 @@ class PipelineState:
     Args:
         owners: Datasets, samplers, functions.
         with_datasets: Whether to enter datasets, to which samplers refer.
+        without: More objects that are not entered.
         created: The values at the creation of the pipeline; shared by the pipelines of a fit.
         keeps_contents: Whether to keep what containers contain, for `first_change`.
 
@@ -79,10 +80,12 @@ class PipelineState:
         self,
         *owners: Any,
         with_datasets: bool = True,
+        without: Sequence[Any] = (),
         created: Created | None = None,
         keeps_contents: bool = False,
     ) -> None:
-        self._owners, self._with_datasets, self._created = owners, with_datasets, created or Created()
+        self._owners, self._created = owners, created or Created()
+        self._with_datasets, self._without = with_datasets, without
         self._changed: set[Key] = set()
         self._originals: dict[Key, Any] = {}  # of the attributes that have been restored, as the script creates them
         kept = (one for _, one, _ in self._walk() if isinstance(one, GENERATORS) or is_iterator(one))
@@ -265,7 +268,7 @@ class PipelineState:
         return reference is not None and reference.refers_to(value)
 
     def _walk(self) -> Iterator[tuple[str, Any, list[Namespace]]]:
-        return walk(*self._owners, with_datasets=self._with_datasets)
+        return walk(*self._owners, with_datasets=self._with_datasets, without=self._without)
 
     def _spaces(self) -> dict[str, Namespace]:
         return {space.path: space for _, _, spaces in self._walk() for space in spaces}

@@ -1,8 +1,9 @@
 """Positions in map-style loaders; ``test_every_batch.py`` resumes whole trainings with them."""
 
+import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, Sampler, SequentialSampler, Subset
 
 from lightning_green.resume.loaders import CountingLoader, count_batches, wrap_loaders
 from lightning_green.resume.random_states import seed_random_states
@@ -103,6 +104,39 @@ def test_resumed_loader_continues_with_the_next_batch_and_loads_no_skipped_sampl
     resumed.resume(position, at_start=False)
     assert batches(resumed, 6 - taken) == expected[taken:]
     assert len(data.loaded) == 12  # the list is restored, and no sample is loaded twice
+
+
+class Plain:
+    """A dataset that does not inherit from `Dataset`, such as one of Hugging Face, and keeps a generator."""
+
+    def __init__(self):
+        self.generator = np.random.default_rng(3)
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return index + self.generator.random()
+
+
+@pytest.mark.parametrize("wrap", [lambda data: data, lambda data: Subset(data, range(12))])
+@pytest.mark.parametrize("sampler", [RandomSampler, SequentialSampler, Drawing])
+def test_dataset_of_any_class_is_no_part_of_its_sampler(sampler, wrap):
+    def make():
+        data = Plain()
+        order = sampler(12 if sampler is Drawing else data)
+        order.data_source = data
+        return DataLoader(wrap(data), 2, sampler=order)
+
+    seed_random_states(1)
+    expected = batches(count_batches(make(), 0, deferred=False))
+    seed_random_states(1)
+    stopped = count_batches(make(), 0, deferred=False)
+    assert batches(stopped, 3) == expected[:3]
+    assert stopped.why_epochs_only is None
+    resumed = count_batches(make(), 0, deferred=True)
+    resumed.resume(stopped.position(ahead=0), at_start=False)
+    assert batches(resumed, 3) == expected[3:]
 
 
 def test_batches_that_were_read_ahead_are_read_again():
