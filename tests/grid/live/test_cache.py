@@ -39,7 +39,7 @@ def test_cache_is_private_and_ignores_a_truncated_file(grid, build):
     assert again.intensity(NOW) is not None
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(content=st.one_of(st.binary(max_size=200), any_json.map(lambda body: json.dumps(body).encode())))
 def test_cache_file_of_any_content_is_an_empty_or_valid_entry(content, tmp_path_factory):
     cache = Cache(tmp_path_factory.mktemp("cache"))
