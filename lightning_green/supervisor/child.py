@@ -131,6 +131,9 @@ class ChildProcess:
             process = self._start(output)
         except OSError as error:
             output.end()
+            lock = self._home / LOCK_FILE
+            if str(error.filename) == str(lock):
+                raise CommandStartError(f"{lock} cannot be replaced ({error.strerror}). Remove it.", 1) from error
             code = 127 if error.errno == errno.ENOENT else 126
             what = f"`{self._command.words[0]}` cannot be started: {error.strerror}. Check the command after `--`."
             raise CommandStartError(what, code) from error

@@ -80,7 +80,9 @@ class Output:
         assert self._relay.stdout is not None
         self._relay.stdin.close()
         answer, pipe = b"", self._relay.stdout
-        while select.select([pipe], [], [], ANSWER_SECONDS)[0]:
+        poll = select.poll()  # `select.select` refuses descriptors above 1023
+        poll.register(pipe, select.POLLIN)
+        while poll.poll(ANSWER_SECONDS * 1000.0):
             data = os.read(pipe.fileno(), relay_process.CHUNK)
             if not data:
                 break

@@ -79,7 +79,7 @@ class Stream:
     def copy(self) -> None:
         """Copy until the last writer has ended."""
         while not self.ended:
-            select.select([self.source], [], [])
+            wait_for(self.source, select.POLLIN)
             with self.lock:
                 try:
                     data = os.read(self.source, CHUNK)
@@ -98,7 +98,7 @@ class Stream:
                 copy_size(self.target, self.source)
                 data = data[os.write(self.target, data) :]
             except BlockingIOError:  # noqa: PERF203
-                select.select([], [self.target], [])
+                wait_for(self.target, select.POLLOUT)
             except OSError:  # nobody reads it any more: a closed pipe or terminal
                 self.target = -1
 
@@ -109,6 +109,13 @@ class Stream:
                 return not self.busy
             waiting = fcntl.ioctl(self.source, termios.FIONREAD, struct.pack("i", 0))
             return bool(struct.unpack("i", waiting)[0] == 0)
+
+
+def wait_for(descriptor: int, event: int) -> None:
+    """Wait until a descriptor can be read or written; ``select.select`` refuses numbers above 1023."""
+    poll = select.poll()
+    poll.register(descriptor, event)
+    poll.poll()
 
 
 def copy_size(terminal: int, other: int) -> None:

@@ -96,7 +96,9 @@ class Signals(threading.Event):
         if self._suspend:
             self._suspend_now()
         if not self._received:
-            select.select([self._reader], [], [], timeout)
+            poll = select.poll()  # `select.select` refuses descriptors above 1023
+            poll.register(self._reader, select.POLLIN)
+            poll.poll(None if timeout is None else timeout * 1000.0)
             with suppress(BlockingIOError):
                 os.read(self._reader, 4096)
 

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -137,12 +138,13 @@ class SimulatedClock(Clock):
         self._start = at.astimezone(timezone.utc)
         self._position = self._start.timestamp()
         self._file: int | None = None
+        self._close: weakref.finalize[[int], SimulatedClock] | None = None
         self._lock = threading.Lock()
         self._warned = False
 
     def __getstate__(self) -> dict[str, object]:
         # a lock and an open file belong to one process; the copy continues at the same time and saves no position
-        return {**self.__dict__, "_lock": None, "_file": None}
+        return {**self.__dict__, "_lock": None, "_file": None, "_close": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
@@ -172,11 +174,12 @@ class SimulatedClock(Clock):
     def bind(self, folder: Path) -> None:
         """Save the position in ``folder/clock``, and continue from the position saved there."""
         self.look(folder)
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        if self._close is not None:
+            self._close()
+            self._file = self._close = None
         try:
             self._file = open_own(folder / "clock", os.O_RDWR | os.O_CREAT)
+            self._close = weakref.finalize(self, os.close, self._file)
         except OSError as error:  # for example a link to a file of the user
             self._warn(error)
         self._move(0.0)

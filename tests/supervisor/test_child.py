@@ -94,6 +94,12 @@ def test_command_that_cannot_be_executed_raises(tmp_path, name, code):
     assert raised.value.code == code
 
 
+def test_lock_that_cannot_be_replaced_is_named(tmp_path):
+    (tmp_path / "child.lock").mkdir()
+    with pytest.raises(CommandStartError, match=r"child.lock cannot be replaced \(.*\). Remove it."):
+        run_script(tmp_path, "pass")
+
+
 def test_running_child_is_visible_and_receives_signals(tmp_path):
     found = []
 

@@ -13,6 +13,7 @@ import pytest
 
 from lightning_green.supervisor import output as output_module
 from lightning_green.supervisor.output import Output
+from lightning_green.supervisor.signals import Signals
 
 
 @contextmanager
@@ -155,3 +156,14 @@ def test_relay_ignores_signals_to_all_processes_of_a_job(tmp_path):
         output.started()
         assert process.wait(60) == 0
     assert output.end() == "ab"
+
+
+def test_a_process_with_many_open_files_can_start_a_command(tmp_path):
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        with Signals() as signals, descriptors(err=os.open(os.devnull, os.O_WRONLY)):
+            assert run(tmp_path, "import sys; sys.stderr.write('error')") == (0, "error")
+            assert not signals.wait(0.01)
+    finally:
+        for file in files:
+            os.close(file)

@@ -162,3 +162,15 @@ def test_look_does_not_write(tmp_path):
     assert other.now() == clock.now()
     other.sleep(3600)
     assert float((tmp_path / "clock").read_text()) == clock.time()
+
+
+def test_file_of_the_position_is_closed_with_the_clock(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        clock = SimulatedClock(START)
+        clock.bind(tmp_path)
+        clock.bind(tmp_path)
+        copy.deepcopy(clock)
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    del clock
+    assert len(os.listdir("/proc/self/fd")) == before
