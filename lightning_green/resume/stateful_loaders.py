@@ -8,7 +8,7 @@ whether there are any is observed.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from inspect import isgeneratorfunction
 from typing import Any
@@ -19,6 +19,7 @@ from torch.utils.data._utils import fetch
 from typing_extensions import override
 
 from lightning_green.resume.iterable_loaders import CountingIterator, DeferredIterator, ReplayedLoader, stream_of_pass
+from lightning_green.resume.object_walk import find
 from lightning_green.resume.pipeline_reasons import in_workers, why_lost
 from lightning_green.resume.pipeline_state import Created
 from lightning_green.resume.random_states import RandomStream, capture_random_states, equal_states, global_states
@@ -81,7 +82,7 @@ class _StatefulIterator(CountingIterator):
                 loader.keep_state(self._stream)
             if self._first:  # which may also start the workers, choose an order and skip to the position
                 self._first = False
-                with loader.observing():
+                with loader.observing(), loader.epochs_of_pass():
                     return super().__next__()
             if self._stream is None or loader.draws:
                 return super().__next__()
@@ -107,8 +108,8 @@ class StatefulLoader(ReplayedLoader):
         self._drew: torch.Tensor | None = None
         self._changed: Observed | None = None
         self._created_as = self._state_of_objects.mark()
-        dataset = self._hugging_face_dataset()
-        self._has_shuffle_buffer = dataset is not None and "Shuffled" in str(dataset.state_dict())
+        self._hugging_face = _hugging_face_streams(getattr(inner, "dataset", None))
+        self._has_shuffle_buffer = any(_has_shuffle_buffer(one) for one in self._hugging_face)
         if isinstance(inner, DataLoader) and inner.num_workers > 0 and not self._reads_again():
             self._drew = torch.zeros(1, dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
             self._changed = Observed() if self._owners() else None
@@ -128,7 +129,8 @@ class StatefulLoader(ReplayedLoader):
         self._stream = stream_of_pass(began) if self._has_stream() else None
         if resume is None and self._restored:
             self._forget_state_of_dataset()
-        with self._stream or nullcontext(), self.observing():
+        epochs = nullcontext() if resume is None else self.epochs_of_pass()
+        with self._stream or nullcontext(), self.observing(), epochs:
             iterator = iter(self.inner)
         if resume is not None and self._stream is not None:
             self.draws = bool(resume["draws"])
@@ -186,7 +188,7 @@ class StatefulLoader(ReplayedLoader):
     @override
     def position(self, ahead: int) -> dict[str, Any]:
         kept = self._before if ahead else self._state(self._stream)
-        return {**super().position(ahead), "draws": self.draws, **kept}
+        return {**super().position(ahead), "draws": self.draws, "epochs": self._epochs(), **kept}
 
     def keep_state(self, stream: RandomStream | None) -> None:
         """Keep the state before a batch is read ahead; inside the random stream."""
@@ -198,6 +200,7 @@ class StatefulLoader(ReplayedLoader):
 
     @override
     def resume(self, position: dict[str, Any], at_start: bool) -> None:
+        self._set_epochs(position.get("epochs", ()))
         self.inner.load_state_dict(position["state"])
         self._restored = True
         if at_start and hasattr(self.inner, "next_iter_state"):
@@ -217,6 +220,25 @@ class StatefulLoader(ReplayedLoader):
         finally:
             self.inner.worker_init_fn = own
 
+    @contextmanager
+    def epochs_of_pass(self) -> Iterator[None]:
+        """Set the epochs with which this pass began, for its first read; a stream ignores a state of another epoch."""
+        assert self._began is not None
+        now = self._epochs()
+        self._set_epochs(self._began.setdefault("epochs", now))
+        try:
+            yield
+        finally:
+            self._set_epochs(now)
+
+    def _epochs(self) -> list[int]:
+        return [int(one.epoch) for one in self._hugging_face]
+
+    def _set_epochs(self, epochs: Sequence[int]) -> None:
+        for stream, epoch in zip(self._hugging_face, epochs, strict=False):
+            if stream.epoch != epoch:
+                stream.set_epoch(epoch)
+
     @override
     def _owners(self) -> list[Any]:
         loader = self.inner
@@ -230,15 +252,8 @@ class StatefulLoader(ReplayedLoader):
 
     def _forget_state_of_dataset(self) -> None:
         """Let a dataset of Hugging Face begin its next pass at the start; it begins each at its last loaded state."""
-        dataset = self._hugging_face_dataset()
-        if dataset is not None:
-            dataset.load_state_dict({})
-
-    def _hugging_face_dataset(self) -> Any:
-        """Return the dataset if it is an ``IterableDataset`` of Hugging Face, else None."""
-        dataset = getattr(self.inner, "dataset", None)
-        is_iterable = isinstance(dataset, IterableDataset) and type(dataset).__module__.startswith("datasets.")
-        return dataset if is_iterable else None
+        for stream in self._hugging_face:
+            stream.load_state_dict({})
 
     def _is_lazy(self) -> bool:
         return isgeneratorfunction(type(self.inner).__iter__)
@@ -257,3 +272,30 @@ class StatefulLoader(ReplayedLoader):
             return False
         # A loader that skips indices reads no sample to continue, so it draws as the plain loader does.
         return self.reads_ahead or self._is_lazy() or isinstance(loader.dataset, IterableDataset)
+
+
+def _hugging_face_streams(dataset: Any) -> list[Any]:
+    """Return each ``IterableDataset`` of Hugging Face in a dataset that has a state."""
+    if not (isinstance(dataset, IterableDataset) and hasattr(dataset, "state_dict")):
+        return []
+    return list(find(_is_hugging_face_stream, dataset).values())
+
+
+def _is_hugging_face_stream(value: Any) -> bool:
+    is_iterable = isinstance(value, IterableDataset)
+    return is_iterable and any(kind.__module__.startswith("datasets.") for kind in type(value).__mro__)
+
+
+def _has_shuffle_buffer(stream: Any) -> bool:
+    """Return whether a step of a stream of Hugging Face shuffles with a buffer."""
+    waiting, seen = [stream._ex_iterable], set[int]()
+    while waiting:
+        step = waiting.pop()
+        if id(step) in seen or not type(step).__module__.startswith("datasets."):
+            continue
+        if "BufferShuffled" in type(step).__name__:
+            return True
+        seen.add(id(step))
+        for value in vars(step).values():
+            waiting += value if isinstance(value, list) else [value]
+    return False

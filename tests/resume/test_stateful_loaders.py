@@ -181,9 +181,46 @@ def test_part_of_an_epoch_of_a_loader_that_keeps_its_pass(stop, tmp_path):
     assert_continues_exactly(part, tmp_path, stop)
 
 
-def test_shuffle_buffer_of_hugging_face_is_reported(tmp_path, caplog):
+class Around(IterableDataset):
+    """A stream around another one, with its state."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __iter__(self):
+        return iter(self.inner)
+
+    def with_format(self, name):
+        return Around(self.inner.with_format(name))
+
+    def state_dict(self):
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state):
+        self.inner.load_state_dict(state)
+
+
+class SetEpoch(pl.Callback):
+    """Sets the epoch of a stream of Hugging Face."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        stream = trainer.train_dataloader.dataset
+        getattr(stream, "inner", stream).set_epoch(trainer.current_epoch + 1)
+
+
+@pytest.mark.parametrize("steps", [(), (Around,)])
+@pytest.mark.parametrize("stop", [2, 6, 8])
+def test_epoch_of_a_stream_of_hugging_face_is_restored(stop, steps, tmp_path):
+    def part(folder, at):
+        return train(folder, lambda: hugging_face(*steps), at, callbacks=[SetEpoch()])
+
+    assert_continues_exactly(part, tmp_path, stop)
+
+
+@pytest.mark.parametrize("steps", [(), (lambda stream: stream.map(dict).take(12),), (Around,)])
+def test_shuffle_buffer_of_hugging_face_is_reported(steps, tmp_path, caplog):
     caplog.set_level("INFO")
-    train(tmp_path, lambda: hugging_face(lambda stream: stream.shuffle(seed=1, buffer_size=4)), max_steps=2)
+    train(tmp_path, lambda: hugging_face(lambda stream: stream.shuffle(seed=1, buffer_size=4), *steps), max_steps=2)
     assert "at the end of an epoch only: the state of a dataset of Hugging Face does not include its" in caplog.text
 
 

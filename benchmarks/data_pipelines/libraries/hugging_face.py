@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from data_pipelines.libraries.torchdata import stateful
 from data_pipelines.samples import BATCH, X, Y, loader, pipeline, with_epochs
@@ -76,5 +76,43 @@ def datasets_stream_with_a_state_workers():
 
 
 @pipeline("datasets", "torchdata")
+def datasets_stream_with_a_state_and_set_epoch():
+    stream = _hugging_face_stream()
+    return with_epochs(stream, stateful(stream))
+
+
+@pipeline("datasets", "torchdata")
+def datasets_stream_with_a_state_and_set_epoch_workers():
+    stream = _hugging_face_stream()
+    return with_epochs(stream, stateful(stream, num_workers=2))
+
+
+@pipeline("datasets", "torchdata")
 def datasets_stream_with_a_state_shuffled():
     return stateful(_hugging_face_stream(True))
+
+
+class Around(IterableDataset):
+    """A stream around one of Hugging Face, with its state."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __iter__(self):
+        return iter(self.inner)
+
+    def state_dict(self):
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state):
+        self.inner.load_state_dict(state)
+
+
+@pipeline("datasets", "torchdata")
+def datasets_stream_in_a_stream_with_a_state():
+    return stateful(Around(_hugging_face_stream()))
+
+
+@pipeline("datasets", "torchdata")
+def datasets_stream_in_a_stream_with_a_state_shuffled():
+    return stateful(Around(_hugging_face_stream(True)))
