@@ -176,6 +176,7 @@ def test_a_script_of_lightning_does_not_import_the_other_package(tmp_path):
     assert run(script, tmp_path).endswith("[]\n")
 
 
+@pytest.mark.slow
 def test_a_callback_that_is_created_before_the_import_works(tmp_path):
     script = (
         "from lightning_green import EmissionsTracker; tracker = EmissionsTracker(meter=1.0); "

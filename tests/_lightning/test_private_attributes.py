@@ -167,6 +167,7 @@ PLACES = {
 # private names that files outside `_lightning` use and do not define, and that do not belong to Lightning
 NOT_OF_LIGHTNING = {
     "_exit",  # of the standard library: the end of a process without its clean-up
+    "_ex_iterable",  # of a stream of Hugging Face
     # torch
     *("_ConvNd", "_NormBase", "_orig_mod", "_persistent", "_pytree", "_parameters", "_buffers"),
     *("_foreach_addcmul_", "_foreach_mul_", "_foreach_norm", "_milestones", "_schedule_phases", "_schedulers"),

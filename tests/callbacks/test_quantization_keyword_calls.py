@@ -75,6 +75,7 @@ def test_keyword_calls_resume_exactly(tmp_path):
         assert_equal(run(tmp_path / f"{step}.ckpt"), whole)
 
 
+@pytest.mark.slow
 @needs_onnx
 def test_network_called_by_keyword_is_exported(tmp_path):
     torch.manual_seed(0)

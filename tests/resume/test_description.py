@@ -311,6 +311,7 @@ def test_descriptions_of_any_value_survive_json(value):
     assert describe(copy.deepcopy(value)) == described
 
 
+@pytest.mark.slow
 def test_descriptions_are_equal_in_another_process():
     code = (
         "import json; from tests.resume.test_description import describe, settings_of_every_kind as every\n"

@@ -58,6 +58,7 @@ def test_code_of_a_signal_is_its_number_plus_128(tmp_path, number, word, sign):
         assert process.kill(number) == 128 + number, process.printed
 
 
+@pytest.mark.slow
 def test_codes_of_directories_that_cannot_be_used(tmp_path):
     (tmp_path / "file").write_text("")
     assert run_to_the_end(green("run", "--run-dir", tmp_path / "file", "--", "true"), tmp_path)[0] == 2
