@@ -34,7 +34,7 @@ def start(folder, mode):
 
 def run_to_the_end(folder, mode):
     """Start the training, and start it again at the planned time after each exit, as the supervisor does."""
-    folder.mkdir()
+    (folder / "run").mkdir(parents=True)
     output = ""
     for _ in range(12):
         ended = start(folder, mode)
