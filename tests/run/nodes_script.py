@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
 from lightning_green.ledger.events import Paused
 from lightning_green.metrics import EnergyConsumed, SamplesPerJoule
+from lightning_green.throttle.actuators import rapl_power_limit
 from lightning_green.throttle.actuators.rapl_power_limit import RaplPowerLimit
 
 FOLDER, DEVICES, NODE = Path(sys.argv[1]), int(sys.argv[2]), int(os.environ["GROUP_RANK"])
@@ -88,7 +89,9 @@ if __name__ == "__main__":
     if os.environ.get("ON_PAUSE") == "auto":
         green = [tracker, CarbonScheduler(deadline="40h", hold_power=0.3, resume_cost=0.1)]
     elif TRACE is not None:
-        throttle = [RaplPowerLimit(powercap=Path(TREES) / str(NODE)), "0.75:0.9"] if TREES else None
+        if TREES:
+            rapl_power_limit.POWERCAP = Path(TREES) / str(NODE)  # also where the state of a killed process is restored
+        throttle = [RaplPowerLimit(), "0.75:0.9"] if TREES else None
         hold, price = float(os.environ["HOLD"]), float(os.environ["PRICE"])
         waiting = {"on_pause": "hold", "hold_power": hold, "delay_price": price, "deadline": "60h"}
         green.append(CarbonScheduler(throttle=throttle, **waiting))
