@@ -19,7 +19,7 @@ from typing import Any
 from lightning_green.ledger.role_lock import Heartbeat, RoleLock
 from lightning_green.ledger.role_lock import RunIsAliveError as RunIsAliveError
 from lightning_green.ledger.run_record import check_record
-from lightning_green.utilities.files import remove_temporary_files, write_json
+from lightning_green.utilities.files import create_directory, remove_temporary_files, write_json
 from lightning_green.utilities.reading import UnreadableFileError, read_json
 
 RUN_DIR_VARIABLE = "LIGHTNING_GREEN_RUN_DIR"
@@ -88,7 +88,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path, self.is_new = path, not path.exists()
         self.earlier: Path | None = None
-        path.mkdir(parents=True, exist_ok=True)
+        create_directory(path)
         (path / "checkpoints").mkdir(mode=0o700, exist_ok=True)
         self._on_disk: dict[str, Any] | None = None
         self.record: dict[str, Any] = self._read()

@@ -23,6 +23,7 @@ from lightning_green.run.claimant import Claimant
 from lightning_green.run.new_runs import ClaimedRun, add_run, start_new_run
 from lightning_green.run.run import OtherTrainingError, refusal
 from lightning_green.supervisor.launchers import requeued
+from lightning_green.utilities.files import create_directory
 from lightning_green.utilities.locks import ProcessLock
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class RunClaim:
                 f"The run directory {self._home} was removed or renamed after `lightning-green run` had started. "
                 "Move it back: nothing is trained again from scratch."
             )
-        self._home.mkdir(parents=True, exist_ok=True)
+        create_directory(self._home)
         while True:
             lock = ProcessLock(self._home / "claim.lock")
             if not lock.acquire(CLAIM_SECONDS):
@@ -91,7 +92,7 @@ class RunClaim:
             finally:
                 lock.release()
             time.sleep(RETRY_SECONDS)
-            self._home.mkdir(parents=True, exist_ok=True)  # it may have been renamed in the meantime
+            create_directory(self._home)  # it may have been renamed in the meantime
 
     def _acquire_once(self) -> ClaimedRun:
         candidates = read_candidates(self._home)

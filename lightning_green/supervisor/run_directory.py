@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,6 +10,9 @@ from pathlib import Path
 
 from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.supervisor.command import Command, OtherCommandError, Trainings, are_alive, read_command
+
+_RENAMES = 100
+"""Renames of the directory by other supervisors that opening it outlasts."""
 
 
 def open_run_directory(
@@ -80,12 +84,14 @@ def undo_open(directory: RunDirectory, print_line: Callable[[str], None] = print
 
 def _lock(path: Path) -> tuple[RunDirectory, bool]:
     """Lock a run directory; return it, and whether its last supervisor was killed."""
-    while True:
-        directory = RunDirectory(path)
-        abandoned = directory.was_abandoned("supervisor")
+    for attempt in itertools.count(1):
         try:
+            directory = RunDirectory(path)
+            abandoned = directory.was_abandoned("supervisor")
             directory.lock("supervisor")
-        except FileNotFoundError:  # another supervisor has renamed it in the meantime
+        except (FileNotFoundError, FileExistsError):  # another supervisor has renamed it in the meantime
+            if attempt == _RENAMES:
+                raise
             continue
         try:
             directory.read()
@@ -93,3 +99,4 @@ def _lock(path: Path) -> tuple[RunDirectory, bool]:
             directory.unlock()
             raise
         return directory, abandoned
+    raise AssertionError

@@ -25,6 +25,9 @@ CACHE_VARIABLE = "LIGHTNING_GREEN_CACHE_DIR"
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-[0-9a-f]{16}\.tmp")
+_RENAMES = 100
+"""Renames by other processes that the creation of a directory outlasts."""
+
 _OLD_SECONDS = 86400.0
 """Age after which a temporary file of another machine is removed."""
 
@@ -41,6 +44,22 @@ def cache_directory() -> Path:
         return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lightning-green"
     except RuntimeError:  # neither HOME nor an entry in the list of users, as in some containers
         return Path(tempfile.gettempdir()) / f"lightning-green-{os.geteuid()}"
+
+
+def create_directory(path: Path) -> None:
+    """Create a directory and its parents, unless it exists, also while another process renames it.
+
+    ``Path.mkdir`` raises FileExistsError if the directory exists when it creates it and is renamed before it looks.
+
+    Raises:
+        OSError: If it cannot be created.
+
+    """
+    for _ in range(_RENAMES):
+        with suppress(FileExistsError):
+            path.mkdir(parents=True, exist_ok=True)
+            return
+    path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager

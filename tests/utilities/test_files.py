@@ -1,15 +1,23 @@
 import json
 import multiprocessing
 import os
+import signal
 import stat
 import time
+from contextlib import suppress
 
 import pytest
 
 from lightning_green.grid.live.cache import Cache
 from lightning_green.grid.registry import build_grid
 from lightning_green.throttle.profile_cache import ProfileCache
-from lightning_green.utilities.files import atomic_file, cache_directory, remove_temporary_files, write_json
+from lightning_green.utilities.files import (
+    atomic_file,
+    cache_directory,
+    create_directory,
+    remove_temporary_files,
+    write_json,
+)
 
 FORK = multiprocessing.get_context("fork")
 
@@ -155,3 +163,32 @@ def test_json_is_written_with_its_permissions(private, mode, tmp_path):
     write_json(tmp_path / "a.json", {"x": [1]}, private=private)
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": [1]}
     assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) & 0o077 == mode & 0o077
+
+
+def rename_again_and_again(path):
+    while True:
+        for source, target in ((path, path.with_name("earlier")), (path.with_name("earlier"), path)):
+            with suppress(OSError):
+                source.rename(target)
+
+
+def test_directory_is_created_while_another_process_renames_it(tmp_path):
+    process = multiprocessing.get_context("fork").Process(target=rename_again_and_again, args=(tmp_path / "run",))
+    process.start()
+    try:
+        for _ in range(5000):
+            create_directory(tmp_path / "run")
+    finally:
+        process.terminate()
+        process.join(60)
+    assert process.exitcode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("kind", ["file", "broken link"])
+def test_directory_in_the_place_of_something_else_is_refused(kind, tmp_path):
+    if kind == "file":
+        (tmp_path / "run").write_text("mine")
+    else:
+        (tmp_path / "run").symlink_to(tmp_path / "missing" / "target")
+    with pytest.raises(FileExistsError):
+        create_directory(tmp_path / "run")
