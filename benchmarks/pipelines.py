@@ -16,8 +16,8 @@ Figures:
     pipelines           pipelines that were run
     exact               the stopped training has the samples and losses of all batches, the metrics, and the weights and
                         states of the optimizer of the straight one; it was saved at each stop and continued there
-    reported            the same, but a message before the first stop reported that the run is saved between epochs only
-                        or is only metered
+    reported            the same, but a message reported that the run is saved between epochs only or is only metered,
+                        before the first stop that was not saved
     silent              the stopped training has other results
     failed              a process ended with an error, or a state was not saved and no message reported it
     not_reproducible    the two straight trainings differ; such a pipeline is not stopped
@@ -40,7 +40,7 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
-from run_records import Outcome, json_lines, last_line, ledger_events, reported_before_stop
+from run_records import Outcome, json_lines, last_line, ledger_events, reported_before_stop, unsaved_stops_reported
 from zygote import ROOT, Job, Zygote
 
 SCRIPT = Path(__file__).resolve().parent / "data_pipelines" / "training.py"
@@ -154,7 +154,10 @@ def verdict(codes: list[int], saved: int, events: list[dict[str, Any]], differen
         return "silent", f"{difference} {reported}".strip()
     if reported:
         return "reported", reported
-    return ("exact", "") if saved == stops else ("failed", f"{saved} of {stops} stops were saved")
+    unsaved, late = unsaved_stops_reported(events)
+    if saved + unsaved < stops:
+        return "failed", f"{saved} of {stops} stops were saved, and {unsaved} reported"
+    return ("reported", late) if unsaved else ("exact", "")
 
 
 def versions() -> dict[str, str]:

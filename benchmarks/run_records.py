@@ -71,6 +71,28 @@ def reported_before_stop(events: Iterable[dict[str, Any]]) -> str:
     return ""
 
 
+def unsaved_stops_reported(events: Iterable[dict[str, Any]]) -> tuple[int, str]:
+    """Return the number of stops that saved nothing after a message had reported it, and the first message.
+
+    Args:
+        events: Events of `ledger_events`, in their order.
+
+    """
+    found, first = 0, ""
+    messages: dict[tuple[Any, Any], str] = {}
+    saved: set[tuple[Any, ...]] = set()
+    for event in events:
+        fit = event.get("ledger"), event.get("fit")
+        attempt, reason = (*fit, event.get("attempt")), event.get("reason") or ""
+        if reason.startswith((METERED_ONLY, EPOCHS_ONLY)):
+            messages.setdefault(fit, reason)
+        elif event["event"] == "checkpoint" and is_stop(event):
+            saved.add(attempt)
+        elif event["event"] == "interrupted" and attempt not in saved and fit in messages:
+            found, first = found + 1, first or messages[fit]
+    return found, first
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a training has ended with.

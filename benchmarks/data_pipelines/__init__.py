@@ -7,5 +7,6 @@ kept_data.py   map-style datasets that keep counts, indices, caches, buffers and
 workers.py     the same in worker processes
 samplers.py    samplers and batch samplers
 streams.py     iterable datasets, loaders of one's own, combinations, loaders that are reloaded
+own_batches.py loaders with an `__iter__` of their own
 libraries/     loaders, datasets and transforms of packages
 """

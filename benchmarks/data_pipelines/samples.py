@@ -96,9 +96,9 @@ class Samples(Dataset):
         return 0.0
 
 
-def loader(dataset: Any, **options: Any) -> DataLoader:
+def loader(dataset: Any, kind: type[DataLoader] = DataLoader, **options: Any) -> DataLoader:
     """Return a shuffled loader."""
-    return DataLoader(dataset, **{"batch_size": BATCH, "shuffle": True, **options})
+    return kind(dataset, **{"batch_size": BATCH, "shuffle": True, **options})
 
 
 def with_epochs(dataset: Any, loader: Any, first: int = 1) -> Data:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -47,6 +49,7 @@ from lightning_green.resume.pass_record import PassRecord
 from lightning_green.resume.pipeline_reasons import (
     CHANGES_OFTEN,
     OWN_BATCHES,
+    READ_IN_A_THREAD,
     SHARED_WITH_WORKERS,
     in_workers,
     why_lost,
@@ -58,6 +61,7 @@ from lightning_green.resume.random_states import (
     restore_random_states,
     seed_random_states,
 )
+from lightning_green.resume.worker_signals import workers_are_threads
 from lightning_green.resume.worker_state import Observed, WorkerObserver
 
 # These samplers read the global random state once, before their first index. Others get a random stream of their own.
@@ -112,6 +116,7 @@ class _CountingSampler:
         self.began: dict[str, Any] | None = None  # random states at the start of the current pass
         self.resume_from: tuple[dict[str, Any], int] | None = None
         self.record = PassRecord(state)
+        self.thread, self.is_in_other_thread = 0, False
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "inner":
@@ -122,7 +127,7 @@ class _CountingSampler:
         return len(self.inner)
 
     def __iter__(self) -> Iterator[Any]:
-        return self._pass(self.resume_from)  # an iterator with workers calls it twice
+        return self._pass(self.resume_from)  # an iterator with workers calls it twice, also in a pass that it resumes
 
     def _pass(self, resume_from: tuple[dict[str, Any], int] | None) -> Iterator[Any]:
         if resume_from is not None:
@@ -138,6 +143,7 @@ class _CountingSampler:
         indices = self._indices(began) if resume_from is None else self._skip_to(start, began)
         base = _seed(began["random"]["torch"].numpy().tobytes(), self.rank) if self.seed_batches else 0
         for position, index in enumerate(indices, start):
+            self.is_in_other_thread |= threading.get_ident() != self.thread
             yield _Seeded(_seed(base, position), index) if self.seed_batches else index
 
     def _indices(self, began: dict[str, Any]) -> Iterator[Any]:
@@ -198,6 +204,19 @@ def _iterate_in_own_stream(sampler: Any, began: dict[str, Any]) -> Iterator[Any]
         yield index
 
 
+class _ComparingIterator(CountingIterator):
+    """A counting iterator that compares its batches with those that the ``DataLoader`` has read."""
+
+    def __init__(self, iterator: Iterator[Any], loader: CountingLoader, taken: int) -> None:
+        super().__init__(iterator, loader, taken)
+        self._first = taken
+
+    def __next__(self) -> Any:
+        batch = super().__next__()
+        self._loader.compare_taken(self._first)
+        return batch
+
+
 class CountingLoader(DataLoader[Any]):
     """A mixin that ``count_batches`` adds to the class of a copy of the user's loader.
 
@@ -216,31 +235,60 @@ class CountingLoader(DataLoader[Any]):
     deferred: bool
     reads_ahead: bool
     _counting_sampler: _CountingSampler
+    _resume_from: tuple[dict[str, Any], int] | None
     _data: PipelineState
     _forked: dict[str, Any] | None  # the state of the dataset with which the workers of this pass started
     _start_with: dict[str, Any] | None  # the same, of the process before
     _observed: Observed | None
+    _has_own_iter: bool  # the class of the user's loader, not that of PyTorch, defines `__iter__`
+    _reading: weakref.ref[Any] | None  # the iterator of PyTorch in this pass, which ends its workers when it is deleted
+    _yields_own_batches: bool
 
     def __iter__(self) -> Any:
         if self.deferred:
             return DeferredIterator(self.reads_ahead)
-        start = self._counting_sampler.resume_from
-        first = self.persistent_workers and self._iterator is None
-        forked = self._start_with if start is not None or (first and self.created) else None
+        sampler, start, self._resume_from = self._counting_sampler, self._resume_from, None
+        sampler.resume_from, sampler.thread = start, threading.get_ident()
+        kind = _ComparingIterator if self._has_own_iter else CountingIterator
+        return kind(super().__iter__(), self, start[1] if start else 0)
+
+    def _get_iterator(self) -> Any:
+        # An `__iter__` that is a generator calls this with its first batch, after a resume restored the random states.
+        resumed = self._counting_sampler.resume_from is not None
+        random = capture_random_states(with_cuda=False) if resumed and self._has_own_iter else None
+        try:
+            iterator = self._start_iterator(resumed)
+        finally:
+            if random is not None:
+                restore_random_states(random)
+        self.created = True
+        if self._has_own_iter:
+            self._reading = weakref.ref(iterator)
+        return iterator
+
+    def _start_iterator(self, resumed: bool) -> Any:
+        forked = self._start_with if resumed or (self.persistent_workers and self.created) else None
         with self._as_forked(forked if self.num_workers > 0 else None):
-            if self.num_workers > 0 and forked is None and (first or not self.persistent_workers):
+            if self.num_workers > 0 and forked is None:
                 self._forked = self._data.capture(shared=False)
-            if first and self.created:
-                # An uninterrupted run would have created this iterator, and drawn the seed of its workers, earlier.
-                own, self.generator = self.generator, torch.Generator()
-                try:
-                    iterator = super().__iter__()
-                finally:
-                    self.generator = own
-            else:
-                iterator = super().__iter__()
-        self.created, self._counting_sampler.resume_from = True, None  # also if no batch of this pass is read
-        return CountingIterator(iterator, self, start[1] if start else 0)
+            if not (self.persistent_workers and self.created):
+                return super()._get_iterator()
+            # An uninterrupted run would have created this iterator, and drawn the seed of its workers, earlier.
+            own, self.generator = self.generator, torch.Generator()
+            try:
+                return super()._get_iterator()
+            finally:
+                self.generator = own
+
+    def compare_taken(self, first: int) -> None:
+        """Note whether a loader with an ``__iter__`` of its own yields other batches than ``DataLoader`` reads.
+
+        Args:
+            first: Batches that were taken before this process continued the pass.
+
+        """
+        read = None if self._reading is None else getattr(self._reading(), "_num_yielded", None)
+        self._yields_own_batches |= read is not None and read != self.taken - first
 
     @contextmanager
     def _as_forked(self, forked: dict[str, Any] | None) -> Iterator[None]:
@@ -301,12 +349,14 @@ class CountingLoader(DataLoader[Any]):
         self.created, self._start_with = bool(position["created"]), position["forked"]
         self.set_kept_state(position)
         if not at_start and position["began"] is not None:
-            self._counting_sampler.resume_from = (position["began"], int(position["taken"]))
+            self._resume_from = (position["began"], int(position["taken"]))
 
     @property
     def why_epochs_only(self) -> str | None:
         """Why a resume in the middle of an epoch is not exact, as far as it is known."""
-        if self.taken > 0 and self._counting_sampler.began is None:
+        if self._counting_sampler.is_in_other_thread:
+            return READ_IN_A_THREAD
+        if self._yields_own_batches or (self.taken > 0 and self._counting_sampler.began is None):
             return OWN_BATCHES
         record = self._counting_sampler.record
         if record.changes_often or (self.num_workers > 0 and (record.later or record.is_changed)):
@@ -352,14 +402,17 @@ def count_batches(loader: Any, rank: int, deferred: bool, created: Created | Non
     created, inner = created or Created(), getattr(loader, which)
     owners, datasets = (loader.generator, inner), wrapped_datasets(loader.dataset)
     state = PipelineState(*owners, with_datasets=False, without=datasets, created=created)
-    sampler = _CountingSampler(inner, rank, loader.num_workers > 0, state)
+    has_processes = loader.num_workers > 0 and not workers_are_threads(loader)
+    sampler = _CountingSampler(inner, rank, has_processes, state)
     attributes["_data"] = PipelineState(loader.dataset, loader.collate_fn, created=created)
-    attributes.update(_forked=None, _start_with=None, _observed=Observed() if loader.num_workers > 0 else None)
+    attributes.update(_forked=None, _start_with=None, _observed=Observed() if has_processes else None)
+    has_own_iter = type(loader).__iter__ is not DataLoader.__iter__
+    attributes.update(_has_own_iter=has_own_iter, _resume_from=None, _reading=None, _yields_own_batches=False)
     attributes[which] = attributes["_counting_sampler"] = sampler
     attributes.update(taken=0, exhausted=False, created=False, deferred=deferred, _iterator=None)
     attributes["reads_ahead"] = not has_length(loader)
     attributes[OWN] = loader
-    if loader.num_workers > 0:
+    if has_processes:
         attributes["worker_init_fn"] = _SeedEachBatch(loader.worker_init_fn, attributes["_observed"])
     kind: Any = type(type(loader).__name__, (CountingLoader, type(loader)), {})
     copy = kind.__new__(kind)

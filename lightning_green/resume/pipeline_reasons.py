@@ -10,8 +10,13 @@ CHANGES_OFTEN = (
 )
 
 OWN_BATCHES = (
-    "the training loader does not read the batches that its sampler chooses, so they cannot be skipped; pass the "
-    "loaders that it combines as a `CombinedLoader`, or an object that is no `DataLoader`"
+    "the training loader does not yield one batch for each that its sampler chooses, so they cannot be skipped; pass "
+    "the loaders that it combines as a `CombinedLoader`, or an object that is no `DataLoader`"
+)
+
+READ_IN_A_THREAD = (
+    "the training loader reads in a thread, ahead of the training by an unknown number of batches; use a `DataLoader` "
+    "of PyTorch, with `num_workers` to read ahead"
 )
 
 SHARED_WITH_WORKERS = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from multiprocessing import active_children
 from multiprocessing.util import Finalize
@@ -50,16 +51,22 @@ def protect_workers(loader: Any) -> Callable[[], None] | None:
         loader: A ``DataLoader`` or one with the same ``worker_init_fn``.
 
     Returns:
-        A function that undoes it; None for a loader without workers, or one that is protected already.
+        A function that undoes it; None for a loader without worker processes, or one that is protected already.
 
     """
-    if not hasattr(loader, "worker_init_fn") or not getattr(loader, "num_workers", 0):
+    if not hasattr(loader, "worker_init_fn") or not getattr(loader, "num_workers", 0) or workers_are_threads(loader):
         return None
     own = loader.worker_init_fn
     if isinstance(own, IgnoreStopSignals):
         return None
     loader.worker_init_fn = IgnoreStopSignals(own)
     return lambda: setattr(loader, "worker_init_fn", own)
+
+
+def workers_are_threads(loader: Any) -> bool:
+    """Return whether the workers of a loader are threads of this process, as MONAI's ``use_thread_workers`` makes."""
+    kind = getattr(getattr(loader, "multiprocessing_context", None), "Process", None)
+    return isinstance(kind, type) and issubclass(kind, threading.Thread)
 
 
 def set_training(trains: bool) -> None:

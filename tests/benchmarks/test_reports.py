@@ -55,12 +55,16 @@ def test_fits_of_different_runs_are_distinguished(tmp_path):
     assert run_records.reported_before_stop(run_records.ledger_events(tmp_path)) == METERED["reason"]
 
 
-def test_pipeline_that_is_reported_after_its_first_stop_fails():
-    late = events([STARTED, SIGTERM, INTERRUPTED], [STARTED, METERED, INTERRUPTED], [STARTED, FINISHED])
-    assert pipelines.verdict([0, 0, 0], 1, late, "") == ("failed", "1 of 2 stops were saved")
+def test_each_stop_of_a_pipeline_is_saved_or_reported_before():
+    never = events([STARTED, SIGTERM, INTERRUPTED], [STARTED, INTERRUPTED], [STARTED, FINISHED])
+    assert pipelines.verdict([0, 0, 0], 1, never, "") == ("failed", "1 of 2 stops were saved, and 0 reported")
+    after = events([STARTED, INTERRUPTED], [STARTED, METERED, INTERRUPTED], [STARTED, FINISHED])
+    assert pipelines.verdict([0, 0, 0], 0, after, "") == ("failed", "0 of 2 stops were saved, and 1 reported")
+    later = events([STARTED, SIGTERM, INTERRUPTED], [STARTED, METERED, INTERRUPTED], [STARTED, FINISHED])
+    assert pipelines.verdict([0, 0, 0], 1, later, "") == ("reported", METERED["reason"])
     early = events([STARTED, METERED, INTERRUPTED], [STARTED, INTERRUPTED], [STARTED, FINISHED])
     assert pipelines.verdict([0, 0, 0], 0, early, "") == ("reported", METERED["reason"])
-    assert pipelines.verdict([0, 0, 0], 2, late[:1], "other weights")[0] == "silent"
+    assert pipelines.verdict([0, 0, 0], 2, later[:1], "other weights")[0] == "silent"
 
 
 def test_records_around_a_cut_line_are_read(tmp_path):

@@ -64,7 +64,7 @@ class Combined(DataLoader):
 
 def test_batches_that_no_sampler_chooses_are_reported(tmp_path):
     with fit(tmp_path, Combined(batches(), batches())) as (_, positions):
-        assert "does not read the batches that its sampler chooses" in positions.why_epochs_only
+        assert "does not yield one batch for each that its sampler chooses" in positions.why_epochs_only
     with fit(tmp_path, batches()) as (_, positions):
         assert positions.why_epochs_only is None
 

@@ -1,5 +1,10 @@
 """Positions in map-style loaders; ``test_every_batch.py`` resumes whole trainings with them."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice, pairwise
+from multiprocessing.context import SpawnContext
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 
 from lightning_green.resume.loaders import CountingLoader, count_batches, wrap_loaders
 from lightning_green.resume.random_states import seed_random_states
+from lightning_green.resume.worker_signals import protect_workers
 from tests.helpers.resume_data import Drawing, StatefulLoader, Unsized
 
 
@@ -104,6 +110,96 @@ def test_resumed_loader_continues_with_the_next_batch_and_loads_no_skipped_sampl
     resumed.resume(position, at_start=False)
     assert batches(resumed, 6 - taken) == expected[taken:]
     assert len(data.loaded) == 12  # the list is restored, and no sample is loaded twice
+
+
+class StartsAtFirstBatch(DataLoader):
+    """An ``__iter__`` that is a generator creates the iterator of PyTorch with its first batch."""
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            yield batch + 100
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumed_loader_whose_iterator_starts_at_its_first_batch_continues_and_draws_nothing(workers):
+    seed_random_states(1)
+    expected = batches(StartsAtFirstBatch(range(12), 2, shuffle=True, num_workers=workers))
+
+    seed_random_states(1)
+    stopped = count_batches(StartsAtFirstBatch(range(12), 2, shuffle=True, num_workers=workers), 0, deferred=False)
+    iterator = iter(stopped)
+    for _ in range(4):
+        next(iterator)
+    position = stopped.position(ahead=0)
+    assert stopped.why_epochs_only is None
+    del iterator
+
+    seed_random_states(99)
+    resumed = count_batches(StartsAtFirstBatch(range(12), 2, shuffle=True, num_workers=workers), 0, deferred=True)
+    resumed.resume(position, at_start=False)
+    iterator = iter(resumed)
+    state = torch.get_rng_state()  # what a resume restores after it has created the iterators
+    assert [next(iterator).tolist() for _ in range(2)] == expected[4:]
+    assert torch.get_rng_state().equal(state)
+    assert resumed.why_epochs_only is None
+
+
+class Repeated(DataLoader):
+    def __iter__(self):
+        for batch in super().__iter__():
+            yield from (batch, batch)
+
+
+class WithoutFirst(DataLoader):
+    def __iter__(self):
+        return islice(super().__iter__(), 1, None)
+
+
+class Prefetching(DataLoader):
+    """Reads a batch while the one before is in use."""
+
+    def __iter__(self):
+        pairs = pairwise(chain(super().__iter__(), [None]))
+        return (batch for batch, _ in pairs)
+
+
+class InThread(DataLoader):
+    def __iter__(self):
+        with ThreadPoolExecutor(1) as pool:
+            read, batches, end = pool.submit, super().__iter__(), object()
+            while (batch := read(next, batches, end).result()) is not end:
+                yield batch
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (Repeated, "does not yield one batch for each that its sampler chooses"),
+        (WithoutFirst, "does not yield one batch for each that its sampler chooses"),
+        (Prefetching, "does not yield one batch for each that its sampler chooses"),
+        (InThread, "reads in a thread"),
+    ],
+)
+def test_loader_that_yields_other_batches_than_it_reads_is_saved_between_epochs(kind, reason, workers):
+    counting = count_batches(kind(range(12), 2, num_workers=workers), 0, deferred=False)
+    iterator = iter(counting)
+    for _ in range(3):
+        next(iterator)
+    assert reason in counting.why_epochs_only
+    del iterator
+
+
+class Threads(SpawnContext):
+    Process = threading.Thread
+
+
+def test_workers_that_are_threads_keep_the_seed_and_the_signal_handlers_of_the_process():
+    loader = DataLoader(range(12), 2, num_workers=1, multiprocessing_context=Threads())
+    counting = count_batches(loader, 0, deferred=False)
+    assert counting.worker_init_fn is None
+    assert protect_workers(loader) is None
+    assert list(counting.batch_sampler) == list(loader.batch_sampler)
 
 
 class Plain:

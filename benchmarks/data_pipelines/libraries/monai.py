@@ -60,8 +60,22 @@ def monai_smart_cache_dataset():
     return Data(_monai_loader(dataset), epoch_start=update)
 
 
-@pipeline("monai")
-def monai_thread_loader():
+def _thread_loader(**options):
     from monai.data import ThreadDataLoader
 
-    return ThreadDataLoader(_monai(), batch_size=BATCH, shuffle=True)
+    return ThreadDataLoader(_monai(), batch_size=BATCH, shuffle=True, **options)
+
+
+@pipeline("monai")
+def monai_thread_loader():
+    return _thread_loader()
+
+
+@pipeline("monai")
+def monai_thread_loader_repeats():
+    return _thread_loader(repeats=2)
+
+
+@pipeline("monai")
+def monai_thread_loader_workers():
+    return _thread_loader(num_workers=2)
