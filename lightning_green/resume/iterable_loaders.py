@@ -157,7 +157,7 @@ class ReplayedLoader:
             skip, iterator = 0, iter(self.inner)
         else:
             began, skip = resume["began"], int(resume["taken"])
-            now = self._state_of_objects.capture()
+            now = self._state_of_objects.capture(shared=not self._has_workers)
             iterator = self._start(began)
         self._began = began
         taking = self._read(began, iterator)
@@ -170,7 +170,7 @@ class ReplayedLoader:
         if skip and "first" in began:
             restore_random_states(random)
         if resume is not None and self._has_workers:  # the workers have copies of the state with which they started
-            self._state_of_objects.restore(now)
+            self._state_of_objects.restore(now, shared=False)
         return taking
 
     def _states(self) -> dict[str, Any]:

@@ -32,6 +32,8 @@ _NOT_ENTERED = (
     *(torch.Tensor, np.ndarray, str, bytes, int, float, complex, type, types.ModuleType, types.BuiltinFunctionType),
     *(pl.Trainer, pl.LightningModule, pl.LightningDataModule),
 )
+_OF_A_PROCESS = {"asyncio", "concurrent", "filelock", "logging", "multiprocessing", "socket", "subprocess", "threading"}
+"""Modules of locks, threads and connections, whose attributes mean nothing in another process."""
 _LEAVES = {str, bytes, int, float, complex, bool, type(None), torch.Tensor, np.ndarray}
 _MAX_DEPTH, _MAX_LENGTH, _MAX_OBJECTS = 8, 1000, 20_000
 _MISSING = object()
@@ -143,7 +145,7 @@ def _namespaces(path: str, value: Any, seen: set[Any]) -> Iterator[Namespace]:
     elif type(value).__module__ == "multiprocessing.sharedctypes":
         if hasattr(type(value), "value") or hasattr(value, "get_obj"):
             yield Namespace(path, _Shared(value), value, is_shared=True)
-    else:
+    elif type(value).__module__.partition(".")[0] not in _OF_A_PROCESS:
         attributes = getattr(value, "__dict__", None)
         is_script = is_script_class(type(value))
         if isinstance(value, torch.nn.Module) and isinstance(attributes, dict):
@@ -151,12 +153,20 @@ def _namespaces(path: str, value: Any, seen: set[Any]) -> Iterator[Namespace]:
             yield Namespace(path, _Some(attributes, names), value, is_script)
         elif isinstance(attributes, dict):
             yield Namespace(path, attributes, value, is_script)
+        if _is_mosaicml_stream(value):
+            yield Namespace(f"{path}.shared", _Attribute(value, "next_epoch"), value, is_script=False, is_shared=True)
         if slots := _slots(type(value)):
             yield Namespace(path if attributes is None else f"{path}.__slots__", _Slots(value, slots), value)
         for kind in type(value).__mro__:
             if kind not in seen and kind is not object:
                 seen.add(kind)
                 yield from _of_class(kind, seen) if is_script_class(kind) else _of_library_class(kind)
+
+
+def _is_mosaicml_stream(value: Any) -> bool:
+    """Return whether a value is a ``StreamingDataset`` of MosaicML, whose epoch is in shared memory."""
+    kinds = [kind for kind in type(value).__mro__ if kind.__module__.startswith("streaming.")]
+    return any(isinstance(vars(kind).get("next_epoch"), property) for kind in kinds)
 
 
 def _is_transform(module: torch.nn.Module) -> bool:
@@ -286,6 +296,22 @@ class _Slots(_View):
 
     def __setitem__(self, name: str, value: Any) -> None:
         object.__setattr__(self._owner, name, value)  # also in a frozen dataclass
+
+
+class _Attribute(_View):
+    """One attribute, such as a property, that is not in the ``__dict__`` of its object."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self._owner, self._name = owner, name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self._name,))
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self._owner, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self._owner, name, value)
 
 
 class _Partial(_View):

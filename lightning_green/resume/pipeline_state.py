@@ -149,7 +149,7 @@ class PipelineState:
                 if is_new and isinstance(value, io.IOBase):
                     raise NotPlainError("", "has been opened since")
                 content = copy_value(value, paths, covered)
-            except (NotPlainError, OSError, ValueError):
+            except Exception:  # noqa: BLE001 - an object of the script may raise anything when it is read
                 if space.is_script and self._is_state(value, is_new):
                     lost[f"{space.path}.{name}"] = "cannot be saved"
                 continue
@@ -238,7 +238,7 @@ class PipelineState:
         self._originals[space.path, name] = _NONE
         if name in space.values:
             paths = {id(one): path for path, one in self.generators().items()}
-            with suppress(NotPlainError, OSError, ValueError):
+            with suppress(Exception):  # an object of the script may raise anything when it is read
                 self._originals[space.path, name] = copy_value(space.values[name], paths, set())
 
     def _identity(self, space: Namespace, name: str) -> Identity | None:

@@ -12,6 +12,7 @@ import dataclasses
 import enum
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -108,15 +109,17 @@ class _Encoder:
         if isinstance(value, enum.Enum):
             is_member = value.name in type(value).__members__
             name, content = "enum", value.name if is_member else [value.value]
-        elif dataclasses.is_dataclass(value):
+        elif dataclasses.is_dataclass(value) and not isinstance(value, (dict, tuple)):
             names = [field.name for field in dataclasses.fields(value)]
             name, content = "dataclass", {n: getattr(value, n) for n in names if hasattr(value, n)}
             content |= getattr(value, "__dict__", {})
         elif isinstance(value, tuple) and hasattr(kind, "_fields"):
             name, content = "namedtuple", list(value)
-        elif isinstance(value, dict) and kind is not collections.defaultdict:
+        elif isinstance(value, dict) and not isinstance(value, collections.defaultdict):
             name, content = "mapping", [dict(value), dict(getattr(value, "__dict__", {}))]
         else:
+            raise NotPlainError(path, f"is a `{kind.__module__}.{kind.__qualname__}`, which cannot be saved")
+        if name != "enum" and _new(name, kind) is None:
             raise NotPlainError(path, f"is a `{kind.__module__}.{kind.__qualname__}`, which cannot be saved")
         if _find(kind.__module__, kind.__qualname__) is not kind:
             raise NotPlainError(path, f"is a `{kind.__qualname__}`, a local class, which cannot be saved")
@@ -172,16 +175,27 @@ def _decode(name: str, saved: Mapping[str, Any]) -> Any:
     kind = _find(*saved["class"])
     if name == "enum" and isinstance(kind, enum.EnumMeta):
         return kind[content] if isinstance(content, str) else kind(content[0])
-    if name == "dataclass" and isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return _with_fields(object.__new__(kind), content)
-    if name == "namedtuple" and isinstance(kind, type) and issubclass(kind, tuple):
+    new = _new(name, kind) if isinstance(kind, type) else None
+    if name == "dataclass" and new is not None and dataclasses.is_dataclass(kind):
+        return _with_fields(new, content)
+    if name == "namedtuple" and isinstance(new, tuple):
         return tuple.__new__(kind, content)
-    if name == "mapping" and isinstance(kind, type) and issubclass(kind, dict):
-        restored = dict.__new__(kind)
-        dict.update(restored, content[0])
-        return _with_fields(restored, content[1])
+    if name == "mapping" and isinstance(new, dict):
+        set_item = collections.OrderedDict.__setitem__ if isinstance(new, collections.OrderedDict) else dict.__setitem__
+        for key, item in content[0].items():
+            set_item(new, key, item)
+        return _with_fields(new, content[1])
     module, qualname = saved["class"]
     raise RuntimeError(f"`{module}.{qualname}`, which the state contains, is no longer defined in this script")
+
+
+def _new(name: str, kind: type) -> Any:
+    """Return an object of a class without calling code of the class; None if that is not possible."""
+    bases: dict[str, tuple[Any, ...]] = {"dataclass": (object,), "namedtuple": (tuple,)}
+    for base in bases.get(name, (collections.OrderedDict, dict)):
+        with suppress(TypeError):  # another base class of C has an own layout
+            return base.__new__(kind)
+    return None
 
 
 def _with_fields(restored: Any, content: dict[str, Any]) -> Any:

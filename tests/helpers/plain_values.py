@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import enum
+import threading
 
 import torch
 
@@ -42,6 +43,31 @@ class Slotted:
 
 class Settings(dict):
     pass
+
+
+class Ordered(collections.OrderedDict):
+    pass
+
+
+@dataclasses.dataclass
+class Output(collections.OrderedDict):
+    """As the outputs of Hugging Face: its fields are also its items."""
+
+    loss: float = 0.0
+
+    def __post_init__(self):
+        self["loss"] = self.loss
+
+
+class Factory(collections.defaultdict):
+    pass
+
+
+@dataclasses.dataclass
+class OfThread(threading.local):
+    """As the context of a lock: another base class defines how its objects are created."""
+
+    count: int = 0
 
 
 Pair = collections.namedtuple("Pair", "one other")

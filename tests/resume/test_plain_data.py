@@ -55,6 +55,8 @@ REFUSED = [
     (int, "builtins.type"),
     (np.array([object()]), "numpy.ndarray"),
     (collections.defaultdict(lambda: 1), "collections.defaultdict"),
+    (plain_values.Factory(int), "tests.helpers.plain_values.Factory"),
+    (plain_values.OfThread(), "tests.helpers.plain_values.OfThread"),
 ]
 
 
@@ -64,6 +66,14 @@ def test_error_names_the_path_and_type_of_a_value_that_cannot_be_saved(value, ki
         to_plain({"callbacks": {"Mine": {"v": [1, value]}}})
     assert str(refused.value) == f"callbacks['Mine']['v'][1] is a `{kind}`, which cannot be saved"
     assert refused.value.path == "callbacks['Mine']['v'][1]"
+
+
+def test_ordered_dict_of_a_class_keeps_its_items_their_order_and_its_attributes(tmp_path):
+    ordered, output = plain_values.Ordered(z=1, a=2), plain_values.Output(0.5)
+    ordered.name = "mine"
+    ordered, output = save_and_load([ordered, output], tmp_path / "state")
+    assert (type(ordered), list(ordered.items()), ordered.name) == (plain_values.Ordered, [("z", 1), ("a", 2)], "mine")
+    assert (type(output), dict(output), output.loss) == (plain_values.Output, {"loss": 0.5}, 0.5)
 
 
 def test_local_class_cycle_and_deep_nesting_are_refused():
