@@ -10,17 +10,21 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
 from lightning_green._lightning.namespaces import both
 from lightning_green.callbacks._compression import averages_weights, optimizer_steps
 from lightning_green.callbacks._update_schedule import UpdateSchedule
-from lightning_green.compression.inputs import InputRecorder
+from lightning_green.compression.inputs import InputRecorder, Inputs
 from lightning_green.compression.network import find_network, uncompiled
 from lightning_green.compression.pruning.channel_pruner import ChannelPruner
 from lightning_green.compression.pruning.resizing import resize_to
+
+_NAMED_LAYERS = 5
 
 
 class ChannelRemoval(Callback):
@@ -43,6 +47,7 @@ class ChannelRemoval(Callback):
         self._module: weakref.ref[pl.LightningModule] | None = None
         self._shapes: dict[str, torch.Size] = {}
         self._load_hook: RemovableHandle | None = None
+        self._is_prepared = False
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -60,8 +65,9 @@ class ChannelRemoval(Callback):
             shapes = self._shapes
         elif self._module is None or stage == "fit":
             self._module, self._shapes = weakref.ref(pl_module), shapes
-            self.pruner, self._schedule.last_step = self._make_pruner(), -1
-            self._inputs = InputRecorder()
+            self.pruner = self._make_pruner()
+            self._schedule.reset()
+            self._inputs, self._is_prepared = InputRecorder(), False
         if self._inputs.spec is None and self._module() is pl_module:
             self._inputs.attach(find_network(pl_module, self._model))
 
@@ -81,11 +87,27 @@ class ChannelRemoval(Callback):
         # Before the network's first call its inputs are unknown; the update stays due until after it.
         if not starts_window or not self._schedule.is_due(step) or not self._inputs.has_seen_call():
             return
-        network = uncompiled(find_network(pl_module, self._model))
-        example = self._inputs.examples(next(network.parameters()).device, batch=1)
+        network, example = self._network_and_example(pl_module)
         with self._inputs.paused():
             self.pruner.update(network, example, self._schedule.progress(step), trainer.optimizers)
-        self._schedule.last_step = step
+        self._schedule.note_update(step)
+
+    @override
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Try the whole way on a copy before the first step, so that nothing turns out to be impossible after hours."""
+        if not self._is_prepared and self._inputs.has_seen_call():
+            self._is_prepared = True
+            network, example = self._network_and_example(pl_module)
+            with self._inputs.paused():
+                left = self.pruner.prepare(network, example)
+            if left:
+                rank_zero_info(_left_as_they_are(left, len(left) + self.pruner.layers))
+
+    def _network_and_example(self, pl_module: pl.LightningModule) -> tuple[nn.Module, Inputs]:
+        network = uncompiled(find_network(pl_module, self._model))
+        return network, self._inputs.examples(next(network.parameters()).device, batch=1)
 
     @override
     def on_train_batch_end(
@@ -115,6 +137,13 @@ class ChannelRemoval(Callback):
     def sparsity(self, pl_module: pl.LightningModule) -> dict[str, float]:
         """Return the fraction of parameters that is removed under ``""``, and of each layer's channels by name."""
         return self.pruner.sparsity(uncompiled(find_network(pl_module, self._model)))
+
+
+def _left_as_they_are(left: Mapping[str, str], layers: int) -> str:
+    """Return the message about layers that keep their channels."""
+    named = [f"`{name}` ({why})" for name, why in list(left.items())[:_NAMED_LAYERS]]
+    more = [f"{len(left) - len(named)} more"] if len(left) > len(named) else []
+    return f"`Pruning` leaves {len(left)} of {layers} groups of channels as they are: {', '.join(named + more)}."
 
 
 def _is_smaller(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], prefix: str) -> bool:

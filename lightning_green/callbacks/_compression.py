@@ -51,7 +51,13 @@ class TrainingLength:
 
 
 def optimizer_steps(trainer: pl.Trainer) -> int:
-    """Return the number of optimizer steps so far. Steps of several optimizers in one batch count once."""
+    """Return the number of optimizer steps so far, in the unit of ``TrainingLength``.
+
+    With manual optimization, batches count instead: the script decides how many steps there are in one, of how many
+    optimizers, and the Trainer estimates the length of the training in batches.
+    """
+    if not trainer.lightning_module.automatic_optimization:
+        return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed)  # type: ignore[attr-defined]
     return trainer.global_step // max(1, len(trainer.optimizers))
 
 

@@ -36,7 +36,7 @@ class MaskPruning(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if self.pruner is None or not self.pruner.masked.belong_to(pl_module):
             self.pruner = self._make_pruner(pl_module)
-            self._schedule.last_step = -1
+            self._schedule.reset()
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -72,7 +72,7 @@ class MaskPruning(Callback):
             rank_zero_warn(
                 f"Pruning removed all weights of {', '.join(emptied)}. Set `scope='layer'` or list them in `exclude`."
             )
-        self._schedule.last_step = step
+        self._schedule.note_update(step)
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import lightning.pytorch as pl
 
@@ -22,6 +24,12 @@ class UpdateSchedule:
         total_steps: Optimizer steps of the whole training; None to ask the Trainer.
         default_updates: Number of intervals between ``begin`` and ``end`` without ``every_n_steps``.
 
+    Attributes:
+        span: The steps of the updates; None before ``start``.
+        last_step: Step of the last update that was made; -1 before the first.
+        steps: Optimizer steps that the training is expected to make.
+        reached: Progress of the last update that was made.
+
     """
 
     def __init__(
@@ -31,6 +39,8 @@ class UpdateSchedule:
         self.every_n_steps, self.total_steps, self.default_updates = every_n_steps, total_steps, default_updates
         self.span: Span | None = None
         self.last_step = -1
+        self.steps = 0
+        self.reached = 0.0
 
     def start(self, trainer: pl.Trainer) -> None:
         """Compute the steps of the updates for a Trainer's fit.
@@ -40,6 +50,7 @@ class UpdateSchedule:
 
         """
         length = TrainingLength.of(trainer, self.total_steps)
+        self.steps = length.steps
         begin, end = length.step(self.begin), length.step(self.end)
         if end < begin:
             raise ValueError(
@@ -55,6 +66,25 @@ class UpdateSchedule:
         return self.span.latest(step) > self.last_step
 
     def progress(self, step: int) -> float:
-        """Return the fraction of the way from the first update to the last, in [0, 1]."""
+        """Return the fraction of the way from the first update to the last, in [0, 1].
+
+        It never falls: a finished training that gets more epochs has a longer way, and keeps what it has reached.
+        """
         assert self.span is not None
-        return self.span.progress(step)
+        return max(self.span.progress(step), self.reached)
+
+    def note_update(self, step: int) -> None:
+        """Note that the update of a step has been made."""
+        self.reached, self.last_step = self.progress(step), step
+
+    def reset(self) -> None:
+        """Begin again, for another model."""
+        self.reached, self.last_step = 0.0, -1
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the last update."""
+        return {"last_step": self.last_step, "reached": self.reached}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the last update."""
+        self.last_step, self.reached = state["last_step"], state.get("reached", 0.0)

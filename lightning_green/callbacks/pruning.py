@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.optim import Optimizer
 from typing_extensions import override
 
 from lightning_green._lightning.callbacks import CallbackOfBothPackages
 from lightning_green._lightning.loggers import logging_step
 from lightning_green.callbacks._channel_removal import ChannelRemoval
-from lightning_green.callbacks._compression import callbacks_of, put_in_order, refuse_sharded
+from lightning_green.callbacks._compression import callbacks_of, optimizer_steps, put_in_order, refuse_sharded
 from lightning_green.callbacks._mask_pruning import MaskPruning
 from lightning_green.callbacks._update_schedule import UpdateSchedule
 from lightning_green.compression.pruning.channel_pruner import ChannelPruner
@@ -64,7 +65,8 @@ class Pruning(CallbackOfBothPackages):
         model: With channels, the dotted path of the network. None for the only child with parameters, ``""`` for the
             module itself.
         round_to: With channels, keep multiples of this number.
-        total_steps: Optimizer steps of the whole training, if the Trainer cannot compute it (``max_epochs=-1``).
+        total_steps: Optimizer steps of the whole training, if the Trainer cannot compute it (``max_epochs=-1``). With
+            manual optimization, batches count as steps.
         seed: Seed of ``"random"``.
 
     Raises:
@@ -205,6 +207,13 @@ class Pruning(CallbackOfBothPackages):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_fit_end(trainer, pl_module)
         self.method.on_fit_end(trainer, pl_module)
+        made, schedule = optimizer_steps(trainer), self.update_schedule
+        if schedule.reached < 1 and made > 0:
+            rank_zero_warn(
+                f"`Pruning` ended at a sparsity of {self.sparsity(pl_module)['pruning/sparsity']:.2f}, before its "
+                f"schedule: the training made {made} steps, and {schedule.steps} were expected. Set "
+                f"`total_steps={made}`, or an earlier `end`."
+            )
 
     @override
     def on_save_checkpoint(
@@ -225,12 +234,12 @@ class Pruning(CallbackOfBothPackages):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), **self.method.state_dict(), "last_step": self.update_schedule.last_step}
+        return {**super().state_dict(), **self.method.state_dict(), **self.update_schedule.state_dict()}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self.update_schedule.last_step = state_dict["last_step"]
+        self.update_schedule.load_state_dict(state_dict)
         self.method.load_state_dict(state_dict)
 
     def sparsity(self, pl_module: pl.LightningModule) -> dict[str, float]:

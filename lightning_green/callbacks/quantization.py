@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.fx import GraphModule
 from torch.utils._pytree import tree_map_only
@@ -52,7 +52,8 @@ class QuantizationAwareTraining(CallbackOfBothPackages):
         activation: ``"uint8"`` for ONNX Runtime and Inductor on x86, ``"int8"`` for XNNPACK (ExecuTorch).
         weight_bits: 7 or 8. None for 7 with ``"uint8"``, which is exact on every x86 processor, and 8 with ``"int8"``;
             see ``QuantizedNetwork``.
-        total_steps: Optimizer steps of the whole training, if the Trainer cannot compute it (``max_epochs=-1``).
+        total_steps: Optimizer steps of the whole training, if the Trainer cannot compute it (``max_epochs=-1``). With
+            manual optimization, batches count as steps.
 
     Raises:
         TypeError: If a fraction is not a number, or ``keep_float`` is a string.
@@ -176,6 +177,16 @@ class QuantizationAwareTraining(CallbackOfBothPackages):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         pl_module.log("quantization/active", float(self.quantized is not None), sync_dist=True)
+
+    @override
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_fit_end(trainer, pl_module)
+        made = optimizer_steps(trainer)
+        if self.quantized is None and made > 0:
+            rank_zero_warn(
+                f"`QuantizationAwareTraining` did not begin: the training made {made} steps, and `begin` is step "
+                f"{self._begin_step}. Set `total_steps={made}`, or an earlier `begin`."
+            )
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

@@ -1,5 +1,6 @@
 import copy
 import csv
+import logging
 import sys
 
 import pytest
@@ -312,6 +313,90 @@ def test_channels_of_a_network_called_by_keyword_are_removed(tmp_path):
     assert module.model.encoder.out_features < 32
     assert t.callback_metrics["pruning/sparsity"] >= 0.4
     assert module.model(**next(iter(sentences()))).logits.shape == (8, 3)
+
+
+class EveryOtherBatch(Lit):
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        self.manual_backward(super().training_step(batch, batch_idx))
+        if batch_idx % 2:
+            self.optimizers().step()
+            self.optimizers().zero_grad()
+
+
+def test_schedule_counts_the_batches_of_manual_optimization(tmp_path, recwarn):
+    module = EveryOtherBatch()
+    trainer(tmp_path, [Pruning(0.8)]).fit(module, loader())
+    assert sparsity_of(module) == pytest.approx(0.8, abs=0.012)
+    assert not [one for one in recwarn if "before its schedule" in str(one.message)]
+
+
+class StopsEarly(Lit):
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        self.trainer.should_stop = self.trainer.global_step >= 8
+
+
+def test_training_that_ends_below_its_target_warns_with_the_figures(tmp_path):
+    t = trainer(tmp_path, [Pruning(0.8)], min_epochs=0, min_steps=0)
+    with pytest.warns(UserWarning, match=r"ended at a sparsity of 0\.\d\d, before its schedule.*Set `total_steps=8`"):
+        t.fit(StopsEarly(), loader())
+
+
+def test_sparsity_does_not_fall_when_a_finished_training_gets_more_epochs(tmp_path):
+    seen = []
+
+    class Watch(Lit):
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            seen.append(sparsity_of(self))
+
+    t = trainer(tmp_path, [Pruning(0.8)])
+    t.fit(Watch(), loader())
+    t.save_checkpoint(tmp_path / "finished.ckpt")
+    reached = seen[-1]
+    seen.clear()
+    trainer(tmp_path, [Pruning(0.8)], max_epochs=3 * t.max_epochs).fit(
+        Watch(), loader(), ckpt_path=tmp_path / "finished.ckpt"
+    )
+    assert seen
+    assert min(seen) == pytest.approx(reached, abs=0.005)
+
+
+class PlainOptimizer(Lit):
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters())
+
+
+class CountSteps(Lit):
+    steps = 0
+
+    def on_before_zero_grad(self, optimizer):
+        self.steps += self.trainer.global_step > 0
+
+
+@needs_torch_pruning
+def test_channels_that_can_never_reach_the_target_raise_before_the_first_step(tmp_path):
+    module = CountSteps()
+    with pytest.raises(ValueError, match=r"`target` 0\.999 cannot be reached"):
+        trainer(tmp_path, [Pruning(0.999, "channels", begin=0.9, end=0.9)]).fit(module, loader())
+    assert module.trainer.global_step == module.steps == 0
+
+
+@needs_torch_pruning
+def test_layers_that_keep_their_channels_are_named_once_at_the_start(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("lightning"), "propagate", True)
+    module = PlainOptimizer()
+    nn.utils.parametrizations.weight_norm(module.net.stem)
+    with caplog.at_level(logging.INFO):
+        trainer(tmp_path, [Pruning(0.2, "channels", end=0.5)]).fit(module, loader())
+    found = [record.message for record in caplog.records if "`Pruning` leaves" in record.message]
+    assert len(found) == 1
+    assert "as they are" in found[0]
+    assert "the weight of `stem` is computed from others" in found[0]
+    assert module.net.stem.out_channels == 8
+    assert module.net.block.conv1.out_channels < 8
 
 
 @needs_torch_pruning

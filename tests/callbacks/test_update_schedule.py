@@ -34,6 +34,18 @@ def test_missed_update_stays_due_until_it_is_made():
     assert made.progress(40) == 0.5
 
 
+def test_progress_never_falls_when_a_training_gets_more_epochs():
+    made = schedule()
+    made.note_update(60)
+    longer = UpdateSchedule(Moment.parse("begin", 0.2), Moment.parse("end", 0.6), None, 300, 4)
+    longer.load_state_dict(made.state_dict())
+    longer.start(FakeTrainer())
+    assert longer.span == Span(60, 180, 30)
+    assert longer.progress(90) == 1.0
+    longer.reset()
+    assert longer.progress(90) == 0.25
+
+
 def test_end_before_begin_raises():
     with pytest.raises(ValueError, match="`end` should not come before `begin`: they are steps 20 and 50 of 100"):
         schedule(begin="5ep", end=0.2)

@@ -10,13 +10,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lightning_green.compression.inputs import Inputs
-from lightning_green.compression.pruning.channels import (
-    channel_count,
-    removable_widths,
-    remove_channels,
-    slice_optimizer,
-    torch_pruning,
-)
+from lightning_green.compression.pruning.channel_graph import channel_count, copied, torch_pruning
+from lightning_green.compression.pruning.channels import find_removable, remove_channels, slice_optimizer
 from lightning_green.compression.schedules import sparsity_at
 
 
@@ -58,6 +53,11 @@ class ChannelPruner:
         self._parameters = 0
         self._generator = torch.Generator().manual_seed(seed)
 
+    @property
+    def layers(self) -> int:
+        """Number of layers that may lose channels."""
+        return len(self._widths)
+
     def update(self, network: nn.Module, inputs: Inputs, progress: float, optimizers: Iterable[Optimizer] = ()) -> None:
         """Remove the channels that are due, and slice the optimizers' state accordingly.
 
@@ -71,16 +71,47 @@ class ChannelPruner:
             ValueError: If the target cannot be reached, or a layer would lose all its channels.
 
         """
-        if not self._widths:
-            self._widths = removable_widths(network, inputs, self.exclude)
-            self._parameters = _count(network)
+        self.prepare(network, inputs)
         before = dict(network.named_parameters())
+        indices = self._remove(network, inputs, progress, self._generator)
+        after = dict(network.named_parameters())
+        for optimizer in optimizers:
+            slice_optimizer(optimizer, before, after, indices)
+
+    def prepare(self, network: nn.Module, inputs: Inputs) -> dict[str, str]:
+        """Find the removable channels, and reach the target on a copy; the network does not change.
+
+        Args:
+            network: The intact network.
+            inputs: Inputs of the network: positional arguments, or a dictionary of arguments by keyword.
+
+        Returns:
+            The layers that are left as they are, with the reason of each; none if it was called before.
+
+        Raises:
+            ValueError: If the target cannot be reached, or a layer would lose all its channels.
+
+        """
+        if self._widths:
+            return {}
+        widths, left = find_removable(network, inputs, self.exclude)
+        self._widths, self._parameters = widths, _count(network)
+        try:
+            self._remove(copied(network), inputs, 1.0, torch.Generator().manual_seed(0))
+        except BaseException:
+            self._widths, self._parameters = {}, 0
+            raise
+        return left
+
+    def _remove(
+        self, network: nn.Module, inputs: Inputs, progress: float, generator: torch.Generator
+    ) -> dict[str, torch.Tensor]:
         target: float | dict[str, float]
         if isinstance(self.target, Mapping):
             target = {pattern: sparsity_at(progress, t, self.schedule) for pattern, t in self.target.items()}
         else:
             target = sparsity_at(progress, self.target, self.schedule)
-        indices = remove_channels(
+        return remove_channels(
             network,
             inputs,
             target,
@@ -88,11 +119,8 @@ class ChannelPruner:
             parameters=self._parameters,
             criterion=self.criterion,
             round_to=self.round_to,
-            generator=self._generator,
+            generator=generator,
         )
-        after = dict(network.named_parameters())
-        for optimizer in optimizers:
-            slice_optimizer(optimizer, before, after, indices)
 
     def sparsity(self, network: nn.Module) -> dict[str, float]:
         """Return the removed fraction of the original parameters, under ``""``, and of each layer's channels."""

@@ -1,12 +1,7 @@
-"""Removal of channels: a layer becomes narrower, and so do the layers that read its output.
-
-Dependencies between layers come from Torch-Pruning's dependency graph (Fang et al., "DepGraph", arXiv 2301.12900).
-"""
+"""Removal of channels: a layer becomes narrower, and so do the layers that read its output."""
 
 from __future__ import annotations
 
-import copy
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,90 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lightning_green.compression.inputs import Inputs, call, tensors_of
-from lightning_green.compression.network import restored_modes
-from lightning_green.compression.outputs import output_tensors
+from lightning_green.compression.inputs import Inputs
 from lightning_green.compression.patterns import matching
+from lightning_green.compression.pruning.channel_graph import ChannelGraph, channel_count, copied
+from lightning_green.compression.pruning.removal_check import OUTPUTS, find_wrong_removals, remove_and_index
 from lightning_green.utilities.validation import check_choice, check_fraction, check_positive_int
 
 CHANNEL_CRITERIA = ("magnitude", "random")
-# Layers whose channels are coupled in ways that the graph does not model. Groups with such a layer keep their channels,
-# and so do groups with a shared weight, which would be sliced once per layer and no longer be shared.
-_UNSUPPORTED = (nn.GroupNorm, nn.MultiheadAttention, nn.RNNBase, nn.Parameter)
-
-
-def torch_pruning() -> Any:
-    """Return the module ``torch_pruning``, or raise a ``ModuleNotFoundError`` that names the extra."""
-    try:
-        import torch_pruning
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "Removing channels needs Torch-Pruning: pip install 'lightning-green[compression]'."
-        ) from error
-    return torch_pruning
-
-
-class _Graph:
-    """Groups of channels of a model that can only be removed together."""
-
-    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
-        self.tp = torch_pruning()
-        # In evaluation mode, tracing changes no running statistics and no random generators.
-        no_autocast = torch.autocast(tensors_of(inputs)[0].device.type, enabled=False)
-        with restored_modes(model), torch.enable_grad(), no_autocast:
-            model.eval()
-            self.graph = self.tp.DependencyGraph().build_dependency(
-                model, inputs, forward_fn=call, output_transform=_traced_outputs, verbose=False
-            )
-        self.names = {module: name for name, module in model.named_modules()}
-        owners = Counter(id(p) for module in self.names for p in module._parameters.values() if p is not None)
-        self.tied = {m for m in self.names if any(owners[id(p)] > 1 for p in m._parameters.values() if p is not None)}
-
-    def groups(self) -> dict[str, Any]:
-        """Return the removable groups by the name of their first layer."""
-        found = {}
-        for group in self.graph.get_all_groups():
-            modules = [dep.target.module for dep, _ in group]
-            if not any(isinstance(m, _UNSUPPORTED) or _is_grouped(m) or m in self.tied for m in modules):
-                found[self.names[modules[0]]] = group
-        return found
-
-    def remove(self, name: str, channels: list[int]) -> None:
-        """Remove channels of a layer and everything that depends on them."""
-        layer = self.graph.model.get_submodule(name)
-        handler = self.graph.get_pruner_of_module(layer).prune_out_channels
-        self.graph.get_pruning_group(layer, handler, channels).prune()
-
-
-def _is_grouped(module: Any) -> bool:
-    return isinstance(module, nn.modules.conv._ConvNd) and 1 < module.groups < max(
-        module.out_channels, module.in_channels
-    )
-
-
-def _shapes(model: nn.Module, inputs: Inputs) -> list[torch.Size]:
-    model.eval()
-    with torch.no_grad():
-        return [tensor.shape for tensor in output_tensors(call(model, inputs))]
-
-
-def _traced_outputs(output: Any) -> list[Tensor]:
-    """Return the outputs whose channels depend on those of layers. Scalars, such as a loss, have no channels."""
-    return [tensor for tensor in output_tensors(output) if tensor.dim() > 1 and tensor.grad_fn is not None]
-
-
-def channel_count(layer: nn.Module) -> int:
-    """Return the number of output channels of a linear or convolutional layer."""
-    width = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-    assert isinstance(width, int)
-    return width
 
 
 def removable_widths(model: nn.Module, inputs: Inputs, exclude: tuple[str, ...] = ()) -> dict[str, int]:
-    """Return the number of channels of each removable group, by the name of its first layer.
-
-    Layers whose channels are the model's output are not removable. They are found by removing one channel from a copy
-    and comparing the output shapes.
+    """Return the number of channels of each layer that may lose some, the first one of its group.
 
     Args:
         model: The network, which does not change.
@@ -108,34 +30,44 @@ def removable_widths(model: nn.Module, inputs: Inputs, exclude: tuple[str, ...] 
         ValueError: If a pattern matches nothing, or nothing can be removed.
 
     """
-    groups = _Graph(model, inputs).groups()
-    members = {name: dict.fromkeys(_member_names(model, group)) for name, group in groups.items()}
-    kept = matching("exclude", exclude, [n for n, _ in model.named_modules() if n])
-    outputs = _shapes(copy.deepcopy(model), inputs)
-    sizes = {size for shape in outputs for size in shape}
-    widths = {}
-    for name in groups:
-        width = channel_count(model.get_submodule(name))
-        if width < 2 or kept & set(members[name]):
+    return find_removable(model, inputs, exclude)[0]
+
+
+def find_removable(
+    model: nn.Module, inputs: Inputs, exclude: tuple[str, ...] = ()
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Return the widths of ``removable_widths``, and the layers that are left as they are with the reason of each.
+
+    The removal of channels is tried on a copy, and compared with zeros in their place.
+
+    Args:
+        model: The network, which does not change.
+        inputs: Inputs of the network: positional arguments, or a dictionary of arguments by keyword.
+        exclude: Patterns of layers that keep their channels. Neither they nor the layers of the output are returned.
+
+    Raises:
+        ValueError: If a pattern matches nothing, or nothing can be removed.
+
+    """
+    graph = ChannelGraph(model, inputs)
+    excluded = matching("exclude", exclude, [n for n, _ in model.named_modules() if n])
+    widths: dict[str, int] = {}
+    left: dict[str, str] = {}
+    for name, group in graph.groups().items():
+        members = graph.members(group)
+        if excluded & set(members):
             continue
-        if width in sizes:
-            probe = copy.deepcopy(model)
-            _Graph(probe, inputs).remove(name, [0])
-            try:
-                changed = _shapes(probe, inputs) != outputs
-            except RuntimeError:  # a loss inside the network may need the number of classes
-                changed = True
-            if changed:
-                continue
-        widths[name] = width
+        if why := graph.unsupported(group):
+            left.update(dict.fromkeys(members[:1], why))
+        elif (width := channel_count(model.get_submodule(name))) > 1:
+            widths[name] = width
+    wrong = find_wrong_removals(model, inputs, widths)
+    widths = {name: width for name, width in widths.items() if name not in wrong}
     if not widths:
-        raise ValueError(f"There is no channel to remove: no layer of {type(model).__name__} is removable.")
-    return widths
-
-
-def _member_names(model: nn.Module, group: Any) -> list[str]:
-    names = {module: name for name, module in model.named_modules()}
-    return [names[dep.target.module] for dep, _ in group if dep.target.module in names]
+        reasons = "; ".join(f"`{name}`: {why}" for name, why in {**left, **wrong}.items())
+        message = f"There is no channel to remove: no layer of {type(model).__name__} is removable"
+        raise ValueError(f"{message} ({reasons})." if reasons else f"{message}.")
+    return widths, left | {name: why for name, why in wrong.items() if why != OUTPUTS}
 
 
 def kept_channels(width: int, ratio: float, round_to: int) -> int:
@@ -201,7 +133,7 @@ def remove_channels(
         ratios = _ratios_by_pattern(target, widths)
     else:
         ratios = _ratios_for(model, inputs, target, widths, parameters, round_to)
-    graph = _Graph(model, inputs)
+    graph = ChannelGraph(model, inputs)
     groups = graph.groups()
     removals: dict[str, list[int]] = {}
     for name, width in widths.items():
@@ -217,7 +149,7 @@ def remove_channels(
     return indices
 
 
-def _channel_scores(graph: _Graph, group: Any, criterion: str, generator: torch.Generator | None) -> Tensor:
+def _channel_scores(graph: ChannelGraph, group: Any, criterion: str, generator: torch.Generator | None) -> Tensor:
     if criterion == "random":
         return torch.rand(channel_count(group[0].dep.target.module), generator=generator)
     scores = graph.tp.importance.GroupMagnitudeImportance(p=2)(group)
@@ -249,8 +181,8 @@ def _ratios_for(
     wanted = (1 - target) * parameters
 
     def remaining(ratio: float) -> int:
-        probe = copy.deepcopy(model)
-        graph = _Graph(probe, inputs)
+        probe = copied(model)
+        graph = ChannelGraph(probe, inputs)
         for name, width in widths.items():
             now = channel_count(probe.get_submodule(name))
             if (count := now - kept_channels(width, ratio, round_to)) > 0:
@@ -272,20 +204,9 @@ def _ratios_for(
 
 
 def _surviving_indices(model: nn.Module, inputs: Inputs, removals: Mapping[str, list[int]]) -> dict[str, Tensor]:
-    """Return the flat indices of the elements that remain after the removal, by parameter.
-
-    The channels are removed from a copy in which each element is its own index.
-    """
-    probe = copy.deepcopy(model).double()
-    shapes = {}
-    with torch.no_grad():
-        for name, parameter in probe.named_parameters():
-            shapes[name] = parameter.shape
-            parameter.copy_(torch.arange(parameter.numel(), device=parameter.device).view(parameter.shape))
-    graph = _Graph(probe, pytree.tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs))
-    for name, channels in removals.items():
-        graph.remove(name, channels)
-    return {n: p.detach().long() for n, p in probe.named_parameters() if p.shape != shapes[n]}
+    """Return the flat indices of the elements that remain after the removal, by parameter."""
+    inputs = pytree.tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)
+    return remove_and_index(copied(model).double(), inputs, removals)
 
 
 def slice_optimizer(

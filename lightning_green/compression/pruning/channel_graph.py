@@ -1,0 +1,142 @@
+"""Groups of channels that can only be removed together.
+
+Dependencies between layers come from Torch-Pruning's dependency graph (Fang et al., "DepGraph", arXiv 2301.12900).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_green.compression.inputs import Inputs, call, tensors_of
+from lightning_green.compression.network import restored_modes
+from lightning_green.compression.outputs import output_tensors
+
+# Layers whose channels are coupled in ways that the graph does not model.
+_UNSUPPORTED = {
+    nn.GroupNorm: "is a GroupNorm",
+    nn.MultiheadAttention: "is a MultiheadAttention",
+    nn.RNNBase: "is recurrent",
+    nn.Parameter: "is a parameter of no layer",
+}
+
+
+def torch_pruning() -> Any:
+    """Return the module ``torch_pruning``, or raise a ``ModuleNotFoundError`` that names the extra."""
+    try:
+        import torch_pruning
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "Removing channels needs Torch-Pruning: pip install 'lightning-green[compression]'."
+        ) from error
+    return torch_pruning
+
+
+class ChannelGraph:
+    """Groups of channels of a model that can only be removed together.
+
+    Args:
+        model: The network, which does not change until ``remove``.
+        inputs: Inputs of the network: positional arguments, or a dictionary of arguments by keyword.
+
+    Raises:
+        ValueError: If the graph of the channels cannot be built.
+
+    """
+
+    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
+        self.tp = torch_pruning()
+        # In evaluation mode, tracing changes no running statistics and no random generators.
+        no_autocast = torch.autocast(tensors_of(inputs)[0].device.type, enabled=False)
+        with restored_modes(model), torch.enable_grad(), no_autocast:
+            model.eval()
+            try:
+                self.graph = self.tp.DependencyGraph().build_dependency(
+                    model, inputs, forward_fn=call, output_transform=_traced_outputs, verbose=False
+                )
+                self._groups = list(self.graph.get_all_groups())
+            except Exception as error:  # of Torch-Pruning, about layers of any kind
+                raise ValueError(
+                    f"Torch-Pruning cannot follow the channels of {type(model).__name__} ({error!r}). Pass the part "
+                    "of it that may lose channels as `model`, or use another `granularity`."
+                ) from error
+        self.names = {module: name for name, module in model.named_modules()}
+        owners = Counter(id(p) for module in self.names for p in module._parameters.values() if p is not None)
+        self._tied = {m for m in self.names if any(owners[id(p)] > 1 for p in m._parameters.values() if p is not None)}
+
+    def groups(self) -> dict[str, Any]:
+        """Return the groups by the name of their first layer."""
+        return {self.names[group[0].dep.target.module]: group for group in self._groups}
+
+    def members(self, group: Any) -> list[str]:
+        """Return the names of the layers of a group."""
+        modules = dict.fromkeys(dep.target.module for dep, _ in group)
+        return [self.names[module] for module in modules if module in self.names]
+
+    def unsupported(self, group: Any) -> str:
+        """Return why a group keeps its channels, without trying to remove one; an empty string if it may lose some."""
+        for dep, _ in group:
+            module = dep.target.module
+            name = f"`{self._name(module)}`"
+            for kind, problem in _UNSUPPORTED.items():
+                if isinstance(module, kind):
+                    return f"{name} {problem}"
+            if _is_grouped(module):
+                return f"{name} is a grouped convolution"
+            if module in self._tied:  # it would be sliced once for each layer, and no longer be shared
+                return f"{name} shares its weight"
+            if _is_computed(module):
+                return f"the weight of {name} is computed from others"
+        return ""
+
+    def _name(self, module: Any) -> str:
+        """Return the name of a layer, or of a parameter of no layer."""
+        parameters = ((name, one) for name, one in self.graph.model.named_parameters() if one is module)
+        return self.names.get(module) or next(parameters, ("", None))[0]
+
+    def remove(self, name: str, channels: list[int]) -> None:
+        """Remove channels of a layer and everything that depends on them."""
+        layer = self.graph.model.get_submodule(name)
+        handler = self.graph.get_pruner_of_module(layer).prune_out_channels
+        self.graph.get_pruning_group(layer, handler, channels).prune()
+
+
+def _is_grouped(module: Any) -> bool:
+    return isinstance(module, nn.modules.conv._ConvNd) and 1 < module.groups < max(
+        module.out_channels, module.in_channels
+    )
+
+
+def _is_computed(module: Any) -> bool:
+    """Return whether a layer's weight is no parameter, as with weight and spectral normalization of both kinds."""
+    return isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) and "weight" not in module._parameters
+
+
+def _traced_outputs(output: Any) -> list[Tensor]:
+    """Return the outputs whose channels depend on those of layers. Scalars, such as a loss, have no channels."""
+    return [tensor for tensor in output_tensors(output) if tensor.dim() > 1 and tensor.grad_fn is not None]
+
+
+def channel_count(layer: nn.Module) -> int:
+    """Return the number of output channels of a linear or convolutional layer."""
+    width = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+    assert isinstance(width, int)
+    return width
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy of a model, also between a forward and the next step.
+
+    A layer with the older ``weight_norm`` keeps a weight that belongs to the graph of the last forward, which
+    ``deepcopy`` refuses to copy.
+    """
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(model, memo)
