@@ -9,7 +9,8 @@ libraries:
     stopped     by a SIGTERM after three random batches, each time in a new process that continues, and then to its end
 
 Pipelines of packages that are not installed are skipped. `--extra DIR` names a folder with more packages, for example
-of `pip install --no-deps --target DIR torchdata datasets litdata webdataset albumentations monai`.
+of `pip install --no-deps --target extra/site-packages torchdata datasets litdata webdataset albumentations monai`. Its
+path has to contain `site-packages`, by which the pickler of Hugging Face recognizes packages.
 
 Figures:
 
