@@ -172,7 +172,7 @@ NOT_OF_LIGHTNING = {
     *("_ConvNd", "_NormBase", "_orig_mod", "_persistent", "_pytree", "_parameters", "_buffers"),
     *("_foreach_addcmul_", "_foreach_mul_", "_foreach_norm", "_milestones", "_schedule_phases", "_schedulers"),
     *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),
-    *("_MapDatasetFetcher", "_IterableDatasetFetcher"),
+    *("_MapDatasetFetcher", "_IterableDatasetFetcher", "_num_yielded"),
     *("_version", "_decomposed", "_assert_tensor_metadata"),
     *("_computed", "_defaults", "_update_count"),  # torchmetrics
     *("_get_gpu_ids", "_hardware", "_mode", "_scheduler", "_scheduler_monitor_power", "_timer"),  # codecarbon

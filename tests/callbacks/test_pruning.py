@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import BackboneFinetuning, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
@@ -362,6 +362,28 @@ def test_sparsity_does_not_fall_when_a_finished_training_gets_more_epochs(tmp_pa
     )
     assert seen
     assert min(seen) == pytest.approx(reached, abs=0.005)
+
+
+class Finetuned(Lit):
+    def __init__(self):
+        super().__init__()
+        self.backbone = self.net.stem
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(p for p in self.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "rigl", "movement"])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("epoch", [1, 99])
+def test_frozen_weights_are_pruned_once_they_are_trained_in_any_order(tmp_path, criterion, first, epoch):
+    module, pruning = Finetuned(), Pruning(0.5, criterion=criterion, scope="layer")
+    finetuning = BackboneFinetuning(unfreeze_backbone_at_epoch=epoch, lambda_func=lambda _: 1.0)
+    trainer(tmp_path, [pruning, finetuning] if first else [finetuning, pruning]).fit(module, loader())
+    stem, rest = (float((layer.weight == 0).float().mean()) for layer in (module.net.stem, module.net.block.conv1))
+    assert stem == pytest.approx(0.5 if epoch == 1 else 0.0, abs=0.02)
+    assert rest == pytest.approx(0.5, abs=0.02)
+    assert pruning.sparsity(module)["pruning/sparsity"] == pytest.approx(0.5, abs=0.02)
 
 
 class PlainOptimizer(Lit):

@@ -65,7 +65,7 @@ class MaskPruner:
         if isinstance(target, Mapping):
             parameters, targets = _by_pattern(model, target, include, exclude)
         else:
-            parameters, targets = prunable_parameters(model, include, exclude), {}
+            parameters, targets = prunable_parameters(model, include, exclude, frozen=True), {}
         parameters = {name: p for name, p in parameters.items() if granularity.fits(p.shape)}
         if not parameters:
             raise ValueError(
@@ -76,8 +76,6 @@ class MaskPruner:
         self.targets: float | dict[str, float]
         if isinstance(target, Mapping):
             self.targets = {name: targets[name] for name in parameters}
-        elif criterion == "rigl" and scope == "global":
-            self.targets = erdos_renyi_sparsities({name: p.shape for name, p in parameters.items()}, target)
         else:
             self.targets = target if scope == "global" else dict.fromkeys(parameters, target)
         self._movement: dict[str, Tensor] = {}
@@ -96,13 +94,22 @@ class MaskPruner:
         if self.criterion == "rigl":
             masks = self._rigl_masks(progress)
         elif isinstance(self.targets, dict):
-            wanted = {name: sparsity_at(progress, value, self.schedule) for name, value in self.targets.items()}
+            wanted = {name: sparsity_at(progress, self.targets[name], self.schedule) for name in self.trained()}
             masks = masks_for(self._scores(), wanted, self.granularity)
         else:
             wanted_overall = sparsity_at(progress, self.targets, self.schedule)
             masks = masks_for(self._scores(), wanted_overall, self.granularity)
         self.masked.masks = masks
         return [name for name, mask in masks.items() if not bool(mask.any())]
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Return the parameters to prune that are trained at this time, or have a mask.
+
+        A frozen weight stays as it is. One that is trained later, as by ``BackboneFinetuning``, gets the sparsity of
+        that time.
+        """
+        masks = self.masked.masks
+        return {name: p for name, p in self.masked.parameters.items() if p.requires_grad or name in masks}
 
     def apply(self, optimizer: Optimizer | None = None) -> None:
         """Set pruned weights to zero, and their momentum in ``optimizer``."""
@@ -137,7 +144,7 @@ class MaskPruner:
 
     def sparsity(self) -> dict[str, float]:
         """Return the fraction of zeros of each parameter, and of all together under ``""``."""
-        return measured_sparsity(self.masked.parameters)
+        return measured_sparsity(self.trained())
 
     def state_dict(self) -> dict[str, Any]:
         """Return masks and scores by parameter name, and the generator's state."""
@@ -155,7 +162,7 @@ class MaskPruner:
 
     def _scores(self) -> dict[str, Tensor]:
         scores = {}
-        for name, parameter in self.masked.parameters.items():
+        for name, parameter in self.trained().items():
             if self.criterion == "magnitude":
                 score = magnitude_scores(parameter)
             elif self.criterion == "random":
@@ -170,12 +177,19 @@ class MaskPruner:
         return scores
 
     def _rigl_masks(self, progress: float) -> dict[str, Tensor]:
-        masked = self.masked
-        if not masked.masks:
-            scores = {name: random_scores(p, self._generator) for name, p in masked.parameters.items()}
-            return masks_for(scores, self.targets, self.granularity)
+        masks, trained = self.masked.masks, self.trained()
+        new = {name: p for name, p in trained.items() if name not in masks}
+        wanted: float | dict[str, float] = self.targets
+        if new and not isinstance(wanted, dict):
+            wanted = erdos_renyi_sparsities({name: p.shape for name, p in new.items()}, wanted)
+        if new and isinstance(wanted, dict):
+            scores = {name: random_scores(p, self._generator) for name, p in new.items()}
+            new_masks = masks_for(scores, {name: wanted[name] for name in new}, self.granularity)
+        else:
+            new_masks = {}
         fraction = drop_fraction(progress)
-        return {n: rigl_mask(p, masked.masks[n], _gradient(p), fraction) for n, p in masked.parameters.items()}
+        moved = {n: rigl_mask(p, masks[n], _gradient(p), fraction) for n, p in trained.items() if n in masks}
+        return {**new_masks, **moved}
 
 
 def _by_pattern(
@@ -184,7 +198,7 @@ def _by_pattern(
     """Return the parameters that match a pattern, and their targets. A later pattern takes precedence."""
     known = [plain_name(name) for name, _ in model.named_parameters()]
     named = [pattern for pattern in target if pattern in known]
-    parameters = prunable_parameters(model, [*include, *named], exclude)
+    parameters = prunable_parameters(model, [*include, *named], exclude, frozen=True)
     targets: dict[str, float] = {}
     for pattern, value in target.items():
         hits = matching("target", [pattern], known) & parameters.keys()

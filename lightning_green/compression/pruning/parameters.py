@@ -17,7 +17,7 @@ def plain_name(name: str) -> str:
 
 
 def prunable_parameters(
-    model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    model: nn.Module, include: Sequence[str] = (), exclude: Sequence[str] = (), frozen: bool = False
 ) -> dict[str, nn.Parameter]:
     """Return the parameters to prune by name, in the model's order.
 
@@ -29,6 +29,7 @@ def prunable_parameters(
         include: Patterns (a parameter, a module, or a shell pattern such as ``"encoder.*.weight"``) of further
             parameters of any kind. They take precedence over ``exclude``.
         exclude: Patterns of parameters not to prune.
+        frozen: Whether to return parameters that are not trained at this time as well.
 
     Raises:
         ValueError: If a pattern matches nothing, or there is no parameter to prune.
@@ -50,15 +51,15 @@ def prunable_parameters(
     chosen -= embedded
     chosen -= matching("exclude", exclude, list(parameters))
     chosen |= matching("include", include, list(parameters))
-    chosen = {name for name in chosen if parameters[name].requires_grad}
+    trained = {name for name in chosen if parameters[name].requires_grad}
     if not parameters:
         raise ValueError(
             "There is no parameter to prune, because the model has none when callbacks are set up. Build the network "
             "in `__init__` and not in `configure_model` or `setup`."
         )
-    if not chosen:
+    if not trained:
         raise ValueError("There is no parameter to prune: the model has no trainable linear or convolutional weight.")
-    return {name: parameter for name, parameter in parameters.items() if name in chosen}
+    return {name: parameter for name, parameter in parameters.items() if name in (chosen if frozen else trained)}
 
 
 def measured_sparsity(parameters: dict[str, nn.Parameter]) -> dict[str, float]:

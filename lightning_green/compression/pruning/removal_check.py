@@ -23,6 +23,7 @@ from lightning_green.compression.inputs import Inputs, call
 from lightning_green.compression.outputs import compared_tensors
 from lightning_green.compression.pruning.channel_graph import ChannelGraph, copied
 
+_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 OUTPUTS = "they are outputs of the network"
 _TOLERANCE = 1e-6  # of the largest output, in double precision
 
@@ -179,7 +180,7 @@ def _outputs(model: nn.Module, inputs: Inputs, training: bool) -> list[Tensor]:
     """Return the outputs of a call; dropout, which would draw other numbers for fewer channels, is left out."""
     model.train(training)
     for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
+        if isinstance(module, _DROPOUT):
             module.eval()
     device_type = next(model.parameters()).device.type
     with torch.no_grad(), torch.autocast(device_type, enabled=False), _kept_random_states():
