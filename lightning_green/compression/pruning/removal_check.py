@@ -66,7 +66,7 @@ def find_wrong_removals(model: nn.Module, inputs: Inputs, widths: Mapping[str, i
 def _output_sizes(model: nn.Module, inputs: Inputs) -> set[int]:
     try:
         outputs = _outputs(copied(model), inputs, training=False)
-    except Exception:  # noqa: BLE001 - such as a data type; the comparison says what
+    except Exception:  # noqa: BLE001 - such as of a data type; the comparison reports it
         return set()
     return {size for tensor in outputs for size in tensor.shape}
 
