@@ -6,9 +6,13 @@ Dependencies between layers come from Torch-Pruning's dependency graph (Fang et 
 from __future__ import annotations
 
 import copy
+import random
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -50,9 +54,9 @@ class ChannelGraph:
 
     def __init__(self, model: nn.Module, inputs: Inputs) -> None:
         self.tp = torch_pruning()
-        # In evaluation mode, tracing changes no running statistics and no random generators.
+        # In evaluation mode, tracing changes no running statistics.
         no_autocast = torch.autocast(tensors_of(inputs)[0].device.type, enabled=False)
-        with restored_modes(model), torch.enable_grad(), no_autocast:
+        with restored_modes(model), kept_random_states(), torch.enable_grad(), no_autocast:
             model.eval()
             try:
                 self.graph = self.tp.DependencyGraph().build_dependency(
@@ -103,6 +107,18 @@ class ChannelGraph:
         layer = self.graph.model.get_submodule(name)
         handler = self.graph.get_pruner_of_module(layer).prune_out_channels
         self.graph.get_pruning_group(layer, handler, channels).prune()
+
+
+@contextmanager
+def kept_random_states() -> Iterator[None]:
+    """Restore the global random states at the end of the context."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
 
 
 def _is_grouped(module: Any) -> bool:

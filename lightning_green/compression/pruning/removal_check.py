@@ -7,13 +7,10 @@ therefore tried on a copy of the network and compared.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from lightning_green.compression.inputs import Inputs, call
 from lightning_green.compression.outputs import compared_tensors
-from lightning_green.compression.pruning.channel_graph import ChannelGraph, copied
+from lightning_green.compression.pruning.channel_graph import ChannelGraph, copied, kept_random_states
 
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 OUTPUTS = "they are outputs of the network"
@@ -183,21 +180,9 @@ def _outputs(model: nn.Module, inputs: Inputs, training: bool) -> list[Tensor]:
         if isinstance(module, _DROPOUT):
             module.eval()
     device_type = next(model.parameters()).device.type
-    with torch.no_grad(), torch.autocast(device_type, enabled=False), _kept_random_states():
+    with torch.no_grad(), torch.autocast(device_type, enabled=False), kept_random_states():
         torch.manual_seed(0)
         return [tensor.clone() for tensor in compared_tensors(call(model, inputs))]
-
-
-@contextmanager
-def _kept_random_states() -> Iterator[None]:
-    """Restore the global random states at the end of the context."""
-    states = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
 
 
 def _random(inputs: Inputs) -> Inputs:
