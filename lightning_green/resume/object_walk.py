@@ -154,7 +154,7 @@ def _namespaces(path: str, value: Any, seen: set[Any]) -> Iterator[Namespace]:
         elif isinstance(attributes, dict):
             yield Namespace(path, attributes, value, is_script)
         if _is_mosaicml_stream(value):
-            yield Namespace(f"{path}.shared", _Attribute(value, "next_epoch"), value, is_script=False, is_shared=True)
+            yield Namespace(f"{path}.shared", _Slots(value, ["next_epoch"]), value, is_script=False, is_shared=True)
         if slots := _slots(type(value)):
             yield Namespace(path if attributes is None else f"{path}.__slots__", _Slots(value, slots), value)
         for kind in type(value).__mro__:
@@ -283,7 +283,7 @@ class _ClassAttributes(_View):
 
 
 class _Slots(_View):
-    """Attributes in slots."""
+    """Attributes in slots, and other attributes that are not in a ``__dict__``."""
 
     def __init__(self, owner: Any, names: list[str]) -> None:
         self._owner, self._names = owner, names
@@ -296,22 +296,6 @@ class _Slots(_View):
 
     def __setitem__(self, name: str, value: Any) -> None:
         object.__setattr__(self._owner, name, value)  # also in a frozen dataclass
-
-
-class _Attribute(_View):
-    """One attribute, such as a property, that is not in the ``__dict__`` of its object."""
-
-    def __init__(self, owner: Any, name: str) -> None:
-        self._owner, self._name = owner, name
-
-    def __iter__(self) -> Iterator[str]:
-        return iter((self._name,))
-
-    def __getitem__(self, name: str) -> Any:
-        return getattr(self._owner, name)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        setattr(self._owner, name, value)
 
 
 class _Partial(_View):
