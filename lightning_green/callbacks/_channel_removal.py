@@ -47,7 +47,6 @@ class ChannelRemoval(Callback):
         self._module: weakref.ref[pl.LightningModule] | None = None
         self._shapes: dict[str, torch.Size] = {}
         self._load_hook: RemovableHandle | None = None
-        self._is_prepared = False
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -67,7 +66,7 @@ class ChannelRemoval(Callback):
             self._module, self._shapes = weakref.ref(pl_module), shapes
             self.pruner = self._make_pruner()
             self._schedule.reset()
-            self._inputs, self._is_prepared = InputRecorder(), False
+            self._inputs = InputRecorder()
         if self._inputs.spec is None and self._module() is pl_module:
             self._inputs.attach(find_network(pl_module, self._model))
 
@@ -97,8 +96,7 @@ class ChannelRemoval(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Try the whole way on a copy before the first step, so that nothing turns out to be impossible after hours."""
-        if not self._is_prepared and self._inputs.has_seen_call():
-            self._is_prepared = True
+        if not self.pruner.layers and self._inputs.has_seen_call():
             network, example = self._network_and_example(pl_module)
             with self._inputs.paused():
                 left = self.pruner.prepare(network, example)
