@@ -2,8 +2,9 @@
 #
 #   make demo         the main job on two simulated days; writes runs/demo/
 #   make test         the quick tests, a few minutes    make test ARGS="-x tests/planning"
-#   make test-slow    the other tests
-#   make test-all     all tests, with branch coverage
+#   make test-slow    the other tests of a change
+#   make test-all     both, with branch coverage
+#   make test-nightly long trials, and all cases of the large matrices
 #   make fuzz         10,000 damaged or odd examples of each file that is read
 #   make lint         ruff, mypy, codespell and the word list
 #   make docs         the documentation, warnings as errors
@@ -25,7 +26,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help demo test test-slow test-all fuzz lint docs constraints audit clean
+.PHONY: help demo test test-slow test-all test-nightly fuzz lint docs constraints audit clean
 .DELETE_ON_ERROR:
 
 help:
@@ -35,16 +36,19 @@ demo: $(VENV)/.demo
 	$(PY) examples/demo.py $(ARGS)
 
 test: $(VENV)/.dev
-	$(PY) -m pytest -n $(JOBS) -m "not slow and not distributed" --durations 20 $(ARGS)
+	$(PY) -m pytest -n $(JOBS) -m "not slow and not distributed and not nightly" --durations 20 $(ARGS)
 
 test-slow: $(VENV)/.dev
-	$(PY) -m pytest -n $(JOBS) -m "slow or distributed" --durations 20 $(ARGS)
+	$(PY) -m pytest -n $(JOBS) -m "(slow or distributed) and not nightly" --durations 20 $(ARGS)
 
 test-all: $(VENV)/.dev
 	$(PY) -m coverage erase
-	$(PY) -m coverage run -m pytest -n $(JOBS) --durations 20 $(ARGS)
+	$(PY) -m coverage run -m pytest -n $(JOBS) -m "not nightly" --durations 20 $(ARGS)
 	$(PY) -m coverage combine -q
 	$(PY) -m coverage report --skip-covered
+
+test-nightly: $(VENV)/.dev
+	$(PY) -m pytest -n $(JOBS) -m nightly --durations 20 $(ARGS)
 
 fuzz: $(VENV)/.dev
 	LIGHTNING_GREEN_FUZZ_EXAMPLES=10000 $(PY) -m pytest -n $(JOBS) --timeout 3600 -k "test_any_" tests/test_any_files.py $(ARGS)

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import sys
+import zlib
 
 import pytest
 
@@ -19,6 +20,31 @@ def pytest_ignore_collect(collection_path):
     if collection_path.suffix == ".py" and not collection_path.name.startswith(("test_", "conftest")):
         return True
     return None
+
+
+def pytest_collection_modifyitems(items):
+    """Leave the full product of the matrices marked ``sampled`` to the nightly tests."""
+    matrices = {}
+    for item in items:
+        if item.get_closest_marker("sampled") is not None:
+            matrices.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in matrices.values():
+        for case in set(cases) - set(sample_of(cases)):
+            case.add_marker(pytest.mark.nightly)
+
+
+def sample_of(cases):
+    """Return every n-th case of a test, or enough cases that each value of each of its parameters is in one of them."""
+    every = cases[0].get_closest_marker("sampled").kwargs.get("every")
+    if every is not None:
+        return cases[::every]
+    chosen, seen = [], set()
+    for case in sorted(cases, key=lambda case: ("slow" in case.keywords, zlib.crc32(case.nodeid.encode()))):
+        values = {(name, repr(value)) for name, value in case.callspec.params.items()}
+        if values - seen:
+            chosen.append(case)
+            seen |= values
+    return chosen
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,6 @@ import io
 import json
 import os
 import socket
-import subprocess
-import sys
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -41,7 +39,6 @@ from lightning_green.throttle.profile_cache import ProfileCache
 from lightning_green.utilities.clock import SimulatedClock, SystemClock
 from tests.helpers.any_bytes import HOSTILE, damaged, damaged_bytes, fuzz
 from tests.helpers.event_book import Book
-from tests.helpers.processes import environment
 
 NOW = datetime(2024, 5, 2, 12, tzinfo=timezone.utc)
 KIND = "average/lifecycle"
@@ -324,14 +321,6 @@ def test_any_checkpoint(tmp_path, contents, data):
 @given(st.data())
 def test_any_random_states(tmp_path, contents, data):
     read_with(tmp_path, use_random_states, "states.pt", data.draw(damaged_bytes(contents["states"])))
-
-
-@pytest.mark.slow
-def test_more_examples_of_each_file():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "test_any_", __file__]
-    settings = {"LIGHTNING_GREEN_FUZZ_EXAMPLES": "700"}
-    done = subprocess.run(command, env=environment(**settings), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
 
 
 START = {

@@ -124,6 +124,7 @@ def run_directory(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", FITS)
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
 def test_a_fit_that_was_stopped_ends_with_the_weights_and_metrics_of_one_that_was_not(
@@ -150,6 +151,7 @@ def test_a_fit_that_was_stopped_ends_with_the_weights_and_metrics_of_one_that_wa
         assert trainer.global_step == (18 if name == "lightning" else 24)
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize("name", FITS)
 def test_both_packages_train_the_same(name, run_directory):
     callbacks, options = FITS[name]

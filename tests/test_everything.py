@@ -20,12 +20,20 @@ BATCHES, KILLED_AT = 48, 39
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", params=["lightning.pytorch", "pytorch_lightning"])
+@pytest.fixture(
+    scope="module", params=["lightning.pytorch", pytest.param("pytorch_lightning", marks=pytest.mark.nightly)]
+)
 def package(request):
     return request.param
 
 
-@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.distributed)], ids=["one", "two"])
+RANKS = [
+    pytest.param(1, marks=pytest.mark.nightly, id="one"),
+    pytest.param(2, marks=pytest.mark.distributed, id="two"),
+]
+
+
+@pytest.fixture(scope="module", params=RANKS)
 def job(request, package, tmp_path_factory):
     """Run the script held in process and never stopped, and under the supervisor: a pause, then a kill."""
     ranks = request.param

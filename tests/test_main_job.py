@@ -34,7 +34,10 @@ TOTALS = {
 }
 
 
-@pytest.fixture(scope="module", params=["lightning.pytorch", "pytorch_lightning"])
+PACKAGES = ["lightning.pytorch", pytest.param("pytorch_lightning", marks=pytest.mark.nightly)]
+
+
+@pytest.fixture(scope="module", params=PACKAGES)
 def job(request, tmp_path_factory):
     """Run the same script held in process and never stopped, and under a supervisor that is killed twice."""
     folder = tmp_path_factory.mktemp("main_job")

@@ -165,6 +165,7 @@ def run(script, folder):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_script_of_lightning_does_not_import_the_other_package(tmp_path):
     script = (
         "import sys, lightning_green as g; [getattr(g, name) for name in g.__all__]; "

@@ -24,6 +24,7 @@ def corrupted(zone, hour, lag, seed):
     return replace(zone, actual=actual, forecasts=forecasts)
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize("name", sorted(POLICIES))
 @pytest.mark.parametrize("lag", [0, 1, 3])
 def test_policy_gets_no_later_data(name, lag):

@@ -44,7 +44,8 @@ def everything():
     ]
 
 
-@pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.nightly)])
 def test_all_compression_callbacks_resume_exactly(tmp_path, precision):
     module, state = assert_resumes_exactly(
         tmp_path, everything, steps=(1, 4, 9, 11, 14, 17), precision=precision, make_module=lambda: Lit("adam")

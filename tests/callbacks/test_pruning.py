@@ -59,6 +59,7 @@ def test_two_of_four_masks_layers_and_keeps_incompatible_layers_dense(tmp_path):
     assert (module.net.stem.weight != 0).all()  # 3 input channels
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -13,6 +13,7 @@ from tests.helpers.extras import needs_onnx
 from tests.helpers.keyword_networks import LitTokens, TokenClassifier, sentences
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("returns", ["model_output", "dataclass", "dict", "tuple"])
 def test_network_called_by_keyword_with_labels_is_quantized(tmp_path, returns):
     torch.manual_seed(0)

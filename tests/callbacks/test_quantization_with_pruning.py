@@ -33,6 +33,7 @@ def test_channels_are_removed_before_quantization_begins(tmp_path, at_once):
         fit(tmp_path, QuantizationAwareTraining(begin=0.5), Pruning(0.5, "channels", end=0.8))
 
 
+@pytest.mark.slow
 @needs_torch_pruning
 def test_channels_and_quantization_resume_exactly(tmp_path):
     assert_resumes_exactly(

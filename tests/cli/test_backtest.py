@@ -69,6 +69,7 @@ def test_several_zones_give_a_table_a_mean_and_a_figure(files, tmp_path):
     assert result["policies"]["planner"]["saving_pct"] == pytest.approx(sum(both) / 2)
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -95,6 +96,7 @@ def test_invalid_intensity_file_is_rejected_with_its_line(files, tmp_path, old, 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -143,6 +145,7 @@ def test_every_option_is_passed_to_the_backtest(files):
     assert json.loads(done.stdout) == json.loads(json.dumps(expected))
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -94,6 +94,7 @@ def test_json_output(invoke):
     assert found["difference"]["attributes"] == [["module.kl", "0.1", "0.0"]]
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["training", "SIGINT", "SIGTERM"])
 def test_check_that_began_with_an_ignored_interrupt_ends_its_processes(tmp_path, end):

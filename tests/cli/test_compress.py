@@ -92,6 +92,7 @@ def test_compress_prunes_distills_quantizes_and_reports(checkpoint, tmp_path):
     assert state.keys() == {f"network.{key}" for key in SmallResNet(16).state_dict()}
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["ByName", "Dictionary"])
 def test_compress_accepts_networks_called_by_keyword_and_with_other_outputs(checkpoint, tmp_path, model):
@@ -119,6 +120,7 @@ def test_checkpoint_with_a_class_among_the_hyperparameters_prints_one_line(untra
     assert "such as a class among the hyperparameters, and is not loaded" in printed
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_compress_accepts_classes_of_pytorch_lightning(checkpoint, tmp_path, monkeypatch):
     source = (ROOT / "tests" / "helpers" / "bright_quarter.py").read_text()

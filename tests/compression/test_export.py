@@ -13,6 +13,7 @@ from tests.helpers.quantized_networks import IMAGES as X
 from tests.helpers.quantized_networks import NETWORKS, trained
 
 
+@pytest.mark.sampled(every=3)
 @needs_onnx
 @pytest.mark.parametrize("network", NETWORKS)
 def test_onnx_runtime_executes_integer_kernels(network, tmp_path):

@@ -12,6 +12,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "mixed_precision.py"
 pytest.importorskip("sklearn", reason="needs the extra `demo`: scikit-learn")
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["auto", "fp16", "bf16"])
 def test_example_learns_in_each_precision(precision, tmp_path):

@@ -33,6 +33,7 @@ def emissions(output):
     return float(found[1]), float(found[2])
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_measured_levels(tmp_path):
     output, records = start(tmp_path, "--epochs", "2")

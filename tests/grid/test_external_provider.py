@@ -34,6 +34,7 @@ def run(installed, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_source_is_found_by_its_name(installed):
     code = """
         import json

@@ -186,6 +186,7 @@ def test_fits_in_threads_are_distinguished(tmp_path):
     assert len(steps_continued(tmp_path / "parts" / "run")) >= 1
 
 
+@pytest.mark.sampled(every=4)
 @pytest.mark.parametrize("how", HOWS)
 def test_tuner_is_not_part_of_the_fit(how, tmp_path):
     line, found = HOWS[how]
@@ -217,6 +218,7 @@ for label in "ab":
 """
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["error@b:1", "kill@a:5", "kill@b:8"])
 def test_loaders_that_two_fits_share_continue_their_generators(fault, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from tests.helpers.processes import ROOT, environment
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_generated_scripts_end_like_uninterrupted_ones(tmp_path):

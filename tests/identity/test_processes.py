@@ -33,6 +33,7 @@ def expected(folder, text, *variables):
     return straight(folder, script(folder, alone))[0]
 
 
+@pytest.mark.nightly
 def test_sweep_trains_each_of_its_trainings(tmp_path):
     script(tmp_path, ONE)
     alone = expected(tmp_path / "alone", ONE, *({"SEED": seed} for seed in "123"))
@@ -59,6 +60,7 @@ def test_paused_sweep_waits_for_each_of_its_trainings(tmp_path):
     assert second[0]["time_utc"] >= first[0]["time_utc"]
 
 
+@pytest.mark.nightly
 def test_parallel_trainings_with_different_arguments_have_separate_runs(tmp_path):
     path = script(tmp_path, ONE)
     driver = tmp_path / "driver.py"
@@ -130,6 +132,7 @@ def test_restart_after_a_late_failure_does_not_train(tmp_path):
     assert results(tmp_path)[1] == {"/0.01": [12, 0, 0, 0, 12]}
 
 
+@pytest.mark.nightly
 def test_command_that_skips_a_paused_training_has_not_finished(tmp_path):
     script(tmp_path, ONE, "carbon()")
     command = "[ -e second ] && exit 0; touch second; python train.py"
@@ -139,6 +142,7 @@ def test_command_that_skips_a_paused_training_has_not_finished(tmp_path):
     assert not (tmp_path / "results.jsonl").exists()
 
 
+@pytest.mark.nightly
 def test_rehearsal_is_not_continued_by_the_real_training(tmp_path):
     # The wait takes no time on a simulated clock, so the script blocks in its second start until the signal arrives.
     block = tmp_path / "block"
@@ -171,6 +175,7 @@ def test_changed_arguments_in_the_same_directory_are_refused(tmp_path):
     assert len(results(tmp_path)[0]) == 1
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize("how", ["LR", "SEED"])
 def test_changed_value_is_refused_and_accepted_with_force(how, tmp_path):
     path = script(tmp_path, ONE)
@@ -186,6 +191,7 @@ def test_changed_value_is_refused_and_accepted_with_force(how, tmp_path):
     assert "continues with changed values because of --force" in output
 
 
+@pytest.mark.nightly
 def test_random_hyperparameter_does_not_restart_the_training_forever(tmp_path):
     text = "import random, time\n" + ONE.replace(
         "module = Net(lr)", "module = Net(lr)\nmodule.noise = random.Random(time.time_ns()).random()"
@@ -197,6 +203,7 @@ def test_random_hyperparameter_does_not_restart_the_training_forever(tmp_path):
     assert len(runs(tmp_path / "run")) == 1
 
 
+@pytest.mark.nightly
 def test_next_training_of_same_content_does_not_continue_a_failed_one(tmp_path):
     """Three repetitions of one command line train three times, although the loop ignores exit codes."""
     path = script(tmp_path, ONE)
@@ -209,6 +216,7 @@ def test_next_training_of_same_content_does_not_continue_a_failed_one(tmp_path):
     assert sorted(steps for steps in trained["/0.01"] if steps) == [6, 12, 12]  # continued from step 6
 
 
+@pytest.mark.nightly
 def test_finished_training_after_lr_find_keeps_its_logger_version(tmp_path):
     text = """
 from lightning.pytorch.loggers import CSVLogger

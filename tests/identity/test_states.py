@@ -93,6 +93,7 @@ def resumes(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize("name", HYPERPARAMETERS)
 def test_hyperparameters_of_any_type_do_not_prevent_a_resume(resumes, name):
     resumes(lambda: WithHyperparameters(HYPERPARAMETERS[name]()))
@@ -131,6 +132,7 @@ class Keeps(pl.Callback):
         self.loaded = state["value"]
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize("name", STATES)
 def test_ordinary_data_in_the_state_of_a_callback_is_restored_equal(resumes, name):
     trainer = resumes(Net, Keeps(STATES[name]))

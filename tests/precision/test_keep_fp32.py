@@ -34,6 +34,7 @@ def test_kept_modules_compute_in_float32_when_compiled_or_checkpointed():
     assert seen["head"] is torch.float32
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("keep", [[], ["head"]])
 @pytest.mark.parametrize("accumulation", [1, 4])
 def test_compiled_module_trains_bitwise_equal_to_eager(keep, accumulation):

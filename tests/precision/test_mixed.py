@@ -49,6 +49,7 @@ def test_test_and_predict_use_the_precision():
     assert trainer(GreenMixedPrecision("fp32")).predict(Lit())[0].dtype is torch.float32
 
 
+@pytest.mark.slow
 def test_plugin_from_a_yaml_config(tmp_path):
     pytest.importorskip("jsonargparse", reason="LightningCLI needs jsonargparse")
     plugins = [

@@ -43,6 +43,7 @@ class Reference(Lit):
         return self
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd-fused", "adamw", "adamw-fused"])
 @pytest.mark.parametrize(("clip", "algorithm"), [(None, None), (0.05, "norm"), (0.01, "value")])
 @pytest.mark.parametrize("accumulation", [1, 4])

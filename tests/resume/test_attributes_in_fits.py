@@ -62,6 +62,7 @@ def train(folder, case, stop=None):
     return part, digest([module.state_dict(), module.memory, part.trainer.global_step])
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize("stop", [3, 6, 9])
 @pytest.mark.parametrize("case", CASES)
 def test_stopped_fit_ends_like_an_uninterrupted_one(case, stop, tmp_path):

@@ -11,6 +11,7 @@ CHAOS = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
 METHODS = 14
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.timeout(1600)

@@ -93,6 +93,7 @@ def restored_environment(monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize("logger", LOGGERS)
 def test_best_models_are_those_of_a_training_that_never_stopped(tmp_path, logger):
     _, whole = part(tmp_path / "whole", logger, None)

@@ -63,6 +63,7 @@ def uninterrupted(tmp_path_factory):
     return of
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("name", "batch"), CELLS)
 def test_resume_after_a_stop_at_a_batch_is_exact(name, batch, uninterrupted, tmp_path):
     case, batches = CASES[name]
@@ -77,6 +78,7 @@ def test_resume_after_a_stop_at_a_batch_is_exact(name, batch, uninterrupted, tmp
     assert repeated(tmp_path) == 0
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize(
     ("name", "batch"),
     [("plain", 0), ("plain", 3), ("plain", 8), ("plain", 5), ("validation twice an epoch", 2), ("accumulation", 3)],

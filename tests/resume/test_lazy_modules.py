@@ -53,6 +53,7 @@ def train(folder, when, stop=None):
     return part, digest(module.state_dict())
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize("stop", [1, 6, 8])
 @pytest.mark.parametrize("when", ["init", "setup", "first batch", "buffer in the first batch"])
 def test_stopped_fit_ends_like_an_uninterrupted_one(when, stop, tmp_path):

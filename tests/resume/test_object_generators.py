@@ -204,12 +204,14 @@ def train(folder, name, stop=None):
     return part, digest(module.state_dict())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("stop", [2, 4, 7])
 @pytest.mark.parametrize("name", DATA)
 def test_stopped_fit_ends_like_an_uninterrupted_one(name, stop, tmp_path):
     assert_continues_exactly(lambda folder, at: train(folder, name, at), tmp_path, stop)
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize(("stop", "saved"), [(7, 0), (14, 12), (19, 12)])
 def test_generators_in_workers_continue_at_the_start_of_an_epoch(stop, saved, tmp_path):
     """An epoch takes four minutes, and a state is due after 15 minutes: at the start of the fourth epoch."""

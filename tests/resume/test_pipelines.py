@@ -21,6 +21,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_stopped_pipelines_are_exact_or_reported(tmp_path):

@@ -26,6 +26,7 @@ def process(folder, case, stop=None):
     return done.returncode
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resume_after_sigkill_is_exact(workers, tmp_path):
@@ -38,6 +39,7 @@ def test_resume_after_sigkill_is_exact(workers, tmp_path):
     assert repeated(tmp_path / "parts") <= 4
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["group-term", "group-int"])
 def test_signal_to_the_data_workers_too_loses_no_step(kind, tmp_path):

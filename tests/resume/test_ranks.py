@@ -58,6 +58,7 @@ def uninterrupted(tmp_path_factory):
     return ended(folder)
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize(
     ("launcher", "stop", "code", "last"),
     [
@@ -80,6 +81,7 @@ def test_stopped_run_ends_like_an_uninterrupted_run(launcher, stop, code, last, 
     assert first[:2] == ([0, 7] if "@7" in stop else [1, 5])
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize("stop", ["SIGKILL@7:1", "raise@7:1"])
 def test_loss_of_a_rank_ends_the_job(stop, tmp_path):
     assert start(tmp_path, "ddp", stop)[0] != 0
@@ -106,6 +108,7 @@ def test_ranks_of_a_killed_agent_save_and_exit_before_the_next_start(uninterrupt
     ]
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize("supervised", [False, True])
 def test_workers_that_torchrun_restarts_continue(supervised, uninterrupted, tmp_path):
     line = torchrun(tmp_path, "--max-restarts", "1")
@@ -120,6 +123,7 @@ def test_workers_that_torchrun_restarts_continue(supervised, uninterrupted, tmp_
     assert ended(tmp_path) == uninterrupted
 
 
+@pytest.mark.nightly
 def test_hold_may_exceed_the_timeout_of_the_process_group(uninterrupted, tmp_path):
     code, output = start(tmp_path, "ddp", "hold@7", HOLD="25", TIMEOUT="20")
     assert code == 0, output
@@ -133,6 +137,7 @@ def test_loss_of_a_rank_in_a_hold_ends_the_job_within_a_minute(tmp_path):
     assert not (tmp_path / "hold-over").exists()
 
 
+@pytest.mark.nightly
 def test_changed_number_of_processes_is_refused_or_approximate(tmp_path):
     assert start(tmp_path, "ddp", "exit@17")[0] == 75
     code, output = start(tmp_path, "ddp", DEVICES="1")
@@ -162,6 +167,7 @@ def test_two_ranks_wait_for_clean_electricity_and_resume(uninterrupted, tmp_path
     assert ended(tmp_path) == uninterrupted
 
 
+@pytest.mark.nightly
 def test_run_that_is_alive_is_refused_and_no_process_remains(tmp_path):
     folder = RunDirectory(tmp_path / "run")
     folder.lock("run")

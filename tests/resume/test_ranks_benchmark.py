@@ -20,6 +20,7 @@ def figures(folder, pattern):
     return found
 
 
+@pytest.mark.nightly
 def test_stopped_trainings_end_like_uninterrupted_ones(tmp_path):
     cases = "ddp-3, ddp_powersgd-2, ddp_feedback-3, ddp_local_sgd-3, ddp_states-2, ddp_streams-2, ddp_two_fits-2"
     found = figures(tmp_path, f"^({'|'.join(cases.split(', '))})-exit$")

@@ -54,6 +54,7 @@ def train(folder, every, stop=None, net=Net):
     return part, dict(RECORD), digest(module.state_dict())
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize("stop", [1, 4, 8, 13])
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_data_is_that_of_the_last_reload(every, stop, tmp_path):

@@ -22,6 +22,7 @@ def never_stopped(request, tmp_path_factory):
     return request.param, [first, second]
 
 
+@pytest.mark.sampled(every=2)
 def test_stopped_run_ends_like_an_uninterrupted_run(never_stopped, tmp_path):
     strategy, expected = never_stopped
     code, output = start(tmp_path, stop="exit@7", strategy=strategy)
@@ -43,6 +44,7 @@ def test_stopped_run_ends_like_an_uninterrupted_run(never_stopped, tmp_path):
     assert left == ["fit0-final.ckpt", "fit0-final.rank0.shard", "fit0-final.rank1.shard"]
 
 
+@pytest.mark.sampled(every=2)
 def test_last_complete_checkpoint_is_used_after_a_kill(never_stopped, tmp_path):
     strategy, expected = never_stopped
     assert start(tmp_path, stop="SIGKILL@10:0", strategy=strategy, EVERY="3m")[0] != 0
@@ -59,6 +61,7 @@ def test_last_complete_checkpoint_is_used_after_a_kill(never_stopped, tmp_path):
     assert ended(tmp_path) == expected
 
 
+@pytest.mark.nightly
 def test_kill_during_the_first_checkpoint_starts_from_scratch(never_stopped, tmp_path):
     strategy, expected = never_stopped
     assert start(tmp_path, stop="SIGKILL@4:0", strategy=strategy, EVERY="3m")[0] != 0
@@ -70,6 +73,7 @@ def test_kill_during_the_first_checkpoint_starts_from_scratch(never_stopped, tmp
     assert ended(tmp_path) == expected
 
 
+@pytest.mark.nightly
 def test_full_disk_of_one_rank_keeps_the_previous_checkpoint(never_stopped, tmp_path):
     strategy, expected = never_stopped
     code, output = start(tmp_path, stop="full@5:1", strategy=strategy, EVERY="4m")
@@ -83,6 +87,7 @@ def test_full_disk_of_one_rank_keeps_the_previous_checkpoint(never_stopped, tmp_
     assert load_checkpoint(stored.path)["global_step"] == 4
 
 
+@pytest.mark.nightly
 def test_changed_number_of_processes_is_refused(tmp_path):
     assert start(tmp_path, stop="exit@7", strategy="fsdp")[0] == 75
     code, output = start(tmp_path, strategy="fsdp", DEVICES="1")

@@ -165,6 +165,7 @@ def train(folder, loader, stop=None, **options):
     return part, digest(module.state_dict())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("stop", [2, 4, 6])
 @pytest.mark.parametrize(
     "name", [name if "workers" not in name else pytest.param(name, marks=pytest.mark.slow) for name in LOADERS]
@@ -315,6 +316,7 @@ COMBINATIONS = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("stop", [3, 4])
 @pytest.mark.parametrize("mode", ["max_size_cycle", "max_size", "min_size"])
 @pytest.mark.parametrize(("first", "second"), COMBINATIONS)

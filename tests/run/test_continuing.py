@@ -71,6 +71,7 @@ def test_interpreter_with_a_prompt_is_interactive(command, monkeypatch):
     assert is_interactive()
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("callbacks", "fault"),

@@ -153,6 +153,7 @@ def whole(monkeypatch, tmp_path):
     return table(tmp_path / "whole")
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize("flush", [1, 100])
 @pytest.mark.parametrize(
     "stops",

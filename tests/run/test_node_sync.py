@@ -65,6 +65,7 @@ def last_row(folder):
     return [row for row in rows if row["energy/kwh"]][-1]
 
 
+@pytest.mark.nightly
 def test_a_planned_exit_and_its_return_keep_the_sum_true(tmp_path):
     codes, printed = start(tmp_path, STOP="exit@7")
     assert codes == [0, 0], printed
@@ -85,6 +86,7 @@ def test_a_planned_exit_and_its_return_keep_the_sum_true(tmp_path):
     assert run_now == pytest.approx(400 * (KW * hours - totals.joules_by_phase["restart"] / 3.6e6), rel=1e-3)
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize("stop", ["kill@9", "kill-1@9"])
 def test_a_kill_loses_no_more_than_the_last_sample_and_the_state_of_every_node_is_restored(stop, tmp_path):
     trees = [packages(tmp_path / "trees" / str(node), watts=(200,)) for node in (0, 1)]
@@ -119,6 +121,7 @@ def test_a_kill_loses_no_more_than_the_last_sample_and_the_state_of_every_node_i
     assert ended(tmp_path)["at"] == 2 * BATCHES
 
 
+@pytest.mark.nightly
 def test_two_ranks_on_each_of_two_nodes_with_the_tracker_alone(tmp_path):
     codes, printed = start(tmp_path, devices=2, ALONE="1")
     assert codes == [0, 0], printed
@@ -148,6 +151,7 @@ def test_a_node_that_does_not_see_the_folder_is_named_and_the_training_goes_on(t
     assert {number: node.joules for number, node in totals.by_node.items()} == {0: pytest.approx(totals.kwh * 3.6e6)}
 
 
+@pytest.mark.nightly
 def test_a_hold_draws_the_hold_power_of_both_nodes(tmp_path):
     trace = write_trace(tmp_path / "trace.csv", [50, 2000, 2000, *[50] * 60])
     codes, printed = start(tmp_path, TRACE=trace, HOLD="0.3", PRICE="30")

@@ -56,6 +56,7 @@ def none_remains(folder, seconds=20):
     return not found
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_spawn", "mixed"])
 def test_each_fit_of_a_script_is_its_own_also_after_a_crash(strategy, tmp_path):
     code, output = start(tmp_path / "whole", strategy, FITS="3")
@@ -77,6 +78,7 @@ def test_each_fit_of_a_script_is_its_own_also_after_a_crash(strategy, tmp_path):
     assert "continued from" not in output  # the script had ended
 
 
+@pytest.mark.sampled(every=4)
 @pytest.mark.parametrize("strategy", ["ddp_fork", "ddp_spawn"])
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_signal_to_a_rank_ends_the_script_with_a_saved_state(strategy, name, tmp_path):
@@ -89,6 +91,7 @@ def test_signal_to_a_rank_ends_the_script_with_a_saved_state(strategy, name, tmp
     assert "continued from step 7" in output
 
 
+@pytest.mark.sampled(every=4)
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize(("name", "what", "seconds"), [("SIGSTOP", "is stopped", TIMEOUT), ("SIGKILL", "has ended", 0)])
 def test_lost_rank_is_named_within_the_timeout_and_no_process_remains(name, what, seconds, rank, tmp_path):
@@ -107,6 +110,7 @@ def test_lost_rank_is_named_within_the_timeout_and_no_process_remains(name, what
         assert found - lost < TIMEOUT + ANSWER_SECONDS + STORE_SECONDS + 5
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize("rank", [0, 1])
 def test_callback_on_one_rank_is_an_error_at_setup(rank, tmp_path):
     code, output = start(tmp_path, CALLBACKS_ON=str(rank), TIMEOUT="100")
@@ -116,6 +120,7 @@ def test_callback_on_one_rank_is_an_error_at_setup(rank, tmp_path):
     assert none_remains(tmp_path)
 
 
+@pytest.mark.nightly
 def test_signal_is_acted_on_within_a_step_after_steps_have_become_slower(tmp_path):
     code, output = start(tmp_path, DO="SIGTERM@13:1", SLOW="13", SECONDS="3")
     ended = time.time()
@@ -125,6 +130,7 @@ def test_signal_is_acted_on_within_a_step_after_steps_have_become_slower(tmp_pat
     assert ended - float((tmp_path / "at").read_text()) < 3 + 30
 
 
+@pytest.mark.nightly
 def test_port_in_use_is_an_error_that_names_it_and_no_rank_remains(tmp_path):
     with socket.socket() as used:
         used.bind(("127.0.0.1", 0))

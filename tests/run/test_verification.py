@@ -109,6 +109,7 @@ def test_recorded_check_of_the_same_script_applies_at_once(tmp_path, trace, comm
         assert {tuple(record["position"]) for record in events(tmp_path, "checkpoint")} == epochs
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -248,6 +249,7 @@ def test_changes_that_remain_after_a_check_are_reported(tmp_path, trace, command
         assert "what its short runs wrote there remains: a, b, c, d, e and 2 more." in text
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "generator"])
 def test_run_exits_only_if_the_check_finds_the_script_exact(tmp_path, trace, kind):

@@ -140,6 +140,7 @@ def lost_by_a_loop(rank, group, clock):
     return error_of(lambda: group.all_reduce_max(1))
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.distributed
 @pytest.mark.parametrize(
     ("work", "ended", "what"),

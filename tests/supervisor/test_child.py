@@ -65,6 +65,7 @@ def test_script_that_cannot_be_compiled_is_reported(tmp_path):
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.distributed
 @pytest.mark.parametrize(("script", "error"), [(None, "can't open file"), ("import missing_module", "missing_module")])
 def test_error_of_a_script_below_torchrun_is_reported(tmp_path, script, error):

@@ -20,6 +20,7 @@ def supervised(tmp_path, *words, options=()):
     return green("run", "--run-dir", tmp_path / "run", "--clock", CLOCK, *options, "--", *command)
 
 
+@pytest.mark.sampled(every=2)
 @pytest.mark.parametrize(
     ("words", "options", "code"),
     [
@@ -47,6 +48,7 @@ def test_code_of_a_command_that_ends_by_itself(tmp_path, words, options, code):
     assert ended == code, output
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM])
 @pytest.mark.parametrize(("word", "sign"), [("term", "waiting"), ("pause", "starts")])
 def test_code_of_a_signal_is_its_number_plus_128(tmp_path, number, word, sign):

@@ -102,6 +102,7 @@ def test_directory_is_locked_for_one_supervisor(written, tmp_path):
     first.unlock()
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.parametrize("words", [("missing.py",), ("-c", "import a_module_that_is_missing"), ("-c", "if True")])
 def test_command_that_cannot_start_leaves_nothing_behind(tmp_path, words):
     run_dir = tmp_path / "runs" / "run"

@@ -80,6 +80,7 @@ def test_planner_uses_measured_levels(tmp_path):
     assert limit.read_text() == "200000000\n"
 
 
+@pytest.mark.sampled(every=3)
 @pytest.mark.slow
 @pytest.mark.parametrize(("ending", "number"), [("raise", None), ("", signal.SIGTERM), ("wait", signal.SIGKILL)])
 def test_every_end_of_throttled_training_restores_device(tmp_path, monkeypatch, ending, number):

@@ -72,13 +72,8 @@ def plans(signal, now):
     return plan(job, signal.forecast(now, timedelta(hours=24)), now)
 
 
-def case(provider, fault):
-    """One provider with every fault and every provider with one are quick; the full product is slow."""
-    is_quick = provider == "em" or fault in ("500", "null_newest")
-    return pytest.param(provider, fault, marks=() if is_quick else pytest.mark.slow)
-
-
-@pytest.mark.parametrize(("provider", "fault"), [case(*one) for one in TABLE], ids=lambda value: str(value))
+@pytest.mark.sampled
+@pytest.mark.parametrize(("provider", "fault"), list(TABLE), ids=lambda value: str(value))
 def test_value_in_use_during_a_fault(grid, build, provider, fault):
     fresh, later = TABLE[provider, fault]
 
