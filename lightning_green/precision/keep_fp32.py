@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
@@ -46,30 +46,66 @@ def _to_float32(value: Any) -> Any:
     return value.float() if low else value
 
 
+class KeptModules:
+    """The modules that compute in float32.
+
+    Args:
+        modules: The modules by name.
+
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        self.modules = dict(modules)
+        self.called: set[str] = set()
+
+    def never_called(self) -> list[str]:
+        """Return the names of modules with parameters that were not called, nor traced by ``torch.compile``."""
+        return [
+            name
+            for name, module in self.modules.items()
+            if name not in self.called and any(True for _ in module.parameters())
+        ]
+
+
 @contextmanager
-def keep_in_float32(modules: Sequence[nn.Module], device_type: str) -> Generator[None, None, None]:
+def keep_in_float32(modules: Mapping[str, nn.Module], device_type: str) -> Generator[KeptModules, None, None]:
     """Make ``modules`` compute in float32 under autocast while the context is active.
 
     Forward hooks change the inputs and disable autocast, so no ``forward`` is replaced: ``torch.compile`` traces them
     and the recomputation of gradient checkpointing runs them again.
+
+    Args:
+        modules: The modules by name.
+        device_type: Type of the device, such as ``"cuda"``.
+
     """
+    kept = KeptModules(modules)
     with ExitStack() as stack:
         if modules:
             stack.enter_context(_compile_backward_without_autocast())
-        for module in modules:
-            _register_hooks(module, device_type, stack)
-        yield
+        for name, module in modules.items():
+            _register_hooks(module, device_type, stack, kept, name)
+        yield kept
 
 
-def _register_hooks(module: nn.Module, device_type: str, stack: ExitStack) -> None:
+def _register_hooks(module: nn.Module, device_type: str, stack: ExitStack, kept: KeptModules, name: str) -> None:
     enabled: list[bool] = []  # a stack, because a module may call itself
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        if torch.compiler.is_compiling():
+            note_compiled()
+        else:
+            kept.called.add(name)
         enabled.append(torch.is_autocast_enabled(device_type))
         if not enabled[-1]:
             return args, kwargs
         torch.set_autocast_enabled(device_type, False)
         return tree_map(_to_float32, args), tree_map(_to_float32, kwargs)
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def note_compiled() -> bool:
+        kept.called.add(name)
+        return True
 
     def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if enabled:  # empty if a compiled graph replaces the module and runs only the hooks after it

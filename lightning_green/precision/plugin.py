@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins.precision.precision import Precision
-from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_info
+from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 from typing_extensions import override
@@ -25,7 +26,7 @@ from lightning_green._lightning.precision import (
     skip_scheduler_steps,
 )
 from lightning_green.precision.choice import LightningName, choose_precision, device_support
-from lightning_green.precision.keep_fp32 import find_modules, keep_in_float32
+from lightning_green.precision.keep_fp32 import KeptModules, find_modules, keep_in_float32
 from lightning_green.precision.settings import PrecisionSettings
 from lightning_green.precision.skipped_steps import SkippedSteps
 
@@ -59,6 +60,9 @@ class GreenPrecision(PrecisionOfBothPackages, ABC):
         self._skips = SkippedSteps()
         self._cleanup = ExitStack()
         self._trainer: pl.Trainer | None = None
+        self._module: weakref.ref[nn.Module] | None = None
+        self._kept: KeptModules | None = None
+        self._steps_seen = 0
 
     @abstractmethod
     def _use(self, name: LightningName, device_type: str) -> None:
@@ -86,7 +90,10 @@ class GreenPrecision(PrecisionOfBothPackages, ABC):
         assert isinstance(module, both(pl.LightningModule))
         check_package(module.trainer)
         self._cleanup.close()
-        self._trainer = module.trainer
+        if self._trainer is not module.trainer or self._module is None or self._module() is not module:
+            self.fell_back_from, self._skips = None, SkippedSteps()  # another training has other overflows
+            self._steps_seen = 0
+        self._trainer, self._module = module.trainer, weakref.ref(module)
         device = self._trainer.strategy.root_device
         if self.fell_back_from is None:
             requested = self.settings.precision
@@ -95,7 +102,7 @@ class GreenPrecision(PrecisionOfBothPackages, ABC):
             if requested == "auto" or choice.emulated:
                 rank_zero_info(f"{type(self).__name__}: {choice.name}, because {choice.reason}.")
         kept = find_modules(module, self.settings.keep_fp32)
-        self._cleanup.enter_context(keep_in_float32(list(kept.values()), device.type))
+        self._kept = self._cleanup.enter_context(keep_in_float32(kept, device.type))
         return module
 
     @override
@@ -141,12 +148,28 @@ class GreenPrecision(PrecisionOfBothPackages, ABC):
         self, optimizer: Any, model: pl.LightningModule, closure: Callable[[], Any], **kwargs: Any
     ) -> Any:
         self._read_outcomes()  # may change the precision
+        if self._kept is not None and self.precision != "32-true":
+            self._warn_of_unused_modules(self._kept)
         try:
             if self.scaler is None:
                 return super().optimizer_step(optimizer, model=model, closure=closure, **kwargs)
             return self._scaled_step(optimizer, model, closure, **kwargs)
         finally:
             torch.clear_autocast_cache()  # manual optimization changes the weights inside `training_step`
+
+    def _warn_of_unused_modules(self, kept: KeptModules) -> None:
+        """Warn once, at the second step, of modules that are to compute in float32 and were never called."""
+        self._steps_seen += 1
+        if self._steps_seen != 2:
+            return
+        unused = kept.never_called()
+        if unused:
+            names = ", ".join(f"`{name}`" for name in unused)
+            rank_zero_warn(
+                f"`keep_fp32` has no effect on {names}: the first step has not called them as modules. Name the "
+                "modules that compute, such as the layers of a container, or use `torch.autocast(device_type, "
+                "enabled=False)` where their weights are used."
+            )
 
     def _scaled_step(self, optimizer: Any, model: pl.LightningModule, closure: Callable[[], Any], **kwargs: Any) -> Any:
         if isinstance(optimizer, LBFGS):

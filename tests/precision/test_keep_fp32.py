@@ -1,5 +1,7 @@
 """Modules that compute in float32."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -56,3 +58,37 @@ def test_hooks_are_removed_after_the_fit():
     module, _ = fit(GreenMixedPrecision("bf16", keep_fp32=["head"]), limit_train_batches=1)
     assert not module.head._forward_pre_hooks
     assert not module.head._forward_hooks
+
+
+class Reads(Lit):
+    """Uses the weights of a module without a call of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return nn.functional.linear(super().forward(x), self.scores.weight)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_module_that_is_never_called_is_named_after_the_first_step(compiled):
+    torch._dynamo.reset()
+    module, fits = Reads(), trainer(GreenMixedPrecision("bf16", keep_fp32=["head", "scores"]), limit_train_batches=3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fits.fit(torch.compile(module, backend="aot_eager") if compiled else module)
+    found = [str(one.message) for one in caught if "keep_fp32" in str(one.message)]
+    assert len(found) == 1
+    assert found[0].startswith("`keep_fp32` has no effect on `scores`: the first step has not called them")
+
+
+def test_plugin_starts_afresh_in_another_training():
+    plugin = GreenMixedPrecision("fp16", max_consecutive_skips=1, init_scale=2.0**12)
+    trainer(plugin, limit_train_batches=3).fit(Lit(overflow=[1]))
+    assert plugin.fell_back_from == "16-mixed"
+    assert plugin.skipped_steps == 1
+    trainer(plugin, limit_train_batches=3).fit(Lit())
+    assert plugin.fell_back_from is None
+    assert plugin.skipped_steps == 0
+    assert plugin.precision == "16-mixed"
