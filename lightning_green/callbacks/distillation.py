@@ -21,7 +21,7 @@ from lightning_green.callbacks.emissions_tracker import EmissionsTracker
 from lightning_green.compression.distillation.forward_recorder import ForwardRecorder
 from lightning_green.compression.distillation.teacher_cache import TeacherCache
 from lightning_green.compression.distillation.teacher_outputs import TeacherOutputs
-from lightning_green.compression.distillation.teachers import load_teacher
+from lightning_green.compression.distillation.teachers import Ensemble, Teacher, load_teacher
 from lightning_green.compression.distillation.weighted_losses import WeightedLosses, at
 from lightning_green.compression.network import find_network
 from lightning_green.compression.outputs import logits_of
@@ -46,7 +46,8 @@ class KnowledgeDistillation(CallbackOfBothPackages):
     ``EmissionsTracker`` ``distillation/saved_kwh_modelled``, those seconds at the run's mean power.
 
     Args:
-        teacher: A module, a callable, or the path of a checkpoint, which is loaded into ``teacher_model``.
+        teacher: A module, a callable, the path of a checkpoint, which is loaded into ``teacher_model``, or several
+            modules and callables, whose logits are averaged.
         losses: Weight of each loss by name, a number or a schedule (``Ramp``):
             ``"standardized"`` (the default), ``"soft_targets"``, ``"decoupled"``, ``"relational"``; and for the
             features of ``layers``, ``"hint"`` and ``"attention"``.
@@ -90,7 +91,7 @@ class KnowledgeDistillation(CallbackOfBothPackages):
 
     def __init__(
         self,
-        teacher: nn.Module | Callable[..., Any] | str | Path,
+        teacher: Teacher | str | Path | Sequence[Teacher],
         losses: str | Mapping[str, float | Ramp] | None = None,
         layers: Mapping[str, str] | None = None,
         temperature: float | Ramp | None = None,
@@ -108,8 +109,8 @@ class KnowledgeDistillation(CallbackOfBothPackages):
         loaded = load_teacher(teacher, teacher_model)
         weights = _DEFAULT_WEIGHTS if losses is None else {losses: 1.0} if isinstance(losses, str) else losses
         self.losses = WeightedLosses(weights, layers or {}, temperature, target or _classes, channel_dim)
-        if self.losses.layers and not isinstance(loaded, nn.Module):
-            raise ValueError("`teacher` should be a module if `layers` are compared, because a callable has no layers.")
+        if self.losses.layers and (not isinstance(loaded, nn.Module) or isinstance(loaded, Ensemble)):
+            raise ValueError("`teacher` should be one module if `layers` are compared.")
         if cache is not None and self.losses.layers:
             raise ValueError("`cache` stores outputs, not features. Set it to None, or remove `layers`.")
         self._student_output = student_output or functools.partial(logits_of, argument="student_output")

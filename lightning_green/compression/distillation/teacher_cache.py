@@ -38,7 +38,7 @@ class TeacherCache:
 
     Args:
         folder: Directory of the outputs, which are appended to two memory-mapped files. None for memory.
-        identity: Identifier of the teacher, such as a hash of its weights.
+        identity: Identifier of the teacher and of all that changes its outputs, such as its precision.
 
     Raises:
         ValueError: If the directory contains the outputs of another teacher.
@@ -93,11 +93,15 @@ class TeacherCache:
         """Return the outputs in memory; outputs in a directory are stored already."""
         if self.folder is not None or not isinstance(self._values, Tensor):
             return {}
-        return {"keys": torch.tensor(list(self._rows)), "values": self._values[: len(self._rows)].clone()}
+        return {
+            "keys": torch.tensor(list(self._rows)),
+            "values": self._values[: len(self._rows)].clone(),
+            "identity": self.identity,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the outputs of another cache of the same teacher."""
-        if state and self.folder is None:
+        """Restore the outputs of another cache; those of another teacher are computed again."""
+        if state and self.folder is None and state.get("identity", self.identity) == self.identity:
             self._rows = {key: row for row, key in enumerate(state["keys"].tolist())}
             self._values = state["values"].clone()
 
@@ -143,7 +147,8 @@ class TeacherCache:
         known = json.loads(header.read_text())
         if known["teacher"] != self.identity:
             raise ValueError(
-                f"`cache` {str(folder)!r} contains the outputs of another teacher. Use another directory, or delete it."
+                f"`cache` {str(folder)!r} contains the outputs of another teacher, `teacher_output` or "
+                "`precision`. Use another directory, or delete it."
             )
         self._shape = known["shape"]
         row = 2 * int(np.prod(known["shape"]))

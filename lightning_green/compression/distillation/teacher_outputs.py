@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import time
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_green.compression.distillation.teacher_cache import TeacherCache
-from lightning_green.compression.inputs import tensors_of
+from lightning_green.compression.distillation.teachers import Ensemble
+from lightning_green.compression.inputs import CONSTANTS, tensors_of
 from lightning_green.utilities.validation import check_choice
 
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
@@ -57,15 +59,19 @@ class TeacherOutputs:
             for module in set(self.teacher.modules()) - own:
                 module.training = False
 
+    def _members(self) -> list[Any]:
+        return self.teacher.members if isinstance(self.teacher, Ensemble) else [self.teacher]
+
     def open_cache(self, location: str | Path, rank: int) -> None:
         """Keep outputs in memory (``"memory"``) or in this rank's subdirectory of ``location``.
 
         Raises:
-            ValueError: If the directory contains the outputs of another teacher.
+            ValueError: If the directory contains other outputs: of another teacher, output function or precision.
 
         """
         folder = None if location == "memory" else Path(location) / f"rank-{rank}"
-        self.cache = TeacherCache(folder, _identity(self.teacher))
+        parts = [*(_identity(member) for member in self._members()), _identity(self._output), str(self._dtype)]
+        self.cache = TeacherCache(folder, hashlib.sha256("\n".join(parts).encode()).hexdigest())
 
     def logits(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         """Return the teacher's logits for one batch, as a tensor that autograd may save.
@@ -78,7 +84,7 @@ class TeacherOutputs:
             ValueError: If the teacher does not accept the arguments, or there is a cache and more than one input.
 
         """
-        args, kwargs = _accepted(self.teacher, args, kwargs)
+        args, kwargs = _accepted(self._members()[0], args, kwargs)
         if self.cache is None:
             return self._compute(*args, **kwargs).clone()
         if len(args) + len(kwargs) != 1:
@@ -123,7 +129,11 @@ class TeacherOutputs:
             torch.autocast(device.type, self._dtype, enabled=self._dtype is not torch.float32),
             _evaluation(self._shared),
         ):
-            logits: Tensor = self._output(self.teacher(*args, **kwargs))
+            found = []
+            for member in self._members():
+                given, named = _accepted(member, args, kwargs)
+                found.append(self._output(member(*given, **named)))
+            logits: Tensor = found[0] if len(found) == 1 else torch.stack([one.float() for one in found]).mean(0)
         if device.type == "cuda" and self._timed_samples < _TIMED_SAMPLES:
             torch.cuda.synchronize(device)
         self._seconds += time.perf_counter() - start
@@ -170,12 +180,16 @@ def _accepted(
     return args, kwargs
 
 
-def _identity(teacher: Any) -> str:
-    """Return a hash of a module's weights, or the name of another callable."""
-    if not isinstance(teacher, nn.Module):
-        return str(getattr(teacher, "__qualname__", type(teacher).__qualname__))
-    digest = hashlib.sha256()
-    for name, tensor in teacher.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _identity(value: Any) -> str:
+    """Return a text that differs between modules with other weights, and between functions with other code."""
+    if isinstance(value, nn.Module):
+        digest = hashlib.sha256(type(value).__qualname__.encode())
+        for name, tensor in value.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+    if isinstance(value, functools.partial):
+        return f"{_identity(value.func)} {value.args} {sorted(value.keywords.items())}"
+    code = getattr(value, "__code__", None)
+    text = "" if code is None else f" {code.co_code.hex()} {[c for c in code.co_consts if isinstance(c, CONSTANTS)]}"
+    return f"{getattr(value, '__qualname__', type(value).__qualname__)}{text}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,33 @@ from torch import nn
 
 from lightning_green.compression.pruning.resizing import resize_to
 
+Teacher = nn.Module | Callable[..., Any]
+
+
+class Ensemble(nn.Module):
+    """Several teachers. The mean of their logits is that of the geometric mean of their distributions.
+
+    Hinton et al., "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531), section 1.
+
+    Args:
+        members: Modules and callables.
+
+    """
+
+    def __init__(self, members: Sequence[Teacher]) -> None:
+        super().__init__()
+        self.members = list(members)
+        self.modules_of_members = nn.ModuleList(one for one in members if isinstance(one, nn.Module))
+
 
 def load_teacher(
-    teacher: nn.Module | Callable[..., Any] | str | Path, architecture: nn.Module | None = None
+    teacher: Teacher | str | Path | Sequence[Teacher], architecture: nn.Module | None = None
 ) -> nn.Module | Callable[..., Any]:
     """Return a teacher as a module or a callable.
 
     Args:
-        teacher: A module or a callable, which is returned; or the path of a state dict or a Lightning checkpoint, which
-            is read with ``weights_only=True``.
+        teacher: A module or a callable, which is returned; the path of a state dict or a Lightning checkpoint, which
+            is read with ``weights_only=True``; or several modules and callables.
         architecture: The network that a checkpoint is loaded into. Keys of the checkpoint may have a common prefix, and
             its layers may have fewer channels.
 
@@ -31,6 +49,10 @@ def load_teacher(
     if not isinstance(teacher, (str, Path)):
         if architecture is not None:
             raise ValueError("`teacher_model` is for a teacher that is a checkpoint; remove it.")
+        if isinstance(teacher, (list, tuple)):
+            if not teacher or not all(map(callable, teacher)):
+                raise TypeError(f"`teacher` should contain modules or callables, got {teacher!r}.")
+            return Ensemble(teacher)
         if not callable(teacher):
             raise TypeError(f"`teacher` should be a module, a callable or the path of a checkpoint, got {teacher!r}.")
         return teacher

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_green.compression.distillation.teachers import load_teacher
+from lightning_green.compression.distillation.teachers import Ensemble, load_teacher
 from tests.helpers.compression_networks import SmallResNet
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -18,6 +18,15 @@ def test_modules_and_callables_are_returned():
         load_teacher(3)
     with pytest.raises(ValueError, match="`teacher_model` is for a teacher that is a checkpoint"):
         load_teacher(module, nn.Linear(2, 2))
+
+
+def test_several_teachers_are_an_ensemble():
+    ensemble = load_teacher([nn.Linear(2, 2), torch.relu])
+    assert isinstance(ensemble, Ensemble)
+    assert len(list(ensemble.parameters())) == 2
+    for empty in ([], [nn.Linear(2, 2), "teacher.ckpt"]):
+        with pytest.raises(TypeError, match="`teacher` should contain modules or callables"):
+            load_teacher(empty)
 
 
 @pytest.mark.parametrize("prefix", ["", "net.", "module.student.net."])
