@@ -19,9 +19,11 @@ from typing_extensions import override
 from lightning_green._lightning.namespaces import both
 from lightning_green.callbacks._compression import averages_weights, optimizer_steps
 from lightning_green.callbacks._update_schedule import UpdateSchedule
-from lightning_green.compression.inputs import InputRecorder, Inputs
+from lightning_green.compression.input_recorder import InputRecorder
+from lightning_green.compression.inputs import Inputs
 from lightning_green.compression.network import find_network, uncompiled
 from lightning_green.compression.pruning.channel_pruner import ChannelPruner
+from lightning_green.compression.pruning.optimizer_states import check_states
 from lightning_green.compression.pruning.resizing import resize_to
 
 _NAMED_LAYERS = 5
@@ -47,6 +49,7 @@ class ChannelRemoval(Callback):
         self._module: weakref.ref[pl.LightningModule] | None = None
         self._shapes: dict[str, torch.Size] = {}
         self._load_hook: RemovableHandle | None = None
+        self._has_checked_states = False
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -67,7 +70,8 @@ class ChannelRemoval(Callback):
             self.pruner = self._make_pruner()
             self._schedule.reset()
             self._inputs = InputRecorder()
-        if self._inputs.spec is None and self._module() is pl_module:
+            self._has_checked_states = False
+        if self._inputs.first is None and self._module() is pl_module:
             self._inputs.attach(find_network(pl_module, self._model))
 
         def resize(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
@@ -105,12 +109,16 @@ class ChannelRemoval(Callback):
 
     def _network_and_example(self, pl_module: pl.LightningModule) -> tuple[nn.Module, Inputs]:
         network = uncompiled(find_network(pl_module, self._model))
-        return network, self._inputs.examples(next(network.parameters()).device, batch=1)
+        assert self._inputs.first is not None
+        return network, self._inputs.first.examples(next(network.parameters()).device, batch=1)
 
     @override
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if not self._has_checked_states and any(optimizer.state for optimizer in trainer.optimizers):
+            check_states(trainer.optimizers)
+            self._has_checked_states = True
         # An update that is due at the next batch was not made at this one.
         if self._schedule.is_due(optimizer_steps(trainer)):
             self._inputs.require_call(uncompiled(find_network(pl_module, self._model)))
@@ -124,7 +132,7 @@ class ChannelRemoval(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"pruner": self.pruner.state_dict(), "inputs": self._inputs.spec}
+        return {"pruner": self.pruner.state_dict(), "inputs": self._inputs.state()}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -5,11 +5,12 @@ from lightning_green.compression.distillation.teachers import load_teacher
 from lightning_green.compression.export import Exported, export, onnx_session, weight_bytes
 from lightning_green.compression.profile import Profile, profile
 from lightning_green.compression.pruning.channel_pruner import ChannelPruner
-from lightning_green.compression.pruning.channels import removable_widths, remove_channels, slice_optimizer
+from lightning_green.compression.pruning.channels import removable_widths, remove_channels
 from lightning_green.compression.pruning.granularity import Granularity, masks_for
 from lightning_green.compression.pruning.mask_pruner import MaskPruner
 from lightning_green.compression.pruning.masked_parameters import MaskedParameters
 from lightning_green.compression.pruning.masks import block_mask, global_masks, n_m_mask, unstructured_mask
+from lightning_green.compression.pruning.optimizer_states import slice_optimizer
 from lightning_green.compression.pruning.parameters import measured_sparsity, prunable_parameters
 from lightning_green.compression.pruning.resizing import load_pruned, resize_to
 from lightning_green.compression.pruning.rigl import erdos_renyi_sparsities, rigl_mask

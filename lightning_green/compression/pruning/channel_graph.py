@@ -5,7 +5,6 @@ Dependencies between layers come from Torch-Pruning's dependency graph (Fang et 
 
 from __future__ import annotations
 
-import copy
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -142,17 +141,3 @@ def channel_count(layer: nn.Module) -> int:
     width = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
     assert isinstance(width, int)
     return width
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """Return a copy of a model, also between a forward and the next step.
-
-    A layer with the older ``weight_norm`` keeps a weight that belongs to the graph of the last forward, which
-    ``deepcopy`` refuses to copy.
-    """
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(model, memo)

@@ -10,8 +10,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lightning_green.compression.inputs import Inputs
-from lightning_green.compression.pruning.channel_graph import channel_count, copied, torch_pruning
-from lightning_green.compression.pruning.channels import find_removable, remove_channels, slice_optimizer
+from lightning_green.compression.pruning.channel_graph import channel_count, torch_pruning
+from lightning_green.compression.pruning.channels import find_removable, remove_channels
+from lightning_green.compression.pruning.device_memory import copied, within_memory
+from lightning_green.compression.pruning.optimizer_states import slice_optimizer
 from lightning_green.compression.schedules import sparsity_at
 
 
@@ -94,10 +96,14 @@ class ChannelPruner:
         """
         if self._widths:
             return {}
-        widths, left = find_removable(network, inputs, self.exclude)
+        widths, left = within_memory(lambda net, given: find_removable(net, given, self.exclude), network, inputs)
         self._widths, self._parameters = widths, _count(network)
+
+        def try_removal(model: nn.Module, given: Inputs) -> None:
+            self._remove(copied(model), given, 1.0, torch.Generator().manual_seed(0))
+
         try:
-            self._remove(copied(network), inputs, 1.0, torch.Generator().manual_seed(0))
+            within_memory(try_removal, network, inputs)
         except BaseException:
             self._widths, self._parameters = {}, 0
             raise

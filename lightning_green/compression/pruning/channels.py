@@ -11,7 +11,8 @@ from torch.utils import _pytree as pytree
 
 from lightning_green.compression.inputs import Inputs
 from lightning_green.compression.patterns import matching
-from lightning_green.compression.pruning.channel_graph import ChannelGraph, channel_count, copied
+from lightning_green.compression.pruning.channel_graph import ChannelGraph, channel_count
+from lightning_green.compression.pruning.device_memory import copied, within_memory
 from lightning_green.compression.pruning.removal_check import OUTPUTS, find_wrong_removals, remove_and_index
 from lightning_green.utilities.validation import check_choice, check_fraction, check_positive_int
 
@@ -132,7 +133,10 @@ def remove_channels(
     if isinstance(target, Mapping):
         ratios = _ratios_by_pattern(target, widths)
     else:
-        ratios = _ratios_for(model, inputs, target, widths, parameters, round_to)
+        wanted = target
+        ratios = within_memory(
+            lambda net, given: _ratios_for(net, given, wanted, widths, parameters, round_to), model, inputs
+        )
     graph = ChannelGraph(model, inputs)
     groups = graph.groups()
     removals: dict[str, list[int]] = {}
@@ -143,7 +147,7 @@ def remove_channels(
             removals[name] = sorted(torch.topk(scores, count, largest=False).indices.tolist())
     if not removals:
         return {}
-    indices = _surviving_indices(model, inputs, removals)
+    indices = within_memory(lambda net, given: _surviving_indices(net, given, removals), model, inputs)
     for name, channels in removals.items():
         graph.remove(name, channels)
     return indices
@@ -207,39 +211,3 @@ def _surviving_indices(model: nn.Module, inputs: Inputs, removals: Mapping[str, 
     """Return the flat indices of the elements that remain after the removal, by parameter."""
     inputs = pytree.tree_map_only(Tensor, lambda t: t.double() if t.is_floating_point() else t, inputs)
     return remove_and_index(copied(model).double(), inputs, removals)
-
-
-def slice_optimizer(
-    optimizer: torch.optim.Optimizer,
-    before: Mapping[str, nn.Parameter],
-    after: Mapping[str, nn.Parameter],
-    indices: Mapping[str, Tensor],
-) -> None:
-    """Replace the parameters of an optimizer after a removal of channels, and slice its state.
-
-    Args:
-        optimizer: An optimizer whose state tensors have the parameter's shape or do not depend on it.
-        before: Parameters of the model by name, before the removal.
-        after: Parameters of the model by name, after the removal.
-        indices: Return value of ``remove_channels``.
-
-    """
-    names = {id(parameter): name for name, parameter in before.items()}
-    for group in optimizer.param_groups:
-        for position, old in enumerate(group["params"]):
-            name = names.get(id(old))
-            if name is None or after[name] is old:
-                continue
-            new = after[name]
-            group["params"][position] = new
-            state = optimizer.state.pop(old, None)
-            if state is None:
-                continue
-            kept = indices.get(name)
-            optimizer.state[new] = {key: _slice(value, old, kept) for key, value in state.items()}
-
-
-def _slice(value: Any, old: Tensor, kept: Tensor | None) -> Any:
-    if kept is None or not torch.is_tensor(value) or value.shape != old.shape:
-        return value
-    return value.flatten()[kept.to(value.device).flatten()].view(kept.shape).contiguous()

@@ -18,7 +18,8 @@ from torch.utils import _pytree as pytree
 
 from lightning_green.compression.inputs import Inputs, call
 from lightning_green.compression.outputs import compared_tensors
-from lightning_green.compression.pruning.channel_graph import ChannelGraph, copied, kept_random_states
+from lightning_green.compression.pruning.channel_graph import ChannelGraph, kept_random_states
+from lightning_green.compression.pruning.device_memory import copied
 
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 OUTPUTS = "they are outputs of the network"
@@ -63,6 +64,8 @@ def find_wrong_removals(model: nn.Module, inputs: Inputs, widths: Mapping[str, i
 def _output_sizes(model: nn.Module, inputs: Inputs) -> set[int]:
     try:
         outputs = _outputs(copied(model), inputs, training=False)
+    except torch.OutOfMemoryError:
+        raise
     except Exception:  # noqa: BLE001 - such as of a data type; the comparison reports it
         return set()
     return {size for tensor in outputs for size in tensor.shape}
@@ -86,6 +89,8 @@ def _why_wrong(model: nn.Module, inputs: Inputs, removals: Mapping[str, list[int
     try:
         kept = remove_and_index(smaller, inputs, removals)
         _set_zeros(whole, smaller, kept)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - of a library, about layers of any kind
         return f"the graph of its channels is unknown ({type(error).__name__})"
     calls = [(sample, training) for training in (False, True) for sample in (inputs, _random(inputs))]
@@ -99,12 +104,16 @@ def _compare(whole: nn.Module, smaller: nn.Module, inputs: Inputs, training: boo
     """Return how the outputs of two networks differ; an empty string if not, None if they cannot be compared."""
     try:
         expected, again = (_outputs(whole, inputs, training) for _ in range(2))
+    except torch.OutOfMemoryError:
+        raise
     except Exception:  # noqa: BLE001 - the network itself does not accept such a call
         return None
     if any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(expected, again, strict=True)):
         return None  # it draws random numbers
     try:
         found = _outputs(smaller, inputs, training)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - of any kind
         return f"the network without them fails ({type(error).__name__})"
     if [one.shape for one in found] != [one.shape for one in expected]:
