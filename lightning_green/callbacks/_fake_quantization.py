@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from lightning_green.compression.inputs import InputRecorder, examples
+from lightning_green.compression.call_description import DynamicSizes
+from lightning_green.compression.input_recorder import InputRecorder
 from lightning_green.compression.network import find_network, uncompiled
 from lightning_green.compression.quantization.quantized_forward import plain_forward, quantized_forward
 from lightning_green.compression.quantization.quantized_network import MOST_CALLS, QuantizedNetwork
+
+_NAMED_WEIGHTS = 6  # in a message
 
 
 class FakeQuantization:
@@ -26,16 +30,29 @@ class FakeQuantization:
         keep_float: Patterns of modules inside the network that stay in float.
         activation: ``"uint8"`` or ``"int8"``.
         weight_bits: 7, 8 or None.
+        dynamic: Dimensions of inputs that have other sizes in other calls.
 
     """
 
-    def __init__(self, model: str | None, keep_float: Sequence[str], activation: str, weight_bits: int | None) -> None:
+    def __init__(
+        self,
+        model: str | None,
+        keep_float: Sequence[str],
+        activation: str,
+        weight_bits: int | None,
+        dynamic: DynamicSizes | None,
+    ) -> None:
         self.quantized: QuantizedNetwork | None = None
         self._model = model
         self._make_graphs = functools.partial(
-            QuantizedNetwork, keep_float=tuple(keep_float), activation=activation, weight_bits=weight_bits
+            QuantizedNetwork,
+            keep_float=tuple(keep_float),
+            activation=activation,
+            weight_bits=weight_bits,
+            dynamic=dynamic,
         )
-        self._inputs = InputRecorder(MOST_CALLS)
+        self._dynamic = dynamic
+        self._inputs = InputRecorder(MOST_CALLS, dynamic)
         self._module: weakref.ref[pl.LightningModule] | None = None
         self._restored: dict[str, Any] | None = None
         self._checked = 0
@@ -49,7 +66,11 @@ class FakeQuantization:
         """
         network = find_network(pl_module, self._model)
         if self._module is None or (stage == "fit" and self._module() is not pl_module):
-            self._module, self.quantized, self._inputs = weakref.ref(pl_module), None, InputRecorder(MOST_CALLS)
+            self._module, self.quantized, self._inputs = (
+                weakref.ref(pl_module),
+                None,
+                InputRecorder(MOST_CALLS, self._dynamic),
+            )
             self._checked = 0
         if self.quantized is None and self._module() is pl_module:
             self._inputs.attach(network)
@@ -72,6 +93,8 @@ class FakeQuantization:
     def check(self, pl_module: pl.LightningModule) -> None:
         """Export each kind of call of the network as soon as it is known, and discard the graphs.
 
+        The first time, weights that stay in float are named.
+
         Raises:
             ValueError: If the network cannot be quantized, or one of its calls is not supported.
 
@@ -81,8 +104,10 @@ class FakeQuantization:
             network = uncompiled(find_network(pl_module, self._model))
             quantized = self._build(network)
             with self._inputs.paused():
-                for spec in self._inputs.calls[self._checked :]:
-                    quantized.prepare(examples(spec, next(network.parameters()).device, batch=2))
+                for described in self._inputs.calls[self._checked :]:
+                    quantized.prepare(described)
+            if not self._checked and quantized.float_weights:
+                rank_zero_info(_kept_in_float(quantized.float_weights))
             self._checked = len(self._inputs.calls)
 
     def require_call(self, pl_module: pl.LightningModule) -> None:
@@ -142,13 +167,20 @@ class FakeQuantization:
     def state_dict(self) -> dict[str, Any]:
         """Return the network's inputs and the ranges of its activations."""
         ranges = None if self.quantized is None else self.quantized.state_dict()
-        return {"inputs": self._inputs.spec, "ranges": ranges}
+        return {"inputs": self._inputs.state(), "ranges": ranges}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the state of a checkpoint until ``restore``."""
         self._restored = state_dict
 
     def _build(self, network: nn.Module) -> QuantizedNetwork:
-        example = self._inputs.examples(next(network.parameters()).device, batch=2)
+        assert self._inputs.first is not None
         with self._inputs.paused():
-            return self._make_graphs(network, example)
+            return self._make_graphs(network, self._inputs.first)
+
+
+def _kept_in_float(names: Sequence[str]) -> str:
+    """Return the message about weights that stay in float."""
+    named = [f"`{name}`" for name in names[:_NAMED_WEIGHTS]]
+    more = [f"{len(names) - len(named)} more"] if len(names) > len(named) else []
+    return f"`QuantizationAwareTraining` leaves these weights in float: {', '.join(named + more)}."

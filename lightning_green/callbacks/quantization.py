@@ -24,6 +24,7 @@ from lightning_green.callbacks._compression import (
 )
 from lightning_green.callbacks._fake_quantization import FakeQuantization
 from lightning_green.callbacks.pruning import Pruning
+from lightning_green.compression.call_description import DynamicSizes
 from lightning_green.compression.inputs import as_inputs, call
 from lightning_green.compression.quantization.agreement import Agreement, worst_agreement
 from lightning_green.compression.quantization.fake_quantize import ACTIVATIONS, check_weight_bits
@@ -54,6 +55,9 @@ class QuantizationAwareTraining(CallbackOfBothPackages):
             see ``QuantizedNetwork``.
         total_steps: Optimizer steps of the whole training, if the Trainer cannot compute it (``max_epochs=-1``). With
             manual optimization, batches count as steps.
+        dynamic: Dimensions of the network's inputs that have other sizes in other calls, besides that of the samples,
+            by the name of the argument: ``{"tokens": [1]}`` for sequences of any length, ``{"images": [2, 3]}`` for
+            images of any size. Without it, each size has graphs of its own, and the model in int8 accepts one size.
 
     Raises:
         TypeError: If a fraction is not a number, or ``keep_float`` is a string.
@@ -82,6 +86,7 @@ class QuantizationAwareTraining(CallbackOfBothPackages):
         activation: str = "uint8",
         weight_bits: int | None = None,
         total_steps: int | None = None,
+        dynamic: DynamicSizes | None = None,
     ) -> None:
         check_choice("activation", activation, ACTIVATIONS)
         check_weight_bits(weight_bits)
@@ -93,7 +98,7 @@ class QuantizationAwareTraining(CallbackOfBothPackages):
         if self.begin.in_epochs == self.freeze.in_epochs and self.freeze.value < self.begin.value:
             raise ValueError(f"`freeze` should not come before `begin` ({begin!r}), got {freeze!r}.")
         self.total_steps = total_steps
-        self._quantization = FakeQuantization(model, keep_float, activation, weight_bits)
+        self._quantization = FakeQuantization(model, keep_float, activation, weight_bits, dynamic)
         self._begin_step = self._freeze_step = 0
 
     @property

@@ -41,6 +41,10 @@ def compress(
     ] = None,
     zone: Annotated[str | None, typer.Option(help="Zone of the grid.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the latency measurement.")] = 1,
+    trust_checkpoint: Annotated[
+        bool,
+        typer.Option("--trust-checkpoint", help="Load a checkpoint with other objects than tensors: it may run code."),
+    ] = False,
 ) -> None:
     """Remove channels, fine-tune with the original as teacher, train in fake quantization, export to ONNX and report.
 
@@ -53,7 +57,8 @@ def compress(
     if not checkpoint.exists():
         fail(f"The checkpoint {checkpoint} does not exist.")
     sys.path.insert(0, os.getcwd())  # as for `python script.py`
-    module = _load_module(_class("--model", model), checkpoint, _arguments("--model-args", model_args))
+    arguments = _arguments("--model-args", model_args)
+    module = _load_module(_class("--model", model), checkpoint, arguments, trust_checkpoint)
     datamodule = _class("--data", data)(**_arguments("--data-args", data_args))
     out.mkdir(parents=True, exist_ok=True)
     try:
@@ -282,14 +287,14 @@ class _Compression:
         }
 
 
-def _load_module(kind: Any, checkpoint: Path, arguments: dict[str, Any]) -> Any:
+def _load_module(kind: Any, checkpoint: Path, arguments: dict[str, Any], trust: bool) -> Any:
     try:
-        return kind.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True, **arguments)
+        return kind.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=not trust, **arguments)
     except pickle.UnpicklingError:
         fail(
             f"{checkpoint} contains objects other than tensors and plain values, such as a class among the "
-            "hyperparameters, and is not loaded because that could run code. Save it without them "
-            "(`save_hyperparameters(ignore=[...])`), and pass such arguments in a subclass."
+            "hyperparameters, and is not loaded because that could run code. If you trust its author, pass "
+            "`--trust-checkpoint`."
         )
     except (TypeError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]

@@ -10,6 +10,9 @@ from torch import SymInt, Tensor
 
 from lightning_green.compression.inputs import CONSTANTS
 
+KNOWN = (Tensor, SymInt, *CONSTANTS)
+"""Types of what may be in the containers of an output."""
+
 
 class OutputError(ValueError):
     """An output with something other than tensors and constants, or without a tensor."""
@@ -40,6 +43,11 @@ class OutputStructure:
             raise OutputError(f"The outputs should be tensors or containers of tensors, got {what}.")
         self.restore(self.tensors(output))  # raises now if a class cannot be constructed
 
+    @property
+    def count(self) -> int:
+        """The number of tensors."""
+        return len(self._places)
+
     def tensors(self, output: Any) -> list[Any]:
         """Return the tensors of an output of this structure."""
         leaves, _ = _flatten(output)
@@ -60,9 +68,14 @@ class OutputStructure:
         return iter(leaves)
 
 
+def leaves_of(output: Any) -> list[Any]:
+    """Return everything in the containers of an output, in its order."""
+    return _flatten(output)[0]
+
+
 def output_tensors(output: Any) -> list[Tensor]:
     """Return the tensors of an output, in its order."""
-    return [leaf for leaf in _flatten(output)[0] if isinstance(leaf, Tensor)]
+    return [leaf for leaf in leaves_of(output) if isinstance(leaf, Tensor)]
 
 
 def compared_tensors(output: Any) -> list[Tensor]:

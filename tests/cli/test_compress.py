@@ -118,6 +118,11 @@ def test_checkpoint_with_a_class_among_the_hyperparameters_prints_one_line(untra
     code, printed = refused(tmp_path / "class.ckpt", *CLASSES, "--int8", "--out", tmp_path)
     assert code == 2, printed
     assert "such as a class among the hyperparameters, and is not loaded" in printed
+    assert "pass `--trust-checkpoint`" in printed
+    code, printed = refused(
+        tmp_path / "class.ckpt", *CLASSES, "--trust-checkpoint", "--prune", "0.99", "--out", tmp_path
+    )
+    assert code == 1, printed  # it was loaded, and cannot be pruned as much
 
 
 @pytest.mark.nightly

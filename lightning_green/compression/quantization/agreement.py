@@ -49,22 +49,36 @@ def agreement(outputs: Sequence[Tensor], reference: Sequence[Tensor]) -> Agreeme
     """Return the agreement of a model's outputs with those of a reference.
 
     Args:
-        outputs: One tensor per batch, with samples along dimension 0 and classes, if any, along dimension 1.
+        outputs: One tensor per batch, with samples along dimension 0 and classes, if any, along dimension 1. The sizes
+            of other dimensions may differ between batches; classes are not compared then.
         reference: Outputs of the reference, in the same shapes.
+
+    Raises:
+        ValueError: If the shapes differ from those of the reference.
 
     Examples:
         >>> agreement([torch.tensor([[1.0, 0.0], [0.0, 1.0]])], [torch.tensor([[1.0, 0.0], [1.0, 0.0]])]).same_class
         0.5
 
     """
-    ours = torch.cat([o.detach().float().cpu() for o in outputs])
-    theirs = torch.cat([r.detach().float().cpu() for r in reference])
+    for output, expected in zip(outputs, reference, strict=True):
+        if output.shape != expected.shape:
+            raise ValueError(
+                f"The outputs should have the shape of the reference's, {tuple(expected.shape)}, got "
+                f"{tuple(output.shape)}."
+            )
+    samples = sum(len(expected) if expected.dim() else 1 for expected in reference)
+    same_sizes = len({expected.shape[1:] for expected in reference}) == 1 and reference[0].dim() > 0
+    ours, theirs = (
+        torch.cat([(one if same_sizes else one.flatten()).detach().float().cpu() for one in found])
+        for found in (outputs, reference)
+    )
     deviation = float(theirs.std()) if theirs.numel() > 1 else 0.0
     distance = float((ours - theirs).abs().mean())
     difference = distance / deviation if deviation else (0.0 if distance == 0 else float("inf"))
     classes = theirs.dim() > 1 and theirs.shape[1] > 1
     same = float((ours.argmax(1) == theirs.argmax(1)).float().mean()) if classes else 1.0
-    return Agreement(len(theirs), same, difference)
+    return Agreement(samples, same, difference)
 
 
 def worst_agreement(outputs: Sequence[Any], reference: Sequence[Any]) -> Agreement:

@@ -1,31 +1,51 @@
-"""The graphs of a network for one kind of call, in training and in evaluation mode, with fake quantization."""
+"""The graphs of a network for one kind of call, in every mode of its modules, with fake quantization."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from lightning_green.compression.inputs import Inputs, same_call, tensors_of
-from lightning_green.compression.quantization.exported import export_graph
+from lightning_green.compression.call_description import CallDescription
+from lightning_green.compression.inputs import Inputs, tensors_of
+from lightning_green.compression.quantization.exported import ExportedNetwork, export_graph
 from lightning_green.compression.quantization.fake_quantize import ActivationFakeQuantize, WeightFakeQuantize
 from lightning_green.compression.quantization.graph_hooks import call_hooks, replace_uses
+from lightning_green.compression.quantization.module_settings import ModuleSettings, Settings
 from lightning_green.compression.quantization.rounding_points import RoundingPoints, find_rounding_points
+
+MOST_GRAPHS = 8  # of one kind of call, before a warning
+
+
+@dataclass
+class _Graph:
+    """A graph, and the modes and numbers of the modules that it contains."""
+
+    settings: Settings
+    exported: ExportedNetwork
+    points: RoundingPoints
+    text: str
 
 
 class CallGraphs:
-    """Two graphs of a network for calls with the same arguments, which share the network's parameters and buffers.
+    """The graphs of a network for calls of one kind, which share the network's parameters and buffers.
+
+    There is a graph for training and one for evaluation, and another one when modes or numbers of modules change, such
+    as a batch norm that is put into evaluation mode, or the probability of a dropout.
 
     Args:
         network: The network.
-        inputs: Inputs with at least two samples along dimension 0. The graphs accept other numbers of samples.
+        described: Description of the inputs.
         keep_float: Patterns of modules that stay in float.
 
     Attributes:
         rounded: Key and operation of each rounded value.
+        float_weights: Names of the weights that stay in float.
 
     Raises:
         ValueError: If the network cannot be exported, a pattern matches nothing, or training and evaluation have
@@ -33,38 +53,93 @@ class CallGraphs:
 
     """
 
-    def __init__(self, network: nn.Module, inputs: Inputs, keep_float: Sequence[str] = ()) -> None:
-        self.inputs = inputs
-        self._network = network
-        with torch.inference_mode(False), torch.enable_grad():
-            self._exported = {mode: export_graph(network, inputs, training=mode) for mode in (True, False)}
-        self._points = {mode: find_rounding_points(e.graph, keep_float) for mode, e in self._exported.items()}
-        training, evaluation = (_operations(points) for points in self._points.values())
+    def __init__(self, network: nn.Module, described: CallDescription, keep_float: Sequence[str] = ()) -> None:
+        self.described = described
+        self._network, self._keep_float = network, tuple(keep_float)
+        self._settings = ModuleSettings(network)
+        self._roundings: Mapping[str, nn.Module] = {}
+        self._weight_bits = 8
+        self._graphs = [self._export(mode, self._settings.read(mode)) for mode in (True, False)]
+        training, evaluation = (_operations(graph.points) for graph in self._graphs)
         if training != evaluation:
             raise ValueError(
                 f"{type(network).__name__} should have the same operations in training and in evaluation to be "
                 "quantized. Move operations of only one mode out of the network, or set `model` to a part of it."
             )
         self.rounded: list[tuple[str, str]] = training[0]
+        self.float_weights = self._graphs[False].points.float_weights
 
     def insert(self, roundings: Mapping[str, nn.Module], weight_bits: int) -> None:
         """Add the fake quantization of values and weights, and calls of the network's hooks, to the graphs."""
-        for mode, exported in self._exported.items():
-            _insert(exported.graph, self._points[mode], roundings, weight_bits)
-            call_hooks(exported.graph, self._network)
+        self._roundings, self._weight_bits = roundings, weight_bits
+        for graph in self._graphs:
+            self._insert(graph)
 
     def fit(self, inputs: Inputs) -> bool:
         """Return whether the graphs are those of a call with these inputs."""
-        return same_call(self.inputs, inputs)
+        return self.described.fits(inputs)
 
     def run(self, inputs: Inputs, training: bool) -> Any:
         """Return the network's output for inputs that fit, computed by a graph."""
-        exported = self._exported[training]
-        return exported.output.restore(exported.graph(*tensors_of(inputs)))
+        settings = self._settings.read(training)
+        graph = next((graph for graph in self._graphs if graph.settings == settings), None)
+        if graph is None:
+            graph = self._add(training, settings)
+        return graph.exported.run(self._network, tensors_of(inputs))
 
     def graphs(self) -> list[GraphModule]:
-        """Return the graphs of training and evaluation."""
-        return [exported.graph for exported in self._exported.values()]
+        """Return the graphs: those of training and evaluation first."""
+        return [graph.exported.graph for graph in self._graphs]
+
+    def _export(self, training: bool, settings: Settings) -> _Graph:
+        device = next(self._network.parameters()).device
+        with torch.inference_mode(False), torch.enable_grad():
+            inputs = self.described.examples(device, batch=2)
+            exported = export_graph(self._network, inputs, training, self.described)
+        points = find_rounding_points(exported.graph, self._keep_float)
+        exported.return_attributes()
+        return _Graph(settings, exported, points, str(exported.graph.graph))
+
+    def _insert(self, graph: _Graph) -> None:
+        module = graph.exported.graph
+        _insert(module, graph.points, self._roundings, self._weight_bits)
+        call_hooks(module, self._network)
+
+    def _add(self, training: bool, settings: Settings) -> _Graph:
+        """Return the graph of changed modes and numbers; the graph of before if the network's operations differ."""
+        latest = self._graphs[-1] if len(self._graphs) > 2 else self._graphs[0 if training else 1]
+        changed = self._settings.changed(latest.settings, settings)
+        names = ", ".join(f"`{path}`" for path in sorted(changed.values())[:3])
+        try:
+            graph = self._export(training, settings)
+        except ValueError as error:
+            graph, problem = None, str(error)
+        else:
+            problem = "its operations differ"
+        if graph is None or _operations(graph.points)[0] != self.rounded:
+            warnings.warn(
+                f"{type(self._network).__name__} has changed ({names}), but fake quantization continues without the "
+                f"change: {problem}.",
+                stacklevel=2,
+            )
+            graph = _Graph(settings, latest.exported, latest.points, latest.text)
+            self._graphs.append(graph)
+            return graph
+        same = next((other for other in self._graphs if other.text == graph.text), None)
+        if same is not None and "hooks" not in {name for _, name in changed}:
+            self._settings.ignore(set(self._settings.changed(same.settings, settings)))
+            for other in self._graphs:
+                other.settings = {key: other.settings[key] for key in other.settings if key in settings}
+            return same
+        self._insert(graph)
+        self._graphs.append(graph)
+        if len(self._graphs) == MOST_GRAPHS + 1:
+            warnings.warn(
+                f"{type(self._network).__name__} has changed often in fake quantization (the last time {names}), and "
+                "a graph is exported for each change and kept in memory. Pass numbers that change often as tensors.",
+                stacklevel=2,
+            )
+        return graph
 
     def share_tensors(self) -> None:
         """Share the network's current tensors. A move to another device replaces its buffers."""

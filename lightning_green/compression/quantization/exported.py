@@ -6,9 +6,10 @@ import inspect
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.fx.graph import CodeGen
+from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
-from lightning_green.compression.inputs import Inputs, batch_dimensions, call, input_names
+from lightning_green.compression.call_description import CallDescription, shapes_of
+from lightning_green.compression.inputs import CONSTANTS, Inputs, call, input_names
 from lightning_green.compression.network import own_forward, restored_modes
-from lightning_green.compression.outputs import OutputError, OutputStructure
+from lightning_green.compression.outputs import KNOWN, OutputError, OutputStructure, leaves_of
 
 aten = torch.ops.aten
 _OUT_OF_PLACE = {
@@ -37,6 +40,19 @@ _OUT_OF_PLACE = {
     aten.add_.Tensor: aten.add.Tensor,
     aten.mul_.Tensor: aten.mul.Tensor,
 }
+_OF_SIZES = {
+    aten.sym_size.int,
+    aten.new_empty.default,
+    aten.new_zeros.default,
+    aten.new_ones.default,
+    aten.new_full.default,
+    aten.empty_like.default,
+    aten.zeros_like.default,
+    aten.ones_like.default,
+    aten.full_like.default,
+    aten.rand_like.default,
+    aten.randn_like.default,
+}
 _LIBRARIES = tuple(f"{folder}{os.sep}" for folder in (Path(torch.__file__).parent, Path(__file__).parents[2]))
 
 
@@ -47,29 +63,54 @@ class ExportedNetwork:
     Args:
         graph: Takes the tensors in the network's inputs, and returns a tuple of the tensors in its output.
         output: The structure of the output.
+        attributes: The structure of the attributes that ``forward`` sets, by the path of their module and their name;
+            None if there are none.
+        attribute_nodes: Nodes of the graph with the tensors of these attributes.
 
     """
 
     graph: GraphModule
     output: OutputStructure
+    attributes: OutputStructure | None
+    attribute_nodes: list[Node] = field(default_factory=list)
+
+    def return_attributes(self) -> None:
+        """Add the tensors of the attributes to the outputs of the graph."""
+        output = self.graph.graph.output_node()
+        output.args = ((*output.args[0], *self.attribute_nodes),)  # type: ignore[misc]
+
+    def run(self, network: nn.Module, tensors: list[Tensor]) -> Any:
+        """Return the network's output, and set the attributes that its ``forward`` sets."""
+        made = self.graph(*tensors)
+        count = len(made) - len(self.attribute_nodes)
+        if self.attributes is not None:
+            for (path, name), value in self.attributes.restore(made[count:]).items():
+                setattr(network.get_submodule(path), name, value)
+        return self.output.restore(made[:count])
 
 
-def export_graph(network: nn.Module, inputs: Inputs, training: bool) -> ExportedNetwork:
+def export_graph(
+    network: nn.Module, inputs: Inputs, training: bool, described: CallDescription | None = None
+) -> ExportedNetwork:
     """Return the graph of a network in training or evaluation mode; it shares its parameters and buffers.
 
     Args:
-        network: The network, whose mode does not change.
-        inputs: Inputs with at least two samples along dimension 0. The graph accepts other numbers of samples.
+        network: The network, whose mode does not change. If it is in the mode of ``training``, its modules keep their
+            own modes, such as that of a batch norm with constant statistics.
+        inputs: Inputs with at least two samples along dimension 0.
         training: Whether layers such as dropout and batch norm are in training mode.
+        described: Description of the inputs, with the dimensions of other sizes that the graph accepts. None for other
+            numbers of samples.
 
     Raises:
         ValueError: If the network cannot be exported; the message contains the line and a remedy.
 
     """
     tensors = tuple(leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor))
-    shapes = batch_dimensions(tensors, torch.export.Dim("batch", min=2))
-    with restored_modes(network), _flat_forward(network, inputs) as outputs:
-        if not (training and network.training):  # keeps layers that the user put into evaluation mode
+    described = described or CallDescription.of(network, inputs)
+    shapes = shapes_of(described.tensors, torch.export.Dim("batch", min=2), torch.export.Dim.DYNAMIC)
+    with restored_modes(network), _flat_forward(network, inputs) as traced:
+        if network.training != training:
             network.train(training)
         try:
             with torch.autocast(tensors[0].device.type, enabled=False):
@@ -88,27 +129,34 @@ def export_graph(network: nn.Module, inputs: Inputs, training: bool) -> Exported
     _make_functional(graph)
     if not training:
         _drop_counters(graph)
-    return ExportedNetwork(graph, outputs[-1])
+    output, attributes = traced[-1]
+    made = list(graph.graph.output_node().args[0])  # type: ignore[arg-type]
+    count = len(made) - (0 if attributes is None else attributes.count)
+    graph.graph.output_node().args = (tuple(made[:count]),)
+    return ExportedNetwork(graph, output, attributes, made[count:])
 
 
 @contextmanager
-def _flat_forward(network: nn.Module, inputs: Inputs) -> Iterator[list[OutputStructure]]:
-    """Replace a network's forward by one from tensors to tensors, and yield the list of the output's structures.
+def _flat_forward(network: nn.Module, inputs: Inputs) -> Iterator[list[tuple[OutputStructure, OutputStructure | None]]]:
+    """Replace a network's forward by one from tensors to tensors; yield the structures of its outputs and attributes.
 
     ``torch.export`` accepts only the classes of outputs that are registered with it.
     """
     leaves, structure = pytree.tree_flatten(inputs)
     places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     before, plain = network.__dict__.get("forward"), own_forward(network)
-    structures: list[OutputStructure] = []
+    structures: list[tuple[OutputStructure, OutputStructure | None]] = []
 
     def forward(*tensors: Tensor) -> list[Any]:
         filled = list(leaves)
         for place, tensor in zip(places, tensors, strict=True):
             filled[place] = tensor
+        before = [(path, module, dict(module.__dict__)) for path, module in network.named_modules()]
         output = call(plain, pytree.tree_unflatten(filled, structure))
-        structures.append(OutputStructure(output))
-        return structures[-1].tensors(output)
+        written = _restore_attributes(network, before)
+        attributes = OutputStructure(written) if written else None
+        structures.append((OutputStructure(output), attributes))
+        return [*structures[-1][0].tensors(output), *(attributes.tensors(written) if attributes else [])]
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(name, kind) for name in input_names(network, inputs)]
@@ -121,6 +169,53 @@ def _flat_forward(network: nn.Module, inputs: Inputs) -> Iterator[list[OutputStr
             del network.__dict__["forward"]
         else:
             network.forward = before
+
+
+def _restore_attributes(
+    network: nn.Module, before: list[tuple[str, nn.Module, dict[str, Any]]]
+) -> dict[tuple[str, str], Any]:
+    """Return the attributes of modules that a call has set, and give them their earlier values.
+
+    Otherwise a module would keep tensors without data.
+
+    Raises:
+        OutputError: If a value is neither a tensor nor a constant nor a container of them.
+
+    """
+    written: dict[tuple[str, str], Any] = {}
+    for path, module, attributes in before:
+        for name, value in list(module.__dict__.items()):
+            if name in attributes and (attributes[name] is value or _is_same_constant(attributes[name], value)):
+                continue
+            written[path, name] = value
+            if name in attributes:
+                module.__dict__[name] = attributes[name]
+                if isinstance(value, (int, float)) and isinstance(attributes[name], (int, float)):
+                    warnings.warn(
+                        f"`forward` of {type(network).__name__} changes the number `{_join(path, name)}`, which stays "
+                        f"{value!r} in fake quantization. Register it as a buffer, or change it outside the network.",
+                        stacklevel=2,
+                    )
+            else:
+                del module.__dict__[name]
+    for (path, name), value in written.items():
+        unknown = {type(leaf).__name__ for leaf in leaves_of(value) if not isinstance(leaf, KNOWN)}
+        if unknown:
+            raise OutputError(
+                f"Its `forward` sets the attribute `{_join(path, name)}` to {', '.join(sorted(unknown))} instead of "
+                "tensors or containers of tensors."
+            )
+    if not any(isinstance(leaf, (Tensor, torch.SymInt)) for leaf in leaves_of(list(written.values()))):
+        return {}  # constants, which the plain forward has set as well
+    return written
+
+
+def _is_same_constant(one: Any, other: Any) -> bool:
+    return isinstance(other, CONSTANTS) and type(one) is type(other) and one == other
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
 def _explain(network: nn.Module, error: Exception) -> str:
@@ -201,6 +296,37 @@ def ancestors(nodes: Iterable[Node]) -> set[Node]:
             found.add(node)
             queue.extend(node.all_input_nodes)
     return found
+
+
+def depends_on_inputs(node: Node) -> bool:
+    """Return whether a result depends on the values of the inputs; that of random numbers depends on sizes only."""
+    seen: set[Node] = set()
+    queue = [node]
+    while queue:
+        node = queue.pop()
+        if node.op == "placeholder":
+            return True
+        if node not in seen and node.target not in _OF_SIZES:
+            seen.add(node)
+            queue.extend(node.all_input_nodes)
+    return False
+
+
+def evaluate(graph_module: GraphModule, node: Node) -> Tensor:
+    """Return the result of an operation that depends on no input, such as the weight of a weight norm."""
+    needed, values = ancestors([node]), dict[Node, Any]()
+    for one in graph_module.graph.nodes:
+        if one not in needed:
+            continue
+        if one.op == "get_attr":
+            owner, _, leaf = str(one.target).rpartition(".")
+            values[one] = getattr(graph_module.get_submodule(owner), leaf)
+        else:
+            args, kwargs = map_arg((one.args, one.kwargs), values.__getitem__)
+            values[one] = one.target(*args, **kwargs)
+    value = values[node]
+    assert isinstance(value, Tensor)
+    return value.detach().float()
 
 
 def owner_path(node: Node) -> str:

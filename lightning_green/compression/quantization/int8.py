@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401 - registers `quantized_decomposed`
 from torch.fx import Graph, GraphModule, Node
 
+from lightning_green.compression.call_description import CallDescription
 from lightning_green.compression.inputs import Inputs, canonical_inputs, input_names, tensors_of
 from lightning_green.compression.quantization.exported import (
     ExportedNetwork,
     ancestors,
+    evaluate,
     export_graph,
     inference_outputs,
     outputs_of,
@@ -57,6 +59,7 @@ def to_int8(
     roundings: Mapping[str, Rounding],
     keep_float: Sequence[str] = (),
     weight_bits: int = 8,
+    described: CallDescription | None = None,
 ) -> GraphModule:
     """Return the network's evaluation graph with int8 weights and integers between its operations.
 
@@ -71,9 +74,11 @@ def to_int8(
             ``find_rounding_points``.
         keep_float: Patterns of modules that stay in float, as in the search for ``roundings``.
         weight_bits: Bits of the integers of weights, which are stored in int8.
+        described: Description of the inputs, with the dimensions of other sizes.
 
     """
-    exported = export_graph(network, inputs, training=False)
+    described = described or CallDescription.of(network, inputs)
+    exported = export_graph(network.eval(), inputs, training=False, described=described)
     source, tensors = exported.graph, tensors_of(inputs)
     points = find_rounding_points(source, keep_float)
     keys = {node: key for key, node in points.values.items()} | points.passed_on
@@ -94,6 +99,8 @@ def to_int8(
     source.graph.lint()
     result = GraphModule(_Constants(source), source.graph, "Int8Network")
     result.meta["inputs"] = tuple(tensors[place].clone() for place in kept)
+    result.meta["tensors"] = tuple(described.tensors[place] for place in kept)
+    result.meta["float_weights"] = points.float_weights
     return result.eval()
 
 
@@ -231,12 +238,7 @@ def _norm_as_line(source: GraphModule, norm: Node) -> tuple[Tensor, Tensor]:
 
 
 def _value(source: GraphModule, argument: Any) -> Tensor | None:
-    if argument is None:
-        return None
-    owner, _, leaf = str(argument.target).rpartition(".")
-    value = getattr(source.get_submodule(owner), leaf)
-    assert isinstance(value, Tensor)
-    return value.detach().float()
+    return None if argument is None else evaluate(source, argument)
 
 
 def _round_value(graph: Graph, node: Node, rounding: Rounding) -> None:

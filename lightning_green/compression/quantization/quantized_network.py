@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils import _pytree as pytree
 
-from lightning_green.compression.inputs import Inputs, as_inputs, canonical_inputs, describe, examples
+from lightning_green.compression.call_description import CallDescription, DynamicSizes
+from lightning_green.compression.inputs import Inputs, as_inputs, canonical_inputs
 from lightning_green.compression.quantization.call_graphs import CallGraphs
 from lightning_green.compression.quantization.fake_quantize import (
     ACTIVATIONS,
@@ -37,11 +38,17 @@ class QuantizedNetwork:
     Args:
         network: The network.
         inputs: Positional arguments, or a dictionary of arguments by keyword, with at least two samples along
-            dimension 0 of the tensors. The graphs accept other numbers of samples.
+            dimension 0 of the tensors. The graphs accept other numbers of samples. Or the description of a call.
         keep_float: Patterns of modules that stay in float.
         activation: ``"uint8"`` for ONNX Runtime and Inductor on x86, ``"int8"`` for XNNPACK (ExecuTorch).
         weight_bits: 7 or 8. None for 7 with ``"uint8"``, which is exact on every x86 processor, and 8 with ``"int8"``.
             Eight bits are slightly finer, but with ``"uint8"`` they overflow on processors without VNNI.
+        dynamic: Dimensions of inputs that have other sizes in other calls, by the name of the argument, such as
+            ``{"tokens": [1]}`` for sequences of any length. Without it, calls of each size have graphs of their own,
+            and the model in int8 accepts only the sizes of ``inputs``.
+
+    Attributes:
+        float_weights: Names of the weights that stay in float.
 
     Raises:
         ValueError: If the network cannot be exported, a pattern matches nothing, or training and evaluation have
@@ -59,22 +66,31 @@ class QuantizedNetwork:
     def __init__(
         self,
         network: nn.Module,
-        inputs: Inputs,
+        inputs: Inputs | CallDescription,
         keep_float: Sequence[str] = (),
         activation: str = "uint8",
         weight_bits: int | None = None,
+        dynamic: DynamicSizes | None = None,
     ) -> None:
         check_choice("activation", activation, ACTIVATIONS)
         check_weight_bits(weight_bits)
         self.weight_bits = weight_bits or WEIGHT_BITS[activation]
         self.network = network
-        self.keep_float, self.activation = tuple(keep_float), activation
+        self.keep_float, self.activation, self.dynamic = tuple(keep_float), activation, dynamic
         self.observing = True
+        if isinstance(inputs, CallDescription):
+            given, described = None, inputs
+        else:
+            given = canonical_inputs(network, inputs)
+            described = CallDescription.of(network, given, dynamic)
+        first = self._export(described)
         with torch.inference_mode(False):
-            self.inputs: Inputs = pytree.tree_map_only(
-                Tensor, lambda tensor: tensor.detach().clone(), canonical_inputs(network, inputs)
+            self.inputs: Inputs = (
+                first.described.examples(next(network.parameters()).device, batch=2)
+                if given is None
+                else pytree.tree_map_only(Tensor, lambda tensor: tensor.detach().clone(), given)
             )
-        first = CallGraphs(network, self.inputs, self.keep_float)
+        self.float_weights = first.float_weights
         self.roundings = {key: ActivationFakeQuantize(activation) for key, _ in first.rounded}
         first.insert(self.roundings, self.weight_bits)
         self._calls = [first]
@@ -109,17 +125,16 @@ class QuantizedNetwork:
             rounding.observing = observe
         return graphs.run(inputs, training)
 
-    def prepare(self, inputs: Inputs) -> None:
+    def prepare(self, described: CallDescription) -> None:
         """Export the graphs of a call, unless there are graphs of such calls.
 
-        Args:
-            inputs: Positional arguments, or a dictionary of arguments by keyword.
-
         Raises:
-            ValueError: If a call with these arguments cannot be exported, or has other operations.
+            ValueError: If such a call cannot be exported, or has other operations.
 
         """
-        self._graphs(canonical_inputs(self.network, inputs))
+        device = next(self.network.parameters()).device
+        if not any(graphs.fit(described.examples(device)) for graphs in self._calls):
+            self._add(described)
 
     def has_unseen(self) -> bool:
         """Return whether an activation has no range."""
@@ -143,7 +158,7 @@ class QuantizedNetwork:
         for key, rounding in self.roundings.items():
             scale, zero_point = rounding.quantization_parameters()
             ranges[key] = Rounding(scale.item(), int(zero_point.item()), rounding.quant_min, rounding.quant_max)
-        return to_int8(network, inputs, ranges, self.keep_float, self.weight_bits)
+        return to_int8(network, inputs, ranges, self.keep_float, self.weight_bits, self._calls[0].described)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the ranges of the activations."""
@@ -165,14 +180,23 @@ class QuantizedNetwork:
             rounding.restore(state[key])
 
     def _graphs(self, inputs: Inputs) -> CallGraphs:
-        return next((graphs for graphs in self._calls if graphs.fit(inputs)), None) or self._add(inputs)
+        fitting = next((graphs for graphs in self._calls if graphs.fit(inputs)), None)
+        return fitting or self._add(CallDescription.of(self.network, inputs, self.dynamic))
 
-    def _add(self, inputs: Inputs) -> CallGraphs:
+    def _export(self, described: CallDescription) -> CallGraphs:
+        """Return the graphs of a call, in which tensors may be as large as the batch by coincidence."""
+        problem: ValueError | None = None
+        for alternative in described.alternatives():
+            try:
+                return CallGraphs(self.network, alternative, self.keep_float)
+            except ValueError as error:  # noqa: PERF203
+                problem = problem or error
+        assert problem is not None
+        raise problem
+
+    def _add(self, described: CallDescription) -> CallGraphs:
         """Export the graphs of a call with other arguments or of another size."""
-        device = next(self.network.parameters()).device
-        with torch.inference_mode(False):
-            example = examples(describe(inputs, type(self.network).__name__), device, batch=2)
-        graphs = CallGraphs(self.network, example, self.keep_float)
+        graphs = self._export(described)
         if graphs.rounded != self._calls[0].rounded:
             raise ValueError(
                 f"{type(self.network).__name__} should have the same operations in all of its calls to be quantized, "
@@ -185,7 +209,8 @@ class QuantizedNetwork:
             warnings.warn(
                 f"{type(self.network).__name__} has been called in {len(self._calls)} different ways in fake "
                 "quantization, and the graphs of each are exported and kept in memory. If a number changes from call "
-                "to call, pass it as a tensor. Pad tensors to a few sizes.",
+                "to call, pass it as a tensor. Name dimensions of other sizes in `dynamic`, or pad tensors to a few "
+                "sizes.",
                 stacklevel=2,
             )
         return graphs
@@ -197,6 +222,7 @@ def quantize(
     keep_float: Sequence[str] = (),
     activation: str = "uint8",
     weight_bits: int | None = None,
+    dynamic: DynamicSizes | None = None,
 ) -> GraphModule:
     """Quantize a trained network without further training.
 
@@ -207,6 +233,7 @@ def quantize(
         keep_float: Patterns of modules that stay in float.
         activation: As in ``QuantizedNetwork``.
         weight_bits: As in ``QuantizedNetwork``.
+        dynamic: As in ``QuantizedNetwork``.
 
     Returns:
         The model in int8, on the CPU.
@@ -224,7 +251,7 @@ def quantize(
     for batch in batches:
         inputs = as_inputs(batch)
         if quantized is None:
-            quantized = QuantizedNetwork(network, inputs, keep_float, activation, weight_bits)
+            quantized = QuantizedNetwork(network, inputs, keep_float, activation, weight_bits, dynamic)
         with torch.no_grad():
             quantized.compute(inputs, training=False, observe=True)
     if quantized is None:

@@ -17,6 +17,7 @@ from torch.fx import GraphModule, Node
 from lightning_green.compression.patterns import matching
 from lightning_green.compression.quantization.exported import (
     ancestors,
+    depends_on_inputs,
     inference_outputs,
     outputs_of,
     owner_path,
@@ -36,6 +37,17 @@ LINEAR = {aten.linear.default}
 NORMS = {aten.batch_norm.default}
 CLIPS = {aten.relu.default, aten.hardtanh.default}
 PAIRS = {aten.add.Tensor, aten.mul.Tensor}
+SCALINGS = {aten.mul.Tensor, aten.div.Tensor}
+RANDOM = {
+    aten.bernoulli.default,
+    aten.bernoulli.p,
+    aten.bernoulli_.float,
+    aten.bernoulli_.Tensor,
+    aten.rand.default,
+    aten.rand_like.default,
+    aten.randn_like.default,
+    aten.dropout.default,
+}
 UNARY = {
     *CLIPS,
     aten.hardswish.default,
@@ -77,6 +89,7 @@ class RoundingPoints:
         values: Operation whose result is rounded, by the key of its rounding, in the order of the graph.
         passed_on: Key of the rounding whose scale the result of an operation has, by operation.
         norms: Batch norm that is folded into an operation of ``weights``, by operation.
+        float_weights: Names of the weights that stay in float.
 
     """
 
@@ -84,6 +97,7 @@ class RoundingPoints:
     values: dict[str, Node] = field(default_factory=dict)
     passed_on: dict[Node, str] = field(default_factory=dict)
     norms: dict[Node, Node] = field(default_factory=dict)
+    float_weights: list[str] = field(default_factory=list)
 
 
 def find_rounding_points(graph_module: GraphModule, keep_float: Sequence[str] = ()) -> RoundingPoints:
@@ -114,7 +128,8 @@ def find_rounding_points(graph_module: GraphModule, keep_float: Sequence[str] = 
         if _is_weighted(node):
             weight = node.args[1]
             assert isinstance(weight, Node)
-            points.weights[_unused(points.weights, str(weight.target))] = node
+            name = str(weight.target) if weight.op == "get_attr" else f"{owner_path(node)}.weight".strip(".")
+            points.weights[_unused(points.weights, name)] = node
             end = _fold_norm(node, points, live)
             end = _only_user(end, CLIPS, live) or end
             rounded.add(_as_node(node.args[0]))
@@ -128,6 +143,7 @@ def find_rounding_points(graph_module: GraphModule, keep_float: Sequence[str] = 
         elif node.target is aten.cat.default:
             rounded.update({*(_as_node(part) for part in node.args[0]), node})
     _propagate(operations, rounded, ends, kept, live, points)
+    points.float_weights = _float_weights(graph_module, live, points)
     if not points.weights:
         raise ValueError("There is nothing to quantize: every convolution and linear layer is in `keep_float`.")
     return points
@@ -164,19 +180,42 @@ def _is_weighted(node: Node) -> bool:
     if node.target not in CONVOLUTIONS | LINEAR or len(node.args) < 2:
         return False
     weight = node.args[1]
-    return isinstance(weight, Node) and weight.op == "get_attr" and _is_activation(node.args[0])
+    return isinstance(weight, Node) and not depends_on_inputs(weight) and _is_activation(node.args[0])
 
 
 def _is_activation(value: object) -> bool:
     if not isinstance(value, Node) or value.op == "get_attr":
         return False
     meta = value.meta.get("val")
-    return isinstance(meta, torch.Tensor) and meta.is_floating_point() and meta.dim() > 1
+    if not (isinstance(meta, torch.Tensor) and meta.is_floating_point() and meta.dim() > 1):
+        return False
+    return not _is_random(value)
 
 
 def _as_node(value: object) -> Node:
+    """Return a node, or what was multiplied by a random mask (stochastic depth), which evaluation does not have."""
     assert isinstance(value, Node)
-    return value
+    node, is_masked = value, False
+    while node.target in SCALINGS and isinstance(node.args[0], Node):
+        factor = node.args[1]
+        if isinstance(factor, Node) and _is_random(factor):
+            is_masked = True
+        elif isinstance(factor, Node):
+            break
+        node = node.args[0]
+    return node if is_masked else value
+
+
+def _is_random(node: Node) -> bool:
+    return node.op != "get_attr" and not depends_on_inputs(node) and any(n.target in RANDOM for n in ancestors([node]))
+
+
+def _float_weights(graph_module: GraphModule, live: Set[Node], points: RoundingPoints) -> list[str]:
+    """Return the names of the parameters with two dimensions or more that no quantized weight is computed from."""
+    quantized = ancestors(_as_node(node.args[1]) for node in points.weights.values())
+    parameters = dict(graph_module.named_parameters())
+    names = {str(node.target) for node in live - quantized if node.op == "get_attr"}
+    return sorted(name for name in names if name in parameters and parameters[name].dim() > 1)
 
 
 def _is_output(node: Node, live: Set[Node]) -> bool:
