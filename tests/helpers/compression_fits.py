@@ -1,5 +1,7 @@
 """A classifier, its data, and fits that resume from checkpoints, for tests of the compression callbacks."""
 
+import csv
+
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -122,6 +124,13 @@ def fit(folder, *callbacks, module=None, data=None, **options):
     t = trainer(folder, callbacks, **options)
     t.fit(module, data or loader())
     return module, t
+
+
+def logged_in(folder):
+    """Return the values of each name in the table of a CSVLogger."""
+    (table,) = folder.rglob("metrics.csv")
+    rows = list(csv.DictReader(table.open()))
+    return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
 
 
 def assert_equal(a, b, path=""):

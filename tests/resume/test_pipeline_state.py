@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import itertools
 import multiprocessing
 import random
 import threading
@@ -16,27 +15,14 @@ from filelock import FileLock
 from torch import nn
 from torch.utils.data import Dataset, WeightedRandomSampler
 
-from lightning_green.resume import pipeline_values
 from lightning_green.resume.load_check import check_loads
 from lightning_green.resume.object_walk import walk
-from lightning_green.resume.pass_record import PassRecord
-from lightning_green.resume.pipeline_reasons import why_lost
 from lightning_green.resume.pipeline_state import Created, PipelineState
 from lightning_green.resume.plain_data import from_plain, to_plain
+from tests.helpers.keeper import Keeper, Sample, count
 
 FILE = {"generator": None, "count": 0}
 GENERATOR = random.Random(1)
-
-
-class Keeper:
-    """An object that keeps values; ``use`` changes one and returns what depends on it."""
-
-    def __init__(self, use, **values):
-        self.__dict__.update(values)
-        self.use = functools.partial(use)
-
-    def __call__(self):
-        return self.use(self)
 
 
 def draw_lazily(one):
@@ -79,11 +65,6 @@ def count_shared(one):
     one.shared.value += 1
     one.array[0] += one.shared.value
     return one.shared.value + one.array[0]
-
-
-def count(one):
-    one.count = getattr(one, "count", 0) + 1
-    return one.count
 
 
 class OfClass:
@@ -296,51 +277,6 @@ def test_weights_of_a_sampler_keep_the_tensor():
     assert weights.tolist() == [1, 5, 1, 1]
 
 
-class Sample:
-    """An object that is no plain data."""
-
-
-def opened(one):
-    one.file = open(__file__)  # noqa: SIM115
-
-
-@pytest.mark.parametrize(
-    ("change", "path"),
-    [
-        (lambda one: setattr(one, "iterator", itertools.cycle([1])), "iterator"),
-        (lambda one: setattr(one, "stream", (index for index in range(3))), "stream"),
-        (lambda one: one.items.append(Sample()), "items"),
-        (lambda one: setattr(one, "helper", Sample()), "helper"),
-        (opened, "file"),
-    ],
-)
-def test_change_that_cannot_be_saved_is_named(change, path):
-    one = Keeper(count, items=[])
-    state = PipelineState(one)
-    state.capture()
-    assert why_lost(state) is None
-    change(one)
-    state.capture()
-    assert f"has changed `{path}`, which" in why_lost(state)
-
-
-def test_large_values_are_not_saved(monkeypatch):
-    monkeypatch.setattr(pipeline_values, "_MAX_BYTES", 100)
-    one = Keeper(count, cache={})
-    state = PipelineState(one)
-    one.cache[0] = torch.ones(100)
-    assert "cache" not in str(state.capture())
-    assert "has changed `cache`, which cannot be saved" in why_lost(state)
-
-
-def test_handles_that_are_opened_at_first_use_are_ignored():
-    one = Keeper(count, handle=None)
-    state = PipelineState(one)
-    one.handle = memoryview(b"")  # an object without attributes, as those of databases and image files
-    state.capture()
-    assert why_lost(state) is None
-
-
 def test_values_at_the_creation_are_those_that_the_first_loader_of_an_object_found():
     created, one = Created(), Keeper(count)
     PipelineState([one], created=created)
@@ -365,53 +301,6 @@ def test_walk_ends_in_cycles_and_large_containers():
     one = Keeper(count, big=[Sample()] * 2000)
     one.itself = one
     assert sum(isinstance(value, Sample) for _, value, _ in walk(one)) == 0
-
-
-def test_changes_between_reads_are_repeated_at_the_same_read():
-    def read(one, number, record, change):
-        numbers = []
-        for index in range(number):
-            record.before_read(index)
-            numbers.append(one.scale * index)
-            record.after_read(index + 1)
-            if change and index == 2:
-                one.scale = 10
-        return numbers
-
-    one = Keeper(count, scale=1)
-    state = PipelineState(one)
-    began, record = state.capture(), PassRecord(state)
-    expected = read(one, 6, record, change=True)
-    other = Keeper(count, scale=1)
-    resumed = PipelineState(other)
-    resumed.restore(state.capture())
-    resumed.restore(began)
-    assert read(other, 6, PassRecord(resumed, record.later), change=False) == expected
-    assert not record.changes_often
-
-
-def test_changes_at_many_reads_are_reported():
-    one = Keeper(count)
-    state = PipelineState(one)
-    record = PassRecord(state)
-    for index in range(6):
-        record.before_read(index)
-        record.after_read(index + 1)
-        one()
-    assert record.changes_often
-
-
-def test_changes_since_the_same_read_are_one():
-    one = Keeper(count)
-    state = PipelineState(one)
-    record = PassRecord(state)
-    record.before_read(0)
-    record.after_read(1)
-    for _ in range(8):
-        one()
-        record.note_change()
-    assert [number for number, _ in record.later] == [1]
-    assert record.later[0][1]["values"]["0"]["count"]["value"] == 8
 
 
 class Current(Dataset):
