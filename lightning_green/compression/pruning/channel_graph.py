@@ -27,6 +27,8 @@ _UNSUPPORTED = {
     nn.Parameter: "is a parameter of no layer",
 }
 
+_MOST_TIMES, _MOST_IMPOSSIBLE = 4, 20  # more indices than a layer has channels, so many times, are a circle
+
 
 def torch_pruning() -> Any:
     """Return the module ``torch_pruning``, or raise a ``ModuleNotFoundError`` that names the extra."""
@@ -61,7 +63,8 @@ class ChannelGraph:
                 self.graph = self.tp.DependencyGraph().build_dependency(
                     model, inputs, forward_fn=call, output_transform=_traced_outputs, verbose=False
                 )
-                self._groups = list(self.graph.get_all_groups())
+                with _finite_groups():
+                    self._groups = list(self.graph.get_all_groups())
             except Exception as error:  # of Torch-Pruning, about layers of any kind
                 raise ValueError(
                     f"Torch-Pruning cannot follow the channels of {type(model).__name__} ({error!r}). Pass the part "
@@ -106,6 +109,32 @@ class ChannelGraph:
         layer = self.graph.model.get_submodule(name)
         handler = self.graph.get_pruner_of_module(layer).prune_out_channels
         self.graph.get_pruning_group(layer, handler, channels).prune()
+
+
+@contextmanager
+def _finite_groups() -> Iterator[None]:
+    """Raise a ``RecursionError`` where Torch-Pruning would follow channels in a circle forever.
+
+    A network that multiplies channels with themselves (``x @ x.T``) multiplies the indices in each round.
+    """
+    from torch_pruning.dependency.group import Group
+
+    add_dep, impossible = Group.add_dep, 0
+
+    def add_finite(group: Any, dep: Any, idxs: Any) -> Any:
+        nonlocal impossible
+        module = dep.target.module
+        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+            impossible += len(idxs) > _MOST_TIMES * max(module.weight.shape)
+            if impossible > _MOST_IMPOSSIBLE:
+                raise RecursionError("channels depend on themselves in another shape")
+        return add_dep(group, dep, idxs)
+
+    Group.add_dep = add_finite
+    try:
+        yield
+    finally:
+        Group.add_dep = add_dep
 
 
 @contextmanager

@@ -1,0 +1,40 @@
+import pytest
+import torch
+from torch import nn
+
+from lightning_green.compression.pruning.channel_graph import ChannelGraph, channel_count
+from tests.helpers.extras import needs_torch_pruning
+
+pytestmark = needs_torch_pruning
+
+
+class Gram(nn.Module):
+    """Multiplies channels with themselves: the smaller product has other entries for the next layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(64, 4)
+
+    def forward(self, x):
+        z = self.conv(x).flatten(2)
+        return self.head((z @ z.transpose(1, 2)).flatten(1))
+
+
+@pytest.mark.timeout(120)
+def test_channels_that_depend_on_themselves_are_an_error_and_no_endless_search():
+    from torch_pruning.dependency.group import Group
+
+    before = Group.add_dep
+    with pytest.raises(ValueError, match=r"cannot follow the channels of Gram .*depend on themselves in another shape"):
+        ChannelGraph(Gram(), (torch.randn(1, 3, 8, 8),))
+    assert Group.add_dep is before
+
+
+def test_groups_have_the_layers_that_depend_on_their_channels():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4))
+    graph = ChannelGraph(model, (torch.randn(1, 3, 8, 8),))
+    groups = graph.groups()
+    assert graph.members(groups["0"]) == ["0", "1", "4"]
+    graph.remove("0", [1, 5])
+    assert (channel_count(model[0]), model[1].num_features, model[4].in_features) == (6, 6, 216)
+    assert model(torch.randn(2, 3, 8, 8)).shape == (2, 4)
