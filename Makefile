@@ -36,22 +36,22 @@ demo: $(VENV)/.demo
 	$(PY) examples/demo.py $(ARGS)
 
 test: $(VENV)/.dev
-	$(PY) -m pytest -n $(JOBS) -m "not slow and not distributed and not nightly" --durations 20 $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "not slow and not distributed and not nightly" --durations 20 $(ARGS)
 
 test-slow: $(VENV)/.dev
-	$(PY) -m pytest -n $(JOBS) -m "(slow or distributed) and not nightly" --durations 20 $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m "(slow or distributed) and not nightly" --durations 20 $(ARGS)
 
 test-all: $(VENV)/.dev
 	$(PY) -m coverage erase
-	$(PY) -m coverage run -m pytest -n $(JOBS) -m "not nightly" --durations 20 $(ARGS)
+	$(PY) -m coverage run -m pytest -n $(JOBS) --dist loadgroup -m "not nightly" --durations 20 $(ARGS)
 	$(PY) -m coverage combine -q
 	$(PY) -m coverage report --skip-covered
 
 test-nightly: $(VENV)/.dev
-	$(PY) -m pytest -n $(JOBS) -m nightly --durations 20 $(ARGS)
+	$(PY) -m pytest -n $(JOBS) --dist loadgroup -m nightly --durations 20 $(ARGS)
 
 fuzz: $(VENV)/.dev
-	LIGHTNING_GREEN_FUZZ_EXAMPLES=10000 $(PY) -m pytest -n $(JOBS) --timeout 3600 -k "test_any_" tests/test_any_files.py $(ARGS)
+	LIGHTNING_GREEN_FUZZ_EXAMPLES=10000 $(PY) -m pytest -n $(JOBS) --dist loadgroup --timeout 3600 -k "test_any_" tests/test_any_files.py $(ARGS)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -17,7 +17,7 @@ from tests.helpers.traces import CLOCK, write_trace
 
 JOB = Path(__file__).with_name("helpers") / "everything_job.py"
 BATCHES, KILLED_AT = 48, 39
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("everything")]
 
 
 @pytest.fixture(

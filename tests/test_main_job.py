@@ -34,6 +34,7 @@ TOTALS = {
 }
 
 
+pytestmark = pytest.mark.xdist_group("main_job")  # its fixtures run once
 PACKAGES = ["lightning.pytorch", pytest.param("pytorch_lightning", marks=pytest.mark.nightly)]
 
 

@@ -8,6 +8,8 @@ from tests.helpers.ledgers import read_records
 
 from .helpers import EXAMPLES, read_wandb, start
 
+pytestmark = pytest.mark.xdist_group("demo")  # its fixture runs once
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):

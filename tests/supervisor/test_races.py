@@ -85,7 +85,7 @@ def run_races(folder, count):
     return outcomes
 
 
-@pytest.mark.parametrize("count", [50, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [50, pytest.param(1000, marks=pytest.mark.nightly)])
 def test_exactly_one_supervisor_wins(tmp_path, count):
     expected = ["refused"] * (PROCESSES - 1) + ["won"]
     outcomes = run_races(tmp_path / "races", count)

@@ -27,7 +27,7 @@ def test_levels_are_measured_on_first_node_and_set_on_both(tmp_path):
         150,
     ]  # full power for each measurement
     measured = [watts for watts, _ in groupby(first)]  # the number of rounds depends on the variation of the steps
-    assert len(measured) >= 6
+    assert len(measured) >= 4
     assert measured == [200, 150] * (len(measured) // 2)
     for step in range(1, len(second)):
         if (second[step - 1], second[step]) == (200, 150):

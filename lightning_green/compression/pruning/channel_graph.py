@@ -27,7 +27,7 @@ _UNSUPPORTED = {
     nn.Parameter: "is a parameter of no layer",
 }
 
-_MOST_TIMES, _MOST_IMPOSSIBLE = 4, 20  # more indices than a layer has channels, so many times, are a circle
+_MOST_TIMES, _MOST_IMPOSSIBLE = 4, 20  # indices per channel of a layer, and how often, that show a circle
 
 
 def torch_pruning() -> Any:
