@@ -118,3 +118,24 @@ def test_target_that_cannot_be_reached_is_refused_before_anything_is_removed():
     assert count(model) == before
     assert pruner.layers == 0
     assert set(ChannelPruner(0.1).prepare(model, (X[:1],))) == {"second", "qkv"}
+
+
+@needs_torch_pruning
+def test_layers_that_only_training_has_are_compared_too():
+    """As the auxiliary classifier of Inception, whose batch norm does not train on one sample."""
+
+    class Auxiliary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.body, self.head = nn.Linear(6, 8), nn.Linear(8, 16), nn.Linear(16, 4)
+            self.auxiliary = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4))
+
+        def forward(self, x):
+            z = self.stem(x).relu()
+            y = self.head(self.body(z).relu())
+            return (y, self.auxiliary(z)) if self.training else y
+
+    torch.manual_seed(0)
+    widths, left = find_removable(Auxiliary(), (torch.randn(1, 6),))
+    assert list(widths) == ["body"]
+    assert "stem" in left
