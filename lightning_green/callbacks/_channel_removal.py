@@ -91,6 +91,7 @@ class ChannelRemoval(Callback):
         if not starts_window or not self._schedule.is_due(step) or not self._inputs.has_seen_call():
             return
         network, example = self._network_and_example(pl_module)
+        check_states(trainer.optimizers)  # also of parameters that are trained since the first check
         with self._inputs.paused():
             self.pruner.update(network, example, self._schedule.progress(step), trainer.optimizers)
         self._schedule.note_update(step)

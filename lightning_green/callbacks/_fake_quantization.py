@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from lightning_green.compression.call_description import DynamicSizes
+from lightning_green.compression.call_description import CallDescription, DynamicSizes
 from lightning_green.compression.input_recorder import InputRecorder
 from lightning_green.compression.network import find_network, uncompiled
 from lightning_green.compression.quantization.quantized_forward import plain_forward, quantized_forward
@@ -174,9 +175,13 @@ class FakeQuantization:
         self._restored = state_dict
 
     def _build(self, network: nn.Module) -> QuantizedNetwork:
-        assert self._inputs.first is not None
+        described = self._inputs.first
+        assert described is not None
+        if self._dynamic is not None:  # the description may be that of a checkpoint without them
+            example = described.examples(torch.device("cpu"))
+            described = described.with_dynamic(CallDescription.of(network, example, self._dynamic))
         with self._inputs.paused():
-            return self._make_graphs(network, self._inputs.first)
+            return self._make_graphs(network, described)
 
 
 def _kept_in_float(names: Sequence[str]) -> str:

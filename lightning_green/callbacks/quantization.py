@@ -24,7 +24,7 @@ from lightning_green.callbacks._compression import (
 )
 from lightning_green.callbacks._fake_quantization import FakeQuantization
 from lightning_green.callbacks.pruning import Pruning
-from lightning_green.compression.call_description import DynamicSizes
+from lightning_green.compression.call_description import DynamicSizes, check_dynamic
 from lightning_green.compression.inputs import as_inputs, call
 from lightning_green.compression.quantization.agreement import Agreement, worst_agreement
 from lightning_green.compression.quantization.fake_quantize import ACTIVATIONS, check_weight_bits
@@ -60,7 +60,7 @@ class QuantizationAwareTraining(CallbackOfBothPackages):
             images of any size. Without it, each size has graphs of its own, and the model in int8 accepts one size.
 
     Raises:
-        TypeError: If a fraction is not a number, or ``keep_float`` is a string.
+        TypeError: If a fraction is not a number, ``keep_float`` is a string, or ``dynamic`` is no dictionary of lists.
         ValueError: If an argument is out of range; in ``setup``, if there is no such network or the strategy shards
             parameters; before the first step, if the network cannot be exported (the message contains the line) or a
             pattern matches nothing; at the start, if channels would be removed after ``begin``; at ``begin``, if the
@@ -90,6 +90,7 @@ class QuantizationAwareTraining(CallbackOfBothPackages):
     ) -> None:
         check_choice("activation", activation, ACTIVATIONS)
         check_weight_bits(weight_bits)
+        check_dynamic(dynamic)
         if total_steps is not None:
             check_positive_int("total_steps", total_steps)
         if isinstance(keep_float, str):

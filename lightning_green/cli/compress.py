@@ -290,7 +290,9 @@ class _Compression:
 def _load_module(kind: Any, checkpoint: Path, arguments: dict[str, Any], trust: bool) -> Any:
     try:
         return kind.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=not trust, **arguments)
-    except pickle.UnpicklingError:
+    except (pickle.UnpicklingError, AttributeError, ImportError) as error:
+        if trust:
+            fail(f"{checkpoint} cannot be read: {error}.")
         fail(
             f"{checkpoint} contains objects other than tensors and plain values, such as a class among the "
             "hyperparameters, and is not loaded because that could run code. If you trust its author, pass "

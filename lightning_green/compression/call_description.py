@@ -188,6 +188,18 @@ class CallDescription:
         assert isinstance(inputs, (tuple, dict))
         return inputs
 
+    def with_dynamic(self, other: CallDescription) -> CallDescription:
+        """Return the description with the dynamic dimensions of another one of the same tensors."""
+        if len(self.leaves) != len(other.leaves):
+            return self
+        leaves = [
+            dataclasses.replace(ours, has_samples=theirs.has_samples, dynamic=theirs.dynamic)
+            if isinstance(ours, TensorDescription) and isinstance(theirs, TensorDescription)
+            else ours
+            for ours, theirs in zip(self.leaves, other.leaves, strict=True)
+        ]
+        return dataclasses.replace(self, leaves=tuple(leaves))
+
     def alternatives(self) -> Iterator[CallDescription]:
         """Yield the description, then those in which some tensors are as large as the batch by coincidence.
 
@@ -216,6 +228,21 @@ def shapes_of(tensors: Sequence[TensorDescription], batch: Any, other: Any) -> t
     )
 
 
+def check_dynamic(dynamic: Any) -> None:
+    """Raise a ``TypeError`` if ``dynamic`` is not a dictionary of lists of numbers."""
+    if dynamic is None:
+        return
+    if not isinstance(dynamic, Mapping) or not all(
+        isinstance(dimensions, Sequence)
+        and not isinstance(dimensions, str)
+        and all(isinstance(one, int) and not isinstance(one, bool) for one in dimensions)
+        for dimensions in dynamic.values()
+    ):
+        raise TypeError(
+            f"`dynamic` should be a dictionary of lists of dimensions, such as {{'tokens': [1]}}, got {dynamic!r}."
+        )
+
+
 def _describe(tensor: Tensor, samples: int | None, others: tuple[int, ...]) -> TensorDescription:
     low = high = 0
     if not tensor.is_floating_point() and not tensor.is_complex() and tensor.numel():
@@ -232,12 +259,17 @@ def _samples(shapes: Any) -> int | None:
 
 def _dimensions(network: nn.Module, named: Mapping[str, Tensor], dynamic: DynamicSizes) -> list[tuple[int, ...]]:
     """Return the dimensions of ``dynamic`` for each tensor; a call may leave arguments out."""
-    unknown = set(dynamic) - set(named) - set(inspect.signature(own_forward(network)).parameters)
-    if unknown:
-        raise ValueError(
-            f"`dynamic` should name inputs of {type(network).__name__}: {', '.join(named)}; got "
-            f"{', '.join(sorted(unknown))}."
-        )
+    parameters = inspect.signature(own_forward(network)).parameters
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    for name in set(dynamic) - set(named):
+        inside = [one for one in named if one.startswith(f"{name}_")]
+        if inside:
+            raise ValueError(f"`dynamic` should name the tensors of `{name}`: {', '.join(inside)}; got {name}.")
+        # an argument, or a tensor in one, that this call has left out
+        if not takes_any and not any(name == one or name.startswith(f"{one}_") for one in parameters):
+            raise ValueError(
+                f"`dynamic` should name inputs of {type(network).__name__}: {', '.join(named)}; got {name}."
+            )
     found = []
     for name, tensor in named.items():
         wanted = dynamic.get(name, ())

@@ -22,6 +22,7 @@ from lightning_green.compression.call_description import (
     CallDescription,
     DynamicSizes,
     TensorDescription,
+    check_dynamic,
     shapes_of,
 )
 from lightning_green.compression.inputs import Inputs, as_inputs, call, tensors_of
@@ -104,6 +105,7 @@ def export(
 
     """
     check_choice("format", format, FORMATS)
+    check_dynamic(dynamic)
     batches = [as_inputs(batch) for batch in inputs]
     quantized = is_int8(model)
     if quantized and not int8:
@@ -135,7 +137,7 @@ def export(
                 results.append(worst_agreement(outputs, [call(model, batch) for batch in compared]))
                 results[-1].require(tolerance, path.name, "the exported model")
     size = weight_bytes(path) if format == "onnx" else _bytes(model)
-    in_float = model.meta["float_weights"] if isinstance(model, GraphModule) and is_int8(model) else ()
+    in_float = model.meta.get("float_weights", ()) if isinstance(model, GraphModule) and is_int8(model) else ()
     return Exported(path, size, results[0], tuple(in_float))
 
 
@@ -190,7 +192,7 @@ def _write(
     write = {"onnx": _write_onnx, "torch": _write_torch, "executorch": _write_executorch}[name]
     if is_int8(model):
         assert isinstance(model, GraphModule)
-        alternatives = [model.meta["tensors"]]
+        alternatives = [model.meta.get("tensors") or CallDescription.of(model, inputs).tensors]
     else:
         described = CallDescription.of(model, inputs, dynamic)
         alternatives = [one.tensors for one in described.alternatives()]
@@ -200,7 +202,7 @@ def _write(
             return write(model, path, inputs, tensors), [tensor.has_samples for tensor in tensors]
         except Exception as error:  # noqa: BLE001, PERF203 - of the exporters
             problem = problem or error
-    first = str(problem).strip().splitlines()[0]
+    first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
     raise ValueError(f"{type(model).__name__} cannot be exported to {path.name}: {first}") from problem
 
 

@@ -81,7 +81,7 @@ class InputRecorder:
         return None if self.first is None else self.first.state()
 
     def restore(self, state: dict[str, Any] | None) -> None:
-        """Use the description of a checkpoint."""
+        """Use the description of a checkpoint; the dynamic dimensions are those of this recorder at the next call."""
         if state is not None:
             self.first, self._in_training = CallDescription.from_state(state), True
             if self.first not in self.calls:

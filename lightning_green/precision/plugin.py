@@ -62,7 +62,8 @@ class GreenPrecision(PrecisionOfBothPackages, ABC):
         self._trainer: pl.Trainer | None = None
         self._module: weakref.ref[nn.Module] | None = None
         self._kept: KeptModules | None = None
-        self._steps_seen = 0
+        self._first_step: int | None = None
+        self._has_warned = False
 
     @abstractmethod
     def _use(self, name: LightningName, device_type: str) -> None:
@@ -92,7 +93,7 @@ class GreenPrecision(PrecisionOfBothPackages, ABC):
         self._cleanup.close()
         if self._trainer is not module.trainer or self._module is None or self._module() is not module:
             self.fell_back_from, self._skips = None, SkippedSteps()  # another training has other overflows
-            self._steps_seen = 0
+            self._first_step, self._has_warned = None, False
         self._trainer, self._module = module.trainer, weakref.ref(module)
         device = self._trainer.strategy.root_device
         if self.fell_back_from is None:
@@ -131,6 +132,8 @@ class GreenPrecision(PrecisionOfBothPackages, ABC):
     @contextmanager
     def train_step_context(self) -> Generator[None, None, None]:
         self._end_manual_steps()
+        if self._kept is not None and self.precision != "32-true":
+            self._warn_of_unused_modules(self._kept)
         with self.forward_context():
             yield
         self._end_manual_steps()
@@ -148,8 +151,6 @@ class GreenPrecision(PrecisionOfBothPackages, ABC):
         self, optimizer: Any, model: pl.LightningModule, closure: Callable[[], Any], **kwargs: Any
     ) -> Any:
         self._read_outcomes()  # may change the precision
-        if self._kept is not None and self.precision != "32-true":
-            self._warn_of_unused_modules(self._kept)
         try:
             if self.scaler is None:
                 return super().optimizer_step(optimizer, model=model, closure=closure, **kwargs)
@@ -158,16 +159,20 @@ class GreenPrecision(PrecisionOfBothPackages, ABC):
             torch.clear_autocast_cache()  # manual optimization changes the weights inside `training_step`
 
     def _warn_of_unused_modules(self, kept: KeptModules) -> None:
-        """Warn once, at the second step, of modules that are to compute in float32 and were never called."""
-        self._steps_seen += 1
-        if self._steps_seen != 2:
+        """Warn once, in the batch after the first step, of modules that are to compute in float32 and did not."""
+        assert self._trainer is not None
+        step = self._trainer.global_step
+        if self._first_step is None:
+            self._first_step = step
+        if self._has_warned or step <= self._first_step:
             return
+        self._has_warned = True
         unused = kept.never_called()
         if unused:
             names = ", ".join(f"`{name}`" for name in unused)
             rank_zero_warn(
-                f"`keep_fp32` has no effect on {names}: the first step has not called them as modules. Name the "
-                "modules that compute, such as the layers of a container, or use `torch.autocast(device_type, "
+                f"`keep_fp32` has had no effect on {names}: until the first step, they were not called as modules. "
+                "Name the modules that compute, such as the layers of a container, or use `torch.autocast(device_type, "
                 "enabled=False)` where their weights are used."
             )
 

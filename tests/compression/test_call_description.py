@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from lightning_green.compression.call_description import CallDescription, shapes_of
+from lightning_green.compression.call_description import CallDescription, check_dynamic, shapes_of
 
 X = torch.arange(6.0).view(3, 2)
 CPU = torch.device("cpu")
@@ -58,6 +58,20 @@ def test_only_the_samples_and_named_dimensions_are_dynamic():
 def test_name_or_dimension_that_does_not_exist_is_rejected(dynamic, message):
     with pytest.raises(ValueError, match=message):
         described({"x": X}, dynamic)
+
+
+def test_names_of_tensors_in_arguments_are_checked():
+    inputs = {"x": X, "more": {"t": torch.ones(3, 5)}}
+    with pytest.raises(ValueError, match="`dynamic` should name the tensors of `more`: more_t; got more"):
+        described(inputs, {"more": [1]})
+    assert shapes(described(inputs, {"more_t": [1]}))[1] == {0: "batch", 1: "any"}
+    assert shapes(described({"x": X}, {"more_t": [1]})) == ({0: "batch"},)  # this call has left it out
+
+
+@pytest.mark.parametrize("dynamic", [{"x": 1}, {"x": "1"}, {"x": [True]}, [1]])
+def test_dynamic_that_is_no_dictionary_of_lists_is_rejected(dynamic):
+    with pytest.raises(TypeError, match="`dynamic` should be a dictionary of lists of dimensions"):
+        check_dynamic(dynamic)
 
 
 def test_alternatives_have_tensors_that_are_as_large_as_the_batch_by_coincidence():

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import inspect
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -189,7 +190,16 @@ def _identity(value: Any) -> str:
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
     if isinstance(value, functools.partial):
-        return f"{_identity(value.func)} {value.args} {sorted(value.keywords.items())}"
-    code = getattr(value, "__code__", None)
-    text = "" if code is None else f" {code.co_code.hex()} {[c for c in code.co_consts if isinstance(c, CONSTANTS)]}"
-    return f"{getattr(value, '__qualname__', type(value).__qualname__)}{text}"
+        keywords = [(name, _identity(argument)) for name, argument in sorted(value.keywords.items())]
+        return f"{_identity(value.func)} {list(map(_identity, value.args))} {keywords}"
+    if inspect.ismethod(value):
+        return f"{_identity(value.__self__)} {_identity(value.__func__)}"
+    if isinstance(value, CONSTANTS):
+        return repr(value)
+    if isinstance(value, types.CodeType):
+        return f"{value.co_code.hex()} {value.co_names} {list(map(_identity, value.co_consts))}"
+    if isinstance(value, types.FunctionType):
+        cells = [_identity(cell.cell_contents) for cell in value.__closure__ or ()]
+        defaults = [_identity(default) for default in value.__defaults__ or ()]
+        return f"{value.__qualname__} {_identity(value.__code__)} {defaults} {cells}"
+    return f"{getattr(value, '__qualname__', type(value).__qualname__)}"

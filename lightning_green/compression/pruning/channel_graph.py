@@ -65,6 +65,8 @@ class ChannelGraph:
                 )
                 with _finite_groups():
                     self._groups = list(self.graph.get_all_groups())
+            except torch.OutOfMemoryError:
+                raise
             except Exception as error:  # of Torch-Pruning, about layers of any kind
                 raise ValueError(
                     f"Torch-Pruning cannot follow the channels of {type(model).__name__} ({error!r}). Pass the part "

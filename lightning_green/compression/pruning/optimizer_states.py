@@ -53,6 +53,8 @@ def check_states(optimizers: Sequence[Optimizer]) -> None:
     """
     for optimizer in optimizers:
         for parameter, state in optimizer.state.items():
+            if not isinstance(parameter, Tensor):  # of the optimizer as a whole
+                continue
             for key, value in state.items():
                 if not _is_known(key, value, parameter):
                     raise ValueError(

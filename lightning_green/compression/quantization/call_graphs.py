@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +17,19 @@ from lightning_green.compression.inputs import Inputs, tensors_of
 from lightning_green.compression.quantization.exported import ExportedNetwork, export_graph
 from lightning_green.compression.quantization.fake_quantize import ActivationFakeQuantize, WeightFakeQuantize
 from lightning_green.compression.quantization.graph_hooks import call_hooks, replace_uses
-from lightning_green.compression.quantization.module_settings import ModuleSettings, Settings
+from lightning_green.compression.quantization.module_settings import Key, ModuleSettings, Settings, changed_keys
 from lightning_green.compression.quantization.rounding_points import RoundingPoints, find_rounding_points
 
 MOST_GRAPHS = 8  # of one kind of call, before a warning
+_NEVER_IGNORED = ("training", "hooks")
 
 
 @dataclass
 class _Graph:
-    """A graph, and the modes and numbers of the modules that it contains."""
+    """A graph of one mode, and the modes and numbers of the modules for which it is right."""
 
-    settings: Settings
+    training: bool
+    settings: list[Settings]
     exported: ExportedNetwork
     points: RoundingPoints
     text: str
@@ -59,7 +62,8 @@ class CallGraphs:
         self._settings = ModuleSettings(network)
         self._roundings: Mapping[str, nn.Module] = {}
         self._weight_bits = 8
-        self._graphs = [self._export(mode, self._settings.read(mode)) for mode in (True, False)]
+        self._unsupported = 0
+        self._graphs = [self._export(mode) for mode in (True, False)]
         training, evaluation = (_operations(graph.points) for graph in self._graphs)
         if training != evaluation:
             raise ValueError(
@@ -67,7 +71,7 @@ class CallGraphs:
                 "quantized. Move operations of only one mode out of the network, or set `model` to a part of it."
             )
         self.rounded: list[tuple[str, str]] = training[0]
-        self.float_weights = self._graphs[False].points.float_weights
+        self.float_weights = self._graphs[1].points.float_weights
 
     def insert(self, roundings: Mapping[str, nn.Module], weight_bits: int) -> None:
         """Add the fake quantization of values and weights, and calls of the network's hooks, to the graphs."""
@@ -82,23 +86,24 @@ class CallGraphs:
     def run(self, inputs: Inputs, training: bool) -> Any:
         """Return the network's output for inputs that fit, computed by a graph."""
         settings = self._settings.read(training)
-        graph = next((graph for graph in self._graphs if graph.settings == settings), None)
-        if graph is None:
-            graph = self._add(training, settings)
+        fitting = (graph for graph in self._graphs if graph.training == training and settings in graph.settings)
+        graph = next(fitting, None) or self._add(training, settings)
         return graph.exported.run(self._network, tensors_of(inputs))
 
     def graphs(self) -> list[GraphModule]:
         """Return the graphs: those of training and evaluation first."""
         return [graph.exported.graph for graph in self._graphs]
 
-    def _export(self, training: bool, settings: Settings) -> _Graph:
+    def _export(self, training: bool) -> _Graph:
         device = next(self._network.parameters()).device
         with torch.inference_mode(False), torch.enable_grad():
             inputs = self.described.examples(device, batch=2)
             exported = export_graph(self._network, inputs, training, self.described)
         points = find_rounding_points(exported.graph, self._keep_float)
         exported.return_attributes()
-        return _Graph(settings, exported, points, str(exported.graph.graph))
+        self._settings.note_written(exported.attribute_names())
+        text = str(exported.graph.graph) + _constants(exported.graph, self._network)
+        return _Graph(training, [self._settings.read(training)], exported, points, text)
 
     def _insert(self, graph: _Graph) -> None:
         module = graph.exported.graph
@@ -107,11 +112,11 @@ class CallGraphs:
 
     def _add(self, training: bool, settings: Settings) -> _Graph:
         """Return the graph of changed modes and numbers; the graph of before if the network's operations differ."""
-        latest = self._graphs[-1] if len(self._graphs) > 2 else self._graphs[0 if training else 1]
-        changed = self._settings.changed(latest.settings, settings)
-        names = ", ".join(f"`{path}`" for path in sorted(changed.values())[:3])
+        latest = next(graph for graph in reversed(self._graphs) if graph.training == training)
+        changed = changed_keys(latest.settings[-1], settings)
+        names = ", ".join(f"`{path}.{name}`" if path else f"`{name}`" for path, name in sorted(changed)[:3])
         try:
-            graph = self._export(training, settings)
+            graph = self._export(training)
         except ValueError as error:
             graph, problem = None, str(error)
         else:
@@ -122,16 +127,20 @@ class CallGraphs:
                 f"change: {problem}.",
                 stacklevel=2,
             )
-            graph = _Graph(settings, latest.exported, latest.points, latest.text)
-            self._graphs.append(graph)
-            return graph
-        same = next((other for other in self._graphs if other.text == graph.text), None)
-        if same is not None and "hooks" not in {name for _, name in changed}:
-            self._settings.ignore(set(self._settings.changed(same.settings, settings)))
-            for other in self._graphs:
-                other.settings = {key: other.settings[key] for key in other.settings if key in settings}
+            self._unsupported += 1
+            if self._unsupported > MOST_GRAPHS:  # a number that changes in each step
+                self._ignore(key for key in changed if key[1] not in _NEVER_IGNORED)
+            latest.settings.append(self._settings.read(training))
+            return latest
+        same = next((one for one in self._graphs if one.training == training and one.text == graph.text), None)
+        if same is not None and all(name != "hooks" for _, name in changed):
+            same.settings.append(settings)
+            if same is latest:
+                self._ignore_if_irrelevant(training, changed, settings)
             return same
+        self._settings.consider_all()
         self._insert(graph)
+        graph.settings.append(self._settings.read(training))
         self._graphs.append(graph)
         if len(self._graphs) == MOST_GRAPHS + 1:
             warnings.warn(
@@ -140,6 +149,20 @@ class CallGraphs:
                 stacklevel=2,
             )
         return graph
+
+    def _ignore_if_irrelevant(self, training: bool, changed: set[Key], settings: Settings) -> None:
+        """Ignore settings that have changed if the graph of the other mode, of before the change, is right now too."""
+        other = next(graph for graph in reversed(self._graphs) if graph.training != training)
+        before = other.settings[-1]
+        keys = {key for key in changed if key[1] not in _NEVER_IGNORED and before.get(key) != settings.get(key)}
+        if keys and self._export(not training).text == other.text:
+            self._ignore(keys)
+
+    def _ignore(self, keys: Iterable[Key]) -> None:
+        keys = set(keys)
+        self._settings.ignore(keys)
+        for graph in self._graphs:
+            graph.settings = [{k: v for k, v in one.items() if k not in keys} for one in graph.settings]
 
     def share_tensors(self) -> None:
         """Share the network's current tensors. A move to another device replaces its buffers."""
@@ -172,6 +195,23 @@ def _insert(
         replace_uses(node, rounded)
     graph.lint()
     graph_module.recompile()
+
+
+def _constants(graph_module: GraphModule, network: nn.Module) -> str:
+    """Return the values of a graph's tensors that are neither parameters nor buffers of the network."""
+    own = {id(tensor) for tensor in (*network.parameters(), *network.buffers())}
+    names = dict.fromkeys(str(node.target) for node in graph_module.graph.nodes if node.op == "get_attr")
+    values = ((name, _tensor(graph_module, name)) for name in names)
+    return "".join(
+        f"{name} {value.dtype} {_digest(value)}"
+        for name, value in values
+        if isinstance(value, torch.Tensor) and id(value) not in own
+    )
+
+
+def _digest(tensor: torch.Tensor) -> str:
+    content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    return hashlib.sha256(content).hexdigest()
 
 
 def _tensor(module: nn.Module, path: str) -> Any:

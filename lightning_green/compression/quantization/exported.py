@@ -74,6 +74,10 @@ class ExportedNetwork:
     attributes: OutputStructure | None
     attribute_nodes: list[Node] = field(default_factory=list)
 
+    def attribute_names(self) -> list[tuple[str, str]]:
+        """Return the path of the module and the name of each attribute."""
+        return [] if self.attributes is None else list(self.attributes.plain(self.attribute_nodes))
+
     def return_attributes(self) -> None:
         """Add the tensors of the attributes to the outputs of the graph."""
         output = self.graph.graph.output_node()

@@ -122,8 +122,12 @@ def test_identity_of_the_cache_covers_weights_output_function_and_precision():
     def tripled(value):
         return 3.0 * value
 
+    def item(number):
+        return lambda value: value[number:]
+
     same = identity()
     assert identity() == same
+    assert identity(output=item(0)) == identity(output=item(0))
     others = [
         identity(scale=2.0),
         identity(precision="bf16"),
@@ -131,8 +135,14 @@ def test_identity_of_the_cache_covers_weights_output_function_and_precision():
         identity(output=doubled),
         identity(output=tripled),
         identity(output=functools.partial(logits_of, argument="teacher_output")),
+        identity(output=lambda value: value.mean(0)),
+        identity(output=lambda value: value.sum(0)),
+        identity(output=item(0)),
+        identity(output=item(1)),
+        identity(output=functools.partial(torch.add, other=1.0)),
+        identity(output=functools.partial(torch.add, other=2.0)),
     ]
-    assert len({same, *others}) == 7
+    assert len({same, *others}) == 13
 
 
 def test_cached_outputs_of_another_teacher_are_not_restored_from_a_checkpoint():

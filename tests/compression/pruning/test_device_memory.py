@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from lightning_green.compression.pruning import channel_pruner, device_memory, removal_check
+from lightning_green.compression.pruning.channel_graph import ChannelGraph
 from lightning_green.compression.pruning.channel_pruner import ChannelPruner
 from lightning_green.compression.pruning.device_memory import copied, within_memory
 from tests.helpers.extras import needs_torch_pruning
@@ -68,3 +69,13 @@ def test_network_that_fits_only_once_is_pruned_like_any_other(monkeypatch):
     ChannelPruner(0.5).update(model, (X,), 1.0)
     assert {n: t.shape for n, t in model.state_dict().items()} == {n: t.shape for n, t in expected.state_dict().items()}
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
+
+
+@needs_torch_pruning
+def test_graph_of_channels_reports_too_little_memory_as_such():
+    class Full(nn.Linear):
+        def forward(self, x):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        ChannelGraph(Full(2, 2), (torch.ones(1, 2),))

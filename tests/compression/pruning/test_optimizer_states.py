@@ -108,6 +108,14 @@ def test_factors_are_those_of_the_kept_channels(kind, square):
     step(net, optimizer)
 
 
+def test_entries_of_the_optimizer_as_a_whole_are_left_alone():
+    net = network()
+    optimizer = torch.optim.AdamW(net.parameters())
+    step(net, optimizer)
+    optimizer.state["rounds"] = 3
+    check_states([optimizer])
+
+
 def test_other_states_are_refused_by_name():
     for kind, message in ((Shampoo, "state 'left' of Shampoo"), (torch.optim.LBFGS, "of LBFGS")):
         net = network()

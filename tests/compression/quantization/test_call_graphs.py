@@ -131,6 +131,119 @@ def test_number_that_no_graph_contains_is_ignored():
     assert len(graphs.graphs()) == 2
 
 
+class Annealed(nn.Module):
+    """Stochastic depth, with a probability that evaluation does not use."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head, self.p = nn.Linear(4, 4), nn.Linear(4, 4), 0.0
+
+    def forward(self, x):
+        z = self.layer(x)
+        if self.training:
+            z = z * (torch.rand(x.shape[0], 1) >= self.p)
+        return self.head(z + x)
+
+
+def test_number_of_one_mode_is_followed_after_calls_in_the_other():
+    torch.manual_seed(0)
+    network, x = Annealed(), torch.randn(64, 4)
+    graphs = unrounded(network, (x,))
+    for p in (1.0, 0.0, 1.0):
+        network.p = p
+        for _ in range(2):
+            dropped = copy.deepcopy(network)
+            torch.testing.assert_close(graphs.run((x,), training=True), dropped(x), atol=0.05, rtol=0.05)
+            expected = copy.deepcopy(network).eval()(x)
+            torch.testing.assert_close(graphs.run((x,), training=False), expected, atol=0.05, rtol=0.05)
+    assert len(graphs.graphs()) == 3
+
+
+def test_number_that_changes_first_in_evaluation_does_not_mix_the_modes():
+    torch.manual_seed(0)
+    network, x = Annealed(), torch.randn(64, 4)
+    graphs = unrounded(network, (x,))
+    network.epoch = 1
+    network.eval()
+    graphs.run((x,), training=False)
+    network.p = 1.0
+    first, second = (graphs.run((x,), training=False) for _ in range(2))
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, network(x), atol=0.05, rtol=0.05)
+
+
+def test_evaluation_stays_evaluation_after_a_change_that_is_not_followed():
+    class Extra(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.dropout, self.extra = nn.Linear(4, 4), nn.Dropout(0.5), False
+
+        def forward(self, x):
+            x = self.dropout(self.layer(x))
+            return self.layer(x.relu()) + x if self.extra else x
+
+    network, x = Extra(), torch.randn(8, 4)
+    graphs = unrounded(network, (x,))
+    network.extra = True
+    with pytest.warns(UserWarning, match="continues without the change"):
+        graphs.run((x,), training=True)
+    with pytest.warns(UserWarning, match="continues without the change"):
+        first = graphs.run((x,), training=False)
+    assert torch.equal(first, graphs.run((x,), training=False))
+
+
+def test_tensor_that_is_no_buffer_is_followed():
+    class Scaled(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * torch.tensor(self.number) * self.tensor
+
+    network, x = Scaled(4, 4), torch.randn(8, 4)
+    network.number, network.tensor = 1.0, torch.tensor(1.0)
+    graphs = unrounded(network, (x,))
+    before = graphs.run((x,), training=False)
+    network.number = 10.0
+    torch.testing.assert_close(graphs.run((x,), training=False), 10 * before)
+    network.tensor = torch.tensor(3.0)
+    torch.testing.assert_close(graphs.run((x,), training=False), 30 * before)
+    count = len(graphs.graphs())
+    for number in range(3):
+        network.unused = torch.full((3,), float(number))
+        graphs.run((x,), training=False)
+    assert len(graphs.graphs()) == count
+
+
+def test_tuple_of_tensors_that_the_plain_network_has_kept_is_no_setting():
+    class Pair(nn.Linear):
+        def forward(self, x):
+            y = super().forward(x)
+            self.pair = (y, y + 1)
+            return y
+
+    network, x = Pair(4, 4), torch.randn(8, 4)
+    network(x)
+    graphs = unrounded(network, (x,))
+    graphs.run((x,), training=True)
+    network.other = 1
+    output = graphs.run((x,), training=True)
+    assert torch.equal(network.pair[1], output + 1)
+
+
+def test_module_that_is_removed_during_the_training_is_followed():
+    class Auxiliary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.auxiliary = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.head(x)
+
+    network, x = Auxiliary(), torch.randn(8, 4)
+    graphs = unrounded(network, (x,))
+    before = graphs.run((x,), training=True)
+    del network.auxiliary
+    assert torch.equal(graphs.run((x,), training=True), before)
+
+
 def test_change_to_other_operations_is_reported_and_not_followed():
     class Switched(nn.Linear):
         twice = False
