@@ -80,7 +80,7 @@ def script(tmp_path, monkeypatch):
     return [sys.executable, "train.py"]
 
 
-@pytest.mark.sampled(every=3)
+@pytest.mark.sampled(every=6)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "verdict", "named"),

@@ -50,6 +50,7 @@ def test_cli(tmp_path):
     assert [record["reason"] for record in records if record["event"] == "finished"] == ["80 steps done"]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_wandb_offline_is_one_run_over_its_restarts(tmp_path):
     printed = start(tmp_path, *SUPERVISED, EXAMPLES / "wandb_offline.py", "--out", "out", "--epochs", "5")

@@ -13,7 +13,7 @@ from tests.grid.day_of_faults import HOLD_POWER, START, WATTS, truth
 from tests.helpers.fake_grid import TOKEN
 from tests.helpers.ledgers import last_state_of, read_records
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("day_of_faults")]
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.xdist_group("day_of_faults")]
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 48

@@ -159,6 +159,7 @@ def test_trainer_that_fits_twice_is_continued(tmp_path):
     assert [step for step in steps_continued(tmp_path / "parts" / "run") if step > 12]
 
 
+@pytest.mark.nightly
 def test_best_checkpoint_of_a_finished_fit_is_restored(tmp_path):
     text = TEST + FINE_TUNE
     (tmp_path / "alone").mkdir()

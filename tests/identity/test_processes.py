@@ -115,6 +115,7 @@ def test_kill_between_two_fits_restores_the_first(tmp_path):
     assert "signal SIGKILL" in output
 
 
+@pytest.mark.nightly
 def test_restart_after_a_late_failure_does_not_train(tmp_path):
     path = script(tmp_path, ONE + "\nif not os.path.exists('disk'):\n    raise OSError('export failed')\n")
     code, output = supervised(tmp_path, sys.executable, path)

@@ -145,6 +145,7 @@ def test_port_in_use_is_an_error_that_names_it_and_no_rank_remains(tmp_path):
     assert code == 0, output
 
 
+@pytest.mark.nightly
 def test_runs_of_wandb_have_one_id_and_are_of_rank_zero(tmp_path):
     pytest.importorskip("wandb")
     code, output = start(tmp_path, DO="SIGTERM@6:1", LOGGER="wandb")
