@@ -14,7 +14,7 @@ Figures:
 
     networks    networks that were built
     right       channels were removed, the outputs are equal, and the step was made
-    left_whole  the package refused to remove channels, with a `ValueError` that says why
+    left_whole  the package refused to remove channels, with a `ValueError` that contains the reason
     silent      the outputs differ, and nothing was reported
     errors      any other error
     skipped     networks with more than `--most-parameters`
