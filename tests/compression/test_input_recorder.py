@@ -7,18 +7,10 @@ from torch import nn
 from lightning_green.compression.call_description import CallDescription
 from lightning_green.compression.input_recorder import InputRecorder
 from lightning_green.compression.inputs import canonical, input_names
+from tests.helpers.keyword_networks import Named
 
 X = torch.arange(6.0).view(3, 2)
 CPU = torch.device("cpu")
-
-
-class Named(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(2, 2)
-
-    def forward(self, x, scale=None, mask=None, *, labels=None):
-        return self.layer(x)
 
 
 def test_recorder_prefers_the_first_call_in_training_mode():

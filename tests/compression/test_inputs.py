@@ -3,17 +3,9 @@ import torch
 from torch import nn
 
 from lightning_green.compression.inputs import canonical, input_names
+from tests.helpers.keyword_networks import Named
 
 X = torch.arange(6.0).view(3, 2)
-
-
-class Named(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(2, 2)
-
-    def forward(self, x, scale=None, mask=None, *, labels=None):
-        return self.layer(x)
 
 
 class Gathered(nn.Module):

@@ -110,3 +110,14 @@ class LitTokens(pl.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.AdamW(self.parameters(), 1e-2)
+
+
+class Named(nn.Module):
+    """Arguments with defaults, and one by keyword alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x, scale=None, mask=None, *, labels=None):
+        return self.layer(x)

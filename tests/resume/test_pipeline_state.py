@@ -4,14 +4,11 @@ import collections
 import functools
 import multiprocessing
 import random
-import threading
 from dataclasses import dataclass
-from multiprocessing.shared_memory import SharedMemory
 
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from torch import nn
 from torch.utils.data import Dataset, WeightedRandomSampler
 
@@ -333,14 +330,6 @@ def test_samples_to_which_an_attribute_refers_are_not_changed(moved):
         assert one.records == [{"x": 0}, {"x": 1}, {"x": 2}]
 
 
-class Unbound:
-    """As a proxy of a library to an object that does not exist yet."""
-
-    @property
-    def __class__(self):
-        raise RuntimeError("unbound")
-
-
 def test_samples_that_replace_those_of_a_buffer_are_not_written_to():
     samples = torch.arange(400.0).reshape(100, 4)
 
@@ -366,77 +355,3 @@ def test_iterator_at_the_address_of_one_that_is_gone_is_saved():
         del one.iterator
         one.iterator = iter([number])
         assert next(state.capture()["values"]["0"]["iterator"]["value"]) == number
-
-
-def test_objects_that_cannot_be_read_are_left_out():
-    one = Keeper(count, proxy=Unbound())
-    state = PipelineState(one)
-    one()
-    assert state.capture()["values"]["0"]["count"]["value"] == 1
-
-
-class RaisesWhenCopied(dict):
-    def items(self):
-        raise RuntimeError("closed")
-
-
-def test_value_that_raises_when_it_is_copied_is_left_out():
-    one = Keeper(count, options={}, count=0)
-    state = PipelineState(one)
-    one.options = RaisesWhenCopied(a=1)
-    one()
-    assert state.capture()["values"]["0"]["count"]["value"] == 1
-
-
-def test_locks_and_threads_keep_the_state_of_their_process(tmp_path):
-    """A lock knows the process that it belongs to, and refuses to be used in another one."""
-    lock = FileLock(tmp_path / "lock", thread_local=False)
-    one = Keeper(count, lock=lock, thread=threading.Thread(target=len), count=0)
-    state = PipelineState(one)
-    one()
-    lock.acquire()
-    one.thread.name = "other"
-    assert set(state.capture()["values"]) == {"0"}
-    lock.release()
-
-
-class Stream:
-    """As a ``StreamingDataset`` of MosaicML, which keeps its epoch in shared memory."""
-
-    __module__ = "streaming.base.dataset"
-
-    def __init__(self):
-        self.shared = SharedMemory(create=True, size=8)
-
-    @property
-    def next_epoch(self):
-        return self.shared.buf[0]
-
-    @next_epoch.setter
-    def next_epoch(self, epoch):
-        self.shared.buf[0] = epoch
-
-
-def test_epoch_that_a_stream_of_mosaicml_keeps_in_shared_memory_is_restored():
-    streams = [Stream(), Stream()]
-    try:
-        one, other = (PipelineState(stream) for stream in streams)
-        streams[0].next_epoch = 3
-        assert not one.capture(shared=False)["values"]
-        other.restore(from_plain(to_plain(one.capture())))
-        assert streams[1].next_epoch == 3
-    finally:
-        for stream in streams:
-            stream.shared.close()
-            stream.shared.unlink()
-
-
-def test_attribute_of_a_class_that_the_script_deletes():
-    class Script:
-        calls = 0
-
-    state = PipelineState(Script())
-    state.mark()
-    del Script.calls
-    state.mark()
-    state.capture()

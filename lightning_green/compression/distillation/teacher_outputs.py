@@ -85,7 +85,6 @@ class TeacherOutputs:
             ValueError: If the teacher does not accept the arguments, or there is a cache and more than one input.
 
         """
-        args, kwargs = _accepted(self._members()[0], args, kwargs)
         if self.cache is None:
             return self._compute(*args, **kwargs).clone()
         if len(args) + len(kwargs) != 1:

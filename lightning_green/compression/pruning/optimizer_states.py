@@ -59,8 +59,8 @@ def check_states(optimizers: Sequence[Optimizer]) -> None:
                 if not _is_known(key, value, parameter):
                     raise ValueError(
                         f"`granularity` 'channels' cannot resize the state {key!r} of {type(optimizer).__name__}, "
-                        "which has neither the shape of the parameter nor a factor of it. Use another optimizer, as "
-                        "AdamW or SGD, or masks (`granularity` 'unstructured' or 'n:m')."
+                        "which has neither the shape of the parameter nor a factor of it. Use another optimizer, such "
+                        "as AdamW or SGD, or masks (`granularity` 'unstructured' or 'n:m')."
                     )
 
 
