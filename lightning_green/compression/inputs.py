@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -31,6 +32,11 @@ def as_inputs(batch: Tensor | tuple[Any, ...] | Mapping[str, Any]) -> Inputs:
 def tensors_of(inputs: Any) -> list[Tensor]:
     """Return the tensors in inputs, in their order."""
     return [leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor)]
+
+
+def tensor_bytes(tensor: Tensor) -> bytes:
+    """Return the values of a tensor of any type as bytes, for a digest."""
+    return bytes(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
 
 
 def canonical(network: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:

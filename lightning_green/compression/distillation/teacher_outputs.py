@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lightning_green.compression.distillation.teacher_cache import TeacherCache
 from lightning_green.compression.distillation.teachers import Ensemble
-from lightning_green.compression.inputs import CONSTANTS, tensors_of
+from lightning_green.compression.inputs import CONSTANTS, tensor_bytes, tensors_of
 from lightning_green.utilities.validation import check_choice
 
 PRECISIONS = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
@@ -186,7 +186,7 @@ def _identity(value: Any) -> str:
         digest = hashlib.sha256(type(value).__qualname__.encode())
         for name, tensor in value.state_dict().items():
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor_bytes(tensor))
         return digest.hexdigest()
     if isinstance(value, functools.partial):
         keywords = [(name, _identity(argument)) for name, argument in sorted(value.keywords.items())]

@@ -13,7 +13,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from lightning_green.compression.call_description import CallDescription
-from lightning_green.compression.inputs import Inputs, tensors_of
+from lightning_green.compression.inputs import Inputs, tensor_bytes, tensors_of
 from lightning_green.compression.quantization.exported import ExportedNetwork, export_graph
 from lightning_green.compression.quantization.fake_quantize import ActivationFakeQuantize, WeightFakeQuantize
 from lightning_green.compression.quantization.graph_hooks import call_hooks, replace_uses
@@ -203,15 +203,10 @@ def _constants(graph_module: GraphModule, network: nn.Module) -> str:
     names = dict.fromkeys(str(node.target) for node in graph_module.graph.nodes if node.op == "get_attr")
     values = ((name, _tensor(graph_module, name)) for name in names)
     return "".join(
-        f"{name} {value.dtype} {_digest(value)}"
+        f"{name} {value.dtype} {hashlib.sha256(tensor_bytes(value)).hexdigest()}"
         for name, value in values
         if isinstance(value, torch.Tensor) and id(value) not in own
     )
-
-
-def _digest(tensor: torch.Tensor) -> str:
-    content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-    return hashlib.sha256(content).hexdigest()
 
 
 def _tensor(module: nn.Module, path: str) -> Any:
