@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -56,29 +56,27 @@ class ChannelGraph:
     def __init__(self, model: nn.Module, inputs: Inputs) -> None:
         self.tp = torch_pruning()
         # In evaluation mode, tracing changes no running statistics.
-        no_autocast = torch.autocast(tensors_of(inputs)[0].device.type, enabled=False)
+        device = tensors_of(inputs)[0].device.type
+        no_autocast = nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
         with restored_modes(model), kept_random_states(), torch.enable_grad(), no_autocast:
             model.eval()
-            try:
+            with _explained(model):
                 self.graph = self.tp.DependencyGraph().build_dependency(
                     model, inputs, forward_fn=call, output_transform=_traced_outputs, verbose=False
                 )
-                with _finite_groups():
-                    self._groups = list(self.graph.get_all_groups())
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # of Torch-Pruning, about layers of any kind
-                raise ValueError(
-                    f"Torch-Pruning cannot follow the channels of {type(model).__name__} ({error!r}). Pass the part "
-                    "of it that may lose channels as `model`, or use another `granularity`."
-                ) from error
         self.names = {module: name for name, module in model.named_modules()}
         owners = Counter(id(p) for module in self.names for p in module._parameters.values() if p is not None)
         self._tied = {m for m in self.names if any(owners[id(p)] > 1 for p in m._parameters.values() if p is not None)}
 
     def groups(self) -> dict[str, Any]:
-        """Return the groups by the name of their first layer."""
-        return {self.names[group[0].dep.target.module]: group for group in self._groups}
+        """Return the groups by the name of their first layer.
+
+        Raises:
+            ValueError: If channels depend on themselves.
+
+        """
+        with _explained(self.graph.model), _finite_groups():
+            return {self.names[group[0].dep.target.module]: group for group in self.graph.get_all_groups()}
 
     def members(self, group: Any) -> list[str]:
         """Return the names of the layers of a group."""
@@ -110,7 +108,22 @@ class ChannelGraph:
         """Remove channels of a layer and everything that depends on them."""
         layer = self.graph.model.get_submodule(name)
         handler = self.graph.get_pruner_of_module(layer).prune_out_channels
-        self.graph.get_pruning_group(layer, handler, channels).prune()
+        with _finite_groups():
+            self.graph.get_pruning_group(layer, handler, channels).prune()
+
+
+@contextmanager
+def _explained(model: nn.Module) -> Iterator[None]:
+    """Raise a ``ValueError`` with what helps instead of the errors of Torch-Pruning."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # about layers of any kind
+        raise ValueError(
+            f"Torch-Pruning cannot follow the channels of {type(model).__name__} ({error!r}). Pass the part of it that "
+            "may lose channels as `model`, or use another `granularity`."
+        ) from error
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from lightning_green.compression.pruning.removal_check import OUTPUTS, find_wron
 from lightning_green.utilities.validation import check_choice, check_fraction, check_positive_int
 
 CHANNEL_CRITERIA = ("magnitude", "random")
+_STEPS = 1024  # of the search for the ratio of channels
 
 
 def removable_widths(model: nn.Module, inputs: Inputs, exclude: tuple[str, ...] = ()) -> dict[str, int]:
@@ -180,31 +183,47 @@ def _ratios_for(
     parameters: int,
     round_to: int,
 ) -> dict[str, float]:
-    """Find, by bisection on copies, the ratio of channels that takes the target's fraction of parameters."""
+    """Find the lowest ratio of channels, in steps of 1/1024, that takes the target's fraction of parameters."""
     check_fraction("target", target, below_one=True)
     wanted = (1 - target) * parameters
+    bare, shapes = _without_values(model, inputs)
 
-    def remaining(ratio: float) -> int:
-        probe = copied(model)
-        graph = ChannelGraph(probe, inputs)
+    @cache
+    def remaining(step: int) -> int:
+        probe = copied(bare)
+        graph = ChannelGraph(probe, shapes)
         for name, width in widths.items():
             now = channel_count(probe.get_submodule(name))
-            if (count := now - kept_channels(width, ratio, round_to)) > 0:
+            if (count := now - kept_channels(width, step / _STEPS, round_to)) > 0:
                 graph.remove(name, list(range(count)))
         return sum(p.numel() for p in probe.parameters())
 
-    if (least := remaining(1.0)) > wanted:
+    if (least := remaining(_STEPS)) > wanted:
         raise ValueError(
             f"`target` {target} cannot be reached: with {round_to} channels in every removable layer, "
             f"{least / parameters:.1%} of the parameters remain."
         )
     if sum(p.numel() for p in model.parameters()) <= wanted:
         return {}
-    low, high = 0.0, 1.0
-    for _ in range(10):
-        middle = (low + high) / 2
-        low, high = (low, middle) if remaining(middle) <= wanted else (middle, high)
-    return dict.fromkeys(widths, high)
+    low, high = 0, _STEPS  # more than wanted remains at `low`, and no more at `high`
+    while high - low > 1:
+        # Parameters are about quadratic in the number of channels; the limits ensure that both ends move.
+        most, some, few = (math.sqrt(count) for count in (remaining(low), wanted, remaining(high)))
+        step = low + round((high - low) * (most - some) / (most - few))
+        step = min(max(step, low + max(1, (high - low) // 16)), high - max(1, (high - low) // 16))
+        low, high = (low, step) if remaining(step) <= wanted else (step, high)
+    return dict.fromkeys(widths, high / _STEPS)
+
+
+def _without_values(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, Inputs]:
+    """Return a copy of a network and its inputs without values, or both as they are if it needs them to be called."""
+    meta = torch.device("meta")
+    bare, shapes = copied(model, meta), pytree.tree_map_only(Tensor, lambda tensor: tensor.to(meta), inputs)
+    try:
+        ChannelGraph(bare, shapes)
+    except ValueError:
+        return model, inputs
+    return bare, shapes
 
 
 def _surviving_indices(model: nn.Module, inputs: Inputs, removals: Mapping[str, list[int]]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ therefore tried on a copy of the network and compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -46,10 +46,17 @@ def find_wrong_removals(model: nn.Module, inputs: Inputs, widths: Mapping[str, i
     def why_wrong(names: list[str]) -> str:
         return _why_wrong(model, inputs, {name: removals[name] for name in names})
 
-    sizes = _output_sizes(model, inputs)
-    alone = [name for name, width in widths.items() if width in sizes]  # most of these are outputs of the network
-    together = [name for name in widths if name not in alone]
-    wrong = dict(chain.from_iterable(_divide(why_wrong, names) for names in (*([name] for name in alone), together)))
+    shapes = _output_shapes(model, inputs)
+    sizes = {size for shape in shapes for size in shape}
+    wrong: dict[str, str] = {}
+    for name in (name for name, width in widths.items() if width in sizes):  # most of these are outputs of the network
+        with suppress(ValueError):
+            smaller = copied(model)
+            ChannelGraph(smaller, inputs).remove(name, removals[name])
+            if _output_shapes(smaller, inputs) != shapes:
+                wrong[name] = OUTPUTS
+    together = [name for name in widths if name not in wrong]
+    wrong |= dict(_divide(why_wrong, together))
     right = [name for name in widths if name not in wrong]
     if right != together and right and why_wrong(right):
         accepted: list[str] = []
@@ -61,14 +68,13 @@ def find_wrong_removals(model: nn.Module, inputs: Inputs, widths: Mapping[str, i
     return wrong
 
 
-def _output_sizes(model: nn.Module, inputs: Inputs) -> set[int]:
+def _output_shapes(model: nn.Module, inputs: Inputs) -> list[torch.Size]:
     try:
-        outputs = _outputs(copied(model), inputs, training=False)
+        return [tensor.shape for tensor in _outputs(copied(model), inputs, training=False)]
     except torch.OutOfMemoryError:
         raise
     except Exception:  # noqa: BLE001 - such as of a data type; the comparison reports it
-        return set()
-    return {size for tensor in outputs for size in tensor.shape}
+        return []
 
 
 def _divide(why_wrong: Callable[[list[str]], str], names: list[str]) -> Iterator[tuple[str, str]]:
@@ -93,37 +99,41 @@ def _why_wrong(model: nn.Module, inputs: Inputs, removals: Mapping[str, list[int
         raise
     except Exception as error:  # noqa: BLE001 - of a library, about layers of any kind
         return f"the graph of its channels is unknown ({type(error).__name__})"
-    samples = (inputs, _random(inputs))
-    compared = [_compare(whole, smaller, one, training=False) for one in samples]
-    for one in samples:  # batch norm refuses to train on one sample, and some networks refuse two
-        result = _compare(whole, smaller, _twice(one), training=True)
-        compared.append(_compare(whole, smaller, one, training=True) if result is None else result)
-    if all(one is None for one in compared):
-        return "two calls of the network with the same inputs differ"
-    return next((one for one in compared if one), "")
+    both = _concatenate(inputs, _random(inputs))
+    has_compared = False
+    for training in (True, False):  # training updates running statistics, which the evaluation then reads
+        # Batch norm refuses to train on one sample, and some networks refuse two.
+        for one in (both, inputs):
+            why = _compare(whole, smaller, one, training)
+            if why:
+                return why
+            if why is not None:
+                has_compared = True
+                break
+    return "" if has_compared else "two calls of the network with the same inputs differ"
 
 
 def _compare(whole: nn.Module, smaller: nn.Module, inputs: Inputs, training: bool) -> str | None:
     """Return how the outputs of two networks differ; an empty string if not, None if they cannot be compared."""
     try:
-        expected, again = (_outputs(whole, inputs, training) for _ in range(2))
+        expected = _outputs(whole, inputs, training)
     except torch.OutOfMemoryError:
         raise
     except Exception:  # noqa: BLE001 - the network itself does not accept such a call
         return None
-    if any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(expected, again, strict=True)):
-        return None  # it draws random numbers
     try:
         found = _outputs(smaller, inputs, training)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - of any kind
         return f"the network without them fails ({type(error).__name__})"
-    if [one.shape for one in found] != [one.shape for one in expected]:
-        return OUTPUTS
-    if not all(_is_close(a, b) for a, b in zip(found, expected, strict=True)):
-        return "the network without them computes something else than with zeros in their place"
-    return ""
+    same_shapes = [one.shape for one in found] == [one.shape for one in expected]
+    if same_shapes and all(_is_close(a, b) for a, b in zip(found, expected, strict=True)):
+        return ""
+    again = _outputs(whole, inputs, training)
+    if any(not torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(expected, again, strict=True)):
+        return None  # it draws random numbers
+    return "the network without them computes something else than with zeros in their place" if same_shapes else OUTPUTS
 
 
 def remove_and_index(model: nn.Module, inputs: Inputs, removals: Mapping[str, list[int]]) -> dict[str, Tensor]:
@@ -211,17 +221,19 @@ def _random(inputs: Inputs) -> Inputs:
     return drawn
 
 
-def _twice(inputs: Inputs) -> Inputs:
-    """Return inputs with each sample twice, of tensors with as many samples as the first one."""
+def _concatenate(inputs: Inputs, others: Inputs) -> Inputs:
+    """Return the samples of both, of tensors with as many samples as the first one, and else the first of both."""
     tensors = tensors_of(inputs)
     count = next((len(tensor) for tensor in tensors if tensor.dim()), None)
 
-    def repeat(tensor: Tensor) -> Tensor:
-        return torch.cat([tensor, tensor]) if tensor.dim() and len(tensor) == count else tensor
+    def concatenate(one: Any, other: Any) -> Any:
+        if isinstance(one, Tensor) and one.dim() and len(one) == count:
+            return torch.cat([one, other])
+        return one
 
-    doubled: Any = pytree.tree_map_only(Tensor, repeat, inputs)
-    assert isinstance(doubled, (tuple, dict))
-    return doubled
+    joined: Any = pytree.tree_map(concatenate, inputs, others)
+    assert isinstance(joined, (tuple, dict))
+    return joined
 
 
 def _is_close(found: Tensor, expected: Tensor) -> bool:
