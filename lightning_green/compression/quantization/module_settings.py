@@ -26,6 +26,7 @@ class ModuleSettings:
         self._network = network
         self._written: set[Key] = set()
         self._irrelevant: set[Key] = set()
+        self._latest: dict[bool, _Reading] = {}
 
     def read(self, training: bool) -> Settings:
         """Return the settings.
@@ -34,6 +35,14 @@ class ModuleSettings:
             training: Mode of the call. Modules keep their own modes if it is that of the network.
 
         """
+        latest = self._latest.get(training)
+        if latest is not None and latest.is_current():
+            return latest.settings
+        settings = self._read(training)
+        self._latest[training] = _Reading(self._network, settings)
+        return settings
+
+    def _read(self, training: bool) -> Settings:
         own = self._network.training == training
         found: Settings = {}
         for path, module in self._network.named_modules():
@@ -53,14 +62,38 @@ class ModuleSettings:
     def note_written(self, keys: Iterable[Key]) -> None:
         """Leave out attributes that ``forward`` sets."""
         self._written |= set(keys)
+        self._latest.clear()
 
     def ignore(self, keys: Iterable[Key]) -> None:
         """Leave out settings on which no graph depends now, such as a counter."""
         self._irrelevant |= set(keys)
+        self._latest.clear()
 
     def consider_all(self) -> None:
         """Undo ``ignore``: with other settings, a graph may depend on them."""
         self._irrelevant.clear()
+        self._latest.clear()
+
+
+class _Reading:
+    """Settings, and what they were read from: they are read in each step, and objects are compared faster than values.
+
+    Args:
+        network: The network.
+        settings: Its settings. Their values stay alive here, so that no other value takes their place in memory.
+
+    """
+
+    def __init__(self, network: nn.Module, settings: Settings) -> None:
+        self.settings = settings
+        owners = [vars(module) for module in network.modules()]
+        inner = [own[name] for own in owners for name in ("_modules", "_forward_hooks", "_forward_pre_hooks")]
+        self._objects = [(names, tuple(map(id, names.values()))) for names in (*owners, *inner)]
+        self._alive = [value for own in owners for value in own.values() if _is_constant(value)]
+
+    def is_current(self) -> bool:
+        """Return whether no attribute, submodule or hook has been replaced."""
+        return all(tuple(map(id, names.values())) == objects for names, objects in self._objects)
 
 
 def changed_keys(before: Settings, after: Settings) -> set[Key]:
