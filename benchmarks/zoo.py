@@ -132,11 +132,12 @@ def try_network(name: str, make: Callable[[], nn.Module], size: int, most: float
             row.parameters = sum(p.numel() for p in make().parameters())
         except Exception:  # noqa: BLE001 - some networks read their numbers while they are built
             row.parameters = 0
+    if row.parameters <= most:
+        whole = make()
+        row.parameters = sum(p.numel() for p in whole.parameters())
     if row.parameters > most:
         row.verdict = "skipped"
         return row
-    whole = make()
-    row.parameters = sum(p.numel() for p in whole.parameters())
     smaller, example = copy.deepcopy(whole), (torch.randn(1, 3, size, size),)
     start = time.perf_counter()
     try:
@@ -173,11 +174,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", help="names of networks, without their package")
     parser.add_argument("--most-parameters", type=float, default=30e6)
+    parser.add_argument("--package", choices=("torchvision", "timm"), help="only the networks of this package")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows = []
     for name, make, size in networks():
-        if arguments.only and name.partition(" ")[2] not in arguments.only:
+        package, _, own = name.partition(" ")
+        if (arguments.package and package != arguments.package) or (arguments.only and own not in arguments.only):
             continue
         try:
             row = try_network(name, make, size, arguments.most_parameters)

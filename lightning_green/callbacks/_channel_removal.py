@@ -17,16 +17,15 @@ from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
 from lightning_green._lightning.namespaces import both
-from lightning_green.callbacks._compression import averages_weights, optimizer_steps
+from lightning_green.callbacks._compression import averages_weights, left_as_they_are, optimizer_steps
 from lightning_green.callbacks._update_schedule import UpdateSchedule
+from lightning_green.callbacks._weight_copies import WeightCopies
 from lightning_green.compression.input_recorder import InputRecorder
 from lightning_green.compression.inputs import Inputs
 from lightning_green.compression.network import find_network, uncompiled
 from lightning_green.compression.pruning.channel_pruner import ChannelPruner
 from lightning_green.compression.pruning.optimizer_states import check_states
 from lightning_green.compression.pruning.resizing import resize_to
-
-_NAMED_LAYERS = 5
 
 
 class ChannelRemoval(Callback):
@@ -50,6 +49,7 @@ class ChannelRemoval(Callback):
         self._shapes: dict[str, torch.Size] = {}
         self._load_hook: RemovableHandle | None = None
         self._has_checked_states = False
+        self._copies: WeightCopies | None = None
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -70,7 +70,7 @@ class ChannelRemoval(Callback):
             self.pruner = self._make_pruner()
             self._schedule.reset()
             self._inputs = InputRecorder()
-            self._has_checked_states = False
+            self._has_checked_states, self._copies = False, None
         if self._inputs.first is None and self._module() is pl_module:
             self._inputs.attach(find_network(pl_module, self._model))
 
@@ -82,9 +82,16 @@ class ChannelRemoval(Callback):
         self._load_hook = pl_module.register_load_state_dict_pre_hook(resize)  # type: ignore[no-untyped-call]
 
     @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        network = uncompiled(find_network(pl_module, self._model))
+        path = next(name for name, module in pl_module.named_modules() if module is network)
+        self._copies = WeightCopies(trainer, pl_module, {path: network, "": pl_module})
+
+    @override
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        self._refuse_copies()
         step = optimizer_steps(trainer)
         starts_window = batch_idx % trainer.accumulate_grad_batches == 0  # else accumulated gradients would be lost
         # Before the network's first call its inputs are unknown; the update stays due until after it.
@@ -106,7 +113,16 @@ class ChannelRemoval(Callback):
             with self._inputs.paused():
                 left = self.pruner.prepare(network, example)
             if left:
-                rank_zero_info(_left_as_they_are(left, len(left) + self.pruner.layers))
+                rank_zero_info(left_as_they_are(left, len(left) + self.pruner.layers, "groups of channels"))
+
+    def _refuse_copies(self) -> None:
+        changed = {} if self._copies is None else self._copies.changed()
+        if changed:
+            raise ValueError(
+                f"`granularity` 'channels' should not be combined with a copy of the weights that is updated during "
+                f"training, such as a moving average: {', '.join(f'`{place}`' for place in changed)} would keep all "
+                "channels. Average the weights in a second training of the smaller network, or prune with masks."
+            )
 
     def _network_and_example(self, pl_module: pl.LightningModule) -> tuple[nn.Module, Inputs]:
         network = uncompiled(find_network(pl_module, self._model))
@@ -144,13 +160,6 @@ class ChannelRemoval(Callback):
     def sparsity(self, pl_module: pl.LightningModule) -> dict[str, float]:
         """Return the fraction of parameters that is removed under ``""``, and of each layer's channels by name."""
         return self.pruner.sparsity(uncompiled(find_network(pl_module, self._model)))
-
-
-def _left_as_they_are(left: Mapping[str, str], layers: int) -> str:
-    """Return the message about layers that keep their channels."""
-    named = [f"`{name}` ({why})" for name, why in list(left.items())[:_NAMED_LAYERS]]
-    more = [f"{len(left) - len(named)} more"] if len(left) > len(named) else []
-    return f"`Pruning` leaves {len(left)} of {layers} groups of channels as they are: {', '.join(named + more)}."
 
 
 def _is_smaller(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], prefix: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import lightning.pytorch as pl
@@ -12,6 +13,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_green._lightning.namespaces import both
 from lightning_green.compression.schedules import Moment
+
+_NAMED = 5  # in a message
 
 
 @dataclass(frozen=True)
@@ -95,3 +98,17 @@ def put_in_order(trainer: pl.Trainer) -> None:
         new[place] = callback
     trainer.callbacks = new  # type: ignore[attr-defined]
     rank_zero_info(f"The compression callbacks run in the order {', '.join(type(c).__name__ for c in ordered)}.")
+
+
+def left_as_they_are(left: Mapping[str, str], total: int, what: str) -> str:
+    """Return the message about weights or groups of channels that pruning leaves as they are.
+
+    Args:
+        left: The reason of each, by name.
+        total: Number of all of them.
+        what: What they are.
+
+    """
+    named = [f"`{name}` ({why})" for name, why in list(left.items())[:_NAMED]]
+    more = [f"{len(left) - len(named)} more"] if len(left) > len(named) else []
+    return f"`Pruning` leaves {len(left)} of {total} {what} as they are: {', '.join(named + more)}."

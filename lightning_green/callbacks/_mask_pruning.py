@@ -6,16 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
-from lightning_green.callbacks._compression import averages_weights, optimizer_steps
+from lightning_green.callbacks._compression import averages_weights, left_as_they_are, optimizer_steps
 from lightning_green.callbacks._update_schedule import UpdateSchedule
+from lightning_green.callbacks._weight_copies import WeightCopies
 from lightning_green.compression.pruning.mask_pruner import MaskPruner
+from lightning_green.compression.pruning.parameters import plain_name
 
 
 class MaskPruning(Callback):
@@ -31,6 +34,7 @@ class MaskPruning(Callback):
         self.pruner: MaskPruner | None = None
         self._make_pruner, self._schedule = make_pruner, schedule
         self._handles: list[RemovableHandle] = []
+        self._copies: WeightCopies | None = None
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -48,6 +52,11 @@ class MaskPruning(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self.pruner is not None
         pruner = self.pruner
+        children = {name: child for name, child in pl_module.named_children() if any(True for _ in child.parameters())}
+        self._copies = WeightCopies(trainer, pl_module, {**children, "": pl_module})
+        pruner.leave_out(map(plain_name, self._copies.names(pl_module)))
+        if left := pruner.left():
+            rank_zero_info(left_as_they_are(left, len(pruner.named), "weights"))
 
         def apply_masks(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             pruner.apply(optimizer)
@@ -73,22 +82,43 @@ class MaskPruning(Callback):
                 f"Pruning removed all weights of {', '.join(emptied)}. Set `scope='layer'` or list them in `exclude`."
             )
         self._schedule.note_update(step)
+        self._apply_to_copies()
+
+    @override
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._apply_to_copies()
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._apply_to_copies()
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self.pruner is not None
         self.pruner.apply()  # `WeightAveraging` may have replaced the weights at the end of the training
+        self._apply_to_copies()
 
     @override
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
+        self._apply_to_copies()
         if self.pruner is None or not averages_weights(trainer):
             return
         state = checkpoint["state_dict"]  # averaged weights, which are not zero where the current ones are
         for name, mask in self.pruner.masked.masks.items():
             if name in state:
                 state[name] = state[name] * mask.to(state[name].device, state[name].dtype)
+
+    @torch.no_grad()
+    def _apply_to_copies(self) -> None:
+        """Mask moving averages of the weights, in which a pruned weight would only fade."""
+        if self._copies is None or self.pruner is None:
+            return
+        masks = self.pruner.masked.masks
+        for name, copy in self._copies.parameters():
+            if (mask := masks.get(plain_name(name))) is not None:
+                copy.mul_(mask.to(copy.device, copy.dtype))
 
     @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -197,8 +197,14 @@ class Pruning(CallbackOfBothPackages):
             pl_module.log("pruning/sparsity", counted["pruning/sparsity"], on_step=True, on_epoch=False, logger=False)
 
     @override
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_validation_start(trainer, pl_module)
+        self.method.on_validation_start(trainer, pl_module)
+
+    @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
+        self.method.on_train_epoch_end(trainer, pl_module)
         counted = self.sparsity(pl_module)
         log_to_all(trainer, counted, logging_step(trainer) - 1)  # the step at which Lightning logs the epoch's means
         pl_module.log("pruning/sparsity", counted["pruning/sparsity"], sync_dist=True, logger=False)

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
@@ -16,6 +17,7 @@ from tests.helpers.compression_fits import (
     Net,
     SaveAt,
     SeededSteps,
+    StepsBefore,
     assert_resumes_exactly,
     loader,
     logged_in,
@@ -176,3 +178,39 @@ def test_test_of_another_module_keeps_the_removed_channels(tmp_path):
     t.test(Lit(), loader(16), verbose=False)
     assert str(callback.state_dict()) == str(state)
     assert callback.method.sparsity(module) == sparsity
+
+
+class Averaged(Lit):
+    """Keeps a moving average of its network, or a teacher with the same parameters."""
+
+    def __init__(self, updates=True):
+        super().__init__()
+        self.average, self.updates = copy.deepcopy(self.net).requires_grad_(False), updates
+
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        if self.updates:
+            for average, p in zip(self.average.parameters(), self.net.parameters(), strict=True):
+                average.lerp_(p.detach(), 0.1)
+
+
+@needs_torch_pruning
+def test_channels_beside_a_moving_average_are_refused_before_anything_is_removed(tmp_path):
+    counter = StepsBefore()
+    pruning = Pruning(0.3, granularity="channels", model="net", begin=0.5)
+    with pytest.raises(ValueError, match=r"copy of the weights that is updated.*`average` would keep all channels"):
+        trainer(tmp_path, [pruning, counter]).fit(Averaged(), loader())
+    assert counter.steps == 1
+
+
+@needs_torch_pruning
+def test_channels_beside_a_moving_average_of_a_callback_are_refused(tmp_path):
+    average = StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)
+    with pytest.raises(ValueError, match=r"`StochasticWeightAveraging\._average_model` would keep all channels"):
+        trainer(tmp_path, [Pruning(0.3, granularity="channels", begin=0.9, end=1.0), average]).fit(Lit(), loader())
+
+
+@needs_torch_pruning
+def test_channels_beside_a_teacher_of_the_same_kind_are_removed(tmp_path):
+    module = Averaged(updates=False)
+    trainer(tmp_path, [Pruning(0.3, granularity="channels", model="net")]).fit(module, loader())
+    assert sum(p.numel() for p in module.net.parameters()) < 0.75 * sum(p.numel() for p in module.average.parameters())

@@ -1,10 +1,12 @@
 import copy
+import logging
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import BackboneFinetuning, WeightAveraging
+from lightning.pytorch.callbacks import BackboneFinetuning, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from lightning_green.callbacks.pruning import Pruning
 from tests.helpers.compression_fits import (
@@ -46,12 +48,19 @@ def test_target_sparsity_is_reached_and_kept(tmp_path, arguments, expected, opti
     assert not any("mask" in key and key != "causal_mask" for key in module.state_dict())
 
 
-def test_two_of_four_masks_layers_and_keeps_incompatible_layers_dense(tmp_path):
-    module = Lit()
-    trainer(tmp_path, [Pruning(granularity="2:4")]).fit(module, loader())
+def test_two_of_four_masks_layers_and_keeps_incompatible_layers_dense(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("lightning.pytorch"), "propagate", True)
+    module, pruning = Lit(), Pruning(granularity="2:4")
+    with caplog.at_level("INFO"):
+        trainer(tmp_path, [pruning]).fit(module, loader())
     groups = module.net.block.conv1.weight.movedim(1, -1).reshape(-1, 4)
     assert ((groups == 0).sum(1) == 2).all()
     assert (module.net.stem.weight != 0).all()  # 3 input channels
+    counted = pruning.sparsity(module)
+    assert counted["pruning/sparsity/net.stem.weight"] == 0
+    assert counted["pruning/sparsity"] == pytest.approx(sparsity_of(module))  # of all that was named, not of the pruned
+    left = "`Pruning` leaves 1 of 4 weights as they are: `net.stem.weight` (no multiple of 4 input channels)."
+    assert left in caplog.text
 
 
 @pytest.mark.sampled(every=3)
@@ -266,4 +275,47 @@ def test_frozen_weights_are_pruned_once_they_are_trained_in_any_order(tmp_path, 
     stem, rest = (float((layer.weight == 0).float().mean()) for layer in (module.net.stem, module.net.block.conv1))
     assert stem == pytest.approx(0.5 if epoch == 1 else 0.0, abs=0.02)
     assert rest == pytest.approx(0.5, abs=0.02)
-    assert pruning.sparsity(module)["pruning/sparsity"] == pytest.approx(0.5, abs=0.02)
+    assert pruning.sparsity(module)["pruning/sparsity"] == pytest.approx(sparsity_of(module))  # frozen weights count
+
+
+class Averaged(Lit):
+    """Keeps a moving average of its network, a teacher with the same parameters, and the first weights of both."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.ema = AveragedModel(self.net) if kind == "AveragedModel" else copy.deepcopy(self.net)
+        self.ema.requires_grad_(kind != "frozen copy")
+        self.teacher = copy.deepcopy(self.net).requires_grad_(False)
+        self.first = copy.deepcopy(self.net.state_dict())
+
+    def optimizer_step(self, *args, **kwargs):
+        super().optimizer_step(*args, **kwargs)
+        if isinstance(self.ema, AveragedModel):
+            self.ema.update_parameters(self.net)
+        else:
+            with torch.no_grad():
+                for average, p in zip(self.ema.parameters(), self.net.parameters(), strict=True):
+                    average.lerp_(p, 0.1)
+
+
+@pytest.mark.parametrize("kind", ["frozen copy", "copy", "AveragedModel"])
+def test_moving_average_inside_the_module_is_masked_alike_and_a_teacher_is_not(tmp_path, kind):
+    module, pruning = Averaged(kind), Pruning(0.8, end=0.5)
+    trainer(tmp_path, [pruning]).fit(module, loader())
+    assert sparsity_of(module.net) == pytest.approx(0.8, abs=0.012)
+    assert sparsity_of(module.ema) == pytest.approx(0.8, abs=0.012)
+    assert all(torch.equal(value, module.first[name]) for name, value in module.teacher.state_dict().items())
+    assert pruning.sparsity(module)["pruning/sparsity"] == pytest.approx(sparsity_of(module.net))
+
+
+def test_masks_with_a_moving_average_resume_exactly(tmp_path):
+    assert_resumes_exactly(
+        tmp_path, lambda: [Pruning(0.8, every_n_steps=3)], steps=(5, 11), make_module=lambda: Averaged("copy")
+    )
+
+
+def test_stochastic_weight_averaging_ends_sparse(tmp_path):
+    module = Lit()
+    averaging = StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)
+    trainer(tmp_path, [Pruning(0.8, end=0.9), averaging], epochs=4).fit(module, loader())
+    assert sparsity_of(module) == pytest.approx(0.8, abs=0.012)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +37,9 @@ class MaskPruner:
         exclude: Patterns of parameters not to prune.
         seed: Seed of the random criterion and of RigL's first mask.
 
+    Attributes:
+        named: The parameters that the arguments select, by name: also those that the granularity does not fit.
+
     Raises:
         ValueError: If a pattern matches nothing, or there is no parameter to prune.
 
@@ -66,6 +69,7 @@ class MaskPruner:
             parameters, targets = _by_pattern(model, target, include, exclude)
         else:
             parameters, targets = prunable_parameters(model, include, exclude, frozen=True), {}
+        self.named = parameters
         parameters = {name: p for name, p in parameters.items() if granularity.fits(p.shape)}
         if not parameters:
             raise ValueError(
@@ -111,6 +115,19 @@ class MaskPruner:
         masks = self.masked.masks
         return {name: p for name, p in self.masked.parameters.items() if p.requires_grad or name in masks}
 
+    def left(self) -> dict[str, str]:
+        """Return the parameters that stay dense at this time, with the reason of each."""
+        misfits = {name: p for name, p in self.named.items() if not self.granularity.fits(p.shape)}
+        reasons = dict.fromkeys(misfits, f"no multiple of {self.granularity.second} input channels")
+        trained = self.trained()
+        return reasons | {name: "frozen" for name in self.masked.parameters if name not in trained}
+
+    def leave_out(self, names: Iterable[str]) -> None:
+        """Leave parameters out that are no weights of the trained network, such as a moving average of them."""
+        own = set(names) - self.masked.masks.keys()
+        self.named = {name: p for name, p in self.named.items() if name not in own}
+        self.masked.parameters = {name: p for name, p in self.masked.parameters.items() if name not in own}
+
     def apply(self, optimizer: Optimizer | None = None) -> None:
         """Set pruned weights to zero, and their momentum in ``optimizer``."""
         self.masked.apply()
@@ -143,8 +160,8 @@ class MaskPruner:
             accumulate_movement_(scores, weights, gradients)
 
     def sparsity(self) -> dict[str, float]:
-        """Return the fraction of zeros of each parameter, and of all together under ``""``."""
-        return measured_sparsity(self.trained())
+        """Return the fraction of zeros of each named parameter, dense ones included, and of all under ``""``."""
+        return measured_sparsity(self.named)
 
     def state_dict(self) -> dict[str, Any]:
         """Return masks and scores by parameter name, and the generator's state."""
