@@ -2,7 +2,7 @@
 
     python benchmarks/zoo.py --json
 
-Packages that are not installed are left out. Of timm, one network of each of its modules is built. Each network has
+Packages that are not installed are left out. Of each of timm's modules, the first network with at most `--most-parameters` is built. Each network has
 random weights and ten classes. Channels are removed from a copy until 30 % of the parameters are gone, or half of the
 channels if a network cannot lose as many parameters; then
 
@@ -81,7 +81,17 @@ class NormOfSome(nn.Module):
         return result if self.norm.bias is None else result + self.norm.bias
 
 
-def networks() -> Iterator[tuple[str, Callable[[], nn.Module], int]]:
+def count_parameters(make: Callable[[], nn.Module]) -> int:
+    """Return the number of parameters of a network, without memory for them where it allows that."""
+    try:
+        with torch.device("meta"):
+            network = make()
+    except Exception:  # noqa: BLE001 - some networks read their numbers while they are built
+        network = make()
+    return sum(p.numel() for p in network.parameters())
+
+
+def networks(most: float) -> Iterator[tuple[str, Callable[[], nn.Module], int]]:
     """Yield name, constructor and image size of the networks of the installed packages."""
     if importlib.util.find_spec("torchvision") is not None:
         from torchvision import models
@@ -95,10 +105,12 @@ def networks() -> Iterator[tuple[str, Callable[[], nn.Module], int]]:
     if importlib.util.find_spec("timm") is not None:
         import timm
 
+        def timm_parameters(name: str) -> int:
+            return count_parameters(lambda: timm.create_model(name, num_classes=CLASSES))
+
         for module in timm.list_modules():
-            found = timm.list_models(module=module)
-            if found:
-                name = found[0]
+            name = next((name for name in timm.list_models(module=module) if timm_parameters(name) <= most), None)
+            if name is not None:
                 size = timm.models.get_pretrained_cfg(name)
                 yield (
                     f"timm {name}",
@@ -127,17 +139,11 @@ def try_network(name: str, make: Callable[[], nn.Module], size: int, most: float
     """Return the result of one network."""
     row = Row(name)
     torch.manual_seed(0)
-    with torch.device("meta"):
-        try:
-            row.parameters = sum(p.numel() for p in make().parameters())
-        except Exception:  # noqa: BLE001 - some networks read their numbers while they are built
-            row.parameters = 0
-    if row.parameters <= most:
-        whole = make()
-        row.parameters = sum(p.numel() for p in whole.parameters())
+    row.parameters = count_parameters(make)
     if row.parameters > most:
         row.verdict = "skipped"
         return row
+    whole = make()
     smaller, example = copy.deepcopy(whole), (torch.randn(1, 3, size, size),)
     start = time.perf_counter()
     try:
@@ -178,7 +184,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows = []
-    for name, make, size in networks():
+    for name, make, size in networks(arguments.most_parameters):
         package, _, own = name.partition(" ")
         if (arguments.package and package != arguments.package) or (arguments.only and own not in arguments.only):
             continue

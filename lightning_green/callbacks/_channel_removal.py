@@ -10,14 +10,13 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
 from lightning_green._lightning.namespaces import both
-from lightning_green.callbacks._compression import averages_weights, left_as_they_are, optimizer_steps
+from lightning_green.callbacks._compression import averages_weights, optimizer_steps, report_left
 from lightning_green.callbacks._update_schedule import UpdateSchedule
 from lightning_green.callbacks._weight_copies import WeightCopies
 from lightning_green.compression.input_recorder import InputRecorder
@@ -112,8 +111,7 @@ class ChannelRemoval(Callback):
             network, example = self._network_and_example(pl_module)
             with self._inputs.paused():
                 left = self.pruner.prepare(network, example)
-            if left:
-                rank_zero_info(left_as_they_are(left, len(left) + self.pruner.layers, "groups of channels"))
+            report_left(left, len(left) + self.pruner.layers, "groups of channels")
 
     def _refuse_copies(self) -> None:
         changed = {} if self._copies is None else self._copies.changed()

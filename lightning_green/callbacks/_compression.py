@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_debug, rank_zero_info
 
 from lightning_green._lightning.namespaces import both
 from lightning_green.compression.schedules import Moment
@@ -100,8 +100,8 @@ def put_in_order(trainer: pl.Trainer) -> None:
     rank_zero_info(f"The compression callbacks run in the order {', '.join(type(c).__name__ for c in ordered)}.")
 
 
-def left_as_they_are(left: Mapping[str, str], total: int, what: str) -> str:
-    """Return the message about weights or groups of channels that pruning leaves as they are.
+def report_left(left: Mapping[str, str], total: int, what: str) -> None:
+    """Log in one line what pruning leaves as it is, and at the level ``DEBUG`` all of it.
 
     Args:
         left: The reason of each, by name.
@@ -109,6 +109,9 @@ def left_as_they_are(left: Mapping[str, str], total: int, what: str) -> str:
         what: What they are.
 
     """
+    if not left:
+        return
     named = [f"`{name}` ({why})" for name, why in list(left.items())[:_NAMED]]
     more = [f"{len(left) - len(named)} more"] if len(left) > len(named) else []
-    return f"`Pruning` leaves {len(left)} of {total} {what} as they are: {', '.join(named + more)}."
+    rank_zero_info(f"`Pruning` leaves {len(left)} of {total} {what} as they are: {', '.join(named + more)}.")
+    rank_zero_debug("\n".join(f"`{name}`: {why}" for name, why in left.items()))

@@ -8,13 +8,13 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
-from lightning_green.callbacks._compression import averages_weights, left_as_they_are, optimizer_steps
+from lightning_green.callbacks._compression import averages_weights, optimizer_steps, report_left
 from lightning_green.callbacks._update_schedule import UpdateSchedule
 from lightning_green.callbacks._weight_copies import WeightCopies
 from lightning_green.compression.pruning.mask_pruner import MaskPruner
@@ -55,8 +55,7 @@ class MaskPruning(Callback):
         children = {name: child for name, child in pl_module.named_children() if any(True for _ in child.parameters())}
         self._copies = WeightCopies(trainer, pl_module, {**children, "": pl_module})
         pruner.leave_out(map(plain_name, self._copies.names(pl_module)))
-        if left := pruner.left():
-            rank_zero_info(left_as_they_are(left, len(pruner.named), "weights"))
+        report_left(pruner.left(), len(pruner.named), "weights")
 
         def apply_masks(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             pruner.apply(optimizer)

@@ -55,6 +55,25 @@ def test_training_resumes_exactly_with_accumulation_and_adam(tmp_path):
     )
 
 
+class FrozenNorm(Lit):
+    """Puts its batch norm into evaluation mode and lowers its dropout in the second epoch, as fine-tuning does."""
+
+    def on_train_batch_start(self, batch, batch_idx):
+        late = self.current_epoch >= 1
+        self.net.bn.train(not late)
+        self.net.dropout.p = 0.05 if late else 0.1
+
+
+def test_training_with_a_frozen_batch_norm_resumes_exactly(tmp_path):
+    module, _ = assert_resumes_exactly(
+        tmp_path,
+        lambda: [QuantizationAwareTraining(begin=0.2, freeze=0.8)],
+        steps=(4, 6, 7, 13),
+        make_module=FrozenNorm,
+    )
+    assert module.net.bn.num_batches_tracked == 6  # of the first epoch
+
+
 def test_new_callback_converts_a_checkpoint(tmp_path):
     callback = QuantizationAwareTraining(begin=0.5)
     module, _ = fit(tmp_path, callback, SaveAt(tmp_path, (18,)))
