@@ -2,9 +2,9 @@
 
     python benchmarks/zoo.py --json
 
-Packages that are not installed are left out. Of each of timm's modules, the first network with at most `--most-parameters` is built. Each network has
-random weights and ten classes. Channels are removed from a copy until 30 % of the parameters are gone, or half of the
-channels if a network cannot lose as many parameters; then
+Packages that are not installed are left out. Of each of timm's modules, the first network with at most
+`--most-parameters` is built. Each network has random weights and ten classes. Channels are removed from a copy until
+30 % of the parameters are gone, or half of the channels if a network cannot lose as many parameters; then
 
     outputs     the smaller network computes, in double precision and for inputs that the removal has not seen, what a
                 copy with zeros in place of the removed weights computes
