@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_green.grid.providers.typical_day import TypicalDay
+from lightning_green.ledger.account import total
 from lightning_green.ledger.events import CheckpointSaved, Event, Started
 from lightning_green.ledger.ledger import read_ledger
-from lightning_green.ledger.totals import total
 from lightning_green.report.timeline import timeline
 
 SCRIPT = Path(__file__).with_name("digits.py")

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning_green.callbacks._scheduler_arguments import PlanArguments
 from lightning_green.grid.recorded import spec_for_record
 from lightning_green.ledger.events import Decision, Paused, Sample, Warned
-from lightning_green.ledger.totals import full_power, measured_hold_power, measured_resume_hours
+from lightning_green.ledger.power import full_power, measured_hold_power, measured_resume_hours
 from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Job, Level, Plan, live_plan
 from lightning_green.planning.job import State
 from lightning_green.run.continuing import is_interactive

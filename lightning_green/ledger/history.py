@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lightning_green.ledger.account import FitAccounts, add_to_account
 from lightning_green.ledger.events import Decision, Ended, Event, Paused, StateChanged, StateEvent
 from lightning_green.ledger.ledger import iterate_ledger, last_state_event, ledger_files
-from lightning_green.ledger.totals import FitAccounts, Totals, add_to_account, sum_totals
+from lightning_green.ledger.totals import Totals, sum_totals
 
 _MAX_BYTES = 4 * 2**20
 """Size of the lines whose events are kept; more than the last half of them are not needed."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lightning_green.ledger.account import FitAccounts, account_by_fit
 from lightning_green.ledger.events import Decision, Event, Started
-from lightning_green.ledger.totals import FitAccounts, account_by_fit
 from lightning_green.report.spans import Span, spans
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning_green.ledger.baseline import counterfactual_gco2e, saving_percent
 from lightning_green.ledger.nodes import OtherNodes
-from lightning_green.ledger.totals import energy_kwh
+from lightning_green.ledger.power import energy_kwh
 from lightning_green.run.recorder import Recorder, utc
 from lightning_green.utilities.units import JOULES_PER_KWH
 

@@ -10,9 +10,10 @@ from typing import Protocol, TypeVar
 
 from lightning_green.energy.meter import Energy, Meter
 from lightning_green.grid.signal import GridSignal
+from lightning_green.ledger.account import Account
 from lightning_green.ledger.events import Event, PhaseChanged, Sample, StateChanged
 from lightning_green.ledger.measurement import Intensity, Measurement
-from lightning_green.ledger.totals import Account, Totals
+from lightning_green.ledger.totals import Totals
 from lightning_green.utilities.clock import Clock, utc_iso
 
 EventT = TypeVar("EventT", bound=Event)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_green.energy.meter import Meter
+from lightning_green.ledger.account import Account
 from lightning_green.ledger.events import BetweenFits, Ended, Event, Finished
 from lightning_green.ledger.history import RunHistory
 from lightning_green.ledger.ledger import Ledger
@@ -25,7 +26,6 @@ from lightning_green.ledger.run_directory import (
     RunDirectory,
     remove_kept_files,
 )
-from lightning_green.ledger.totals import Account
 from lightning_green.resume.fingerprint import differences
 from lightning_green.utilities.clock import Clock
 from lightning_green.utilities.text import printable

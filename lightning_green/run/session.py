@@ -12,11 +12,12 @@ from lightning_green.energy.registry import build_meter
 from lightning_green.energy.since import MeterSince
 from lightning_green.grid.registry import build_grid
 from lightning_green.grid.signal import GridSignal
+from lightning_green.ledger.account import Account
 from lightning_green.ledger.events import Event, GridChanged, MeterProblem, Sample, Started, Warned
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.nodes import Node, OtherNodes
 from lightning_green.ledger.run_directory import RunDirectory
-from lightning_green.ledger.totals import Account, Totals
+from lightning_green.ledger.totals import Totals
 from lightning_green.run.figures import LiveMetrics, summarize
 from lightning_green.run.options import RunOptions
 from lightning_green.run.recorder import MemoryLog, Recorder, utc

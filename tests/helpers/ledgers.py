@@ -1,9 +1,9 @@
 """Ledgers as JSON: what other programs see of them."""
 
+from lightning_green.ledger.account import total
 from lightning_green.ledger.event_reader import event_from_json
 from lightning_green.ledger.events import LEDGER_VERSION
 from lightning_green.ledger.ledger import last_state_event, read_ledger
-from lightning_green.ledger.totals import total
 
 
 def read_records(folder):

@@ -6,8 +6,8 @@ from datetime import datetime
 
 import pytest
 
+from lightning_green.ledger.account import account_by_fit
 from lightning_green.ledger.run_directory import RunDirectory
-from lightning_green.ledger.totals import account_by_fit
 from tests.helpers.ledgers import events_of, read_records, total_of
 from tests.helpers.script_training import CLOCK
 from tests.helpers.user_scripts import K_FOLD, results, runs, script, start, steps_continued, straight, supervised

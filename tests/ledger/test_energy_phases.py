@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_green import CarbonScheduler, EmissionsTracker
-from lightning_green.ledger.totals import PHASES, energy_kwh, full_power, measured_hold_power, measured_resume_hours
+from lightning_green.ledger.power import energy_kwh, full_power, measured_hold_power, measured_resume_hours
+from lightning_green.ledger.totals import PHASES
 from lightning_green.utilities.clock import SimulatedClock
 from tests.helpers.ledgers import read_records, total_of
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightning_green.ledger.account import account_by_fit, total
 from lightning_green.ledger.history import RunHistory, read_history
 from lightning_green.ledger.ledger import last_state_event, read_ledger
-from lightning_green.ledger.totals import account_by_fit, sum_totals, total
+from lightning_green.ledger.totals import sum_totals
 from lightning_green.supervisor.run_directory import open_run_directory
 from tests.helpers.event_book import Book
 

@@ -118,7 +118,7 @@ def test_long_work_is_joined_without_changing_its_energy(tmp_path, monkeypatch):
         book.work(0.1)
     (tmp_path / "ledger.a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in book.records))
     exact = read_history(tmp_path).totals
-    monkeypatch.setattr("lightning_green.ledger.totals._MAX_SEGMENTS", 100)
+    monkeypatch.setattr("lightning_green.ledger.account._MAX_SEGMENTS", 100)
     joined = read_history(tmp_path).totals
     assert len(joined.segments) <= 100 < len(exact.segments)
     assert sum(one.joules for one in joined.segments) == pytest.approx(sum(one.joules for one in exact.segments))

@@ -9,7 +9,7 @@ from lightning_green.ledger.baseline import counterfactual_gco2e
 from lightning_green.ledger.events import HistoryMissing
 from lightning_green.ledger.ledger import Ledger, node_name
 from lightning_green.ledger.nodes import Node, OtherNodes
-from lightning_green.ledger.totals import full_power, measured_hold_power, measured_resume_hours
+from lightning_green.ledger.power import full_power, measured_hold_power, measured_resume_hours
 from lightning_green.report.spans import spans
 from lightning_green.utilities.clock import SimulatedClock
 from tests.helpers.event_book import START, Book

@@ -2,7 +2,9 @@
 
 import pytest
 
-from lightning_green.ledger.totals import Account, Totals, measured_hold_power, measured_resume_hours
+from lightning_green.ledger.account import Account
+from lightning_green.ledger.power import measured_hold_power, measured_resume_hours
+from lightning_green.ledger.totals import Totals
 from tests.helpers.event_book import KIND, WATTS, Book, left_and_came_back
 from tests.helpers.ledgers import events_of, total_of
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from lightning_green.ledger.ledger import node_name
+from lightning_green.ledger.power import full_power
 from lightning_green.ledger.run_directory import RunDirectory
-from lightning_green.ledger.totals import full_power
 from lightning_green.report.status import status_text
 from tests.helpers.ledgers import last_state_of, read_records, total_of
 from tests.helpers.nodes import torchruns, two_torchruns

@@ -6,8 +6,8 @@ import pytest
 
 from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.grid.providers.constant import ConstantSignal
+from lightning_green.ledger.account import Account
 from lightning_green.ledger.events import PhaseChanged, Sample, StateChanged, Warned
-from lightning_green.ledger.totals import Account
 from lightning_green.run.recorder import MemoryLog, Recorder
 from lightning_green.utilities.clock import SimulatedClock
 
