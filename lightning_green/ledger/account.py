@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from lightning_green.ledger.events import BetweenFits, Event, Finished, Paused, Started, StateEvent
-from lightning_green.ledger.intensity_timeline import IntensityInterval, IntensityTimeline
-from lightning_green.ledger.measurement import Measurement
+from lightning_green.ledger.intensity_timeline import IntensityInterval, IntensityTimeline, Origin
+from lightning_green.ledger.measurement import Intensity, Measurement
+from lightning_green.ledger.recorded_intensity import Place
 from lightning_green.ledger.segments import Segment, join_neighbors
 from lightning_green.ledger.totals import Totals, bounded, sum_totals
 
-# Phases that a run without pauses goes through as well.
-_WORK_PHASES = ("startup", "training", "validation", "checkpoint")
+SHORTEST_SLEEP = 5.0
+"""Seconds by which the wall clock has to be ahead of the monotonic clock; less is a correction of the clock."""
 _MAX_SEGMENTS = 50_000
 """Number of segments that are kept one by one: nine days, one every 15 s. Then neighbors are joined."""
 
@@ -35,6 +37,12 @@ class Account:
         self._timeline, self._timeline_attempt = IntensityTimeline(), 0
         self._unsettled: list[tuple[float, float, float]] = []
         self._join_from = 0
+        self._signal = ""
+        self._origin: Origin | None = None
+        self._last_exit: tuple[float, float] | None = None
+        self._exited_attempts: set[int] = set()
+        self._delays: dict[int, float] = defaultdict(float)
+        self._saves: dict[int, list[Segment]] = defaultdict(list)
 
     def add(self, event: Event) -> None:
         """Add the next event."""
@@ -46,15 +54,14 @@ class Account:
             return
         if isinstance(event, Started) and not event.node_rank:
             self._start(event, at)
-        elif isinstance(event, Paused) and not event.node_rank:
-            totals.exits += 1
-            self._exited = True
         if event.measured is not None:
             if event.attempt != self._timeline_attempt:
                 self.settle()  # with the intensities of the previous start
                 self._timeline, self._timeline_attempt = IntensityTimeline(), event.attempt
             self._interval(event, event.measured, at, self._last.get(event.node_rank))
             self._last[event.node_rank] = event
+        if isinstance(event, Paused) and not event.node_rank:
+            self._exit(event, at)
         restored = isinstance(event, Finished) and event.again  # the fit ended when it finished
         if event.node_rank == 0 and not restored:
             totals.last_time = at if totals.last_time is None else max(totals.last_time, at)
@@ -73,8 +80,18 @@ class Account:
         elif self._active_time is not None and event.attempt > totals.attempts:
             totals.seconds_by_state["out" if self._exited else "stopped"] += max(0.0, began - self._active_time)
         self._exited = False
+        totals.out_since, self._signal = None, event.signal or ""
         totals.attempts = max(totals.attempts, event.attempt)
         totals.nodes = event.nodes or 1
+
+    def _exit(self, event: Paused, at: float) -> None:
+        self.totals.exits += 1
+        self.totals.out_since, self._exited = at, True
+        self._exited_attempts.add(event.attempt)
+        for node in list(self._saves):
+            for save in self._saves.pop(node):
+                self._add_exit(save)
+        self._last_exit = at, self._delays[0]
 
     def _interval(self, event: Event, measured: Measurement, at: float, previous: Event | None) -> None:
         """Add the time and the energy since the previous event of the node, in the state that it was in."""
@@ -98,40 +115,105 @@ class Account:
             spent += joules
         state, phase = bounded(totals.joules_by_state, state), bounded(totals.joules_by_phase, phase)
         totals.joules_by_state[state] += spent
+        awake = _awake(previous if before is not None else None, event, at - start)
         waited = max(0.0, measured.data_wait_s - waited_before)
-        share = min(1.0, waited / (at - start)) if phase == "training" and at > start else 0.0
+        share = min(1.0, waited / awake) if phase == "training" and awake > 0.0 else 0.0
         totals.joules_by_phase[phase] += spent * (1.0 - share)
         if share:
             totals.joules_by_phase["data_wait"] += spent * share
-        self._add_to_node(event, measured, Segment(start, at, spent, power, speed), state, phase)
+        came_back = before is None and self._come_back(event.node_rank, previous, start)
+        if state not in ("running", "throttled"):
+            use = "wait"
+        elif came_back or (phase == "restart" and event.attempt in self._exited_attempts):
+            use = "exit"
+        elif phase == "restart" and before is not None:
+            use = "save"
+        else:
+            use = "work"
+        self._add_to_node(event, measured, Segment(start, at, spent, power, speed), awake, use, state, phase)
 
-    def _add_to_node(self, event: Event, measured: Measurement, spent: Segment, state: str, phase: str) -> None:
+    def _come_back(self, node: int, previous: Event | None, start: float) -> bool:
+        """Note the time since the last process of a node, and return whether that has exited as planned."""
+        if previous is None:  # a new node starts with the others
+            self._delays[node] = self._last_exit[1] + start - self._last_exit[0] if self._last_exit is not None else 0.0
+            return self._last_exit is not None
+        if exited := previous.attempt in self._exited_attempts:
+            self._delays[node] += max(0.0, start - previous.timestamp)
+        for save in self._saves.pop(node, []):  # for a signal: a run without waiting gets it as well
+            self._add_work(save)
+        return exited
+
+    def _add_exit(self, spent: Segment) -> None:
+        """Add an interval of saving a state for a planned exit, or of the restart after it."""
+        self.totals.exit_joules += spent.joules
+        self._delays[spent.node] += max(0.0, spent.end - spent.start)
+
+    def _add_work(self, spent: Segment) -> None:
+        """Add an interval that a run without waiting has as well."""
+        segments = self.totals.segments
+        segments.append(spent._replace(delay=self._delays[spent.node]))
+        self._delays[spent.node] += (spent.end - spent.start) * (1.0 - spent.speed)
+        if len(segments) > max(_MAX_SEGMENTS, self._join_from):
+            segments[:] = join_neighbors(segments)
+            self._join_from = 2 * len(segments)  # those of different levels are not joined
+
+    def _add_to_node(
+        self,
+        event: Event,
+        measured: Measurement,
+        spent: Segment,
+        awake: float,
+        use: str,
+        state: str,
+        phase: str,
+    ) -> None:
         """Add what is counted for each node: power, emissions, work; and the time of the first node."""
         totals, node = self.totals, self.totals.by_node[event.node_rank]
-        seconds = max(0.0, spent.end - spent.start)
         node.joules += spent.joules
         if state == "held":
-            node.held_seconds += seconds
+            node.held_seconds += awake
             node.held_joules += spent.joules
         elif phase == "training":
-            node.training_seconds += seconds
+            node.training_seconds += awake
             node.training_full_joules += spent.joules / spent.power
         facility = spent.joules * measured.pue
         if event.node_rank == 0:
-            totals.seconds_by_state[state] += seconds
-            known = measured.intensity
-            value, kind = (None, "") if known is None else (known.value, known.kind)
-            totals.add_emissions(facility, value, kind)
-            self._timeline.add(IntensityInterval(spent.start, spent.end, value, kind))
-            self._settle_until(self._timeline.end)
+            totals.seconds_by_state[state] += awake
+            if spent.end - spent.start > awake:
+                totals.seconds_by_state["asleep"] += spent.end - spent.start - awake
+            self._price(spent, measured.intensity, facility)
         elif facility > 0.0:
             self._unsettled.append((spent.start, spent.end, facility))
-            self._settle_until(self._timeline.end)
-        if phase in _WORK_PHASES and state in ("running", "throttled") and (spent.joules > 0.0 or seconds > 0.0):
-            totals.segments.append(spent._replace(joules=facility, attempt=event.attempt, node=event.node_rank))
-            if len(totals.segments) > max(_MAX_SEGMENTS, self._join_from):
-                totals.segments[:] = join_neighbors(totals.segments)
-                self._join_from = 2 * len(totals.segments)  # those of different levels are not joined
+        self._settle_until(self._timeline.end)
+        if spent.joules <= 0.0 and awake <= 0.0:
+            return
+        end = spent.start + awake if awake < spent.end - spent.start else spent.end
+        work = spent._replace(
+            end=end,
+            joules=facility,
+            attempt=event.attempt,
+            node=event.node_rank,
+            place=None if self._origin is None or event.node_rank else self._origin.place,
+        )
+        if use == "wait":
+            self._delays[event.node_rank] += spent.end - spent.start
+        elif use == "exit":
+            self._add_exit(work._replace(joules=spent.joules))
+        elif use == "save":
+            self._saves[event.node_rank].append(work)
+        else:
+            self._add_work(work)
+
+    def _price(self, spent: Segment, known: Intensity | None, facility: float) -> None:
+        """Add the emissions of an interval of the first node, and keep its intensity for the others."""
+        if known is None:
+            value, self._origin = None, None
+        else:
+            value, place = known.value, Place(known.kind, known.zone, known.source, self._signal)
+            self._origin = Origin(place, known.quality or "")
+            self.totals.intensities[place].add(spent.start, spent.end, known.value)
+        self.totals.add_emissions(facility, value, self._origin)
+        self._timeline.add(IntensityInterval(spent.start, spent.end, value, self._origin))
 
     def _settle_until(self, limit: float) -> None:
         if limit == float("-inf"):  # on a node that does not read the grid
@@ -140,8 +222,17 @@ class Account:
         if due:
             self._unsettled = [one for one in self._unsettled if one[1] > limit]
         for start, end, facility in due:
-            for share, value, kind in self._timeline.shares(start, end):
-                self.totals.add_emissions(facility * share, value, kind)
+            for share, value, origin in self._timeline.shares(start, end):
+                self.totals.add_emissions(facility * share, value, origin)
+
+
+def _awake(previous: Event | None, event: Event, seconds: float) -> float:
+    """Return the part of an interval in which the machine did not sleep: its monotonic clock stands still in sleep."""
+    seconds = max(0.0, seconds)
+    if previous is None or previous.pid != event.pid or previous.mono_s <= 0.0 or event.mono_s <= previous.mono_s:
+        return seconds
+    awake = event.mono_s - previous.mono_s
+    return awake if seconds - awake > SHORTEST_SLEEP else seconds
 
 
 FitAccounts = dict[int | None, Account]

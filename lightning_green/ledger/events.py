@@ -125,6 +125,7 @@ class Started(StateEvent):
         nodes: Number of nodes; None for one.
         restored: What the fit was continued from, or None.
         script: Command line of the process.
+        signal: Digest of the spec of the grid signal, which tells two signals of one name apart; None without one.
 
     """
 
@@ -134,6 +135,7 @@ class Started(StateEvent):
     nodes: int | None = None
     restored: str | None = None
     script: list[str] | None = None
+    signal: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,17 +6,26 @@ from bisect import bisect_right
 from itertools import pairwise
 from typing import NamedTuple
 
+from lightning_green.ledger.recorded_intensity import Place
+
 _MAX_INTERVALS = 20_000
 """Number of intervals that are kept: more than three days, one every 15 s."""
 
 
+class Origin(NamedTuple):
+    """What an intensity is true for, and how good it is (see ``Reading``)."""
+
+    place: Place
+    quality: str
+
+
 class IntensityInterval(NamedTuple):
-    """An intensity in gCO2e/kWh (None if unknown) from ``start`` to ``end`` (seconds since the epoch)."""
+    """An intensity in gCO2e/kWh from ``start`` to ``end`` (seconds since the epoch); None if it is unknown."""
 
     start: float
     end: float
     value: float | None
-    kind: str
+    origin: Origin | None
 
 
 class IntensityTimeline:
@@ -27,10 +36,10 @@ class IntensityTimeline:
 
     Examples:
         >>> timeline = IntensityTimeline()
-        >>> timeline.add(IntensityInterval(0.0, 60.0, 300.0, "average/direct"))
-        >>> timeline.add(IntensityInterval(60.0, 120.0, 500.0, "average/direct"))
+        >>> timeline.add(IntensityInterval(0.0, 60.0, 300.0, None))
+        >>> timeline.add(IntensityInterval(60.0, 120.0, 500.0, None))
         >>> timeline.shares(30.0, 90.0)
-        [(0.5, 300.0, 'average/direct'), (0.5, 500.0, 'average/direct')]
+        [(0.5, 300.0, None), (0.5, 500.0, None)]
 
     """
 
@@ -55,14 +64,14 @@ class IntensityTimeline:
             if len(self._intervals) > _MAX_INTERVALS:  # other nodes are not that late
                 del self._intervals[: _MAX_INTERVALS // 2], self._starts[: _MAX_INTERVALS // 2]
 
-    def shares(self, start: float, end: float) -> list[tuple[float, float | None, str]]:
-        """Return the parts of an interval: (fraction of its time, intensity, kind); together they are 1.
+    def shares(self, start: float, end: float) -> list[tuple[float, float | None, Origin | None]]:
+        """Return the parts of an interval: (fraction of its time, intensity, origin); together they are 1.
 
         The time before the first interval and after the last one has their intensity: the nodes do not start and end at
         the same moment.
         """
         if not self._intervals:
-            return [(1.0, None, "")]
+            return [(1.0, None, None)]
         first = max(0, bisect_right(self._starts, start) - 1)
         last = max(0, bisect_right(self._starts, end) - 1)
         if first == last or end <= start:
@@ -70,4 +79,4 @@ class IntensityTimeline:
         edges = [start, *self._starts[first + 1 : last + 1], end]
         lengths = [after - before for before, after in pairwise(edges)]
         parts = zip(lengths, self._intervals[first : last + 1], strict=True)
-        return [(length / (end - start), interval.value, interval.kind) for length, interval in parts if length > 0.0]
+        return [(length / (end - start), interval.value, interval.origin) for length, interval in parts if length > 0.0]

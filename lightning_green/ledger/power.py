@@ -56,12 +56,13 @@ def measured_hold_power(totals: Totals) -> float | None:
 def measured_resume_hours(totals: Totals) -> float | None:
     """Return the energy of one exit and resume in hours at full power, if sensors measured at least one.
 
-    It is the energy of the restarts and of the checkpoints taken in order to exit, divided by the number of exits.
+    It is the energy of the restarts after planned exits and of the states that were saved for them, divided by the
+    number of exits.
     """
     full = _measured_full_power(totals)
     if full is None or totals.exits == 0 or totals.attempts < 2:
         return None
-    return totals.joules_by_phase["restart"] / full / 3600.0 / totals.exits
+    return totals.exit_joules / full / 3600.0 / totals.exits
 
 
 def _measured_full_power(totals: Totals) -> float | None:

@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
+from lightning_green.ledger.intensity_timeline import Origin
+from lightning_green.ledger.recorded_intensity import Place, RecordedIntensity
 from lightning_green.ledger.segments import Segment
 from lightning_green.utilities.units import JOULES_PER_KWH
 
@@ -52,11 +54,16 @@ class Totals:
         joules_by_phase: Energy by phase, one of ``PHASES``. The energy of waiting for data is the share of the time
             spent waiting at the mean power of the training: an upper bound, because a waiting device draws less.
         gco2e: Emissions by kind of signal in gCO2e.
+        gco2e_by_source: Emissions by kind, source and quality of the intensity in gCO2e.
+        intensities: The recorded intensities by place.
         unpriced_joules: Energy (after PUE) whose intensity is unknown.
         between_joules: Energy between two fits of a process in J; it is in no other sum, and 0 for a single fit.
         seconds_by_state: Time by state in seconds. ``"out"`` is the time between a planned exit and the next start,
-            ``"stopped"`` the time between any other end and the next start.
+            ``"stopped"`` the time between any other end and the next start, ``"asleep"`` the time that the machine
+            slept.
         exits: Planned exits.
+        exit_joules: Energy in J of saving the state for planned exits and of the restarts after them.
+        out_since: Time of the last planned exit in seconds since the epoch, if the run has not started again.
         attempts: Starts of the run.
         first_start: First start in seconds since the epoch, or None.
         last_time: Last event in seconds since the epoch, or None.
@@ -71,10 +78,14 @@ class Totals:
     joules_by_state: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     joules_by_phase: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     gco2e: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    gco2e_by_source: dict[tuple[str, str, str], float] = field(default_factory=lambda: defaultdict(float))
+    intensities: dict[Place, RecordedIntensity] = field(default_factory=lambda: defaultdict(RecordedIntensity))
     unpriced_joules: float = 0.0
     between_joules: float = 0.0
     seconds_by_state: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     exits: int = 0
+    exit_joules: float = 0.0
+    out_since: float | None = None
     attempts: int = 0
     first_start: float | None = None
     last_time: float | None = None
@@ -89,8 +100,9 @@ class Totals:
 
     @property
     def hours_waited(self) -> float:
-        """Hours paused in process or exited."""
-        return (self.seconds_by_state["held"] + self.seconds_by_state["out"]) / 3600.0
+        """Hours paused in process or exited, up to the last event."""
+        since = 0.0 if self.out_since is None or self.last_time is None else max(0.0, self.last_time - self.out_since)
+        return (self.seconds_by_state["held"] + self.seconds_by_state["out"] + since) / 3600.0
 
     @property
     def elapsed_hours(self) -> float:
@@ -98,6 +110,11 @@ class Totals:
         if self.first_start is None or self.last_time is None:
             return 0.0
         return (self.last_time - self.first_start) / 3600.0
+
+    @property
+    def is_energy_known(self) -> bool:
+        """Whether the energy of any component was measured or modeled."""
+        return any(quality != "unavailable" for quality in self.quality.values())
 
     @property
     def is_measured(self) -> bool:
@@ -116,12 +133,17 @@ class Totals:
         component = bounded(self.quality, component)
         self.quality[component] = max(self.quality.get(component, "measured"), quality, key=_WORSE.index)
 
-    def add_emissions(self, joules: float, intensity: float | None, kind: str) -> None:
+    def add_emissions(self, joules: float, intensity: float | None, origin: Origin | None) -> None:
         """Add the emissions of ``joules`` (after PUE) at ``intensity`` gCO2e/kWh, or count them as unpriced."""
-        if intensity is None:
+        if intensity is None or origin is None:
             self.unpriced_joules += joules
-        else:
-            self.gco2e[bounded(self.gco2e, kind)] += joules / JOULES_PER_KWH * intensity
+            return
+        grams, place = joules / JOULES_PER_KWH * intensity, origin.place
+        self.gco2e[bounded(self.gco2e, place.kind)] += grams
+        source = place.kind, place.source, origin.quality
+        if source not in self.gco2e_by_source and len(self.gco2e_by_source) >= _MAX_NAMES:
+            source = place.kind, "other", ""
+        self.gco2e_by_source[source] += grams
 
 
 def bounded(known: Mapping[str, object], name: str) -> str:
@@ -137,7 +159,7 @@ def sum_totals(fits: Mapping[int | None, Totals]) -> Totals:
         return replace(own[0], between_joules=between)
     found = Totals(between_joules=between)
     for totals in own:
-        for name in ("joules", "joules_by_state", "joules_by_phase", "gco2e", "seconds_by_state"):
+        for name in ("joules", "joules_by_state", "joules_by_phase", "gco2e", "gco2e_by_source", "seconds_by_state"):
             for key, value in getattr(totals, name).items():
                 getattr(found, name)[key] += value
         for component, quality in totals.quality.items():
@@ -147,7 +169,10 @@ def sum_totals(fits: Mapping[int | None, Totals]) -> Totals:
             for name, value in asdict(node).items():
                 setattr(seen, name, getattr(seen, name) + value)
         found.unpriced_joules += totals.unpriced_joules
+        for place, recorded in totals.intensities.items():
+            found.intensities[place].join(recorded)
         found.exits += totals.exits
+        found.exit_joules += totals.exit_joules
         found.attempts = max(found.attempts, totals.attempts)
         found.nodes = max(found.nodes, totals.nodes)
         found.segments += totals.segments
@@ -155,4 +180,6 @@ def sum_totals(fits: Mapping[int | None, Totals]) -> Totals:
             found.first_start = min(totals.first_start, found.first_start or totals.first_start)
         if totals.last_time is not None:
             found.last_time = max(totals.last_time, found.last_time or totals.last_time)
+        if totals.out_since is not None:
+            found.out_since = max(totals.out_since, found.out_since or totals.out_since)
     return found

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning_green.utilities.durations import format_duration
+from lightning_green.utilities.quantities import format_energy, format_grams, format_percent
 
-
-def _energy(kwh: float) -> str:
-    return f"{kwh:.3f} kWh" if kwh >= 0.1 else f"{kwh * 1000:.3f} Wh"
-
-
-def _grams(grams: float) -> str:
-    return f"{grams / 1000:.3f} kgCO2e" if grams >= 1000 else f"{grams:.3f} gCO2e"
+_GRAMS = "carbon/gco2e"
 
 
 def totals_block(summary: Mapping[str, Any], folder: Path | None, record: Mapping[str, Any]) -> str:
@@ -29,26 +24,15 @@ def totals_block(summary: Mapping[str, Any], folder: Path | None, record: Mappin
     """
     quality = summary["energy/quality"]
     parts = [
-        f"{name} {_energy(summary[f'energy/{name}_kwh'])} ({quality.get(name, 'unavailable')})"
+        f"{name} {format_energy(summary[f'energy/{name}_kwh'])} ({quality.get(name, 'unavailable')})"
         for name in ("cpu", "gpu", "ram", "other")
         if f"energy/{name}_kwh" in summary
     ]
     nodes = f" of {summary['energy/nodes']} nodes" if "energy/nodes" in summary else ""
-    lines = [f"Energy     {_energy(summary['energy/kwh'])}{nodes}" + (f": {', '.join(parts)}" if parts else "")]
-    suffix = "_marginal" if "carbon/gco2e_marginal" in summary else ""
-    grams, run_now = summary[f"carbon/gco2e{suffix}"], summary[f"carbon/counterfactual_gco2e{suffix}"]
-    label = " (marginal signal)" if suffix else ""
-    if grams is not None:
-        lines.append(f"Emissions  {_grams(grams)}{label}")
-        if run_now is not None:
-            saving = round(summary["carbon/saving_pct"], 1) + 0.0  # avoids "-0.0 %"
-            lines.append(f"Run now    {_grams(run_now)}{label}: a saving of {saving:.1f} %")
-    else:
-        lines.append("Emissions  unknown: pass `grid`, for example EmissionsTracker(grid='typical:DE')")
-    if summary["carbon/unpriced_kwh"] > 0 and grams is not None:
-        lines.append(
-            f"Excluded   {_energy(summary['carbon/unpriced_kwh'])}: no carbon intensity was available at that time"
-        )
+    lines = [
+        f"Energy     {format_energy(summary['energy/kwh'])}{nodes}" + (f": {', '.join(parts)}" if parts else ""),
+        *_emissions(summary),
+    ]
     waited, elapsed = summary["carbon/hours_waited"] * 3600, summary["carbon/elapsed_hours"] * 3600
     exits = summary["carbon/exits"]
     lines.append(
@@ -60,6 +44,41 @@ def totals_block(summary: Mapping[str, Any], folder: Path | None, record: Mappin
     if record.get("wandb_folders"):
         lines.append(f"W&B        {wandb_sync_line(record)}")
     return "\n".join(["Lightning Green", *(f"  {line}" for line in lines)])
+
+
+def _emissions(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines about emissions: of each kind, their sources, and what is not known."""
+    suffixes = [name.removeprefix(_GRAMS) for name in summary if name == _GRAMS or name.startswith(f"{_GRAMS}_")]
+    suffixes = [suffix for suffix in suffixes if not suffix.startswith("_of_known")]
+    known = [suffix for suffix in suffixes if summary[_GRAMS + suffix] is not None]
+    for suffix in known:
+        other = suffix if f"carbon/saving_pct{suffix}" in summary else ""
+        label = {"": "", "_marginal": " (marginal signal)"}.get(suffix, f" ({suffix.strip('_').replace('_', '/')})")
+        yield f"Emissions  {format_grams(summary[_GRAMS + suffix])}{label}"
+        run_now, saving = summary[f"carbon/counterfactual_gco2e{suffix}"], summary[f"carbon/saving_pct{other}"]
+        if run_now is not None and saving is not None:
+            share, std = summary.get(f"carbon/known_share{other}"), summary.get(f"carbon/saving_std_pct{other}")
+            partly = ""
+            if share is not None and share < 0.9995:
+                actual = format_grams(summary[f"carbon/gco2e_of_known{suffix}"])
+                part = f"the {format_percent(100 * share)} of the work whose intensity is known"
+                partly = f" for {part}, which emitted {actual}"
+            within = f" ± {format_percent(std)}" if std is not None and std >= 0.05 else ""
+            yield f"Run now    {format_grams(run_now)}{label}{partly}: a saving of {format_percent(saving)}{within}"
+        else:
+            yield f"Run now    unknown{label}: no intensity is known for the time without waiting"
+    if not known:
+        yield f"Emissions  unknown: {summary.get('carbon/unknown_because') or 'no carbon intensity was available'}"
+        return
+    if sources := summary.get("carbon/sources"):
+        total = sum(sources.values())
+        yield "Intensity  " + ", ".join(
+            name if len(sources) == 1 else f"{name} for {format_percent(100 * grams / total if total else 0.0)}"
+            for name, grams in sources.items()
+        )
+    if summary["carbon/unpriced_kwh"]:
+        unpriced = format_energy(summary["carbon/unpriced_kwh"])
+        yield f"Excluded   {unpriced}: no carbon intensity was available at that time"
 
 
 def wandb_sync_line(record: Mapping[str, Any]) -> str:

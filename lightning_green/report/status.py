@@ -11,6 +11,7 @@ from lightning_green.ledger.ledger import last_state_event
 from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.utilities.clock import clock_from_record
 from lightning_green.utilities.durations import format_duration
+from lightning_green.utilities.quantities import format_energy, format_grams
 from lightning_green.utilities.redaction import shell_line
 from lightning_green.utilities.units import JOULES_PER_KWH
 
@@ -34,30 +35,52 @@ def status_text(folder: RunDirectory, exit_code: int | None = None) -> str:
     for number in [0, *fits] if fits else []:
         own = [event for event in events if event.fit == number]
         kwh = history.accounts[number].totals.kwh if number in history.accounts else 0.0
-        lines.append(f"{f'Fit {number}':<9} {_state(folder, own, history.steps_by_fit.get(number, 0))}: {kwh:.4f} kWh")
+        lines.append(
+            f"{f'Fit {number}':<9} {_state(folder, own, history.steps_by_fit.get(number, 0))}: {format_energy(kwh)}"
+        )
     decision = next((event for event in reversed(events) if isinstance(event, Decision)), None)
     if decision is not None:
         lines.append(f"Decision  {decision.reason}")
     if deadline := next((e.deadline for e in reversed(events) if isinstance(e, Decision) and e.deadline), None):
         lines.append(f"Deadline  {deadline:%Y-%m-%d %H:%M} UTC")
     parts = [
-        f"{name} {joules / JOULES_PER_KWH:.4f} kWh ({totals.quality.get(name, 'unavailable')})"
+        f"{name} {format_energy(_kwh(joules, totals.quality.get(name)))} ({totals.quality.get(name, 'unavailable')})"
         for name, joules in totals.joules.items()
     ]
-    lines.append(f"Energy    {totals.kwh:.4f} kWh" + (f": {', '.join(parts)}" if parts else ""))
+    energy = format_energy(totals.kwh if totals.is_energy_known or not totals.quality else None)
+    lines.append(f"Energy    {energy}" + (f": {', '.join(parts)}" if parts else ""))
     if totals.between_joules:
-        lines.append(f"          and {totals.between_joules / JOULES_PER_KWH:.4f} kWh between the fits, not included")
+        lines.append(
+            f"          and {format_energy(totals.between_joules / JOULES_PER_KWH)} between the fits, not included"
+        )
     if len(totals.by_node) > 1:
-        nodes = [f"{node.joules / JOULES_PER_KWH:.4f} kWh" for _, node in sorted(totals.by_node.items())]
+        nodes = [format_energy(node.joules / JOULES_PER_KWH) for _, node in sorted(totals.by_node.items())]
         lines.append(f"Nodes     {len(nodes)}: {', '.join(nodes)}")
-    for kind, grams in totals.gco2e.items():
-        lines.append(f"Emitted   {grams:.1f} gCO2e ({kind})")
+    for kind, grams in totals.gco2e.items() if totals.is_energy_known else ():
+        sources = [
+            f"{source} ({quality})" if quality else source
+            for known, source, quality in totals.gco2e_by_source
+            if known == kind
+        ]
+        lines.append(
+            f"Emitted   {format_grams(grams)} ({'; '.join([kind, ', '.join(sources)]) if any(sources) else kind})"
+        )
+    elapsed, waited = totals.elapsed_hours, totals.hours_waited
+    if totals.out_since is not None and totals.last_time is not None:  # it is waiting at this moment
+        clock = clock_from_record(folder.record.get("clock"))
+        clock.look(folder.path)
+        since = max(0.0, clock.time() - totals.last_time) / 3600.0
+        elapsed, waited = elapsed + since, waited + since
     lines.append(
-        f"Time      {format_duration(totals.elapsed_hours * 3600)} since the first start, "
-        f"{format_duration(totals.hours_waited * 3600)} of it waiting, {totals.exits} planned "
+        f"Time      {format_duration(elapsed * 3600)} since the first start, "
+        f"{format_duration(waited * 3600)} of it waiting, {totals.exits} planned "
         f"{'exit' if totals.exits == 1 else 'exits'}, {totals.attempts} {'start' if totals.attempts == 1 else 'starts'}"
     )
     return "\n".join(lines)
+
+
+def _kwh(joules: float, quality: str | None) -> float | None:
+    return None if quality == "unavailable" and not joules else joules / JOULES_PER_KWH
 
 
 def _identity(invocation: dict[str, Any] | None) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from lightning_green.ledger.baseline import counterfactual_gco2e, saving_percent
+from lightning_green.ledger.baseline import Baseline, run_now_baselines
 from lightning_green.ledger.nodes import OtherNodes
 from lightning_green.ledger.power import energy_kwh
+from lightning_green.ledger.totals import Totals
 from lightning_green.run.recorder import Recorder, utc
 from lightning_green.utilities.units import JOULES_PER_KWH
 
@@ -37,14 +39,15 @@ class LiveMetrics:
         with recorder.lock:
             now, monotonic = recorder.clock.time(), recorder.clock.monotonic()
             joules = sum(energy.joules for energy in recorder.meter.read().values())
-            since_last = recorder.since_last()
-            metrics = energy_kwh(recorder.totals, recorder.status.phase, since_last)
-            metrics.pop("energy/other_kwh", None)  # of a meter of the whole node: the same as `energy/kwh`
-            metrics |= self._power(monotonic, joules)
+            since_last, metrics = recorder.since_last(), dict[str, float]()
+            if recorder.is_energy_known():
+                metrics = energy_kwh(recorder.totals, recorder.status.phase, since_last)
+                metrics.pop("energy/other_kwh", None)  # of a meter of the whole node: the same as `energy/kwh`
+                metrics |= self._power(monotonic, joules)
             metrics |= self._emissions(now, since_last)
             metrics["carbon/state"] = float(STATE_NUMBERS[recorder.status.state])
-            first = recorder.totals.first_start
-            metrics["carbon/elapsed_hours"] = (now - (now if first is None else first)) / 3600.0
+            since = monotonic - recorder.last_monotonic if recorder.totals.first_start is not None else 0.0
+            metrics["carbon/elapsed_hours"] = recorder.totals.elapsed_hours + max(0.0, since) / 3600.0
             return metrics
 
     def _power(self, monotonic: float, joules: float) -> dict[str, float]:
@@ -62,28 +65,51 @@ class LiveMetrics:
         recorder, grid, found = self._recorder, self._recorder.grid, dict[str, float]()
         if grid is None:
             return found
-        suffix = suffix_of(recorder)
+        kind = str(grid.kind)
+        suffix = kind_suffixes([*recorder.totals.gco2e, kind])[kind]
         mean, reading = recorder.mean_intensity(recorder.last_time, now), grid.intensity(utc(now))
         if reading is not None:
             found[f"carbon/intensity{suffix}"] = float(reading.value)
-        grams = recorder.totals.grams()
-        if mean is not None and (grams is not None or not recorder.totals.gco2e):
+        if mean is not None and recorder.is_energy_known():
             added = since_last * recorder.pue / JOULES_PER_KWH * mean
-            found[f"carbon/gco2e{suffix}"] = (grams or 0.0) + added
+            found[f"carbon/gco2e{suffix}"] = recorder.totals.gco2e.get(kind, 0.0) + added
         return found
 
 
-def suffix_of(recorder: Recorder) -> str:
-    """Return the suffix of the names of emissions, which keeps marginal and average signals apart."""
-    return "_marginal" if recorder.grid is not None and recorder.grid.kind.method == "marginal" else ""
+def kind_suffixes(kinds: Iterable[str]) -> dict[str, str]:
+    """Return the suffix of the names of emissions by kind of signal: they are never added up.
+
+    The first kind of a fit has none, or ``_marginal``. Another kind, after a change of the signal between two starts,
+    has its whole name.
+
+    Examples:
+        >>> kind_suffixes(["average/lifecycle", "marginal/direct"])
+        {'average/lifecycle': '', 'marginal/direct': '_marginal'}
+        >>> kind_suffixes(["average/lifecycle", "average/direct"])
+        {'average/lifecycle': '', 'average/direct': '_average_direct'}
+
+    """
+    found: dict[str, str] = {}
+    for kind in kinds:
+        short = "_marginal" if kind.startswith("marginal") else ""
+        found.setdefault(kind, f"_{kind.replace('/', '_')}" if short in found.values() else short)
+    return found
 
 
 def empty_summary() -> dict[str, Any]:
     """Return the totals of a fit that was not measured, such as a ``fast_dev_run``: no number of energy is known."""
-    unknown = ("energy/kwh", "carbon/gco2e", "carbon/counterfactual_gco2e", "carbon/saving_pct", "carbon/unpriced_kwh")
+    unknown = (
+        "energy/kwh",
+        "carbon/gco2e",
+        "carbon/counterfactual_gco2e",
+        "carbon/gco2e_of_known",
+        "carbon/saving_pct",
+    )
     return {
-        **dict.fromkeys(unknown),
+        **dict.fromkeys((*unknown, "carbon/saving_std_pct", "carbon/known_share", "carbon/unpriced_kwh")),
         "energy/quality": {},
+        "carbon/sources": {},
+        "carbon/unknown_because": "a `fast_dev_run` is not measured",
         "carbon/exits": 0,
         "carbon/hours_waited": 0.0,
         "carbon/elapsed_hours": 0.0,
@@ -93,21 +119,60 @@ def empty_summary() -> dict[str, Any]:
 def summarize(recorder: Recorder) -> dict[str, Any]:
     """Return the totals of a fit with the run-now baseline; None where a number is not known.
 
-    Keys are the names of the metrics, and ``energy/quality`` with the quality of each component.
+    Keys are the names of the metrics; ``energy/quality`` with the quality of each component, ``carbon/sources`` with
+    the emissions by source and quality of the intensity, and ``carbon/unknown_because``, a sentence or None. The saving
+    is that of ``carbon/known_share`` of the work, whose emissions are ``carbon/gco2e_of_known``.
     """
-    totals, suffix = recorder.totals, suffix_of(recorder)
-    run_now = None if recorder.grid is None else counterfactual_gco2e(totals, recorder.mean_intensity)
-    grams = totals.grams()
-    saving = None if grams is None or run_now is None else saving_percent(grams, run_now)
+    totals = recorder.totals
+    kinds = [*totals.gco2e, *([] if recorder.grid is None else [str(recorder.grid.kind)])]
+    baselines = run_now_baselines(totals, recorder.mean_at) if totals.is_energy_known else {}
+    emissions: dict[str, Any] = {}
+    for number, (kind, suffix) in enumerate((kind_suffixes(kinds) or {"": ""}).items()):
+        emissions |= _emissions_of(totals, kind, suffix, "" if number == 0 else suffix, baselines.get(kind))
     return {
-        **energy_kwh(totals),
+        **_energy(totals),
         **({} if totals.nodes == 1 else {"energy/nodes": totals.nodes}),
         "energy/quality": dict(totals.quality),
-        f"carbon/gco2e{suffix}": grams,
-        f"carbon/counterfactual_gco2e{suffix}": run_now,
-        "carbon/saving_pct": saving,
-        "carbon/unpriced_kwh": totals.unpriced_joules / JOULES_PER_KWH,
+        **emissions,
+        "carbon/sources": {
+            f"{source} ({quality})" if quality else source: grams
+            for (_, source, quality), grams in totals.gco2e_by_source.items()
+        },
+        "carbon/unknown_because": None if totals.gco2e and totals.is_energy_known else _why_unknown(recorder),
+        "carbon/unpriced_kwh": totals.unpriced_joules / JOULES_PER_KWH if totals.is_energy_known else None,
         "carbon/exits": totals.exits,
         "carbon/hours_waited": totals.hours_waited,
         "carbon/elapsed_hours": totals.elapsed_hours,
     }
+
+
+def _energy(totals: Totals) -> dict[str, float | None]:
+    """Return the energy in kWh by name; None where it is not known."""
+    found = energy_kwh(totals)
+    unknown = [
+        f"energy/{name}_kwh"
+        for name, quality in totals.quality.items()
+        if quality == "unavailable" and not totals.joules[name]
+    ]
+    return {name: None if name in unknown or not totals.is_energy_known else kwh for name, kwh in found.items()}
+
+
+def _emissions_of(totals: Totals, kind: str, suffix: str, other: str, baseline: Baseline | None) -> dict[str, Any]:
+    """Return the emissions of one kind of signal, and the saving."""
+    grams = totals.gco2e.get(kind) if totals.is_energy_known else None
+    return {
+        f"carbon/gco2e{suffix}": grams,
+        f"carbon/counterfactual_gco2e{suffix}": None if baseline is None else baseline.grams,
+        f"carbon/gco2e_of_known{suffix}": None if baseline is None else baseline.actual,
+        f"carbon/saving_pct{other}": None if baseline is None else baseline.saving_pct,
+        f"carbon/saving_std_pct{other}": None if baseline is None else baseline.saving_std_pct,
+        f"carbon/known_share{other}": None if baseline is None else baseline.known_share,
+    }
+
+
+def _why_unknown(recorder: Recorder) -> str:
+    if not recorder.totals.is_energy_known:
+        return recorder.meter.problem or "the energy is unknown, because nothing is metered"
+    if recorder.grid is None:
+        return "no `grid` is given, for example EmissionsTracker(grid='typical:DE')"
+    return recorder.grid.problem or "no carbon intensity was available"

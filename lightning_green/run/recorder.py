@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from lightning_green.energy.meter import Energy, Meter
 from lightning_green.grid.signal import GridSignal
-from lightning_green.ledger.account import Account
+from lightning_green.ledger.account import SHORTEST_SLEEP, Account
 from lightning_green.ledger.events import Event, PhaseChanged, Sample, StateChanged
 from lightning_green.ledger.measurement import Intensity, Measurement
+from lightning_green.ledger.recorded_intensity import Place
 from lightning_green.ledger.totals import Totals
 from lightning_green.utilities.clock import Clock, utc_iso
 
@@ -85,6 +88,8 @@ class Recorder:
         global_step: Optimizer steps up to the last event.
         read_step: Returns the optimizer steps now, while a fit is in progress.
         data_wait_seconds: Seconds that this process has waited for training batches.
+        last_monotonic: Monotonic time of the last event in seconds.
+        signal: Digest of the spec of the grid signal; empty if it has none.
         lock: Protects the meter reading and the totals; reentrant.
 
     """
@@ -108,6 +113,8 @@ class Recorder:
         self.data_wait_seconds = 0.0
         self.lock = threading.RLock()
         self._last = (clock.time(), 0.0)
+        self.last_monotonic = clock.monotonic()
+        self.signal = "" if grid is None else _digest(grid.spec())
 
     @property
     def totals(self) -> Totals:
@@ -121,12 +128,12 @@ class Recorder:
 
     def restart_interval(self) -> None:
         """Start the first interval now."""
-        self._last = (self.clock.time(), 0.0)
+        self._last, self.last_monotonic = (self.clock.time(), 0.0), self.clock.monotonic()
 
     def record(self, event: EventT) -> EventT:
         """Write an event with the energy and the intensity up to now, and return it."""
         with self.lock:
-            now = self.clock.time()
+            now, monotonic = self.clock.time(), self.clock.monotonic()
             if self.read_step is not None:
                 self.global_step = self.read_step()
             joules: dict[str, Energy] = {
@@ -135,7 +142,7 @@ class Recorder:
             status = self.status
             measured = Measurement(
                 joules=joules,
-                intensity=self._intensity(self.last_time, now),
+                intensity=self._intensity(self.last_time, now, monotonic - self.last_monotonic),
                 pue=self.pue,
                 power=status.power,
                 speed=status.speed,
@@ -152,7 +159,7 @@ class Recorder:
             )
             written = self.log.append(complete)
             self.account.add(written)
-            self._last = (now, measured.total_joules)
+            self._last, self.last_monotonic = (now, measured.total_joules), monotonic
             return written
 
     def enter(
@@ -195,6 +202,10 @@ class Recorder:
         with self.lock:
             return max(0.0, sum(energy.joules for energy in self.meter.read().values()) - self._last[1])
 
+    def is_energy_known(self) -> bool:
+        """Return whether any component is measured or modeled now, or was before."""
+        return self.totals.is_energy_known or any(one.quality != "unavailable" for one in self.meter.read().values())
+
     def mean_intensity(self, start: float, end: float) -> float | None:
         """Return the mean intensity between two times in seconds since the epoch; None if it is unknown."""
         if self.grid is None:
@@ -204,11 +215,21 @@ class Recorder:
         except (OverflowError, ValueError, OSError):  # a time after the year 9999, from a clock that was set back
             return None
 
-    def _intensity(self, start: float, end: float) -> Intensity | None:
+    def mean_at(self, place: Place, start: float, end: float) -> float | None:
+        """Return the mean intensity of a place between two times, if this grid signal is true for it."""
+        if self.grid is None or place != Place(str(self.grid.kind), self.grid.zone, self.grid.source, self.signal):
+            return None
+        return self.mean_intensity(start, end)
+
+    def _intensity(self, start: float, end: float, awake: float) -> Intensity | None:
         if self.grid is None:
             return None
         reading = self.grid.intensity(utc(end))
-        mean = self.mean_intensity(start, end)
+        if 0.0 < awake < end - start - SHORTEST_SLEEP:  # the energy was used before and after the machine slept
+            parts = [self.mean_intensity(start, start + awake / 2), self.mean_intensity(end - awake / 2, end)]
+            mean = None if None in parts else sum(part for part in parts if part is not None) / 2
+        else:
+            mean = self.mean_intensity(start, end)
         if mean is None:
             return None
         return Intensity(
@@ -220,6 +241,11 @@ class Recorder:
             measured_at=None if reading is None else reading.measured_at.isoformat(),
             quality=None if reading is None else reading.quality,
         )
+
+
+def _digest(spec: Mapping[str, Any] | None) -> str:
+    """Return a digest of a signal's spec; empty if it has none."""
+    return "" if spec is None else hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def utc(seconds: float) -> datetime:

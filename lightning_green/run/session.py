@@ -189,7 +189,16 @@ class Session:
             self.folder.save()
         description = self.recorder.meter.describe()
         nodes = self.node.count if self.node.count > 1 else None
-        self.record(Started(startup_s=startup, meter=description, nodes=nodes, restored=restored, script=script))
+        self.record(
+            Started(
+                startup_s=startup,
+                meter=description,
+                nodes=nodes,
+                restored=restored,
+                script=script,
+                signal=self.recorder.signal or None,
+            )
+        )
         if self.node.process == 0 and not self.clock.is_simulated:  # one process per node measures
             self._heartbeat.start()
 

@@ -31,9 +31,9 @@ def block(record=None, folder=Path("/runs/train-1a2b"), **changed):
 def test_block_contains_energy_emissions_time_and_directory():
     assert block() == [
         "Lightning Green",
-        "  Energy     1.500 kWh: cpu 0.250 kWh (modelled), gpu 1.200 kWh (measured), ram 50.000 Wh (modelled)",
-        "  Emissions  300.000 gCO2e",
-        "  Run now    400.000 gCO2e: a saving of 25.0 %",
+        "  Energy     1.500 kWh: cpu 0.2500 kWh (modelled), gpu 1.200 kWh (measured), ram 50.00 Wh (modelled)",
+        "  Emissions  300.0 gCO2e",
+        "  Run now    400.0 gCO2e: a saving of 25.0 %",
         "  Time       1 d 6 h, 10 h 30 min of it waiting, 2 planned exits",
         "  Ledger     /runs/train-1a2b",
     ]
@@ -50,25 +50,51 @@ def test_number_of_nodes_is_printed():
 
 def test_units_fit_small_and_large_values():
     lines = block(energy__kwh=0.0005, carbon__gco2e=12345.6, carbon__exits=1)
-    assert lines[1].startswith("  Energy     0.500 Wh: ")
-    assert lines[2] == "  Emissions  12.346 kgCO2e"
+    assert lines[1].startswith("  Energy     0.5000 Wh: ")
+    assert lines[2] == "  Emissions  12.35 kgCO2e"
     assert lines[4].endswith("1 planned exit")
 
 
+def test_saving_has_its_uncertainty_and_its_share_of_the_work():
+    lines = block(carbon__saving_std_pct=1.25, carbon__known_share=0.8, carbon__gco2e_of_known=300.0)
+    assert lines[3] == (
+        "  Run now    400.0 gCO2e for the 80.0 % of the work whose intensity is known, which emitted 300.0 gCO2e: "
+        "a saving of 25.0 % ± 1.2 %"
+    )
+
+
+def test_every_source_of_intensity_is_named_with_its_share():
+    sources = {"electricity-maps (measured)": 240.0, "annual mean Germany 2024 (static)": 60.0}
+    expected = "  Intensity  electricity-maps (measured) for 80.0 %, annual mean Germany 2024 (static) for 20.0 %"
+    assert expected in block(carbon__sources=sources)
+
+
+def test_kinds_of_signals_are_apart():
+    other = {"carbon/gco2e_average_direct": 20.0, "carbon/counterfactual_gco2e_average_direct": 25.0}
+    other |= {"carbon/gco2e_of_known_average_direct": 20.0, "carbon/saving_pct_average_direct": 20.0}
+    lines = totals_block({**SUMMARY, **other}, None, {}).splitlines()
+    assert "  Emissions  300.0 gCO2e" in lines
+    assert "  Emissions  20.00 gCO2e (average/direct)" in lines
+    assert "  Run now    25.00 gCO2e (average/direct): a saving of 20.0 %" in lines
+
+
 def test_unknown_emissions_are_not_printed_as_zero():
-    lines = block(carbon__gco2e=None, carbon__counterfactual_gco2e=None, carbon__saving_pct=None)
-    assert lines[2] == "  Emissions  unknown: pass `grid`, for example EmissionsTracker(grid='typical:DE')"
+    why = "the file /grid.csv does not exist"
+    unknown = {"carbon__gco2e": None, "carbon__counterfactual_gco2e": None, "carbon__saving_pct": None}
+    lines = block(carbon__unknown_because=why, **unknown)
+    assert lines[2] == "  Emissions  unknown: the file /grid.csv does not exist"
     assert not any("Run now" in line or " 0.000 gCO2e" in line for line in lines)
 
 
 def test_unknown_saving_is_not_printed():
     lines = block(carbon__counterfactual_gco2e=None, carbon__saving_pct=None)
-    assert "  Emissions  300.000 gCO2e" in lines
+    assert "  Emissions  300.0 gCO2e" in lines
+    assert "  Run now    unknown: no intensity is known for the time without waiting" in lines
     assert not any("saving" in line for line in lines)
 
 
 def test_energy_without_intensity_is_printed():
-    assert "  Excluded   0.300 kWh: no carbon intensity was available at that time" in block(carbon__unpriced_kwh=0.3)
+    assert "  Excluded   0.3000 kWh: no carbon intensity was available at that time" in block(carbon__unpriced_kwh=0.3)
     unknown = block(carbon__unpriced_kwh=1.5, carbon__gco2e=None, carbon__counterfactual_gco2e=None)
     assert not any("Excluded" in line for line in unknown)  # all energy, which another line reports
 
@@ -77,13 +103,13 @@ def test_marginal_signal_is_labeled():
     marginal = {name: value for name, value in SUMMARY.items() if "gco2e" not in name}
     marginal |= {"carbon/gco2e_marginal": 300.0, "carbon/counterfactual_gco2e_marginal": 400.0}
     lines = totals_block(marginal, None, {}).splitlines()
-    assert lines[2] == "  Emissions  300.000 gCO2e (marginal signal)"
-    assert lines[3].startswith("  Run now    400.000 gCO2e (marginal signal)")
+    assert lines[2] == "  Emissions  300.0 gCO2e (marginal signal)"
+    assert lines[3].startswith("  Run now    400.0 gCO2e (marginal signal)")
 
 
 def test_energy_without_meter_has_no_components():
     nothing = {name: value for name, value in SUMMARY.items() if not name.endswith(("cpu_kwh", "gpu_kwh", "ram_kwh"))}
-    assert totals_block({**nothing, "energy/kwh": 0.0}, None, {}).splitlines()[1] == "  Energy     0.000 Wh"
+    assert totals_block({**nothing, "energy/kwh": None}, None, {}).splitlines()[1] == "  Energy     unknown"
 
 
 def test_part_that_cannot_be_uploaded_does_not_stop_the_others(tmp_path):

@@ -117,7 +117,7 @@ def test_last_decision_deadline_and_totals_are_shown(run):
     lines = run.lines()
     assert lines["Decision"] == "Hold."
     assert lines["Deadline"] == "2024-05-03 12:00 UTC"
-    assert lines["Energy"] == "1.5000 kWh: cpu 0.3750 kWh (modelled), gpu 1.1250 kWh (measured)"
+    assert lines["Energy"] == "1.500 kWh: cpu 0.3750 kWh (modelled), gpu 1.125 kWh (measured)"
     assert lines["Emitted"] == "600.0 gCO2e (average/lifecycle)"
     assert lines["Time"] == "5 h since the first start, 2 h of it waiting, 0 planned exits, 1 start"
 

@@ -17,7 +17,7 @@ ALWAYS = {"energy/kwh", "carbon/state", "carbon/elapsed_hours", *(f"energy/{phas
 @pytest.mark.parametrize(
     ("given", "names"),
     [
-        ({"meter": None}, ALWAYS | {"energy/power_w"}),
+        ({"meter": None}, {"carbon/state", "carbon/elapsed_hours"}),  # unknown, and not 0
         ({}, ALWAYS | {"energy/power_w"}),
         (
             {"meter": ConstantPowerMeter({"cpu": 100.0, "gpu": 200.0, "ram": 10.0}), "grid": 100.0},

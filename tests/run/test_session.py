@@ -84,7 +84,7 @@ def test_totals_continue_over_a_pause_a_kill_and_a_hold(opened, tmp_path, monkey
     assert summary["carbon/exits"] == 1
     assert summary["carbon/hours_waited"] == pytest.approx(6 + 2)
     assert summary["carbon/elapsed_hours"] == pytest.approx(12 + 2 * back + 0.5)
-    work = 2 + 1 + 0.5 + 1  # without the two returns
+    work = 2 + 1 + 0.5 + back + 1  # without the return from the exit, and with the one from the kill
     assert summary["carbon/counterfactual_gco2e"] == pytest.approx(0.3 * integral(0, work), rel=2e-3)
     books = total_of(read_records(tmp_path / "run"))
     assert books.grams() == pytest.approx(summary["carbon/gco2e"])
@@ -112,7 +112,9 @@ def test_energy_without_intensity_is_unpriced(opened):
     assert summary["energy/kwh"] == pytest.approx(0.6)
     assert summary["carbon/gco2e"] == pytest.approx(30.0)
     assert summary["carbon/unpriced_kwh"] == pytest.approx(0.3)
-    assert summary["carbon/counterfactual_gco2e"] is None
+    assert summary["carbon/known_share"] == pytest.approx(0.5)
+    assert summary["carbon/counterfactual_gco2e"] == summary["carbon/gco2e_of_known"] == pytest.approx(30.0)
+    assert summary["carbon/saving_pct"] == 0.0
 
 
 def test_second_fit_with_the_same_meter_object_and_other_gpus_is_measured(tmp_path):

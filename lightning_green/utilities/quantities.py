@@ -1,0 +1,51 @@
+"""Energy, emissions and fractions as text, with the same units and digits everywhere."""
+
+from __future__ import annotations
+
+import math
+
+_DIGITS = 4
+
+
+def format_energy(kwh: float | None) -> str:
+    """Return an energy with at least four significant digits, in Wh below 0.1 kWh.
+
+    Examples:
+        >>> format_energy(1.5), format_energy(0.0000471), format_energy(None)
+        ('1.500 kWh', '0.04710 Wh', 'unknown')
+
+    """
+    if kwh is None:
+        return "unknown"
+    return f"{_digits(kwh)} kWh" if abs(kwh) >= 0.1 else f"{_digits(kwh * 1000)} Wh"
+
+
+def format_grams(grams: float | None) -> str:
+    """Return emissions with at least four significant digits, in kgCO2e from 1000 g on.
+
+    Examples:
+        >>> format_grams(1346.4073), format_grams(0.0141), format_grams(None)
+        ('1.346 kgCO2e', '0.01410 gCO2e', 'unknown')
+
+    """
+    if grams is None:
+        return "unknown"
+    return f"{_digits(grams / 1000)} kgCO2e" if abs(grams) >= 1000 else f"{_digits(grams)} gCO2e"
+
+
+def format_percent(percent: float) -> str:
+    """Return a percentage with one decimal.
+
+    Examples:
+        >>> format_percent(22.94), format_percent(-0.01)
+        ('22.9 %', '0.0 %')
+
+    """
+    return f"{round(percent, 1) + 0.0:.1f} %"  # the sum avoids "-0.0 %"
+
+
+def _digits(value: float) -> str:
+    if value == 0.0:
+        return "0"
+    decimals = _DIGITS - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:,.{min(max(decimals, 1), 9)}f}"
