@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ from dataclasses import dataclass
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
-from lightning.pytorch.utilities import rank_zero_info
-from lightning_utilities.core.rank_zero import rank_zero_debug
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from lightning_green._lightning.namespaces import both
 from lightning_green.compression.schedules import Moment
+
+log = logging.getLogger(__name__)
 
 _NAMED = 5  # in a message
 
@@ -115,4 +117,4 @@ def report_left(left: Mapping[str, str], total: int, what: str) -> None:
     named = [f"`{name}` ({why})" for name, why in list(left.items())[:_NAMED]]
     more = [f"{len(left) - len(named)} more"] if len(left) > len(named) else []
     rank_zero_info(f"`Pruning` leaves {len(left)} of {total} {what} as they are: {', '.join(named + more)}.")
-    rank_zero_debug("\n".join(f"`{name}`: {why}" for name, why in left.items()))
+    rank_zero_only(log.debug)("\n".join(f"`{name}`: {why}" for name, why in left.items()))

@@ -1,4 +1,4 @@
-"""Copies of a network's weights that a training keeps beside it, such as moving averages."""
+"""Copies of a network's weights that change during a training, such as moving averages."""
 
 from __future__ import annotations
 

@@ -121,6 +121,9 @@ class EmissionsTracker(GreenCallback):
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_fit_end(trainer, pl_module)
+        if self._fit is not None and self._fit.last_summary is not None and self._fit.ranks.is_rank_zero:
+            self._fit.last_summary = self._fit.session.summary()  # with the final save, as the ledger has it
+            loggers.summarize(trainer, self._fit.last_summary)
         if self._fit is not None and (self._fit.last_summary is not None or self._fit.already_finished):
             path, record = self._fit.session.path, self._fit.session.record_on_disk
             rank_zero_info(totals_block(self.summary(), path, record))

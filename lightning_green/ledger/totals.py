@@ -14,6 +14,9 @@ from lightning_green.utilities.units import JOULES_PER_KWH
 PHASES = ("startup", "training", "validation", "checkpoint", "data_wait", "held", "restart")
 """Phases of a fit that energy is accounted to; ``data_wait`` is the part of the training that waits for a batch."""
 
+UNMETERED = "unmetered"
+"""Component of the energy between the start of a process and that of its meter, which is modeled."""
+
 _MAX_NAMES = 100
 """Number of components, states, phases or kinds that are kept apart."""
 _WORSE = ("measured", "modelled", "unavailable")
@@ -118,8 +121,9 @@ class Totals:
 
     @property
     def is_measured(self) -> bool:
-        """Whether every component was measured by a sensor."""
-        return bool(self.quality) and all(quality == "measured" for quality in self.quality.values())
+        """Whether every component was measured by a sensor while it was metered."""
+        metered = [quality for name, quality in self.quality.items() if name != UNMETERED]
+        return bool(metered) and all(quality == "measured" for quality in metered)
 
     def grams(self) -> float | None:
         """Return the emissions in gCO2e.

@@ -25,7 +25,7 @@ def totals_block(summary: Mapping[str, Any], folder: Path | None, record: Mappin
     quality = summary["energy/quality"]
     parts = [
         f"{name} {format_energy(summary[f'energy/{name}_kwh'])} ({quality.get(name, 'unavailable')})"
-        for name in ("cpu", "gpu", "ram", "other")
+        for name in ("cpu", "gpu", "ram", "other", "unmetered")
         if f"energy/{name}_kwh" in summary
     ]
     nodes = f" of {summary['energy/nodes']} nodes" if "energy/nodes" in summary else ""

@@ -89,7 +89,7 @@ class FitEnding:
             loggers.flush(self.trainer)  # before the state contains what a logger keeps in memory
         if self.state is None or self.state.save(point, "exit") is None:
             return
-        self.session.record(paused)
+        self.session.record_exit(paused)
         if message is not None:
             rank_zero_info(message)
         self.stage, self.session.run.stops = FitStage.EXITING, True

@@ -16,7 +16,7 @@ from lightning_green.ledger.account import SHORTEST_SLEEP, Account
 from lightning_green.ledger.events import Event, PhaseChanged, Sample, StateChanged
 from lightning_green.ledger.measurement import Intensity, Measurement
 from lightning_green.ledger.recorded_intensity import Place
-from lightning_green.ledger.totals import Totals
+from lightning_green.ledger.totals import UNMETERED, Totals
 from lightning_green.utilities.clock import Clock, utc_iso
 
 EventT = TypeVar("EventT", bound=Event)
@@ -126,12 +126,19 @@ class Recorder:
         """Time of the last event in seconds since the epoch."""
         return self._last[0]
 
-    def restart_interval(self) -> None:
-        """Start the first interval now."""
-        self._last, self.last_monotonic = (self.clock.time(), 0.0), self.clock.monotonic()
+    def restart_interval(self, unmetered: float = 0.0) -> None:
+        """Start the first interval, some seconds before now if the process was not metered from its start."""
+        self._last = (self.clock.time() - unmetered, 0.0)
+        self.last_monotonic = self.clock.monotonic() - unmetered
 
-    def record(self, event: EventT) -> EventT:
-        """Write an event with the energy and the intensity up to now, and return it."""
+    def record(self, event: EventT, unmetered_joules: float = 0.0) -> EventT:
+        """Write an event with the energy and the intensity up to now, and return it.
+
+        Args:
+            event: The event.
+            unmetered_joules: Energy in J since the last event that no meter has measured, which is modeled.
+
+        """
         with self.lock:
             now, monotonic = self.clock.time(), self.clock.monotonic()
             if self.read_step is not None:
@@ -139,7 +146,9 @@ class Recorder:
             joules: dict[str, Energy] = {
                 name: Energy(round(energy.joules, 3), energy.quality) for name, energy in self.meter.read().items()
             }
-            status = self.status
+            if unmetered_joules:
+                joules = {**joules, UNMETERED: Energy(round(unmetered_joules, 3), "modelled")}
+            status, total = self.status, sum(energy.joules for energy in joules.values()) - unmetered_joules
             measured = Measurement(
                 joules=joules,
                 intensity=self._intensity(self.last_time, now, monotonic - self.last_monotonic),
@@ -159,7 +168,7 @@ class Recorder:
             )
             written = self.log.append(complete)
             self.account.add(written)
-            self._last, self.last_monotonic = (now, measured.total_joules), monotonic
+            self._last, self.last_monotonic = (now, total), monotonic
             return written
 
     def enter(

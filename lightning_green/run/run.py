@@ -94,6 +94,7 @@ class Run:
     Attributes:
         attempt: Number of this start of the run, from 1.
         stops: Whether a fit of this process was paused, interrupted or refused, so that the script has not finished.
+        was_metered: Whether a fit of this process has been metered.
         ledger: Ledger of this node, or None.
 
     """
@@ -108,6 +109,7 @@ class Run:
         attempt: int | None = None,
         claimed: Iterable[int] = (),
     ) -> None:
+        self.was_metered = False
         self.folder, self.clock, self.continuing = folder, clock, continuing
         self.node = Node() if node is None else node
         self.history = RunHistory() if history is None else history

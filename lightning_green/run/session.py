@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from lightning_green.energy.since import MeterSince
 from lightning_green.grid.registry import build_grid
 from lightning_green.grid.signal import GridSignal
 from lightning_green.ledger.account import Account
-from lightning_green.ledger.events import Event, GridChanged, MeterProblem, Sample, Started, Warned
+from lightning_green.ledger.events import Event, GridChanged, MeterProblem, Paused, Sample, Started, Warned
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.nodes import Node, OtherNodes
 from lightning_green.ledger.run_directory import RunDirectory
@@ -24,11 +26,13 @@ from lightning_green.run.recorder import MemoryLog, Recorder, utc
 from lightning_green.run.run import Run
 from lightning_green.utilities.clock import Clock
 from lightning_green.utilities.periodic import PeriodicThread
+from lightning_green.utilities.processes import own_age
 
 log = logging.getLogger(__name__)
 
 SAMPLE_SECONDS = 15.0
 SIMULATED_SAMPLE_SECONDS = 900.0
+_SHORTEST_ENDING = 0.1  # seconds that are worth an event
 
 
 class Stage(Enum):
@@ -86,6 +90,8 @@ class Session:
         self._summary: dict[str, Any] | None = None
         self._gpus: list[str] | None = None
         self._problems: set[str] = set()
+        self._unmetered = self._metered_from = 0.0
+        self._exited = False
 
     # -- what it belongs to -------------------------------------------------------------------------------------------
 
@@ -167,13 +173,24 @@ class Session:
         if self.grid is not None:
             self.grid.bind_clock(self.clock.now)
             self.grid.start()
-        self.recorder.restart_interval()
+        self._unmetered, self.run.was_metered = self._unmetered_seconds(), True
+        self.recorder.restart_interval(self._unmetered)
+        self._metered_from = self.clock.monotonic()
         self._live.restart_window()
         self.began = self.recorder.last_time
 
     @property
     def _meter_option(self) -> Any:
         return self.options.meter, self.clock
+
+    def _unmetered_seconds(self) -> float:
+        """Return the seconds of a restart before this moment: of its imports, its data and its devices.
+
+        0 at the first start, whose script may do anything before it trains, and at a later fit of the process.
+        """
+        if not self.history or self.clock.is_simulated or self.run.was_metered or hasattr(sys, "ps1"):
+            return 0.0
+        return own_age() or 0.0
 
     def announce(self, restored: str | None = None, script: list[str] | None = None) -> None:
         """Record the start of the training: from now on this process is part of the fit's history."""
@@ -189,7 +206,9 @@ class Session:
             self.folder.save()
         description = self.recorder.meter.describe()
         nodes = self.node.count if self.node.count > 1 else None
-        self.record(
+        kinds, metered = list(self.totals.gco2e), self.clock.monotonic() - self._metered_from
+        watts = self.recorder.since_last() / metered if metered > 0.0 else 0.0
+        self.recorder.record(
             Started(
                 startup_s=startup,
                 meter=description,
@@ -197,10 +216,22 @@ class Session:
                 restored=restored,
                 script=script,
                 signal=self.recorder.signal or None,
-            )
+            ),
+            unmetered_joules=watts * self._unmetered,
         )
+        self._warn_of_another_kind(kinds)
         if self.node.process == 0 and not self.clock.is_simulated:  # one process per node measures
             self._heartbeat.start()
+
+    def _warn_of_another_kind(self, known: Sequence[str]) -> None:
+        grid = self.grid
+        if grid is not None and known and str(grid.kind) not in known:
+            line = (
+                f"The carbon intensity is {grid.kind} from this start on, and was {', '.join(known)} before. Emissions "
+                "of different kinds are never added up: each has a name of its own."
+            )
+            log.warning("%s", line)
+            self.record(Warned(reason=line))
 
     # -- events -------------------------------------------------------------------------------------------------------
 
@@ -241,6 +272,12 @@ class Session:
                 log.warning("%s", problem)
                 self.record(kind(reason=problem))
 
+    def record_exit(self, paused: Paused) -> None:
+        """Record a planned exit: the energy from now on is that of ending the process."""
+        self.recorder.status.phase = "restart"
+        self.record(paused)
+        self._exited = True
+
     # -- figures ------------------------------------------------------------------------------------------------------
 
     def metrics(self) -> dict[str, float]:
@@ -273,6 +310,9 @@ class Session:
             self.stage = Stage.ENDED
         self._heartbeat.stop()
         with self.recorder.lock:
+            if self._exited and self.clock.monotonic() - self.recorder.last_monotonic > _SHORTEST_ENDING:
+                self.recorder.meter.sample()
+                self.record(Sample())  # of what the loggers and the strategy needed to end
             self.recorder.account.settle()
             self._summary = summarize(self.recorder)
             if self.grid is not None:

@@ -72,6 +72,16 @@ def boot_id() -> str:
         return ""
 
 
+def own_age() -> float | None:
+    """Return the seconds since this process started; None if that is unknown."""
+    found = _stat(os.getpid())
+    try:
+        uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError):
+        return None
+    return None if found is None else max(0.0, uptime - float(found[1]) / os.sysconf("SC_CLK_TCK"))
+
+
 def _stat(pid: int) -> tuple[str, str] | None:
     """Return the state letter and the start time of a process; None if there is none or no ``/proc``."""
     try:
