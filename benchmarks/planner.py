@@ -18,7 +18,8 @@ With ``--json --backtest --data DIR`` (or LIGHTNING_GREEN_DATA) also ``backtest`
 the worst zone for four jobs of 24 h in 48 h on every zone of DIR/carbon that has forecasts (about ten minutes).
 ``--table`` prints these results as Markdown, the tables of docs/planner.md. ``--choices`` varies constants of the
 correction and the margin on the same zones, with a run every tenth day. ``--starts`` varies the start hour, with a run
-every fourth day. Everything runs on one core.
+every fourth day. ``--returns`` prints saving, exits and missed deadlines with a time to return of 0, 10 and 60 minutes.
+Everything runs on one core.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--choices", action="store_true", help="print the savings with other constants")
     parser.add_argument("--starts", action="store_true", help="print the savings of runs that start at other hours")
+    parser.add_argument("--returns", type=int, metavar="RUNS", help="print RUNS backtests for each time to return")
     parser.add_argument("--backtest", action="store_true", help="add the backtest to the JSON object")
     parser.add_argument("--table", action="store_true", help="print the backtest as Markdown")
     parser.add_argument("--only", default="", metavar="TEXT", help="limit --table to jobs with TEXT in their name")
@@ -82,6 +84,7 @@ def main() -> int:
         (options.table, partial(print_tables, only=options.only)),
         (options.choices, print_choices),
         (options.starts, print_starts),
+        (options.returns, partial(print_returns, runs=options.returns)),
     )
     show = next((show for wanted, show in shows if wanted), None)
     if (show or options.backtest) and (carbon is None or not carbon.is_dir()):
@@ -340,6 +343,29 @@ def print_starts(carbon: Path) -> None:
                 cells.append(f"{found['planner']:.2f} / {found[best]:.2f} {best}")
             rows.append([f"{scope}, from {hour:02d}:00 UTC", *cells])
     print(as_markdown(rows) + "\n", flush=True)
+
+
+def print_returns(carbon: Path, runs: int) -> None:
+    """Print saving, exits and missed deadlines of the planner over ``runs`` random jobs for each time to return."""
+    archives, rows = [archive for _, archive in zones(carbon)], [["time to return", "saving %", "exits", "missed"]]
+    for minutes in (0, 10, 60):
+        rng, emitted, reference, exits, missed = np.random.default_rng(0), 0.0, 0.0, 0, 0
+        policies_of = [PlannerPolicy() for _ in archives]
+        for _ in range(runs):
+            index, work = int(rng.integers(len(archives))), float(rng.uniform(2, 30))
+            window = work * float(rng.uniform(1.0, 2.5))
+            start_hour = int(rng.integers(24))
+            test = Backtest(
+                work_hours=work, window_hours=window, start_hour=start_hour, return_hours=minutes / 60, every_days=3
+            )
+            start = int(rng.choice(test.starts(archives[index])))
+            job = test.replay(archives[index], start, policies_of[index])
+            emitted += job.attributed
+            reference += test.replay(archives[index], start, policies.run_now).attributed
+            exits += job.exits
+            missed += job.hours > window + 1e-6
+        rows.append([f"{minutes} min", f"{100 * (1 - emitted / reference):.2f}", str(exits), str(missed)])
+    print(f"{runs} random jobs for each time to return:\n\n{as_markdown(rows)}", flush=True)
 
 
 def saving_and_harm(test: Backtest, archives: list[ZoneArchive], options: dict) -> list[str]:

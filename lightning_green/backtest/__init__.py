@@ -3,6 +3,7 @@
 from lightning_green.backtest.backtest import Backtest
 from lightning_green.backtest.observation import Observation
 from lightning_green.backtest.planner_policy import PlannerPolicy
+from lightning_green.backtest.policies import Start
 from lightning_green.backtest.registry import POLICIES, build_policy
 from lightning_green.backtest.scenario import Scenario
 from lightning_green.backtest.simulator import Simulator
@@ -15,6 +16,7 @@ __all__ = [
     "PlannerPolicy",
     "Scenario",
     "Simulator",
+    "Start",
     "ZoneArchive",
     "build_policy",
     "read_archive",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ class Observation:
         state: Action in the previous hour; ``"run"`` at the start.
         scenario: The job and its costs: allowed pauses, hold power, resume cost, levels.
         first: Observation at the start of the run; None if this is it.
+        perfect: Recorded intensity of the hours from ``hour`` on that the policy may know, for ``--perfect-hours``.
 
     """
 
@@ -46,6 +47,7 @@ class Observation:
     state: Action
     scenario: Scenario
     first: Observation | None = None
+    perfect: Array = field(default_factory=lambda: np.empty(0))
 
     @property
     def pause(self) -> Action | None:
@@ -56,9 +58,15 @@ class Observation:
     def outlook(self) -> Array:
         """Return the newest published forecast for the hours from now to the deadline.
 
-        Hours that it does not cover are filled with the `climatology` or, without a history, with its own last
-        day. The result is empty without a forecast and a history.
+        Its first hours have the values of ``perfect``. Hours that it does not cover are filled with the `climatology`
+        or, without a history, with its own last day. The result is empty without a forecast and a history.
         """
+        values = self._published()
+        known = min(len(self.perfect), len(values))
+        return np.concatenate((self.perfect[:known], values[known:])) if known else values
+
+    def _published(self) -> Array:
+        """Return the `outlook` without perfect hours."""
         count = int(np.ceil(self.hours_to_deadline - 1e-9))
         typical = self.climatology()
         hours = self.hour + np.arange(count)

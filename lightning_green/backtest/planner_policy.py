@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 
 from lightning_green.backtest.observation import Observation
-from lightning_green.backtest.policies import RUN, Choice
+from lightning_green.backtest.policies import RUN, Choice, Start, next_choice
 from lightning_green.planning.forecast import Forecast
 from lightning_green.planning.forecasting.correction import DailyCorrection
 from lightning_green.planning.forecasting.features import DAY, compute_features
@@ -40,7 +40,7 @@ class PlannerPolicy:
         self.caution = caution
         self._daily = DailyCorrection()
 
-    def __call__(self, observation: Observation) -> Choice:
+    def __call__(self, observation: Observation) -> Choice | Start:
         """Return the action of the hour that starts."""
         if not len(observation.history) and not (self.use_forecast and len(observation.issued)):
             return RUN
@@ -50,8 +50,7 @@ class PlannerPolicy:
         )
         if self.caution is not None:
             job = replace(job, caution=self.caution)
-        first = plan(job, self.forecast(observation, now), now).slots[0]
-        return first.action, first.level
+        return next_choice(plan(job, self.forecast(observation, now), now).slots, now, observation)
 
     def forecast(self, observation: Observation, now: datetime) -> Forecast:
         """Return the forecast of the hours until the deadline that the planner gets."""
@@ -66,7 +65,10 @@ class PlannerPolicy:
         recent = history.known_at(observation.hour, lag, FEATURE_MEMORY)
         features = compute_features(recent, np.array([observation.hour]), count, lag)
         values, spread = self._daily.at(history, observation.hour, lag).predict(features)
-        return Forecast(times, values[0], spread[0])
+        ahead, error = values[0].copy(), spread[0].copy()
+        known = min(len(observation.perfect), count)
+        ahead[:known], error[:known] = observation.perfect[:known], 0.0
+        return Forecast(times, ahead, error)
 
 
 class HistoryOnlyPlannerPolicy(PlannerPolicy):

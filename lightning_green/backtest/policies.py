@@ -7,23 +7,63 @@ the replay runs the job when there is no slack.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import numpy as np
 
 from lightning_green.backtest.observation import RECENT_HOURS, Observation
 from lightning_green.backtest.scenario import DAY
 from lightning_green.planning.job import Level
-from lightning_green.planning.plans import Action
+from lightning_green.planning.plans import Action, Slot
 
 Choice = tuple[Action, Level | None]
 """An action, and the level if it is ``"throttle"``."""
-Policy = Callable[[Observation], Choice]
+
 RUN: Choice = ("run", None)
+
+
+class Start(NamedTuple):
+    """Start an exited job again within the hour.
+
+    Args:
+        wait: Hours until the start, less than 1.
+
+    """
+
+    wait: float
+
+
+Policy = Callable[[Observation], "Choice | Start"]
+"""A policy returns the action of the hour that starts, or `Start` to end an exit within the hour."""
 
 PAUSE_ABOVE, RESUME_BELOW = 55.0, 40.0
 """Percentiles of the last seven days. Between them, the threshold policy repeats its last action."""
 BOUNDS_HOURS = 30 * DAY
+
+
+def next_choice(slots: Sequence[Slot], time: datetime, observation: Observation) -> Choice | Start:
+    """Return what a plan does in the hour from ``time`` on.
+
+    A job that has exited starts before the planned work, by the time that it needs to return.
+
+    Args:
+        slots: Slots of the plan.
+        time: Start of the hour.
+        observation: Observation of the hour.
+
+    """
+    present = next((slot for slot in slots if slot.start <= time < slot.end), None)
+    if present is None:
+        return RUN
+    return_hours = observation.scenario.return_hours
+    if return_hours and present.action == "exit":
+        work = next((slot.start for slot in slots if slot.start > time and slot.action != "exit"), None)
+        wait = math.inf if work is None else (work - time) / timedelta(hours=1) - return_hours
+        if wait < 1.0 - 1e-9 and (observation.state == "exit" or wait > 1e-9):
+            return Start(max(0.0, wait))
+    return present.action, present.level
 
 
 def run_now(observation: Observation) -> Choice:

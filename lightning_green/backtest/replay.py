@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 
 from lightning_green.backtest.observation import Observation
-from lightning_green.backtest.policies import RUN, Choice, Policy
+from lightning_green.backtest.policies import RUN, Choice, Policy, Start, next_choice
 from lightning_green.backtest.scenario import Scenario
 from lightning_green.backtest.simulator import FULL, Simulator
 from lightning_green.backtest.zone_archive import ZoneArchive
@@ -35,16 +35,27 @@ def replay(scenario: Scenario, archive: ZoneArchive, start: int, policy: Policy)
     while not job.done:
         to_deadline = scenario.window_hours - (hour - start)
         choice: Choice = RUN
-        has_slack = to_deadline - 1 >= job.remaining_work - 1e-9
-        may_throttle = to_deadline >= job.remaining_work - 1e-9 and len(scenario.levels) > 1
-        if has_slack or may_throttle:
+        needed = job.remaining_work + job.hours_to_work
+        has_slack = to_deadline - 1 >= needed - 1e-9
+        may_throttle = to_deadline >= needed - 1e-9 and len(scenario.levels) > 1
+        may_wait = to_deadline >= needed - 1e-9 and job.state == "exit" and job.return_time > 0  # part of the hour
+        wait = 0.0
+        if (has_slack or may_throttle or may_wait) and not job.returning:
             observation = observe(scenario, archive, hour, job, to_deadline, first)
             first = first or observation
-            choice = _enforce_deadline(policy(observation), to_deadline, job.remaining_work)
+            answer = policy(observation)
+            if isinstance(answer, Start):
+                fits = job.remaining_work + scenario.return_hours + answer.wait <= to_deadline + 1e-9
+                wait = answer.wait if fits else 0.0
+            else:
+                choice = _enforce_deadline(answer, to_deadline, job)
         action, level = choice
         if hour >= archive.end:
             raise ValueError(f"{archive.zone} ends before the run does.")
-        job.step(action, 1.0, float(archive.actual[hour - archive.first]), level or FULL)
+        intensity = float(archive.actual[hour - archive.first])
+        if wait:
+            job.step("exit", wait, intensity)
+        job.step(action, 1.0 - wait, intensity, level or FULL)
         hour += 1
     return job
 
@@ -61,7 +72,8 @@ def observe(
 
     It consists of the intensities up to ``hour - lag_hours`` and the forecasts issued by ``hour``.
     """
-    until = min(archive.end, hour - scenario.lag_hours + 1)
+    lag = min(scenario.lag_hours, 1) if scenario.perfect_hours else scenario.lag_hours
+    until = min(archive.end, hour - lag + 1)
     issuances = int(np.searchsorted(archive.issued, hour, side="right"))
     return Observation(
         hour=hour,
@@ -74,6 +86,7 @@ def observe(
         state=job.state,
         scenario=scenario,
         first=first,
+        perfect=archive.actual[hour - archive.first : hour - archive.first + scenario.perfect_hours],
     )
 
 
@@ -92,17 +105,21 @@ def optimal_policy(scenario: Scenario, archive: ZoneArchive, start: int) -> Poli
     forecast = Forecast([now + timedelta(hours=hour) for hour in range(hours)], values)
     slots = plan(scenario.job(start, scenario.work_hours, scenario.window_hours), forecast, now).slots
 
-    def optimal(observation: Observation) -> Choice:
+    def optimal(observation: Observation) -> Choice | Start:
         time = now + timedelta(hours=observation.hour - start)
-        return next(((slot.action, slot.level) for slot in slots if slot.start <= time < slot.end), RUN)
+        return next_choice(slots, time, observation)
 
     return optimal
 
 
-def _enforce_deadline(choice: Choice, to_deadline: float, work: float) -> Choice:
+def _enforce_deadline(choice: Choice, to_deadline: float, job: Simulator) -> Choice:
     """Return ``choice``, or to run if the deadline would be missed after it."""
-    action, level = choice
+    (action, level), work, delay = choice, job.remaining_work, job.hours_to_work
     speed = level.speed if action == "throttle" and level else 1.0 if action == "run" else 0.0
-    if speed and work / speed <= min(1.0, to_deadline) + 1e-9:
+    if speed and delay + work / speed <= min(1.0, to_deadline) + 1e-9:
         return choice
-    return choice if work - speed <= to_deadline - 1 + 1e-9 else RUN
+    if speed:
+        later = work - speed * max(0.0, 1.0 - delay) + max(0.0, delay - 1.0)
+    else:
+        later = work + (job.return_time if action == "exit" else delay)
+    return choice if later <= to_deadline - 1 + 1e-9 else RUN

@@ -8,10 +8,12 @@ from datetime import datetime, timedelta, timezone
 
 from lightning_green.backtest.simulator import FULL, Simulator
 from lightning_green.backtest.zone_archive import ZoneArchive
-from lightning_green.planning.job import PAUSES, Job, Level, State
+from lightning_green.planning.job import HOLD_POWER, PAUSES, Job, Level, State
 from lightning_green.utilities.validation import check_number
 
 DAY = 24
+WHOLE_NUMBERS = (("start_hour", 0, 23), ("every_days", 1, 366), ("lag_hours", 0, 2 * DAY), ("perfect_hours", 0, 8760))
+"""Arguments that are whole numbers, with their limits."""
 HISTORY_DAYS = 7
 """Days of history before the first start if there are no forecasts."""
 
@@ -30,6 +32,9 @@ class Scenario:
         every_days: Days between two starts.
         lag_hours: Delay in hours after which an intensity is known; 1 hides the current hour.
         pauses: Allowed pauses.
+        return_hours: Hours from starting an exited job again to its first work.
+        out_power: Fraction of full power drawn while exited.
+        perfect_hours: Hours of each forecast, from the current hour on, that have the recorded values.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -38,20 +43,25 @@ class Scenario:
 
     work_hours: float = 24.0
     window_hours: float = 48.0
-    hold_power: float = 0.2
+    hold_power: float = HOLD_POWER
     resume_hours: float = 0.1
     throttle: tuple[Level, ...] = ()
     start_hour: int = 9
     every_days: int = 2
     lag_hours: int = 1
     pauses: frozenset[str] = field(default=PAUSES)
+    return_hours: float = 0.0
+    out_power: float = 0.0
+    perfect_hours: int = 0
 
     def __post_init__(self) -> None:
         check_number("work_hours", self.work_hours, above_low=True, unit="hours")
         check_number("window_hours", self.window_hours, above_low=True, unit="hours")
-        check_number("hold_power", self.hold_power, 0.0, 1.0)
+        for name in ("hold_power", "out_power"):
+            check_number(name, getattr(self, name), 0.0, 1.0)
+        check_number("return_hours", self.return_hours, unit="hours")
         check_number("resume_hours", self.resume_hours, unit="hours at full power")
-        for name, low, high in (("start_hour", 0, 23), ("every_days", 1, 366), ("lag_hours", 0, 2 * DAY)):
+        for name, low, high in WHOLE_NUMBERS:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ValueError(f"`{name}` should be a whole number from {low} to {high}, got {value!r}.")
@@ -102,8 +112,16 @@ class Scenario:
             pauses=self.pauses,
             state=state,
             safety=0.0,
+            return_time=self.return_hours,
+            out_power=self.out_power,
         )
 
     def simulator(self) -> Simulator:
         """Return a simulator of the job before its first hour."""
-        return Simulator(self.work_hours, hold_power=self.hold_power, resume_cost=self.resume_hours)
+        return Simulator(
+            self.work_hours,
+            hold_power=self.hold_power,
+            resume_cost=self.resume_hours,
+            return_time=self.return_hours,
+            out_power=self.out_power,
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lightning_green.planning.job import Level
+from lightning_green.planning.job import HOLD_POWER, Level
 from lightning_green.planning.plans import Action
 from lightning_green.utilities.validation import check_number
 
@@ -20,6 +20,8 @@ class Simulator:
         work_hours: Work in hours at full power and full speed.
         hold_power: Fraction of full power drawn while held.
         resume_cost: Energy of a restart after an exit, in hours at full power, drawn in the slot of the restart.
+        return_time: Hours from a restart after an exit to the first work.
+        out_power: Fraction of full power drawn while exited and during the return.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -33,14 +35,30 @@ class Simulator:
 
     """
 
-    def __init__(self, work_hours: float, *, hold_power: float = 0.2, resume_cost: float = 0.1) -> None:
+    def __init__(
+        self,
+        work_hours: float,
+        *,
+        hold_power: float = HOLD_POWER,
+        resume_cost: float = 0.1,
+        return_time: float = 0.0,
+        out_power: float = 0.0,
+    ) -> None:
         self.remaining_work = check_number("work_hours", work_hours, above_low=True, unit="hours")
         self.hold_power = check_number("hold_power", hold_power, 0.0, 1.0)
         self.resume_cost = check_number("resume_cost", resume_cost, unit="hours at full power")
+        self.return_time = check_number("return_time", return_time, unit="hours")
+        self.out_power = check_number("out_power", out_power, 0.0, 1.0)
+        self.returning = 0.0
         self.state: Action = "run"
         self.hours = 0.0
         self.exits = 0
         self.attributed = 0.0
+
+    @property
+    def hours_to_work(self) -> float:
+        """Hours until the next work if the job runs from now on; 0 unless it has exited or is returning."""
+        return self.return_time if self.state == "exit" else self.returning
 
     @property
     def done(self) -> bool:
@@ -48,7 +66,7 @@ class Simulator:
         return self.remaining_work <= 1e-9
 
     def step(self, action: Action, hours: float, intensity: float, level: Level = FULL) -> None:
-        """Carry out one action.
+        """Carry out one action. The first ``return_time`` hours of work after an exit are spent on the return.
 
         Args:
             action: ``"run"``, ``"throttle"`` (at ``level``), ``"hold"`` or ``"exit"`` (exit, or stay exited).
@@ -57,22 +75,33 @@ class Simulator:
             level: Operating point of ``"throttle"``.
 
         Raises:
-            ValueError: If the work is done, the action is impossible, or a number is out of its range.
+            ValueError: If the work is done, the job pauses while it returns, the action is impossible, or a number is
+                out of its range.
 
         """
         if self.done:
             raise ValueError("The work is done, so no further step is possible.")
         check_number("hours", hours, above_low=True, unit="hours")
         check_number("intensity", intensity, unit="gCO2e/kWh")
+        if self.returning and action in ("hold", "exit"):
+            raise ValueError("A job that returns from an exit cannot pause before its first work.")
         if action == "hold":
             if self.state == "exit":
                 raise ValueError("A job that has exited cannot hold. Run it first.")
             self.attributed += self.hold_power * hours * intensity
         elif action == "exit":
             self.exits += self.state != "exit"
+            self.attributed += self.out_power * hours * intensity
         else:
             if self.state == "exit":
                 self.attributed += self.resume_cost * intensity
+                self.returning = self.return_time
+            if self.returning:
+                returned = min(hours, self.returning)
+                self.returning = self.returning - returned if self.returning - returned > 1e-9 else 0.0
+                self.attributed += self.out_power * returned * intensity
+                self.hours += returned
+                hours -= returned
             point = level if action == "throttle" else FULL
             hours = min(hours, self.remaining_work / point.speed)
             self.remaining_work -= hours * point.speed

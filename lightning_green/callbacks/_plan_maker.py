@@ -8,20 +8,20 @@ from datetime import datetime, timedelta, timezone
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from lightning_green.callbacks._return_time import ReturnTime
 from lightning_green.callbacks._scheduler_arguments import PlanArguments
 from lightning_green.grid.recorded import spec_for_record
 from lightning_green.ledger.events import Decision, Paused, Sample, Warned
 from lightning_green.ledger.power import full_power, measured_hold_power, measured_resume_hours
 from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Job, Level, Plan, live_plan
-from lightning_green.planning.job import State
+from lightning_green.planning.job import HOLD_POWER, State
 from lightning_green.run.continuing import is_interactive
 from lightning_green.run.fit import Fit
 from lightning_green.run.remaining_work import StepTimer, remaining_work
 from lightning_green.run.verification import Verification
-from lightning_green.supervisor.launchers import who_restarts
+from lightning_green.supervisor.launchers import kept_allocation, who_restarts
 from lightning_green.utilities.durations import format_duration
 
-DEFAULT_HOLD_POWER = 0.25
 DEFAULT_RESUME_HOURS = 0.1
 RETRY_SECONDS = 60.0
 
@@ -46,6 +46,7 @@ class PlanMaker:
             energy is the best one.
         why_no_exit: Why the run cannot exit, or None.
         timer: Step times of this fit.
+        return_time: Duration of the starts of this fit.
 
     """
 
@@ -63,6 +64,7 @@ class PlanMaker:
         self.energy_only = False
         self.why_no_exit = "the run directory cannot be written" if fit.session.folder is None else None
         self.timer = StepTimer(*self._earlier_step_times())
+        self.return_time = ReturnTime(fit.session)
         self._forecasts = ForecastArchive(
             None if fit.session.folder is None else fit.session.folder.path / FORECAST_ARCHIVE_FILE
         )
@@ -139,6 +141,8 @@ class PlanMaker:
             min_saving=self._arguments.min_saving,
             levels=self._levels(),
             delay_price=price,
+            return_time=self._return_hours(),
+            out_power=self.hold_power() if kept_allocation() else 0.0,
         )
 
     def paused_event(self, plan: Plan) -> Paused:
@@ -158,6 +162,7 @@ class PlanMaker:
             seconds_per_batch=self.timer.seconds_per_batch,
             seconds_per_validation=self.timer.seconds_per_validation,
             saving=_finite(plan.saving),
+            startup_seconds=self.return_time.startup_seconds(self.timer.seconds_per_batch),
         )
 
     # -- the job -------------------------------------------------------------------------------------------------------
@@ -200,13 +205,18 @@ class PlanMaker:
         if self._arguments.hold_power != "measured":
             return self._arguments.hold_power
         measured = measured_hold_power(self._fit.session.totals)
-        return DEFAULT_HOLD_POWER if measured is None else measured
+        return HOLD_POWER if measured is None else measured
 
     def _resume_hours(self) -> float:
         if self._arguments.resume_cost != "measured":
             return self._arguments.resume_cost
         measured = measured_resume_hours(self._fit.session.totals)
         return DEFAULT_RESUME_HOURS if measured is None else measured
+
+    def _return_hours(self) -> float:
+        if self._arguments.return_time != "measured":
+            return self._arguments.return_time
+        return self.return_time.hours(self.timer.seconds_per_batch)
 
     def _delay_price(self) -> float | None:
         """Return the price of an hour of delay in gCO2e per kW of full power; None while that power is unknown."""
@@ -267,6 +277,8 @@ class PlanMaker:
         elif priced:
             lines["Deadline"] = f"none; an hour of delay costs {priced:g} gCO2e"
         pauses, why = self.pauses()
+        kept = kept_allocation() if "exit" in pauses else None
+        why += f"; the {kept} keeps its devices, which draw idle power after an exit" if kept else ""
         lines["Pauses"] = (" and ".join(sorted(pauses)) or "none") + (f" ({why})" if why else "")
         if run.grid is None:
             lines["Next"] = 'continue: without `grid` the run does not wait; set one, for example grid="typical:DE"'

@@ -24,6 +24,7 @@ class PlanArguments:
         resume_cost: Hours at full power of one exit and return, or ``"measured"``.
         min_saving: Fraction of run-now emissions.
         delay_price: gCO2e per hour.
+        return_time: Hours from the start of the command to its first new step, or ``"measured"``.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -36,10 +37,17 @@ class PlanArguments:
     resume_cost: float | Measured
     min_saving: float
     delay_price: float
+    return_time: float | Measured = "measured"
 
 
 def check_plan_arguments(
-    deadline: Any, on_pause: Any, hold_power: Any, resume_cost: Any, min_saving: Any, delay_price: Any
+    deadline: Any,
+    on_pause: Any,
+    hold_power: Any,
+    resume_cost: Any,
+    min_saving: Any,
+    delay_price: Any,
+    return_time: Any = "measured",
 ) -> PlanArguments:
     """Return the arguments checked and converted.
 
@@ -60,7 +68,20 @@ def check_plan_arguments(
         else check_number("resume_cost", resume_cost, unit="hours", alternative='"measured"'),
         check_number("min_saving", min_saving, high=1.0),
         check_number("delay_price", delay_price, unit="gCO2e per hour"),
+        "measured" if return_time == "measured" else check_hours("return_time", return_time, alternative='"measured"'),
     )
+
+
+def check_hours(name: str, value: Any, alternative: str = "") -> float:
+    """Return a duration in hours, given as a number of hours, as text such as ``"30min"`` or as a ``timedelta``.
+
+    Raises:
+        ValueError: If it is negative, not finite, or cannot be read.
+
+    """
+    if isinstance(value, (str, timedelta)):
+        return parse_duration(value, name).total_seconds() / 3600.0
+    return check_number(name, value, unit="hours", alternative=alternative)
 
 
 def check_deadline(value: Any) -> timedelta | datetime | None:

@@ -52,7 +52,7 @@ class CarbonScheduler(GreenCallback):
             run, kept over restarts, or an aware datetime.
         on_pause: ``"auto"`` exits if something will start the run again, and otherwise pauses in process if that pays;
             ``"hold"`` never exits; ``"exit"`` always exits, and prints the command that continues.
-        hold_power: Power during a hold as a fraction of full power, in [0, 1]; or ``"measured"``: 0.25 until the meter
+        hold_power: Power during a hold as a fraction of full power, in [0, 1]; or ``"measured"``: 0.2 until the meter
             has measured a hold.
         resume_cost: Energy of one exit and resume, in hours at full power; or ``"measured"``: 0.1 until the meter has
             measured one.
@@ -75,6 +75,10 @@ class CarbonScheduler(GreenCallback):
             exactly. For trainings of one process; the device needs memory for a second one. The short runs execute the
             whole script while the training runs: what it writes to absolute paths, to large directories of data or
             with other loggers than CSV, TensorBoard and W&B is written next to the training.
+        return_time: Time from starting the command again to its first new step (queue, boot, import, restore): a number
+            of hours, a duration such as ``"30min"``, or ``"measured"``: the median over the restarts of this run, and
+            the time of its first start before them. The run does not exit for less, the deadline includes it, and
+            ``lightning-green run`` starts the command that long before the planned end of the wait.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -108,10 +112,13 @@ class CarbonScheduler(GreenCallback):
         zone: str | None = None,
         clock: Clock | None = None,
         verify: bool = False,
+        return_time: float | str | timedelta | Literal["measured"] = "measured",
     ) -> None:
         check_options(grid, zone, meter)
         super().__init__(RunOptions(grid=grid, zone=zone, meter=meter, clock=clock))
-        self._arguments = check_plan_arguments(deadline, on_pause, hold_power, resume_cost, min_saving, delay_price)
+        self._arguments = check_plan_arguments(
+            deadline, on_pause, hold_power, resume_cost, min_saving, delay_price, return_time
+        )
         self.every_n_steps = check_positive_int("every_n_steps", every_n_steps)
         self.checkpoint_every = (
             None if checkpoint_every is None else parse_duration(checkpoint_every, "checkpoint_every")
@@ -160,6 +167,7 @@ class CarbonScheduler(GreenCallback):
             if self._throttle is not None and self._throttle.on_batch_end():
                 self._maker.next_decision = 0.0  # decide with the levels that are known now
             self._maker.timer.batch(self._fit.session.clock.monotonic())
+            self._maker.return_time.batch()
 
     @override
     def on_train_batch_start(

@@ -13,7 +13,8 @@ from lightning_green.backtest.registry import build_policy
 from lightning_green.backtest.results import OPTIMAL, RUN_NOW, ZoneResult, as_text, mean_of, policy_table, zone_table
 from lightning_green.backtest.zone_archive import Scope, read_archive
 from lightning_green.cli.messages import fail
-from lightning_green.planning.job import PAUSES, Level
+from lightning_green.planning.job import HOLD_POWER, PAUSES, Level
+from lightning_green.utilities.durations import parse_duration
 
 
 def backtest(
@@ -26,8 +27,14 @@ def backtest(
     ] = None,
     work_hours: Annotated[float, typer.Option(help="Work in hours at full power.")] = 24.0,
     window_hours: Annotated[float, typer.Option(help="Hours from the start to the deadline.")] = 48.0,
-    hold_power: Annotated[float, typer.Option(help="Fraction of full power drawn while held.")] = 0.2,
+    hold_power: Annotated[float, typer.Option(help="Fraction of full power drawn while held.")] = HOLD_POWER,
     resume_hours: Annotated[float, typer.Option(help="Energy of an exit and restart, in hours at full power.")] = 0.1,
+    return_time: Annotated[
+        str, typer.Option(help="Time from starting an exited job again to its first work, such as 30min.")
+    ] = "0min",
+    out_power: Annotated[
+        float, typer.Option(help="Fraction of full power drawn while exited, in an allocation that is kept.")
+    ] = 0.0,
     throttle: Annotated[
         list[str] | None, typer.Option(help='Operating point "power:speed", for example 0.78:0.90. May be repeated.')
     ] = None,
@@ -36,6 +43,9 @@ def backtest(
     lag_hours: Annotated[
         int, typer.Option(help="Delay in hours after which an intensity is known; 1 hides the current hour.")
     ] = 1,
+    perfect_hours: Annotated[
+        int, typer.Option(help="Hours of every forecast that are the recorded values, to see what forecasts can win.")
+    ] = 0,
     kind: Annotated[str, typer.Option(help="Kind of intensity: lifecycle or direct.")] = "lifecycle",
     modes: Annotated[str, typer.Option(help="Allowed pauses: exit,hold or one of them.")] = "exit,hold",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -64,6 +74,9 @@ def backtest(
             every_days=every_days,
             lag_hours=lag_hours,
             pauses=pauses,
+            return_hours=parse_duration(return_time, "return_time").total_seconds() / 3600,
+            out_power=out_power,
+            perfect_hours=perfect_hours,
         )
         for name in test.names:
             if name != OPTIMAL:

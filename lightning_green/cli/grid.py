@@ -27,6 +27,7 @@ from lightning_green.grid.signal import GridSignal, Reading
 from lightning_green.planning import Job, Plan, Slot
 from lightning_green.planning import plan as make_plan
 from lightning_green.planning.forecast import Forecast
+from lightning_green.planning.job import HOLD_POWER
 from lightning_green.utilities.durations import parse_duration
 from lightning_green.utilities.http.errors import ServiceError
 
@@ -77,10 +78,13 @@ def plan(
     source: Source = "auto",
     hold_power: Annotated[
         float, typer.Option(min=0, max=1, help="Fraction of full power drawn while paused in process.")
-    ] = 0.25,
+    ] = HOLD_POWER,
     resume_cost: Annotated[
         float, typer.Option(min=0, help="Energy of one exit and restart, in hours at full power.")
     ] = 0.1,
+    return_time: Annotated[
+        str, typer.Option(help="Time from starting the job again to its first new step, such as 30min.")
+    ] = "0min",
     pause: Annotated[
         list[str] | None, typer.Option(help="Allowed kind of pause, hold or exit; may be given twice. Default: both.")
     ] = None,
@@ -100,6 +104,7 @@ def plan(
             deadline=now + parse_duration(deadline, "deadline"),
             hold_power=hold_power,
             resume_cost=resume_cost,
+            return_time=parse_duration(return_time, "return_time").total_seconds() / 3600,
             pauses=frozenset(pause if pause is not None else ("hold", "exit")),
             min_saving=min_saving,
         )

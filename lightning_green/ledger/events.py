@@ -162,6 +162,7 @@ class Paused(StateEvent):
         seconds_per_batch: Mean seconds of a training batch.
         seconds_per_validation: Mean seconds of a validation.
         saving: Expected saving as a fraction of run-now emissions.
+        startup_seconds: Time from the start of the command to the first step of this process.
 
     """
 
@@ -172,6 +173,7 @@ class Paused(StateEvent):
     seconds_per_batch: float | None = None
     seconds_per_validation: float | None = None
     saving: float | None = None
+    startup_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,8 @@ class Costs:
         hold: Energy of entering a hold.
         back_from_hold: Energy of resuming from a hold.
         hour: gCO2e per kW for every hour until the end, in any state (the price of delay).
+        out: Power while exited.
+        return_hours: Shortest time from an exit to the next work.
 
     """
 
@@ -50,6 +52,8 @@ class Costs:
     hold: float = 0.0
     back_from_hold: float = 0.0
     hour: float = 0.0
+    out: float = 0.0
+    return_hours: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,22 @@ def work_unit(hours: Array, levels: tuple[Level, ...], work: float) -> float:
     return typical / max(1, math.floor(typical / unit)) if unit < typical else unit
 
 
+def return_slots(hours: Array, return_hours: float) -> list[int]:
+    """Return the first slot in which work is possible after an exit at the start of each slot.
+
+    This is the next slot if ``return_hours`` is not longer than the slot, and ``n`` or more if no slot is left.
+
+    Args:
+        hours: Length of each slot in hours, shape ``(n,)``.
+        return_hours: Shortest time from an exit to the next work.
+
+    """
+    edges = np.concatenate(([0.0], np.cumsum(hours)))
+    first = np.searchsorted(edges, edges[:-1] + return_hours - EPSILON)
+    ready: list[int] = np.maximum(first, np.arange(1, len(hours) + 1)).tolist()
+    return ready
+
+
 def solve(hours: Array, intensity: Array, work: float, costs: Costs) -> Values:
     """Return the minimum cost to go for every slot, state and amount of remaining work.
 
@@ -199,11 +219,19 @@ def _solve(hours: Array, intensity: Array, work: float, costs: Costs) -> Values:
         _Slot(*slot)
         for slot in zip(lowest[:-1], highest[:-1].tolist(), hours.tolist(), intensity.tolist(), strict=True)
     ]
+    ready = return_slots(hours, costs.return_hours)
+    waits = np.append(0.0, np.cumsum(hours * (costs.out * intensity + costs.hour)))
     for index, slot in reversed(list(enumerate(slots))):
         if slot.low <= slot.high:
-            now, later = table[index, :, slot.low : slot.high + 1], table[index + 1]
+            cells_here = slice(slot.low, slot.high + 1)
+            now, later = table[index, :, cells_here], table[index + 1]
             _run(now[0], later[0], slot, costs, steps[slot.hours], remaining)
-            _pause(now, later[:, slot.low : slot.high + 1], slot, costs)
+            back, after_exit = ready[index], None
+            if back > len(hours):
+                after_exit = np.full(now.shape[1], np.inf)
+            elif back > index + 1:
+                after_exit = table[back, values.rows[EXITED], cells_here] + (waits[back] - waits[index])
+            _pause(now, later[:, cells_here], slot, costs, after_exit)
     return values
 
 
@@ -275,7 +303,7 @@ def _run(run: Array, later: Array, slot: _Slot, costs: Costs, steps: list[_Step]
             np.minimum(run[first - low :], rest + length * hour, out=run[first - low :])
 
 
-def _pause(now: Array, later: Array, slot: _Slot, costs: Costs) -> None:
+def _pause(now: Array, later: Array, slot: _Slot, costs: Costs, after_exit: Array | None) -> None:
     """Reduce the cost of working, in the first row of ``now``, where a pause costs less, and fill the other rows.
 
     Args:
@@ -283,13 +311,15 @@ def _pause(now: Array, later: Array, slot: _Slot, costs: Costs) -> None:
         later: The same from the next slot on.
         slot: The slot.
         costs: Costs.
+        after_exit: Cost of exiting in this slot, without that of the switch, if the exit has to last beyond the slot.
 
     """
     _, _, length, price = slot
     _, held, exited = _rows(len(now))
     run, restart, wait = now[0], now[exited], later[exited]
-    if costs.hour:
-        wait = wait + costs.hour * length
+    rate = costs.out * price + costs.hour
+    if rate:
+        wait = wait + rate * length
     if costs.back_from_exit:
         np.add(run, costs.back_from_exit * price, out=restart)
         np.minimum(restart, wait, out=restart)
@@ -304,7 +334,8 @@ def _pause(now: Array, later: Array, slot: _Slot, costs: Costs) -> None:
             hold += costs.hold * price
         np.minimum(run, hold, out=run)
     if costs.may_exit:
-        exits = wait + costs.exit * price if costs.exit else wait
+        exits = wait if after_exit is None else after_exit
+        exits = exits + costs.exit * price if costs.exit else exits
         np.minimum(run, exits, out=run)
         if held:
             np.minimum(now[held], exits, out=now[held])

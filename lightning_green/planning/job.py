@@ -11,6 +11,8 @@ from lightning_green.utilities.validation import check_aware, check_number
 
 State = Literal["running", "throttled", "held", "out"]
 PAUSES = frozenset({"hold", "exit"})
+HOLD_POWER = 0.2
+"""Default power of a hold as a fraction of full power, for every command until it is measured."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ class Job:
         hold_resume_cost: Energy of resuming from a hold, in hours at full power.
         delay_price: Price of an hour of delay, in gCO2e per hour and kW of full power. With it, a job without a
             deadline may wait or slow down.
+        return_time: Hours from starting an exited job again to its first new step: queue, boot, import, restore. An
+            exit lasts at least as long, and the job has to be started again that long before the end of the exit.
+        out_power: Fraction of full power drawn while exited, in addition to ``resume_cost``: the idle power of devices
+            that stay allocated.
 
     Raises:
         ValueError: If a number is out of its range or not finite, or the deadline is naive.
@@ -99,7 +105,7 @@ class Job:
     work_hours: float
     deadline: datetime | None = None
     levels: tuple[Level, ...] = field(default=(Level(1.0, 1.0),))
-    hold_power: float = 0.2
+    hold_power: float = HOLD_POWER
     resume_cost: float = 0.1
     pauses: frozenset[str] = PAUSES
     state: State = "running"
@@ -110,12 +116,16 @@ class Job:
     hold_cost: float = 0.0
     hold_resume_cost: float = 0.0
     delay_price: float = 0.0
+    return_time: float = 0.0
+    out_power: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("work_hours", self.work_hours, above_low=True, unit="hours")
         if self.deadline is not None:
             check_aware("deadline", self.deadline)
-        check_number("hold_power", self.hold_power, 0.0, 1.0)
+        for name in ("hold_power", "out_power"):
+            check_number(name, getattr(self, name), 0.0, 1.0)
+        check_number("return_time", self.return_time, unit="hours")
         for name in ("resume_cost", "exit_cost", "hold_cost", "hold_resume_cost"):
             check_number(name, getattr(self, name), unit="hours at full power")
         for name in ("min_saving", "safety"):

@@ -60,6 +60,14 @@ def plan(job: Job, forecast: Forecast | None, now: datetime) -> Plan:
         raise ValueError(
             f"`forecast` should not be issued in the future, got {forecast.issued_at.isoformat()} at {now.isoformat()}."
         )
+    if job.state != "out" or not job.return_time:
+        return _plan_work(job, forecast, now)
+    ready = now + timedelta(hours=job.return_time)
+    return _with_return(_plan_work(job, forecast, ready), job, forecast, now, ready)
+
+
+def _plan_work(job: Job, forecast: Forecast | None, now: datetime) -> Plan:
+    """Return the plan from ``now``, the earliest time of work. The other arguments are those of `plan`."""
     levels, notes = drop_dominated(job.levels)
     to_deadline = None if job.deadline is None else (job.deadline - now).total_seconds() / 3600
     horizon = _horizon(job, levels, to_deadline)
@@ -84,6 +92,34 @@ def plan(job: Job, forecast: Forecast | None, now: datetime) -> Plan:
         if fine.objective(fine_schedule) < problem.objective(schedule):
             problem, schedule, reason = fine, fine_schedule, fine_reason
     return problem.plan(schedule, reason, late, notes)
+
+
+def _with_return(answer: Plan, job: Job, forecast: Forecast | None, now: datetime, ready: datetime) -> Plan:
+    """Return a plan that starts when an exited job is ``ready``, with the time to return before it.
+
+    Args:
+        answer: The plan from ``ready`` on.
+        job: The job.
+        forecast: Carbon intensity of the coming hours, or None.
+        now: Time at which the job may be started again.
+        ready: Earliest time of work.
+
+    """
+    slots = None if forecast is None else make_slots(forecast, now.timestamp(), job.return_time)
+    if slots is None:
+        return replace(answer, slots=(Slot(now, ready, "exit"), *answer.slots))
+    intensity = float(slots.hours @ slots.values) / job.return_time
+    emitted = job.out_power * job.return_time * intensity
+    planned, reference = answer.gco2e_per_kw + emitted, answer.run_now_gco2e_per_kw + emitted
+    scale = answer.run_now_gco2e_per_kw / reference if reference > 0 else 1.0
+    return replace(
+        answer,
+        slots=(Slot(now, ready, "exit", None, intensity, emitted), *answer.slots),
+        gco2e_per_kw=planned,
+        run_now_gco2e_per_kw=reference,
+        saving=answer.saving * scale,
+        saving_std=None if answer.saving_std is None else answer.saving_std * scale,
+    )
 
 
 def drop_dominated(levels: tuple[Level, ...]) -> tuple[tuple[Level, ...], tuple[str, ...]]:
@@ -175,12 +211,20 @@ class _Problem:
             hold=job.hold_cost,
             back_from_hold=job.hold_resume_cost,
             hour=job.delay_price,
+            out=job.out_power,
+            return_hours=job.return_time,
         )
 
     @cached_property
     def baseline(self) -> Schedule:
         """The run-now schedule."""
         return run_now_schedule(self.slots.hours, self.costs, self.state, self.job.work_hours)
+
+    @property
+    def run_now_intensity(self) -> float:
+        """Mean carbon intensity of the work under run-now, in gCO2e/kWh."""
+        hours = np.array(self.baseline.hours)
+        return float(hours @ self.slots.values[: len(hours)] / hours.sum())
 
     def emissions(self, schedule: Schedule) -> float:
         """Return the expected emissions of ``schedule`` in gCO2e per kW of full power."""
@@ -241,9 +285,9 @@ class _Problem:
         std = None if noise is None else (noise / reference if reference > 0 else 0.0)
         if reason is None and slots[0].action in PAUSE:
             slack = None if self.to_deadline is None else self.to_deadline - (end - self.now).total_seconds() / 3600
-            reason = pause_reason(slots, self.now, saving, std, end, slack)
+            reason = pause_reason(slots, self.now, saving, std, self.run_now_intensity, end, slack)
         if reason is None:
-            reason = run_reason(slots, self.now, saving, std)
+            reason = run_reason(slots, self.now, saving, std, self.run_now_intensity)
         return Plan(slots, emissions, reference, saving, std, end, reason, late, notes)
 
     def _plan_slots(self, schedule: Schedule) -> tuple[Slot, ...]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_green.planning.dynamic_programming import EPSILON, EXITED, HELD, RUNNING, Costs, Values
+from lightning_green.planning.dynamic_programming import EPSILON, EXITED, HELD, RUNNING, Costs, Values, return_slots
 from lightning_green.planning.plans import Action
 
 Array = NDArray[np.float64]
@@ -80,15 +80,19 @@ def cheapest_schedule(
     actions: list[Action] = []
     levels, used, energy = [], [], []
     left = float(hours.sum())
+    ready, edges = return_slots(hours, costs.return_hours), np.append(0.0, np.cumsum(hours)).tolist()
+    waits = np.append(0.0, np.cumsum(hours * (costs.out * intensity + hour))).tolist()
+    stays_out = 0  # first slot after the shortest possible exit
     for slot, (length, price) in enumerate(zip(hours.tolist(), intensity.tolist(), strict=True)):
         if remaining <= EPSILON:
             break
         if slot == 1 and values.branches:
             to_go = _cost_to_go(values.branch(remaining), 1)
         # If the deadline can no longer be met, every cost is infinite and the first option is chosen: run.
-        best, chosen = math.inf, options_of[state][0]
+        options = options_of[state] if slot >= stays_out else options_of[EXITED][-1:]
+        best, chosen = math.inf, options[0]
         left -= length
-        for option in options_of[state]:
+        for option in options:
             action, _, after, switch, power, speed = option
             if slot == 0 and action not in first:
                 continue
@@ -96,13 +100,17 @@ def cheapest_schedule(
             if speed:
                 took = min(length, remaining / speed)
                 rest = remaining - took * speed
-            if rest > left + EPSILON:
+            exits = action == "exit" and state != EXITED
+            back = ready[slot] if exits else slot + 1
+            if back > len(hours) or rest > left - (edges[back] - edges[slot + 1]) + EPSILON:
                 continue
             total = (switch + power * took) * price + hour * took
             if rest > EPSILON:
-                total += to_go(slot + 1, after, rest)
+                total += waits[back] - waits[slot + 1] + to_go(back, after, rest)
             if total < best * (1 - TIE) or best == math.inf > total:
                 best, chosen = total, option
+        if chosen.action == "exit" and state != EXITED:
+            stays_out = ready[slot]
         action, level, state, switch, power, speed = chosen
         took = min(length, remaining / speed) if speed else length
         remaining = max(0.0, remaining - took * speed)
@@ -199,5 +207,5 @@ def _options(costs: Costs) -> tuple[list[_Option], ...]:
             enter = costs.hold if state == RUNNING else 0.0
             options[state].append(_Option("hold", -1, HELD, enter, costs.hold_power, 0.0))
         if state == EXITED or costs.may_exit:
-            options[state].append(_Option("exit", -1, EXITED, 0.0 if state == EXITED else costs.exit, 0.0, 0.0))
+            options[state].append(_Option("exit", -1, EXITED, 0.0 if state == EXITED else costs.exit, costs.out, 0.0))
     return tuple(options)

@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ from lightning_green.ledger.run_directory import (
     run_directories,
 )
 from lightning_green.supervisor.command import Command
+from lightning_green.supervisor.launchers.local import ALLOCATION_VARIABLE, STARTED_VARIABLE, allocation
 from lightning_green.supervisor.output import Output
 from lightning_green.supervisor.processes import CommandProcesses, describe, reap_orphans
 from lightning_green.supervisor.signals import Signals
@@ -208,6 +210,8 @@ def child_environment(home: Path, attempt: str, force: bool, clock: str | None) 
         **os.environ,
         RUN_DIR_VARIABLE: str(home),
         SUPERVISED_VARIABLE: str(os.getpid()),
+        STARTED_VARIABLE: repr(time.time()),
+        ALLOCATION_VARIABLE: allocation() or "",
         ATTEMPT_VARIABLE: attempt,
         RESUME_VARIABLE: "1",
     }

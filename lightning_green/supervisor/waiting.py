@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from lightning_green.grid.recorded import grid_from_record
 from lightning_green.grid.signal import GridSignal
@@ -14,6 +14,9 @@ from lightning_green.ledger.ledger import Ledger
 from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Job, live_plan
 from lightning_green.supervisor.command import FitKey
 from lightning_green.utilities.clock import Clock
+
+MINUTE = timedelta(minutes=1)
+MAX_RETURN_HOURS = 365 * 24.0
 
 
 class Waiting:
@@ -26,13 +29,15 @@ class Waiting:
     """
 
     def __init__(self, paused: Mapping[FitKey, Paused], print_line: Callable[[str], None]) -> None:
-        (self.path, _), self._paused = min(paused.items(), key=lambda item: _until(item[1]))
-        self._others = [_until(one) for one in paused.values() if one is not self._paused]
+        (self.path, _), self._paused = min(paused.items(), key=lambda item: _start(item[1]))
+        self._others = [_start(one) for one in paused.values() if one is not self._paused]
         self._print_line = print_line
         self._warned = False
 
     def wait(self, clock: Clock, wake: threading.Event, beat: Callable[[], None]) -> None:
-        """Sleep until the planned time or until ``wake`` is set. Make a new plan at the end of each hour.
+        """Sleep until the command has to start or until ``wake`` is set. Make a new plan at the end of each hour.
+
+        The command starts before the planned time of its next step, by the time that it needs to return.
 
         Args:
             clock: Clock bound to the run directory.
@@ -40,7 +45,7 @@ class Waiting:
             beat: Called at least once a minute of real time.
 
         """
-        until, grid = _until(self._paused), self._grid(clock)
+        until, start, grid = _until(self._paused), _start(self._paused), self._grid(clock)
         if grid is not None:
             grid.bind_clock(clock.now)
             grid.start()
@@ -51,15 +56,17 @@ class Waiting:
         reason = self._paused.reason
         if reason.startswith("Exit until "):  # the planner's reason repeats the time
             reason = reason.partition("UTC: ")[2]
-        self._print_line(f"Exited until {until:%Y-%m-%d %H:%M} UTC: {reason}{more}")
+        early = f" The command starts at {start:%H:%M} UTC." if _return_time(self._paused) >= MINUTE else ""
+        self._print_line(f"Exited until {until:%Y-%m-%d %H:%M} UTC: {reason}{early}{more}")
         try:
-            while not wake.is_set() and clock.now() < until:
-                seconds = (until - clock.now()).total_seconds()
+            while not wake.is_set() and clock.now() < start:
+                seconds = (start - clock.now()).total_seconds()
                 next_slot = 3600.0 - clock.time() % 3600.0
                 clock.sleep(min(seconds, next_slot, 3600.0 if clock.is_simulated else 60.0), wake)
                 beat()
-                if grid is not None and clock.now() < until and clock.time() % 3600.0 < 60.0:
-                    until = min([self._replan(grid, archive, clock, until), *self._others])
+                if grid is not None and clock.now() < start and clock.time() % 3600.0 < 60.0:
+                    until = self._replan(grid, archive, clock, until)
+                    start = min([until - _return_time(self._paused), *self._others])
         finally:
             if grid is not None:
                 grid.close()
@@ -89,8 +96,8 @@ class Waiting:
             return until
         waits = answer.slots[0].action in ("exit", "hold")
         again = answer.until if waits else now
-        if abs((again - until).total_seconds()) >= 60.0:
-            action = "exit" if waits else "run"
+        if abs(again - until) >= MINUTE:
+            action = "exit" if again - _return_time(self._paused) > now else "run"
             self._record(clock, Decision(reason=answer.reason, action=action, until=again))
             self._print_line(f"New plan: exited until {again:%Y-%m-%d %H:%M} UTC. {answer.reason}")
         return again
@@ -110,3 +117,15 @@ class Waiting:
 def _until(paused: Paused) -> datetime:
     assert paused.until is not None
     return paused.until
+
+
+def _return_time(paused: Paused) -> timedelta:
+    """Return the time that the command needs from its start to its first new step."""
+    hours = (paused.job or {}).get("return_time", 0.0)
+    known = isinstance(hours, (int, float)) and 0.0 <= hours <= MAX_RETURN_HOURS  # not in a damaged ledger
+    return timedelta(hours=hours) if known else timedelta(0)
+
+
+def _start(paused: Paused) -> datetime:
+    """Return the time at which the command has to start."""
+    return _until(paused) - _return_time(paused)

@@ -1,12 +1,14 @@
 """A replay hides later data from the policy and meets the deadline."""
 
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import numpy as np
 import pytest
 
 from lightning_green.backtest import POLICIES, build_policy
 from lightning_green.backtest.backtest import Backtest
+from lightning_green.backtest.policies import Start
 from lightning_green.planning import Level
 from tests.helpers.zone_archives import FIRST, make_archive
 
@@ -68,3 +70,37 @@ def test_policy_that_never_runs_meets_the_deadline():
     job = SHORT.replay(make_archive(days=16), FIRST + 9 * 24, lambda observation: ("exit", None))
     assert job.hours == 14
     assert job.exits == 1
+
+
+@pytest.mark.parametrize("return_hours", [1 / 6, 1.0, 1.5])
+@pytest.mark.parametrize("name", ["planner", "threshold", "lowest_slots"])
+def test_no_deadline_is_missed_with_the_time_to_return(name, return_hours):
+    test = replace(THROTTLED, return_hours=return_hours, window_hours=9, work_hours=5.5)
+    outcomes = test.outcomes(make_archive(days=30), (name,))
+    assert sum(job.exits for job in outcomes["optimal"]) > 0
+    assert max(job.hours for jobs in outcomes.values() for job in jobs) <= 9 + 1e-6
+
+
+def test_job_starts_early_so_that_its_work_begins_at_the_planned_time():
+    test, zone = replace(SHORT, return_hours=0.25), make_archive(days=16)
+    hour = FIRST + 9 * 24 + 9
+    choices = [("run", None), ("exit", None), Start(0.75)]
+    job = test.replay(zone, hour, lambda observation: choices[min(observation.hour - hour, 3)]
+                      if observation.hour - hour < 3 else ("run", None))  # fmt: skip
+    assert job.hours == pytest.approx(6 + 2), "an exit of two hours includes the return"
+
+
+def test_perfect_hours_are_recorded_values():
+    test, zone = replace(SHORT, perfect_hours=3, lag_hours=4), make_archive(days=16)
+    hour, seen = FIRST + 9 * 24 + 9, []
+    test.replay(zone, hour, lambda observation: (seen.append(observation), ("run", None))[1])
+    place = hour - FIRST
+    assert seen[0].known_until == hour, "without the delay of four hours"
+    assert seen[0].outlook()[:3].tolist() == zone.actual[place : place + 3].tolist()
+    policy = build_policy("planner")
+    forecast = policy.forecast(seen[0], datetime.fromtimestamp(hour * 3600, timezone.utc))
+    assert forecast.values[:3].tolist() == zone.actual[place : place + 3].tolist()
+    assert forecast.spread[:3].tolist() == [0.0] * 3
+    assert forecast.spread[3] > 0
+    every = replace(SHORT, perfect_hours=14, every_days=3).run(make_archive(days=30), ("planner",))
+    assert every["planner"]["saving_pct"] == pytest.approx(every["optimal"]["saving_pct"], abs=0.3)

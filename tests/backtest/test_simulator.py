@@ -44,3 +44,16 @@ def test_impossible_step_raises():
 def test_invalid_argument_raises(kwargs, name):
     with pytest.raises(ValueError, match=f"`{name}`"):
         Simulator(**{"work_hours": 1.0, **kwargs})
+
+
+def test_return_takes_time_before_the_work_and_kept_devices_draw_power():
+    job = Simulator(2, resume_cost=0.2, return_time=1.5, out_power=0.1)
+    walk(job, ("exit", 100), ("run", 200))
+    assert (job.returning, job.remaining_work, job.hours_to_work) == (0.5, 2, 0.5)
+    assert job.attributed == pytest.approx(0.1 * 100 + (0.2 + 0.1) * 200)
+    with pytest.raises(ValueError, match="cannot pause before its first work"):
+        job.step("exit", 1.0, 100)
+    walk(job, ("run", 300))
+    assert (job.returning, job.remaining_work) == (0.0, 1.5)
+    assert job.attributed == pytest.approx(70 + (0.1 * 0.5 + 0.5) * 300)
+    assert job.hours == 3.0

@@ -58,6 +58,7 @@ WRONG = [
     ({"grid": "green"}, "`grid` should be a GridSignal, a number"),
     ({"meter": "wattmeter"}, "`meter` should be a Meter"),
     *[({"verify": v}, "`verify` should be True or False, got") for v in (None, 1, "yes")],
+    *[({"return_time": v}, "`return_time` should ") for v in (-1, math.nan, "soon", None, timedelta(-1))],
     ({"zone": 3}, '`zone` should be a string such as "DE"'),
     ({"clock": "system"}, "`clock` should be a SystemClock"),
 ]  # fmt: skip
@@ -75,7 +76,7 @@ def test_every_argument_is_in_the_table_of_wrong_ones():
 
 def test_new_arguments_come_after_those_of_the_first_version():
     """Scripts may pass them by position."""
-    assert [*inspect.signature(CarbonScheduler).parameters][12:] == ["zone", "clock", "verify"]
+    assert [*inspect.signature(CarbonScheduler).parameters][12:] == ["zone", "clock", "verify", "return_time"]
 
 
 def test_it_can_be_copied_and_pickled(trace):
@@ -230,6 +231,36 @@ def test_under_the_supervisor_auto_leaves_where_that_pays(tmp_path, trace, monke
     assert paused["until"] == (START + timedelta(hours=4)).isoformat()
     assert paused["job"]["deadline"] == (START + timedelta(hours=20)).isoformat()
     assert paused["grid"]["class_path"].endswith("TraceSignal")
+
+
+def test_return_time_is_measured_over_the_starts_of_the_run(tmp_path, trace, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("LIGHTNING_GREEN_ALLOCATION", "")
+    times = clock(seconds_per_restart=1200.0)
+    assert leave(tmp_path, trace, hold_power=1.0, clock=times) == 75
+    (paused,) = events(tmp_path, "paused")
+    assert (paused["job"]["return_time"], paused["job"]["out_power"]) == (0.0, 0.0)
+    assert paused["startup_seconds"] == 0.0, "a simulated clock has no time for the first start"
+    (run,) = (tmp_path / "lightning_green").iterdir()
+    later = clock(seconds_per_restart=1200.0)
+    later.bind(run)
+    later.sleep(3600.0)  # still in the dirty hours
+    assert leave(tmp_path, trace, hold_power=1.0, clock=clock(seconds_per_restart=1200.0)) == 75
+    paused = events(tmp_path, "paused")[-1]
+    assert paused["startup_seconds"] == pytest.approx(1200.0)
+    assert paused["job"]["return_time"] == pytest.approx(1 / 3)
+
+
+def test_stated_return_time_and_a_kept_allocation_are_part_of_the_job(tmp_path, trace, monkeypatch, caplog):
+    monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    caplog.set_level(logging.INFO)
+    assert leave(tmp_path, trace, hold_power=0.1, return_time="30min", on_pause="exit") == 75
+    (paused,) = events(tmp_path, "paused")
+    assert (paused["job"]["return_time"], paused["job"]["out_power"]) == (0.5, 0.1)
+    assert "the Kubernetes pod keeps its devices" in block(caplog)["Pauses"]
 
 
 def test_exits_at_the_end_of_an_epoch_where_only_that_is_exact(tmp_path, trace, monkeypatch, caplog):

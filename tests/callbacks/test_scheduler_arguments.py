@@ -4,7 +4,12 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from lightning_green.callbacks._scheduler_arguments import PlanArguments, check_deadline, check_plan_arguments
+from lightning_green.callbacks._scheduler_arguments import (
+    PlanArguments,
+    check_deadline,
+    check_hours,
+    check_plan_arguments,
+)
 
 VALID = {
     "deadline": None,
@@ -39,6 +44,8 @@ def test_measured_costs_are_kept_as_they_are():
         ({"resume_cost": -1}, '`resume_cost` should .* hours or "measured"'),
         ({"min_saving": "measured"}, "`min_saving` should .* at most 1, got"),
         ({"delay_price": -0.1}, "`delay_price` should .* gCO2e per hour, got"),
+        ({"return_time": -1}, '`return_time` should .* hours or "measured"'),
+        ({"return_time": "soon"}, "`return_time` should be a duration"),
         ({"deadline": "0h"}, "`deadline` should be longer than nothing"),
     ],
 )
@@ -62,3 +69,9 @@ def test_deadline_without_a_time_zone_raises():
 def test_deadline_after_a_duration_is_returned_as_a_duration():
     assert check_deadline("1h30m") == check_deadline(timedelta(hours=1.5)) == timedelta(hours=1.5)
     assert check_deadline(None) is None
+
+
+@pytest.mark.parametrize("value", [0.5, "30min", "30m", timedelta(minutes=30)])
+def test_return_time_is_a_number_of_hours_or_a_duration(value):
+    assert check_hours("return_time", value) == check(return_time=value).return_time == 0.5
+    assert check().return_time == "measured"

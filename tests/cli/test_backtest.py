@@ -189,3 +189,17 @@ def test_policy_that_cannot_be_loaded_exits_with_2_and_its_name(files, monkeypat
     assert done.exit_code == 2, done.exception
     assert "The policy 'other' cannot be loaded: " in done.stderr
     assert message in done.stderr
+
+
+def test_return_time_and_perfect_hours_are_options(files):
+    options = ["--actual", files[0], "--forecast", files[1], *SMALL, "--json"]
+    result = json.loads(call(*options, "--return-time", "90min", "--perfect-hours", "12", "--out-power", "0.1").stdout)
+    archive = read_archive(files[0], files[1])
+    test = Backtest(
+        work_hours=4, window_hours=12, every_days=4, return_hours=1.5, perfect_hours=12, out_power=0.1
+    )  # fmt: skip
+    assert result["policies"] == test.run(archive)
+    assert all(row["deadline_misses"] == 0 for row in result["policies"].values())
+    wrong = call(*options, "--return-time", "soon")
+    assert wrong.returncode == 2
+    assert "`return_time` should be a duration" in wrong.stderr

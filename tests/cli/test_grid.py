@@ -101,6 +101,9 @@ def test_plan_schedules_the_work(live):
     shown = run("plan", "--work", "3h", "--deadline", "30h", "--source", spec("charts", live), "--pause", "hold")
     assert f"running now {output['run_now_gco2e_per_kw']:.0f}" in shown.stdout
     assert " exit " not in shown.stdout
+    late = ("plan", "--work", "3h", "--deadline", "30h", "--source", spec("charts", live), "--json", "--pause", "exit")
+    slots = json.loads(run(*late, "--return-time", "28h").stdout)["slots"]
+    assert {slot["action"] for slot in slots} == {"run"}, "no exit of 28 hours fits"
 
 
 def test_doctor_reports_values_or_the_failure_of_each_source(live):

@@ -223,3 +223,49 @@ def test_deadline_is_met_with_unrelated_forecasts_in_every_slot(problem, begun, 
     else:
         pytest.fail("the work never ends")
     assert now <= job.deadline + timedelta(seconds=1)
+
+
+@given(problems(), st.sampled_from([0.05, 0.5, 1.0, 2.5]), st.integers(0, 2**32 - 1))
+@settings(PATIENT, max_examples=60)
+def test_deadline_is_met_with_the_time_to_return(problem, return_time, seed):
+    """Every slot is planned with a new random forecast; an exited job starts before the end of its exit."""
+    job, forecast = problem
+    rng = np.random.default_rng(seed)
+    now, returning = START, timedelta(hours=return_time)
+    job = replace(job, return_time=return_time, state="running")
+    for _ in range(500):
+        answer = plan(job, replace(forecast, values=rng.uniform(0, 900, len(forecast.times))), now)
+        first = answer.slots[0]
+        if first.action == "exit":
+            assert answer.until >= now + returning - timedelta(seconds=1)
+            job = replace(job, state="out")
+            start = answer.until - returning
+            again = min(start, first.end)  # the supervisor plans again at the end of the slot
+            if again < start:
+                now = again
+                continue
+            now = answer.until
+            job = replace(job, state="running")
+            continue
+        done = (first.end - first.start) / timedelta(hours=1) * (first.level.speed if first.level else 0.0)
+        now = first.end
+        if job.work_hours - done <= 1e-6:
+            break
+        state = {"run": "running", "throttle": "throttled", "hold": "held"}[first.action]
+        job = replace(job, work_hours=job.work_hours - done, state=state)
+    else:
+        pytest.fail("the work never ends")
+    assert now <= job.deadline + timedelta(seconds=2)
+
+
+@given(problems())
+@settings(PATIENT, max_examples=50)
+def test_longer_return_and_more_idle_power_never_reduce_emissions(problem):
+    job, forecast = problem
+    job = replace(job, state="running", min_saving=0.0, caution=0.0, levels=LEVELS[:1])
+    planned = [plan(replace(job, return_time=hours), forecast, START).gco2e_per_kw for hours in (0.0, 0.5, 2.0)]
+    planned += [
+        plan(replace(job, return_time=2.0, out_power=power), forecast, START).gco2e_per_kw for power in (0.1, 1)
+    ]
+    for less, more in itertools.pairwise(planned):
+        assert more >= less * (1 - 1e-3) - 1e-9

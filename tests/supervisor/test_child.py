@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -14,6 +15,7 @@ from lightning_green.supervisor.child import (
     is_child_running,
 )
 from lightning_green.supervisor.command import Command
+from lightning_green.supervisor.launchers import kept_allocation
 from lightning_green.supervisor.signals import Signals
 
 
@@ -116,6 +118,8 @@ def test_running_child_is_visible_and_receives_signals(tmp_path):
 def test_environment_contains_the_run_and_the_attempt(tmp_path):
     environment = child_environment(tmp_path, "4f1e/2", force=False, clock=None)
     given = {name: value for name, value in environment.items() if name.startswith("LIGHTNING_GREEN_")}
+    assert abs(time.time() - float(given.pop("LIGHTNING_GREEN_STARTED"))) < 600
+    given.pop("LIGHTNING_GREEN_ALLOCATION")
     assert given == {
         "LIGHTNING_GREEN_RUN_DIR": str(tmp_path),
         "LIGHTNING_GREEN_SUPERVISED": str(os.getpid()),
@@ -151,3 +155,14 @@ def test_id_of_a_single_wandb_run_is_passed_unless_the_user_sets_it(tmp_path, mo
     directory.record["loggers"]["1.0.WandbLogger"] = "def"
     directory.save()
     assert "WANDB_RUN_ID" not in child_environment(tmp_path, "s/1", False, None)
+
+
+@pytest.mark.parametrize("variable", [None, "SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST"])
+def test_command_gets_the_allocation_of_the_supervisor(tmp_path, monkeypatch, variable):
+    for name in ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "10")
+    kept = {None: None, "SLURM_JOB_ID": "SLURM job", "KUBERNETES_SERVICE_HOST": "Kubernetes pod"}[variable]
+    environment = child_environment(tmp_path, "s/1", False, None) | {"SLURM_JOB_ID": "11"}  # of a step by `srun`
+    assert kept_allocation(environment) == kept

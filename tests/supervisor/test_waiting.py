@@ -20,14 +20,17 @@ def wait(tmp_path):
     A fit can be ``(hour, trace)``. It then has a job with a deadline and is planned again with this grid.
     """
 
-    def run(*fits, wake=None, beat=lambda: None):
+    def run(*fits, wake=None, beat=lambda: None, **more):
         paused, messages = {}, []
         for number, fit in enumerate(fits):
             hour, trace = fit if isinstance(fit, tuple) else (fit, None)
             until = START.replace(hour=hour).isoformat()
             job = {"work_hours": 2.0, "deadline": START.replace(hour=20).isoformat(), "hold_power": 0.3}
             job |= {"resume_cost": 0.1, "pauses": ["exit"], "min_saving": 0.0}
+            job |= more
             state = {"until": until, "reason": f"fit {number} is paused", "attempt": 1, "fit": number}
+            if more:
+                state["job"] = job
             if trace is not None:
                 values = write_trace(tmp_path / f"{number}.csv", trace)
                 state["job"] = job
@@ -79,3 +82,27 @@ def test_ledger_is_closed_after_the_wait(wait, tmp_path):
     ledger.append(make_event("started"))
     ledger.close()
     assert read_records(tmp_path)[-1]["attempt"] == 2
+
+
+def test_command_starts_early_by_the_time_to_return(wait):
+    hours, output = wait(4, return_time=0.5)
+    assert hours == 3.5
+    assert output == "Exited until 2024-05-02 04:00 UTC: fit 0 is paused The command starts at 03:30 UTC."
+
+
+def test_new_plan_keeps_the_time_to_return(wait, tmp_path):
+    hours, output = wait((10, [600] * 6 + [50] * 4 + [600] * 20), return_time=0.5)
+    assert hours == 5.5
+    assert "New plan: exited until 2024-05-02 06:00 UTC" in output
+    assert [record["action"] for record in read_records(tmp_path) if record["event"] == "decision"] == ["exit"]
+
+
+def test_clean_hour_now_starts_the_command_at_once(wait, tmp_path):
+    hours, _ = wait((10, [50] * 30), return_time=0.5)
+    assert hours == 1.0, "planned again at the end of the first hour"
+    assert [record["action"] for record in read_records(tmp_path) if record["event"] == "decision"] == ["run"]
+
+
+@pytest.mark.parametrize("damaged", ["soon", -1.0, float("nan"), 1e9])
+def test_damaged_return_time_is_ignored(wait, damaged):
+    assert wait(4, return_time=damaged)[0] == 4.0

@@ -5,7 +5,7 @@ A new launcher is one file with a subclass of ``Launcher`` and one entry in ``de
 
 from lightning_green.supervisor.launchers.detection import detect_launchers, requeue, requeued, who_restarts
 from lightning_green.supervisor.launchers.launcher import Launcher
-from lightning_green.supervisor.launchers.local import LocalLauncher
+from lightning_green.supervisor.launchers.local import LocalLauncher, command_started_at, kept_allocation
 from lightning_green.supervisor.launchers.planned_exit import PAUSED_EXIT_CODE, RunPausedExit, paused_exit_code
 from lightning_green.supervisor.launchers.slurm import SLURMLauncher
 from lightning_green.supervisor.launchers.torchelastic import TorchElasticLauncher
@@ -17,7 +17,9 @@ __all__ = [
     "RunPausedExit",
     "SLURMLauncher",
     "TorchElasticLauncher",
+    "command_started_at",
     "detect_launchers",
+    "kept_allocation",
     "paused_exit_code",
     "requeue",
     "requeued",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import ClassVar
 
 from lightning_green.ledger.run_directory import SUPERVISED_VARIABLE
 from lightning_green.supervisor.launchers.launcher import Launcher
+
+STARTED_VARIABLE = "LIGHTNING_GREEN_STARTED"
+"""Time at which the supervisor has started the command, in seconds since the epoch."""
+ALLOCATION_VARIABLE = "LIGHTNING_GREEN_ALLOCATION"
+"""What keeps the devices of the supervisor allocated after an exit of the training; empty if nothing does."""
 
 
 class LocalLauncher(Launcher):
@@ -26,3 +32,47 @@ class LocalLauncher(Launcher):
     def detect(cls, environment: Mapping[str, str] = os.environ) -> bool:
         """Return whether a supervisor has started this process."""
         return bool(environment.get(SUPERVISED_VARIABLE))
+
+
+def command_started_at(environment: Mapping[str, str] = os.environ) -> float | None:
+    """Return the time at which the supervisor has started the command, in seconds since the epoch; None without one.
+
+    Examples:
+        >>> command_started_at({"LIGHTNING_GREEN_STARTED": "1714521600.5"})
+        1714521600.5
+
+    """
+    try:
+        started = float(environment.get(STARTED_VARIABLE, ""))
+    except ValueError:
+        return None
+    return started if math.isfinite(started) else None
+
+
+def kept_allocation(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return what keeps the devices allocated while the supervisor waits after an exit, or None.
+
+    Inside a SLURM job or a Kubernetes pod the supervisor keeps the whole allocation. If it runs outside and the command
+    is ``srun``, an exit releases the nodes.
+
+    Args:
+        environment: Environment variables of the supervisor, or of a training process.
+
+    Examples:
+        >>> kept_allocation({"LIGHTNING_GREEN_SUPERVISED": "1", "SLURM_JOB_ID": "7"})
+        'SLURM job'
+        >>> kept_allocation({"SLURM_JOB_ID": "7"})  # without a supervisor, an exit ends the job
+
+    """
+    if not LocalLauncher.detect(environment):
+        return None
+    if ALLOCATION_VARIABLE in environment:
+        return environment[ALLOCATION_VARIABLE] or None
+    return allocation(environment)
+
+
+def allocation(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the kind of allocation that this process is part of, or None."""
+    if environment.get("SLURM_JOB_ID"):
+        return "SLURM job"
+    return "Kubernetes pod" if environment.get("KUBERNETES_SERVICE_HOST") else None
