@@ -48,6 +48,8 @@ def test_every_form_of_the_argument():
     assert isinstance(build_meter("rapl"), RaplMeter)
     assert isinstance(build_meter("codecarbon"), CodeCarbonMeter)
     assert isinstance(build_meter("carbontracker"), CarbonTrackerMeter)
+    assert build_meter("auto:node").share == "node"
+    assert build_meter("rapl").share == "job"
     assert build_meter(250).watts == {"other": 250.0}
     assert build_meter("250 W").watts == {"other": 250.0}
 
