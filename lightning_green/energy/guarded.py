@@ -123,7 +123,7 @@ class GuardedMeter(Meter):
         if self._closed:
             return
         done = self._submit("sample", self._meter.sample)
-        if wait > SAMPLE_SECONDS or not self._slow:
+        if not self._overdue and (wait > SAMPLE_SECONDS or not self._slow):
             done.wait(wait)
             self._slow = self._slow or not done.is_set()
             self._overdue = wait > SAMPLE_SECONDS and not done.is_set()
