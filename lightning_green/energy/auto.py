@@ -10,9 +10,11 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_green.energy.codecarbon import CodeCarbonMeter
+from lightning_green.energy.cpu_share import Share, check_share
 from lightning_green.energy.meter import Component, Energy, Meter
 from lightning_green.energy.nvml import NvmlMeter
 from lightning_green.energy.rapl import POWERCAP, RaplMeter
+from lightning_green.energy.sampled import SampledMeter
 from lightning_green.utilities.durations import parse_duration
 
 
@@ -31,9 +33,10 @@ class AutoMeter(Meter):
         every: Time between two samples, at least 0.1 s.
         gpu_ids: GPUs to measure; see ``NvmlMeter``.
         powercap: Directory of the RAPL zones.
+        share: ``"job"`` for the job's share of the energy of CPU and RAM, ``"node"`` for all of it; see ``RaplMeter``.
 
     Raises:
-        ValueError: If ``every`` cannot be parsed or is shorter than 0.1 s.
+        ValueError: If ``every`` cannot be parsed or is shorter than 0.1 s, or ``share`` is unknown.
 
     Examples:
         ```python
@@ -49,44 +52,53 @@ class AutoMeter(Meter):
         every: str | timedelta = "10s",
         gpu_ids: Sequence[str | int] | None = None,
         powercap: str | Path = POWERCAP,
+        share: Share = "job",
     ) -> None:
         self.every = parse_duration(every, "every")
         self.gpu_ids = None if gpu_ids is None else [str(gpu) for gpu in gpu_ids]
-        self.powercap = Path(powercap)
+        self.powercap, self.share = Path(powercap), check_share(share)
         NvmlMeter(self.gpu_ids, self.every)  # validates the arguments
         self._reset()
 
     def _reset(self) -> None:
-        self._sources: dict[Component, Meter] = {}
-        self._remedy: str | None = None
+        self._sources: dict[Component, SampledMeter] = {}
+        self.remedy: str | None = None
         self._closed = False
 
     @override
     def start(self) -> None:
         if self._sources or self._closed:
             return
-        nvml, rapl = NvmlMeter(self.gpu_ids, self.every), RaplMeter(self.every, self.powercap)
+        nvml, rapl = NvmlMeter(self.gpu_ids, self.every), RaplMeter(self.every, self.powercap, self.share)
         for sensor in (nvml, rapl):
             sensor.start()
             working = [name for name, energy in sensor.read().items() if energy.quality != "unavailable"]
-            self._sources.update(dict.fromkeys(working, sensor))
+            # The GPUs of the job, also if they are unavailable: codecarbon would measure 0 J, or the whole GPU.
+            found: list[Component] = ["gpu"] if sensor is nvml and nvml.has_gpus else working
+            self._sources.update(dict.fromkeys(found, sensor))
             if not working:
                 sensor.close()
-        self._remedy = rapl.remedy
+        self.remedy = rapl.remedy
         if {"gpu", "cpu", "ram"} <= set(self._sources):
             return
-        # An empty list, because the GPUs would be counted twice otherwise.
-        rest = CodeCarbonMeter(self.every, gpu_ids=[] if "gpu" in self._sources else self.gpu_ids)
+        # Each energy is counted once: an empty list for no GPU, and one lock for the whole machine.
+        rest = CodeCarbonMeter(self.every, [] if "gpu" in self._sources else self.gpu_ids, self.share)
+        rest.claims_node = rapl not in self._sources.values()
         rest.start()
         for name, energy in rest.read().items():
             if name not in self._sources and (energy.quality != "unavailable" or name != "gpu"):
                 self._sources[name] = rest
 
+    @override
+    def import_libraries(self) -> None:
+        for meter in (NvmlMeter(), CodeCarbonMeter()):
+            meter.import_libraries()
+
     @property
     def problem(self) -> str | None:  # type: ignore[override]
         """Description of the last failure of a source in use, or None."""
         found = [source.problem for source in self._meters() if source.problem]
-        return " ".join(found) or None
+        return "\n".join(found) or None
 
     @override
     def read(self) -> dict[Component, Energy]:
@@ -122,16 +134,20 @@ class AutoMeter(Meter):
     @override
     def describe(self) -> str:
         values = self.read()
-        parts = [f"{name} {values[name].quality} ({self._sources[name].name})" for name in sorted(values)]
-        better = f"; for a measured CPU: {self._remedy}" if self._remedy else ""
+        parts = [f"{name} {values[name].quality} ({self._sources[name].label(name)})" for name in sorted(values)]
+        better = f"; to read the CPU's sensor: {self.remedy}" if self.remedy else ""
         return f"auto: {', '.join(parts) or 'not started'}{better}"
 
-    def _meters(self) -> list[Meter]:
+    def label(self, component: Component) -> str:
+        """Return a description of the source of a component's energy."""
+        return self._sources[component].label(component)
+
+    def _meters(self) -> list[SampledMeter]:
         return list({id(source): source for source in self._sources.values()}.values())
 
     def __getstate__(self) -> dict[str, Any]:
         # Sensors belong to a process, so a copy starts from zero.
-        return {"every": self.every, "gpu_ids": self.gpu_ids, "powercap": self.powercap}
+        return {name: getattr(self, name) for name in ("every", "gpu_ids", "powercap", "share")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

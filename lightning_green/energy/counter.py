@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 
@@ -18,6 +19,10 @@ class Added(NamedTuple):
     estimated: bool = False
 
 
+class ImplausibleReadingError(ValueError):
+    """A reading that no working sensor returns. Its energy is unknown until the next plausible reading."""
+
+
 class EnergyCounter:
     """Compute energy from a cumulative counter that may wrap around, be reset, or be unreadable for a while.
 
@@ -26,9 +31,14 @@ class EnergyCounter:
     counter was reset, for example by a driver reload, and the energy of the gap is estimated from the previous power.
     If the counter may have wrapped around several times, the previous power determines the number of times.
 
+    A single jump is ignored. If the counter continues from there, it was set to another value, and the energy of the
+    gap is estimated from the previous power.
+
     Args:
         max_watts: Upper bound of the device's power, in W.
         range_joules: Value at which the counter wraps around, in J; None if it does not.
+        still_seconds: Time without a change after which the counter is known to stand still, in s; None for a device
+            that may draw no power, and for a counter with a coarse resolution.
 
     Examples:
         >>> counter = EnergyCounter(max_watts=500.0, range_joules=1000.0)
@@ -37,9 +47,12 @@ class EnergyCounter:
 
     """
 
-    def __init__(self, max_watts: float, range_joules: float | None = None) -> None:
+    def __init__(self, max_watts: float, range_joules: float | None = None, still_seconds: float | None = None) -> None:
         self._max_watts, self._range = max_watts, range_joules
+        self._still_seconds = math.inf if still_seconds is None else still_seconds
         self._last: tuple[float, float] | None = None
+        self._jumped: tuple[float, float] | None = None  # the last reading, if it was a jump
+        self._changed_at = 0.0
         self._watts = 0.0
 
     def add(self, at: float, joules: float) -> Added:
@@ -49,16 +62,34 @@ class EnergyCounter:
             at: Time of the reading in monotonic seconds.
             joules: Value of the counter in J.
 
+        Raises:
+            ImplausibleReadingError: If the counter stands still or has jumped.
+
         """
         if self._last is None:
-            self._last = (at, joules)
+            self._last, self._changed_at = (at, joules), at
             return Added(0.0)
+        if joules == self._last[1]:
+            if at - self._changed_at >= self._still_seconds:
+                raise ImplausibleReadingError(f"the counter has not changed for {at - self._changed_at:.0f} s")
+        else:
+            self._changed_at = at
         elapsed = max(0.0, at - self._last[0])
         added = self._between(elapsed, self._last[1], joules)
-        self._last = (at, joules)
+        if not self._is_plausible(added.joules, elapsed):
+            jumped, self._jumped = self._jumped, (at, joules)
+            since = 0.0 if jumped is None else joules - jumped[1]
+            if jumped is None or since < 0.0 or not self._is_plausible(since, at - jumped[0]):
+                raise ImplausibleReadingError(f"the counter has jumped by {added.joules:.3g} J in {elapsed:.3g} s")
+            added = Added(since + self._watts * max(0.0, jumped[0] - self._last[0]), estimated=True)
+        self._last, self._jumped = (at, joules), None
         if elapsed > 0.0 and not added.estimated:
             self._watts = added.joules / elapsed
         return added
+
+    def _is_plausible(self, joules: float, elapsed: float) -> bool:
+        # A second more, because the counter may be older than the reading.
+        return joules <= self._max_watts * (elapsed + 1.0)
 
     def _between(self, elapsed: float, before: float, now: float) -> Added:
         maximum, expected = self._max_watts * elapsed, self._watts * elapsed
@@ -80,6 +111,8 @@ class PowerIntegral:
 
     Args:
         longest_gap: Time between two samples, in s, above which the energy between them is ``estimated``.
+        max_watts: Upper bound of the device's power, in W.
+        min_watts: Power that the device always exceeds, in W; None for a device that may draw no power.
 
     Examples:
         >>> integral = PowerIntegral(longest_gap=30.0)
@@ -88,8 +121,9 @@ class PowerIntegral:
 
     """
 
-    def __init__(self, longest_gap: float) -> None:
-        self._longest_gap = longest_gap
+    def __init__(self, longest_gap: float, max_watts: float = math.inf, min_watts: float | None = None) -> None:
+        self._longest_gap, self._max_watts = longest_gap, max_watts
+        self._min_watts = -1.0 if min_watts is None else min_watts
         self._last: tuple[float, float] | None = None
 
     def add(self, at: float, watts: float) -> Added:
@@ -99,7 +133,12 @@ class PowerIntegral:
             at: Time of the sample in monotonic seconds.
             watts: Power in W.
 
+        Raises:
+            ImplausibleReadingError: If the power is out of the range of the device.
+
         """
+        if not self._min_watts < watts <= self._max_watts:
+            raise ImplausibleReadingError(f"a power of {watts:.6g} W")
         before, self._last = self._last, (at, watts)
         if before is None:
             return Added(0.0)

@@ -32,14 +32,14 @@ class Meter(ABC):
 
     ``read`` is cumulative since ``start``, monotonic and thread-safe, and returns without waiting. It never
     raises after the start: a component whose sensor fails keeps its last value, and ``problem`` contains the
-    reason.
+    reason. A training does not depend on this: it calls its meter in a thread of its own (``GuardedMeter``).
 
     To add a meter, implement ``start``, ``read`` and ``close``. To select it by name, register the class
     in the entry point group ``lightning_green.energy``; it is created without arguments.
 
     Attributes:
         name: Short name for messages and the ledger.
-        problem: Description of the last failure, or None.
+        problem: Description of the last failure, or None; one line per failure.
 
     Examples:
         ```python
@@ -72,6 +72,9 @@ class Meter(ABC):
     @abstractmethod
     def close(self) -> None:
         """Stop counting and release threads and files. ``read`` then returns the last values."""
+
+    def import_libraries(self) -> None:  # noqa: B027  (a hook)
+        """Import the libraries that ``start`` uses; called before it, in the thread of the training."""
 
     def sample(self) -> None:  # noqa: B027  (a hook)
         """Take a sample now and wait for it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 
 from lightning_green.energy.constant import ConstantPowerMeter
 from lightning_green.energy.meter import Meter
@@ -33,7 +34,8 @@ def build_meter(meter: MeterLike) -> Meter:
 
     Args:
         meter: A meter, the name of a registered meter such as ``"auto"`` or ``"nvml"``, a constant power in W, or None
-            for no meter.
+            for no meter. ``"auto:node"`` is ``AutoMeter(share="node")``; ``"rapl"`` and ``"codecarbon"`` have a share
+            too.
 
     Raises:
         TypeError: If ``meter`` has an unsupported type, or the registered object is not a subclass of ``Meter``.
@@ -57,10 +59,14 @@ def build_meter(meter: MeterLike) -> Meter:
 
 
 def _from_string(text: str) -> Meter:
-    name = text.strip().lower()
+    name, _, share = text.strip().lower().partition(":")
     if name in METERS:
         cls: type[Meter] = METERS.load_class(name, Meter)
-        return cls()
+        if not share:
+            return cls()
+        if "share" not in inspect.signature(cls).parameters:
+            raise ValueError(f"The meter {name!r} has no share, got {text!r}. Use {name!r}.")
+        return cls(share=share)  # type: ignore[call-arg]
     try:
         watts = float(name.removesuffix("w"))
     except ValueError:

@@ -39,6 +39,7 @@ class SampledMeter(Meter):
         self._resting: dict[Component, Quality] | None = None  # the qualities before a rest
         self._values: dict[Component, Energy] = {}
         self._quality: dict[Component, Quality] = {}
+        self._failing: set[Component] = set()  # components whose sensor returns nonsense at the moment
         self._closed = False
         self.problem: str | None = None
 
@@ -48,7 +49,7 @@ class SampledMeter(Meter):
 
     @abstractmethod
     def _read_sensor(self) -> dict[Component, float]:
-        """Return the energy of each component since the previous call, in J."""
+        """Return the energy of each component since the previous call, in J, and set ``_failing``."""
 
     def _close_sensor(self) -> None:
         """Release the sensor."""
@@ -58,7 +59,7 @@ class SampledMeter(Meter):
         if self._values or self._closed:
             return
         self._quality = self._open_sensor()
-        self._values = {name: Energy(0.0, quality) for name, quality in self._quality.items()}
+        self._values = {name: Energy(0.0, self._current(name)) for name in self._quality}
         if any(quality != "unavailable" for quality in self._quality.values()):
             self._start_sampler()
 
@@ -102,16 +103,24 @@ class SampledMeter(Meter):
             self._sampler = self._resting = None
             self._close_sensor()
 
+    def label(self, component: Component) -> str:
+        """Return a description of the source of a component's energy."""
+        return self.name
+
     @override
     def describe(self) -> str:
-        parts = ", ".join(f"{name} {quality}" for name, quality in sorted(self._quality.items()))
+        parts = ", ".join(f"{name} {self._current(name)}" for name in sorted(self._quality))
         return f"{self.name} ({parts or 'not started'})"
 
     def _sample(self) -> None:
         values = dict(self._values)
-        for name, joules in self._read_sensor().items():
-            values[name] = Energy(values[name].joules + max(0.0, joules), self._quality[name])
+        added = self._read_sensor()
+        for name in {*added, *self._failing}:
+            values[name] = Energy(values[name].joules + max(0.0, added.get(name, 0.0)), self._current(name))
         self._values = values  # a single assignment: other threads read either the old or the new values
+
+    def _current(self, name: Component) -> Quality:
+        return "unavailable" if name in self._failing else self._quality[name]
 
     def _mark_estimated(self, name: Component) -> None:
         """Mark the energy of a component as partly estimated from now on."""

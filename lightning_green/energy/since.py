@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from typing_extensions import override
 
+from lightning_green.energy.guarded import SAMPLE_SECONDS, GuardedMeter
 from lightning_green.energy.meter import Component, Energy, Meter
 
 
@@ -67,9 +68,13 @@ class MeterSince(Meter):
         self.end().close()
 
     @override
-    def sample(self) -> None:
+    def sample(self, wait: float = SAMPLE_SECONDS) -> None:
+        """Take a sample now and wait for it, for at most ``wait`` seconds if the meter is guarded."""
         if self._last is None:
-            self._meter.sample()
+            if isinstance(self._meter, GuardedMeter):
+                self._meter.sample(wait)
+            else:
+                self._meter.sample()
 
     @override
     def bind_clock(self, time_source: Callable[[], float]) -> None:

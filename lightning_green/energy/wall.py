@@ -11,7 +11,7 @@ from typing import Literal
 
 from typing_extensions import override
 
-from lightning_green.energy.counter import EnergyCounter, PowerIntegral
+from lightning_green.energy.counter import EnergyCounter, ImplausibleReadingError, PowerIntegral
 from lightning_green.energy.meter import COMPONENTS, Component, Quality
 from lightning_green.energy.sampled import SampledMeter
 from lightning_green.utilities.http.errors import ServiceError
@@ -71,7 +71,9 @@ class WallMeter(SampledMeter):
         super()._reset()
         self._transport: Transport | None = None
         self._readings: EnergyCounter | PowerIntegral = (
-            PowerIntegral(3.0 * self.every.total_seconds()) if self.unit in ("W", "kW") else EnergyCounter(_MAX_WATTS)
+            PowerIntegral(3.0 * self.every.total_seconds(), _MAX_WATTS)
+            if self.unit in ("W", "kW")
+            else EnergyCounter(_MAX_WATTS)
         )
 
     @override
@@ -99,7 +101,13 @@ class WallMeter(SampledMeter):
                 f"The {self.name} meter responded without a number in {self.unit}. Its energy keeps the last value."
             )
             return {}
-        added = self._readings.add(at, number * _SCALES[self.unit])
+        try:
+            added = self._readings.add(at, number * _SCALES[self.unit])
+        except ImplausibleReadingError as error:
+            self.problem = f"The {self.name} meter responded with nonsense ({error}). Its energy is unknown meanwhile."
+            self._failing = {self.component}
+            return {}
+        self._failing = set()
         if added.estimated:
             self._mark_estimated(self.component)
             self.problem = f"The {self.name} meter did not respond or was reset. The energy of the gap is estimated."

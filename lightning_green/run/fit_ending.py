@@ -162,7 +162,7 @@ class FitEnding:
             self.session.recorder.global_step = step
             self.session.record(Finished(reason=f"{step} steps done before", again=True))
         elif self.session.announced:
-            self.session.recorder.meter.sample()
+            self.session.take_last_sample()
             self.session.record(Finished(reason=f"{step} steps done"))
         self.close()
 

@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from lightning_green.energy.guarded import LAST_SAMPLE_SECONDS, guard
 from lightning_green.energy.meter import Meter
 from lightning_green.energy.registry import build_meter
 from lightning_green.energy.since import MeterSince
@@ -72,7 +73,7 @@ class Session:
         self.recorder = Recorder(
             run.clock,
             MemoryLog(run.clock, run.attempt) if run.ledger is None else run.ledger,
-            build_meter(options.meter),
+            guard(build_meter(options.meter)),
             build_grid(options.grid, zone=options.zone),
             1.0 if options.pue is None else options.pue,
             account,
@@ -248,6 +249,11 @@ class Session:
             if self.folder is not None:
                 self.folder.beat()
 
+    def take_last_sample(self) -> None:
+        """Take the sample that the totals of the fit end with, and wait for it, for at most a second."""
+        meter = self.recorder.meter
+        meter.sample(LAST_SAMPLE_SECONDS) if isinstance(meter, MeterSince) else meter.sample()
+
     def sample_if_due(self) -> None:
         """Write the energy so far if enough simulated time has passed; real time has its thread."""
         if self.clock.is_simulated and self.clock.time() - self.recorder.last_time >= SIMULATED_SAMPLE_SECONDS:
@@ -266,7 +272,8 @@ class Session:
             log.warning("%s", line)
             self.record(GridChanged(reason=line))
         others = None if self.other_nodes is None else self.other_nodes.problem
-        for kind, problem in ((MeterProblem, self.recorder.meter.problem), (Warned, others)):
+        of_meter = (self.recorder.meter.problem or "").splitlines()
+        for kind, problem in (*((MeterProblem, line) for line in of_meter), (Warned, others)):
             if problem is not None and problem not in self._problems:
                 self._problems.add(problem)
                 log.warning("%s", problem)
@@ -290,7 +297,7 @@ class Session:
             if self._summary is not None:
                 return self._summary
             if self.stage != Stage.ENDED:
-                self.recorder.meter.sample()
+                self.take_last_sample()
                 self.record(Sample())
                 self.read_other_nodes()
             self.recorder.account.settle()

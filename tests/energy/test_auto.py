@@ -8,7 +8,7 @@ from tests.helpers.powercap import counters, set_counter
 
 def test_uses_best_source_of_each_component(driver, tmp_path):
     folder = counters(tmp_path / "powercap")
-    meter = AutoMeter(every="60s", powercap=folder)
+    meter = AutoMeter(every="60s", powercap=folder, share="node")
     meter.start()
     driver.cards[1].millijoules += 5000
     set_counter(folder, "intel-rapl:0", 2_000_000)

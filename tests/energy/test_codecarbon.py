@@ -1,9 +1,19 @@
 """The real codecarbon, in a process of its own to detect its side effects."""
 
+import os
+
 import pytest
 
 from lightning_green.energy.codecarbon import CodeCarbonMeter, _gpus_to_count
 from tests.helpers.guarded_process import run_guarded
+
+START_AND_SAMPLE = """
+from lightning_green.energy.codecarbon import CodeCarbonMeter
+begin = time.monotonic()
+meter = CodeCarbonMeter(every="60s", share="node")
+meter.start(); time.sleep(0.2); meter.sample(); meter.close()
+state(values=joules(meter), problem=meter.problem, seconds=time.monotonic() - begin)
+"""
 
 
 def test_counts_energy_without_side_effects(tmp_path):
@@ -12,7 +22,7 @@ def test_counts_energy_without_side_effects(tmp_path):
         """
         import pickle
         from lightning_green.energy.codecarbon import CodeCarbonMeter
-        meter = CodeCarbonMeter(every="0.2s")
+        meter = CodeCarbonMeter(every="0.2s", share="node")
         meter.start(); meter.start()
         first = joules(meter)
         readings = []
@@ -135,3 +145,35 @@ def test_private_attributes_of_codecarbon_exist():
 def test_invalid_interval_raises(options):
     with pytest.raises(ValueError, match="`every` should be"):
         CodeCarbonMeter(**options)
+
+
+@pytest.mark.parametrize(
+    ("config", "environment"),
+    [
+        ("this is no ini file\n", {}),
+        ("[codecarbon]\npue=1.5\npue=2\n", {}),
+        ("[codecarbon]\noutput_dir = /nonexistent\n", {}),
+        (None, {"CODECARBON_OUTPUT_DIR": "/nonexistent", "CODECARBON_TRACKING_MODE": "nonsense"}),
+        (None, {"CODECARBON_FORCE_CPU_POWER": "many", "CODECARBON_SAVE_TO_PROMETHEUS": "true"}),
+    ],
+    ids=["no sections", "duplicate option", "output directory", "variables", "values"],
+)
+def test_configuration_of_codecarbon_does_not_switch_energy_off(tmp_path, config, environment):
+    (tmp_path / "home").mkdir()
+    if config is not None:
+        (tmp_path / "home" / ".codecarbon.config").write_text(config)
+    found = run_guarded(tmp_path, START_AND_SAMPLE, **environment)
+    assert {quality for _, quality in found["values"].values()} == {"modelled"}
+    assert all(joules > 0 for joules, _ in found["values"].values())
+
+
+@pytest.mark.parametrize("script", [None, "#!/bin/sh\nexec sleep 60\n"], ids=["missing", "hangs"])
+def test_scontrol_is_not_needed_in_a_slurm_job(tmp_path, script):
+    if script is not None:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "scontrol").write_text(script)
+        (tmp_path / "bin" / "scontrol").chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    found = run_guarded(tmp_path, START_AND_SAMPLE, SLURM_JOB_ID="123", PATH=path)
+    assert {quality for _, quality in found["values"].values()} == {"modelled"}
+    assert found["seconds"] < 50

@@ -5,23 +5,56 @@ from types import SimpleNamespace
 
 import pytest
 
+from lightning_green.energy.auto import AutoMeter
 from lightning_green.energy.nvml import NvmlMeter
-from tests.helpers.fake_nvml import LOST
+from tests.helpers.fake_nvml import LOST, NOT_SUPPORTED
 
 
-@pytest.mark.parametrize(
-    ("visible", "share"),
-    [("MIG-7", 3 / 7), ("MIG-GPU-aa11/2/0", 2 / 7), ("0", 3 / 7), ("MIG-7,MIG-8", 5 / 7), ("GPU-aa11", 3 / 7)],
-)
-def test_mig_instance_has_share_of_gpu_energy(driver, monkeypatch, visible, share):
+@pytest.mark.parametrize("visible", ["MIG-7", "MIG-GPU-aa11/2/0", "0", "MIG-7,MIG-8", "GPU-aa11"])
+def test_mig_instance_is_unavailable_with_reason(driver, monkeypatch, visible):
     driver.cards[0].mig = [("MIG-7", 1, 0, 3), ("MIG-8", 2, 0, 2)]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     meter = NvmlMeter(every="60s")
     meter.start()
     driver.cards[0].millijoules += 700
-    driver.cards[1].millijoules += 10_000
     meter.sample()
-    assert meter.read()["gpu"] == (pytest.approx(0.7 * share), "modelled")
+    assert meter.read()["gpu"] == (0.0, "unavailable")
+    assert "GPU 0 cannot be read (a MIG instance: a part of a GPU has no energy counter of its own)" in meter.problem
+    meter.close()
+
+
+def test_virtual_gpu_without_counter_and_power_is_unavailable_in_auto(driver, tmp_path):
+    driver.cards[1:] = []
+    driver.cards[0].has_counter, driver.cards[0].fault = False, NOT_SUPPORTED
+    meter = AutoMeter(every="60s", powercap=tmp_path)
+    meter.start()
+    assert meter.read()["gpu"] == (0.0, "unavailable")
+    assert "The energy of GPU 0 cannot be read" in meter.problem
+    meter.close()
+
+
+@pytest.mark.parametrize("milliwatts", [0, 65_535_000])
+def test_power_that_no_gpu_draws_is_unavailable(driver, milliwatts):
+    driver.cards[1:] = []
+    driver.cards[0].has_counter = False
+    meter = NvmlMeter(every="60s")
+    meter.start()
+    driver.cards[0].milliwatts = milliwatts
+    meter.sample()
+    assert meter.read()["gpu"].quality == "unavailable"
+    meter.close()
+
+
+def test_jump_of_the_counter_is_unavailable_and_not_counted(driver):
+    driver.cards[1:] = []
+    meter = NvmlMeter(every="60s")
+    meter.start()
+    before, driver.cards[0].millijoules = driver.cards[0].millijoules, 3 * 10**15
+    meter.sample()
+    assert meter.read()["gpu"] == (0.0, "unavailable")
+    driver.cards[0].millijoules = before + 5000
+    meter.sample()
+    assert meter.read()["gpu"] == (5.0, "measured")
     meter.close()
 
 

@@ -48,13 +48,15 @@ def test_every_form_of_the_argument():
     assert isinstance(build_meter("rapl"), RaplMeter)
     assert isinstance(build_meter("codecarbon"), CodeCarbonMeter)
     assert isinstance(build_meter("carbontracker"), CarbonTrackerMeter)
+    assert build_meter("auto:node").share == "node"
+    assert build_meter("rapl").share == "job"
     assert build_meter(250).watts == {"other": 250.0}
     assert build_meter("250 W").watts == {"other": 250.0}
 
 
 def test_meter_object_measures_in_every_fit(tmp_path):
     folder = counters(tmp_path / "powercap", packages=1, dram=False)
-    given = RaplMeter(every="60s", powercap=folder)
+    given = RaplMeter(every="60s", powercap=folder, share="node")
     for fit in (1, 2):
         meter = build_meter(given)
         meter.start()

@@ -119,7 +119,7 @@ def test_energy_without_intensity_is_unpriced(opened):
 
 def test_second_fit_with_the_same_meter_object_and_other_gpus_is_measured(tmp_path):
     folder = counters(tmp_path / "powercap", packages=1, dram=False)
-    given, run = options(meter=RaplMeter("60s", folder)), Run(None, clock())
+    given, run = options(meter=RaplMeter("60s", folder, "node")), Run(None, clock())
     for fit, gpu in enumerate(["0", "1"], start=1):
         session = Session(run, given)
         session.bind_gpus([gpu])

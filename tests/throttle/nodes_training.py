@@ -48,7 +48,7 @@ class Model(pl.LightningModule):
 
 if __name__ == "__main__":
     scheduler = CarbonScheduler(
-        throttle=RaplPowerLimit([150], powercap=TREE), meter=RaplMeter("60s", TREE), max_slowdown=1.2
+        throttle=RaplPowerLimit([150], powercap=TREE), meter=RaplMeter("60s", TREE, "node"), max_slowdown=1.2
     )
     model = Model()
     pl.Trainer(

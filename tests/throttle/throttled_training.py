@@ -60,7 +60,7 @@ if __name__ == "__main__":
     planned = {"grid": 400.0, "zone": "XX", "deadline": "2h"} if ENDING == "plan" else {}
     scheduler = CarbonScheduler(
         throttle=RaplPowerLimit([150], powercap=TREE),
-        meter=RaplMeter("60s", TREE),
+        meter=RaplMeter("60s", TREE, "node"),
         max_slowdown=1.2,
         clock=clock,
         **planned,
