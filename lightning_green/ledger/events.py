@@ -125,7 +125,7 @@ class Started(StateEvent):
         nodes: Number of nodes; None for one.
         restored: What the fit was continued from, or None.
         script: Command line of the process.
-        signal: Digest of the spec of the grid signal, which tells two signals of one name apart; None without one.
+        signal: Digest of the spec of the grid signal, which distinguishes signals of one name; None without one.
 
     """
 

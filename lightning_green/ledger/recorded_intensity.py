@@ -17,7 +17,7 @@ class Place(NamedTuple):
         kind: Kind of the signal, for example ``"average/lifecycle"``.
         zone: Grid zone, or None.
         source: Name of the source.
-        signal: Digest of the signal's spec, which tells a constant of 400 from one of 50; empty if it has none.
+        signal: Digest of the signal's spec, which distinguishes two constants; empty if it has none.
 
     """
 
