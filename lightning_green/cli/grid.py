@@ -21,6 +21,7 @@ from lightning_green.grid.chain import ChainSignal
 from lightning_green.grid.chart import chart, hourly_values
 from lightning_green.grid.doctor import age, candidates, check
 from lightning_green.grid.live import PolledSignal
+from lightning_green.grid.recording import data_source
 from lightning_green.grid.recording import record as record_to
 from lightning_green.grid.registry import build_grid, own_zone
 from lightning_green.grid.signal import GridSignal, Reading
@@ -151,6 +152,8 @@ def record(
 ) -> None:
     """Collect the values of a source in a file, for jobs without internet access (grid="file:PATH").
 
+    Long-run means, such as those of `annual` and `typical`, are no data: nothing is written, and the exit code is 1.
+
     Exit codes: 0 success; 1 no value was known at the last request; 2 wrong usage, or the file cannot be written.
     """
     signal = _signal(source, zone)
@@ -165,12 +168,17 @@ def record(
     while True:
         now = _now()
         with _refreshed(signal, now, force=once):
-            known = signal.intensity(now) is not None
+            source = data_source(signal, now)
+            known = source is not None and source.intensity(now) is not None
             try:
                 rows = record_to(signal, out, now, with_forecast=forecast)
             except (OSError, ServiceError) as error:
                 fail(f"{out} cannot be written: {error}")
-        typer.echo(f"{now:%Y-%m-%d %H:%M} UTC  {rows} rows in {out}")
+        if rows:
+            typer.echo(f"{now:%Y-%m-%d %H:%M} UTC  {rows} rows in {out}")
+        else:
+            reason = "a long-run mean is no data" if source is None else f"{source.source} has no value"
+            print_line(f"Nothing is written to {out}: {reason}.")
         if once or time.monotonic() + step > end:
             break
         time.sleep(step)

@@ -195,23 +195,33 @@ def test_record_keeps_rows_while_the_source_fails_and_refuses_another_zone(live,
     assert "reports a server error (502)" in result.stderr
     measured = [row for row in before.splitlines() if "measured" in row]
     assert [row for row in out.read_text().splitlines() if "measured" in row] == measured
-    other = run("record", "--source", "typical:FR", "--out", str(out), "--once")
+    live.faults = {}
+    other = run("record", "--source", spec("watttime", live), "--out", str(out), "--once")
     assert other.exit_code == 2
     assert "the file is about zone DE" in other.stderr
+
+
+@pytest.mark.parametrize("source", ["annual:DE", "typical:DE", "381"])
+def test_record_writes_no_static_value(source, tmp_path):
+    out = tmp_path / "de.csv"
+    result = run("record", "--source", source, "--out", str(out), "--once")
+    assert result.exit_code == 1
+    assert "a long-run mean is no data" in result.stderr
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["show"], "The zone is missing: pass --zone DE"),
-        (["show", "--zone", "ZZ"], "finds no source for 'ZZ'"),
+        (["show", "--zone", "AQ"], "finds no source for 'AQ'"),
+        (["show", "--zone", "DE-XX"], "Did you mean DE?"),
         (["show", "--source", "green"], "`grid` should be"),
         (["show", "--source", "{}"], "class_path"),
         (["show", "--source", "{"], "Expecting"),
         (["plan", "--source", "typical:DE", "--work", "soon", "--deadline", "2h"], "`work` should be a duration"),
         (["plan", "--source", "typical:DE", "--work", "1h", "--deadline", "2h", "--pause", "sleep"], "`pauses`"),
         (["record", "--source", "typical:DE", "--out", "x.csv", "--every", "1s"], "ten seconds or more"),
-        (["record", "--source", "typical:DE", "--out", "/proc/no/x.csv", "--once"], "cannot be written"),
         (["doctor", "--zone", "Germany!"], "should be an Electricity Maps zone"),
     ],
 )
