@@ -107,13 +107,17 @@ def plan(
     except ValueError as error:
         fail(str(error))
     with _refreshed(signal, now):
-        answer = make_plan(job, signal.forecast(now, parse_duration(deadline)), now)
+        horizon = parse_duration(deadline)
+        answer = make_plan(job, signal.forecast(now, horizon), now)
+        priced = _forecast_origin(signal, now, horizon)
     if as_json:
-        typer.echo(json.dumps(_plan_as_json(answer)))
+        typer.echo(json.dumps({**_plan_as_json(answer), **priced, "problem": signal.problem}))
         return
     typer.echo(f"{signal.describe()}\n{answer.reason}")
     for line in _plan_lines(answer):
         typer.echo(line)
+    if priced["source"] is not None:
+        typer.echo(f"All figures: {priced['source']}, {priced['quality']}{_failing(signal)}.")
 
 
 @grid_app.command()
@@ -168,8 +172,8 @@ def record(
     while True:
         now = _now()
         with _refreshed(signal, now, force=once):
-            source = data_source(signal, now)
-            known = source is not None and source.intensity(now) is not None
+            origin = data_source(signal, now)
+            known = origin is not None and origin.intensity(now) is not None
             try:
                 rows = record_to(signal, out, now, with_forecast=forecast)
             except (OSError, ServiceError) as error:
@@ -177,7 +181,7 @@ def record(
         if rows:
             typer.echo(f"{now:%Y-%m-%d %H:%M} UTC  {rows} rows in {out}")
         else:
-            reason = "a long-run mean is no data" if source is None else f"{source.source} has no value"
+            reason = "a long-run mean is no data" if origin is None else f"{origin.source} has no value"
             print_line(f"Nothing is written to {out}: {reason}.")
         if once or time.monotonic() + step > end:
             break
@@ -215,6 +219,18 @@ def _refreshed(signal: GridSignal, now: datetime, *, force: bool = False) -> Ite
     finally:
         _print_messages(signal)
         signal.close()
+
+
+def _forecast_origin(signal: GridSignal, now: datetime, horizon: timedelta) -> dict[str, str | None]:
+    """Return the source and the quality of the forecast that a plan is made with."""
+    part = signal.forecast_signal(now, horizon)
+    if part is None:
+        return {"source": None, "quality": None}
+    return {"source": part.source, "quality": "static" if part.is_static else "forecast"}
+
+
+def _failing(signal: GridSignal) -> str:
+    return f" (the preferred source fails: {signal.problem})" if signal.problem else ""
 
 
 def _print_messages(signal: GridSignal) -> None:

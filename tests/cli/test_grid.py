@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lightning_green.cli.main import app
+from lightning_green.grid.chain import ChainSignal
+from lightning_green.grid.providers.annual import AnnualMean
 from lightning_green.grid.providers.file import FileSignal
 from lightning_green.grid.providers.trace import TraceSignal
 from tests.helpers.fake_grid import PASSWORD, TOKEN, FakeGrid, solar_day
@@ -241,3 +243,17 @@ def test_command_line_of_a_user(live):
     assert result.returncode == 0, result.stderr
     assert "watttime, marginal/direct, zone CAISO_NORTH" in result.stdout
     assert PASSWORD not in result.stdout + result.stderr
+
+
+def test_yearly_mean_that_replaces_a_silent_source_is_named_in_the_plan(live):
+    live.faults = {None: "502_html"}
+    chain = ChainSignal(PROVIDERS["charts"](live), [AnnualMean("DE")])
+    arguments = ("plan", "--work", "2h", "--deadline", "10h", "--source", json.dumps(chain.spec()))
+    shown = run(*arguments)
+    assert shown.exit_code == 0, shown.output
+    assert "All figures: annual mean DEU" in shown.stdout
+    assert ", static (the preferred source fails: 127.0.0.1 reports a server error (502))" in shown.stdout
+    output = json.loads(run(*arguments, "--json").stdout)
+    assert output["source"].startswith("annual mean DEU")
+    assert output["quality"] == "static"
+    assert "502" in output["problem"]
