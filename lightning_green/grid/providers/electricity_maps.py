@@ -79,7 +79,8 @@ class ElectricityMapsSignal(LiveSignal):
         self.url = check_url(url, TOKEN_VARIABLE).rstrip("/")
         arguments = {"zone": zone, "scope": scope, "token_file": token_file, "url": url, "max_age": max_age}
         kind = SignalKind("average", scope)
-        token = TokenAuthentication(TOKEN_VARIABLE, token_file, header="auth-token", prefix="")
+        reason = f"the token is wrong or is for another zone than {self.place}"
+        token = TokenAuthentication(TOKEN_VARIABLE, token_file, header="auth-token", prefix="", reason=reason)
         super().__init__("electricity-maps", str(self.place), kind, _HOUR, arguments, max_age, token)
 
     @override
@@ -116,8 +117,10 @@ class ElectricityMapsSignal(LiveSignal):
             return None
         transport = Transport(self.fetcher.limits)
         try:
-            headers = self.fetcher.authentication.headers(transport)
-            return parse_access(transport.get(f"{self.url}/v3/zones", headers=headers).body, self.place.code)
+            authentication = self.fetcher.authentication
+            headers = authentication.headers(transport)
+            answer = transport.get(f"{self.url}/v3/zones", headers=headers, hint=authentication.hint())
+            return parse_access(answer.body, self.place.code)
         finally:
             transport.close()
 

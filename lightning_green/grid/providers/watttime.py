@@ -176,9 +176,15 @@ class WattTimeLogin(Authentication):
         with self._lock:
             now = time.monotonic()
             if renew or self._token is None or now - self._token[1] > _TOKEN_SECONDS:
-                reply = transport.get(self.url, auth=self._user_and_password())
+                hint = f"the user name in {USER_VARIABLE} or its password is wrong"
+                reply = transport.get(self.url, auth=self._user_and_password(), hint=hint)
                 self._token = (Secret(parse_login(reply.body)), now)
             return {"Authorization": f"Bearer {self._token[0].reveal()}"}
+
+    @override
+    def hint(self) -> str:
+        # Of a request with a token, so the login was accepted. Source: https://docs.watttime.org
+        return "the account has no access to the region (a free account: CAISO_NORTH only)"
 
     def _user_and_password(self) -> tuple[str, str]:
         return read_secret(USER_VARIABLE).reveal(), read_secret(PASSWORD_VARIABLE, self.password_file).reveal()
