@@ -180,13 +180,14 @@ class Transport:
         auth: tuple[str, str] | None,
         check: Callable[[httpx.Response], None],
     ) -> Response:
-        deadline = time.monotonic() + self.limits.total
         late = threading.Event()
         cut = threading.Timer(self.limits.total, self._cut, (late,))
         cut.daemon = True
-        cut.start()
         try:
+            # Before the limit begins: loading the certificates can take longer than an answer.
             self._client = self._client or self._new_client()
+            deadline = time.monotonic() + self.limits.total
+            cut.start()
             target = httpx.URL(url).copy_merge_params(params)
             for _ in range(_MOST_REDIRECTS + 1):
                 request = self._client.build_request(

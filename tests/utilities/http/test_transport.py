@@ -120,6 +120,18 @@ def test_client_is_reused_and_its_tls_context_is_shared(grid):
     second.close()
 
 
+def test_loading_certificates_is_not_part_of_the_limit(grid, monkeypatch):
+    def slow(file, folder):
+        time.sleep(1.2)
+        return ssl.create_default_context()
+
+    monkeypatch.setattr("lightning_green.utilities.http.transport._tls_context", slow)
+    transport = Transport(Limits(total=1.0, attempts=1))
+    url = grid.url("em") + "/v3/carbon-intensity/latest"
+    assert transport.get(url, {"zone": "DE"}, {"auth-token": TOKEN}).body["zone"] == "DE"
+    transport.close()
+
+
 def test_cancel_ends_a_request_without_another_attempt_and_closes_the_client(grid):
     grid.faults = {None: "500"}
     transport = Transport(Limits(attempts=50, wait=60.0))
