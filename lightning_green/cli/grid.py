@@ -21,6 +21,7 @@ from lightning_green.grid.chain import ChainSignal
 from lightning_green.grid.chart import chart, hourly_values
 from lightning_green.grid.doctor import age, candidates, check
 from lightning_green.grid.live import PolledSignal
+from lightning_green.grid.recording import data_source
 from lightning_green.grid.recording import record as record_to
 from lightning_green.grid.registry import build_grid, own_zone
 from lightning_green.grid.signal import GridSignal, Reading
@@ -111,13 +112,17 @@ def plan(
     except ValueError as error:
         fail(str(error))
     with _refreshed(signal, now):
-        answer = make_plan(job, signal.forecast(now, parse_duration(deadline)), now)
+        horizon = parse_duration(deadline)
+        answer = make_plan(job, signal.forecast(now, horizon), now)
+        priced = _forecast_origin(signal, now, horizon)
     if as_json:
-        typer.echo(json.dumps(_plan_as_json(answer)))
+        typer.echo(json.dumps({**_plan_as_json(answer), **priced, "problem": signal.problem}))
         return
     typer.echo(f"{signal.describe()}\n{answer.reason}")
     for line in _plan_lines(answer):
         typer.echo(line)
+    if priced["source"] is not None:
+        typer.echo(f"All figures: {priced['source']}, {priced['quality']}{_failing(signal)}.")
 
 
 @grid_app.command()
@@ -156,6 +161,8 @@ def record(
 ) -> None:
     """Collect the values of a source in a file, for jobs without internet access (grid="file:PATH").
 
+    Long-run means, such as those of `annual` and `typical`, are no data: nothing is written, and the exit code is 1.
+
     Exit codes: 0 success; 1 no value was known at the last request; 2 wrong usage, or the file cannot be written.
     """
     signal = _signal(source, zone)
@@ -170,12 +177,17 @@ def record(
     while True:
         now = _now()
         with _refreshed(signal, now, force=once):
-            known = signal.intensity(now) is not None
+            origin = data_source(signal, now)
+            known = origin is not None and origin.intensity(now) is not None
             try:
                 rows = record_to(signal, out, now, with_forecast=forecast)
             except (OSError, ServiceError) as error:
                 fail(f"{out} cannot be written: {error}")
-        typer.echo(f"{now:%Y-%m-%d %H:%M} UTC  {rows} rows in {out}")
+        if rows:
+            typer.echo(f"{now:%Y-%m-%d %H:%M} UTC  {rows} rows in {out}")
+        else:
+            reason = "a long-run mean is no data" if origin is None else f"{origin.source} has no value"
+            print_line(f"Nothing is written to {out}: {reason}.")
         if once or time.monotonic() + step > end:
             break
         time.sleep(step)
@@ -212,6 +224,18 @@ def _refreshed(signal: GridSignal, now: datetime, *, force: bool = False) -> Ite
     finally:
         _print_messages(signal)
         signal.close()
+
+
+def _forecast_origin(signal: GridSignal, now: datetime, horizon: timedelta) -> dict[str, str | None]:
+    """Return the source and the quality of the forecast that a plan is made with."""
+    part = signal.forecast_signal(now, horizon)
+    if part is None:
+        return {"source": None, "quality": None}
+    return {"source": part.source, "quality": "static" if part.is_static else "forecast"}
+
+
+def _failing(signal: GridSignal) -> str:
+    return f" (the preferred source fails: {signal.problem})" if signal.problem else ""
 
 
 def _print_messages(signal: GridSignal) -> None:

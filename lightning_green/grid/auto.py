@@ -30,8 +30,8 @@ def auto_grid(zone: str | None = None, environ: Mapping[str, str] | None = None)
     become fallbacks.
 
     Args:
-        zone: Electricity Maps zone, ISO country, WattTime region or ``"52.5,13.4"``; None for the environment variable
-            ``LIGHTNING_GREEN_ZONE``.
+        zone: Electricity Maps zone, ISO country, cloud region, WattTime region or ``"52.5,13.4"``; None for the
+            environment variable ``LIGHTNING_GREEN_ZONE``.
         environ: The environment; None for the process's own.
 
     Returns:

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from lightning_green.grid.live.polled_signal import MAX_AGE, PolledSignal
 from lightning_green.grid.live.polling import FIRST_ANSWER_SECONDS
-from lightning_green.grid.signal import GridSignal, Reading
+from lightning_green.grid.signal import GridSignal, Reading, time_weighted_mean
 from lightning_green.grid.spec import grid_from_spec
 from lightning_green.planning.forecast import Forecast
 from lightning_green.utilities.durations import parse_duration
@@ -26,6 +26,8 @@ class ChainSignal(GridSignal):
     The first source with a current answer is used: a measured value, an estimate of the source, or a forecast that is
     less than four hours old or whose source does not fail. If no source has one, the first older answer is used: an
     old forecast, or the same hour of an earlier day. Each change of source is reported once.
+
+    ``measured_mean`` does not use static sources, such as an annual mean, unless all sources are static.
 
     Args:
         signal: Preferred source.
@@ -60,6 +62,7 @@ class ChainSignal(GridSignal):
                 f"are never mixed. Got {', '.join(f'{part.source}: {part.kind}' for part in self.signals)}."
             )
         self.kind = self.signals[0].kind
+        self.is_static = all(part.is_static for part in self.signals)
         self.zone = next((part.zone for part in self.signals if part.zone is not None), None)
         self._current = self.signals[0]
         self._messages: deque[str] = deque(maxlen=100)
@@ -76,35 +79,40 @@ class ChainSignal(GridSignal):
 
     @override
     def intensity(self, at: datetime) -> Reading | None:
-        older: tuple[GridSignal, Reading] | None = None
-        for signal in self.signals:
-            reading = signal.intensity(at)
-            if reading is None:
-                continue
-            if not _is_from_earlier_day(reading, at) and not _is_outdated(
-                signal, reading.quality, reading.issued_at, at
-            ):
-                self._use(signal)
-                return reading
-            older = older or (signal, reading)
-        if older is None:
+        found = self._select(at)
+        if found is None:
             return None
-        self._use(older[0])
-        return older[1]
+        self._use(found[0])
+        return found[1]
+
+    @override
+    def mean(self, start: datetime, end: datetime) -> float | None:
+        def value(at: datetime, until: datetime) -> float | None:
+            found = self._select(at)  # reports no change: the source of a past hour is not the source in use
+            return None if found is None else found[1].value
+
+        return time_weighted_mean(value, self.resolution(), start, end)
+
+    @override
+    def measured_mean(self, start: datetime, end: datetime) -> float | None:
+        if self.is_static:
+            return self.mean(start, end)
+        parts = [part for part in self.signals if not part.is_static]
+
+        def value(at: datetime, until: datetime) -> float | None:  # each hour from the first source that knows it
+            return next((mean for part in parts if (mean := part.measured_mean(at, until)) is not None), None)
+
+        return time_weighted_mean(value, self.resolution(), start, end)
 
     @override
     def forecast(self, now: datetime, horizon: timedelta) -> Forecast | None:
-        older: Forecast | None = None
-        for signal in self.signals:
-            found = signal.forecast(now, horizon)
-            if found is None:
-                continue
-            # A forecast of less than an hour is only the present value and a history.
-            reaches_ahead = found.end is not None and found.end > now + timedelta(hours=1)
-            if reaches_ahead and not _is_outdated(signal, "forecast", found.issued_at, now):
-                return found
-            older = older or found
-        return older
+        found = self._select_forecast(now, horizon)
+        return None if found is None else found[1]
+
+    @override
+    def forecast_signal(self, now: datetime, horizon: timedelta) -> GridSignal | None:
+        found = self._select_forecast(now, horizon)
+        return None if found is None else found[0].forecast_signal(now, horizon)
 
     @override
     def resolution(self) -> timedelta:
@@ -164,6 +172,34 @@ class ChainSignal(GridSignal):
     def describe(self) -> str:
         others = ", ".join(signal.source for signal in self.signals[1:])
         return f"{self.signals[0].describe()}; else {others}"
+
+    def _select(self, at: datetime) -> tuple[GridSignal, Reading] | None:
+        """Return the source to use for ``at`` and its reading."""
+        older: tuple[GridSignal, Reading] | None = None
+        for signal in self.signals:
+            reading = signal.intensity(at)
+            if reading is None:
+                continue
+            if not _is_from_earlier_day(reading, at) and not _is_outdated(
+                signal, reading.quality, reading.issued_at, at
+            ):
+                return signal, reading
+            older = older or (signal, reading)
+        return older
+
+    def _select_forecast(self, now: datetime, horizon: timedelta) -> tuple[GridSignal, Forecast] | None:
+        """Return the source to use for the coming hours and its forecast."""
+        older: tuple[GridSignal, Forecast] | None = None
+        for signal in self.signals:
+            found = signal.forecast(now, horizon)
+            if found is None:
+                continue
+            # A forecast of less than an hour is only the present value and a history.
+            reaches_ahead = found.end is not None and found.end > now + timedelta(hours=1)
+            if reaches_ahead and not _is_outdated(signal, "forecast", found.issued_at, now):
+                return signal, found
+            older = older or (signal, found)
+        return older
 
     def _use(self, signal: GridSignal) -> None:
         if signal is not self._current:

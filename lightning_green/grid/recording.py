@@ -15,30 +15,45 @@ from lightning_green.grid.signal import GridSignal
 from lightning_green.utilities.files import atomic_file
 
 _HORIZON = timedelta(hours=96)
-_RANKS = {"estimated": 0, "static": 0, "measured": 1}
+_RANKS = {"estimated": 0, "measured": 1}
 
 
 def points_of(signal: GridSignal, now: datetime) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
     """Return the values of ``signal`` up to ``now`` and its predictions from ``now`` on.
 
     Args:
-        signal: Any signal. Of a chain, the first source with a present value is used.
+        signal: Any signal. Of a chain, the first source with a present value is used. Static values, such as an annual
+            mean or an assumed day, are no data and are not returned.
         now: The time, aware.
 
     """
-    if isinstance(signal, ChainSignal):
-        signal = next((part for part in signal.signals if part.intensity(now) is not None), signal.signals[0])
-    if isinstance(signal, PolledSignal):
-        snapshot = signal.snapshot
-        return snapshot.past, tuple(point for point in snapshot.predictions if point.time > now - signal.step)
-    reading, forecast = signal.intensity(now), signal.forecast(now, _HORIZON)
+    source = data_source(signal, now)
+    if source is None:
+        return (), ()
+    if isinstance(source, PolledSignal):
+        snapshot = source.snapshot
+        return snapshot.past, tuple(point for point in snapshot.predictions if point.time > now - source.step)
+    reading, forecast = source.intensity(now), source.forecast(now, _HORIZON)
     present = () if reading is None else (Point(reading.measured_at, reading.value, reading.quality),)
     rows = [] if forecast is None else list(zip(forecast.times, forecast.values.tolist(), strict=True))
     return present, tuple(Point(time, value, "forecast") for time, value in rows if time > now)
 
 
+def data_source(signal: GridSignal, now: datetime) -> GridSignal | None:
+    """Return the signal, or the first part of a chain, that has data: not a static one, and not without a value.
+
+    Args:
+        signal: Any signal.
+        now: The time, aware.
+
+    """
+    parts = signal.signals if isinstance(signal, ChainSignal) else [signal]
+    live = [part for part in parts if not part.is_static]
+    return next((part for part in live if part.intensity(now) is not None), live[0] if live else None)
+
+
 def record(signal: GridSignal, path: Path, now: datetime, *, with_forecast: bool = True) -> int:
-    """Merge the values of ``signal`` into a file and return the number of rows. Without any row, nothing is written.
+    """Merge the values of ``signal`` into a file and return the number of rows; write nothing if it has no value.
 
     The file is replaced atomically, so a reader on another machine never sees a part of it. A measured value is kept
     and replaces an estimate. The predictions are those of the newest forecast.
@@ -55,6 +70,8 @@ def record(signal: GridSignal, path: Path, now: datetime, *, with_forecast: bool
 
     """
     past, predictions = points_of(signal, now)
+    if not past and not predictions:
+        return 0
     best: dict[datetime, Point] = {}
     for point in (*_read(path, signal, now), *past):
         before = best.get(point.time)
@@ -63,10 +80,9 @@ def record(signal: GridSignal, path: Path, now: datetime, *, with_forecast: bool
     rows = [point for point in sort_points(best.values()) if point.time <= now]
     if with_forecast:
         rows += [point for point in sort_points(predictions) if not rows or point.time > rows[-1].time]
-    if rows:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path, "w") as file:
-            file.write(_to_csv(rows, signal))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path, "w") as file:
+        file.write(_to_csv(rows, signal))
     return len(rows)
 
 
@@ -88,7 +104,6 @@ def _to_csv(rows: list[Point], signal: GridSignal) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["datetime", "carbon_intensity", "quality", "zone", "kind"])
     for point in rows:
-        quality = "estimated" if point.quality == "static" else point.quality
         time = point.time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        writer.writerow([time, f"{point.value:.6g}", quality, signal.zone or "", str(signal.kind)])
+        writer.writerow([time, f"{point.value:.6g}", point.quality, signal.zone or "", str(signal.kind)])
     return text.getvalue()

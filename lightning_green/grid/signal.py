@@ -83,6 +83,7 @@ class GridSignal(ABC):
         source: Short name for logs and the ledger.
         problem: One sentence about the current failure, or None.
         reason: Why this source was chosen, for the start-up block; empty if the user named it.
+        is_static: Whether all values are long-run means or assumptions, such as a country's annual mean.
 
     """
 
@@ -91,6 +92,7 @@ class GridSignal(ABC):
     source: str
     problem: str | None = None
     reason: str = ""
+    is_static: bool = False
 
     @abstractmethod
     def intensity(self, at: datetime) -> Reading | None:
@@ -106,20 +108,33 @@ class GridSignal(ABC):
         Emissions are this mean times the energy. A value applies from its time to the next one; the base class
         evaluates ``intensity`` at multiples of ``resolution``. None if any part of the interval is unknown.
         """
-        step = self.resolution().total_seconds()
-        first, last = start.timestamp(), end.timestamp()
-        if last <= first:
-            reading = self.intensity(start)
+
+        def value(at: datetime, until: datetime) -> float | None:
+            reading = self.intensity(at)
             return None if reading is None else reading.value
-        total, at = 0.0, first
-        while at < last:
-            until = min(last, (math.floor(at / step + 1e-9) + 1) * step)
-            reading = self.intensity(datetime.fromtimestamp(at, timezone.utc))
-            if reading is None:
-                return None
-            total += reading.value * (until - at)
-            at = until
-        return total / (last - first)
+
+        return time_weighted_mean(value, self.resolution(), start, end)
+
+    def measured_mean(self, start: datetime, end: datetime) -> float | None:
+        """Return the mean intensity from ``start`` to ``end`` from values of that time, for a past baseline.
+
+        Unlike ``mean``, no other value replaces a missing one. A live signal uses measured values, estimates of the
+        service for that time and the last forecast of it, but no older value and no earlier day. A chain with live
+        sources does not use its static ones. For every other signal, also a static one that the user chose alone, it
+        equals ``mean``.
+
+        Returns:
+            gCO2e/kWh; None if any part of the interval is unknown.
+
+        """
+        return self.mean(start, end)
+
+    def forecast_signal(self, now: datetime, horizon: timedelta) -> GridSignal | None:
+        """Return the signal that ``forecast`` takes its values from: this one or, of a chain, a part; None if no one.
+
+        Its ``source`` and ``is_static`` describe the forecast.
+        """
+        return None if self.forecast(now, horizon) is None else self
 
     def resolution(self) -> timedelta:
         """Return the interval between two values; the base class returns one hour."""
@@ -181,6 +196,33 @@ class GridSignal(ABC):
     def describe(self) -> str:
         """Return one line for the start-up block."""
         return f"{self.source}, {self.kind}, zone {self.zone or 'none'}" + (f" ({self.reason})" if self.reason else "")
+
+
+def time_weighted_mean(
+    value: Callable[[datetime, datetime], float | None], step: timedelta, start: datetime, end: datetime
+) -> float | None:
+    """Return the time-weighted mean from ``start`` to ``end`` in gCO2e/kWh; None if a part of it is unknown.
+
+    Args:
+        value: Function from the start and end of a part to its intensity in gCO2e/kWh, or None.
+        step: Length of the parts, which begin at its multiples.
+        start: Start, aware.
+        end: End, aware. Not after ``start``: the value at ``start``.
+
+    """
+    width = step.total_seconds()
+    first, last = start.timestamp(), end.timestamp()
+    if last <= first:
+        return value(start, start)
+    total, at = 0.0, first
+    while at < last:
+        until = min(last, (math.floor(at / width + 1e-9) + 1) * width)
+        known = value(datetime.fromtimestamp(at, timezone.utc), datetime.fromtimestamp(until, timezone.utc))
+        if known is None:
+            return None
+        total += known * (until - at)
+        at = until
+    return total / (last - first)
 
 
 def public_path(path: str) -> str:

@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lightning_green.cli.main import app
+from lightning_green.grid.chain import ChainSignal
+from lightning_green.grid.providers.annual import AnnualMean
 from lightning_green.grid.providers.file import FileSignal
 from lightning_green.grid.providers.trace import TraceSignal
 from tests.helpers.fake_grid import PASSWORD, TOKEN, FakeGrid, solar_day
@@ -198,23 +200,33 @@ def test_record_keeps_rows_while_the_source_fails_and_refuses_another_zone(live,
     assert "reports a server error (502)" in result.stderr
     measured = [row for row in before.splitlines() if "measured" in row]
     assert [row for row in out.read_text().splitlines() if "measured" in row] == measured
-    other = run("record", "--source", "typical:FR", "--out", str(out), "--once")
+    live.faults = {}
+    other = run("record", "--source", spec("watttime", live), "--out", str(out), "--once")
     assert other.exit_code == 2
     assert "the file is about zone DE" in other.stderr
+
+
+@pytest.mark.parametrize("source", ["annual:DE", "typical:DE", "381"])
+def test_record_writes_no_static_value(source, tmp_path):
+    out = tmp_path / "de.csv"
+    result = run("record", "--source", source, "--out", str(out), "--once")
+    assert result.exit_code == 1
+    assert "a long-run mean is no data" in result.stderr
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["show"], "The zone is missing: pass --zone DE"),
-        (["show", "--zone", "ZZ"], "finds no source for 'ZZ'"),
+        (["show", "--zone", "AQ"], "finds no source for 'AQ'"),
+        (["show", "--zone", "DE-XX"], "Did you mean DE?"),
         (["show", "--source", "green"], "`grid` should be"),
         (["show", "--source", "{}"], "class_path"),
         (["show", "--source", "{"], "Expecting"),
         (["plan", "--source", "typical:DE", "--work", "soon", "--deadline", "2h"], "`work` should be a duration"),
         (["plan", "--source", "typical:DE", "--work", "1h", "--deadline", "2h", "--pause", "sleep"], "`pauses`"),
         (["record", "--source", "typical:DE", "--out", "x.csv", "--every", "1s"], "ten seconds or more"),
-        (["record", "--source", "typical:DE", "--out", "/proc/no/x.csv", "--once"], "cannot be written"),
         (["doctor", "--zone", "Germany!"], "should be an Electricity Maps zone"),
     ],
 )
@@ -234,3 +246,17 @@ def test_command_line_of_a_user(live):
     assert result.returncode == 0, result.stderr
     assert "watttime, marginal/direct, zone CAISO_NORTH" in result.stdout
     assert PASSWORD not in result.stdout + result.stderr
+
+
+def test_yearly_mean_that_replaces_a_silent_source_is_named_in_the_plan(live):
+    live.faults = {None: "502_html"}
+    chain = ChainSignal(PROVIDERS["charts"](live), [AnnualMean("DE")])
+    arguments = ("plan", "--work", "2h", "--deadline", "10h", "--source", json.dumps(chain.spec()))
+    shown = run(*arguments)
+    assert shown.exit_code == 0, shown.output
+    assert "All figures: annual mean DEU" in shown.stdout
+    assert ", static (the preferred source fails: 127.0.0.1 reports a server error (502))" in shown.stdout
+    output = json.loads(run(*arguments, "--json").stdout)
+    assert output["source"].startswith("annual mean DEU")
+    assert output["quality"] == "static"
+    assert "502" in output["problem"]

@@ -67,8 +67,9 @@ def test_zone_comes_from_the_argument_or_the_environment(monkeypatch):
     ("zone", "message"),
     [
         ("52.5,13.4", "WATTTIME_USERNAME .* or pass their country"),
-        ("ZZ", "finds no source for 'ZZ'"),
-        ("QQQ", "finds no source for 'QQQ'"),
+        ("AQ", "finds no source for 'AQ'"),
+        ("ZZ", "got 'ZZ'"),
+        ("QQQ", "got 'QQQ'"),
         ("91,0", "latitude,longitude in degrees"),
         ("0,181", "latitude,longitude in degrees"),
         ("Germany!", "should be an Electricity Maps zone"),

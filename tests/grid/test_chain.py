@@ -95,3 +95,25 @@ def test_old_forecast_is_preferred_to_an_earlier_day(grid, build):
         assert chain.intensity(NOW + HOUR * hours).quality == "estimated"
     assert chain.intensity(NOW + timedelta(days=10)) is None
     assert chain.forecast(NOW + timedelta(days=20), HOUR * 12) is None
+
+
+def test_measured_mean_uses_no_static_source():
+    def known_until_ten(at):
+        return 100.0 if at.hour < 10 else float("nan")
+
+    chain = ChainSignal(FunctionSignal(known_until_ten), fallback=[ConstantSignal(381.0)])
+    start = AT.replace(hour=8, minute=0)
+    assert chain.measured_mean(start, start + HOUR * 2) == 100.0
+    assert chain.measured_mean(start, start + HOUR * 3) is None
+    assert chain.mean(start, start + HOUR * 4) == pytest.approx((2 * 100.0 + 2 * 381.0) / 4)
+    assert not [message for message in chain.pop_messages() if "changes from" in message]
+    static = ChainSignal(ConstantSignal(381.0), fallback=[ConstantSignal(300.0)])
+    assert static.measured_mean(start, start + HOUR) == 381.0
+    assert ConstantSignal(381.0).measured_mean(start, start + HOUR) == 381.0
+
+
+def test_forecast_signal_is_the_part_that_the_forecast_comes_from():
+    static = ConstantSignal(381.0)
+    chain = ChainSignal(FunctionSignal(lambda at: float("nan")), fallback=[static])
+    assert chain.forecast_signal(AT, HOUR * 12) is static
+    assert ChainSignal(static, [ConstantSignal(1.0)]).forecast_signal(AT, HOUR) is static

@@ -6,8 +6,11 @@ import pytest
 
 from lightning_green.grid.chain import ChainSignal
 from lightning_green.grid.errors import NoDataError, WrongZoneError
+from lightning_green.grid.providers.annual import AnnualMean
 from lightning_green.grid.providers.constant import ConstantSignal
 from lightning_green.grid.providers.file import FileSignal
+from lightning_green.grid.providers.function import FunctionSignal
+from lightning_green.grid.providers.typical_day import TypicalDay
 from lightning_green.grid.recording import points_of, record
 
 NOW = datetime(2026, 1, 15, 10, 20, tzinfo=timezone.utc)
@@ -68,15 +71,18 @@ def test_file_of_another_zone_or_form_is_not_overwritten(tmp_path, existing, err
     assert out.read_text() == before
 
 
-def test_constant_of_any_signal_is_recorded_as_an_estimate(tmp_path):
+@pytest.mark.parametrize("static", [ConstantSignal(381.0, "DE"), AnnualMean("DE"), TypicalDay("DE")])
+def test_static_values_are_no_data(tmp_path, static):
     out = tmp_path / "out.csv"
-    record(ConstantSignal(381.0, "DE"), out, NOW, with_forecast=False)
-    assert out.read_text().splitlines()[1].split(",")[1:3] == ["381", "estimated"]
+    failing = FileSignal(str(tmp_path / "missing.csv"), zone="DE")
+    for signal in (static, ChainSignal(failing, [static]), ChainSignal(static, [static])):
+        assert record(signal, out, NOW) == 0
+        assert not out.exists()
 
 
 def test_first_source_of_a_chain_with_a_present_value_is_recorded(tmp_path):
     failing = FileSignal(str(tmp_path / "missing.csv"), zone="DE")
-    past, ahead = points_of(ChainSignal(failing, [ConstantSignal(381.0)]), NOW)
+    past, ahead = points_of(ChainSignal(failing, [FunctionSignal(lambda at: 381.0)]), NOW)
     assert [point.value for point in past] == [381.0]
     assert ahead[0].time > NOW
     assert ahead[-1].time <= NOW + timedelta(hours=96)

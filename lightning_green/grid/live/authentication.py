@@ -42,6 +42,10 @@ class Authentication:
         """
         return {}
 
+    def hint(self) -> str:
+        """Return the likely reason of a 401 or 403 as a clause for the message; empty if unknown."""
+        return ""
+
 
 class TokenAuthentication(Authentication):
     """A token in one header.
@@ -52,6 +56,7 @@ class TokenAuthentication(Authentication):
         header: Name of the header.
         prefix: Text before the token.
         required: Whether a request without a token is pointless. If not, an unset variable means no header.
+        reason: Likely reason of a 401 or 403 to a request with a token; None for a wrong or expired token.
 
     Examples:
         ```python
@@ -67,12 +72,14 @@ class TokenAuthentication(Authentication):
         header: str = "Authorization",
         prefix: str = "Bearer ",
         required: bool = True,
+        reason: str | None = None,
     ) -> None:
         self.variable = variable
         self.file = file
         self.header = header
         self.prefix = prefix
         self.required = required
+        self.reason = reason or f"the token in {file or variable} is wrong or has expired"
 
     @override
     def credential(self) -> Secret | None:
@@ -84,3 +91,7 @@ class TokenAuthentication(Authentication):
     def headers(self, transport: Transport, *, renew: bool = False) -> dict[str, str]:
         secret = self.credential()
         return {} if secret is None else {self.header: self.prefix + secret.reveal()}
+
+    @override
+    def hint(self) -> str:
+        return f"{self.variable} should be set" if self.credential() is None else self.reason

@@ -162,12 +162,14 @@ class Fetcher:
         # Validators belong to one address. With an identity, the cached body may come from an earlier address.
         validators = entry.validators if entry.body is not None and not query.identity else None
         headers = self.authentication.headers(transport)
+        hint = self.authentication.hint()
         try:
-            return transport.get(query.url, query.params, headers, validators)
+            return transport.get(query.url, query.params, headers, validators, hint=hint)
         except (RefusedError, NotAllowedError):
             if not self.authentication.renewable:
                 raise
-        return transport.get(query.url, query.params, self.authentication.headers(transport, renew=True), validators)
+        headers = self.authentication.headers(transport, renew=True)
+        return transport.get(query.url, query.params, headers, validators, hint=hint)
 
     def _parse(self, query: Query, body: Any) -> Answer:
         answer = query.parse(body)

@@ -14,7 +14,7 @@ from lightning_green.grid.live.polling import FIRST_ANSWER_SECONDS, Poller
 from lightning_green.grid.live.query import FetchResult
 from lightning_green.grid.live.reports import FailureReports, describe_substitute
 from lightning_green.grid.live.snapshot import Snapshot
-from lightning_green.grid.signal import GridSignal, Reading, SignalKind
+from lightning_green.grid.signal import GridSignal, Reading, SignalKind, time_weighted_mean
 from lightning_green.grid.spec import grid_from_spec
 from lightning_green.planning.forecast import Forecast
 from lightning_green.utilities.durations import parse_duration
@@ -87,6 +87,9 @@ class PolledSignal(GridSignal):
         """Load cached answers, if there is a cache, and return whether a current value is known."""
         return self.snapshot.is_current(now, self.max_age)
 
+    def archive_hours(self, now: datetime) -> None:
+        """Keep the values that are known now for later, if there is a cache."""
+
     def refresh(self, now: datetime | None = None, *, force: bool = False) -> list[str]:
         """Request what is due, on the calling thread, and update the known values.
 
@@ -103,6 +106,7 @@ class PolledSignal(GridSignal):
             result = self.fetch(now, force=force)
             if result.answers:
                 self.snapshot = self.snapshot.merged(result.answers, now)
+                self.archive_hours(now)
             if not result.interrupted:
                 self.reports.update(result.failures, describe_substitute(self.snapshot.find(now, self.max_age)))
                 self.reports.report_clock_skew(result.clock_skew)
@@ -116,6 +120,11 @@ class PolledSignal(GridSignal):
     @override
     def intensity(self, at: datetime) -> Reading | None:
         return self.snapshot.reading(at, self.max_age, self.kind, self.source, self.zone)
+
+    @override
+    def measured_mean(self, start: datetime, end: datetime) -> float | None:
+        snapshot = self.snapshot
+        return time_weighted_mean(lambda at, until: snapshot.value_of(at, self.max_age), self.resolution(), start, end)
 
     @override
     def forecast(self, now: datetime, horizon: timedelta) -> Forecast | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_green.grid.errors import WrongZoneError
+from lightning_green.grid.live.archive import Archive
 from lightning_green.grid.live.authentication import Authentication
 from lightning_green.grid.live.fetcher import Fetcher
 from lightning_green.grid.live.parsing import truncate_text
@@ -23,8 +25,8 @@ from lightning_green.utilities.http.errors import ServiceError
 class LiveSignal(PolledSignal):
     """Base class of signals that ask an HTTP service for JSON.
 
-    A subclass implements ``queries``. Polling, the cache shared by all processes of a machine, retries, staleness
-    and failure reports are inherited; see ``PolledSignal``.
+    A subclass implements ``queries``. Polling, the cache shared by all processes of a machine, the hourly values of the
+    last 60 days that any of them has seen, retries, staleness and failure reports are inherited; see ``PolledSignal``.
 
     Args:
         source: Short name for logs and the ledger.
@@ -71,6 +73,8 @@ class LiveSignal(PolledSignal):
     ) -> None:
         super().__init__(source, zone, kind, step, arguments, max_age)
         self.fetcher = Fetcher(authentication or Authentication(), self._check_zone)
+        own = {name: value for name, value in arguments.items() if name != "max_age"}
+        self._archive = Archive(json.dumps([source, str(kind), own], sort_keys=True, default=str))
 
     @abstractmethod
     def queries(self, now: datetime) -> Sequence[Query]:
@@ -88,6 +92,7 @@ class LiveSignal(PolledSignal):
             answers = []
         if answers:
             self.snapshot = self.snapshot.merged(answers, now)
+        self.snapshot = self.snapshot.with_archive(self._archive.read(self.fetcher.cache, now))
         return super().load_cache(now)
 
     @override
@@ -100,6 +105,12 @@ class LiveSignal(PolledSignal):
         if self.fetcher.cache.problem is not None:
             self.reports.report_once("cache", self.fetcher.cache.problem)
         return result
+
+    @override
+    def archive_hours(self, now: datetime) -> None:
+        hours = self.snapshot.complete_hours()
+        if not self.snapshot.archive or not set(hours) <= set(self.snapshot.archive):
+            self.snapshot = self.snapshot.with_archive(self._archive.add(self.fetcher.cache, hours, now))
 
     @override
     def seconds_to_next_fetch(self, now: datetime) -> float:

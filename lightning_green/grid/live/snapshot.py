@@ -64,6 +64,7 @@ class Snapshot:
         past: Measured and estimated values, ascending.
         predictions: Predicted values, ascending. Those before the newest forecast come from earlier ones.
         provenance: When the values were published.
+        archive: Means of complete hours that earlier polls knew, also those of other processes, ascending.
 
     """
 
@@ -73,6 +74,7 @@ class Snapshot:
         past: Sequence[Point] = (),
         predictions: Sequence[Point] = (),
         provenance: Provenance | None = None,
+        archive: Sequence[Point] = (),
     ) -> None:
         limit = max(step, timedelta(seconds=1))
         self.step = step
@@ -81,7 +83,11 @@ class Snapshot:
         self.provenance = provenance or Provenance()
         self._past = _series(past, step=limit, gap=limit)
         self._predictions = _series(predictions, step=limit, gap=_HOUR)
-        self._history = Series(hourly_means(past), step=_HOUR, gap=_HOUR)
+        self.archive = tuple(archive)
+        self._archive = _series(archive, step=_HOUR, gap=_HOUR)
+        known = {point.time: point.value for point in archive}
+        known.update(hourly_means(past))
+        self._history = Series(sorted(known.items()), step=_HOUR, gap=_HOUR)
 
     def merged(self, answers: Iterable[tuple[Answer, datetime]], now: datetime) -> Snapshot:
         """Return a snapshot that includes more answers.
@@ -109,20 +115,53 @@ class Snapshot:
             [point for point in sort_points(past) if point.time >= begin],
             [point for point in sort_points(predictions) if point.time >= begin],
             provenance,
+            self.archive,
         )
+
+    def with_archive(self, archive: Sequence[Point]) -> Snapshot:
+        """Return this snapshot with another archive."""
+        return Snapshot(self.step, self.past, self.predictions, self.provenance, archive)
+
+    def complete_hours(self) -> tuple[Point, ...]:
+        """Return the mean of each past hour that is complete and of which values cover at least one half."""
+        if not self.past:
+            return ()
+        end = (self.past[-1].time + self.step).timestamp()
+        hours: dict[float, list[Point]] = {}
+        for point in self.past:
+            hours.setdefault(point.time.timestamp() // 3600 * 3600, []).append(point)
+        return tuple(
+            Point(
+                utc(hour),
+                sum(point.value for point in points) / len(points),
+                "measured" if all(point.quality == "measured" for point in points) else "estimated",
+            )
+            for hour, points in hours.items()
+            if hour + 3600 <= end and len(points) * self.step >= _HOUR / 2
+        )
+
+    def value_of(self, at: datetime, max_age: timedelta) -> float | None:
+        """Return the value for ``at`` if it is of that time: measured, archived or predicted, not an older one."""
+        found = self.find(at, max_age)
+        return None if found is None or found.age else found.value
 
     def find(self, at: datetime, max_age: timedelta) -> Found | None:
         """Return the best value for ``at``.
 
-        The first of these that exists: a value of that time; a forecast, moved by its error at the newest value, if
-        that is at most ``max_age`` old; the newest forecast as it is; the newest value, up to ``WARN_AGE`` old; an
-        older forecast; the newest value, up to ``max_age`` old; the same hour of one of the seven days before; None.
+        The first of these that exists: a value of that time; the archived mean of its hour; a forecast, moved by its
+        error at the newest value, if that is at most ``max_age`` old; the newest forecast as it is; the newest value,
+        up to ``WARN_AGE`` old; an older forecast; the newest value, up to ``max_age`` old; the same hour of one of the
+        seven days before; None.
 
         ``benchmarks/grid_bridge.py`` measures that a moved forecast has a smaller error than either alone.
         """
         newest = self._newest(at)
         if newest is not None and not newest.age:
             return newest
+        archived = self._archive.before(at.timestamp())
+        if archived is not None and self._archive.index(at.timestamp()) == archived:
+            point = self.archive[archived]
+            return Found(point.time, point.value, point.quality, timedelta(0))
         predicted = self._predictions.at(at)
         if newest is not None and newest.age > max_age:
             newest = None

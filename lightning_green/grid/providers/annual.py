@@ -39,10 +39,11 @@ class AnnualMean(ConstantSignal):
     All hours are equal, so a scheduler runs immediately.
 
     Args:
-        zone: ISO country code of two or three letters, or an Electricity Maps zone, for its country's mean.
+        zone: ISO country code of two or three letters, or an Electricity Maps zone or a cloud region, for its country's
+            mean.
 
     Raises:
-        ValueError: If no annual mean is known for ``zone``.
+        ValueError: If ``zone`` is unknown, or has no annual mean.
 
     Examples:
         ```python
@@ -53,7 +54,7 @@ class AnnualMean(ConstantSignal):
 
     def __init__(self, zone: str) -> None:
         self.figure = annual_figure(zone)
-        super().__init__(self.figure.value, zone=zone)
+        super().__init__(self.figure.value, zone=str(parse_place(zone)))
         self.source = f"annual mean {self.figure.country} {self.figure.year}"
 
     @override
@@ -73,38 +74,33 @@ def annual_figure(zone: str) -> AnnualFigure:
     """Return the annual mean of the country of ``zone``.
 
     Args:
-        zone: ``"DE"``, ``"DEU"``, or a zone such as ``"US-CAL-CISO"`` whose first part is a country of two letters.
+        zone: ``"DE"``, ``"DEU"``, a zone such as ``"US-CAL-CISO"``, or a cloud region, for its country.
 
     Raises:
         TypeError: If ``zone`` is not a string.
-        ValueError: If there is no such country, or codecarbon has no figure for it.
+        ValueError: If ``zone`` is unknown, or codecarbon has no figure for its country.
 
     Examples:
         >>> annual_figure("DE").country
         'DEU'
 
     """
-    if not isinstance(zone, str):
-        raise TypeError(f'`zone` should be a string such as "DE" or "DEU", got {zone!r}.')
     code = country_code(zone)
     row = _energy_mix().get(code or "")
     if row is None:
-        raise ValueError(
-            f'`zone` should be an ISO country code such as "DE" or "DEU" with a known annual mean, got {zone!r}.'
-        )
+        raise ValueError(f'`zone` should be a place such as "DE" with a known annual mean, got {zone!r}.')
     return AnnualFigure(float(row["carbon_intensity"]), str(code), str(row["country_name"]), int(row["year"]))
 
 
 def country_code(zone: str) -> str | None:
-    """Return the three-letter ISO code of the country of ``zone``, or None."""
-    try:
-        part = parse_place(zone).country or ""
-    except ValueError:
-        return None
-    if len(part) == 3:
-        found = pycountry.countries.get(alpha_3=part)
-    else:
-        found = pycountry.countries.get(alpha_2=part) if len(part) == 2 else None
+    """Return the three-letter ISO code of the country of ``zone``; None for coordinates and Kosovo.
+
+    Raises:
+        TypeError: If ``zone`` is not a string.
+        ValueError: If ``zone`` is unknown.
+
+    """
+    found = pycountry.countries.get(alpha_2=parse_place(zone).country or "")
     return None if found is None else str(found.alpha_3)
 
 

@@ -35,6 +35,8 @@ class ConstantSignal(GridSignal):
 
     """
 
+    is_static = True
+
     def __init__(self, intensity: float, zone: str | None = None, kind: str = "average/lifecycle") -> None:
         if isinstance(intensity, bool) or not isinstance(intensity, (int, float)):
             raise TypeError(f"`intensity` should be a number in gCO2e/kWh, got {intensity!r}.")

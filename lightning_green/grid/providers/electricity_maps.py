@@ -25,6 +25,7 @@ from lightning_green.grid.live import (
     truncate_text,
 )
 from lightning_green.grid.signal import Quality, SignalKind
+from lightning_green.grid.zone_names import PARTS, WITHOUT_COUNTRY_ZONE
 from lightning_green.grid.zones import parse_place
 from lightning_green.utilities.http.errors import RejectedError
 from lightning_green.utilities.http.transport import Transport
@@ -44,14 +45,15 @@ class ElectricityMapsSignal(LiveSignal):
     file.
 
     Args:
-        zone: Zone code (``"DE"``, ``"US-CAL-CISO"``), ISO country, or ``"52.5,13.4"``.
+        zone: Zone code (``"DE"``, ``"US-CAL-CISO"``), ISO country, cloud region (``"us-east-1"``), or ``"52.5,13.4"``.
         scope: ``"lifecycle"`` or ``"direct"`` emission factors.
         token_file: File that contains the token; None for the environment.
         url: Address of the service.
         max_age: Values older than this are not used for the present.
 
     Raises:
-        ValueError: If ``zone`` or ``scope`` is invalid.
+        ValueError: If ``zone`` is unknown or a country that the service divides into several zones, or ``scope`` is
+            invalid.
 
     Examples:
         ```python
@@ -69,10 +71,16 @@ class ElectricityMapsSignal(LiveSignal):
         max_age: str = MAX_AGE,
     ) -> None:
         self.place = parse_place(zone)
+        if self.place.code in WITHOUT_COUNTRY_ZONE:
+            raise ValueError(
+                f"`zone` should be a part of {self.place.code}, which Electricity Maps divides into "
+                f"{', '.join(PARTS[self.place.code])}; got {zone!r}."
+            )
         self.url = check_url(url, TOKEN_VARIABLE).rstrip("/")
         arguments = {"zone": zone, "scope": scope, "token_file": token_file, "url": url, "max_age": max_age}
         kind = SignalKind("average", scope)
-        token = TokenAuthentication(TOKEN_VARIABLE, token_file, header="auth-token", prefix="")
+        reason = f"the token is wrong or is for another zone than {self.place}"
+        token = TokenAuthentication(TOKEN_VARIABLE, token_file, header="auth-token", prefix="", reason=reason)
         super().__init__("electricity-maps", str(self.place), kind, _HOUR, arguments, max_age, token)
 
     @override
@@ -109,8 +117,10 @@ class ElectricityMapsSignal(LiveSignal):
             return None
         transport = Transport(self.fetcher.limits)
         try:
-            headers = self.fetcher.authentication.headers(transport)
-            return parse_access(transport.get(f"{self.url}/v3/zones", headers=headers).body, self.place.code)
+            authentication = self.fetcher.authentication
+            headers = authentication.headers(transport)
+            answer = transport.get(f"{self.url}/v3/zones", headers=headers, hint=authentication.hint())
+            return parse_access(answer.body, self.place.code)
         finally:
             transport.close()
 

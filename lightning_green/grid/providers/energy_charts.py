@@ -31,7 +31,7 @@ _CODES = """
 AL AT BA BE BG CH CY CZ DE DK EE ES FI FR GE GR HR HU IE IT LT LU LV MD ME MK NL NO PL PT RO RS SE SI SK XK
 """
 COUNTRIES = frozenset(_CODES.split())
-"""Countries that the service covers. Requests for other countries are sent and may be rejected."""
+"""Countries that the service covers."""
 
 
 class EnergyChartsSignal(LiveSignal):
@@ -44,7 +44,7 @@ class EnergyChartsSignal(LiveSignal):
         max_age: Values older than this are not used for the present.
 
     Raises:
-        ValueError: If ``zone`` is not a country.
+        ValueError: If ``zone`` is not a country of Europe that the service covers.
 
     Examples:
         ```python
@@ -61,8 +61,11 @@ class EnergyChartsSignal(LiveSignal):
         max_age: str = MAX_AGE,
     ) -> None:
         place = parse_place(zone)
-        if place.code is None or place.code != place.country:
-            raise ValueError(f'`zone` should be a country such as "DE", got {zone!r}.')
+        if place.code not in COUNTRIES:
+            raise ValueError(
+                f'`zone` should be a country such as "DE" that energy-charts covers ({", ".join(sorted(COUNTRIES))}), '
+                f"got {zone!r}."
+            )
         self.url = check_url(url).rstrip("/")
         arguments = {"zone": zone, "kind": kind, "url": url, "max_age": max_age}
         super().__init__("energy-charts", place.code, SignalKind.parse(kind), _QUARTER, arguments, max_age)

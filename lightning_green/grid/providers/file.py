@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -25,6 +26,7 @@ from lightning_green.grid.live import (
     sort_points,
     truncate_text,
 )
+from lightning_green.grid.providers.electricity_maps_export import ExportColumns
 from lightning_green.grid.series import utc
 from lightning_green.grid.signal import Quality, SignalKind
 from lightning_green.utilities.durations import parse_duration
@@ -41,7 +43,7 @@ class FileSignal(PolledSignal):
     internet access reads it after each change. Columns: ``datetime`` (start of the interval, UTC), ``carbon_intensity``
     and optionally ``quality`` (``measured``, ``estimated`` or ``forecast``), ``zone`` and ``kind``. The time of the
     last change is the time of issue of its forecast. A file that is missing, incomplete or old is handled like a
-    service that does not answer.
+    service that does not answer. A CSV export of Electricity Maps can be used as well; ``kind`` selects its column.
 
     Args:
         path: The file; it may be created later.
@@ -143,10 +145,7 @@ def parse_rows(data: bytes, zone: str | None, kind: str, written_at: datetime) -
     ahead: list[Point] = []
     try:
         reader = csv.DictReader(io.StringIO(complete_lines))
-        names = reader.fieldnames or []
-        if "datetime" not in names or "carbon_intensity" not in names:
-            raise UnreadableError("the file has no columns `datetime` and `carbon_intensity`")
-        for row in reader:
+        for row in _rows(reader, kind):
             if zone is not None and row.get("zone") and str(row["zone"]).casefold() != zone.casefold():
                 raise WrongZoneError(f"the file is about zone {truncate_text(row['zone'])}, expected {zone}")
             if row.get("kind") and row["kind"] != kind:
@@ -160,6 +159,21 @@ def parse_rows(data: bytes, zone: str | None, kind: str, written_at: datetime) -
     except csv.Error:
         raise UnreadableError("the file is not a CSV file") from None
     return require_points(Answer(past=sort_points(past), forecast=sort_points(ahead), issued_at=written_at))
+
+
+def _rows(reader: csv.DictReader[str], kind: str) -> Iterator[Mapping[str, str | None]]:
+    """Yield the rows, those of an export of Electricity Maps with the usual names of the columns."""
+    names = reader.fieldnames or []
+    if "datetime" in names and "carbon_intensity" in names:
+        yield from reader
+        return
+    export = ExportColumns.find(names)
+    if export is None:
+        raise UnreadableError("the file has no columns `datetime` and `carbon_intensity`")
+    if kind not in export.values:
+        raise WrongZoneError(f"the values of the file are {' and '.join(export.values)}, expected {kind}")
+    for row in reader:
+        yield export.convert(row, export.values[kind])
 
 
 def _number(raw: str | None) -> float | None:

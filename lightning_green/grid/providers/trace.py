@@ -6,15 +6,16 @@ import csv
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from typing_extensions import override
 
-from lightning_green.grid.series import Series
-from lightning_green.grid.signal import GridSignal, Reading, SignalKind
+from lightning_green.grid.providers.electricity_maps_export import ExportColumns
+from lightning_green.grid.series import Series, utc
+from lightning_green.grid.signal import GridSignal, Quality, Reading, SignalKind
 from lightning_green.planning.forecast import Forecast
 
 _HOUR = timedelta(hours=1)
@@ -26,20 +27,25 @@ class TraceSignal(GridSignal):
     A time is the start of its interval: ISO 8601 with ``Z`` or an offset, hourly or finer. Rows before the present are
     the history, rows after it the forecast. After the last row, all values are unknown.
 
+    An hourly or finer CSV export of Electricity Maps is read as it is: ``kind`` selects the column, the zone is that of
+    the file, and estimates of Electricity Maps have the quality ``"estimated"``.
+
     Args:
         path: A ``.csv`` or ``.parquet`` file; Parquet needs the extra ``parquet``.
-        zone: Grid zone of the values, or None.
+        zone: Grid zone of the values, or None. Compared with the zone of an export.
         kind: Definition of the values, for example ``"average/lifecycle"``.
-        column: Name of the column; None for ``carbon_intensity``.
+        column: Name of the column; None for ``carbon_intensity``, or for the column of ``kind`` in an export.
 
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If the file is empty, unsorted, has duplicate or naive times, gaps, or a value that is negative or
-            not a number. The message names the file, the line and the fix.
+            not a number, or if an export is about another zone or has no values of ``kind``. The message names the
+            file, the line and the fix.
 
     Examples:
         ```python
         CarbonScheduler(grid=TraceSignal("de.csv", zone="DE"), deadline="36h")
+        TraceSignal("DE_2024_hourly.csv", kind="average/direct")  # an export of Electricity Maps
         ```
 
     """
@@ -48,23 +54,26 @@ class TraceSignal(GridSignal):
         self, path: str, zone: str | None = None, kind: str = "average/lifecycle", column: str | None = None
     ) -> None:
         self.path = Path(path).expanduser().absolute()
-        self.zone = zone
         self.kind = SignalKind.parse(kind)
         self.column = column
         self.source = f"trace {self.path.name}"
         if not self.path.is_file():
             raise FileNotFoundError(f"`path` should be a .csv or .parquet file that exists, got {path!r}.")
-        name = column or "carbon_intensity"
-        rows = _parquet_rows if self.path.suffix == ".parquet" else _csv_rows
-        points = check_points(self.path, rows(self.path, name))
-        self.series = Series(points)
+        if self.path.suffix == ".parquet":
+            rows = list(_parquet_rows(self.path, column or "carbon_intensity"))
+        else:
+            rows = list(_csv_rows(self.path, column, str(self.kind)))
+        self.zone = _check_zone(self.path, rows, zone)
+        self.series = Series(check_points(self.path, rows))
+        self._qualities: list[Quality] = [row.quality for row in rows]
 
     @override
     def intensity(self, at: datetime) -> Reading | None:
-        found = self.series.at(at)
-        if found is None:
+        position = self.series.index(at.timestamp())
+        if position is None:
             return None
-        return Reading(found[1], self.kind, self.source, self.zone, measured_at=found[0], issued_at=found[0])
+        value, start = float(self.series.values[position]), utc(self.series.starts[position])
+        return Reading(value, self.kind, self.source, self.zone, start, start, self._qualities[position])
 
     @override
     def forecast(self, now: datetime, horizon: timedelta) -> Forecast | None:
@@ -87,12 +96,31 @@ class TraceSignal(GridSignal):
         return self._spec(path=str(self.path), zone=self.zone, kind=str(self.kind), column=self.column)
 
 
-def check_points(path: Path, rows: Iterator[tuple[str, Any, Any]]) -> list[tuple[datetime, float]]:
+class Row(NamedTuple):
+    """One row of a file, as it is read.
+
+    Args:
+        where: Place in the file for messages, such as "line 3".
+        time: Start of the interval.
+        value: Carbon intensity in gCO2e/kWh.
+        quality: Quality of the value.
+        zone: Zone that the row names, or None.
+
+    """
+
+    where: str
+    time: Any
+    value: Any
+    quality: Quality = "measured"
+    zone: str | None = None
+
+
+def check_points(path: Path, rows: Iterable[Row]) -> list[tuple[datetime, float]]:
     """Return the points of a trace.
 
     Args:
         path: The file, for the message.
-        rows: ``(where, time, value)`` of each row; ``where`` is text such as "line 3".
+        rows: The rows.
 
     Raises:
         ValueError: If a row is invalid.
@@ -100,7 +128,7 @@ def check_points(path: Path, rows: Iterator[tuple[str, Any, Any]]) -> list[tuple
     """
     points: list[tuple[datetime, float]] = []
     places: list[str] = []
-    for where, raw_time, raw_value in rows:
+    for where, raw_time, raw_value, *_ in rows:
         time, value = _time(path, where, raw_time), _value(path, where, raw_value)
         if points and time == points[-1][0]:
             raise ValueError(f"{path}, {where}: the time {raw_time} occurs twice; keep one row for each time.")
@@ -122,18 +150,45 @@ def check_points(path: Path, rows: Iterator[tuple[str, Any, Any]]) -> list[tuple
     return points
 
 
-def _csv_rows(path: Path, column: str) -> Iterator[tuple[str, Any, Any]]:
+def _check_zone(path: Path, rows: Sequence[Row], zone: str | None) -> str | None:
+    """Return the zone of the values."""
+    for row in rows:
+        if row.zone:
+            zone = zone or row.zone
+            if row.zone.casefold() != zone.casefold():
+                raise ValueError(
+                    f"{path}, {row.where}: the value is about the zone {row.zone}, expected {zone}; "
+                    "keep the rows of one zone and pass it as `zone`."
+                )
+    return zone
+
+
+def _csv_rows(path: Path, column: str | None, kind: str) -> Iterator[Row]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         try:
-            _check_columns(path, list(reader.fieldnames or ()), column)
+            names = list(reader.fieldnames or ())
+            export = None if "datetime" in names else ExportColumns.find(names)
+            if export is not None:
+                if column is None and kind not in export.values:
+                    raise ValueError(f"{path} has the kinds {' and '.join(export.values)}; got `kind` {kind!r}.")
+                name = column or export.values[kind]
+                _check_columns(path, names, export.time, name)
+                for row in reader:
+                    new = export.convert(row, name)
+                    quality: Quality = "estimated" if new["quality"] == "estimated" else "measured"
+                    place = f"line {reader.line_num}"
+                    yield Row(place, new["datetime"], new["carbon_intensity"], quality, new["zone"])
+                return
+            column = column or "carbon_intensity"
+            _check_columns(path, names, "datetime", column)
             for row in reader:
-                yield f"line {reader.line_num}", row["datetime"], row[column]
+                yield Row(f"line {reader.line_num}", row["datetime"], row[column])
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path}, after line {reader.line_num}: not a CSV file in UTF-8 ({error}).") from error
 
 
-def _parquet_rows(path: Path, column: str) -> Iterator[tuple[str, Any, Any]]:
+def _parquet_rows(path: Path, column: str) -> Iterator[Row]:
     try:
         import pandas as pd
         import pyarrow
@@ -147,13 +202,14 @@ def _parquet_rows(path: Path, column: str) -> Iterator[tuple[str, Any, Any]]:
         raise ValueError(f"{path} is not a readable Parquet file ({error}).") from error
     if "datetime" not in frame.columns and frame.index.name == "datetime":
         frame = frame.reset_index()
-    _check_columns(path, [str(name) for name in frame.columns], column)
+    _check_columns(path, [str(name) for name in frame.columns], "datetime", column)
     for position, (time, value) in enumerate(zip(frame["datetime"], frame[column], strict=True), start=1):
-        yield f"row {position}", time.to_pydatetime(warn=False) if hasattr(time, "to_pydatetime") else time, value
+        start = time.to_pydatetime(warn=False) if hasattr(time, "to_pydatetime") else time
+        yield Row(f"row {position}", start, value)
 
 
-def _check_columns(path: Path, names: list[str], column: str) -> None:
-    for name in ("datetime", column):
+def _check_columns(path: Path, names: list[str], *columns: str) -> None:
+    for name in columns:
         if name not in names:
             raise ValueError(f"{path} has no column `{name}`; it has {', '.join(names) or 'none'}.")
 

@@ -12,6 +12,7 @@ from typing_extensions import override
 from lightning_green.grid.providers.annual import annual_figure
 from lightning_green.grid.series import HISTORY, grid_times, utc
 from lightning_green.grid.signal import GridSignal, Reading, SignalKind
+from lightning_green.grid.zones import parse_place
 from lightning_green.planning.forecast import Forecast
 
 _HOUR = timedelta(hours=1)
@@ -46,10 +47,11 @@ class TypicalDay(GridSignal):
     ignored, and the daily shape of a real grid may differ: prefer a measured trace.
 
     Args:
-        zone: ISO country code of two or three letters, or an Electricity Maps zone, for its country's mean.
+        zone: ISO country code of two or three letters, or an Electricity Maps zone or a cloud region, for its country's
+            mean.
 
     Raises:
-        ValueError: If no annual mean is known for ``zone``.
+        ValueError: If ``zone`` is unknown, or has no annual mean.
 
     Examples:
         ```python
@@ -58,9 +60,11 @@ class TypicalDay(GridSignal):
 
     """
 
+    is_static = True
+
     def __init__(self, zone: str) -> None:
         self.figure = annual_figure(zone)
-        self.zone = zone
+        self.zone = str(parse_place(zone))
         self.kind = SignalKind("average", "lifecycle")
         self.source = f"typical day {self.figure.country}"
         self.solar_offset = _LONGITUDE.get(self.figure.country, 0) / 15.0

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from typing import Any
 
 from typing_extensions import override
 
+from lightning_green.grid.cloud_regions import CLOUD_REGIONS, SEVERAL_GRIDS
 from lightning_green.grid.errors import WrongUnitError
 from lightning_green.grid.live import (
     MAX_AGE,
@@ -31,7 +33,8 @@ from lightning_green.grid.live import (
     truncate_text,
 )
 from lightning_green.grid.signal import Quality, SignalKind
-from lightning_green.grid.zones import parse_place
+from lightning_green.grid.zone_names import WATTTIME_REGIONS
+from lightning_green.grid.zones import nearest_names, parse_place
 from lightning_green.utilities.http.errors import RefusedError, UnreadableError
 from lightning_green.utilities.http.secret import Secret, read_secret
 from lightning_green.utilities.http.transport import Transport
@@ -44,6 +47,8 @@ G_PER_KWH = 0.45359237
 _SIGNAL = "co2_moer"
 _STEP = timedelta(minutes=5)
 _REGION = re.compile(r"[A-Z0-9_-]{2,40}")
+_TYPO_SIMILARITY = 0.85  # "CAISO_NORT" and "CAISO_NORTH": 0.95
+_SHORTEST_COMPARED = 5  # unrelated short names are similar
 _TOKEN_SECONDS = 25 * 60.0  # a token is valid for 30 minutes
 
 
@@ -55,13 +60,15 @@ class WattTimeSignal(LiveSignal):
     once after it has expired. The percentile of ``/v3/signal-index`` is not an intensity and is not used.
 
     Args:
-        zone: WattTime region such as ``"CAISO_NORTH"``, or ``"38.5,-121.5"``, for which the region is looked up.
+        zone: WattTime region such as ``"CAISO_NORTH"``, or ``"38.5,-121.5"``, for which the region is looked up. The
+            complete list of regions is not public: a name that is not a typo of a known region is sent to the service,
+            which rejects it if there is no such region.
         password_file: File that contains the password; None for the environment.
         url: Address of the service.
         max_age: Values older than this are not used for the present.
 
     Raises:
-        ValueError: If ``zone`` is invalid.
+        ValueError: If ``zone`` is invalid, a typo of a known region, or a cloud region.
 
     Examples:
         ```python
@@ -82,7 +89,7 @@ class WattTimeSignal(LiveSignal):
                 f'`zone` should be a WattTime region such as "CAISO_NORTH" or "38.5,-121.5", got {zone!r}.'
             )
         self.place = parse_place(zone) if "," in zone else None
-        self.region: str | None = zone.strip().upper() if self.place is None else None
+        self.region: str | None = None if self.place is not None else check_region(zone)
         self.url = check_url(url, f"{USER_VARIABLE} and {PASSWORD_VARIABLE}").rstrip("/")
         arguments = {"zone": zone, "password_file": password_file, "url": url, "max_age": max_age}
         kind, login = SignalKind("marginal", "direct"), WattTimeLogin(f"{self.url}/login", password_file)
@@ -119,6 +126,29 @@ class WattTimeSignal(LiveSignal):
         return Answer()
 
 
+def check_region(zone: str) -> str:
+    """Return the WattTime region ``zone`` in upper case.
+
+    Raises:
+        ValueError: If it is a typo of a known region, or a cloud region.
+
+    """
+    region = zone.strip().upper()
+    if region in WATTTIME_REGIONS:
+        return region
+    if zone.strip().casefold() in CLOUD_REGIONS or zone.strip().casefold() in SEVERAL_GRIDS:
+        raise ValueError(
+            "`zone` should be a WattTime region or the coordinates of the data center: WattTime does not use the names "
+            f"of cloud regions, got {zone!r}."
+        )
+    similar = get_close_matches(region, WATTTIME_REGIONS, n=3, cutoff=_TYPO_SIMILARITY)
+    if similar and len(region) > _SHORTEST_COMPARED:
+        raise ValueError(
+            f"`zone` should be a WattTime region, or coordinates, got {zone!r}.{nearest_names(region, similar)}"
+        )
+    return region
+
+
 class WattTimeLogin(Authentication):
     """User name and password, exchanged for a token that is valid for half an hour.
 
@@ -146,9 +176,15 @@ class WattTimeLogin(Authentication):
         with self._lock:
             now = time.monotonic()
             if renew or self._token is None or now - self._token[1] > _TOKEN_SECONDS:
-                reply = transport.get(self.url, auth=self._user_and_password())
+                hint = f"the user name in {USER_VARIABLE} or its password is wrong"
+                reply = transport.get(self.url, auth=self._user_and_password(), hint=hint)
                 self._token = (Secret(parse_login(reply.body)), now)
             return {"Authorization": f"Bearer {self._token[0].reveal()}"}
+
+    @override
+    def hint(self) -> str:
+        # Of a request with a token, so the login was accepted. Source: https://docs.watttime.org
+        return "the account has no access to the region (a free account: CAISO_NORTH only)"
 
     def _user_and_password(self) -> tuple[str, str]:
         return read_secret(USER_VARIABLE).reveal(), read_secret(PASSWORD_VARIABLE, self.password_file).reveal()

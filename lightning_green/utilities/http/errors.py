@@ -53,7 +53,7 @@ class RefusedError(ServiceError):
 
 
 class NotAllowedError(ServiceError):
-    """The credential's plan does not include the request (403)."""
+    """The credential's plan does not include the request, or the service refuses requests from this machine (403)."""
 
     pause = timedelta(hours=1)
 

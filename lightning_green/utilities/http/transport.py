@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 import random
 import socket
 import ssl
 import threading
 import time
-import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from datetime import datetime
+from functools import lru_cache, partial
 from typing import Any
 
 import httpx
 import tenacity
 
+from lightning_green.utilities.http.answers import check_status, http_date, read_json, unpacker
 from lightning_green.utilities.http.errors import (
     LimitedError,
-    NotAllowedError,
     RefusedError,
-    RejectedError,
     ServiceError,
-    UnavailableError,
     UnreachableError,
     UnreadableError,
 )
 
 _MOST_REDIRECTS = 3
-_MOST_LEVELS = 50
 _JITTER = random.SystemRandom()  # never the global generator, which a training's samples are drawn from
-_LONGEST_RETRY_AFTER = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -105,6 +98,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         validators: Mapping[str, str] | None = None,
         auth: tuple[str, str] | None = None,
+        hint: str = "",
     ) -> Response:
         """Return the JSON at ``url``.
 
@@ -114,6 +108,7 @@ class Transport:
             headers: Headers, including the credential. With headers, the address has to be https or on this machine.
             validators: Validators of an earlier ``Response``, for a conditional request.
             auth: User and password for HTTP Basic.
+            hint: Likely reason of a 401 or 403, for the message; empty if unknown.
 
         Raises:
             ServiceError: If there is no usable answer; see ``lightning_green.utilities.http.errors``.
@@ -135,9 +130,10 @@ class Transport:
             sleep=self._wait,
             reraise=True,
         )
+        check = partial(check_status, host=_host(url), has_credential=bool(headers or auth), hint=hint)
         try:
             with self._in_use:
-                return retrying(self._once, url, dict(params or {}), sent, auth)
+                return retrying(self._once, url, dict(params or {}), sent, auth, check)
         finally:
             if self._canceled.is_set():
                 self.close()
@@ -177,15 +173,21 @@ class Transport:
         return not isinstance(error, LimitedError)
 
     def _once(
-        self, url: str, params: dict[str, str], headers: dict[str, str], auth: tuple[str, str] | None
+        self,
+        url: str,
+        params: dict[str, str],
+        headers: dict[str, str],
+        auth: tuple[str, str] | None,
+        check: Callable[[httpx.Response], None],
     ) -> Response:
-        deadline = time.monotonic() + self.limits.total
         late = threading.Event()
         cut = threading.Timer(self.limits.total, self._cut, (late,))
         cut.daemon = True
-        cut.start()
         try:
+            # Before the limit begins: loading the certificates can take longer than an answer.
             self._client = self._client or self._new_client()
+            deadline = time.monotonic() + self.limits.total
+            cut.start()
             target = httpx.URL(url).copy_merge_params(params)
             for _ in range(_MOST_REDIRECTS + 1):
                 request = self._client.build_request(
@@ -195,6 +197,7 @@ class Transport:
                 reply = self._client.send(request, stream=True, auth=basic)
                 try:
                     if not reply.has_redirect_location:
+                        check(reply)
                         return self._read(reply, deadline)
                     target = _same_host(target, reply)
                 finally:
@@ -238,16 +241,15 @@ class Transport:
 
     def _read(self, reply: httpx.Response, deadline: float) -> Response:
         host = str(reply.url.host)
-        _check_status(reply, host)
         validators = {
             name: reply.headers[header]
             for name, header in (("etag", "etag"), ("last_modified", "last-modified"))
             if header in reply.headers
         }
-        server_time = _http_date(reply.headers.get("date"))
+        server_time = http_date(reply.headers.get("date"))
         if reply.status_code == 304:
             return Response(None, True, validators, server_time)
-        data, unpack = bytearray(), _unpacker(reply.headers.get("content-encoding", ""), host)
+        data, unpack = bytearray(), unpacker(reply.headers.get("content-encoding", ""), host)
         for piece in reply.iter_raw():  # as they arrive, so that the deadline is checked
             data += unpack(piece, self.limits.size - len(data) + 1)
             if len(data) > self.limits.size:
@@ -269,24 +271,6 @@ class _Wait(tenacity.wait.wait_base):
             return error.retry_after.total_seconds()
         # tenacity's own jitter draws from Python's global generator.
         return _JITTER.uniform(0.0, self._longest(retry_state))
-
-
-def _check_status(reply: httpx.Response, host: str) -> None:
-    status = reply.status_code
-    if status in (200, 304):
-        return
-    after = retry_after(reply.headers.get("retry-after"), datetime.now(timezone.utc))
-    if status == 401:
-        raise RefusedError(f"{host} does not accept the credential (401)")
-    if status == 403:
-        raise NotAllowedError(f"{host} does not include this request in the plan of the credential (403)")
-    if status == 429:
-        raise LimitedError(f"{host} reports too many requests (429)", after)
-    if status >= 500:
-        raise UnavailableError(f"{host} reports a server error ({status})", after)
-    if status in (400, 404, 422):
-        raise RejectedError(f"{host} does not accept the request, most often because of the zone ({status})")
-    raise UnreadableError(f"{host} answers with the unexpected status {status}")
 
 
 @lru_cache(maxsize=4)
@@ -312,27 +296,6 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _unpacker(encoding: str, host: str) -> Callable[[bytes, int], bytes]:
-    """Return a function from a part of an answer and a number of bytes to at most that much of its content.
-
-    httpx would unpack a part as a whole: a small answer can have gigabytes of content.
-    """
-    name = encoding.strip().lower()
-    if name in ("", "identity"):
-        return lambda piece, most: piece
-    if name not in ("gzip", "x-gzip"):
-        raise UnreadableError(f"{host} answers in an encoding that was not requested")
-    unpacker = zlib.decompressobj(wbits=31)
-
-    def unpack(piece: bytes, most: int) -> bytes:
-        try:
-            return unpacker.decompress(piece, most)
-        except zlib.error:
-            raise UnreadableError(f"{host} answers with damaged gzip data") from None
-
-    return unpack
-
-
 def _same_host(target: httpx.URL, reply: httpx.Response) -> httpx.URL:
     where = target.join(reply.headers["location"])
     if where.host != target.host or (where.scheme, where.port) != (target.scheme, target.port):
@@ -340,65 +303,6 @@ def _same_host(target: httpx.URL, reply: httpx.Response) -> httpx.URL:
         if not upgrade:
             raise UnreadableError(f"{target.host} redirects to another host, which is not allowed")
     return where
-
-
-def read_json(data: bytes, host: str = "the source") -> Any:
-    """Return the decoded JSON.
-
-    Raises:
-        UnreadableError: If it is not JSON, or is nested too deeply.
-
-    """
-    try:
-        body = json.loads(data)
-    except RecursionError:
-        raise UnreadableError(f"{host} answers with JSON that is nested too deeply") from None
-    except ValueError:
-        content = "HTML" if data.lstrip()[:1] == b"<" else "text"
-        raise UnreadableError(f"{host} answers with {content} that is not JSON") from None
-    level: list[Any] = [body]
-    for _ in range(_MOST_LEVELS):
-        level = [
-            item
-            for one in level
-            if isinstance(one, (dict, list))
-            for item in (one.values() if isinstance(one, dict) else one)
-            if isinstance(item, (dict, list))
-        ]
-        if not level:
-            return body
-    raise UnreadableError(f"{host} answers with JSON that is nested too deeply")
-
-
-def retry_after(raw: str | None, now: datetime) -> timedelta | None:
-    """Return the wait of a ``Retry-After`` header, at most a day; None if it cannot be parsed.
-
-    Args:
-        raw: Seconds, or an HTTP date.
-        now: Time that a date is relative to.
-
-    """
-    if raw is None:
-        return None
-    text = raw.strip()
-    if text.isascii() and text.isdigit():
-        wait = timedelta(seconds=min(int(text[:9]), int(_LONGEST_RETRY_AFTER.total_seconds())))
-    else:
-        date = _http_date(text)
-        if date is None:
-            return None
-        wait = date - now
-    return min(max(wait, timedelta(0)), _LONGEST_RETRY_AFTER)
-
-
-def _http_date(raw: str | None) -> datetime | None:
-    if raw is None:
-        return None
-    try:
-        date = parsedate_to_datetime(raw)
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
-    return date.replace(tzinfo=timezone.utc) if date.tzinfo is None else date
 
 
 def _too_slow(host: str, limits: Limits) -> str:

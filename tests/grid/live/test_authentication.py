@@ -72,6 +72,49 @@ def test_missing_credential_sends_nothing_and_names_the_variable(grid, build, mo
     assert grid.requests == []
 
 
+WRONG = "127.0.0.1 does not accept the credential (401): "
+
+
+def test_refusal_names_the_likely_reason(grid, build, monkeypatch, tmp_path):
+    monkeypatch.setenv("ELECTRICITYMAPS_API_TOKEN", "of-france")
+    monkeypatch.setenv("WATTTIME_PASSWORD", "wrong")
+    maps, login = build("em"), build("watttime")
+    maps.refresh(NOW)
+    login.refresh(NOW)
+    assert maps.problem == WRONG + "the token is wrong or is for another zone than DE"
+    assert len(maps.pop_messages()) == 1, "one message about three requests"
+    assert login.problem == WRONG + "the user name in WATTTIME_USERNAME or its password is wrong"
+    monkeypatch.setenv("WATTTIME_PASSWORD", PASSWORD)
+    grid.faults = {None: "403"}
+    login.refresh(NOW, force=True)
+    assert login.problem.endswith("or the account has no access to the region (a free account: CAISO_NORTH only)")
+
+
+def test_refusal_of_a_self_hosted_service_names_the_variable_or_the_file(grid, build, monkeypatch, tmp_path):
+    grid.faults = {None: "401_html"}
+    without = build("json")
+    without.refresh(NOW)
+    assert without.problem == "127.0.0.1 requires a credential (401): LIGHTNING_GREEN_GRID_TOKEN should be set"
+    monkeypatch.setenv("LIGHTNING_GREEN_GRID_TOKEN", "old")
+    with_token = build("json")
+    with_token.refresh(NOW)
+    assert with_token.problem == WRONG + "the token in LIGHTNING_GREEN_GRID_TOKEN is wrong or has expired"
+    file = tmp_path / "token"
+    file.write_text("another\n")  # the failure of the other token is cached
+    signal = HttpJsonSignal(grid.url("json") + "/co2", zone="DE", value="now.g", time="now.t", token_file=str(file))
+    signal.refresh(NOW)
+    signal.close()
+    assert signal.problem == WRONG + f"the token in {file} is wrong or has expired"
+
+
+@pytest.mark.parametrize("name", ["neso", "charts", "eds"])
+def test_403_of_a_service_without_a_key_is_about_this_machine(grid, build, name):
+    grid.faults = {None: "403"}
+    signal = build(name)
+    signal.refresh(NOW)
+    assert signal.problem == "127.0.0.1 refuses the request (403): the service may block the address of this machine"
+
+
 def test_new_credential_does_not_inherit_the_failure_of_the_old_one(grid, build, monkeypatch):
     monkeypatch.setenv("ELECTRICITYMAPS_API_TOKEN", "wrong")
     signal = build("em")

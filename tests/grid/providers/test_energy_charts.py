@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from lightning_green.grid.providers.energy_charts import COUNTRIES, EnergyChartsSignal, parse_co2eq
+from lightning_green.grid.providers.energy_charts import EnergyChartsSignal, parse_co2eq
 from lightning_green.utilities.http.errors import UnreadableError
 from tests.helpers.live_signals import NOW
 
@@ -55,6 +55,7 @@ def test_columns_that_do_not_match_raise(change):
         parse_co2eq({**body, **change})
 
 
-def test_country_that_is_not_known_to_be_covered_is_accepted():
-    assert "US" not in COUNTRIES
-    assert EnergyChartsSignal("US").queries(NOW)[0].params == {"country": "us"}
+@pytest.mark.parametrize("zone", ["US", "US-CAL-CISO", "52.5,13.4"])
+def test_zone_that_is_not_covered_is_refused(zone):
+    with pytest.raises(ValueError, match=r"`zone` should be a country .* covers \(AL, AT, .*got '" + zone):
+        EnergyChartsSignal(zone)

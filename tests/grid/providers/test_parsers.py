@@ -25,8 +25,8 @@ from lightning_green.grid.providers import (
 from lightning_green.grid.signal import SignalKind
 from lightning_green.planning.job import Job
 from lightning_green.planning.planner import plan
+from lightning_green.utilities.http.answers import read_json
 from lightning_green.utilities.http.errors import ServiceError
-from lightning_green.utilities.http.transport import read_json
 from tests.helpers import fake_grid, fake_services
 from tests.helpers.any_json import any_json
 from tests.helpers.live_signals import NOW

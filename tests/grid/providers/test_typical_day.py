@@ -44,5 +44,5 @@ def test_typical_day_is_labeled_and_deterministic():
 
 
 def test_unknown_zone_is_refused():
-    with pytest.raises(ValueError, match="`zone` should be an ISO country code"):
+    with pytest.raises(ValueError, match="`zone` should be an Electricity Maps zone"):
         TypicalDay("Atlantis")

@@ -5,14 +5,11 @@ import ssl
 import subprocess
 import threading
 import time
-from datetime import datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lightning_green.utilities.http.errors import LimitedError, RefusedError, UnreachableError, UnreadableError
-from lightning_green.utilities.http.transport import Limits, Transport, retry_after
+from lightning_green.utilities.http.transport import Limits, Transport
 from tests.helpers.fake_grid import TOKEN, FakeGrid
 from tests.helpers.live_signals import FAST, NOW
 
@@ -123,6 +120,18 @@ def test_client_is_reused_and_its_tls_context_is_shared(grid):
     second.close()
 
 
+def test_loading_certificates_is_not_part_of_the_limit(grid, monkeypatch):
+    def slow(file, folder):
+        time.sleep(1.2)
+        return ssl.create_default_context()
+
+    monkeypatch.setattr("lightning_green.utilities.http.transport._tls_context", slow)
+    transport = Transport(Limits(total=1.0, attempts=1))
+    url = grid.url("em") + "/v3/carbon-intensity/latest"
+    assert transport.get(url, {"zone": "DE"}, {"auth-token": TOKEN}).body["zone"] == "DE"
+    transport.close()
+
+
 def test_cancel_ends_a_request_without_another_attempt_and_closes_the_client(grid):
     grid.faults = {None: "500"}
     transport = Transport(Limits(attempts=50, wait=60.0))
@@ -142,29 +151,3 @@ def test_cancel_ends_a_request_without_another_attempt_and_closes_the_client(gri
     assert len(errors) == 1
     assert len(grid.requests) < 5
     assert transport._client is None
-
-
-@settings(max_examples=300, deadline=None)
-@given(raw=st.text())
-def test_retry_after_of_any_text_is_at_most_a_day(raw):
-    wait = retry_after(raw, datetime(2026, 1, 1, tzinfo=timezone.utc))
-    assert wait is None or timedelta(0) <= wait <= timedelta(days=1)
-
-
-@pytest.mark.parametrize(
-    ("raw", "seconds"),
-    [
-        ("120", 120),
-        (" 7 ", 7),
-        ("999999999999999999999", 86400),
-        ("Thu, 01 Jan 2026 00:02:00 GMT", 120),
-        ("Wed, 31 Dec 2025 00:00:00 GMT", 0),
-        ("-5", None),
-        ("soon", None),
-        ("", None),
-        ("٣", None),
-    ],
-)
-def test_retry_after_is_parsed(raw, seconds):
-    wait = retry_after(raw, datetime(2026, 1, 1, tzinfo=timezone.utc))
-    assert wait == (None if seconds is None else timedelta(seconds=seconds))
