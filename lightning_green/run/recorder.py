@@ -228,7 +228,10 @@ class Recorder:
         """Return the mean intensity of a place between two times, if this grid signal is true for it."""
         if self.grid is None or place != Place(str(self.grid.kind), self.grid.zone, self.grid.source, self.signal):
             return None
-        return self.mean_intensity(start, end)
+        try:
+            return self.grid.measured_mean(utc(start), utc(end))
+        except (OverflowError, ValueError, OSError):
+            return None
 
     def _intensity(self, start: float, end: float, awake: float) -> Intensity | None:
         if self.grid is None:
