@@ -181,7 +181,7 @@ class Account:
             totals.seconds_by_state[state] += awake
             if spent.end - spent.start > awake:
                 totals.seconds_by_state["asleep"] += spent.end - spent.start - awake
-            self._price(spent, measured.intensity, facility)
+            self._price(spent, awake, measured.intensity, facility)
         elif facility > 0.0:
             self._unsettled.append((spent.start, spent.end, facility))
         self._settle_until(self._timeline.end)
@@ -204,14 +204,19 @@ class Account:
         else:
             self._add_work(work)
 
-    def _price(self, spent: Segment, known: Intensity | None, facility: float) -> None:
+    def _price(self, spent: Segment, awake: float, known: Intensity | None, facility: float) -> None:
         """Add the emissions of an interval of the first node, and keep its intensity for the others."""
         if known is None:
             value, self._origin = None, None
         else:
             value, place = known.value, Place(known.kind, known.zone, known.source, self._signal)
             self._origin = Origin(place, known.quality or "")
-            self.totals.intensities[place].add(spent.start, spent.end, known.value)
+            recorded = self.totals.intensities[place]
+            if awake < spent.end - spent.start:  # the value is that of the time before and after the machine slept
+                recorded.add(spent.start, spent.start + awake / 2, known.value)
+                recorded.add(spent.end - awake / 2, spent.end, known.value)
+            else:
+                recorded.add(spent.start, spent.end, known.value)
         self.totals.add_emissions(facility, value, self._origin)
         self._timeline.add(IntensityInterval(spent.start, spent.end, value, self._origin))
 
@@ -229,7 +234,7 @@ class Account:
 def _awake(previous: Event | None, event: Event, seconds: float) -> float:
     """Return the part of an interval in which the machine did not sleep: its monotonic clock stands still in sleep."""
     seconds = max(0.0, seconds)
-    if previous is None or previous.pid != event.pid or previous.mono_s <= 0.0 or event.mono_s <= previous.mono_s:
+    if previous is None or previous.pid != event.pid or previous.mono_s <= 0.0 or event.mono_s < previous.mono_s:
         return seconds
     awake = event.mono_s - previous.mono_s
     return awake if seconds - awake > SHORTEST_SLEEP else seconds

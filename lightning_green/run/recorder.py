@@ -237,7 +237,7 @@ class Recorder:
         if self.grid is None:
             return None
         reading = self.grid.intensity(utc(end))
-        if 0.0 < awake < end - start - SHORTEST_SLEEP:  # the energy was used before and after the machine slept
+        if 0.0 <= awake < end - start - SHORTEST_SLEEP:  # the energy was used before and after the machine slept
             parts = [self.mean_intensity(start, start + awake / 2), self.mean_intensity(end - awake / 2, end)]
             mean = None if None in parts else sum(part for part in parts if part is not None) / 2
         else:

@@ -101,7 +101,7 @@ def test_without_an_argument_it_says_what_is_missing(tmp_path, caplog):
     assert any(text in block for text in ("measured", "modelled", "auto (starting)"))  # no fit waits for a slow start
     assert "Grid      none, so there is energy and no gCO2e; give `grid`, for example grid='typical:DE'" in block
     assert ", new" in block
-    assert "Emissions  unknown: pass `grid`" in "\n".join(shown(caplog, "Energy"))
+    assert "Emissions  unknown: no `grid` is given" in "\n".join(shown(caplog, "Energy"))
 
 
 def test_both_blocks_say_what_was_given_and_come_once(tmp_path, caplog):

@@ -12,6 +12,7 @@ from lightning_green.ledger.ledger import node_name
 from lightning_green.ledger.power import full_power
 from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.report.status import status_text
+from lightning_green.utilities.quantities import format_energy
 from tests.helpers.ledgers import last_state_of, read_records, total_of
 from tests.helpers.nodes import torchruns, two_torchruns
 from tests.helpers.powercap import limits, packages
@@ -53,7 +54,7 @@ def check_sums(folder, hours):
     assert summary["energy/nodes"] == 2
     assert sum(totals.seconds_by_state[one] for one in ("running", "held", "throttled")) == pytest.approx(3600 * hours)
     shown = status_text(RunDirectory(folder / "run"))
-    assert f"Energy    {totals.kwh:.4f} kWh" in shown
+    assert f"Energy    {format_energy(totals.kwh)}" in shown
     assert "Nodes     2: " in shown
     return totals, summary
 
