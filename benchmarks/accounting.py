@@ -132,6 +132,7 @@ class History:
         self.summaries: list[dict[str, Any]] = []
         self.fits: list[Minutes] = []
         self.last_places: list[int] = []
+        self.kinds: list[list[str]] = []  # of each fit, in the order of its starts
 
     @property
     def minute(self) -> int:
@@ -178,6 +179,8 @@ class History:
         if not continuing:
             self.fits.append(Minutes())
             self.last_places.append(place)
+            self.kinds.append([])
+        self.kinds[claimed.number].append(self.places[place].kind)
         self.fit, self.last_places[claimed.number] = self.fits[claimed.number], place
         before = self.minute
         self.session.start()
@@ -332,8 +335,9 @@ def compare(history: History, index: int, summary: dict[str, Any], name: str, fi
     expected = calculate(fit, history.places, history.last_places[index])
     errors = {"energy": error(summary["energy/kwh"], float(fit.watts.sum()) / 60_000)}
     errors["waited"] = error(summary["carbon/hours_waited"], fit.waited / 60)
-    kinds = sorted(expected, key=lambda kind: int(np.argmax([history.places[p].kind == kind for p in fit.place])))
-    for number, (kind, suffix) in enumerate(kind_suffixes(kinds).items()):
+    for number, (kind, suffix) in enumerate(kind_suffixes(history.kinds[index]).items()):
+        if kind not in expected:
+            continue
         values, other = expected[kind], "" if number == 0 else suffix
         run_now = summary[f"carbon/counterfactual_gco2e{suffix}"]
         errors[f"emissions {kind}"] = error(summary[f"carbon/gco2e{suffix}"], values["gco2e"])
