@@ -19,18 +19,22 @@ class ReturnTime:
     Args:
         session: Session of the fit.
 
+    Attributes:
+        is_unmeasured: Whether this process has not made a step.
+
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.is_unmeasured = True
         self._first_batch_end: float | None = None
         events = (event for event in session.history if isinstance(event, Paused))
         self._earlier = [event.startup_seconds for event in events if event.startup_seconds is not None]
 
     def batch(self) -> None:
         """Record the end of a batch; only the first one of this process counts."""
-        if self._first_batch_end is None:
-            self._first_batch_end = self._now()
+        if self.is_unmeasured:
+            self.is_unmeasured, self._first_batch_end = False, self._now()
 
     def startup_seconds(self, seconds_per_batch: float | None) -> float | None:
         """Return the seconds of this start up to its first step; None before the end of that step.

@@ -167,7 +167,8 @@ class CarbonScheduler(GreenCallback):
             if self._throttle is not None and self._throttle.on_batch_end():
                 self._maker.next_decision = 0.0  # decide with the levels that are known now
             self._maker.timer.batch(self._fit.session.clock.monotonic())
-            self._maker.return_time.batch()
+            if self._maker.return_time.is_unmeasured:
+                self._maker.return_time.batch()
 
     @override
     def on_train_batch_start(

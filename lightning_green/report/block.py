@@ -10,7 +10,7 @@ from typing import Any
 from lightning_green.utilities.durations import format_duration
 from lightning_green.utilities.quantities import format_energy, format_grams, format_percent
 
-_GRAMS = "carbon/gco2e"
+_GRAMS, _RUN_NOW = "carbon/gco2e", "carbon/counterfactual_gco2e"
 
 
 def totals_block(summary: Mapping[str, Any], folder: Path | None, record: Mapping[str, Any]) -> str:
@@ -48,14 +48,13 @@ def totals_block(summary: Mapping[str, Any], folder: Path | None, record: Mappin
 
 def _emissions(summary: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines about emissions: of each kind, their sources, and what is not known."""
-    suffixes = [name.removeprefix(_GRAMS) for name in summary if name == _GRAMS or name.startswith(f"{_GRAMS}_")]
-    suffixes = [suffix for suffix in suffixes if not suffix.startswith("_of_known")]
+    suffixes = [name.removeprefix(_RUN_NOW) for name in summary if name.startswith(_RUN_NOW)]
     known = [suffix for suffix in suffixes if summary[_GRAMS + suffix] is not None]
     for suffix in known:
         other = suffix if f"carbon/saving_pct{suffix}" in summary else ""
         label = {"": "", "_marginal": " (marginal signal)"}.get(suffix, f" ({suffix.strip('_').replace('_', '/')})")
         yield f"Emissions  {format_grams(summary[_GRAMS + suffix])}{label}"
-        run_now, saving = summary[f"carbon/counterfactual_gco2e{suffix}"], summary[f"carbon/saving_pct{other}"]
+        run_now, saving = summary[_RUN_NOW + suffix], summary[f"carbon/saving_pct{other}"]
         if run_now is not None and saving is not None:
             share, std = summary.get(f"carbon/known_share{other}"), summary.get(f"carbon/saving_std_pct{other}")
             partly = ""

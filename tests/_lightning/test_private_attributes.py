@@ -169,7 +169,7 @@ NOT_OF_LIGHTNING = {
     "_exit",  # of the standard library: the end of a process without its clean-up
     "_ex_iterable",  # of a stream of Hugging Face
     # torch
-    *("_ConvNd", "_NormBase", "_orig_mod", "_persistent", "_pytree", "_parameters", "_buffers"),
+    *("_ConvNd", "_NormBase", "_orig_mod", "_persistent", "_pytree", "_parameters", "_buffers", "_modules"),
     *("_foreach_addcmul_", "_foreach_mul_", "_foreach_norm", "_milestones", "_schedule_phases", "_schedulers"),
     *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),
     *("_MapDatasetFetcher", "_IterableDatasetFetcher", "_num_yielded"),
