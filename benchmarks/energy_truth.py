@@ -171,7 +171,7 @@ def meters(url: str, tree: Path) -> dict[str, tuple[Meter, Component]]:
     found: dict[str, tuple[Meter, Component]] = {
         "nvml_counter": (NvmlMeter([0], EVERY), "gpu"),
         "nvml_power": (NvmlMeter([1], EVERY), "gpu"),
-        "rapl": (RaplMeter(EVERY, tree), "cpu"),
+        "rapl": (RaplMeter(EVERY, tree, share="node"), "cpu"),
         "http_power": (HttpJsonMeter(url, "w", unit="W", every=EVERY), "other"),
         "http_counter": (HttpJsonMeter(url, "j", unit="J", every=EVERY), "other"),
         "prometheus_power": (PrometheusMeter(url, "node_power_watts", every=EVERY), "other"),

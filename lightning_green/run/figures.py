@@ -46,8 +46,11 @@ class LiveMetrics:
                 metrics |= self._power(monotonic, joules)
             metrics |= self._emissions(now, since_last)
             metrics["carbon/state"] = float(STATE_NUMBERS[recorder.status.state])
-            since = monotonic - recorder.last_monotonic if recorder.totals.first_start is not None else 0.0
-            metrics["carbon/elapsed_hours"] = recorder.totals.elapsed_hours + max(0.0, since) / 3600.0
+            first, last = recorder.totals.first_start, recorder.totals.last_time
+            metrics["carbon/elapsed_hours"] = 0.0
+            if first is not None and last is not None:
+                since = max(0.0, monotonic - recorder.last_monotonic)
+                metrics["carbon/elapsed_hours"] = (last + since - first) / 3600.0
             return metrics
 
     def _power(self, monotonic: float, joules: float) -> dict[str, float]:
