@@ -90,8 +90,9 @@ class ChannelRemoval(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._refuse_copies()
         step = optimizer_steps(trainer)
+        if step.bit_count() <= 1 or self._schedule.is_due(step):  # powers of two: early, and not in each step
+            self._refuse_copies()
         starts_window = batch_idx % trainer.accumulate_grad_batches == 0  # else accumulated gradients would be lost
         # Before the network's first call its inputs are unknown; the update stays due until after it.
         if not starts_window or not self._schedule.is_due(step) or not self._inputs.has_seen_call():

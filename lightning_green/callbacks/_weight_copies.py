@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -41,11 +40,14 @@ class WeightCopies:
                 continue
             if not _any_in({id(p) for p in networks[path].parameters()}, module):  # else the network by another name
                 self._copies[place] = path, module
-        self._versions = {place: _version(module) for place, (_, module) in self._copies.items()}
+        self._norms = {place: _norms(module) for place, (_, module) in self._copies.items()}
 
     def changed(self) -> dict[str, tuple[str, nn.Module]]:
-        """Return the copies that have changed so far by place, each with the path of its network."""
-        return {place: copy for place, copy in self._copies.items() if _version(copy[1]) != self._versions[place]}
+        """Return the copies that have changed so far by place, each with the path of its network.
+
+        This waits for the device, unless there is no copy.
+        """
+        return {place: copy for place, copy in self._copies.items() if _norms(copy[1]) != self._norms[place]}
 
     def parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the parameters of the changed copies, each with the name of the module's parameter it is a copy of."""
@@ -78,5 +80,7 @@ def _shapes(module: nn.Module) -> Shapes:
     return tuple((plain_name(name), parameter.shape) for name, parameter in module.named_parameters())
 
 
-def _version(module: nn.Module) -> Any:
-    return [(id(p), p._version) for p in module.parameters()]
+def _norms(module: nn.Module) -> list[float]:
+    """Return what an update changes, also one of ``parameter.data``, which no version counter notices."""
+    with torch.no_grad():
+        return [float(norm) for norm in torch._foreach_norm(list(module.parameters()))]

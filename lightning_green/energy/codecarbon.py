@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import tempfile
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from typing_extensions import override
 
 from lightning_green.energy.cpu_share import EnergyShare, Share, check_share
 from lightning_green.energy.gpus import visible_names
-from lightning_green.energy.isolated_codecarbon import forget_slurm, isolated, machine_options, temporary_directory
+from lightning_green.energy.isolated_codecarbon import forget_slurm, isolated, machine_options
 from lightning_green.energy.meter import Component, Quality
 from lightning_green.energy.nvml import unreadable_gpus
 from lightning_green.energy.sampled import SampledMeter
@@ -178,7 +179,7 @@ class CodeCarbonMeter(SampledMeter):
             allow_multiple_runs=True,  # False installs signal handlers that end the process
             tracking_mode="machine",
             gpu_ids=_gpus_to_count(gpu_ids),
-            output_dir=temporary_directory(),
+            output_dir=tempfile.gettempdir(),  # which codecarbon checks and does not use
             pue=1.0,
             wue=0.0,
             log_level="critical",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import logging
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,8 +68,3 @@ def forget_slurm(hardware: Any) -> None:
     for one in hardware:
         if type(one).__name__ == "RAM":
             one.memory_size = psutil.virtual_memory().total / B_TO_GB
-
-
-def temporary_directory() -> str:
-    """Return a directory that exists, for the output directory that codecarbon checks and does not use."""
-    return tempfile.gettempdir()

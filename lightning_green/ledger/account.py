@@ -42,7 +42,7 @@ class Account:
         self._last_exit: tuple[float, float] | None = None
         self._exited_attempts: set[int] = set()
         self._delays: dict[int, float] = defaultdict(float)
-        self._saves: dict[int, list[Segment]] = defaultdict(list)
+        self._saves: dict[int, list[tuple[Segment, float]]] = defaultdict(list)
 
     def add(self, event: Event) -> None:
         """Add the next event."""
@@ -89,8 +89,8 @@ class Account:
         self.totals.out_since, self._exited = at, True
         self._exited_attempts.add(event.attempt)
         for node in list(self._saves):
-            for save in self._saves.pop(node):
-                self._add_exit(save)
+            for save, joules in self._saves.pop(node):
+                self._add_exit(save, joules)
         self._last_exit = at, self._delays[0]
 
     def _interval(self, event: Event, measured: Measurement, at: float, previous: Event | None) -> None:
@@ -139,13 +139,13 @@ class Account:
             return self._last_exit is not None
         if exited := previous.attempt in self._exited_attempts:
             self._delays[node] += max(0.0, start - previous.timestamp)
-        for save in self._saves.pop(node, []):  # for a signal: a run without waiting gets it as well
+        for save, _ in self._saves.pop(node, []):  # for a signal: a run without waiting gets it as well
             self._add_work(save)
         return exited
 
-    def _add_exit(self, spent: Segment) -> None:
-        """Add an interval of saving a state for a planned exit, or of the restart after it."""
-        self.totals.exit_joules += spent.joules
+    def _add_exit(self, spent: Segment, joules: float) -> None:
+        """Add an interval of saving a state for a planned exit, or of the restart after it; ``joules`` before PUE."""
+        self.totals.exit_joules += joules
         self._delays[spent.node] += max(0.0, spent.end - spent.start)
 
     def _add_work(self, spent: Segment) -> None:
@@ -198,9 +198,9 @@ class Account:
         if use == "wait":
             self._delays[event.node_rank] += spent.end - spent.start
         elif use == "exit":
-            self._add_exit(work._replace(joules=spent.joules))
+            self._add_exit(work, spent.joules)
         elif use == "save":
-            self._saves[event.node_rank].append(work)
+            self._saves[event.node_rank].append((work, spent.joules))
         else:
             self._add_work(work)
 

@@ -116,8 +116,16 @@ class Totals:
 
     @property
     def is_energy_known(self) -> bool:
-        """Whether the energy of any component was measured or modeled."""
-        return any(quality != "unavailable" for quality in self.quality.values())
+        """Whether the energy of any component was measured or modeled, at least for a part of the time."""
+        return any(self.known_kwh(name) is not None for name in self.quality)
+
+    def known_kwh(self, component: str) -> float | None:
+        """Return the energy of a component in kWh; None if it was never available.
+
+        A component that was unavailable for a part of the time has the quality ``"unavailable"`` and an energy.
+        """
+        joules = self.joules.get(component, 0.0)
+        return None if self.quality.get(component) == "unavailable" and not joules else joules / JOULES_PER_KWH
 
     @property
     def is_measured(self) -> bool:

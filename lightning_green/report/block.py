@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_green.utilities.durations import format_duration
-from lightning_green.utilities.quantities import format_energy, format_grams, format_percent
+from lightning_green.utilities.quantities import format_energy, format_grams, format_percent, quality_text
 
 _GRAMS, _RUN_NOW = "carbon/gco2e", "carbon/counterfactual_gco2e"
 
@@ -24,7 +24,8 @@ def totals_block(summary: Mapping[str, Any], folder: Path | None, record: Mappin
     """
     quality = summary["energy/quality"]
     parts = [
-        f"{name} {format_energy(summary[f'energy/{name}_kwh'])} ({quality.get(name, 'unavailable')})"
+        f"{name} {format_energy(summary[f'energy/{name}_kwh'])} "
+        f"({quality_text(quality.get(name, 'unavailable'), summary[f'energy/{name}_kwh'])})"
         for name in ("cpu", "gpu", "ram", "other", "unmetered")
         if f"energy/{name}_kwh" in summary
     ]

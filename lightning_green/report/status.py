@@ -9,9 +9,10 @@ from lightning_green.ledger.events import Decision, Event, Paused, Started, Stat
 from lightning_green.ledger.history import read_history
 from lightning_green.ledger.ledger import last_state_event
 from lightning_green.ledger.run_directory import RunDirectory
+from lightning_green.ledger.totals import Totals
 from lightning_green.utilities.clock import clock_from_record
 from lightning_green.utilities.durations import format_duration
-from lightning_green.utilities.quantities import format_energy, format_grams
+from lightning_green.utilities.quantities import format_energy, format_grams, quality_text
 from lightning_green.utilities.redaction import shell_line
 from lightning_green.utilities.units import JOULES_PER_KWH
 
@@ -34,7 +35,8 @@ def status_text(folder: RunDirectory, exit_code: int | None = None) -> str:
         lines.append(f"State     {_state(folder, events, max(history.steps_by_fit.values(), default=0), exit_code)}")
     for number in [0, *fits] if fits else []:
         own = [event for event in events if event.fit == number]
-        kwh = history.accounts[number].totals.kwh if number in history.accounts else 0.0
+        fit = history.accounts[number].totals if number in history.accounts else Totals()
+        kwh = fit.kwh if fit.is_energy_known else None
         lines.append(
             f"{f'Fit {number}':<9} {_state(folder, own, history.steps_by_fit.get(number, 0))}: {format_energy(kwh)}"
         )
@@ -44,10 +46,10 @@ def status_text(folder: RunDirectory, exit_code: int | None = None) -> str:
     if deadline := next((e.deadline for e in reversed(events) if isinstance(e, Decision) and e.deadline), None):
         lines.append(f"Deadline  {deadline:%Y-%m-%d %H:%M} UTC")
     parts = [
-        f"{name} {format_energy(_kwh(joules, totals.quality.get(name)))} ({totals.quality.get(name, 'unavailable')})"
-        for name, joules in totals.joules.items()
+        f"{name} {format_energy(totals.known_kwh(name))} ({quality_text(quality, totals.known_kwh(name))})"
+        for name, quality in totals.quality.items()
     ]
-    energy = format_energy(totals.kwh if totals.is_energy_known or not totals.quality else None)
+    energy = format_energy(totals.kwh if totals.is_energy_known else None)
     lines.append(f"Energy    {energy}" + (f": {', '.join(parts)}" if parts else ""))
     if totals.between_joules:
         lines.append(
@@ -77,10 +79,6 @@ def status_text(folder: RunDirectory, exit_code: int | None = None) -> str:
         f"{'exit' if totals.exits == 1 else 'exits'}, {totals.attempts} {'start' if totals.attempts == 1 else 'starts'}"
     )
     return "\n".join(lines)
-
-
-def _kwh(joules: float, quality: str | None) -> float | None:
-    return None if quality == "unavailable" and not joules else joules / JOULES_PER_KWH
 
 
 def _identity(invocation: dict[str, Any] | None) -> list[str]:

@@ -151,13 +151,10 @@ def summarize(recorder: Recorder) -> dict[str, Any]:
 
 def _energy(totals: Totals) -> dict[str, float | None]:
     """Return the energy in kWh by name; None where it is not known."""
-    found = energy_kwh(totals)
-    unknown = [
-        f"energy/{name}_kwh"
-        for name, quality in totals.quality.items()
-        if quality == "unavailable" and not totals.joules[name]
-    ]
-    return {name: None if name in unknown or not totals.is_energy_known else kwh for name, kwh in found.items()}
+    found: dict[str, float | None] = {**energy_kwh(totals)}
+    if not totals.is_energy_known:
+        return dict.fromkeys(found)
+    return found | {f"energy/{name}_kwh": totals.known_kwh(name) for name in totals.quality}
 
 
 def _emissions_of(totals: Totals, kind: str, suffix: str, other: str, baseline: Baseline | None) -> dict[str, Any]:

@@ -217,21 +217,13 @@ class Recorder:
 
     def mean_intensity(self, start: float, end: float) -> float | None:
         """Return the mean intensity between two times in seconds since the epoch; None if it is unknown."""
-        if self.grid is None:
-            return None
-        try:
-            return self.grid.mean(utc(start), utc(end))
-        except (OverflowError, ValueError, OSError):  # a time after the year 9999, from a clock that was set back
-            return None
+        return None if self.grid is None else _between(self.grid.mean, start, end)
 
     def mean_at(self, place: Place, start: float, end: float) -> float | None:
         """Return the mean intensity of a place between two times, if this grid signal is true for it."""
         if self.grid is None or place != Place(str(self.grid.kind), self.grid.zone, self.grid.source, self.signal):
             return None
-        try:
-            return self.grid.measured_mean(utc(start), utc(end))
-        except (OverflowError, ValueError, OSError):
-            return None
+        return _between(self.grid.measured_mean, start, end)
 
     def _intensity(self, start: float, end: float, awake: float) -> Intensity | None:
         if self.grid is None:
@@ -255,9 +247,18 @@ class Recorder:
         )
 
 
+def _between(mean: Callable[[datetime, datetime], float | None], start: float, end: float) -> float | None:
+    try:
+        return mean(utc(start), utc(end))
+    except (OverflowError, ValueError, OSError):  # a time after the year 9999, from a clock that was set back
+        return None
+
+
 def _digest(spec: Mapping[str, Any] | None) -> str:
     """Return a digest of a signal's spec; empty if it has none."""
-    return "" if spec is None else hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:8]
+    return (
+        "" if spec is None else hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    )
 
 
 def utc(seconds: float) -> datetime:

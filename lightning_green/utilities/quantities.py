@@ -44,6 +44,17 @@ def format_percent(percent: float) -> str:
     return f"{round(percent, 1) + 0.0:.1f} %"  # the sum avoids "-0.0 %"
 
 
+def quality_text(quality: str, kwh: float | None) -> str:
+    """Return the quality of an energy, of which a part may be known.
+
+    Examples:
+        >>> quality_text("measured", 1.5), quality_text("unavailable", None), quality_text("unavailable", 1.5)
+        ('measured', 'unavailable', 'unavailable at times')
+
+    """
+    return f"{quality} at times" if quality == "unavailable" and kwh else quality
+
+
 def _digits(value: float) -> str:
     if value == 0.0:
         return "0"

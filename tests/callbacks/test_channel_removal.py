@@ -190,7 +190,7 @@ class Averaged(Lit):
     def on_train_batch_end(self, outputs, batch, batch_idx):
         if self.updates:
             for average, p in zip(self.average.parameters(), self.net.parameters(), strict=True):
-                average.lerp_(p.detach(), 0.1)
+                average.data.lerp_(p.data, 0.1)
 
 
 @needs_torch_pruning

@@ -283,6 +283,7 @@ class Averaged(Lit):
 
     def __init__(self, kind):
         super().__init__()
+        self.kind = kind
         self.ema = AveragedModel(self.net) if kind == "AveragedModel" else copy.deepcopy(self.net)
         self.ema.requires_grad_(kind != "frozen copy")
         self.teacher = copy.deepcopy(self.net).requires_grad_(False)
@@ -295,10 +296,11 @@ class Averaged(Lit):
         else:
             with torch.no_grad():
                 for average, p in zip(self.ema.parameters(), self.net.parameters(), strict=True):
-                    average.lerp_(p, 0.1)
+                    target = average.data if self.kind == "data" else average
+                    target.lerp_(p.data, 0.1)
 
 
-@pytest.mark.parametrize("kind", ["frozen copy", "copy", "AveragedModel"])
+@pytest.mark.parametrize("kind", ["frozen copy", "copy", "data", "AveragedModel"])
 def test_moving_average_inside_the_module_is_masked_alike_and_a_teacher_is_not(tmp_path, kind):
     module, pruning = Averaged(kind), Pruning(0.8, end=0.5)
     trainer(tmp_path, [pruning]).fit(module, loader())

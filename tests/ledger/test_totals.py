@@ -1,9 +1,11 @@
 """Totals against what can be worked out by hand: integrals, phases, restarts, and the run that never waited."""
 
+from datetime import timedelta
+
 import pytest
 
 from lightning_green.ledger.account import Account
-from lightning_green.ledger.power import measured_hold_power, measured_resume_hours
+from lightning_green.ledger.power import full_power, measured_hold_power, measured_resume_hours
 from lightning_green.ledger.totals import Totals
 from tests.helpers.event_book import KIND, WATTS, Book, left_and_came_back
 from tests.helpers.ledgers import events_of, total_of
@@ -138,3 +140,59 @@ def test_resume_cost_is_measured_only_by_sensors():
     for record in modeled.records:
         record["joules"]["gpu"]["quality"] = "modelled"
     assert measured_resume_hours(total_of(modeled.records)) is None
+
+
+def test_cost_of_an_exit_is_the_energy_of_the_devices():
+    """Saving for an exit and the restart after it count, as measured and not times PUE; a kill does not."""
+    book = Book([100.0] * 24)
+    book.start()
+    book.work(1.0, phase="restart")
+    book.work(0.1, event="paused")
+    book.at += timedelta(hours=3)
+    book.start(startup_hours=0.2)
+    book.work(1.0)
+    book.at += timedelta(hours=1)
+    book.start(startup_hours=0.4)  # after a kill
+    totals = total_of([{**record, "pue": 2.0} for record in book.records])
+    assert totals.exit_joules == pytest.approx(0.3 * (0.1 + 0.2) * 3.6e6)
+    assert totals.hours_waited == pytest.approx(3.0)
+    assert totals.seconds_by_state["stopped"] == pytest.approx(3600.0)
+
+
+def test_exit_in_progress_is_waiting():
+    book = Book([100.0] * 24)
+    book.start()
+    book.work(1.0, event="paused")
+    decision = {"event": "decision", "attempt": 1, "time_utc": (book.at + timedelta(hours=7)).isoformat()}
+    totals = total_of([*book.records, decision])
+    assert (totals.hours_waited, totals.elapsed_hours) == pytest.approx((7.0, 8.0))
+
+
+def test_sleep_of_the_machine_is_neither_running_nor_waiting():
+    book = Book([100.0] * 24)
+    book.start()
+    book.work(1.0)
+    book.at += timedelta(hours=8)
+    book.work(1.0, event="finished")  # nine hours for the wall clock, one for the monotonic clock
+    for record, awake in zip(book.records, (0.0, 1.0, 2.0), strict=True):
+        record |= {"mono_s": 1000.0 + awake * 3600, "pid": 7}
+    totals = total_of(book.records)
+    assert totals.seconds_by_state["running"] == pytest.approx(2 * 3600.0)
+    assert totals.seconds_by_state["asleep"] == pytest.approx(8 * 3600.0)
+    assert totals.hours_waited == 0.0
+    assert full_power(totals) == pytest.approx(WATTS)
+
+
+def test_energy_of_a_component_that_was_unavailable_for_a_while_is_known():
+    book = Book([100.0] * 24)
+    book.start()
+    book.work(1.0)
+    book.work(0.0)
+    book.records[-1]["joules"]["gpu"]["quality"] = "unavailable"
+    totals = total_of(book.records)
+    assert totals.is_energy_known
+    assert totals.known_kwh("gpu") == pytest.approx(0.3)
+    never = Book([100.0] * 24, quality="unavailable")
+    never.start()
+    never.work(1.0, watts=0.0)
+    assert not total_of(never.records).is_energy_known

@@ -17,6 +17,7 @@ from lightning_green.run.coordinator import nonzero_rank_session
 from lightning_green.run.run import Run
 from lightning_green.run.session import Session
 from lightning_green.utilities.clock import SystemClock
+from lightning_green.utilities.processes import own_age
 from tests.helpers.ledgers import read_records, total_of
 from tests.helpers.powercap import counters, set_counter
 from tests.helpers.sessions import START, advance, clock, options
@@ -129,6 +130,45 @@ def test_second_fit_with_the_same_meter_object_and_other_gpus_is_measured(tmp_pa
         assert session.summary()["energy/kwh"] == pytest.approx(1e-6)
         session.end()
     run.end(cleanly=True)
+
+
+def test_energy_that_cannot_be_read_is_unknown_and_so_are_emissions(opened):
+    run, _ = opened(meter=None, grid=100.0)
+    advance(run, 6)
+    summary = run.summary()
+    names = ("energy/kwh", "carbon/gco2e", "carbon/counterfactual_gco2e", "carbon/saving_pct")
+    assert [summary[name] for name in names] == [None] * 4
+    assert "the energy is unknown" in summary["carbon/unknown_because"]
+
+
+def test_another_kind_of_signal_has_a_name_of_its_own_and_is_announced(opened, tmp_path, caplog, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
+    run, _ = opened(grid=FunctionSignal(lambda at: 100.0))
+    advance(run, 6)
+    run.run.end(cleanly=False)
+    run, _ = opened(grid=FunctionSignal(lambda at: 400.0, kind="average/direct"))
+    advance(run, 6)
+    summary = run.summary()
+    assert summary["carbon/gco2e"] == pytest.approx(30.0)
+    assert summary["carbon/gco2e_average_direct"] == pytest.approx(120.0 + 0.3 * 400.0 * 300 / 3600)  # and the restart
+    assert run.metrics()["carbon/gco2e_average_direct"] == summary["carbon/gco2e_average_direct"]
+    assert summary["carbon/saving_pct"] == summary["carbon/saving_pct_average_direct"] == pytest.approx(0.0)
+    warnings = [record["reason"] for record in read_records(tmp_path / "run") if record["event"] == "warning"]
+    assert warnings == [line for line in caplog.messages if "average/direct from this start on" in line]
+    assert len(warnings) == 1
+
+
+def test_restart_counts_from_the_start_of_its_process(opened, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_GREEN_RESUME", "1")
+    run, _ = opened(clock=SystemClock())
+    run.run.end(cleanly=False)
+    assert "unmetered" not in run.totals.joules  # the first start: a script may do anything before it trains
+    run, _ = opened(clock=SystemClock())
+    age = own_age()
+    assert age > 1.0  # of this process of pytest
+    assert run.totals.joules["unmetered"] / 300.0 == pytest.approx(age, abs=5.0)
+    assert run.totals.joules_by_phase["restart"] >= run.totals.joules["unmetered"]
+    assert run.summary()["energy/quality"]["unmetered"] == "modelled"
 
 
 # -- what it writes ---------------------------------------------------------------------------------------------------
