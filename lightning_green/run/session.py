@@ -91,7 +91,7 @@ class Session:
         self._summary: dict[str, Any] | None = None
         self._gpus: list[str] | None = None
         self._problems: set[str] = set()
-        self._unmetered = self._metered_from = 0.0
+        self._unmetered, self._metered_from = 0.0, (0.0, 0.0)
         self._exited = False
 
     # -- what it belongs to -------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ class Session:
             self.grid.start()
         self._unmetered, self.run.was_metered = self._unmetered_seconds(), True
         self.recorder.restart_interval(self._unmetered)
-        self._metered_from = self.clock.monotonic()
+        self._metered_from = self.clock.monotonic(), self.recorder.since_last()
         self._live.restart_window()
         self.began = self.recorder.last_time
 
@@ -193,6 +193,12 @@ class Session:
             return 0.0
         return own_age() or 0.0
 
+    def _startup_watts(self) -> float:
+        """Return the mean power since the meter started, which is that of the time before as well."""
+        self.recorder.meter.sample()
+        seconds = self.clock.monotonic() - self._metered_from[0]
+        return (self.recorder.since_last() - self._metered_from[1]) / seconds if seconds > 0.0 else 0.0
+
     def announce(self, restored: str | None = None, script: list[str] | None = None) -> None:
         """Record the start of the training: from now on this process is part of the fit's history."""
         assert self.began is not None
@@ -207,8 +213,7 @@ class Session:
             self.folder.save()
         description = self.recorder.meter.describe()
         nodes = self.node.count if self.node.count > 1 else None
-        kinds, metered = list(self.totals.gco2e), self.clock.monotonic() - self._metered_from
-        watts = self.recorder.since_last() / metered if metered > 0.0 else 0.0
+        kinds = list(self.totals.gco2e)
         self.recorder.record(
             Started(
                 startup_s=startup,
@@ -218,7 +223,7 @@ class Session:
                 script=script,
                 signal=self.recorder.signal or None,
             ),
-            unmetered_joules=watts * self._unmetered,
+            unmetered_joules=self._startup_watts() * self._unmetered if self._unmetered else 0.0,
         )
         self._warn_of_another_kind(kinds)
         if self.node.process == 0 and not self.clock.is_simulated:  # one process per node measures
