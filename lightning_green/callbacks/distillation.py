@@ -172,11 +172,9 @@ class KnowledgeDistillation(CallbackOfBothPackages):
         pl_module.log("distillation/saved_teacher_seconds", saved, sync_dist=True)
         for callback in callbacks_of(trainer):
             if isinstance(callback, EmissionsTracker):
-                totals = callback.summary()
-                hours = totals.get("carbon/elapsed_hours") or 0.0
-                kwh = totals["energy/kwh"] / hours * saved / 3600 if hours > 0 else 0.0
-                kwh = trainer.strategy.broadcast(kwh)  # only rank 0 has the energy
-                pl_module.log("distillation/saved_kwh_modelled", kwh, sync_dist=True)
+                kwh = trainer.strategy.broadcast(_modelled_kwh(callback.summary(), saved))  # only rank 0 has the energy
+                if kwh is not None:
+                    pl_module.log("distillation/saved_kwh_modelled", kwh, sync_dist=True)
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -263,3 +261,9 @@ def _classes(batch: Any) -> Any:
         "`target` should be a function that returns the classes from the batch, which is a "
         f"{type(batch).__name__}{keys}."
     )
+
+
+def _modelled_kwh(totals: Mapping[str, Any], seconds: float) -> float | None:
+    """Return the energy of ``seconds`` at the run's mean power; None if its energy is unknown."""
+    kwh, hours = totals["energy/kwh"], totals["carbon/elapsed_hours"]
+    return kwh / hours * seconds / 3600 if kwh is not None and hours else None

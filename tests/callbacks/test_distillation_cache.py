@@ -5,6 +5,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lightning_green.callbacks.distillation import KnowledgeDistillation
+from lightning_green.callbacks.emissions_tracker import EmissionsTracker
+from lightning_green.energy.none import NoMeter
 from tests.helpers.compression_fits import Lit, fit
 from tests.helpers.distillation_fits import Counted, Segments, outputs, record_logits, teacher
 from tests.helpers.keyword_networks import LitTokens, TokenClassifier, sentences
@@ -28,6 +30,14 @@ def test_cached_teacher_computes_each_image_once(tmp_path, where):
         assert again.samples == 0
         with pytest.raises(ValueError, match="contains the outputs of another teacher"):
             fit(tmp_path, KnowledgeDistillation(Counted(), cache=cache))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_saved_energy_is_logged_if_that_of_the_run_is_known(tmp_path, known):
+    tracker = EmissionsTracker(meter=100.0 if known else NoMeter())
+    _, t = fit(tmp_path, KnowledgeDistillation(teacher(), cache="memory"), tracker)
+    assert t.callback_metrics["distillation/saved_teacher_seconds"] > 0
+    assert ("distillation/saved_kwh_modelled" in t.callback_metrics) == known
 
 
 class Views(Dataset):
