@@ -27,7 +27,8 @@ class AutoMeter(Meter):
     | `cpu` | RAPL, if its files are readable; the load model of codecarbon |
     | `ram` | RAPL, if the CPU counts the energy of the memory; the model of codecarbon |
 
-    ``describe`` reports the sources, their quality, and how to enable a better one.
+    ``describe`` reports the sources, their quality, and how to enable a better one. ``unused`` contains the reasons why
+    a sensor is not used.
 
     Args:
         every: Time between two samples, at least 0.1 s.
@@ -63,6 +64,7 @@ class AutoMeter(Meter):
     def _reset(self) -> None:
         self._sources: dict[Component, SampledMeter] = {}
         self.remedy: str | None = None
+        self.unused: list[str] = []
         self._closed = False
 
     @override
@@ -77,6 +79,7 @@ class AutoMeter(Meter):
             found: list[Component] = ["gpu"] if sensor is nvml and nvml.has_gpus else working
             self._sources.update(dict.fromkeys(found, sensor))
             if not working:
+                self.unused += (sensor.problem or "").splitlines()
                 sensor.close()
         self.remedy = rapl.remedy
         if {"gpu", "cpu", "ram"} <= set(self._sources):
@@ -138,8 +141,8 @@ class AutoMeter(Meter):
         better = f"; to read the CPU's sensor: {self.remedy}" if self.remedy else ""
         return f"auto: {', '.join(parts) or 'not started'}{better}"
 
+    @override
     def label(self, component: Component) -> str:
-        """Return a description of the source of a component's energy."""
         return self._sources[component].label(component)
 
     def _meters(self) -> list[SampledMeter]:

@@ -107,6 +107,10 @@ class Meter(ABC):
         A meter that models a constant power uses it. Other meters ignore it.
         """
 
+    def label(self, component: Component) -> str:
+        """Return a description of the source of a component's energy."""
+        return self.name
+
     def describe(self) -> str:
         """Return one line for the start-up messages, with the quality of each component."""
         return self.name

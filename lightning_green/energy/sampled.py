@@ -103,10 +103,6 @@ class SampledMeter(Meter):
             self._sampler = self._resting = None
             self._close_sensor()
 
-    def label(self, component: Component) -> str:
-        """Return a description of the source of a component's energy."""
-        return self.name
-
     @override
     def describe(self) -> str:
         parts = ", ".join(f"{name} {self._current(name)}" for name in sorted(self._quality))

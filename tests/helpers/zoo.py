@@ -51,6 +51,20 @@ def shuffled(x, groups=2):
     return x.view(b, groups, c // groups, h, w).transpose(1, 2).reshape(b, c, h, w)
 
 
+def shuffle_units(s, x):
+    """The units of ShuffleNetV2."""
+    for branch in (s.unit, s.inner):
+        one, other = F.relu(x).chunk(2, 1)
+        x = shuffled(torch.cat([one, branch(other)], 1))
+    return x
+
+
+def gram(s, x):
+    """Channels are multiplied with themselves: a smaller product has other entries for the next layer."""
+    x = s.conv(F.relu(s.stem(x))).flatten(2)
+    return s.head(F.relu(s.inner((x @ x.transpose(1, 2)).flatten(1))))
+
+
 def halves(s, x):
     one, other = s.inner(F.relu(x)).chunk(2, 1)
     return torch.cat([one, F.relu(s.branch(other))], 1)
@@ -129,6 +143,12 @@ NETWORKS = {
     "channel shuffle": lambda: images(conv(), lambda s, x: s.inner(shuffled(F.relu(x))), inner=conv(16, 16)),
     "nn.ChannelShuffle": lambda: images(
         conv(), lambda s, x: s.inner(s.shuffle(F.relu(x))), shuffle=nn.ChannelShuffle(4), inner=conv(16, 16)
+    ),
+    "shuffle units": lambda: images(
+        conv(), shuffle_units, unit=nn.Sequential(conv(8, 24), nn.ReLU(), conv(24, 8)), inner=conv(8, 8)
+    ),
+    "product of channels": lambda: Of(
+        gram, stem=conv(), conv=conv(16, 8), inner=nn.Linear(64, 16), head=nn.Linear(16, 4)
     ),
     "flip of channels": lambda: images(conv(), lambda s, x: s.inner(x.flip(1)), inner=conv(16, 16)),
     "every other channel": lambda: images(conv(), lambda s, x: s.inner(x[:, ::2]), inner=conv(8, 16)),

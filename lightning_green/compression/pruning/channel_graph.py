@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ class ChannelGraph:
         no_autocast = nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
         with restored_modes(model), kept_random_states(), torch.enable_grad(), no_autocast:
             model.eval()
-            with _explained(model):
+            with _explained(model), _workarounds(model):
                 self.graph = self.tp.DependencyGraph().build_dependency(
                     model, inputs, forward_fn=call, output_transform=_traced_outputs, verbose=False
                 )
@@ -68,15 +68,28 @@ class ChannelGraph:
         owners = Counter(id(p) for module in self.names for p in module._parameters.values() if p is not None)
         self._tied = {m for m in self.names if any(owners[id(p)] > 1 for p in m._parameters.values() if p is not None)}
 
-    def groups(self) -> dict[str, Any]:
-        """Return the groups by the name of their first layer.
-
-        Raises:
-            ValueError: If channels depend on themselves.
-
-        """
-        with _explained(self.graph.model), _finite_groups():
-            return {self.names[group[0].dep.target.module]: group for group in self.graph.get_all_groups()}
+    def groups(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the groups by the name of their first layer, and the layers without one with the reason of each."""
+        groups: dict[str, Any] = {}
+        left: dict[str, str] = {}
+        seen: set[Any] = set()
+        for layer in [one for one in self.graph.module2node if isinstance(one, (nn.Linear, nn.modules.conv._ConvNd))]:
+            if layer in seen:
+                continue
+            with _workarounds(self.graph.model, widths_change=False) as members:
+                try:
+                    prune = self.graph.get_pruner_of_module(layer).prune_out_channels
+                    group = self.graph.get_pruning_group(layer, prune, list(range(channel_count(layer))))
+                except torch.OutOfMemoryError:
+                    raise
+                except RecursionError:
+                    left[self._name(layer)] = "its channels depend on themselves in another shape"
+                except Exception as error:  # noqa: BLE001 - of Torch-Pruning, about layers of any kind
+                    left[self._name(layer)] = f"Torch-Pruning cannot follow its channels ({error!r})"
+                else:
+                    groups[self._name(layer)] = group
+            seen.update(dep.target.module for dep in members if self.graph.is_out_channel_pruning_fn(dep.handler))
+        return groups, left
 
     def members(self, group: Any) -> list[str]:
         """Return the names of the layers of a group."""
@@ -108,7 +121,7 @@ class ChannelGraph:
         """Remove channels of a layer and everything that depends on them."""
         layer = self.graph.model.get_submodule(name)
         handler = self.graph.get_pruner_of_module(layer).prune_out_channels
-        with _finite_groups():
+        with _workarounds(self.graph.model):
             self.graph.get_pruning_group(layer, handler, channels).prune()
 
 
@@ -127,29 +140,52 @@ def _explained(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _finite_groups() -> Iterator[None]:
-    """Raise a ``RecursionError`` where Torch-Pruning would follow channels in a circle forever.
+def _workarounds(model: nn.Module, *, widths_change: bool = True) -> Iterator[list[Any]]:
+    """Let Torch-Pruning end on networks that reshape their channels.
 
-    A network that multiplies channels with themselves (``x @ x.T``) multiplies the indices in each round.
+    A network that multiplies channels with themselves (``x @ x.T``), or that rolls windows, multiplies the indices in
+    each round, forever: a ``RecursionError`` is raised. A reshape whose widths it cannot relate (channel shuffle) has
+    no mapping of indices. What is wrong then is found by the comparison of the outputs. As long as no width changes,
+    the mappings of the whole network need not be made again for each group.
+
+    Yields:
+        The dependencies that Torch-Pruning has found since, also if it has failed.
+
     """
+    from torch_pruning.dependency import index_mapping
     from torch_pruning.dependency.group import Group
 
-    add_dep, impossible = Group.add_dep, 0
+    add_dep, update = Group.add_dep, index_mapping.update_reshape_index_mapping
+    update_all = index_mapping.update_index_mapping
+    widest = max((max(p.shape) for p in model.parameters() if p.dim()), default=0)
+    found: list[Any] = []
+    impossible = 0
 
     def add_finite(group: Any, dep: Any, idxs: Any) -> Any:
         nonlocal impossible
+        found.append(dep)
         module = dep.target.module
-        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
-            impossible += len(idxs) > _MOST_TIMES * max(module.weight.shape)
-            if impossible > _MOST_IMPOSSIBLE:
-                raise RecursionError("channels depend on themselves in another shape")
+        is_layer = isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
+        if len(idxs) > _MOST_TIMES * (max(module.weight.shape) if is_layer else widest):
+            impossible += 1 if is_layer else _MOST_IMPOSSIBLE + 1
+        if impossible > _MOST_IMPOSSIBLE:
+            raise RecursionError("channels depend on themselves in another shape")
         return add_dep(group, dep, idxs)
 
-    Group.add_dep = add_finite
-    try:
-        yield
-    finally:
-        Group.add_dep = add_dep
+    def update_if_possible(*arguments: Any) -> None:
+        with suppress(ZeroDivisionError):
+            update(*arguments)
+
+    replaced = (
+        (Group, "add_dep", add_finite),
+        (index_mapping, "update_reshape_index_mapping", update_if_possible),
+        (index_mapping, "update_index_mapping", update_all if widths_change else lambda graph: None),
+    )
+    with ExitStack() as stack:
+        for owner, name, replacement in replaced:
+            stack.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, replacement)
+        yield found
 
 
 @contextmanager

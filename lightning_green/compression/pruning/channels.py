@@ -56,8 +56,8 @@ def find_removable(
     graph = ChannelGraph(model, inputs)
     excluded = matching("exclude", exclude, [n for n, _ in model.named_modules() if n])
     widths: dict[str, int] = {}
-    left: dict[str, str] = {}
-    for name, group in graph.groups().items():
+    groups, left = graph.groups()
+    for name, group in groups.items():
         members = graph.members(group)
         if excluded & set(members):
             continue
@@ -141,7 +141,7 @@ def remove_channels(
             lambda net, given: _ratios_for(net, given, wanted, widths, parameters, round_to), model, inputs
         )
     graph = ChannelGraph(model, inputs)
-    groups = graph.groups()
+    groups, _ = graph.groups()
     removals: dict[str, list[int]] = {}
     for name, width in widths.items():
         count = channel_count(model.get_submodule(name)) - kept_channels(width, ratios.get(name, 0.0), round_to)

@@ -26,6 +26,8 @@ REMOVABLE = {
     "PixelUnshuffle": ({"inner"}, {"stem"}),
     "channel shuffle": ({"inner"}, {"stem"}),
     "nn.ChannelShuffle": ({"inner"}, {"stem"}),
+    "shuffle units": ({"unit.0"}, {"unit.2", "inner", "stem"}),
+    "product of channels": ({"inner", "stem"}, {"conv"}),
     "flip of channels": ({"inner"}, {"stem"}),
     "every other channel": ({"inner"}, {"stem"}),
     "transposed convolution": ({"inner", "up", "stem"}, set()),
@@ -58,7 +60,7 @@ REFUSED = {
     "spectral norm": "the weight of `inner` is computed from others",
     "spectral norm, older": "the weight of `inner` is computed from others",
     "shared weight": "`one` shares its weight",
-    "recurrent": "Torch-Pruning cannot follow the channels of Of",
+    "recurrent": "`stem`: Torch-Pruning cannot follow its channels",
     "nn.MultiheadAttention": "`inner` is a MultiheadAttention",
 }
 
