@@ -163,6 +163,7 @@ class PlanMaker:
             seconds_per_validation=self.timer.seconds_per_validation,
             saving=_finite(plan.saving),
             startup_seconds=self.return_time.startup_seconds(self.timer.seconds_per_batch),
+            idle_watts=self._idle_watts(),
         )
 
     # -- the job -------------------------------------------------------------------------------------------------------
@@ -206,6 +207,11 @@ class PlanMaker:
             return self._arguments.hold_power
         measured = measured_hold_power(self._fit.session.totals)
         return HOLD_POWER if measured is None else measured
+
+    def _idle_watts(self) -> float | None:
+        """Return the power in W of devices that stay allocated after an exit, of all nodes; None if they do not."""
+        watts = full_power(self._fit.session.totals) if kept_allocation() else None
+        return None if watts is None else round(watts * self.hold_power(), 3)
 
     def _resume_hours(self) -> float:
         if self._arguments.resume_cost != "measured":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 
-from lightning_green.ledger.events import BetweenFits, Event, Finished, Paused, Started, StateEvent
+from lightning_green.ledger.events import BetweenFits, DevicesIdle, Event, Finished, Paused, Started, StateEvent
 from lightning_green.ledger.intensity_timeline import IntensityInterval, IntensityTimeline, Origin
 from lightning_green.ledger.measurement import Intensity, Measurement
 from lightning_green.ledger.recorded_intensity import Place
 from lightning_green.ledger.segments import Segment, join_neighbors
-from lightning_green.ledger.totals import Totals, bounded, sum_totals
+from lightning_green.ledger.totals import UNMETERED, Totals, bounded, sum_totals
 
 SHORTEST_SLEEP = 5.0
 """Seconds by which the wall clock has to be ahead of the monotonic clock; less is a correction of the clock."""
@@ -62,6 +63,8 @@ class Account:
             self._last[event.node_rank] = event
         if isinstance(event, Paused) and not event.node_rank:
             self._exit(event, at)
+        if isinstance(event, DevicesIdle) and event.measured is not None:
+            self._add_idle(event, event.measured.pue)
         restored = isinstance(event, Finished) and event.again  # the fit ended when it finished
         if event.node_rank == 0 and not restored:
             totals.last_time = at if totals.last_time is None else max(totals.last_time, at)
@@ -80,18 +83,35 @@ class Account:
         elif self._active_time is not None and event.attempt > totals.attempts:
             totals.seconds_by_state["out" if self._exited else "stopped"] += max(0.0, began - self._active_time)
         self._exited = False
-        totals.out_since, self._signal = None, event.signal or ""
+        totals.out_since, totals.idle_watts, self._signal = None, 0.0, event.signal or ""
         totals.attempts = max(totals.attempts, event.attempt)
         totals.nodes = event.nodes or 1
 
     def _exit(self, event: Paused, at: float) -> None:
         self.totals.exits += 1
         self.totals.out_since, self._exited = at, True
+        self.totals.idle_watts = event.idle_watts or 0.0
         self._exited_attempts.add(event.attempt)
         for node in list(self._saves):
             for save, joules in self._saves.pop(node):
                 self._add_exit(save, joules)
         self._last_exit = at, self._delays[0]
+
+    def _add_idle(self, event: DevicesIdle, pue: float) -> None:
+        """Add the energy of idle devices between an exit and a start: a run without waiting does not have it."""
+        totals, joules = self.totals, max(0.0, event.idle_joules)
+        totals.joules[UNMETERED] += joules
+        totals.note_quality(UNMETERED, "modelled")
+        totals.joules_by_state["out"] += joules
+        totals.joules_by_phase["held"] += joules
+        known = None
+        with suppress(KeyError, ValueError):
+            known = Intensity.from_json(event.idle_intensity or {})
+        if known is None:
+            totals.add_emissions(joules * pue, None, None)
+        else:
+            place = Place(known.kind, known.zone, known.source, self._signal)
+            totals.add_emissions(joules * pue, known.value, Origin(place, known.quality or ""))
 
     def _interval(self, event: Event, measured: Measurement, at: float, previous: Event | None) -> None:
         """Add the time and the energy since the previous event of the node, in the state that it was in."""

@@ -13,6 +13,7 @@ from lightning_green.ledger.events import (
     CheckpointFailed,
     CheckpointSaved,
     Decision,
+    DevicesIdle,
     Ended,
     Event,
     Failed,
@@ -37,7 +38,19 @@ from lightning_green.utilities.text import printable
 _BY_NAME: dict[str, type[Event]] = {
     kind.name: kind
     for kind in (
-        *(Started, Finished, Paused, Interrupted, Failed, Ended, BetweenFits, Sample, PhaseChanged, StateChanged),
+        *(
+            Started,
+            Finished,
+            Paused,
+            Interrupted,
+            Failed,
+            Ended,
+            BetweenFits,
+            DevicesIdle,
+            Sample,
+            PhaseChanged,
+            StateChanged,
+        ),
         *(Decision, CheckpointSaved, CheckpointFailed, GridChanged, MeterProblem, Warned, HistoryMissing),
         *(PrecisionFallback, NonfiniteLoss),
     )

@@ -163,6 +163,7 @@ class Paused(StateEvent):
         seconds_per_validation: Mean seconds of a validation.
         saving: Expected saving as a fraction of run-now emissions.
         startup_seconds: Time from the start of the command to the first step of this process.
+        idle_watts: Idle power of the devices, of all nodes, if they stay allocated until the next start.
 
     """
 
@@ -174,6 +175,7 @@ class Paused(StateEvent):
     seconds_per_validation: float | None = None
     saving: float | None = None
     startup_seconds: float | None = None
+    idle_watts: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +224,25 @@ class BetweenFits(Event):
 
     name: ClassVar[str] = "between_fits"
     between_joules: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevicesIdle(Event):
+    """The devices have stayed allocated, and idle, between a planned exit and the start after it.
+
+    Args:
+        idle_joules: Their energy in J, which is modeled.
+        since: Time of the exit.
+        until: Time of the start.
+        idle_intensity: Mean carbon intensity of that time, as ``Intensity.to_json`` writes it, or None.
+
+    """
+
+    name: ClassVar[str] = "devices_idle"
+    idle_joules: float = 0.0
+    since: datetime | None = None
+    until: datetime | None = None
+    idle_intensity: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

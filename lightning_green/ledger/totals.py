@@ -15,7 +15,7 @@ PHASES = ("startup", "training", "validation", "checkpoint", "data_wait", "held"
 """Phases of a fit that energy is accounted to; ``data_wait`` is the part of the training that waits for a batch."""
 
 UNMETERED = "unmetered"
-"""Component of the energy between the start of a process and that of its meter, which is modeled."""
+"""Component of the energy while no meter runs: before it starts, and of idle devices after an exit. It is modeled."""
 
 _MAX_NAMES = 100
 """Number of components, states, phases or kinds that are kept apart."""
@@ -53,7 +53,7 @@ class Totals:
     Attributes:
         joules: Energy by component in J, as measured at the devices (before PUE).
         quality: The worst quality with which each component was measured.
-        joules_by_state: Energy by state: running, throttled, held.
+        joules_by_state: Energy by state: running, throttled, held, and out (devices that stay allocated after an exit).
         joules_by_phase: Energy by phase, one of ``PHASES``. The energy of waiting for data is the share of the time
             spent waiting at the mean power of the training: an upper bound, because a waiting device draws less.
         gco2e: Emissions by kind of signal in gCO2e.
@@ -67,6 +67,7 @@ class Totals:
         exits: Planned exits.
         exit_joules: Energy in J of saving the state for planned exits and of the restarts after them.
         out_since: Time of the last planned exit in seconds since the epoch, if the run has not started again.
+        idle_watts: Idle power of the devices since then in W; 0 if the exit has released them.
         attempts: Starts of the run.
         first_start: First start in seconds since the epoch, or None.
         last_time: Last event in seconds since the epoch, or None.
@@ -89,6 +90,7 @@ class Totals:
     exits: int = 0
     exit_joules: float = 0.0
     out_since: float | None = None
+    idle_watts: float = 0.0
     attempts: int = 0
     first_start: float | None = None
     last_time: float | None = None

@@ -219,6 +219,10 @@ class Recorder:
         """Return the mean intensity between two times in seconds since the epoch; None if it is unknown."""
         return None if self.grid is None else _between(self.grid.mean, start, end)
 
+    def intensity_between(self, start: float, end: float) -> Intensity | None:
+        """Return the mean intensity between two times in seconds since the epoch with its source, if it is known."""
+        return self._intensity(start, end, end - start)
+
     def mean_at(self, place: Place, start: float, end: float) -> float | None:
         """Return the mean intensity of a place between two times, if this grid signal is true for it."""
         if self.grid is None or place != Place(str(self.grid.kind), self.grid.zone, self.grid.source, self.signal):

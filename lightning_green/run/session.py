@@ -16,7 +16,7 @@ from lightning_green.energy.since import MeterSince
 from lightning_green.grid.registry import build_grid
 from lightning_green.grid.signal import GridSignal
 from lightning_green.ledger.account import Account
-from lightning_green.ledger.events import Event, GridChanged, MeterProblem, Paused, Sample, Started, Warned
+from lightning_green.ledger.events import DevicesIdle, Event, GridChanged, MeterProblem, Paused, Sample, Started, Warned
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.nodes import Node, OtherNodes
 from lightning_green.ledger.run_directory import RunDirectory
@@ -214,6 +214,7 @@ class Session:
         description = self.recorder.meter.describe()
         nodes = self.node.count if self.node.count > 1 else None
         kinds = list(self.totals.gco2e)
+        idle = self._idle_devices()
         self.recorder.record(
             Started(
                 startup_s=startup,
@@ -225,9 +226,25 @@ class Session:
             ),
             unmetered_joules=self._startup_watts() * self._unmetered if self._unmetered else 0.0,
         )
+        if idle is not None:
+            self.record(idle)
         self._warn_of_another_kind(kinds)
         if self.node.process == 0 and not self.clock.is_simulated:  # one process per node measures
             self._heartbeat.start()
+
+    def _idle_devices(self) -> DevicesIdle | None:
+        """Return the energy of devices that stayed allocated since the last planned exit, or None."""
+        totals, until = self.totals, self.began
+        if self.node.rank or totals.out_since is None or not totals.idle_watts or until is None:
+            return None
+        intensity = self.recorder.intensity_between(totals.out_since, until)
+        return DevicesIdle(
+            idle_joules=round(totals.idle_watts * max(0.0, until - totals.out_since), 3),
+            since=utc(totals.out_since),
+            until=utc(until),
+            idle_intensity=None if intensity is None else intensity.to_json(),
+            reason="the devices stayed allocated; modeled",
+        )
 
     def _warn_of_another_kind(self, known: Sequence[str]) -> None:
         grid = self.grid

@@ -205,6 +205,42 @@ def test_exit_by_hand_prints_the_line_that_continues_it(tmp_path, trace, caplog,
     assert weights == train(tmp_path / "without")[1]
 
 
+@pytest.mark.parametrize("allocation", ["", "SLURM job"])
+def test_devices_of_a_kept_allocation_draw_idle_power_after_an_exit(tmp_path, trace, monkeypatch, allocation):
+    monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "1")
+    monkeypatch.setenv("LIGHTNING_GREEN_ALLOCATION", allocation)
+    assert leave(tmp_path, trace, on_pause="exit") == 75
+    later = clock()
+    (run,) = (tmp_path / "lightning_green").iterdir()
+    later.bind(run)
+    later.sleep(5 * 3600)
+    tracker = EmissionsTracker()
+    train(tmp_path, scheduler(trace, on_pause="exit"), tracker)
+    summary, idle = tracker.summary(), events(tmp_path, "devices_idle")
+    waited = summary["carbon/hours_waited"]
+    assert waited > 4.0
+    if not allocation:
+        assert idle == []
+        assert "energy/unmetered_kwh" not in summary
+        return
+    kwh = 0.1 * 0.3 * waited  # a tenth of 300 W
+    assert idle[0]["idle_joules"] == pytest.approx(kwh * 3.6e6)
+    assert summary["energy/unmetered_kwh"] == pytest.approx(kwh)
+    assert summary["energy/held_kwh"] == pytest.approx(kwh)
+    assert summary["energy/quality"]["unmetered"] == "modelled"
+    until = datetime.fromisoformat(idle[0]["until"])
+    since = datetime.fromisoformat(idle[0]["since"])
+    dirty = (START + timedelta(hours=4) - since).total_seconds() / 3600
+    mean = (600 * dirty + 50 * (waited - dirty)) / waited
+    assert (until - since).total_seconds() / 3600 == pytest.approx(waited)
+    assert idle[0]["idle_intensity"]["value"] == pytest.approx(mean)
+    work = summary["carbon/gco2e"] - kwh * mean
+    assert summary["carbon/counterfactual_gco2e"] > work  # all of it in the dirty hours, without idle energy
+    assert summary["carbon/saving_pct"] == pytest.approx(
+        100 * (1 - summary["carbon/gco2e"] / summary["carbon/counterfactual_gco2e"])
+    )
+
+
 def test_planned_exit_is_no_failure_for_callbacks_and_loggers(tmp_path, trace):
     calls = []
 

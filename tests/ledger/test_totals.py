@@ -159,6 +159,30 @@ def test_cost_of_an_exit_is_the_energy_of_the_devices():
     assert totals.seconds_by_state["stopped"] == pytest.approx(3600.0)
 
 
+def test_idle_devices_add_energy_that_a_run_without_waiting_does_not_have():
+    book = Book([100.0] * 24)
+    book.start()
+    book.work(1.0)
+    book.work(0.0, event="paused")
+    book.at += timedelta(hours=3)
+    book.start()
+    book.work(0.0, event="devices_idle")
+    book.work(1.0)
+    intensity = {"value": 50.0, "kind": KIND, "source": "trace", "zone": "ZZ", "quality": None}
+    added = {"idle_joules": 3.6e5, "idle_intensity": intensity, "pue": 1.5}
+    records = [record | added if record["event"] == "devices_idle" else record for record in book.records]
+    with_idle, without = total_of(records), total_of(book.records)
+    assert (
+        with_idle.joules["unmetered"] == with_idle.joules_by_phase["held"] == with_idle.joules_by_state["out"] == 3.6e5
+    )
+    assert with_idle.kwh == pytest.approx(without.kwh + 0.1)
+    assert sum(with_idle.gco2e.values()) == pytest.approx(sum(without.gco2e.values()) + 0.1 * 1.5 * 50)
+    assert with_idle.segments == without.segments
+    unknown = total_of([record | {"idle_intensity": {"value": "x"}} if "idle_joules" in record else record
+                        for record in records])  # fmt: skip
+    assert unknown.unpriced_joules == pytest.approx(3.6e5 * 1.5)
+
+
 def test_exit_in_progress_is_waiting():
     book = Book([100.0] * 24)
     book.start()
