@@ -102,9 +102,15 @@ class PlanMaker:
             self._warn_once(self._forecasts.problem)
         changed = self.plan is None or self.plan.slots[0].action != answer.slots[0].action
         self.plan = answer
-        self._record(answer, job)
+        least = None if left.least is None else left.least / 3600.0
+        self._record(answer, job, least)
         if changed:
             rank_zero_info(f"Lightning Green, step {fit.trainer.global_step}: {answer.reason}")
+            if least is not None:
+                rank_zero_info(
+                    f"This plan is for all {job.work_hours:.1f} h up to {left.why}. EarlyStopping may end the training "
+                    f"after {least:.1f} h, and the saving would be another one."
+                )
         if answer.late_hours > 0:
             self._warn_once(f"The work does not fit before the deadline: it will be {answer.late_hours:.1f} h late.")
         if math.isfinite(answer.gco2e_per_kw) and price is not None:
@@ -113,7 +119,7 @@ class PlanMaker:
             self.next_decision = run.clock.time() + RETRY_SECONDS
         return answer
 
-    def _record(self, answer: Plan, job: Job) -> None:
+    def _record(self, answer: Plan, job: Job, least: float | None) -> None:
         first = answer.slots[0]
         self._fit.session.record(
             Decision(
@@ -122,6 +128,7 @@ class PlanMaker:
                 until=answer.until,
                 level=None if first.level is None else str(first.level),
                 work_hours=job.work_hours,
+                least_work_hours=least,
                 saving=_finite(answer.saving),
                 saving_std=_finite(answer.saving_std),
                 expected_end=answer.end,

@@ -283,6 +283,7 @@ class Decision(Event):
         until: End of the action.
         level: Throttle level, or None.
         work_hours: Remaining work in hours at full power.
+        least_work_hours: The same if ``EarlyStopping`` ends the training as early as it may, or None.
         saving: Expected saving as a fraction of run-now emissions.
         saving_std: Standard deviation of ``saving``.
         expected_end: Expected end of the training.
@@ -296,6 +297,7 @@ class Decision(Event):
     until: datetime | None = None
     level: str | None = None
     work_hours: float | None = None
+    least_work_hours: float | None = None
     saving: float | None = None
     saving_std: float | None = None
     expected_end: datetime | None = None

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from lightning_green._lightning.loops import batch_position, mean_batches_per_epoch
 from lightning_green._lightning.namespaces import both
@@ -21,13 +21,16 @@ class RemainingWork:
     """Remaining work of a fit.
 
     Args:
-        seconds: Seconds at full speed, including validation; None if the Trainer sets no limit.
+        seconds: Seconds at full speed, including validation, up to the limits of the Trainer; None if it sets none.
         why: The limit that determines the number, or the reason why there is none.
+        least: Seconds after which ``EarlyStopping`` may end the training at the earliest, or None. The number between
+            ``least`` and ``seconds`` is not known, and a plan for ``seconds`` keeps the deadline in any case.
 
     """
 
     seconds: float | None
     why: str
+    least: float | None = None
 
 
 class StepTimer:
@@ -95,12 +98,13 @@ def remaining_work(trainer: pl.Trainer, timer: StepTimer) -> RemainingWork:
     limit = _seconds_limit(trainer)
     if batches is None:
         return RemainingWork(limit, "`max_time`") if limit is not None else RemainingWork(None, why)
+    least = _seconds_to_early_stop(trainer, timer, per_batch)
     seconds = batches * per_batch + _remaining_validations(trainer, batches) * _validation_seconds(
         trainer, timer, per_batch
     )
     if limit is not None and limit < seconds:
-        return RemainingWork(limit, "`max_time`")
-    return RemainingWork(seconds, why)
+        seconds, why = limit, "`max_time`"
+    return RemainingWork(seconds, why, least if least is not None and least < seconds else None)
 
 
 def _remaining_batches(trainer: pl.Trainer) -> tuple[float | None, str]:
@@ -135,15 +139,46 @@ def _seconds_limit(trainer: pl.Trainer) -> float | None:
     return min(known) if known else None
 
 
+def _seconds_to_early_stop(trainer: pl.Trainer, timer: StepTimer, per_batch: float) -> float | None:
+    """Return the seconds until the first check that may end the training, if its metric does not improve until then.
+
+    Not before ``min_epochs`` and ``min_steps``. A threshold of ``EarlyStopping`` may end it at the next check.
+    """
+    stoppers = [one for one in trainer.callbacks if isinstance(one, both(EarlyStopping))]  # type: ignore[attr-defined]
+    epoch_batches = _batches_per_epoch(trainer)
+    if not stoppers or not epoch_batches:
+        return None
+    every = _batches_per_validation(trainer, epoch_batches) if trainer.enable_validation else epoch_batches
+    checks = min(
+        1
+        if one.stopping_threshold is not None or one.divergence_threshold is not None
+        else max(1, one.patience - one.wait_count)
+        for one in stoppers
+    )
+    done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+    first = (done // every + checks) * every - done
+    steps_per_batch = max(1, len(trainer.optimizers)) / trainer.accumulate_grad_batches
+    least = max(
+        first,
+        ((trainer.min_epochs or 0) * epoch_batches) - done,
+        ((trainer.min_steps or 0) - trainer.global_step) / steps_per_batch,
+    )
+    return least * per_batch + _remaining_validations(trainer, least) * _validation_seconds(trainer, timer, per_batch)
+
+
 def _remaining_validations(trainer: pl.Trainer, batches: float) -> float:
     epoch_batches = _batches_per_epoch(trainer)
     if not trainer.enable_validation or not epoch_batches:
         return 0.0
+    return batches / _batches_per_validation(trainer, epoch_batches)
+
+
+def _batches_per_validation(trainer: pl.Trainer, epoch_batches: float) -> float:
     every = trainer.val_check_batch or epoch_batches
     every = epoch_batches if every == float("inf") else every
     if trainer.check_val_every_n_epoch is not None:
         every = every * trainer.check_val_every_n_epoch
-    return batches / every
+    return every
 
 
 def _validation_seconds(trainer: pl.Trainer, timer: StepTimer, per_batch: float) -> float:

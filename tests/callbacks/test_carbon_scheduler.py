@@ -104,6 +104,17 @@ def test_without_an_argument_it_says_what_it_needs(tmp_path, caplog):
     assert set(shown) == {"Meter", "Grid", "Folder", "Deadline", "Pauses", "Next"}
 
 
+def test_early_stopping_is_named_beside_the_plan(tmp_path, trace, caplog):
+    caplog.set_level(logging.INFO)
+    stop = pl.callbacks.EarlyStopping("loss", patience=1, check_on_train_epoch_end=True)
+    train(tmp_path, scheduler(trace, on_pause="hold"), stop)
+    assert (
+        "This plan is for all 3.2 h up to `max_epochs`. EarlyStopping may end the training after 1.2 h" in caplog.text
+    )
+    first = events(tmp_path, "decision")[0]
+    assert first["work_hours"] - first["least_work_hours"] == pytest.approx(2.0)  # an epoch of twelve batches
+
+
 def states(folder):
     return {record["state"] for record in events(folder) if "state" in record}
 

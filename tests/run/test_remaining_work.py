@@ -192,6 +192,33 @@ def test_max_time_before_max_epochs_determines_remaining_work(tmp_path):
     assert (found[0].seconds, found[0].why) == (PER_BATCH * 12, "`max_epochs`")
 
 
+class Logs(Net):
+    """Logs a loss that does not improve."""
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", torch.tensor(1.0))
+
+
+@pytest.mark.parametrize(
+    ("stopping", "trainer", "batches"),
+    [
+        # the first check improves on infinity, so the training ends with the fourth one
+        ({"patience": 3}, {}, [18, 17, 16, 15, 14, 13, 18, 17]),
+        ({"patience": 2}, {"min_epochs": 6}, [36, 35, 34, 33, 32, 31, 30, 29]),
+        ({"patience": 3}, {"val_check_interval": 3}, [9, 8, 7, 9, 8, 7, 6, 5]),
+        ({"patience": 3, "stopping_threshold": 0.5}, {}, [6, 5, 4, 3, 2, 1, 6, 5]),
+        ({"patience": 20}, {}, [None] * 8),
+    ],
+)
+def test_early_stopping_bounds_the_remaining_work_from_below(tmp_path, stopping, trainer, batches):
+    stop = pl.callbacks.EarlyStopping("val_loss", **stopping)
+    found = answers(tmp_path, model=Logs(), validate=True, max_epochs=8, end=[stop], **trainer)
+    every = trainer.get("val_check_interval", 6)
+    expected = [None if left is None else left * PER_BATCH + left / every * PER_VALIDATION for left in batches]
+    assert [answer.least for answer in found[:8]] == pytest.approx(expected)
+    assert found[0].seconds == pytest.approx(48 * PER_BATCH + 48 / every * PER_VALIDATION)
+
+
 def test_max_time_without_other_limits(tmp_path):
     found = answers(tmp_path, max_epochs=-1, max_time={"minutes": 2}, end=[End()])
     assert {answer.why for answer in found} == {"`max_time`"}
