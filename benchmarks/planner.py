@@ -18,8 +18,9 @@ With ``--json --backtest --data DIR`` (or LIGHTNING_GREEN_DATA) also ``backtest`
 the worst zone for four jobs of 24 h in 48 h on every zone of DIR/carbon that has forecasts (about ten minutes).
 ``--table`` prints these results as Markdown, the tables of docs/planner.md. ``--choices`` varies constants of the
 correction and the margin on the same zones, with a run every tenth day. ``--starts`` varies the start hour, with a run
-every fourth day. ``--returns`` prints saving, exits and missed deadlines with a time to return of 0, 10 and 60 minutes.
-Everything runs on one core.
+every fourth day. ``--cross-validate`` chooses the constants for each zone on the other zones (leave one zone out), and
+prints the spread. ``--returns`` prints saving, exits and missed deadlines with a time to return of 0, 10 and 60
+minutes. Everything runs on one core.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ import os
 import statistics
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -60,11 +62,25 @@ JOBS = {
     "direct intensities, exit and hold, resume 0.1 h": Backtest(),
 }
 
+CHOICES = {
+    "default": (),
+    "bias of 14 days": ((features, "BIAS_DAYS", 14),),
+    "full bias": ((features, "BIAS_WEIGHT", 1.0),),
+    "no bias": ((features, "BIAS_WEIGHT", 0.0),),
+    "prior of 10 days": ((correction, "PRIOR_DAYS", 10.0),),
+    "prior only": ((correction, "PRIOR_DAYS", 1e9),),
+    "no history share": ((correction, "SHARE_PRIOR_DAYS", 1e9),),
+}
+"""Constants of the forecast correction that differ from the default."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--choices", action="store_true", help="print the savings with other constants")
+    parser.add_argument(
+        "--cross-validate", action="store_true", help="print the savings with one zone left out each time"
+    )
     parser.add_argument("--starts", action="store_true", help="print the savings of runs that start at other hours")
     parser.add_argument("--returns", type=int, metavar="RUNS", help="print RUNS backtests for each time to return")
     parser.add_argument("--backtest", action="store_true", help="add the backtest to the JSON object")
@@ -83,6 +99,7 @@ def main() -> int:
     shows = (
         (options.table, partial(print_tables, only=options.only)),
         (options.choices, print_choices),
+        (options.cross_validate, print_cross_validation),
         (options.starts, print_starts),
         (options.returns, partial(print_returns, runs=options.returns)),
     )
@@ -301,23 +318,12 @@ def print_tables(carbon: Path, only: str) -> None:
 
 def print_choices(carbon: Path) -> None:
     """Print saving and harm with other constants and margins."""
-    constants = {
-        "default": (),
-        "bias of 14 days": ((features, "BIAS_DAYS", 14),),
-        "full bias": ((features, "BIAS_WEIGHT", 1.0),),
-        "no bias": ((features, "BIAS_WEIGHT", 0.0),),
-        "prior of 10 days": ((correction, "PRIOR_DAYS", 10.0),),
-        "prior only": ((correction, "PRIOR_DAYS", 1e9),),
-        "no history share": ((correction, "SHARE_PRIOR_DAYS", 1e9),),
-    }
     job = JOBS["exit and hold, resume 0.1 h"]
     for scope in ("lifecycle", "direct"):
         archives = [archive for _, archive in zones(carbon, scope)]
         rows = [[f"{scope}, exit, saving %", *(archive.zone for archive in archives), "mean", "harm %"]]
-        for name, changes in constants.items():
-            with ExitStack() as stack:
-                for module, constant, value in changes:
-                    stack.enter_context(patch.object(module, constant, value))
+        for name in CHOICES:
+            with chosen(name):
                 rows.append([name, *saving_and_harm(job, archives, {})])
         rows.append(["published forecast", *saving_and_harm(job, archives, {"correct": False})])
         print(as_markdown(rows) + "\n", flush=True)
@@ -329,6 +335,49 @@ def print_choices(carbon: Path) -> None:
             for caution in (0.0, 0.5, 1.0)
         ]
         print(as_markdown(rows) + "\n", flush=True)
+
+
+@contextmanager
+def chosen(name: str) -> Iterator[None]:
+    """Use other constants."""
+    with ExitStack() as stack:
+        for module, constant, value in CHOICES[name]:
+            stack.enter_context(patch.object(module, constant, value))
+        yield
+
+
+def print_cross_validation(carbon: Path) -> None:
+    """Print the saving in each zone with the constants that are best for the other zones (leave one zone out)."""
+    job, scores = JOBS["exit and hold, resume 0.1 h"], {}
+    archives = [
+        (f"{archive.zone} {scope}", archive) for scope in ("lifecycle", "direct") for _, archive in zones(carbon, scope)
+    ]
+    for name in CHOICES:
+        with chosen(name):
+            scores[name] = np.array(saving_and_harm(job, [one for _, one in archives], {})[:-2], dtype=float)
+    test = replace(job, every_days=10)
+    optimum = [test.run(archive, ("optimal",))["optimal"]["saving_pct"] for _, archive in archives]
+    rows, shares = [["saving %", "default", "chosen on the other zones", "", "optimum", "share"]], []
+    for index, (label, archive) in enumerate(archives):
+        others = [number for number, (_, one) in enumerate(archives) if one.zone != archive.zone]
+        best = max(CHOICES, key=lambda name: scores[name][others].mean())
+        shares.append(scores[best][index] / optimum[index])
+        rows.append(
+            [
+                label,
+                f"{scores['default'][index]:.2f}",
+                f"{scores[best][index]:.2f}",
+                best,
+                f"{optimum[index]:.2f}",
+                f"{shares[-1]:.2f}",
+            ]
+        )
+    print(as_markdown(rows))
+    print(
+        f"\nShare of the optimum in zones that were left out: mean {statistics.mean(shares):.2f}, "
+        f"{min(shares):.2f} to {max(shares):.2f}, standard deviation {statistics.stdev(shares):.2f}",
+        flush=True,
+    )
 
 
 def print_starts(carbon: Path) -> None:
