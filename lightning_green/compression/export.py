@@ -227,7 +227,7 @@ def _write_onnx(model: nn.Module, path: Path, inputs: Inputs, tensors: _Tensors)
 def _write_torch(model: nn.Module, path: Path, inputs: Inputs, tensors: _Tensors) -> _Run:
     # The storage of a view would be saved whole.
     cloned = tree_map_only(Tensor, torch.clone, inputs)
-    args, kwargs, shapes = _arguments(cloned, tensors, torch.export.Dim("batch", min=2))
+    args, kwargs, shapes = _arguments(cloned, tensors, torch.export.Dim.DYNAMIC)
     torch.export.save(torch.export.export(model, args, kwargs, dynamic_shapes=shapes), str(path))
     loaded = torch.export.load(str(path)).module()
     return lambda batch: call(loaded, batch)

@@ -53,6 +53,7 @@ _OF_SIZES = {
     aten.rand_like.default,
     aten.randn_like.default,
 }
+_MOST_LINES = 5  # of a message of torch.export
 _LIBRARIES = tuple(f"{folder}{os.sep}" for folder in (Path(torch.__file__).parent, Path(__file__).parents[2]))
 
 
@@ -112,7 +113,7 @@ def export_graph(
     """
     tensors = tuple(leaf for leaf in pytree.tree_leaves(inputs) if isinstance(leaf, Tensor))
     described = described or CallDescription.of(network, inputs)
-    shapes = shapes_of(described.tensors, torch.export.Dim("batch", min=2), torch.export.Dim.DYNAMIC)
+    shapes = shapes_of(described.tensors, torch.export.Dim.DYNAMIC, torch.export.Dim.DYNAMIC)
     with restored_modes(network), _flat_forward(network, inputs) as traced:
         if network.training != training:
             network.train(training)
@@ -223,7 +224,11 @@ def _join(path: str, name: str) -> str:
 
 
 def _explain(network: nn.Module, error: Exception) -> str:
-    """Return a message with the line of the user's code that could not be exported."""
+    """Return a message with the line of the user's code that could not be exported, and with what helps if known."""
+    # As slow to import as ``torch.export`` itself, which has imported both here.
+    from torch._dynamo.exc import UserError, UserErrorType
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.line and not f.filename.startswith(_LIBRARIES)]
     source = getattr(sys.modules.get(type(network).__module__), "__file__", None)
     own = [f for f in frames if f.filename == source] or frames
@@ -231,11 +236,22 @@ def _explain(network: nn.Module, error: Exception) -> str:
     if own:
         last = own[-1]
         where = f" at {Path(last.filename).name}:{last.lineno} (`{last.line}`)"
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()][:_MOST_LINES] or [type(error).__name__]
+    failed = f"{type(network).__name__} cannot be exported for quantization{where}"
+    if isinstance(error, GuardOnDataDependentSymNode):
+        return (
+            f"{failed}: {lines[0]} Rewrite that line without Python control flow over values of tensors (torch.where, "
+            "torch.cond), move it out of the network, or select a smaller network with `model`."
+        )
+    reported = "\n  ".join(lines)
+    if isinstance(error, UserError) and error.error_type is UserErrorType.CONSTRAINT_VIOLATION:
+        return (
+            f"{failed}, because it accepts one size only. Use the sizes of its inputs (`x.shape[0]`, or -1 in `view`) "
+            f"instead of constants, or select a smaller network with `model`. torch.export reports:\n  {reported}"
+        )
     return (
-        f"{type(network).__name__} cannot be exported for quantization{where}: {first} "
-        "Rewrite that line without Python control flow over values of tensors (torch.where, torch.cond), move it "
-        "out of the network, or select a smaller network with `model`."
+        f"{failed}. The cause is not known to Lightning Green. Move what fails out of the network, or select a smaller "
+        f"network with `model`. torch.export reports:\n  {type(error).__name__}: {reported}"
     )
 
 

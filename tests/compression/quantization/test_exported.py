@@ -124,6 +124,52 @@ def test_outputs_of_other_types_name_the_argument():
         export_graph(Sets(4, 4), (torch.ones(2, 4),), training=False)
 
 
+class Bounded(nn.Linear):
+    """Has a branch that depends on the number of samples, as kernels of cuDNN do."""
+
+    def forward(self, x):
+        return super().forward(x) if x.shape[0] <= 880_801 else super().forward(x) * 2
+
+
+def test_layers_with_a_limit_of_samples_are_exported():
+    graph = export_graph(Bounded(4, 4), (torch.ones(2, 4),), training=True).graph
+    assert graph(torch.ones(7, 4))[0].shape == (7, 4)
+
+
+class OneSize(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).view(2, 2, 2)
+
+
+class Fails(nn.Linear):
+    def forward(self, x):
+        raise OSError("no such file\n\nsecond line")
+
+
+class Branches(nn.Linear):
+    def forward(self, x):
+        y = super().forward(x)
+        return y if y.sum() > 0 else -y
+
+
+@pytest.mark.parametrize(
+    ("network", "expected", "other"),
+    [
+        (Branches, ["without Python control flow", "`return y if y.sum"], "not known"),
+        (OneSize, ["accepts one size only", "x.shape[0]", "torch.export reports:\n  Constraints violated"], "control"),
+        (Fails, ["cause is not known", "reports:\n  OSError: no such file\n  second line"], "control flow"),
+    ],
+)
+def test_error_has_the_remedy_of_its_cause_only(network, expected, other):
+    with pytest.raises(ValueError, match=f"{network.__name__} cannot be exported for quantization") as failed:
+        export_graph(network(4, 4), (torch.ones(2, 4),), training=True)
+    for text in expected:
+        assert text in str(failed.value)
+    assert other not in str(failed.value)
+
+
 def test_error_of_layers_of_pytorch_contains_no_line_of_this_package():
-    with pytest.raises(ValueError, match="Sequential cannot be exported for quantization: a and b must have same"):
+    with pytest.raises(
+        ValueError, match=r"(?s)Sequential cannot be exported for quantization\. .*a and b must have same"
+    ):
         export_graph(nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 4)), (torch.ones(2, 4),), True)
