@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 def find_network(module: nn.Module, path: str | None, argument: str = "model") -> nn.Module:
@@ -57,6 +60,41 @@ def restored_modes(module: nn.Module) -> Iterator[None]:
     finally:
         for submodule, training in modes.items():
             submodule.training = training
+
+
+def own_attributes(module: nn.Module) -> dict[str, Any]:
+    """Return the attributes of a module that are no part of ``nn.Module``, and neither weights nor buffers."""
+    return {name: value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE}
+
+
+def contents_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return shallow copies of the containers among some attributes, which calls may change in place."""
+    return {name: copy.copy(value) for name, value in attributes.items() if isinstance(value, (dict, list, set))}
+
+
+def set_contents(container: Any, contents: Any) -> None:
+    """Give a container the contents that it had before."""
+    container.clear()
+    container.extend(contents) if isinstance(container, list) else container.update(contents)
+
+
+@contextmanager
+def kept_attributes(module: nn.Module) -> Iterator[None]:
+    """Restore the attributes that calls set or change in place, such as caches, at the end of the context.
+
+    A cache of a trial would otherwise be used in the training: with earlier weights, and with the graph of the trial.
+    """
+    before = [(one, attributes := own_attributes(one), contents_of(attributes)) for one in module.modules()]
+    try:
+        yield
+    finally:
+        for one, attributes, contents in before:
+            for name in own_attributes(one).keys() - attributes:
+                delattr(one, name)
+            for name, value in attributes.items():
+                vars(one)[name] = value
+            for name, content in contents.items():
+                set_contents(attributes[name], content)
 
 
 def uncompiled(module: nn.Module) -> nn.Module:

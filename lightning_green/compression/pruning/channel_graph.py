@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_green.compression.inputs import Inputs, call, tensors_of
-from lightning_green.compression.network import restored_modes
+from lightning_green.compression.network import kept_attributes, restored_modes
 from lightning_green.compression.outputs import output_tensors
 
 # Layers whose channels are coupled in ways that the graph does not model.
@@ -58,7 +58,7 @@ class ChannelGraph:
         # In evaluation mode, tracing changes no running statistics.
         device = tensors_of(inputs)[0].device.type
         no_autocast = nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
-        with restored_modes(model), kept_random_states(), torch.enable_grad(), no_autocast:
+        with restored_modes(model), kept_attributes(model), kept_random_states(), torch.enable_grad(), no_autocast:
             model.eval()
             with _explained(model), _workarounds(model):
                 self.graph = self.tp.DependencyGraph().build_dependency(
@@ -144,9 +144,9 @@ def _workarounds(model: nn.Module, *, widths_change: bool = True) -> Iterator[li
     """Let Torch-Pruning end on networks that reshape their channels.
 
     A network that multiplies channels with themselves (``x @ x.T``), or that rolls windows, multiplies the indices in
-    each round, forever: a ``RecursionError`` is raised. A reshape whose widths it cannot relate (channel shuffle) has
-    no mapping of indices. What is wrong then is found by the comparison of the outputs. As long as no width changes,
-    the mappings of the whole network need not be made again for each group.
+    each round, forever: a ``RecursionError`` is raised. An operation whose widths it cannot relate, such as a channel
+    shuffle, has no mapping of indices. What is wrong then is found by the comparison of the outputs. As long as no
+    width changes, the mappings of the whole network need not be made again for each group.
 
     Yields:
         The dependencies that Torch-Pruning has found since, also if it has failed.
@@ -155,8 +155,7 @@ def _workarounds(model: nn.Module, *, widths_change: bool = True) -> Iterator[li
     from torch_pruning.dependency import index_mapping
     from torch_pruning.dependency.group import Group
 
-    add_dep, update = Group.add_dep, index_mapping.update_reshape_index_mapping
-    update_all = index_mapping.update_index_mapping
+    add_dep = Group.add_dep
     widest = max((max(p.shape) for p in model.parameters() if p.dim()), default=0)
     found: list[Any] = []
     impossible = 0
@@ -172,15 +171,22 @@ def _workarounds(model: nn.Module, *, widths_change: bool = True) -> Iterator[li
             raise RecursionError("channels depend on themselves in another shape")
         return add_dep(group, dep, idxs)
 
-    def update_if_possible(*arguments: Any) -> None:
-        with suppress(ZeroDivisionError):
-            update(*arguments)
+    def if_possible(update: Callable[..., None]) -> Callable[..., None]:
+        def update_if_possible(*arguments: Any) -> None:
+            with suppress(ZeroDivisionError, TypeError):
+                update(*arguments)
 
-    replaced = (
-        (Group, "add_dep", add_finite),
-        (index_mapping, "update_reshape_index_mapping", update_if_possible),
-        (index_mapping, "update_index_mapping", update_all if widths_change else lambda graph: None),
-    )
+        return update_if_possible
+
+    replaced: list[tuple[Any, str, Callable[..., Any]]] = [(Group, "add_dep", add_finite)]
+    if widths_change:
+        replaced += [
+            (index_mapping, name, if_possible(function))
+            for name, function in vars(index_mapping).items()
+            if name.startswith("update_") and name != "update_index_mapping"
+        ]
+    else:
+        replaced.append((index_mapping, "update_index_mapping", lambda graph: None))
     with ExitStack() as stack:
         for owner, name, replacement in replaced:
             stack.callback(setattr, owner, name, getattr(owner, name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 import sys
@@ -22,7 +23,13 @@ from torch.utils import _pytree as pytree
 
 from lightning_green.compression.call_description import CallDescription, shapes_of
 from lightning_green.compression.inputs import CONSTANTS, Inputs, call, input_names
-from lightning_green.compression.network import own_forward, restored_modes
+from lightning_green.compression.network import (
+    contents_of,
+    own_attributes,
+    own_forward,
+    restored_modes,
+    set_contents,
+)
 from lightning_green.compression.outputs import KNOWN, OutputError, OutputStructure, leaves_of
 
 aten = torch.ops.aten
@@ -156,7 +163,10 @@ def _flat_forward(network: nn.Module, inputs: Inputs) -> Iterator[list[tuple[Out
         filled = list(leaves)
         for place, tensor in zip(places, tensors, strict=True):
             filled[place] = tensor
-        before = [(path, module, dict(module.__dict__)) for path, module in network.named_modules()]
+        before = [
+            (path, module, dict(module.__dict__), contents_of(own_attributes(module)))
+            for path, module in network.named_modules()
+        ]
         output = call(plain, pytree.tree_unflatten(filled, structure))
         written = _restore_attributes(network, before)
         attributes = OutputStructure(written) if written else None
@@ -177,7 +187,7 @@ def _flat_forward(network: nn.Module, inputs: Inputs) -> Iterator[list[tuple[Out
 
 
 def _restore_attributes(
-    network: nn.Module, before: list[tuple[str, nn.Module, dict[str, Any]]]
+    network: nn.Module, before: list[tuple[str, nn.Module, dict[str, Any], dict[str, Any]]]
 ) -> dict[tuple[str, str], Any]:
     """Return the attributes of modules that a call has set, and give them their earlier values.
 
@@ -188,7 +198,12 @@ def _restore_attributes(
 
     """
     written: dict[tuple[str, str], Any] = {}
-    for path, module, attributes in before:
+    for path, module, attributes, contents in before:
+        for name, content in contents.items():
+            value = attributes[name]
+            if _ids(value) != _ids(content) and _has_tensors(value):  # a container that was changed in place
+                written[path, name] = copy.copy(value)
+                set_contents(value, content)
         for name, value in list(module.__dict__.items()):
             if name in attributes and (attributes[name] is value or _is_same_constant(attributes[name], value)):
                 continue
@@ -210,9 +225,20 @@ def _restore_attributes(
                 f"Its `forward` sets the attribute `{_join(path, name)}` to {', '.join(sorted(unknown))} instead of "
                 "tensors or containers of tensors."
             )
-    if not any(isinstance(leaf, (Tensor, torch.SymInt)) for leaf in leaves_of(list(written.values()))):
+    if not _has_tensors(list(written.values())):
         return {}  # constants, which the plain forward has set as well
     return written
+
+
+def _ids(container: Any) -> list[Any]:
+    """Return the identities of the items of a container; tensors cannot be compared."""
+    return (
+        [(key, id(value)) for key, value in container.items()] if isinstance(container, dict) else [*map(id, container)]
+    )
+
+
+def _has_tensors(value: Any) -> bool:
+    return any(isinstance(leaf, (Tensor, torch.SymInt)) for leaf in leaves_of(value))
 
 
 def _is_same_constant(one: Any, other: Any) -> bool:

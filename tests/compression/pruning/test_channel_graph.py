@@ -42,3 +42,29 @@ def test_groups_have_the_layers_that_depend_on_their_channels():
     graph.remove("0", [1, 5])
     assert (channel_count(model[0]), model[1].num_features, model[4].in_features) == (6, 6, 216)
     assert model(torch.randn(2, 3, 8, 8)).shape == (2, 4)
+
+
+class CachedBias(nn.Module):
+    """Keeps a bias of its weights for the evaluation, as attention layers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.table, self.head = nn.Conv2d(3, 8, 3), nn.Parameter(torch.ones(2)), nn.Linear(8, 4)
+        self.cache, self.seen = {}, ["nothing"]
+
+    def forward(self, x):
+        if self.training or "bias" not in self.cache:
+            self.cache["bias"] = self.table[torch.tensor([0, 1, 0, 1])] * 2
+            self.seen.append(x)
+            self.last = x
+        return self.head(self.conv(x).mean((2, 3))) + self.cache["bias"]
+
+
+def test_attributes_that_a_trial_sets_are_not_left_in_the_network():
+    model = CachedBias().eval()
+    cache, seen = model.cache, model.seen
+    ChannelGraph(model, (torch.randn(1, 3, 8, 8),))
+    assert model.cache is cache
+    assert model.seen is seen
+    assert (cache, seen) == ({}, ["nothing"])
+    assert not hasattr(model, "last")

@@ -173,3 +173,27 @@ def test_error_of_layers_of_pytorch_contains_no_line_of_this_package():
         ValueError, match=r"(?s)Sequential cannot be exported for quantization\. .*a and b must have same"
     ):
         export_graph(nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 4)), (torch.ones(2, 4),), True)
+
+
+class KeepsFeatures(nn.Linear):
+    """Puts its features into a dictionary, for a loss outside, and counts its calls in another one."""
+
+    def __init__(self):
+        super().__init__(4, 4)
+        self.features, self.counts = {}, {"calls": 0}
+
+    def forward(self, x):
+        y = super().forward(x)
+        self.features["y"] = y * 2
+        self.counts["calls"] += 1
+        return y
+
+
+def test_container_that_forward_changes_in_place_has_the_tensors_of_the_call():
+    network = KeepsFeatures()
+    exported = export_graph(network, (torch.ones(2, 4),), training=True)
+    assert network.features == {}  # and no tensor without data
+    exported.return_attributes()
+    x = torch.randn(3, 4)
+    y = exported.run(network, [x])
+    assert torch.equal(network.features["y"], y * 2)
