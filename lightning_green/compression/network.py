@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from torch import nn
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_CONTAINERS = (dict, list, set, OrderedDict, defaultdict)
 
 
 def find_network(module: nn.Module, path: str | None, argument: str = "model") -> nn.Module:
@@ -69,7 +71,18 @@ def own_attributes(module: nn.Module) -> dict[str, Any]:
 
 def contents_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return shallow copies of the containers among some attributes, which calls may change in place."""
-    return {name: copy.copy(value) for name, value in attributes.items() if isinstance(value, (dict, list, set))}
+    return {name: copy.copy(value) for name, value in attributes.items() if type(value) in _CONTAINERS}
+
+
+def is_changed(container: Any, contents: Any) -> bool:
+    """Return whether a container has other items than before; tensors are compared by identity."""
+    return _identities(container) != _identities(contents)
+
+
+def _identities(container: Any) -> list[Any]:
+    if isinstance(container, dict):
+        return [(key, id(value)) for key, value in container.items()]
+    return [id(value) for value in container]
 
 
 def set_contents(container: Any, contents: Any) -> None:
@@ -94,7 +107,8 @@ def kept_attributes(module: nn.Module) -> Iterator[None]:
             for name, value in attributes.items():
                 vars(one)[name] = value
             for name, content in contents.items():
-                set_contents(attributes[name], content)
+                if is_changed(attributes[name], content):  # another thread may read the others
+                    set_contents(attributes[name], content)
 
 
 def uncompiled(module: nn.Module) -> nn.Module:

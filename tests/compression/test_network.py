@@ -7,6 +7,7 @@ from torch import nn
 from lightning_green.compression.network import (
     ReplacedForward,
     find_network,
+    kept_attributes,
     own_forward,
     replaced_forward,
     restored_modes,
@@ -84,3 +85,20 @@ def test_replaced_forward_computes_the_calls_and_is_undone():
     with replaced_forward(network, lambda x: -x):
         assert network(1) == -1
     assert network.forward is assigned
+
+
+def test_attributes_are_kept_and_their_contents_too():
+    model = Two()
+    model.first.cache, model.second.steps, model.names = {"a": torch.ones(1)}, [1], {"x"}
+    cache, first = model.first.cache, model.first.cache["a"]
+    with kept_attributes(model):
+        model.first.cache["b"] = torch.ones(1)
+        model.first.cache["a"] = torch.zeros(1)
+        model.second.steps = [2]
+        model.names.add("y")
+        model.second.new = torch.ones(2)
+    assert model.first.cache is cache
+    assert list(cache) == ["a"]
+    assert cache["a"] is first
+    assert (model.second.steps, model.names) == ([1], {"x"})
+    assert not hasattr(model.second, "new")

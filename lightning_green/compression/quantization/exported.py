@@ -25,6 +25,7 @@ from lightning_green.compression.call_description import CallDescription, shapes
 from lightning_green.compression.inputs import CONSTANTS, Inputs, call, input_names
 from lightning_green.compression.network import (
     contents_of,
+    is_changed,
     own_attributes,
     own_forward,
     restored_modes,
@@ -201,7 +202,7 @@ def _restore_attributes(
     for path, module, attributes, contents in before:
         for name, content in contents.items():
             value = attributes[name]
-            if _ids(value) != _ids(content) and _has_tensors(value):  # a container that was changed in place
+            if is_changed(value, content) and _has_tensors(value):  # a container that was changed in place
                 written[path, name] = copy.copy(value)
                 set_contents(value, content)
         for name, value in list(module.__dict__.items()):
@@ -228,13 +229,6 @@ def _restore_attributes(
     if not _has_tensors(list(written.values())):
         return {}  # constants, which the plain forward has set as well
     return written
-
-
-def _ids(container: Any) -> list[Any]:
-    """Return the identities of the items of a container; tensors cannot be compared."""
-    return (
-        [(key, id(value)) for key, value in container.items()] if isinstance(container, dict) else [*map(id, container)]
-    )
 
 
 def _has_tensors(value: Any) -> bool:
