@@ -27,7 +27,7 @@ RUN: Choice = ("run", None)
 class Start(NamedTuple):
     """Start an exited job again within the hour.
 
-    Args:
+    Attributes:
         wait: Hours until the start, less than 1.
 
     """
