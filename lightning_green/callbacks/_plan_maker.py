@@ -109,7 +109,7 @@ class PlanMaker:
             if least is not None:
                 rank_zero_info(
                     f"This plan is for all {job.work_hours:.1f} h up to {left.why}. EarlyStopping may end the training "
-                    f"after {least:.1f} h, and the saving would be another one."
+                    f"after {least:.1f} h; the saving would then differ."
                 )
         if answer.late_hours > 0:
             self._warn_once(f"The work does not fit before the deadline: it will be {answer.late_hours:.1f} h late.")
@@ -171,6 +171,7 @@ class PlanMaker:
             saving=_finite(plan.saving),
             startup_seconds=self.return_time.startup_seconds(self.timer.seconds_per_batch),
             idle_watts=self._idle_watts(),
+            allocation=kept_allocation(),
         )
 
     # -- the job -------------------------------------------------------------------------------------------------------

@@ -83,14 +83,15 @@ class Account:
         elif self._active_time is not None and event.attempt > totals.attempts:
             totals.seconds_by_state["out" if self._exited else "stopped"] += max(0.0, began - self._active_time)
         self._exited = False
-        totals.out_since, totals.idle_watts, self._signal = None, 0.0, event.signal or ""
+        totals.out_since, totals.idle_watts, totals.allocation = None, 0.0, None
+        self._signal = event.signal or ""
         totals.attempts = max(totals.attempts, event.attempt)
         totals.nodes = event.nodes or 1
 
     def _exit(self, event: Paused, at: float) -> None:
         self.totals.exits += 1
         self.totals.out_since, self._exited = at, True
-        self.totals.idle_watts = event.idle_watts or 0.0
+        self.totals.idle_watts, self.totals.allocation = event.idle_watts or 0.0, event.allocation
         self._exited_attempts.add(event.attempt)
         for node in list(self._saves):
             for save, joules in self._saves.pop(node):

@@ -164,6 +164,7 @@ class Paused(StateEvent):
         saving: Expected saving as a fraction of run-now emissions.
         startup_seconds: Time from the start of the command to the first step of this process.
         idle_watts: Idle power of the devices, of all nodes, if they stay allocated until the next start.
+        allocation: What keeps them allocated, such as ``"SLURM job 7"``.
 
     """
 
@@ -176,6 +177,7 @@ class Paused(StateEvent):
     saving: float | None = None
     startup_seconds: float | None = None
     idle_watts: float | None = None
+    allocation: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,6 +68,7 @@ class Totals:
         exit_joules: Energy in J of saving the state for planned exits and of the restarts after them.
         out_since: Time of the last planned exit in seconds since the epoch, if the run has not started again.
         idle_watts: Idle power of the devices since then in W; 0 if the exit has released them.
+        allocation: What has kept them allocated, or None.
         attempts: Starts of the run.
         first_start: First start in seconds since the epoch, or None.
         last_time: Last event in seconds since the epoch, or None.
@@ -91,6 +92,7 @@ class Totals:
     exit_joules: float = 0.0
     out_since: float | None = None
     idle_watts: float = 0.0
+    allocation: str | None = None
     attempts: int = 0
     first_start: float | None = None
     last_time: float | None = None

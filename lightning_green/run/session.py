@@ -25,6 +25,7 @@ from lightning_green.run.figures import LiveMetrics, summarize
 from lightning_green.run.options import RunOptions
 from lightning_green.run.recorder import MemoryLog, Recorder, utc
 from lightning_green.run.run import Run
+from lightning_green.supervisor.launchers import kept_allocation
 from lightning_green.utilities.clock import Clock
 from lightning_green.utilities.periodic import PeriodicThread
 from lightning_green.utilities.processes import own_age
@@ -233,9 +234,14 @@ class Session:
             self._heartbeat.start()
 
     def _idle_devices(self) -> DevicesIdle | None:
-        """Return the energy of devices that stayed allocated since the last planned exit, or None."""
+        """Return the energy of devices that stayed allocated since the last planned exit, or None.
+
+        In another allocation, it is not known when the earlier one has ended.
+        """
         totals, until = self.totals, self.began
         if self.node.rank or totals.out_since is None or not totals.idle_watts or until is None:
+            return None
+        if totals.allocation != kept_allocation():
             return None
         intensity = self.recorder.intensity_between(totals.out_since, until)
         return DevicesIdle(

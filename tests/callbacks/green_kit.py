@@ -9,12 +9,13 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_green import EmissionsTracker, SimulatedClock
+from lightning_green import CarbonScheduler, EmissionsTracker, SimulatedClock
 from tests.helpers.ledgers import read_records
 
 START = datetime(2024, 5, 2, tzinfo=timezone.utc)
 WATTS = 300.0
 BATCHES = 24  # four hours of the clock
+DIRTY_THEN_CLEAN = [600.0] * 4 + [50.0] * 20
 
 
 class Net(pl.LightningModule):
@@ -79,3 +80,22 @@ def events(folder, name=None):
     """Return the events of the one run below ``folder``; those named ``name`` alone where it is given."""
     (ledger,) = folder.rglob("ledger.*.jsonl")
     return [record for record in read_records(ledger.parent) if name in (None, record["event"])]
+
+
+def scheduler(trace, **given):
+    """Return a scheduler of 300 W with a deadline of 20 h."""
+    settings = {"deadline": "20h", "hold_power": 0.1, "resume_cost": 0.05, "meter": 300.0, "clock": clock()}
+    return CarbonScheduler(**{"grid": trace, **settings, **given})
+
+
+def block(caplog):
+    """Return the start-up block by the name that each line begins with."""
+    blocks = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Lightning Green\n")]
+    (lines,) = [text.splitlines()[1:] for text in blocks if "Meter" in text]
+    assert len(lines) <= 6
+    return {line.split()[0]: line.split(None, 1)[1] for line in lines}
+
+
+def states(folder):
+    """Return the states of the one run below ``folder``."""
+    return {record["state"] for record in events(folder) if "state" in record}

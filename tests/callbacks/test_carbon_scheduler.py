@@ -14,23 +14,15 @@ import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 
-from lightning_green import CarbonScheduler, EmissionsTracker, RunPausedExit
+from lightning_green import CarbonScheduler, EmissionsTracker
 from lightning_green.run.coordinator import close_current_run
-from lightning_green.run.pause_rule import PauseAt, PauseRule
-from tests.callbacks.green_kit import BATCHES, START, clock, events, train
+from tests.callbacks.green_kit import BATCHES, DIRTY_THEN_CLEAN, START, block, events, scheduler, states, train
 from tests.helpers.traces import write_trace
-
-DIRTY_THEN_CLEAN = [600.0] * 4 + [50.0] * 20
 
 
 @pytest.fixture
 def trace(tmp_path):
     return write_trace(tmp_path / "trace.csv", DIRTY_THEN_CLEAN)
-
-
-def scheduler(trace, **given):
-    settings = {"deadline": "20h", "hold_power": 0.1, "resume_cost": 0.05, "meter": 300.0, "clock": clock()}
-    return CarbonScheduler(**{"grid": trace, **settings, **given})
 
 
 WRONG = [
@@ -85,14 +77,6 @@ def test_it_can_be_copied_and_pickled(trace):
             assert copied._arguments == original._arguments
 
 
-def block(caplog):
-    """Return the start-up block by the name that each line begins with."""
-    blocks = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Lightning Green\n")]
-    (lines,) = [text.splitlines()[1:] for text in blocks if "Meter" in text]
-    assert len(lines) <= 6
-    return {line.split()[0]: line.split(None, 1)[1] for line in lines}
-
-
 def test_without_an_argument_it_says_what_it_needs(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     train(tmp_path, CarbonScheduler(meter=300.0))
@@ -113,10 +97,6 @@ def test_early_stopping_is_named_beside_the_plan(tmp_path, trace, caplog):
     )
     first = events(tmp_path, "decision")[0]
     assert first["work_hours"] - first["least_work_hours"] == pytest.approx(2.0)  # an epoch of twelve batches
-
-
-def states(folder):
-    return {record["state"] for record in events(folder) if "state" in record}
 
 
 def test_without_a_deadline_there_is_no_waiting_and_it_says_so(tmp_path, trace, caplog):
@@ -170,203 +150,6 @@ def test_it_holds_until_the_clean_hours_and_harms_nothing(tmp_path, trace, caplo
     assert max(after - before for before, after in itertools.pairwise(waiting)) <= 0.26
     assert {state for state, _ in seen} == {0.0, 2.0}
     assert seen[-1][0] == 0.0
-
-
-def test_by_hand_auto_never_leaves(tmp_path, trace):
-    train(tmp_path, scheduler(trace, hold_power=1.0))  # holding does not pay, and nobody would start it again
-    assert states(tmp_path) == {"running"}
-    assert events(tmp_path, "paused") == []
-
-
-def leave(tmp_path, trace, **given):
-    with pytest.raises(SystemExit) as left:
-        train(tmp_path, scheduler(trace, **given))
-    close_current_run()
-    return left.value.code
-
-
-def test_exit_by_hand_prints_the_line_that_continues_it(tmp_path, trace, caplog, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["train.py", "--lr", "0.1"])
-    monkeypatch.setattr("sys.orig_argv", ["python", "train.py", "--lr", "0.1"])
-    caplog.set_level(logging.INFO)
-    assert leave(tmp_path, trace, on_pause="exit") == 75
-    assert block(caplog)["Pauses"] == "exit (as requested; restart it by hand)"
-    assert (
-        "Lightning Green: exiting until 2024-05-02 04:00 UTC. To continue, run: python train.py --lr 0.1" in caplog.text
-    )
-    caplog.clear()
-
-    later = clock()
-    (run,) = (tmp_path / "lightning_green").iterdir()
-    later.bind(run)
-    later.sleep(3.5 * 3600)  # the user comes back in the clean hours
-    trainer, weights = train(tmp_path, scheduler(trace, on_pause="exit"))
-    assert "attempt 2, continued from step" in block(caplog)["Folder"]
-    assert trainer.global_step == BATCHES
-    assert [r["event"] for r in events(tmp_path) if r["event"] in ("started", "paused", "finished")] == [
-        "started",
-        "paused",
-        "started",
-        "finished",
-    ]
-    assert {record["deadline"] for record in events(tmp_path, "decision")} == {
-        (START + timedelta(hours=20)).isoformat()  # of the first start
-    }
-    close_current_run()
-    assert weights == train(tmp_path / "without")[1]
-
-
-@pytest.mark.parametrize("allocation", ["", "SLURM job"])
-def test_devices_of_a_kept_allocation_draw_idle_power_after_an_exit(tmp_path, trace, monkeypatch, allocation):
-    monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "1")
-    monkeypatch.setenv("LIGHTNING_GREEN_ALLOCATION", allocation)
-    assert leave(tmp_path, trace, on_pause="exit") == 75
-    later = clock()
-    (run,) = (tmp_path / "lightning_green").iterdir()
-    later.bind(run)
-    later.sleep(5 * 3600)
-    tracker = EmissionsTracker()
-    train(tmp_path, scheduler(trace, on_pause="exit"), tracker)
-    summary, idle = tracker.summary(), events(tmp_path, "devices_idle")
-    waited = summary["carbon/hours_waited"]
-    assert waited > 4.0
-    if not allocation:
-        assert idle == []
-        assert "energy/unmetered_kwh" not in summary
-        return
-    kwh = 0.1 * 0.3 * waited  # a tenth of 300 W
-    assert idle[0]["idle_joules"] == pytest.approx(kwh * 3.6e6)
-    assert summary["energy/unmetered_kwh"] == pytest.approx(kwh)
-    assert summary["energy/held_kwh"] == pytest.approx(kwh)
-    assert summary["energy/quality"]["unmetered"] == "modelled"
-    until = datetime.fromisoformat(idle[0]["until"])
-    since = datetime.fromisoformat(idle[0]["since"])
-    dirty = (START + timedelta(hours=4) - since).total_seconds() / 3600
-    mean = (600 * dirty + 50 * (waited - dirty)) / waited
-    assert (until - since).total_seconds() / 3600 == pytest.approx(waited)
-    assert idle[0]["idle_intensity"]["value"] == pytest.approx(mean)
-    work = summary["carbon/gco2e"] - kwh * mean
-    assert summary["carbon/counterfactual_gco2e"] > work  # all of it in the dirty hours, without idle energy
-    assert summary["carbon/saving_pct"] == pytest.approx(
-        100 * (1 - summary["carbon/gco2e"] / summary["carbon/counterfactual_gco2e"])
-    )
-
-
-def test_planned_exit_is_no_failure_for_callbacks_and_loggers(tmp_path, trace):
-    calls = []
-
-    class Mail(pl.Callback):
-        def on_exception(self, trainer, pl_module, exception):
-            calls.append(("on_exception", type(exception)))
-
-        def teardown(self, trainer, pl_module, stage):
-            calls.append(("teardown", stage))
-
-    logger = CSVLogger(tmp_path)
-    logger.finalize = lambda status: calls.append(("finalize", status))
-    with pytest.raises(RunPausedExit) as paused:
-        train(tmp_path, scheduler(trace, on_pause="exit"), Mail(), logger=logger)
-    close_current_run()
-    assert paused.value.code == 75
-    assert calls == [("teardown", "fit")]
-
-
-def test_under_the_supervisor_auto_leaves_where_that_pays(tmp_path, trace, monkeypatch):
-    monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
-    assert leave(tmp_path, trace, hold_power=1.0) == 75
-    (paused,) = events(tmp_path, "paused")
-    assert paused["until"] == (START + timedelta(hours=4)).isoformat()
-    assert paused["job"]["deadline"] == (START + timedelta(hours=20)).isoformat()
-    assert paused["grid"]["class_path"].endswith("TraceSignal")
-
-
-def test_return_time_is_measured_over_the_starts_of_the_run(tmp_path, trace, monkeypatch):
-    monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.setenv("LIGHTNING_GREEN_ALLOCATION", "")
-    times = clock(seconds_per_restart=1200.0)
-    assert leave(tmp_path, trace, hold_power=1.0, clock=times) == 75
-    (paused,) = events(tmp_path, "paused")
-    assert (paused["job"]["return_time"], paused["job"]["out_power"]) == (0.0, 0.0)
-    assert paused["startup_seconds"] == 0.0, "a simulated clock has no time for the first start"
-    (run,) = (tmp_path / "lightning_green").iterdir()
-    later = clock(seconds_per_restart=1200.0)
-    later.bind(run)
-    later.sleep(3600.0)  # still in the dirty hours
-    assert leave(tmp_path, trace, hold_power=1.0, clock=clock(seconds_per_restart=1200.0)) == 75
-    paused = events(tmp_path, "paused")[-1]
-    assert paused["startup_seconds"] == pytest.approx(1200.0)
-    assert paused["job"]["return_time"] == pytest.approx(1 / 3)
-
-
-def test_stated_return_time_and_a_kept_allocation_are_part_of_the_job(tmp_path, trace, monkeypatch, caplog):
-    monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    caplog.set_level(logging.INFO)
-    assert leave(tmp_path, trace, hold_power=0.1, return_time="30min", on_pause="exit") == 75
-    (paused,) = events(tmp_path, "paused")
-    assert (paused["job"]["return_time"], paused["job"]["out_power"]) == (0.5, 0.1)
-    assert "the Kubernetes pod keeps its devices" in block(caplog)["Pauses"]
-
-
-def test_exits_at_the_end_of_an_epoch_where_only_that_is_exact(tmp_path, trace, monkeypatch, caplog):
-    monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
-    monkeypatch.setenv("LIGHTNING_GREEN_PAUSE_RULE", "epoch: a counter is not restored")
-    caplog.set_level(logging.INFO)
-    assert leave(tmp_path, trace, hold_power=1.0) == 75
-    assert [record["global_step"] for record in events(tmp_path, "paused")] == [12]  # the grid is dirty from step 0 on
-    assert {tuple(record["position"]) for record in events(tmp_path, "checkpoint")} == {(1, 0)}
-    line = "The run is saved, and exits, at the end of an epoch only: a counter is not restored."
-    assert line in caplog.text
-    assert line in {record["reason"] for record in events(tmp_path, "warning")}
-
-
-def test_exits_at_the_end_of_an_epoch_if_only_that_is_exact_by_what_the_batches_show(tmp_path, monkeypatch):
-    monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
-    known = PauseRule(PauseAt.EPOCH, "the samples draw in workers")
-
-    class Batches(pl.Callback):
-        seen = 0
-
-        def on_train_batch_start(self, *_):
-            self.seen += 1
-
-    batches = Batches()
-    monkeypatch.setattr(
-        "lightning_green.run.saved_state.rule_of_loaders", lambda _: known if batches.seen >= 18 else PauseRule()
-    )
-    dirty = write_trace(
-        tmp_path / "dirty.csv", [600 if 3 <= hour < 9 else 50 for hour in range(48)]
-    )  # in the second epoch
-    with pytest.raises(SystemExit):
-        train(tmp_path, scheduler(dirty, hold_power=1.0), batches, max_epochs=4)
-    close_current_run()
-    assert [record["global_step"] for record in events(tmp_path, "paused")] == [24]
-
-
-def test_never_exits_where_no_resume_is_exact(tmp_path, trace, monkeypatch):
-    monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
-    monkeypatch.setenv("LIGHTNING_GREEN_PAUSE_RULE", "never: it differs")
-    train(tmp_path, scheduler(trace, hold_power=1.0))
-    assert events(tmp_path, "paused") == events(tmp_path, "checkpoint") == []
-
-
-def test_hold_never_leaves(tmp_path, trace, monkeypatch):
-    monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
-    train(tmp_path, scheduler(trace, on_pause="hold"))
-    assert events(tmp_path, "paused") == []
-    assert "held" in states(tmp_path)
-
-
-def test_without_checkpointing_it_holds_and_never_exits(tmp_path, trace, caplog, monkeypatch):
-    monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
-    caplog.set_level(logging.INFO)
-    train(tmp_path, scheduler(trace), enable_checkpointing=False)
-    assert block(caplog)["Pauses"] == "hold (no exit: Trainer(enable_checkpointing=False))"
-    assert events(tmp_path, "paused") == []
-    assert "held" in states(tmp_path)
-    assert list(tmp_path.rglob("*.ckpt")) == []
 
 
 def test_a_deadline_in_the_past(tmp_path, trace):

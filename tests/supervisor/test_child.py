@@ -163,6 +163,7 @@ def test_command_gets_the_allocation_of_the_supervisor(tmp_path, monkeypatch, va
         monkeypatch.delenv(name, raising=False)
     if variable:
         monkeypatch.setenv(variable, "10")
-    kept = {None: None, "SLURM_JOB_ID": "SLURM job", "KUBERNETES_SERVICE_HOST": "Kubernetes pod"}[variable]
+        monkeypatch.setenv("HOSTNAME", "trainer-0")
+    kept = {None: None, "SLURM_JOB_ID": "SLURM job 10", "KUBERNETES_SERVICE_HOST": "Kubernetes pod trainer-0"}[variable]
     environment = child_environment(tmp_path, "s/1", False, None) | {"SLURM_JOB_ID": "11"}  # of a step by `srun`
     assert kept_allocation(environment) == kept

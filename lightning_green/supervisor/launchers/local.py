@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -60,7 +61,7 @@ def kept_allocation(environment: Mapping[str, str] = os.environ) -> str | None:
 
     Examples:
         >>> kept_allocation({"LIGHTNING_GREEN_SUPERVISED": "1", "SLURM_JOB_ID": "7"})
-        'SLURM job'
+        'SLURM job 7'
         >>> kept_allocation({"SLURM_JOB_ID": "7"})  # without a supervisor, an exit ends the job
 
     """
@@ -72,7 +73,10 @@ def kept_allocation(environment: Mapping[str, str] = os.environ) -> str | None:
 
 
 def allocation(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return the kind of allocation that this process is part of, or None."""
-    if environment.get("SLURM_JOB_ID"):
-        return "SLURM job"
-    return "Kubernetes pod" if environment.get("KUBERNETES_SERVICE_HOST") else None
+    """Return the allocation that this process is part of, or None. A requeued job has another allocation."""
+    if job := environment.get("SLURM_JOB_ID"):
+        requeues = environment.get("SLURM_RESTART_COUNT", "0")
+        return f"SLURM job {job}" + (f" (requeue {requeues})" if requeues != "0" else "")
+    if environment.get("KUBERNETES_SERVICE_HOST"):
+        return f"Kubernetes pod {environment.get('HOSTNAME') or platform.node()}"
+    return None
