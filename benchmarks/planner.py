@@ -43,6 +43,7 @@ from unittest.mock import patch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+from planner_milp import minimum_by_milp
 
 from lightning_green.backtest import policies
 from lightning_green.backtest.backtest import Backtest
@@ -178,92 +179,6 @@ def is_optimal(seed: int) -> bool:
     return planned <= minimum_by_milp(job, values) * (1 + 1e-6) + 1e-6
 
 
-def minimum_by_milp(job: Job, values: np.ndarray) -> float:
-    """Return the minimum emissions of ``job`` in hourly slots, by mixed-integer programming.
-
-    Binary: ``run[l, t]``, ``hold[t]``, ``exit[t]``, ``over[t]`` (the work is done), exactly one per slot, and the four
-    switches. Continuous: the used part of a slot, which is 1 except in the slot in which the work ends.
-    """
-    from scipy.optimize import Bounds, LinearConstraint, milp
-
-    slots, count = len(values), len(job.levels)
-    kinds = [f"run{index}" for index in range(count)] + ["hold", "exit", "over"]
-    switches = ["exit_switch", "restart", "enter", "resume", "last"]
-    names = [*kinds, *switches, *(f"used{index}" for index in range(count))]
-    place = {name: index * slots for index, name in enumerate(names)}
-    size = len(names) * slots
-    cost, rows, low, high = np.zeros(size), [], [], []
-    runs = [f"run{index}" for index in range(count)]
-
-    def at(name: str, slot: int) -> int:
-        return place[name] + slot
-
-    def add(terms: list[tuple[int, float]], least: float, most: float) -> None:
-        row = np.zeros(size)
-        for index, factor in terms:
-            row[index] += factor
-        rows.append(row)
-        low.append(least)
-        high.append(most)
-
-    before = {"running": "run", "throttled": "run", "held": "hold", "out": "exit"}[job.state]
-    for slot, value in enumerate(values.tolist()):
-        for index, level in enumerate(job.levels):
-            cost[at(f"used{index}", slot)] = level.power * value
-            # Used only if it runs, and in full unless it is the last slot of work.
-            add([(at(f"used{index}", slot), 1), (at(f"run{index}", slot), -1)], -np.inf, 0)
-            add([(at(f"used{index}", slot), 1), (at(f"run{index}", slot), -1), (at("last", slot), 1)], 0, np.inf)
-        cost[at("hold", slot)] = job.hold_power * value
-        for name, energy in (
-            ("exit_switch", job.exit_cost), ("restart", job.resume_cost), ("enter", job.hold_cost),
-            ("resume", job.hold_resume_cost),
-        ):  # fmt: skip
-            cost[at(name, slot)] = energy * value
-        add([(at(name, slot), 1) for name in kinds], 1, 1)
-
-        def was(name: str, slot: int = slot) -> tuple[list[tuple[int, float]], float]:
-            """Return terms and constant of the indicator that the previous slot was ``name``."""
-            if slot == 0:
-                return [], float(before == name)
-            group = runs if name == "run" else [name]
-            return [(at(part, slot - 1), 1.0) for part in group], 0.0
-
-        now = {"run": [(at(part, slot), 1.0) for part in runs], "hold": [(at("hold", slot), 1.0)],
-               "exit": [(at("exit", slot), 1.0)]}  # fmt: skip
-        pairs = [("exit_switch", "run", "exit"), ("exit_switch", "hold", "exit"), ("restart", "exit", "run"),
-                 ("enter", "run", "hold"), ("resume", "hold", "run")]  # fmt: skip
-        for switch, source, target in pairs:
-            terms, constant = was(source)
-            negative = [(index, -factor) for index, factor in (*terms, *now[target])]
-            add([(at(switch, slot), 1), *negative], constant - 1, np.inf)
-        terms, constant = was("exit")
-        add([*terms, *now["hold"]], -np.inf, 1 - constant)  # an exited job cannot hold
-        if "exit" not in job.pauses:  # an exited job may stay exited, but no job exits
-            add([*now["exit"], *((index, -factor) for index, factor in terms)], -np.inf, constant)
-        if slot:
-            add([(at("over", slot), 1), (at("over", slot - 1), -1)], 0, np.inf)
-            add([(at("over", slot), 1), (at("over", slot - 1), -1), (at("last", slot - 1), -1)], -np.inf, 0)
-            add([(at("over", slot), 1), (at("last", slot - 1), -1)], 0, np.inf)
-        else:
-            add([(at("over", 0), 1)], 0, 0)
-    speeds = [
-        (at(f"used{index}", slot), level.speed) for index, level in enumerate(job.levels) for slot in range(slots)
-    ]
-    add(speeds, job.work_hours, job.work_hours)
-    whole, top = np.ones(size), np.ones(size)
-    for index in range(count):
-        whole[place[f"used{index}"] : place[f"used{index}"] + slots] = 0
-    if "hold" not in job.pauses:
-        top[place["hold"] : place["hold"] + slots] = 0
-    answer = milp(
-        cost, constraints=LinearConstraint(np.array(rows), low, high), integrality=whole, bounds=Bounds(0, top),
-        options={"mip_rel_gap": 0.0},
-    )  # fmt: skip
-    if answer.x is None:
-        raise RuntimeError(f"The solver found no solution for {job} in {slots} slots: {answer.message}")
-    return float(answer.fun)
-
-
 def scope_of(name: str) -> Scope:
     """Return the kind of intensity of a job in ``JOBS``."""
     return "direct" if name.startswith("direct") else "lifecycle"
@@ -324,15 +239,14 @@ def print_choices(carbon: Path) -> None:
         rows = [[f"{scope}, exit, saving %", *(archive.zone for archive in archives), "mean", "harm %"]]
         for name in CHOICES:
             with chosen(name):
-                rows.append([name, *saving_and_harm(job, archives, {})])
-        rows.append(["published forecast", *saving_and_harm(job, archives, {"correct": False})])
+                rows.append([name, *cells(job, archives, {})])
+        rows.append(["published forecast", *cells(job, archives, {"correct": False})])
         print(as_markdown(rows) + "\n", flush=True)
     archives = [archive for _, archive in zones(carbon)]
     for job in ("exit and hold, resume 0.1 h", "hold only at 20 %"):
         rows = [[f"{job}, saving %", *(archive.zone for archive in archives), "mean", "harm %"]]
         rows += [
-            [f"caution {caution:g}", *saving_and_harm(JOBS[job], archives, {"caution": caution})]
-            for caution in (0.0, 0.5, 1.0)
+            [f"caution {caution:g}", *cells(JOBS[job], archives, {"caution": caution})] for caution in (0.0, 0.5, 1.0)
         ]
         print(as_markdown(rows) + "\n", flush=True)
 
@@ -354,24 +268,16 @@ def print_cross_validation(carbon: Path) -> None:
     ]
     for name in CHOICES:
         with chosen(name):
-            scores[name] = np.array(saving_and_harm(job, [one for _, one in archives], {})[:-2], dtype=float)
+            scores[name] = np.array(saving_and_harm(job, [one for _, one in archives], {})[0])
     test = replace(job, every_days=10)
     optimum = [test.run(archive, ("optimal",))["optimal"]["saving_pct"] for _, archive in archives]
-    rows, shares = [["saving %", "default", "chosen on the other zones", "", "optimum", "share"]], []
+    rows, shares = [["saving %", "best in the others", "default", "with those constants", "optimum", "share"]], []
     for index, (label, archive) in enumerate(archives):
         others = [number for number, (_, one) in enumerate(archives) if one.zone != archive.zone]
         best = max(CHOICES, key=lambda name: scores[name][others].mean())
         shares.append(scores[best][index] / optimum[index])
-        rows.append(
-            [
-                label,
-                f"{scores['default'][index]:.2f}",
-                f"{scores[best][index]:.2f}",
-                best,
-                f"{optimum[index]:.2f}",
-                f"{shares[-1]:.2f}",
-            ]
-        )
+        values = scores["default"][index], scores[best][index], optimum[index], shares[-1]
+        rows.append([label, best, *(f"{value:.2f}" for value in values)])
     print(as_markdown(rows))
     print(
         f"\nShare of the optimum in zones that were left out: mean {statistics.mean(shares):.2f}, "
@@ -417,8 +323,8 @@ def print_returns(carbon: Path, runs: int) -> None:
     print(f"{runs} random jobs for each time to return:\n\n{as_markdown(rows)}", flush=True)
 
 
-def saving_and_harm(test: Backtest, archives: list[ZoneArchive], options: dict) -> list[str]:
-    """Return the saving in each zone, the mean, and the harm: losses of worse runs as a share of all emissions."""
+def saving_and_harm(test: Backtest, archives: list[ZoneArchive], options: dict) -> tuple[list[float], float]:
+    """Return the saving in each zone, and the harm: losses of worse runs as a share of all emissions, both in %."""
     test, savings, harms = replace(test, every_days=10), [], []
     for archive in archives:
         policy, starts = PlannerPolicy(**options), test.starts(archive)
@@ -428,7 +334,13 @@ def saving_and_harm(test: Backtest, archives: list[ZoneArchive], options: dict) 
         harms.append(
             100 * sum(max(0.0, own - base) for own, base in zip(emissions, reference, strict=True)) / sum(reference)
         )
-    return [f"{value:.2f}" for value in (*savings, statistics.mean(savings))] + [f"{statistics.mean(harms):.3f}"]
+    return savings, statistics.mean(harms)
+
+
+def cells(test: Backtest, archives: list[ZoneArchive], options: dict) -> list[str]:
+    """Return the saving in each zone, the mean and the harm as text."""
+    savings, harm = saving_and_harm(test, archives, options)
+    return [f"{value:.2f}" for value in (*savings, statistics.mean(savings))] + [f"{harm:.3f}"]
 
 
 if __name__ == "__main__":
