@@ -1,24 +1,30 @@
 # ruff: noqa: D102
 """What the two callbacks cost a training while they have nothing to do.
 
-    python benchmarks/overhead.py --json
+    python benchmarks/overhead.py --json [--device cpu|cuda]
 
 `EmissionsTracker` and `CarbonScheduler` together, with a real meter, a grid, a deadline and a CSV log. The trainings
 with and without them are alive in one process and take turns, a block of steps each, in an order that is reversed every
 time, so that both see the same machine. Figures:
 
-    step_time_ratio   time of a step of about 5 ms with the two callbacks over one without
+    steps             for steps of about 1, 2.5, 10 and 60 ms:
+      thread_ratio      processor time of the training thread in a step with the two callbacks over one without
+      wall_ratio        the same of the time that passes
+      step_ms           time that passes in a step without them
+    other_threads_ms  processor time of all other threads of ours (sampler, poller, heartbeat) per second of training
     idle_step_us      microseconds in our own code on a step on which nothing is decided and nothing logged, timed where
                       it is called: the hooks of both callbacks and the boundary after the batch
-    added_us          microseconds that a step as small as Lightning's loops allow takes longer, all in all: ours, and
-                      Lightning's own calls of the hooks of two more callbacks
+    added_us          processor time of the training thread that a step as small as Lightning's loops allow takes
+                      longer, all in all: ours, and Lightning's own calls of the hooks of two more callbacks
     empty_us          the same with two empty callbacks: what Lightning takes for calling the hooks of any two
 
-A step is what lies between two calls of `training_step`: loader, hooks, loops and optimizer are in it. A block counts
-by the median of its steps but the first, which finds the caches of another training. Where a training's objects happen
-to lie in memory moves its steps by some per cent, so the trainings are started again in every one of `n` sessions; a
-session counts by the median of its pairs of neighboring blocks, a figure is the median of the sessions, and its
-interval holds 95 % of the medians of 2,000 bootstrap samples of them.
+A step is what lies between two calls of `training_step`: loader, hooks, loops and optimizer are in it. Other processes
+hardly change the processor time of a thread, so the figures to look at are those of the thread. On a GPU nothing waits
+for the device within a block, as in a training. A block counts by the median of its steps but the first, which finds
+the caches of another training. Where a training's objects happen to lie in memory moves its steps by some per cent, so
+the trainings are started again in every one of `n` sessions; a session counts by the median of its pairs of neighboring
+blocks, a figure is the median of the sessions, and its interval holds 95 % of the medians of 2,000 bootstrap samples of
+them.
 """
 
 from __future__ import annotations
@@ -35,6 +41,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -49,9 +56,18 @@ from lightning_green import CarbonScheduler, EmissionsTracker
 from lightning_green.resume.training_state import ExactState
 from lightning_green.run.coordinator import close_current_run
 
-STEP_SECONDS = 0.005
+STEPS_MS = (1.0, 2.5, 10.0, 60.0)
+BLOCK_MS = 60.0
+"""About how long a block lasts."""
 BATCH, WIDTH = 16, 16
 NEVER = 10**9
+
+
+class Blocks(NamedTuple):
+    """Median seconds of a step in each block of one training."""
+
+    wall: list[float]
+    thread: list[float]
 
 
 class TimedTurns(Turns):
@@ -60,22 +76,46 @@ class TimedTurns(Turns):
     def __init__(self, trainings: int, rounds: int, block: int) -> None:
         super().__init__(trainings, rounds)
         self.rounds, self.block = rounds, block
-        self._last = [0.0] * trainings
-        self._steps: list[list[float]] = [[] for _ in range(trainings)]
-        self.medians: list[list[float]] = [[] for _ in range(trainings)]
+        self._last = [(0.0, 0.0)] * trainings
+        self._steps: list[list[tuple[float, float]]] = [[] for _ in range(trainings)]
+        self.blocks = [Blocks([], []) for _ in range(trainings)]
+        self.others = OtherThreads()
 
     def step(self, number: int) -> None:
         """Note that a step of training ``number`` begins; wait here where its turn is over."""
         if self.ended:
             return
-        now = time.perf_counter()
-        if self._last[number]:
-            self._steps[number].append(now - self._last[number])
+        wall, thread = time.perf_counter(), time.thread_time()
+        if self._last[number][0]:
+            self._steps[number].append((wall - self._last[number][0], thread - self._last[number][1]))
         if len(self._steps[number]) == self.block:
-            self.medians[number].append(statistics.median(self._steps[number][1:]))
+            self.others.look()
+            for times, steps in zip(self.blocks[number], zip(*self._steps[number][1:], strict=True), strict=True):
+                times.append(statistics.median(steps))
             self._steps[number] = []
             self.pass_on(number)
-        self._last[number] = time.perf_counter()
+        self._last[number] = time.perf_counter(), time.thread_time()
+
+
+class OtherThreads:
+    """Processor time of the threads of this package, which run all the time, per second that passes."""
+
+    def __init__(self) -> None:
+        self._first: dict[int, tuple[float, float]] = {}
+        self._rates: dict[int, float] = {}
+
+    def look(self) -> None:
+        """Read the clock of each thread that is alive."""
+        for thread in threading.enumerate():
+            if thread.name.startswith("lightning-green") and thread.ident is not None:
+                now, used = time.perf_counter(), time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+                began, before = self._first.setdefault(thread.ident, (now, used))
+                if now > began:
+                    self._rates[thread.ident] = (used - before) / (now - began)
+
+    def seconds_per_second(self) -> float:
+        """Return the processor time of all threads together."""
+        return sum(self._rates.values())
 
 
 class Net(pl.LightningModule):
@@ -139,9 +179,9 @@ def green(meter: str) -> list[pl.Callback]:
 
 
 def take_turns(
-    cases: Sequence[Callable[[], list[pl.Callback]]], rounds: int, block: int, work: int, log_every: int
-) -> list[list[float]]:
-    """Return for each case the median seconds of a step in each of its blocks; the first is left out, as warm-up."""
+    cases: Sequence[Callable[[], list[pl.Callback]]], rounds: int, block: int, work: int, log_every: int, device: str
+) -> tuple[list[Blocks], float]:
+    """Return the blocks of each case without the first, which is warm-up, and the processor time of other threads."""
     turns, errors = TimedTurns(len(cases), rounds + 1, block), []
 
     def train(number: int, folder: str) -> None:
@@ -149,7 +189,8 @@ def take_turns(
         try:
             trainer = pl.Trainer(
                 max_epochs=1,
-                accelerator="cpu",
+                accelerator=device,
+                devices=1,
                 callbacks=cases[number](),
                 logger=CSVLogger(folder),
                 log_every_n_steps=log_every,
@@ -174,13 +215,23 @@ def take_turns(
         close_current_run()
     if errors:
         raise errors[0]
-    return [medians[1:] for medians in turns.medians]
+    return [Blocks(one.wall[1:], one.thread[1:]) for one in turns.blocks], turns.others.seconds_per_second()
 
 
-def work_for(seconds: float) -> int:
+def work_for(milliseconds: float, device: str) -> int:
     """Return the passes with which a step takes about so long."""
-    none, many = (statistics.median(take_turns([list], 5, 10, work, 50)[0]) for work in (0, 200))
-    return max(0, round(200 * (seconds - none) / max(1e-6, many - none)))
+    none, many = (statistics.median(take_turns([list], 5, 10, work, 50, device)[0][0].thread) for work in (0, 200))
+    return max(0, round(200 * (milliseconds / 1e3 - none) / max(1e-6, many - none)))
+
+
+def compare(first: list[float], second: list[float]) -> float:
+    """Return the median ratio of neighboring blocks."""
+    return statistics.median(a / b for a, b in zip(first, second, strict=True))
+
+
+def difference_us(first: list[float], second: list[float]) -> float:
+    """Return the median difference of neighboring blocks in microseconds."""
+    return 1e6 * statistics.median(a - b for a, b in zip(first, second, strict=True))
 
 
 def interval(values: list[float]) -> list[float]:
@@ -190,53 +241,76 @@ def interval(values: list[float]) -> list[float]:
     return [medians[50], medians[1949]]
 
 
+def with_interval(name: str, values: list[float]) -> dict[str, Any]:
+    """Return the median of the sessions and its interval, as two entries."""
+    low, high = interval(values)
+    return {name: round(statistics.median(values), 4), f"{name}_interval": [round(low, 4), round(high, 4)]}
+
+
+def steps_of(milliseconds: float, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of steps that take about so long, over all sessions."""
+    device, cases = arguments.device, [lambda: green(arguments.meter), list]
+    work, block = work_for(milliseconds, device), max(4, round(BLOCK_MS / milliseconds))
+    thread, wall, plain, others = [], [], [], []
+    for session in range(arguments.sessions):
+        # which of them is made first, and lies first in memory, goes by turns
+        order = slice(None, None, 1 if session % 2 == 0 else -1)
+        blocks, busy = take_turns(cases[order], arguments.pairs, block, work, 50, device)
+        with_, without = blocks[order]
+        thread.append(compare(with_.thread, without.thread))
+        wall.append(compare(with_.wall, without.wall))
+        plain += without.wall
+        others.append(1e3 * busy)
+    return {
+        **with_interval("thread_ratio", thread),
+        **with_interval("wall_ratio", wall),
+        "step_ms": round(1e3 * statistics.median(plain), 3),
+        "other_threads_ms": round(statistics.median(others), 3),
+        "blocks": f"{arguments.pairs} of {block} steps",
+    }
+
+
+def smallest_steps(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures in microseconds, on steps as small as the loops allow."""
+    device, pairs, block = arguments.device, 5 * arguments.pairs, 10
+    cases = [lambda: green(arguments.meter), list, lambda: [pl.Callback(), pl.Callback()]]
+    added, empty, ours, bare = [], [], [], []
+    for session in range(arguments.sessions):
+        order = slice(None, None, 1 if session % 2 == 0 else -1)
+        with_, without, others = take_turns(cases[order], pairs, block, 0, NEVER, device)[0][order]
+        added.append(difference_us(with_.thread, without.thread))
+        empty.append(difference_us(others.thread, without.thread))
+        bare += without.thread
+        with InPlace() as in_place:
+            take_turns(cases[:2], pairs, block, 0, NEVER, device)
+        ours.append(1e6 * statistics.median(in_place.steps))
+    return {
+        **with_interval("idle_step_us", ours),
+        **with_interval("added_us", added),
+        **with_interval("empty_us", empty),
+        "smallest_step_us": round(1e6 * statistics.median(bare), 1),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last thing")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--sessions", type=int, default=20)
     parser.add_argument("--pairs", type=int, default=10, help="blocks of a training in a session; 5 times as many idle")
-    parser.add_argument("--block", type=int, default=10, help="steps of a block")
+    parser.add_argument("--steps-ms", type=float, nargs="*", default=STEPS_MS, help="lengths of the steps")
     parser.add_argument("--meter", default="auto")
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    work, cases = work_for(STEP_SECONDS), [lambda: green(arguments.meter), list]
-    smallest = [*cases, lambda: [pl.Callback(), pl.Callback()]]
-    ratios, added, empty, ours, plain, bare = [], [], [], [], [], []
-    for session in range(arguments.sessions):
-        # which of them is made first, and lies first in memory, goes by turns
-        order = slice(None, None, 1 if session % 2 == 0 else -1)
-        with_, without = take_turns(cases[order], arguments.pairs, arguments.block, work, 50)[order]
-        ratios.append(statistics.median(a / b for a, b in zip(with_, without, strict=True)))
-        plain += without
-        with_, without, others = take_turns(smallest[order], 5 * arguments.pairs, arguments.block, 0, NEVER)[order]
-        added.append(1e6 * statistics.median(a - b for a, b in zip(with_, without, strict=True)))
-        empty.append(1e6 * statistics.median(a - b for a, b in zip(others, without, strict=True)))
-        bare += without
-        with InPlace() as in_place:
-            take_turns(cases, 5 * arguments.pairs, arguments.block, 0, NEVER)
-        ours.append(1e6 * statistics.median(in_place.steps))
-    result = {
-        "step_time_ratio": statistics.median(ratios),
-        "step_time_ratio_interval": interval(ratios),
-        "idle_step_us": statistics.median(ours),
-        "idle_step_us_interval": interval(ours),
-        "added_us": statistics.median(added),
-        "added_us_interval": interval(added),
-        "empty_us": statistics.median(empty),
-        "empty_us_interval": interval(empty),
-        "n": arguments.sessions,
-        "steps": arguments.sessions * arguments.pairs * arguments.block,
-        "step_ms": statistics.median(plain) * 1e3,
-        "smallest_step_us": statistics.median(bare) * 1e6,
-    }
+    steps = {f"{length:g}": steps_of(length, arguments) for length in arguments.steps_ms}
+    result = {"device": arguments.device, "n": arguments.sessions, "steps": steps, **smallest_steps(arguments)}
     if arguments.json:
         print(json.dumps(result))
     else:
-        for key, value in result.items():
-            print(f"{key:<26}{value}")
+        print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

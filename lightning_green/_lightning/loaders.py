@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import lightning.pytorch as pl
 from lightning.fabric.utilities.data import sized_len
@@ -160,29 +160,38 @@ def at_epoch(trainer: pl.Trainer, epoch: int) -> Iterator[None]:
         progress.completed = before
 
 
-def watch_fetches(trainer: pl.Trainer, began: Callable[[], None], ended: Callable[[], None]) -> Callable[[], None]:
-    """Call functions around every fetch of a training batch, in which the loop waits for data.
+class CountsDataWait(Protocol):
+    """Adds up the seconds in which the training loop waits for data."""
+
+    data_wait_seconds: float
+
+
+def watch_fetches(trainer: pl.Trainer, monotonic: Callable[[], float], counts: CountsDataWait) -> Callable[[], None]:
+    """Measure every fetch of a training batch, in which the loop waits for data.
 
     The loop passes these hooks of Lightning's profiler to its fetcher when an epoch begins.
 
     Args:
         trainer: The trainer.
-        began: Called before a fetch.
-        ended: Called after a fetch.
+        monotonic: Returns seconds since a fixed point.
+        counts: Receives the seconds.
 
     Returns:
-        A function that removes the calls.
+        A function that ends the measurement.
 
     """
     epoch_loop = trainer.fit_loop.epoch_loop
     before, after = epoch_loop._on_before_fetch, epoch_loop._on_after_fetch
 
+    began = 0.0
+
     def on_before_fetch() -> None:
+        nonlocal began
         before()
-        began()
+        began = monotonic()
 
     def on_after_fetch() -> None:
-        ended()
+        counts.data_wait_seconds += monotonic() - began
         after()
 
     return call_all(

@@ -144,7 +144,7 @@ class GreenCallback(CallbackOfBothPackages):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._fit is not None:
+        if self._fit is not None and self._fit.clock.is_simulated:
             self._fit.batch_ended(trainer.current_epoch, batch_idx)
 
     @override

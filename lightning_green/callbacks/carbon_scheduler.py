@@ -166,7 +166,7 @@ class CarbonScheduler(GreenCallback):
             self._batches += 1
             if self._throttle is not None and self._throttle.on_batch_end():
                 self._maker.next_decision = 0.0  # decide with the levels that are known now
-            self._maker.timer.batch(self._fit.session.clock.monotonic())
+            self._maker.timer.batch(self._fit.clock.monotonic())
             if self._maker.return_time.is_unmeasured:
                 self._maker.return_time.batch()
 
@@ -194,7 +194,7 @@ class CarbonScheduler(GreenCallback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_validation_start(trainer, pl_module)
         if self._fit is not None and self._maker is not None and not trainer.sanity_checking:
-            self._maker.timer.validation_began(self._fit.session.clock.monotonic())
+            self._maker.timer.validation_began(self._fit.clock.monotonic())
             if self._throttle is not None:
                 self._throttle.interrupt()
 
@@ -202,7 +202,7 @@ class CarbonScheduler(GreenCallback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)
         if self._fit is not None and self._maker is not None and not trainer.sanity_checking:
-            self._maker.timer.validation_ended(self._fit.session.clock.monotonic())
+            self._maker.timer.validation_ended(self._fit.clock.monotonic())
 
     @override
     def startup_lines(self, trainer: pl.Trainer) -> dict[str, str]:
@@ -224,7 +224,7 @@ class CarbonScheduler(GreenCallback):
             return
         if self._verification is not None and self._verification.has_ended():  # no further call in each batch
             self._maker.next_decision = 0.0
-        if self._fit.session.clock.time() < self._maker.next_decision:
+        if self._fit.clock.time() < self._maker.next_decision:
             return
         if point == "epoch" or not self._exits_at_epochs_only(self._fit):
             self._decide(point, self._maker)

@@ -76,7 +76,7 @@ class CountingIterator:
         except StopIteration:
             self._loader.exhausted = True
             raise
-        self._loader.taken += 1
+        self._loader.__dict__["taken"] += 1  # without `DataLoader.__setattr__`, for each batch
         return batch
 
     def __getattr__(self, name: str) -> Any:

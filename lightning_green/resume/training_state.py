@@ -85,6 +85,7 @@ class ExactState:
         self._capture = StateCapture(trainer, self._ranks, self._loaders, self._attributes, self._communication)
         self._pending: dict[str, Any] | None = None  # the loaded state, until it is restored
         self._active = False
+        self._callbacks: list[pl.Callback] | None = None  # of the trainer, when the training began
         self._undo = ExitStack()
 
     def attach(
@@ -145,7 +146,7 @@ class ExactState:
 
     def activate(self) -> None:
         """Begin to call ``on_boundary``; before ``on_train_start`` a tuner may use the same loops."""
-        self._active = True
+        self._active, self._callbacks = True, self._trainer.callbacks  # type: ignore[attr-defined]
 
     def restore_finished(self) -> None:
         """Restore the attributes that a script reads after a fit, when the fit finished earlier and trains nothing."""
@@ -197,6 +198,8 @@ class ExactState:
         return self._capture.dump(point, path)
 
     def _is_tuning(self) -> bool:
+        if self._trainer.callbacks is self._callbacks:  # type: ignore[attr-defined]
+            return False  # a tuner replaces the list; this is asked after every batch
         return all(callback is not self._member for callback in self._trainer.callbacks)  # type: ignore[attr-defined]
 
     def _take(self, checkpoint: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ class Boundaries:
         self._session, self._trainer, self._ranks, self._state = session, trainer, ranks, state
         self._signals, self._actions, self._on_signal, self._on_command = signals, actions, on_signal, on_command
         self.follower = None if ranks.is_rank_zero else WorkerRank(session, trainer, ranks)
-        self._checked = False
+        self._checked, self._is_simulated = False, session.clock.is_simulated
         self._sync_due, self._between_batches, self._synced_at = True, False, 0.0
 
     def reached(self, point: Point) -> None:
@@ -93,7 +93,7 @@ class Boundaries:
         if self.follower is not None:
             return 0
         # The real time between two boundaries is unrelated to the simulated time.
-        due = self._session.clock.is_simulated or time.monotonic() - self._synced_at >= SYNC_SECONDS
+        due = self._is_simulated or time.monotonic() - self._synced_at >= SYNC_SECONDS
         return _SYNC if due or (self._state.limits.epochs_only and may_be_last_batch(self._trainer)) else 0
 
     def _sync(self, point: Point) -> None:
@@ -126,7 +126,7 @@ class Boundaries:
         self._ranks.send(Command.RESUME, seconds)
 
     def _act(self, point: Point) -> None:
-        if self._session.clock.is_simulated:
+        if self._is_simulated:
             self._session.sample_if_due()
         for action in self._actions:
             action(point)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -51,6 +51,7 @@ class Fit:
         last_summary: Summary at the end of the training, or None.
         recorded: Optimizers and data as the run directory has recorded them.
         ending: How the fit ends.
+        clock: Clock of the run.
 
     """
 
@@ -67,7 +68,8 @@ class Fit:
         self.last_summary: dict[str, Any] | None = None
         self.recorded = RecordedValues(session, trainer, messages)
         self.ending = FitEnding(session, trainer)
-        self._timer = CheckpointTimer(session.clock)
+        self.clock = session.clock
+        self._timer = CheckpointTimer(self.clock)
         self._not_counted: list[str] = []
         self._batch: tuple[int, int] | None = None
         self._callbacks = SameCallbacks(trainer, communicating)
@@ -137,7 +139,7 @@ class Fit:
             self.session.bind_gpus(gpus)
         self.ending.ranks, self._not_counted = join_nodes(self.session, self.trainer)
         self.session.start()
-        self.ending.undo.append(_measure_data_wait(self.session, self.trainer))
+        self.ending.undo.append(watch_fetches(self.trainer, self.clock.monotonic, self.session.recorder))
         self.ending.undo.append(report_exceptions(self.trainer, self.ending.fail))
         if not wants_exact:
             return
@@ -233,25 +235,11 @@ class Fit:
 
     def batch_ended(self, epoch: int, batch_idx: int) -> None:
         """Advance a simulated clock by one batch."""
-        if self.session.clock.is_simulated and self._batch != (epoch, batch_idx):
+        if self._batch != (epoch, batch_idx):
             self._batch = (epoch, batch_idx)
-            self.session.clock.advance("batch")
+            self.clock.advance("batch")
 
     def enter_phase(self, phase: str) -> None:
         """Enter a phase, if the fit has started and is in another one."""
         if self.session.announced and self.session.recorder.status.phase != phase:
             self.session.recorder.enter(phase=phase)
-
-
-def _measure_data_wait(session: Session, trainer: pl.Trainer) -> Callable[[], None]:
-    """Measure how long the training waits for batches; return a function that stops that."""
-    clock, recorder, began = session.clock, session.recorder, 0.0
-
-    def fetch_began() -> None:
-        nonlocal began
-        began = clock.monotonic()
-
-    def fetch_ended() -> None:
-        recorder.data_wait_seconds += clock.monotonic() - began
-
-    return watch_fetches(trainer, fetch_began, fetch_ended)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -40,7 +41,7 @@ class CheckpointTimer:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self._clock, self._every, self._next = clock, None, float("inf")  # type: tuple[Clock, timedelta | None, float]
+        self._clock, self._every, self._next = clock, None, math.inf  # type: tuple[Clock, timedelta | None, float]
 
     def request(self, every: timedelta | None) -> None:
         """Save at least this often; the shortest of several requests counts."""
@@ -54,7 +55,7 @@ class CheckpointTimer:
 
     def is_due(self, within: float = 0.0) -> bool:
         """Return whether a checkpoint is due, or will be within that many seconds."""
-        return self._next != float("inf") and self._clock.monotonic() + within >= self._next
+        return self._clock.monotonic() + within >= self._next
 
 
 class SavedState:
@@ -197,7 +198,7 @@ class SavedState:
     def save_if_due(self, point: Point) -> None:
         """Save periodically; between epochs only, already if the end of the next epoch would be too late."""
         within = 0.0
-        if self.limits.epochs_only and point == "epoch":
+        if point == "epoch" and self.limits.epochs_only:
             now = self._session.clock.monotonic()
             within, self._epoch_began = 0.0 if self._epoch_began is None else now - self._epoch_began, now
         if self._timer.is_due(within):

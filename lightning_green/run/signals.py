@@ -27,18 +27,17 @@ class StopSignals:
     The SIGTERM handler of Lightning makes its loops raise at points where no state can be saved: before a validation
     and before the end of an epoch. These handlers replace it and call the handlers that the script has registered.
 
+    Attributes:
+        received: Name of the first signal, such as ``"SIGTERM"``, or None.
+
     """
 
     def __init__(self) -> None:
+        self.received: str | None = None
         self._number: int | None = None
         self._at = 0.0
         self._old: dict[int, Any] = {}
         self._arrived: threading.Event | None = None
-
-    @property
-    def received(self) -> str | None:
-        """Name of the first signal, such as ``"SIGTERM"``, or None."""
-        return None if self._number is None else signal.Signals(self._number).name
 
     def install(self, requeue: int | None = None, describe: Callable[[], str] = str) -> None:
         """Install the handlers. Does nothing outside the main thread and keeps a Ctrl-C handler of the script.
@@ -71,7 +70,7 @@ class StopSignals:
     def set(self, number: int) -> None:
         """Stop at the next boundary, as if this signal had arrived."""
         if self._number is None:
-            self._number, self._at = number, time.monotonic()
+            self._number, self._at, self.received = number, time.monotonic(), signal.Signals(number).name
             if self._arrived is not None:
                 self._arrived.set()  # only once, so that it does not wait for itself
 

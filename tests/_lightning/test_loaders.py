@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import lightning.pytorch as pl
 import pytest
 from lightning.pytorch.utilities import CombinedLoader
@@ -74,10 +76,15 @@ def test_rebuilt_iterator_starts_from_the_first_batch(tmp_path):
 
 
 def test_fetches_of_training_batches_are_watched_until_undone(tmp_path):
-    trainer, found = quiet_trainer(tmp_path), []
-    undo = watch_fetches(trainer, lambda: found.append("began"), lambda: found.append("ended"))
+    trainer, counts, read = quiet_trainer(tmp_path), SimpleNamespace(data_wait_seconds=0.0), []
+
+    def monotonic():
+        read.append(3.0 ** len(read))
+        return read[-1]
+
+    undo = watch_fetches(trainer, monotonic, counts)
     trainer.fit(RecordingModel(), batches())
-    assert found == ["began", "ended"] * (len(found) // 2)
-    assert len(found) >= 12
+    assert len(read) >= 12
+    assert counts.data_wait_seconds == sum(ended - began for began, ended in zip(read[::2], read[1::2], strict=True))
     undo()
     assert not {"_on_before_fetch", "_on_after_fetch"} & set(trainer.fit_loop.epoch_loop.__dict__)
