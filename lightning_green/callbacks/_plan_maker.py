@@ -216,6 +216,11 @@ class PlanMaker:
         measured = measured_hold_power(self._fit.session.totals)
         return HOLD_POWER if measured is None else measured
 
+    def hold_power_differs(self) -> bool:
+        """Return whether the measured power of a hold differs by more than a tenth from that of the last plan."""
+        planned = None if self._last_job is None else self._last_job.hold_power
+        return planned is not None and abs(self.hold_power() - planned) > max(0.01, 0.1 * planned)
+
     def _idle_watts(self) -> float | None:
         """Return the power in W of devices that stay allocated after an exit, of all nodes; None if they do not."""
         watts = full_power(self._fit.session.totals) if kept_allocation() else None

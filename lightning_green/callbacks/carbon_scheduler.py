@@ -281,7 +281,12 @@ class CarbonScheduler(GreenCallback):
         fit = self._fit
         assert fit is not None
         session, held_from = fit.session, fit.session.clock.monotonic()
-        hold = Hold(fit, maker.hold_power(), lambda: maker.make("held"), self._has_news)
+        hold = Hold(
+            fit,
+            maker.hold_power(),
+            lambda: maker.make("held"),
+            lambda: self._has_news() or maker.hold_power_differs(),
+        )
         latest = hold.run(plan)
         if latest is not None and latest.slots[0].action == "exit":
             self._exit(point, latest, maker)

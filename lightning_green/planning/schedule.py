@@ -79,7 +79,7 @@ def cheapest_schedule(
     options_of, hour = _options(costs), costs.hour
     actions: list[Action] = []
     levels, used, energy = [], [], []
-    left = float(hours.sum())
+    left, last = float(hours.sum()), len(hours)
     ready, edges = return_slots(hours, costs.return_hours), np.append(0.0, np.cumsum(hours)).tolist()
     waits = np.append(0.0, np.cumsum(hours * (costs.out * intensity + hour))).tolist()
     stays_out = 0  # first slot after the shortest possible exit
@@ -100,13 +100,18 @@ def cheapest_schedule(
             if speed:
                 took = min(length, remaining / speed)
                 rest = remaining - took * speed
-            exits = action == "exit" and state != EXITED
-            back = ready[slot] if exits else slot + 1
-            if back > len(hours) or rest > left - (edges[back] - edges[slot + 1]) + EPSILON:
+            if action == "exit" and state != EXITED:
+                back = ready[slot]
+                if back > last:
+                    continue
+                lost, waited = edges[back] - edges[slot + 1], waits[back] - waits[slot + 1]
+            else:
+                back, lost, waited = slot + 1, 0.0, 0.0
+            if rest > left - lost + EPSILON:
                 continue
             total = (switch + power * took) * price + hour * took
             if rest > EPSILON:
-                total += waits[back] - waits[slot + 1] + to_go(back, after, rest)
+                total += waited + to_go(back, after, rest)
             if total < best * (1 - TIE) or best == math.inf > total:
                 best, chosen = total, option
         if chosen.action == "exit" and state != EXITED:

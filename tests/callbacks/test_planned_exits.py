@@ -130,6 +130,33 @@ def test_under_the_supervisor_auto_leaves_where_that_pays(tmp_path, trace, monke
     assert paused["grid"]["class_path"].endswith("TraceSignal")
 
 
+@pytest.mark.parametrize("supervised", [True, False])
+def test_hold_that_draws_more_than_assumed_becomes_an_exit_or_ends(tmp_path, monkeypatch, supervised):
+    if supervised:
+        monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
+    monkeypatch.setenv("LIGHTNING_GREEN_ALLOCATION", "")
+    trace = write_trace(tmp_path / "trace.csv", [600.0] * 8 + [50.0] * 16)
+    monkeypatch.setattr(  # sensors need a minute of real time
+        "lightning_green.callbacks._plan_maker.measured_hold_power",
+        lambda totals: 0.9 if totals.seconds_by_state["held"] >= 60.0 else None,
+    )
+    given = {"hold_power": "measured", "resume_cost": 20.0}
+    if supervised:
+        assert leave(tmp_path, trace, **given) == 75
+        (paused,) = events(tmp_path, "paused")
+        assert paused["job"]["hold_power"] == pytest.approx(0.9)
+    else:
+        train(tmp_path, scheduler(trace, **given))
+    entered = [record for record in events(tmp_path, "state") if record["state"] == "held"]
+    assert len(entered) == 1
+    began = datetime.fromisoformat(entered[0]["time_utc"])
+    later = [record for record in events(tmp_path, "decision") if datetime.fromisoformat(record["time_utc"]) > began]
+    changed = next(record for record in later if record["action"] != "hold")
+    assert changed["action"] == ("exit" if supervised else "run")
+    # The hour that the plan was made for ends at 02:00.
+    assert datetime.fromisoformat(changed["time_utc"]) == START + timedelta(hours=1, minutes=15)
+
+
 def test_return_time_is_measured_over_the_starts_of_the_run(tmp_path, trace, monkeypatch):
     monkeypatch.setenv("LIGHTNING_GREEN_SUPERVISED", "4711")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
