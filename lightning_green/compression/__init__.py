@@ -14,6 +14,7 @@ from lightning_green.compression.pruning.optimizer_states import slice_optimizer
 from lightning_green.compression.pruning.parameters import measured_sparsity, prunable_parameters
 from lightning_green.compression.pruning.resizing import load_pruned, resize_to
 from lightning_green.compression.pruning.rigl import erdos_renyi_sparsities, rigl_mask
+from lightning_green.compression.pruning.sparse_kernels import SparseLayer, use_sparse_kernels
 from lightning_green.compression.quantization.agreement import Agreement, agreement
 from lightning_green.compression.quantization.quantized_network import QuantizedNetwork, quantize
 from lightning_green.compression.schedules import Moment, Ramp, Span, sparsity_at
@@ -30,6 +31,7 @@ __all__ = [
     "QuantizedNetwork",
     "Ramp",
     "Span",
+    "SparseLayer",
     "TeacherCache",
     "agreement",
     "block_mask",
@@ -52,5 +54,6 @@ __all__ = [
     "slice_optimizer",
     "sparsity_at",
     "unstructured_mask",
+    "use_sparse_kernels",
     "weight_bytes",
 ]
