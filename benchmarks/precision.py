@@ -1,6 +1,7 @@
 """Measure `GreenMixedPrecision` against Lightning's `MixedPrecision` and float32.
 
     python benchmarks/precision.py --data DIR --json [--device cpu|cuda] [--sessions N] [--seeds N]
+    python benchmarks/precision.py --quick --json --device cuda
 
 `cells`: the same network is trained on the same data with `GreenMixedPrecision`, Lightning's plugin and in float32.
 The trainings alternate in one process, one block of optimizer steps each, and the order is reversed after each round.
@@ -16,6 +17,9 @@ steps.
 `cache`: `cache=True` against `cache=False`, for a network that uses each weight once or four times in a step.
 
 `accuracy`: Fashion-MNIST, 10,000 test images, by precision and seed, with the differences to float32 in points.
+
+`--quick` limits the cells to fused AdamW without accumulation, with and without clipping by the norm, and omits memory,
+losses and the other parts: step times of 12 sessions in under four minutes on a GPU.
 
 `resnet50`: a ResNet-50, channels last, batch size 256, without TF32; GPU only.
 """
@@ -49,7 +53,9 @@ from lightning_green import GreenMixedPrecision
 from lightning_green.precision.choice import NAMES, device_support
 
 
-def cell(dtype: str, accumulation: int, optimizer: str, clipping: str, device: str, sessions: int) -> dict[str, Any]:
+def cell(
+    dtype: str, accumulation: int, optimizer: str, clipping: str, device: str, sessions: int, times_only: bool = False
+) -> dict[str, Any]:
     """Return the figures of one cell."""
     common = (accumulation, clipping, device)
     green = Case(lambda: GreenMixedPrecision(dtype), optimizer, *common)
@@ -69,6 +75,8 @@ def cell(dtype: str, accumulation: int, optimizer: str, clipping: str, device: s
         lightning.optimizer = "adamw"
     found = Sessions([green, lightning, full], sessions)
     result |= found.ratio("step_ratio_to_lightning", 0, 1) | found.ratio("speedup_to_fp32", 2, 0)
+    if times_only:
+        return result | {"step_ms": found.milliseconds(0), "n": found.n}
     losses = {}
     for name, case in (("green", green), ("lightning", lightning), ("fp32", full)):
         case.short(50)
@@ -146,7 +154,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     data_argument(parser)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--sessions", type=int, default=20, help="sessions per cell")
+    parser.add_argument("--quick", action="store_true", help="step times of the most important cells only")
+    parser.add_argument("--sessions", type=int, help="sessions per cell; default: 20, or 12 with --quick")
     parser.add_argument("--seeds", type=int, default=3, help="trainings on Fashion-MNIST per precision")
     parser.add_argument("--epochs", type=int, default=3, help="epochs on Fashion-MNIST")
     parser.add_argument("--dtypes", nargs="+", choices=["bf16", "fp16"], default=["bf16", "fp16"])
@@ -156,6 +165,11 @@ def main() -> None:
     parser.add_argument("--width", type=int, help="width of the layers; default: 128 on a CPU, 4096 on a GPU")
     parser.add_argument("--batch", type=int, help="batch size; default: 16 on a CPU, 64 on a GPU")
     arguments = parser.parse_args()
+    quick = arguments.quick
+    arguments.sessions = arguments.sessions or (12 if quick else 20)
+    if quick:
+        arguments.seeds, arguments.accumulations = 0, [1]
+        arguments.optimizers, arguments.clippings = ["adamw-fused"], ["none", "norm"]
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -171,20 +185,22 @@ def main() -> None:
             for accumulation in arguments.accumulations:
                 for optimizer in arguments.optimizers:
                     for clipping in arguments.clippings:
-                        line = cell(dtype, accumulation, optimizer, clipping, device, sessions)
+                        line = cell(dtype, accumulation, optimizer, clipping, device, sessions, times_only=quick)
                         result["cells"].append(line)
                         print(json.dumps(line))
         result["cache"] = [
             cache(dtype, accumulation, uses, device, sessions)
             for dtype in arguments.dtypes
             for accumulation in arguments.accumulations
-            for uses in (1, 4)
+            for uses in ((1, 4) if not quick else ())
         ]
         result["accuracy"] = None if data is None else accuracy(data, arguments.seeds, arguments.epochs, device)
-        result["resnet50"] = [resnet50(dtype, sessions) for dtype in arguments.dtypes] if device == "cuda" else None
+        result["resnet50"] = (
+            [resnet50(dtype, sessions) for dtype in arguments.dtypes] if device == "cuda" and not quick else None
+        )
     reasons = {}
     if data is None:
-        reasons["accuracy"] = "--seeds 0"
+        reasons["accuracy"] = "--quick" if quick else "--seeds 0"
     if device == "cpu":
         reasons["resnet50"] = "needs an NVIDIA GPU"
         if not all(line["dtype_in_hardware"] for line in result["cells"]):

@@ -73,7 +73,7 @@ def test_without_a_gpu_every_layer_stays_dense_with_its_reason(caplog):
 
 
 class OnGpu(nn.Linear):
-    """A layer that says that it is on a GPU; its arithmetic is that of the CPU."""
+    """A layer that claims to be on a GPU; its arithmetic is that of the CPU."""
 
     class Weight(nn.Parameter):
         device = SimpleNamespace(type="cuda")
