@@ -17,13 +17,11 @@ class LevelDevices:
 
     Args:
         actuators: Actuators, in order of preference.
-        why_shared: Function that returns why the devices should not be changed now, or None; None to change them always.
+        why_shared: Function that returns why the devices should not be changed now, or None; None for no such check.
 
     """
 
-    def __init__(
-        self, actuators: Sequence[Actuator], why_shared: Callable[[], str | None] | None = None
-    ) -> None:
+    def __init__(self, actuators: Sequence[Actuator], why_shared: Callable[[], str | None] | None = None) -> None:
         self.actuators = list(actuators)
         self._why_shared = why_shared
         self._shared: str | None = None

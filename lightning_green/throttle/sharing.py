@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
-from lightning_green.energy.gpus import job_gpus, open_nvml
+from lightning_green.energy.gpus import Gpu, job_gpus, open_nvml
 
 PROC = Path("/proc")
+_PROCESSES = "nvmlDeviceGetComputeRunningProcesses"
 
 
 def describe_other_users(gpu_ids: Sequence[str] | None) -> str | None:
@@ -32,7 +34,7 @@ def describe_other_users(gpu_ids: Sequence[str] | None) -> str | None:
         return None
     try:
         for gpu in job_gpus(nvml, gpu_ids)[0]:
-            others = _of_other_users([process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(gpu.handle)])
+            others = _of_other_users(_pids(nvml, gpu))
             if others:
                 noun = "a process of another user" if len(others) == 1 else "processes of other users"
                 return f"GPU {gpu.index} also runs {noun} (PID {', '.join(map(str, others))})"
@@ -41,6 +43,16 @@ def describe_other_users(gpu_ids: Sequence[str] | None) -> str | None:
     finally:
         nvml.nvmlShutdown()
     return None
+
+
+def _pids(nvml: ModuleType, gpu: Gpu) -> list[int]:
+    """Return the processes of a GPU. Drivers before version 510 have the older function only."""
+    older = getattr(nvml, f"{_PROCESSES}_v2", None)
+    try:
+        processes = getattr(nvml, f"{_PROCESSES}_v3")(gpu.handle)
+    except nvml.NVMLError_FunctionNotFound:
+        processes = [] if older is None else older(gpu.handle)
+    return [process.pid for process in processes]
 
 
 def _of_other_users(pids: Sequence[int]) -> list[int]:

@@ -17,12 +17,31 @@ from lightning_green.throttle.errors import ThrottleError
 from lightning_green.throttle.settings import Setting
 
 PROFILES = {
-    name: number
-    for number, name in enumerate(
-        "max-p max-q compute memory-bound network balanced llm-inference llm-training rbm dcpcie hmma-sparse hmma-dense "
-        "sync-balanced hpc mig max-q-1 network-bound high-throughput-inference medium-throughput-inference "
-        "low-latency-inference training inference max-q-2 max-q-3 low-priority-background".split()
-    )
+    "max-p": 0,
+    "max-q": 1,
+    "compute": 2,
+    "memory-bound": 3,
+    "network": 4,
+    "balanced": 5,
+    "llm-inference": 6,
+    "llm-training": 7,
+    "rbm": 8,
+    "dcpcie": 9,
+    "hmma-sparse": 10,
+    "hmma-dense": 11,
+    "sync-balanced": 12,
+    "hpc": 13,
+    "mig": 14,
+    "max-q-1": 15,
+    "network-bound": 16,
+    "high-throughput-inference": 17,
+    "medium-throughput-inference": 18,
+    "low-latency-inference": 19,
+    "training": 20,
+    "inference": 21,
+    "max-q-2": 22,
+    "max-q-3": 23,
+    "low-priority-background": 24,
 }
 """NVML's numbers of the profiles by name, as in ``NVML_POWER_PROFILE_MAX_Q``."""
 
@@ -56,14 +75,15 @@ class _Profile:
 class NvmlPowerProfile(NvmlActuator):
     """Request workload power profiles of NVIDIA GPUs: Blackwell or later, with a driver that has these profiles.
 
-    A profile is a set of clocks and power limits that NVIDIA has tuned. Requires root; newer drivers let an administrator
-    grant this permission to other users. Profiles that the site requests are kept, and a profile that conflicts with one
-    of them is not offered. The driver decides which of the requested profiles it enforces; the measurement of the levels
-    shows the effect.
+    A profile is a set of clocks and power limits that NVIDIA has tuned. Requires root; with newer drivers, an
+    administrator can grant this permission to other users. Profiles that the site requests are kept, and a profile that
+    conflicts with one of them is not offered. The driver decides which of the requested profiles it enforces; the
+    measurement of the levels shows the effect.
 
     Args:
-        profiles: Profiles to offer, such as ``"max-q"``, or combinations such as ``"max-q+llm-training"``; None for those
-            of ``LOW_POWER`` that the GPU has. The names are the keys of ``PROFILES``.
+        profiles: Profiles to offer, such as ``"max-q"``, or combinations such as ``"max-q+llm-training"``; None for
+            ``max-q``, ``max-q-1``, ``max-q-2`` and ``max-q-3``, as far as the GPU has them. The names are those of NVML:
+            ``NVML_POWER_PROFILE_MAX_Q`` is ``"max-q"``.
         gpu_ids: NVML indices or UUIDs; None for ``CUDA_VISIBLE_DEVICES``, or all GPUs if it is not set.
 
     Raises:
