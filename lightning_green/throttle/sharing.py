@@ -10,7 +10,6 @@ from types import ModuleType
 from lightning_green.energy.gpus import Gpu, job_gpus, open_nvml
 
 PROC = Path("/proc")
-_PROCESSES = "nvmlDeviceGetComputeRunningProcesses"
 
 
 def describe_other_users(gpu_ids: Sequence[str] | None) -> str | None:
@@ -29,7 +28,7 @@ def describe_other_users(gpu_ids: Sequence[str] | None) -> str | None:
         not report processes.
 
     """
-    nvml, _ = open_nvml()
+    nvml = open_nvml()[0] if PROC.is_dir() else None
     if nvml is None:
         return None
     try:
@@ -46,13 +45,16 @@ def describe_other_users(gpu_ids: Sequence[str] | None) -> str | None:
 
 
 def _pids(nvml: ModuleType, gpu: Gpu) -> list[int]:
-    """Return the processes of a GPU. Drivers before version 510 have the older function only."""
-    older = getattr(nvml, f"{_PROCESSES}_v2", None)
-    try:
-        processes = getattr(nvml, f"{_PROCESSES}_v3")(gpu.handle)
-    except nvml.NVMLError_FunctionNotFound:
-        processes = [] if older is None else older(gpu.handle)
-    return [process.pid for process in processes]
+    """Return the processes of a GPU, or none if the driver does not report them."""
+    for version in ("v3", "v2"):  # drivers before 510 have only the older function
+        function = getattr(nvml, f"nvmlDeviceGetComputeRunningProcesses_{version}", None)
+        try:
+            return [] if function is None else [process.pid for process in function(gpu.handle)]
+        except nvml.NVMLError_FunctionNotFound:
+            continue
+        except nvml.NVMLError:
+            break
+    return []
 
 
 def _of_other_users(pids: Sequence[int]) -> list[int]:

@@ -107,3 +107,9 @@ def test_gpu_that_another_user_starts_to_use_is_restored(driver, stranger, tmp_p
     assert controller.choose(LOW) == LOW
     controller.restore()
     assert [card.limit for card in driver.cards] == limits
+
+
+def test_without_a_directory_of_processes_no_user_is_known(driver, stranger, monkeypatch, tmp_path):
+    monkeypatch.setattr(sharing, "PROC", tmp_path / "none")
+    driver.cards[0].processes = [os.getpid(), stranger]
+    assert describe_other_users(None) is None

@@ -82,8 +82,8 @@ class NvmlPowerProfile(NvmlActuator):
 
     Args:
         profiles: Profiles to offer, such as ``"max-q"``, or combinations such as ``"max-q+llm-training"``; None for
-            ``max-q``, ``max-q-1``, ``max-q-2`` and ``max-q-3``, as far as the GPU has them. The names are those of NVML:
-            ``NVML_POWER_PROFILE_MAX_Q`` is ``"max-q"``.
+            ``max-q``, ``max-q-1``, ``max-q-2`` and ``max-q-3``, as far as the GPU has them. In NVML, ``"max-q"`` is
+            ``NVML_POWER_PROFILE_MAX_Q``.
         gpu_ids: NVML indices or UUIDs; None for ``CUDA_VISIBLE_DEVICES``, or all GPUs if it is not set.
 
     Raises:
