@@ -124,12 +124,9 @@ class NvmlPowerProfile(NvmlActuator):
     def check_permission(self, state: dict[str, Any]) -> None:
         with open_cards(list(state)) as (nvml, gpus):
             for gpu in gpus:
-                # Neither changes the request: profiles that are not requested are removed, or requested ones are added.
+                # This does not change the request. There are such profiles, because a setting is offered.
                 unrequested = self._own_bits(_read_profiles(nvml, gpu)) - set(state[gpu.uuid])
-                if unrequested:
-                    _update(nvml, gpu, _CLEAR, unrequested)
-                else:
-                    _update(nvml, gpu, _ADD, set(state[gpu.uuid]))
+                _update(nvml, gpu, _CLEAR, unrequested)
 
     @override
     def offer_settings(self, state: dict[str, Any]) -> Sequence[Setting]:
