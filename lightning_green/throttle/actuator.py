@@ -107,6 +107,14 @@ class Actuator(ABC):
         """Raise if this process may not change the device. By default, writes the current state back."""
         self.write_state(state)
 
+    def prepare_change(self, state: dict[str, Any]) -> None:  # noqa: B027  (a hook)
+        """Raise if the device should not be changed or could not be restored. Called before the first change.
+
+        Args:
+            state: Current state of the device.
+
+        """
+
     def arguments(self) -> dict[str, Any]:
         """Return the constructor arguments with which another process can restore the device, as JSON."""
         return {}
@@ -206,6 +214,7 @@ class Actuator(ABC):
         try:
             if self._original is None:
                 original = self.read_state()
+                self.prepare_change(original)
                 if self._journal is not None:
                     self._journal.save(self.kind, self.arguments(), original)
                 self._original = original

@@ -18,6 +18,7 @@ from lightning_green.throttle.profile_cache import ProfileCache
 from lightning_green.throttle.request import FULL, ThrottleLike, parse_throttle
 from lightning_green.throttle.restore import restore_left_over
 from lightning_green.throttle.selection import select_actuator
+from lightning_green.throttle.sharing import describe_other_users
 from lightning_green.utilities.validation import check_number
 
 log = logging.getLogger(__name__)
@@ -109,8 +110,14 @@ class ThrottleController:
             for message in restore_left_over(run_dir, node):
                 log.warning("%s", message)
         if self.request.auto and not simulated:
+            why_shared = partial(describe_other_users, gpus) if on_gpu else None
+            self.why_not = None if why_shared is None else why_shared()
+            if self.why_not is not None:
+                self.devices, self.state = LevelDevices([]), ThrottleState.UNAVAILABLE
+                log.warning("Throttling is not used: %s. Name an actuator to change the GPU anyway.", self.why_not)
+                return
             actuator = select_actuator(on_gpu, gpus, self.request.levels)
-            self.devices = LevelDevices([] if actuator is None else [actuator])
+            self.devices = LevelDevices([] if actuator is None else [actuator], why_shared)
         else:
             for actuator in self.devices.actuators:
                 actuator.prepare(gpus, self.request.levels)
@@ -171,8 +178,8 @@ class ThrottleController:
         if self.profile is None:
             return False
         name = self.profile.on_step(seconds, partial(_read_measured_joules, self._meter))
-        if name is not None:
-            self.devices.apply(name)
+        if name is not None and not self.devices.apply(name):
+            self.cache = None  # the measurements are those of full power
         was_profiling = self.state is ThrottleState.PROFILING
         self.state = ThrottleState.DONE if self.profile.measuring is None else ThrottleState.PROFILING
         completed = was_profiling and self.state is ThrottleState.DONE

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 
 from lightning_green.planning.job import Level
 from lightning_green.throttle.actuator import Actuator
 from lightning_green.throttle.settings import Setting
+
+log = logging.getLogger(__name__)
 
 
 class LevelDevices:
@@ -14,11 +17,14 @@ class LevelDevices:
 
     Args:
         actuators: Actuators, in order of preference.
+        why_shared: Function that returns why the devices should not be changed now, or None; None for no such check.
 
     """
 
-    def __init__(self, actuators: Sequence[Actuator]) -> None:
+    def __init__(self, actuators: Sequence[Actuator], why_shared: Callable[[], str | None] | None = None) -> None:
         self.actuators = list(actuators)
+        self._why_shared = why_shared
+        self._shared: str | None = None
         self._settings: dict[str, tuple[Actuator, Setting]] = {}
 
     @property
@@ -51,7 +57,19 @@ class LevelDevices:
         for actuator in self.actuators:
             if actuator is not selected:
                 actuator.restore()
-        return True if selected is None or setting is None else selected.set(setting)
+        if selected is None or setting is None:
+            return True
+        if self._is_shared():
+            selected.restore()
+            return False
+        return selected.set(setting)
+
+    def _is_shared(self) -> bool:
+        """Return whether another user has started to use the devices, and log the beginning of that."""
+        before, self._shared = self._shared, None if self._why_shared is None else self._why_shared()
+        if self._shared is not None and before is None:
+            log.warning("The training runs at full power while %s.", self._shared)
+        return self._shared is not None
 
     def restore(self) -> None:
         """Restore the original state of all devices."""

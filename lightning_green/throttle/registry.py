@@ -12,6 +12,7 @@ ACTUATORS = Registry(
         "zeusd-power-limit": "lightning_green.throttle.actuators.zeusd_power_limit:ZeusdPowerLimit",
         "nvml-locked-clocks": "lightning_green.throttle.actuators.nvml_locked_clocks:NvmlLockedClocks",
         "zeusd-locked-clocks": "lightning_green.throttle.actuators.zeusd_locked_clocks:ZeusdLockedClocks",
+        "nvml-power-profile": "lightning_green.throttle.actuators.nvml_power_profile:NvmlPowerProfile",
         "rapl-power-limit": "lightning_green.throttle.actuators.rapl_power_limit:RaplPowerLimit",
         "cpu-governor": "lightning_green.throttle.actuators.cpu_governor:CpuGovernor",
     },

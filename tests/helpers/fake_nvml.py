@@ -7,6 +7,14 @@ from dataclasses import dataclass, field
 import pynvml
 
 OK, NO_PERMISSION, NOT_SUPPORTED, NOT_FOUND, INVALID, LOST, SMALL = 0, 4, 3, 6, 2, 15, 7
+WRONG_VERSION = 25
+
+
+def set_bits(mask, bits):
+    """Set bits of NVML's mask of 255 bits."""
+    assert isinstance(mask, pynvml.c_nvmlMask255_t)
+    for bit in bits:
+        mask.mask[bit // 32] |= 1 << bit % 32
 
 
 @dataclass
@@ -22,16 +30,21 @@ class Card:
     root: bool = True
     locked: tuple | None = None
     mig: list = field(default_factory=list)  # (uuid, gpu instance, compute instance, slices)
+    processes: list = field(default_factory=list)  # PIDs
+    profiles: dict = field(default_factory=dict)  # position in the masks: (profile ID, conflicting positions)
+    requested: set = field(default_factory=set)  # positions of the requested profiles
 
 
 class FakeDriver:
     """The functions of the library by their C names.
 
-    The handle of a GPU is 1 + index, and that of a MIG instance is 1000 * (1 + index) + slot.
+    The handle of a GPU is 1 + index, and that of a MIG instance is 1000 * (1 + index) + slot. ``missing`` contains the
+    names of functions that an older driver does not have.
     """
 
-    def __init__(self, cards):
+    def __init__(self, cards, missing=()):
         self.cards = cards
+        self.missing = set(missing)
         self.calls = []
         self.open = 0
 
@@ -45,10 +58,12 @@ class FakeDriver:
 
     def __getattr__(self, name):
         method = getattr(type(self), f"do_{name}", None)
-        if method is None:
+        if method is None or name in self.missing:
             raise AttributeError(name)
 
         def call(*args):
+            # The library expects the address of a structure.
+            assert not any(isinstance(arg, ctypes.Structure) for arg in args), name
             self.calls.append((name, threading.get_ident()))
             return method(self, *(getattr(arg, "_obj", arg) for arg in args))
 
@@ -171,6 +186,65 @@ class FakeDriver:
         if not self._at(handle).root:
             return NO_PERMISSION
         self._at(handle).locked = None
+        return OK
+
+    def do_nvmlDeviceGetComputeRunningProcesses_v3(self, handle, count, processes):
+        pids = self._at(handle).processes
+        if processes is None:
+            count.value = len(pids)
+            return SMALL if pids else OK
+        for index, pid in enumerate(pids):
+            processes[index].pid = pid
+        count.value = len(pids)
+        return OK
+
+    do_nvmlDeviceGetComputeRunningProcesses_v2 = do_nvmlDeviceGetComputeRunningProcesses_v3
+
+    def do_nvmlDeviceWorkloadPowerProfileGetProfilesInfo(self, handle, info):
+        assert isinstance(info, pynvml.c_nvmlWorkloadPowerProfileProfilesInfo_v1_t)
+        if info.version != pynvml.nvmlWorkloadPowerProfileProfilesInfo_v1:
+            return WRONG_VERSION
+        card = self._at(handle)
+        set_bits(info.perfProfilesMask, card.profiles)
+        for bit, (number, conflicts) in card.profiles.items():
+            info.perfProfile[bit].profileId = number
+            set_bits(info.perfProfile[bit].conflictingmask, conflicts)
+        return OK if card.profiles else NOT_SUPPORTED
+
+    def do_nvmlDeviceWorkloadPowerProfileGetCurrentProfiles(self, handle, current):
+        assert isinstance(current, pynvml.c_nvmlWorkloadPowerProfileCurrentProfiles_v1_t)
+        if current.version != pynvml.nvmlWorkloadPowerProfileCurrentProfiles_v1:
+            return WRONG_VERSION
+        card = self._at(handle)
+        set_bits(current.perfProfilesMask, card.profiles)
+        set_bits(current.requestedProfilesMask, card.requested)
+        return OK if card.profiles else NOT_SUPPORTED
+
+    def do_nvmlDeviceWorkloadPowerProfileUpdateProfiles_v1(self, handle, update):
+        assert isinstance(update, pynvml.c_nvmlWorkloadPowerProfileUpdateProfiles_v1_t)
+        return self._request(handle, update.operation, update.updateProfilesMask)
+
+    def do_nvmlDeviceWorkloadPowerProfileSetRequestedProfiles(self, handle, request):
+        return self._request(handle, pynvml.NVML_POWER_PROFILE_OPERATION_SET, request.requestedProfilesMask, request)
+
+    def do_nvmlDeviceWorkloadPowerProfileClearRequestedProfiles(self, handle, request):
+        return self._request(handle, pynvml.NVML_POWER_PROFILE_OPERATION_CLEAR, request.requestedProfilesMask, request)
+
+    def _request(self, handle, operation, mask, request=None):
+        if request is not None and request.version != pynvml.nvmlWorkloadPowerProfileRequestedProfiles_v1:
+            return WRONG_VERSION
+        card, bits = self._at(handle), {bit for bit in range(256) if mask.mask[bit // 32] & 1 << bit % 32}
+        if not card.profiles:
+            return NOT_SUPPORTED
+        if not card.root:
+            return NO_PERMISSION
+        if not bits or not bits <= set(card.profiles):
+            return INVALID
+        if operation == pynvml.NVML_POWER_PROFILE_OPERATION_SET:
+            card.requested |= bits
+        else:
+            assert operation == pynvml.NVML_POWER_PROFILE_OPERATION_CLEAR
+            card.requested -= bits
         return OK
 
     def do_nvmlDeviceGetEnforcedPowerLimit(self, handle, limit):

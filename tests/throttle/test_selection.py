@@ -7,6 +7,7 @@ import pytest
 from lightning_green.planning import Level
 from lightning_green.throttle.actuators.nvml_locked_clocks import NvmlLockedClocks
 from lightning_green.throttle.actuators.nvml_power_limit import NvmlPowerLimit
+from lightning_green.throttle.actuators.nvml_power_profile import NvmlPowerProfile
 from lightning_green.throttle.registry import ACTUATORS
 from lightning_green.throttle.selection import select_actuator
 from tests.helpers.fake_nvml import FakeDriver
@@ -32,6 +33,13 @@ def test_actuator_that_cannot_change_the_device_is_skipped_without_a_warning(dri
 def test_actuator_of_another_type_of_device_is_not_selected(driver, monkeypatch):
     monkeypatch.setattr(NvmlPowerLimit, "auto_device", "cpu")
     assert type(select_actuator(True, None)) is NvmlLockedClocks
+
+
+def test_power_profile_is_selected_if_neither_power_limit_nor_clocks_can_be_set(driver):
+    for card in driver.cards:
+        card.limits, card.profiles = (600_000, 600_000), {1: (1, [])}  # the driver refuses to write the limits
+    assert type(select_actuator(True, None)) is NvmlPowerProfile
+    assert select_actuator(True, None, [Level(0.8, 0.9)]) is None  # a profile is not a fraction of power or speed
 
 
 def test_nothing_is_selected_without_a_device(monkeypatch):

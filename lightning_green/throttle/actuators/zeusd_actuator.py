@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from typing_extensions import override
 
@@ -14,11 +14,19 @@ from lightning_green.throttle.actuators.zeusd import Zeusd, zeusd_gpus
 class ZeusdActuator(Actuator):
     """Base class of the actuators that set NVIDIA GPUs through zeusd, without root.
 
+    A site can replace each operation of zeusd by commands of its own (``zeusd serve --gpu-command-overrides``). zeusd
+    does not report which operations it can carry out, and a command that fails halfway is not rolled back.
+
     Args:
         gpu_ids: Physical indices of the GPUs; None for the GPUs of the job.
         socket: Path of zeusd's socket; None for ``ZEUSD_SOCK_PATH``, or ``/run/zeusd/zeusd.sock`` if it is not set.
 
+    Attributes:
+        groups: API groups of zeusd that the actuator requires.
+
     """
+
+    groups: ClassVar[tuple[str, ...]] = ("gpu-control",)
 
     def __init__(self, gpu_ids: Sequence[int] | None, socket: str | None) -> None:
         super().__init__()
@@ -47,9 +55,14 @@ class ZeusdActuator(Actuator):
             ThrottleError: If zeusd cannot change GPU settings, or the GPUs cannot be found.
 
         """
-        self.daemon.check()
+        self.daemon.check(*self.groups)
         return [str(gpu) for gpu in zeusd_gpus(self.gpu_ids, self._names)]
 
     def _post(self, route: str, gpus: Sequence[str], **query: int) -> None:
-        """Change a setting of GPUs and wait for its completion."""
+        """Change a setting of GPUs and wait for its completion.
+
+        Raises:
+            ThrottleError: If that fails. A part of the GPUs may be changed.
+
+        """
         self.daemon.call("POST", route, {"gpu_ids": ",".join(gpus), **query, "block": "true"})
