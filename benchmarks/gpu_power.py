@@ -24,14 +24,14 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
 from tests.helpers import resnet_step
 
 SETTLE = 5.0
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def work(seconds: float) -> None:
