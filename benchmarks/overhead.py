@@ -1,4 +1,3 @@
-# ruff: noqa: D102
 """What the two callbacks cost a training while they have nothing to do.
 
     python benchmarks/overhead.py --json
@@ -26,74 +25,23 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import random
 import statistics
 import sys
-import tempfile
-import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import CSVLogger
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
-from turns import Turns
+from step_times import STEP_SECONDS, interval, take_turns, work_for
 
 from lightning_green import CarbonScheduler, EmissionsTracker
 from lightning_green.resume.training_state import ExactState
-from lightning_green.run.coordinator import close_current_run
 
-STEP_SECONDS = 0.005
-BATCH, WIDTH = 16, 16
 NEVER = 10**9
-
-
-class TimedTurns(Turns):
-    """Times the steps of each turn, ``block`` of them."""
-
-    def __init__(self, trainings: int, rounds: int, block: int) -> None:
-        super().__init__(trainings, rounds)
-        self.rounds, self.block = rounds, block
-        self._last = [0.0] * trainings
-        self._steps: list[list[float]] = [[] for _ in range(trainings)]
-        self.medians: list[list[float]] = [[] for _ in range(trainings)]
-
-    def step(self, number: int) -> None:
-        """Note that a step of training ``number`` begins; wait here where its turn is over."""
-        if self.ended:
-            return
-        now = time.perf_counter()
-        if self._last[number]:
-            self._steps[number].append(now - self._last[number])
-        if len(self._steps[number]) == self.block:
-            self.medians[number].append(statistics.median(self._steps[number][1:]))
-            self._steps[number] = []
-            self.pass_on(number)
-        self._last[number] = time.perf_counter()
-
-
-class Net(pl.LightningModule):
-    """A small network, and ``work`` passes over an array that fits the first cache: time that no neighbor moves."""
-
-    def __init__(self, work: int, begins: Callable[[], None]) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
-        self.array, self.work, self.begins = torch.zeros(4096), work, begins
-
-    def training_step(self, batch, batch_idx):
-        self.begins()
-        for _ in range(self.work):
-            self.array.sin_()
-        return self.net(batch[0]).square().mean()
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 1e-4)
 
 
 class InPlace:
@@ -136,58 +84,6 @@ def green(meter: str) -> list[pl.Callback]:
     """Return the two callbacks; as holding draws full power here, the plan is always to run on."""
     scheduler = CarbonScheduler(grid="typical:DE", deadline="36h", on_pause="hold", hold_power=1.0)
     return [EmissionsTracker(meter=meter), scheduler]
-
-
-def take_turns(
-    cases: Sequence[Callable[[], list[pl.Callback]]], rounds: int, block: int, work: int, log_every: int
-) -> list[list[float]]:
-    """Return for each case the median seconds of a step in each of its blocks; the first is left out, as warm-up."""
-    turns, errors = TimedTurns(len(cases), rounds + 1, block), []
-
-    def train(number: int, folder: str) -> None:
-        turns.wait(number)
-        try:
-            trainer = pl.Trainer(
-                max_epochs=1,
-                accelerator="cpu",
-                callbacks=cases[number](),
-                logger=CSVLogger(folder),
-                log_every_n_steps=log_every,
-                default_root_dir=folder,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            )
-            samples = torch.randn(BATCH * ((rounds + 1) * block + 1), WIDTH)
-            model = Net(work, lambda: turns.step(number))
-            trainer.fit(model, DataLoader(TensorDataset(samples), batch_size=BATCH, shuffle=True))
-        except BaseException as error:
-            errors.append(error)
-            turns.end()
-            raise
-
-    with tempfile.TemporaryDirectory() as name:
-        threads = [threading.Thread(target=train, args=(i, str(Path(name) / str(i)))) for i in range(len(cases))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        close_current_run()
-    if errors:
-        raise errors[0]
-    return [medians[1:] for medians in turns.medians]
-
-
-def work_for(seconds: float) -> int:
-    """Return the passes with which a step takes about so long."""
-    none, many = (statistics.median(take_turns([list], 5, 10, work, 50)[0]) for work in (0, 200))
-    return max(0, round(200 * (seconds - none) / max(1e-6, many - none)))
-
-
-def interval(values: list[float]) -> list[float]:
-    """Return the 95 % bootstrap interval of the median."""
-    generator = random.Random(0)
-    medians = sorted(statistics.median(generator.choices(values, k=len(values))) for _ in range(2000))
-    return [medians[50], medians[1949]]
 
 
 def main() -> None:
