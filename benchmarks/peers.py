@@ -4,20 +4,23 @@
 
 One small training with steps of about 5 ms runs with nothing, with each tool as its documentation describes it
 (``peers_cases.py``), with `EmissionsTracker` alone, and with `EmissionsTracker` and `CarbonScheduler`. Each figure is
-an object with a value for every case. A value that was not measured is null, and ``reasons`` contains the reason. Figures:
+an object with a value for every case. A value that was not measured is null, and ``reasons`` contains the reason.
+Figures:
 
     step_ratio        time of a step over one with nothing. The trainings are alive in one process and take turns, as in
                       ``overhead.py``: the median of ``n`` sessions, with its 95 % bootstrap interval. It contains the
                       work of a tool in the thread of the training. A thread in the background slows down all
                       trainings of the process, and is part of ``total_s`` only
     start_s           seconds from the start of a process to the first training step, minus those with nothing: imports,
-                      creation, and the search for sensors. In this row and the next three, processes of the cases take
+                      creation, and the search for sensors. In this row and the next four, processes of the cases take
                       turns, and a value is the median of the differences of a round
     end_s             seconds from the start of the last step to the end of the process, minus those with nothing
     total_s           seconds of the whole process, minus those with nothing
+    cpu_s             CPU seconds of the whole process, minus those with nothing: other programs hardly change them
     memory_mib        peak resident memory of the process, minus that with nothing
-    error_pct         difference between the energy that a tool reports for a training and the increase of a counter from
-                      the first step to the return of ``fit``, in percent of the latter. One step in the middle waits
+    error_pct         difference between the energy that a tool reports for a training and the increase of a counter
+                      from the first step to the return of ``fit``, in percent of the latter. One step in the middle
+                      waits
     killed_pct        energy of a process that was killed with SIGKILL, as far as it is part of the energy that is
                       reported after the same command has run again, in percent of the increase of the counter from its
                       first step to the kill. All files that a tool has written are added up. Ours continues the run
@@ -48,6 +51,7 @@ import json
 import logging
 import math
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -84,6 +88,7 @@ ROWS = {
     "start_s": ("Added before the first step, s", "{:.1f}"),
     "end_s": ("Added after the last step, s", "{:.1f}"),
     "total_s": ("Added to the whole process, s", "{:.1f}"),
+    "cpu_s": ("Added CPU time of the whole process, s", "{:.1f}"),
     "memory_mib": ("Added peak memory, MiB", "{:.0f}"),
     "error_pct": ("Error of the energy, %", "{:.2f}"),
     "killed_pct": ("Energy of a killed process that is reported, %", "{:.0f}"),
@@ -161,7 +166,7 @@ class Processes:
 
     def run(self, folder: Path, options: Options, before: Sequence[str] = (), **more: str) -> dict[str, float]:
         """Run a training to its end; return its result with the times of the process. See ``start``."""
-        began = time.monotonic()
+        began, used = time.monotonic(), cpu_of_children()
         process = self.start(folder, options, before, **more)
         try:
             code = process.wait(LIMIT)
@@ -171,7 +176,14 @@ class Processes:
         if code:
             last = (folder / "output.txt").read_text(errors="replace").strip().splitlines()[-1:]
             raise RuntimeError(f"exit code {code}: {''.join(last)}")
-        return json.loads((folder / "result.json").read_text()) | {"began": began, "ended": ended}
+        times = {"began": began, "ended": ended, "cpu_s": cpu_of_children() - used}
+        return json.loads((folder / "result.json").read_text()) | times
+
+
+def cpu_of_children() -> float:
+    """Return the CPU seconds of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -278,7 +290,7 @@ class Benchmark:
     def measure_processes(self) -> None:
         """Measure the start, the end and the memory of processes."""
         processes = Processes(self.folder)
-        rows = ("start_s", "end_s", "total_s", "memory_mib")
+        rows = ("start_s", "end_s", "total_s", "cpu_s", "memory_mib")
         added: dict[str, dict[str, list[float]]] = {row: {name: [] for name in self.cases} for row in rows}
         for number in range(self.sizes.sessions):
             values: dict[str, tuple[float, ...]] = {}
@@ -289,6 +301,7 @@ class Benchmark:
                     found["first_step"] - found["began"],
                     found["ended"] - found["last_step"],
                     found["ended"] - found["began"],
+                    found["cpu_s"],
                     found["peak_mib"],
                 )
             for name in self.cases:
@@ -358,7 +371,7 @@ class Benchmark:
         finally:
             kill(process)
         time.sleep(self.sizes.pause)
-        # As the message at its start says; `lightning-green run` does so by itself
+        # The variable is in the message of a start; `lightning-green run` sets it
         second = processes.run(folder, options, LIGHTNING_GREEN_RESUME="1")
         if second["joules"] is None:
             for figure in ("killed_pct", "restarts", "idle"):
