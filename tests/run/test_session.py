@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from lightning_green.energy.constant import ConstantPowerMeter
+from lightning_green.energy.meter import Energy
 from lightning_green.energy.rapl import RaplMeter
 from lightning_green.grid.providers.function import FunctionSignal
 from lightning_green.ledger.events import Paused
@@ -198,6 +199,26 @@ def test_heartbeat_samples_until_the_session_ends(opened, tmp_path, monkeypatch)
     assert joules == sorted(joules)
     assert joules[0] < joules[-1]
     assert not [thread for thread in threading.enumerate() if thread.name == "lightning-green-heartbeat"]
+
+
+def test_heartbeat_writes_energy_that_the_meter_has_not_sampled_yet(opened, tmp_path, monkeypatch):
+    class Counting(ConstantPowerMeter):
+        samples = 0
+
+        def read(self):
+            return {"other": Energy(float(self.samples), "measured")}
+
+        def sample(self):
+            self.samples += 1
+
+    monkeypatch.setattr(session_module, "SAMPLE_SECONDS", 0.02)
+    run, _ = opened(meter=Counting(1.0), clock=SystemClock())
+    limit = time.monotonic() + 20
+    while len(read_records(tmp_path / "run")) < 4 and time.monotonic() < limit:
+        time.sleep(0.01)
+    run.end()
+    joules = [record["joules"]["other"]["value"] for record in read_records(tmp_path / "run")[:4]]
+    assert joules == sorted(set(joules))
 
 
 @pytest.mark.parametrize(("process", "beats"), [(0, True), (1, False)])
