@@ -70,7 +70,6 @@ CHOICES = {
     "no bias": ((features, "BIAS_WEIGHT", 0.0),),
     "prior of 10 days": ((correction, "PRIOR_DAYS", 10.0),),
     "prior only": ((correction, "PRIOR_DAYS", 1e9),),
-    "no prior of the weekday": ((correction, "WEEKDAY_PRIOR", 0.0),),
     "no history share": ((correction, "SHARE_PRIOR_DAYS", 1e9),),
 }
 """Constants of the forecast correction that differ from the default."""

@@ -8,9 +8,7 @@ For the hour ``k`` hours ahead, with the newest forecast ``F``:
 remaining error in the last three known hours. ``Y`` is the latest known day, ``U`` the climatology (a fading mean over
 14 days), and ``D`` the deviation of the last three known hours from the climatology. Without a forecast:
 
-    U + y(k) (Y - U) + d(k) D + w(k) W
-
-``W`` is the deviation of this hour on this day of the week from the same hour on all days, over four weeks.
+    U + y(k) (Y - U) + d(k) D
 
 The weights are fitted by ridge regression on the recent history for each band of lead times, and shrunk towards a
 prior (see docs/planner.md). The prior is used alone until there are seven issuances to learn from.
@@ -42,9 +40,7 @@ SHARE_PRIOR_DAYS = 5.0
 """Days of data that the prior of the history share counts for: a single number needs fewer."""
 SHARE_HOURS = 48
 """Hours ahead that the history share is fitted on."""
-WEEKDAY_PRIOR = 0.4
-"""Prior weight of the deviation of the day of the week: four noisy weeks are believed by less than half."""
-FIT_MEMORY = 95 * DAY
+FIT_MEMORY = 90 * DAY
 """Hours of history that a fit uses: the days of the fit and those before them in the features."""
 MIN_ISSUANCES = 7
 MIN_DAYS = 7
@@ -58,7 +54,7 @@ class Correction:
 
     Args:
         forecast_weights: Weights of `forecast_terms`, shape ``(leads, 4)``.
-        history_weights: Weights of `history_terms`, shape ``(leads, 3)``.
+        history_weights: Weights of `history_terms`, shape ``(leads, 2)``.
         forecast_error: Root mean square error with a forecast, as a fraction of the mean intensity, shape ``(leads,)``.
         history_error: The same without a forecast.
         history_share: Weight of the history-only prediction where there is a forecast, shape ``(leads,)``.
@@ -112,7 +108,7 @@ def prior_weights(lead: Array) -> tuple[Array, Array]:
     zero = np.zeros(len(lead))
     deviation = 0.55 * np.exp(-lead / 7.0) + 0.42 * np.exp(-lead / 48.0)
     with_forecast = np.stack((0.8 * np.exp(-lead / 18.0), zero, 0.1 * np.minimum(lead, 48.0) / 48.0, zero), -1)
-    without = np.stack((0.12 * np.exp(-(((lead - 14.0) / 10.0) ** 2)), deviation, zero + WEEKDAY_PRIOR), -1)
+    without = np.stack((0.12 * np.exp(-(((lead - 14.0) / 10.0) ** 2)), deviation), -1)
     return with_forecast, without
 
 

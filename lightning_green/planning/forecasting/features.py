@@ -19,7 +19,6 @@ BIAS_PRIOR_DAYS = 2.0
 """Error-free days that the bias estimate is shrunk with."""
 BIAS_WEIGHT = 0.85
 RECENT_HOURS = 3
-WEEK, WEEKS = 7 * DAY, 4
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,7 @@ class Features:
         climatology: Typical day: fading mean over the last 14 days, shape ``(t, k)``.
         forecast_terms: Terms added to ``baseline``: recent error, latest day, climatology, deviation, shape
             ``(t, k, 4)``.
-        history_terms: Terms added to ``climatology`` without a forecast: latest day, deviation and weekday, shape
-            ``(t, k, 3)``.
+        history_terms: Terms added to ``climatology`` without a forecast: latest day and deviation, shape ``(t, k, 2)``.
         scale: Mean intensity over the last 14 days, shape ``(t, 1)``.
 
     """
@@ -79,7 +77,7 @@ def compute_features(history: History, hours: Hours, horizon: int, lag: int) -> 
         baseline=baseline,
         climatology=climatology,
         forecast_terms=np.stack((recent_error, latest - baseline, climatology - baseline, deviation), axis=-1),
-        history_terms=np.stack((latest - climatology, deviation, _weekday(history, ahead, until)), axis=-1),
+        history_terms=np.stack((latest - climatology, deviation), axis=-1),
         scale=scale,
     )
 
@@ -141,23 +139,6 @@ def _bias_corrected(history: History, hours: Hours, ahead: Hours, until: Hours) 
     error = history.recorded(recent) - history.predicted(issuance, recent)
     error = error - bias(recent // DAY, issue_hour(issuance, recent), recent)
     return baseline, _finite_mean(error)
-
-
-def _weekday(history: History, ahead: Hours, until: Hours) -> Array:
-    """Return what is typical of the day of the week, shape ``(t, k)``.
-
-    It is the mean of the same hour one to four weeks before, minus the mean of that hour of the day over the 28 days of
-    these weeks. With fewer known weeks it is shrunk in proportion.
-    """
-    weeks = np.maximum(0, (ahead - until[:, np.newaxis]) // WEEK)
-    known = ahead - WEEK * weeks  # all that is needed of these hours is a week old or older
-    first = int(known.min())
-    hours = np.arange(first, int(known.max()) + 1)
-    before = history.recorded(hours[:, np.newaxis] - DAY * np.arange(7, 7 * (WEEKS + 1)))
-    same_day = before[:, ::7]
-    deviation = (_finite_mean(same_day) - _finite_mean(before)) * np.isfinite(same_day).sum(axis=1) / WEEKS
-    expected: Array = deviation[known - first]
-    return expected
 
 
 def _fading_mean(recent: Array) -> Array:

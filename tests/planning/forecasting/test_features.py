@@ -60,32 +60,10 @@ def test_latest_day_and_deviation_are_relative_to_the_climatology():
     day = np.tile(np.full(24, 100.0), 15)
     day[-DAY:] = 130.0
     found = features(history(day), FIRST + 15 * DAY)
-    latest, deviation, _ = found.history_terms[0, 0]
+    latest, deviation = found.history_terms[0, 0]
     assert found.climatology[0, 0] + latest == pytest.approx(130.0)
     assert deviation == pytest.approx(30.0), "the last three hours differ from the days before by this amount"
     assert found.scale[0, 0] == pytest.approx((14 * 100 + 130) / 15)
-
-
-@pytest.mark.parametrize("lag", [0, 1])
-def test_day_of_the_week_is_what_the_same_day_had_in_four_weeks(lag):
-    weekly = np.full(6 * 7 * DAY, 100.0)
-    day = np.arange(len(weekly)) // DAY
-    weekly[day % 7 == 5] = 65.0
-    of = history(weekly)
-    first = FIRST + 35 * DAY  # like the first day of the history
-    found = features(of, first, horizon=14 * DAY, lag=lag).history_terms[0, :, 2].reshape(14, DAY)
-    assert found[:, 0] == pytest.approx([5, 5, 5, 5, 5, -30, 5] * 2)
-    assert (found == found[:, :1]).all()
-
-
-def test_day_of_the_week_needs_known_weeks():
-    weekly = np.full(3 * 7 * DAY, 100.0)
-    weekly[-DAY:] = 58.0
-    of = history(weekly)
-    found = features(of, FIRST + 3 * 7 * DAY, horizon=7 * DAY).history_terms[0, :, 2].reshape(7, DAY)
-    mean = (20 * 100 + 58) / 21
-    assert found[6] == pytest.approx(((2 * 100 + 58) / 3 - mean) * 3 / 4)
-    assert features(of, FIRST + 6 * DAY).history_terms[0, :, 2] == pytest.approx(0.0)
 
 
 def test_bias_is_the_mean_error_shrunk_by_two_error_free_days():
