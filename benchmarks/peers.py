@@ -382,7 +382,7 @@ class Benchmark:
         again = second["until"] - second["from"]
         between = second["from"] - first["until"]
         rest = second["joules"] - again  # what is reported of the killed process, and of the time between both
-        self.figures["killed_pct"][name] = 100 * min(1.0, max(0.0, rest / killed))
+        self.figures["killed_pct"][name] = 100 * rest / killed
         self.figures["restarts"][name] = rest >= 0.5 * killed
         self.figures["idle"][name] = rest >= killed + 0.5 * between
         self.details.setdefault("killed", {})[name] = {
