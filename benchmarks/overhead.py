@@ -16,6 +16,8 @@ time, so that both see the same machine. Figures:
     added_us          processor time of the training thread that a step as small as Lightning's loops allow takes
                       longer, all in all: ours, and Lightning's own calls of the hooks of two more callbacks
     empty_us          the same with two empty callbacks: what Lightning takes for calling the hooks of any two
+    calls             function calls in a step with the two callbacks, of Python and of C, and with two empty ones: the
+                      only figure that does not depend on the machine
 
 A step is what lies between two calls of `training_step`: loader, hooks, loops and optimizer are in it. Other processes
 hardly change the processor time of a thread, so the figures to look at are those of the thread. On a GPU nothing waits
@@ -29,10 +31,12 @@ them.
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
 import logging
 import statistics
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -43,10 +47,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import lightning.pytorch as pl
 import torch
-from step_times import interval, take_turns, work_for
+from lightning.pytorch.loggers import CSVLogger
+from step_times import BATCH, WIDTH, Net, interval, take_turns, work_for
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import CarbonScheduler, EmissionsTracker
 from lightning_green.resume.training_state import ExactState
+from lightning_green.run.coordinator import close_current_run
 
 STEPS_MS = (1.0, 2.5, 10.0, 60.0)
 BLOCK_MS = 60.0
@@ -157,6 +164,39 @@ def smallest_steps(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def calls_per_step(callbacks: list[pl.Callback], device: str) -> float:
+    """Return the function calls from one step to the next, the median over windows of 50 steps."""
+    profiles, count, warm_up, window, windows = [], 0, 200, 50, 9
+
+    def begins() -> None:
+        nonlocal count
+        count += 1
+        if count < warm_up or count % window:
+            return
+        if profiles:
+            profiles[-1].disable()
+        if len(profiles) < windows:
+            profiles.append(cProfile.Profile())
+            profiles[-1].enable()
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = pl.Trainer(
+            max_epochs=1,
+            accelerator=device,
+            devices=1,
+            callbacks=callbacks,
+            logger=CSVLogger(folder),
+            log_every_n_steps=NEVER,
+            default_root_dir=folder,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        samples = torch.randn(BATCH * (warm_up + (windows + 1) * window), WIDTH)
+        trainer.fit(Net(0, begins), DataLoader(TensorDataset(samples), batch_size=BATCH, shuffle=True))
+        close_current_run()
+    return statistics.median(sum(entry.callcount for entry in profile.getstats()) / window for profile in profiles)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last thing")
@@ -172,6 +212,10 @@ def main() -> None:
     logging.disable(logging.WARNING)
     steps = {f"{length:g}": steps_of(length, arguments) for length in arguments.steps_ms}
     result = {"device": arguments.device, "n": arguments.sessions, "steps": steps, **smallest_steps(arguments)}
+    result["calls"] = [
+        round(calls_per_step(callbacks, arguments.device))
+        for callbacks in (green(arguments.meter), [pl.Callback(), pl.Callback()])
+    ]
     if arguments.json:
         print(json.dumps(result))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -118,6 +119,7 @@ def typical_factor(start: datetime, solar_offset: float) -> float:
     return week * _shape(local.hour + local.minute / 60.0 + local.second / 3600.0) / _norm(solar_offset)
 
 
+@functools.lru_cache(maxsize=4096)  # a forecast has thousands of hours, at 24 times of day
 def _shape(hour: float) -> float:
     return 1.0 + sum(height * math.exp(-0.5 * (_around(hour, center) / width) ** 2) for height, center, width in _BUMPS)
 
@@ -126,5 +128,6 @@ def _around(hour: float, center: float) -> float:
     return (hour - center + 12.0) % 24.0 - 12.0
 
 
+@functools.lru_cache(maxsize=256)
 def _norm(solar_offset: float) -> float:
     return sum(_shape((hour + 0.5 + solar_offset) % 24.0) for hour in range(24)) / 24.0
