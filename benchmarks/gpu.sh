@@ -28,7 +28,7 @@ part power 110 "$python" benchmarks/gpu_power.py --json --seconds 8 --rest 40
 part sparse_kernels 60 "$python" benchmarks/sparse_kernels.py --json
 part precision 90 "$python" benchmarks/precision.py --quick --json --device cuda --sessions 8
 part peers 60 "$python" benchmarks/peers.py --quick --json --device cuda
-part overhead 100 "$python" benchmarks/overhead.py --json --device cuda --sessions 4 --pairs 5
+part overhead 100 "$python" benchmarks/overhead.py --json --device cuda --sessions 4 --pairs 12
 part tests 150 "$python" -m pytest -q -m gpu -p no:cacheprovider tests
 
 "$python" - "$folder" "$output" << 'END'

@@ -2,30 +2,25 @@
 
     python benchmarks/overhead.py --json [--device cpu|cuda]
 
-`EmissionsTracker` and `CarbonScheduler` together, with a real meter, a grid, a deadline and a CSV log. The trainings
-with and without them are alive in one process and take turns, a block of steps each, in an order that is reversed every
-time, so that both see the same machine. Figures:
+`EmissionsTracker` and `CarbonScheduler` together, with a real meter, a grid, a deadline and a CSV log. Figures:
 
     steps             for steps of about 1, 2.5, 10 and 60 ms:
-      thread_ratio      processor time of the training thread in a step with the two callbacks over one without
+      thread_ratio      processor time of the training thread in a step with our hooks over one without
       wall_ratio        the same of the time that passes
-      step_ms           time that passes in a step without them
+      added_us          the difference of the processor times in microseconds
+      step_ms           time that passes in a step without our hooks
     other_threads_ms  processor time of all other threads of ours (sampler, poller, heartbeat) per second of training
     idle_step_us      microseconds in our own code on a step on which nothing is decided and nothing logged, timed where
                       it is called: the hooks of both callbacks and the boundary after the batch
-    added_us          processor time of the training thread that a step as small as Lightning's loops allow takes
-                      longer, all in all: ours, and Lightning's own calls of the hooks of two more callbacks
-    empty_us          the same with two empty callbacks: what Lightning takes for calling the hooks of any two
     calls             function calls in a step with the two callbacks, of Python and of C, and with two empty ones: the
                       only figure that does not depend on the machine
 
-A step is what lies between two calls of `training_step`: loader, hooks, loops and optimizer are in it. Other processes
-hardly change the processor time of a thread, so the figures to look at are those of the thread. On a GPU nothing waits
-for the device within a block, as in a training. A block counts by the median of its steps but the first, which finds
-the caches of another training. Where a training's objects happen to lie in memory moves its steps by some per cent, so
-the trainings are started again in every one of `n` sessions; a session counts by the median of its pairs of neighboring
-blocks, a figure is the median of the sessions, and its interval holds 95 % of the medians of 2,000 bootstrap samples of
-them.
+A step is what lies between two calls of `training_step`: loader, hooks, loops and optimizer are in it. In one training,
+our hooks do nothing in every second block of steps. Two trainings would differ by more than the hooks cost, because the
+places of their objects in memory move their steps by some per cent. What is not switched off is the counting of batches
+and of the wait for them: six of the function calls. On a GPU nothing waits for the device within a block. A block
+counts by the median of its steps but the first two, a session by the median of its pairs of neighboring blocks, a
+figure is the median of ``n`` sessions, and its interval holds 95 % of the medians of 2,000 bootstrap samples of them.
 """
 
 from __future__ import annotations
@@ -48,7 +43,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from step_times import BATCH, WIDTH, Net, interval, take_turns, work_for
+from step_times import BATCH, WIDTH, Blocks, Net, OtherThreads, interval, work_for
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import CarbonScheduler, EmissionsTracker
@@ -103,14 +98,60 @@ def green(meter: str) -> list[pl.Callback]:
     return [EmissionsTracker(meter=meter), scheduler]
 
 
-def compare(first: list[float], second: list[float]) -> float:
-    """Return the median ratio of neighboring blocks."""
-    return statistics.median(a / b for a, b in zip(first, second, strict=True))
+class Switched:
+    """Times blocks of steps of one training, with our hooks and without them by turns."""
+
+    def __init__(self, block: int, warm_up: int) -> None:
+        self.block, self._left = block, warm_up
+        self.blocks = {True: Blocks([], []), False: Blocks([], [])}
+        self.others = OtherThreads()
+        self._originals = [(cls, name, cls.__dict__[name]) for cls, name in InPlace.OURS]
+        self._on, self._steps = True, []  # type: tuple[bool, list[tuple[float, float]]]
+        self._last: tuple[float, float] | None = None
+
+    def begins(self) -> None:
+        """Note that a step begins."""
+        wall, thread = time.perf_counter(), time.thread_time()
+        self._left -= 1
+        if self._left > 0:
+            return
+        if self._last is not None:
+            self._steps.append((wall - self._last[0], thread - self._last[1]))
+        if len(self._steps) == self.block:
+            for times, steps in zip(self.blocks[self._on], zip(*self._steps[2:], strict=True), strict=True):
+                times.append(statistics.median(steps))
+            self._steps, self._on = [], not self._on
+            self.others.look()
+            self.switch(self._on)
+        self._last = time.perf_counter(), time.thread_time()
+
+    def switch(self, on: bool) -> None:
+        """Let our hooks do their work, or nothing."""
+        for cls, name, original in self._originals:
+            setattr(cls, name, original if on else _nothing)
 
 
-def difference_us(first: list[float], second: list[float]) -> float:
-    """Return the median difference of neighboring blocks in microseconds."""
-    return 1e6 * statistics.median(a - b for a, b in zip(first, second, strict=True))
+def _nothing(*_: object) -> None:
+    """Stand for a hook that is switched off."""
+
+
+def train(callbacks: list[pl.Callback], begins: Callable[[], None], steps: int, work: int, device: str) -> None:
+    """Train the network of the other benchmarks for one epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = pl.Trainer(
+            max_epochs=1,
+            accelerator=device,
+            devices=1,
+            callbacks=callbacks,
+            logger=CSVLogger(folder),
+            log_every_n_steps=NEVER,
+            default_root_dir=folder,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        data = TensorDataset(torch.randn(BATCH * steps, WIDTH))
+        trainer.fit(Net(work, begins), DataLoader(data, batch_size=BATCH, shuffle=True))
+        close_current_run()
 
 
 def with_interval(name: str, values: list[float]) -> dict[str, Any]:
@@ -121,47 +162,41 @@ def with_interval(name: str, values: list[float]) -> dict[str, Any]:
 
 def steps_of(milliseconds: float, arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of steps that take about so long, over all sessions."""
-    device, cases = arguments.device, [lambda: green(arguments.meter), list]
-    work, block = work_for(milliseconds / 1e3, device), max(4, round(BLOCK_MS / milliseconds))
-    thread, wall, plain, others = [], [], [], []
-    for session in range(arguments.sessions):
-        # which of them is made first, and lies first in memory, goes by turns
-        order = slice(None, None, 1 if session % 2 == 0 else -1)
-        found = take_turns(cases[order], arguments.pairs, block, work, 50, accelerator=device)
-        with_, without = found.blocks[order]
-        thread.append(compare(with_.thread, without.thread))
-        wall.append(compare(with_.wall, without.wall))
+    work, block = work_for(milliseconds / 1e3, arguments.device), max(6, round(BLOCK_MS / milliseconds))
+    thread, wall, added, plain, others = [], [], [], [], []
+    warm_up = max(10, round(1e3 / milliseconds))  # about a second: the first decision is behind it
+    for _ in range(arguments.sessions):
+        switched = Switched(block, warm_up)
+        steps = warm_up + 2 * arguments.pairs * block + 1
+        try:
+            train(green(arguments.meter), switched.begins, steps, work, arguments.device)
+        finally:
+            switched.switch(on=True)
+        with_, without = switched.blocks[True], switched.blocks[False]
+        pairs = list(zip(with_.thread, without.thread, strict=False))
+        thread.append(statistics.median(a / b for a, b in pairs))
+        added.append(1e6 * statistics.median(a - b for a, b in pairs))
+        wall.append(statistics.median(a / b for a, b in zip(with_.wall, without.wall, strict=False)))
         plain += without.wall
-        others.append(1e3 * found.others)
+        others.append(1e3 * switched.others.seconds_per_second())
     return {
         **with_interval("thread_ratio", thread),
         **with_interval("wall_ratio", wall),
+        **with_interval("added_us", added),
         "step_ms": round(1e3 * statistics.median(plain), 3),
         "other_threads_ms": round(statistics.median(others), 3),
-        "blocks": f"{arguments.pairs} of {block} steps",
+        "blocks": f"{arguments.pairs} pairs of {block} steps",
     }
 
 
-def smallest_steps(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the figures in microseconds, on steps as small as the loops allow."""
-    device, pairs, block = arguments.device, 5 * arguments.pairs, 10
-    cases = [lambda: green(arguments.meter), list, lambda: [pl.Callback(), pl.Callback()]]
-    added, empty, ours, bare = [], [], [], []
-    for session in range(arguments.sessions):
-        order = slice(None, None, 1 if session % 2 == 0 else -1)
-        with_, without, others = take_turns(cases[order], pairs, block, 0, NEVER, accelerator=device).blocks[order]
-        added.append(difference_us(with_.thread, without.thread))
-        empty.append(difference_us(others.thread, without.thread))
-        bare += without.thread
+def idle_step(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the microseconds in our own code, on steps as small as the loops allow."""
+    found = []
+    for _ in range(arguments.sessions):
         with InPlace() as in_place:
-            take_turns(cases[:2], pairs, block, 0, NEVER, accelerator=device)
-        ours.append(1e6 * statistics.median(in_place.steps))
-    return {
-        **with_interval("idle_step_us", ours),
-        **with_interval("added_us", added),
-        **with_interval("empty_us", empty),
-        "smallest_step_us": round(1e6 * statistics.median(bare), 1),
-    }
+            train(green(arguments.meter), lambda: None, 500, 0, arguments.device)
+        found.append(1e6 * statistics.median(in_place.steps))
+    return with_interval("idle_step_us", found)
 
 
 def calls_per_step(callbacks: list[pl.Callback], device: str) -> float:
@@ -179,21 +214,7 @@ def calls_per_step(callbacks: list[pl.Callback], device: str) -> float:
             profiles.append(cProfile.Profile())
             profiles[-1].enable()
 
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = pl.Trainer(
-            max_epochs=1,
-            accelerator=device,
-            devices=1,
-            callbacks=callbacks,
-            logger=CSVLogger(folder),
-            log_every_n_steps=NEVER,
-            default_root_dir=folder,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        samples = torch.randn(BATCH * (warm_up + (windows + 1) * window), WIDTH)
-        trainer.fit(Net(0, begins), DataLoader(TensorDataset(samples), batch_size=BATCH, shuffle=True))
-        close_current_run()
+    train(callbacks, begins, warm_up + (windows + 1) * window, 0, device)
     return statistics.median(sum(entry.callcount for entry in profile.getstats()) / window for profile in profiles)
 
 
@@ -202,7 +223,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last thing")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--sessions", type=int, default=20)
-    parser.add_argument("--pairs", type=int, default=10, help="blocks of a training in a session; 5 times as many idle")
+    parser.add_argument("--pairs", type=int, default=30, help="pairs of blocks in a session")
     parser.add_argument("--steps-ms", type=float, nargs="*", default=STEPS_MS, help="lengths of the steps")
     parser.add_argument("--meter", default="auto")
     arguments = parser.parse_args()
@@ -211,7 +232,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     steps = {f"{length:g}": steps_of(length, arguments) for length in arguments.steps_ms}
-    result = {"device": arguments.device, "n": arguments.sessions, "steps": steps, **smallest_steps(arguments)}
+    result = {"device": arguments.device, "n": arguments.sessions, "steps": steps, **idle_step(arguments)}
     result["calls"] = [
         round(calls_per_step(callbacks, arguments.device))
         for callbacks in (green(arguments.meter), [pl.Callback(), pl.Callback()])
