@@ -22,13 +22,13 @@ part() { # NAME SECONDS COMMAND...
   echo $? > "$folder/$name.status"
 }
 
-# 20 + 110 + 60 + 90 + 60 + 100 + 150 = 590 seconds at most.
-part meters 20 "$python" -m lightning_green meters --json
-part power 110 "$python" benchmarks/gpu_power.py --json --seconds 8 --rest 40
-part sparse_kernels 60 "$python" benchmarks/sparse_kernels.py --json
-part precision 90 "$python" benchmarks/precision.py --quick --json --device cuda --sessions 8
-part peers 60 "$python" benchmarks/peers.py --quick --json --device cuda
-part overhead 100 "$python" benchmarks/overhead.py --json --device cuda --sessions 4 --pairs 12
+# 15 + 105 + 40 + 80 + 80 + 80 + 150 = 550 seconds, and at most five more for each part that has to be killed.
+part meters 15 "$python" -m lightning_green meters --json
+part power 105 "$python" benchmarks/gpu_power.py --json --seconds 8 --rest 20
+part sparse_kernels 40 "$python" benchmarks/sparse_kernels.py --json
+part precision 80 "$python" benchmarks/precision.py --quick --json --device cuda --sessions 4
+part peers 80 "$python" benchmarks/peers.py --quick --only energy --cases nothing codecarbon tracker --json --device cuda
+part overhead 80 "$python" benchmarks/overhead.py --json --device cuda --sessions 2 --pairs 6
 part tests 150 "$python" -m pytest -q -m gpu -p no:cacheprovider tests
 
 "$python" - "$folder" "$output" << 'END'
@@ -48,8 +48,7 @@ try:
     import pynvml
 
     pynvml.nvmlInit()
-    handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-    card = {"name": pynvml.nvmlDeviceGetName(handle), "driver": pynvml.nvmlSystemGetDriverVersion()}
+    card = {"name": torch.cuda.get_device_name(), "driver": pynvml.nvmlSystemGetDriverVersion()}
 except Exception as error:
     card["reason"] = str(error)
 result = {

@@ -54,24 +54,23 @@ STEPS_MS = (1.0, 2.5, 10.0, 60.0)
 BLOCK_MS = 60.0
 """About how long a block lasts."""
 NEVER = 10**9
+HOOKS = (
+    (EmissionsTracker, "on_train_batch_end"),
+    (CarbonScheduler, "on_train_batch_start"),
+    (CarbonScheduler, "on_train_batch_end"),
+    (ExactState, "_after_batch"),  # last in a step
+)
 
 
 class InPlace:
     """Adds up, while it is entered, the seconds that each step spends in our code."""
-
-    OURS = (
-        (EmissionsTracker, "on_train_batch_end"),
-        (CarbonScheduler, "on_train_batch_start"),
-        (CarbonScheduler, "on_train_batch_end"),
-        (ExactState, "_after_batch"),  # last in a step
-    )
 
     def __init__(self) -> None:
         self.steps: list[float] = []
         self._step = 0.0
 
     def __enter__(self) -> InPlace:
-        self._originals = [(cls, name, cls.__dict__[name]) for cls, name in self.OURS]
+        self._originals = [(cls, name, cls.__dict__[name]) for cls, name in HOOKS]
         for cls, name, original in self._originals:
             setattr(cls, name, self._timed(original, last=name == "_after_batch"))
         return self
@@ -99,17 +98,30 @@ def green(meter: str) -> list[pl.Callback]:
 
 
 class Switched:
-    """Times blocks of steps of one training, with our hooks and without them by turns."""
+    """Times blocks of steps of one training, with our hooks and without them alternately.
+
+    Enter it before the fit: the loops keep the method that is called after a batch.
+    """
 
     def __init__(self, block: int, warm_up: int) -> None:
         self.block, self._left = block, warm_up
         self.blocks = {True: Blocks([], []), False: Blocks([], [])}
         self.others = OtherThreads()
-        self._originals = [(cls, name, cls.__dict__[name]) for cls, name in InPlace.OURS]
-        self._on, self._steps = True, []  # type: tuple[bool, list[tuple[float, float]]]
+        self._originals = [(cls, name, cls.__dict__[name]) for cls, name in HOOKS]
+        self._on = True
+        self._steps: list[tuple[float, float]] = []
         self._last: tuple[float, float] | None = None
 
-    def begins(self) -> None:
+    def __enter__(self) -> Switched:
+        for cls, name, original in self._originals:
+            setattr(cls, name, self._switchable(original))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for cls, name, original in self._originals:
+            setattr(cls, name, original)
+
+    def step_began(self) -> None:
         """Note that a step begins."""
         wall, thread = time.perf_counter(), time.thread_time()
         self._left -= 1
@@ -121,18 +133,15 @@ class Switched:
             for times, steps in zip(self.blocks[self._on], zip(*self._steps[2:], strict=True), strict=True):
                 times.append(statistics.median(steps))
             self._steps, self._on = [], not self._on
-            self.others.look()
-            self.switch(self._on)
+            self.others.read_clocks()
         self._last = time.perf_counter(), time.thread_time()
 
-    def switch(self, on: bool) -> None:
-        """Let our hooks do their work, or nothing."""
-        for cls, name, original in self._originals:
-            setattr(cls, name, original if on else _nothing)
+    def _switchable(self, original: Callable[..., object]) -> Callable[..., None]:
+        def hook(*args: object) -> None:
+            if self._on:
+                original(*args)
 
-
-def _nothing(*_: object) -> None:
-    """Stand for a hook that is switched off."""
+        return hook
 
 
 def train(callbacks: list[pl.Callback], begins: Callable[[], None], steps: int, work: int, device: str) -> None:
@@ -166,12 +175,9 @@ def steps_of(milliseconds: float, arguments: argparse.Namespace) -> dict[str, An
     thread, wall, added, plain, others = [], [], [], [], []
     warm_up = max(10, round(1e3 / milliseconds))  # about a second: the first decision is behind it
     for _ in range(arguments.sessions):
-        switched = Switched(block, warm_up)
         steps = warm_up + 2 * arguments.pairs * block + 1
-        try:
-            train(green(arguments.meter), switched.begins, steps, work, arguments.device)
-        finally:
-            switched.switch(on=True)
+        with Switched(block, warm_up) as switched:
+            train(green(arguments.meter), switched.step_began, steps, work, arguments.device)
         with_, without = switched.blocks[True], switched.blocks[False]
         pairs = list(zip(with_.thread, without.thread, strict=False))
         thread.append(statistics.median(a / b for a, b in pairs))

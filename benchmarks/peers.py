@@ -475,9 +475,14 @@ def main() -> None:
             "processes": benchmark.measure_processes,
             "energy": benchmark.measure_energy,
         }
-        for part in arguments.only or parts:
-            print(f"{part} ...", file=sys.stderr)
-            parts[part]()
+        # Out of time, it kills its trainings and prints what it has.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("out of time"))
+        try:
+            for part in arguments.only or parts:
+                print(f"{part} ...", file=sys.stderr)
+                parts[part]()
+        except SystemExit as reason:
+            benchmark.details["ended_early"] = str(reason)
         result = benchmark.result()
     print(json.dumps(result) if arguments.json else table(result))
 

@@ -63,10 +63,9 @@ def counted(counter: str | None) -> float | None:
         zones = POWERCAP.glob("intel-rapl:*/energy_uj")
         return sum(int(zone.read_text()) for zone in zones if zone.parent.name.count(":") == 1) / 1e6
     if counter == "nvml":
-        import pynvml
+        from tests.helpers.resnet_step import job_gpu, joules
 
-        pynvml.nvmlInit()
-        return pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByIndex(0)) / 1e3
+        return joules(job_gpu())
     return None
 
 

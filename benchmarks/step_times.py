@@ -61,7 +61,7 @@ class TimedTurns(Turns):
         if self._last[number][0]:
             self._steps[number].append((wall - self._last[number][0], thread - self._last[number][1]))
         if len(self._steps[number]) == self.block:
-            self.others.look()
+            self.others.read_clocks()
             for times, steps in zip(self.blocks[number], zip(*self._steps[number][1:], strict=True), strict=True):
                 times.append(statistics.median(steps))
             self._steps[number] = []
@@ -76,7 +76,7 @@ class OtherThreads:
         self._first: dict[int, tuple[float, float]] = {}
         self._rates: dict[int, float] = {}
 
-    def look(self) -> None:
+    def read_clocks(self) -> None:
         """Read the clock of each thread that is alive."""
         for thread in threading.enumerate():
             if thread.name.startswith("lightning-green") and thread.ident is not None:

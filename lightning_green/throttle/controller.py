@@ -79,6 +79,7 @@ class ThrottleController:
         self.profile: ThrottleProfile | None = None
         self.cache: ProfileCache | None = None
         self._stated: dict[str, Level] = {}
+        self._not_set: set[str] = set()  # levels that were measured while the device was not changed
         self._name = _FULL_NAME
         self._meter: Meter | None = None
         self._model = ""
@@ -178,8 +179,11 @@ class ThrottleController:
         if self.profile is None:
             return False
         name = self.profile.on_step(seconds, partial(_read_measured_joules, self._meter))
-        if name is not None and not self.devices.apply(name):
-            self.cache = None  # the measurements are those of full power
+        if name is not None and self.devices.apply(name):
+            self._not_set.discard(name)
+        elif name is not None:
+            self._not_set.add(name)  # the measurements are those of full power
+            self.cache = None
         was_profiling = self.state is ThrottleState.PROFILING
         self.state = ThrottleState.DONE if self.profile.measuring is None else ThrottleState.PROFILING
         completed = was_profiling and self.state is ThrottleState.DONE
@@ -196,7 +200,7 @@ class ThrottleController:
         """Return the levels for the planner: full power, then the stated levels or the fast enough measured levels."""
         if self.request.levels:
             return (FULL, *self._stated.values())
-        known = {} if self.profile is None else self.profile.levels()
+        known = self._measured_levels()
         allowed = [level for level in known.values() if level.speed * self.max_slowdown >= 1.0 - 1e-9]
         return (FULL, *(level for level in dict.fromkeys(allowed) if level != FULL))
 
@@ -211,7 +215,7 @@ class ThrottleController:
             return self.level
         known, slowest = {_FULL_NAME: FULL, **self._stated}, math.inf
         if self.profile is not None:
-            known, slowest = self.profile.levels(), self.max_slowdown
+            known, slowest = self._measured_levels(), self.max_slowdown
         if level is None:
             name = least_energy(known, slowest)
         else:
@@ -221,6 +225,11 @@ class ThrottleController:
         if self.profile is not None:
             self.profile.set_current(self._name)
         return self.level
+
+    def _measured_levels(self) -> dict[str, Level]:
+        """Return the measured levels that were set while they were measured."""
+        found = {} if self.profile is None else self.profile.levels()
+        return {name: level for name, level in found.items() if name not in self._not_set}
 
     def restore(self) -> None:
         """Restore the original state of all devices."""

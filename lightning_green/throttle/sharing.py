@@ -15,9 +15,9 @@ PROC = Path("/proc")
 def describe_other_users(gpu_ids: Sequence[str] | None) -> str | None:
     """Return which GPU of the job runs a process of another user, or None.
 
-    Processes of the user of this process are taken for those of the job. A process without an entry in ``/proc`` is in
+    Processes of the user of this process count as those of the job. A process without an entry in ``/proc`` is in
     another container or hidden, so it belongs to another user. There is one exception: in a container the driver may
-    report the process of the job by its number on the host. So a single unknown process is taken for that of the job if
+    report the process of the job by its number on the host. So a single unknown process counts as that of the job if
     no other process of this user is reported.
 
     Args:

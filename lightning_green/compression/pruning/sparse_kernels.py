@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from types import FunctionType
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.sparse import to_sparse_semi_structured
+from torch.sparse import SparseSemiStructuredTensor, to_sparse_semi_structured
 
 from lightning_green.compression.network import kept_attributes, restored_modes
+from lightning_green.compression.outputs import compared_tensors
 from lightning_green.utilities.validation import check_number
 
 log = logging.getLogger(__name__)
@@ -29,12 +31,13 @@ MAX_SHAPES = 4
 
 @dataclass(frozen=True)
 class SparseLayer:
-    """What has become of one linear layer.
+    """Result for one linear layer.
 
     Args:
         name: Name of the module.
         shape: Numbers of outputs and inputs.
-        tokens: Rows of the input that it was measured with; the sum over calls of different shapes.
+        tokens: Rows of the input that it was measured with; the sum over calls of different shapes. 0 if it was not
+            measured.
         speedup: Time of the dense layer divided by that of the sparse one; None if it was not measured.
         reason: Why it stays dense; None if it is sparse now.
 
@@ -57,17 +60,21 @@ def use_sparse_kernels(
 ) -> list[SparseLayer]:
     """Let the linear layers with 2:4 sparse weights use sparse tensor cores where that is faster.
 
-    The network is called once. Each layer is then measured with the inputs that it got, dense and sparse by turns, and
-    keeps the sparse weight if it is faster and its outputs agree. A sparse kernel gains with large matrices only, and
-    called eagerly it costs the host about 0.4 ms, so that far fewer layers gain than under CUDA graphs. The converted
-    network is for inference: the sparse weights get no gradient.
+    The network is called a few times in evaluation mode. Each layer is measured with the inputs that it got, dense and
+    sparse alternately, and keeps the sparse weight if it is faster and its outputs agree. Then the outputs of the whole
+    network are compared; a layer with which they differ, or with which the network cannot be called, stays dense.
+
+    A sparse kernel gains with large matrices only, and called eagerly it costs the host about 0.4 ms, so that far fewer
+    layers gain than under CUDA graphs. The converted network is for inference on this device: the sparse weights get no
+    gradient, are not meant to be saved, and may become dense when the network is moved. Call this function last, and
+    keep the checkpoint.
 
     Args:
         network: A trained network on an NVIDIA GPU, with weights in float16 or bfloat16.
         *inputs: Inputs in the shapes in use.
         mode: How the network will be called: ``"eager"``, ``"compiled"`` (`torch.compile`) or ``"graph"`` (CUDA
             graphs, also those of ``torch.compile(mode="reduce-overhead")``).
-        least_speedup: Speedup above which a layer is converted, at least 1.
+        least_speedup: Smallest speedup at which a layer is converted, at least 1.
 
     Returns:
         One entry for each linear layer, in the order of the modules.
@@ -85,12 +92,16 @@ def use_sparse_kernels(
     if mode not in get_args(Mode):
         raise ValueError(f"`mode` should be one of {', '.join(get_args(Mode))}, got {mode!r}.")
     check_number("least_speedup", least_speedup, 1.0)
-    calls = _recorded_inputs(network, inputs)
-    found = [
-        _convert(name, layer, calls.get(name, []), mode, least_speedup)
-        for name, layer in network.named_modules()
-        if isinstance(layer, nn.Linear)
-    ]
+    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Linear)}
+    reasons = {name: _why_dense(layer) for name, layer in layers.items()}
+    with _evaluation(network):
+        reference = compared_tensors(network(*inputs))
+        calls = _recorded_inputs(network, inputs, [name for name, reason in reasons.items() if reason is None])
+        found = [
+            _measure(name, layer, reasons[name], calls.get(name, []), mode, least_speedup)
+            for name, layer in layers.items()
+        ]
+        found = _convert(network, inputs, reference, layers, found)
     sparse = [layer for layer in found if layer.is_sparse]
     line = f"{len(sparse)} of {len(found)} linear layers use sparse kernels"
     if len(sparse) < len(found):
@@ -111,79 +122,150 @@ def is_2_4(weight: Tensor) -> bool:
     return bool(((weight.detach().reshape(-1, 4) != 0).sum(dim=1) <= 2).all())
 
 
-def _recorded_inputs(network: nn.Module, inputs: tuple[Any, ...]) -> dict[str, list[Tensor]]:
-    """Return the inputs of each linear layer in a call of the network, one for each of the first shapes."""
+@contextmanager
+def _evaluation(network: nn.Module) -> Iterator[None]:
+    """Call a network in evaluation mode inside the context, and restore its modes and attributes."""
+    with restored_modes(network), kept_attributes(network), torch.no_grad():
+        network.eval()
+        yield
+
+
+def _why_dense(layer: nn.Linear) -> str | None:
+    """Return why a layer cannot be converted, as far as its weight shows it; None if it can be tried."""
+    weight = layer.weight
+    if not _is_converted(layer) and not is_2_4(weight):
+        return "its weight is not 2:4 sparse"
+    if weight.device.type != "cuda":
+        return "it is not on an NVIDIA GPU"
+    if weight.dtype not in (torch.float16, torch.bfloat16):
+        return f"its weight is {weight.dtype}, use .bfloat16()".replace("torch.", "")
+    return None
+
+
+def _is_converted(layer: nn.Linear) -> bool:
+    return isinstance(layer.weight, SparseSemiStructuredTensor)
+
+
+def _recorded_inputs(network: nn.Module, inputs: tuple[Any, ...], names: Sequence[str]) -> dict[str, list[Tensor]]:
+    """Return the inputs of linear layers in a call of the network, one for each of the first shapes."""
     calls: dict[str, list[Tensor]] = {}
 
-    def recorder(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def record(_: nn.Module, args: tuple[Any, ...]) -> None:
-            seen = calls.setdefault(name, [])
-            if args and len(seen) < MAX_SHAPES and all(one.shape != args[0].shape for one in seen):
-                seen.append(args[0].detach().clone())
+    def recorder(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            seen, x = calls.setdefault(name, []), args[0] if args else kwargs["input"]
+            if len(seen) < MAX_SHAPES and all(one.shape != x.shape for one in seen):
+                seen.append(x.detach().clone())
 
         return record
 
     with ExitStack() as stack:
-        stack.enter_context(restored_modes(network))
-        stack.enter_context(kept_attributes(network))
-        stack.enter_context(torch.no_grad())
-        for name, layer in network.named_modules():
-            if isinstance(layer, nn.Linear):
-                stack.callback(layer.register_forward_pre_hook(recorder(name)).remove)
-        network.eval()
+        for name in names:
+            layer = network.get_submodule(name)
+            stack.callback(layer.register_forward_pre_hook(recorder(name), with_kwargs=True).remove)
         network(*inputs)
     return calls
 
 
-def _convert(name: str, layer: nn.Linear, inputs: list[Tensor], mode: Mode, least_speedup: float) -> SparseLayer:
-    """Convert one layer if that is possible and faster."""
+def _measure(
+    name: str, layer: nn.Linear, reason: str | None, inputs: list[Tensor], mode: Mode, least_speedup: float
+) -> SparseLayer:
+    """Measure one layer; the reason is None if it can be converted."""
     shape = (layer.out_features, layer.in_features)
     tokens = sum(x.numel() // x.shape[-1] for x in inputs)
+    speedup = None
+    if _is_converted(layer):
+        return SparseLayer(name, shape, 0, None, None)
+    if reason is None and not inputs:
+        reason = "it is not called with these inputs"
+    if reason is None:
+        weight, bias = layer.weight.detach(), layer.bias
+        try:
+            sparse = to_sparse_semi_structured(weight)
+            differences = [_difference(x, weight, sparse, bias) for x in inputs]
+            if all(difference <= LARGEST_DIFFERENCE for difference in differences):
+                speedup = _speedup(inputs, weight, sparse, bias, mode)
+                reason = None if speedup >= least_speedup else f"{speedup:.2f} times as fast"
+            else:
+                reason = f"its outputs would differ by {max(differences):.3f} of their standard deviation"
+        except torch.OutOfMemoryError:
+            reason = "there is not enough memory to measure it"
+        except Exception as error:  # noqa: BLE001 - a shape or a device without a kernel, or an error of the compiler
+            reason = f"its sparse kernel fails: {_first_line(error)}"
+    return SparseLayer(name, shape, tokens, speedup, reason)
 
-    def dense(reason: str, speedup: float | None = None) -> SparseLayer:
-        return SparseLayer(name, shape, tokens, speedup, reason)
 
-    weight, bias = layer.weight, layer.bias
-    if not inputs:
-        return dense("it is not called with these inputs")
-    if not is_2_4(weight):
-        return dense("its weight is not 2:4 sparse")
-    if weight.device.type != "cuda":
-        return dense("it is not on an NVIDIA GPU")
-    if weight.dtype not in (torch.float16, torch.bfloat16):
-        return dense(f"its weight is {weight.dtype}, use .bfloat16()".replace("torch.", ""))
-    try:
-        with torch.no_grad():
-            sparse = to_sparse_semi_structured(weight.detach())
-            difference = max(_difference(x, weight, sparse, bias) for x in inputs)
+def _convert(
+    network: nn.Module,
+    inputs: tuple[Any, ...],
+    reference: list[Tensor],
+    layers: Mapping[str, nn.Linear],
+    found: list[SparseLayer],
+) -> list[SparseLayer]:
+    """Convert the measured layers; if the network then fails, those one by one with which it does not."""
+    chosen = [layer.name for layer in found if layer.is_sparse and not _is_converted(layers[layer.name])]
+    dense = {name: layers[name].weight for name in chosen}
+
+    def set_sparse(name: str) -> None:
+        layers[name].weight = nn.Parameter(to_sparse_semi_structured(dense[name].detach()), requires_grad=False)
+
+    def restore(name: str) -> None:
+        layers[name].weight = dense[name]
+
+    for name in chosen:
+        set_sparse(name)
+    if not chosen or _why_different(network, inputs, reference) is None:
+        return found
+    for name in chosen:
+        restore(name)
+    reasons: dict[str, str] = {}
+    for name in chosen:
+        set_sparse(name)
+        reason = _why_different(network, inputs, reference)
+        if reason is not None:
+            restore(name)
+            reasons[name] = reason
+    return [replace(layer, reason=reasons.get(layer.name, layer.reason)) for layer in found]
+
+
+def _why_different(network: nn.Module, inputs: tuple[Any, ...], reference: list[Tensor]) -> str | None:
+    """Return why the converted network cannot be used: it raises, or its outputs differ; None if it can."""
+    for mode in (torch.no_grad, torch.inference_mode):  # some layers call other operations in inference mode
+        try:
+            with mode():
+                outputs = compared_tensors(network(*inputs))
+        except Exception as error:  # noqa: BLE001 - operations without a sparse kernel raise errors of many types
+            return f"the network cannot be called with its sparse kernel: {_first_line(error)}"
+        for one, expected in zip(outputs, reference, strict=True):
+            difference = _mean_difference(one, expected)
             if not difference <= LARGEST_DIFFERENCE:
-                return dense(f"its outputs would differ by {difference:.3f} of their standard deviation")
-            speedup = _speedup(inputs, weight, sparse, bias, mode)
-    except (RuntimeError, NotImplementedError, ValueError) as error:  # a shape or a device without a kernel
-        return dense(f"there is no sparse kernel for it: {str(error).splitlines()[0]}")
-    if speedup < least_speedup:
-        return dense(f"{speedup:.2f} times as fast", speedup)
-    layer.weight = nn.Parameter(sparse, requires_grad=False)
-    return SparseLayer(name, shape, tokens, speedup, None)
+                return f"the outputs of the network would differ by {difference:.3f} of their standard deviation"
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _difference(x: Tensor, weight: Tensor, sparse: Tensor, bias: Tensor | None) -> float:
-    """Return the mean absolute difference of the outputs as a fraction of their standard deviation."""
-    reference = functional.linear(x, weight, bias).float()
-    outputs = functional.linear(x, sparse, bias).float()
+    """Return the mean absolute difference of a layer's outputs as a fraction of their standard deviation."""
+    return _mean_difference(functional.linear(x, sparse, bias), functional.linear(x, weight, bias))
+
+
+def _mean_difference(outputs: Tensor, reference: Tensor) -> float:
+    reference = reference.float()
     deviation = float(reference.std(correction=0))
-    difference = float((outputs - reference).abs().mean())
+    difference = float((outputs.float() - reference).abs().mean())
     return difference / deviation if deviation else difference
 
 
 def _speedup(inputs: list[Tensor], weight: Tensor, sparse: Tensor, bias: Tensor | None, mode: Mode) -> float:
-    """Return the median over rounds of dense time divided by sparse time, measured by turns."""
+    """Return the median over rounds of dense time divided by sparse time, measured alternately."""
 
-    def work(kernel: Tensor) -> Callable[[], None]:
-        def run() -> None:
-            for x in inputs:
-                functional.linear(x, kernel, bias)
+    def work(kernel: Tensor) -> Callable[[], Any]:
+        def run() -> list[Tensor]:
+            return [functional.linear(x, kernel, bias) for x in inputs]  # a compiler drops what is not returned
 
+        assert isinstance(run, FunctionType)
         return _prepared(run, mode)
 
     dense_work, sparse_work = work(weight.detach()), work(sparse)
@@ -195,9 +277,12 @@ def _speedup(inputs: list[Tensor], weight: Tensor, sparse: Tensor, bias: Tensor 
     return statistics.median(ratios)
 
 
-def _prepared(run: Callable[[], None], mode: Mode) -> Callable[[], None]:
+def _prepared(run: FunctionType, mode: Mode) -> Callable[[], Any]:
     """Return the call as it is made in a mode, after its first calls."""
-    call: Callable[[], None] = torch.compile(run) if mode == "compiled" else run
+    call: Callable[[], Any] = run
+    if mode == "compiled":
+        run.__code__ = run.__code__.replace()  # the compiler limits how often one code object is compiled
+        call = torch.compile(run, fullgraph=True, dynamic=False)
     for _ in range(3):
         call()
     torch.cuda.synchronize()
@@ -206,10 +291,11 @@ def _prepared(run: Callable[[], None], mode: Mode) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
-    return graph.replay
+    replayed: Callable[[], Any] = graph.replay
+    return replayed
 
 
-def _seconds(call: Callable[[], None]) -> float:
+def _seconds(call: Callable[[], Any]) -> float:
     """Return the seconds of several calls, host and device."""
     torch.cuda.synchronize()
     began = time.perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NoReturn
 
 from typing_extensions import override
 
@@ -80,6 +80,11 @@ class ZeusdPowerLimit(ZeusdActuator):
     def check_permission(self, state: dict[str, Any]) -> None:
         self._others = {gpu: limit for gpu, limit in self._read_all_limits().items() if gpu not in state}
         self.write_state(state)
+        after = self._read_all_limits()
+        changed = [gpu for gpu, limit in self._others.items() if after.get(gpu, limit) != limit]
+        following = [gpu for gpu in changed if after[gpu] in state.values()]  # another job would set a limit of its own
+        if following:
+            self._refuse(following, self._others)
 
     @override
     def prepare_change(self, state: dict[str, Any]) -> None:
@@ -131,13 +136,17 @@ class ZeusdPowerLimit(ZeusdActuator):
         now = self._read_all_limits()
         following = [gpu for gpu in suspects if gpu in now and now[gpu] != after[gpu]]
         if following:
-            names = [f"GPU {gpu} (originally {_watts(self._others.get(gpu, before[gpu]))})" for gpu in following]
-            self._shared = (
-                f"zeusd's command for set_power_limit also changes {', '.join(names)}, which the job does not use; "
-                "the command needs `{gpu_id}`"
-            )
-            raise ThrottleError(self._shared)
+            self._refuse(following, before)
         self.write_state(state)
+
+    def _refuse(self, following: Sequence[str], before: dict[str, int]) -> NoReturn:
+        """Use this actuator no more, because the site's command changes GPUs of other jobs."""
+        names = [f"GPU {gpu} (originally {_watts(self._others.get(gpu, before[gpu]))})" for gpu in following]
+        self._shared = (
+            f"zeusd's command for set_power_limit also changes {', '.join(names)}, which the job does not use; "
+            "the command needs `{gpu_id}`"
+        )
+        raise ThrottleError(self._shared)
 
 
 def _is_set(limit: int | None, milliwatts: int) -> bool:

@@ -59,9 +59,9 @@ def test_without_a_gpu_every_layer_stays_dense_with_its_reason(caplog):
     before = copy.deepcopy(network.state_dict())
     layers = use_sparse_kernels(network, torch.randn(2, 5, 8))
     assert [(layer.name, layer.shape, layer.tokens, layer.reason) for layer in layers] == [
-        ("first", (8, 8), 10, "it is not on an NVIDIA GPU"),
-        ("second", (8, 8), 10, "its weight is not 2:4 sparse"),
-        ("unused", (4, 8), 0, "it is not called with these inputs"),
+        ("first", (8, 8), 0, "it is not on an NVIDIA GPU"),
+        ("second", (8, 8), 0, "its weight is not 2:4 sparse"),
+        ("unused", (4, 8), 0, "its weight is not 2:4 sparse"),
     ]
     assert (
         "0 of 3 linear layers use sparse kernels; dense: `first` (it is not on an NVIDIA GPU); `second`" in caplog.text
@@ -90,7 +90,7 @@ class OnGpu(nn.Linear):
         (lambda weight: weight.clone(), 1.0, "1.00 times as fast"),
         (lambda weight: 1.1 * weight, 1.2, "its outputs would differ by 0.0"),
         (lambda weight: weight * float("nan"), 1.2, "its outputs would differ by nan"),
-        (None, 1.2, "there is no sparse kernel for it: unsupported shape"),
+        (None, 1.2, "its sparse kernel fails: unsupported shape"),
     ],
 )
 def test_layer_is_converted_if_it_is_faster_and_agrees(monkeypatch, kernel, speedups, reason):
@@ -105,11 +105,45 @@ def test_layer_is_converted_if_it_is_faster_and_agrees(monkeypatch, kernel, spee
     (layer,) = use_sparse_kernels(network, torch.randn(64, 16, dtype=torch.bfloat16))
     if reason is None:
         assert layer.is_sparse
-        assert layer.speedup == speedups
+        assert (layer.speedup, layer.tokens) == (speedups, 64)
         assert not network[0].weight.requires_grad
     else:
         assert layer.reason.startswith(reason)
         assert isinstance(network[0].weight, OnGpu.Weight)
+
+
+class NeedsDense(nn.Module):
+    """A network whose second layer is given to an operation that has no sparse version in inference mode."""
+
+    def __init__(self, problem):
+        super().__init__()
+        self.first, self.second, self.unused, self.problem = OnGpu(16), OnGpu(16), OnGpu(16), problem
+
+    def forward(self, x):
+        x = self.first(input=x)
+        if not isinstance(self.second.weight, OnGpu.Weight) and torch.is_inference_mode_enabled():
+            if self.problem == "raises":
+                raise NotImplementedError("no sparse operation")
+            return 1.5 * self.second(x)
+        return self.second(x)
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [
+        ("raises", "the network cannot be called with its sparse kernel: no sparse operation"),
+        ("differs", "the outputs of the network would differ by 0.4"),
+    ],
+)
+def test_layer_with_which_the_network_fails_stays_dense(monkeypatch, problem, reason):
+    monkeypatch.setattr(sparse_kernels, "to_sparse_semi_structured", lambda weight: weight.clone())
+    monkeypatch.setattr(sparse_kernels, "_speedup", lambda *_: 1.3)
+    network = sparsify(NeedsDense(problem), "first", "second", "unused")
+    layers = use_sparse_kernels(network, torch.randn(64, 16, dtype=torch.bfloat16))
+    assert [layer.is_sparse for layer in layers] == [True, False, False]
+    assert layers[1].reason.startswith(reason)
+    assert layers[2].reason == "it is not called with these inputs"
+    assert [type(module.weight) is OnGpu.Weight for module in network.children()] == [False, True, True]
 
 
 @pytest.mark.gpu
@@ -117,7 +151,7 @@ def test_layer_is_converted_if_it_is_faster_and_agrees(monkeypatch, kernel, spee
 @pytest.mark.parametrize("mode", ["eager", "compiled", "graph"])
 def test_only_faster_layers_are_converted_on_a_gpu(mode):
     torch.manual_seed(0)
-    widths = ((1024, 11008, 4096), (128, 256, 256))
+    widths = ((4096, 11008, 4096), (128, 256, 256))
     large, small = (nn.Sequential(nn.Linear(a, b), nn.Linear(b, c)).cuda().bfloat16() for a, b, c in widths)
     for network, (width, *_) in zip((large, small), widths, strict=True):
         sparsify(network, "0", "1")
@@ -128,4 +162,8 @@ def test_only_faster_layers_are_converted_on_a_gpu(mode):
         assert all(layer.speedup is None or (layer.speedup >= 1.02) == layer.is_sparse for layer in layers)
         difference = (network(x) - before).abs().mean() / before.std()
         assert float(difference) < 0.02
-    assert not any(layer.is_sparse for layer in layers), "a small matrix gains nothing"
+        if network is large and mode == "graph":
+            assert layers[0].is_sparse, "11008 x 4096 at 4,096 tokens"
+            assert use_sparse_kernels(network, x, mode=mode)[0].is_sparse, "a second call keeps it"
+        if network is small and mode != "compiled":
+            assert not any(layer.is_sparse for layer in layers), "a small matrix gains nothing"

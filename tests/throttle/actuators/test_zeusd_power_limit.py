@@ -111,6 +111,13 @@ def test_command_that_changes_the_gpus_of_others_is_not_used(zeusd, tmp_path, ca
     assert list(tmp_path.glob("throttle.*.json")) == []
 
 
+def test_command_that_changes_other_gpus_already_at_the_check_is_reported(zeusd, tmp_path):
+    override(zeusd, tmp_path, "sh -c 'echo $0 > 0; echo $0 > 2' {power_limit_w}")
+    cap = ZeusdPowerLimit([200], gpu_ids=[0])
+    assert cap.levels() == ()
+    assert "also changes GPU 2 (originally 250 W), which the job does not use" in cap.problem
+
+
 def test_change_by_another_job_at_the_same_time_is_accepted(zeusd, tmp_path):
     # Another job sets the same limit on its own GPU while the command runs.
     override(zeusd, tmp_path, SET, "sh -c 'test $0 = 200 && echo $0 > 2; true' {power_limit_w}")
