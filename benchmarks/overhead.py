@@ -32,6 +32,7 @@ import logging
 import statistics
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -43,7 +44,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from step_times import BATCH, WIDTH, Blocks, Net, OtherThreads, interval, work_for
+from step_times import BATCH, WIDTH, Blocks, Net, interval, work_for
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_green import CarbonScheduler, EmissionsTracker
@@ -95,6 +96,27 @@ def green(meter: str) -> list[pl.Callback]:
     """Return the two callbacks; as holding draws full power here, the plan is always to run on."""
     scheduler = CarbonScheduler(grid="typical:DE", deadline="36h", on_pause="hold", hold_power=1.0)
     return [EmissionsTracker(meter=meter), scheduler]
+
+
+class OtherThreads:
+    """Processor time of the threads of this package, which run all the time, per second that passes."""
+
+    def __init__(self) -> None:
+        self._first: dict[int, tuple[float, float]] = {}
+        self._rates: dict[int, float] = {}
+
+    def read_clocks(self) -> None:
+        """Read the clock of each thread that is alive."""
+        for thread in threading.enumerate():
+            if thread.name.startswith("lightning-green") and thread.ident is not None:
+                now, used = time.perf_counter(), time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+                began, before = self._first.setdefault(thread.ident, (now, used))
+                if now > began:
+                    self._rates[thread.ident] = (used - before) / (now - began)
+
+    def seconds_per_second(self) -> float:
+        """Return the processor time of all threads together."""
+        return sum(self._rates.values())
 
 
 class Switched:

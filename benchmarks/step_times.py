@@ -35,13 +35,6 @@ class Blocks(NamedTuple):
     thread: list[float]
 
 
-class Turned(NamedTuple):
-    """Blocks of each case, and the processor time of all other threads of this package per second."""
-
-    blocks: list[Blocks]
-    others: float
-
-
 class TimedTurns(Turns):
     """Times the steps of each turn, ``block`` of them."""
 
@@ -51,7 +44,6 @@ class TimedTurns(Turns):
         self._last = [(0.0, 0.0)] * trainings
         self._steps: list[list[tuple[float, float]]] = [[] for _ in range(trainings)]
         self.blocks = [Blocks([], []) for _ in range(trainings)]
-        self.others = OtherThreads()
 
     def step(self, number: int) -> None:
         """Note that a step of training ``number`` begins; wait here where its turn is over."""
@@ -61,33 +53,11 @@ class TimedTurns(Turns):
         if self._last[number][0]:
             self._steps[number].append((wall - self._last[number][0], thread - self._last[number][1]))
         if len(self._steps[number]) == self.block:
-            self.others.read_clocks()
             for times, steps in zip(self.blocks[number], zip(*self._steps[number][1:], strict=True), strict=True):
                 times.append(statistics.median(steps))
             self._steps[number] = []
             self.pass_on(number)
         self._last[number] = time.perf_counter(), time.thread_time()
-
-
-class OtherThreads:
-    """Processor time of the threads of this package, which run all the time, per second that passes."""
-
-    def __init__(self) -> None:
-        self._first: dict[int, tuple[float, float]] = {}
-        self._rates: dict[int, float] = {}
-
-    def read_clocks(self) -> None:
-        """Read the clock of each thread that is alive."""
-        for thread in threading.enumerate():
-            if thread.name.startswith("lightning-green") and thread.ident is not None:
-                now, used = time.perf_counter(), time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
-                began, before = self._first.setdefault(thread.ident, (now, used))
-                if now > began:
-                    self._rates[thread.ident] = (used - before) / (now - began)
-
-    def seconds_per_second(self) -> float:
-        """Return the processor time of all threads together."""
-        return sum(self._rates.values())
 
 
 class Net(pl.LightningModule):
@@ -131,8 +101,8 @@ def take_turns(
     around: Sequence[AbstractContextManager[object]] = (),
     accelerator: str = "cpu",
     on_device: bool = False,
-) -> Turned:
-    """Return the blocks of each case without the first, which is warm-up, and the processor time of other threads.
+) -> list[Blocks]:
+    """Return the blocks of each case without the first, which is warm-up.
 
     Args:
         cases: Return the callbacks of each training.
@@ -181,15 +151,13 @@ def take_turns(
         close_current_run()
     if errors:
         raise errors[0]
-    return Turned([Blocks(one.wall[1:], one.thread[1:]) for one in turns.blocks], turns.others.seconds_per_second())
+    return [Blocks(one.wall[1:], one.thread[1:]) for one in turns.blocks]
 
 
 def work_for(seconds: float, accelerator: str = "cpu", on_device: bool = False) -> int:
     """Return the passes of ``Net`` with which a step takes about so long."""
     none, many = (
-        statistics.median(
-            take_turns([list], 5, 10, work, 50, accelerator=accelerator, on_device=on_device).blocks[0].wall
-        )
+        statistics.median(take_turns([list], 5, 10, work, 50, accelerator=accelerator, on_device=on_device)[0].wall)
         for work in (0, 200)
     )
     return max(0, round(200 * (seconds - none) / max(1e-6, many - none)))
