@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.sparse import SparseSemiStructuredTensor, to_sparse_semi_structured
 
 from lightning_green.compression.network import kept_attributes, restored_modes
-from lightning_green.compression.outputs import compared_tensors
+from lightning_green.compression.quantization.agreement import agreement, worst_agreement
 from lightning_green.utilities.validation import check_number
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def use_sparse_kernels(
     layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Linear)}
     reasons = {name: _why_dense(layer) for name, layer in layers.items()}
     with _evaluation(network):
-        reference = compared_tensors(network(*inputs))
+        reference = network(*inputs)
         calls = _recorded_inputs(network, inputs, [name for name, reason in reasons.items() if reason is None])
         found = [
             _measure(name, layer, reasons[name], calls.get(name, []), mode, least_speedup)
@@ -181,12 +181,13 @@ def _measure(
         weight, bias = layer.weight.detach(), layer.bias
         try:
             sparse = to_sparse_semi_structured(weight)
-            differences = [_difference(x, weight, sparse, bias) for x in inputs]
-            if all(difference <= LARGEST_DIFFERENCE for difference in differences):
+            outputs, expected = ([functional.linear(x, one, bias) for x in inputs] for one in (sparse, weight))
+            difference = agreement(outputs, expected).difference
+            if difference <= LARGEST_DIFFERENCE:
                 speedup = _speedup(inputs, weight, sparse, bias, mode)
                 reason = None if speedup >= least_speedup else f"{speedup:.2f} times as fast"
             else:
-                reason = f"its outputs would differ by {max(differences):.3f} of their standard deviation"
+                reason = f"its outputs would differ by {difference:.3f} of their standard deviation"
         except torch.OutOfMemoryError:
             reason = "there is not enough memory to measure it"
         except Exception as error:  # noqa: BLE001 - a shape or a device without a kernel, or an error of the compiler
@@ -197,7 +198,7 @@ def _measure(
 def _convert(
     network: nn.Module,
     inputs: tuple[Any, ...],
-    reference: list[Tensor],
+    reference: Any,
     layers: Mapping[str, nn.Linear],
     found: list[SparseLayer],
 ) -> list[SparseLayer]:
@@ -227,35 +228,21 @@ def _convert(
     return [replace(layer, reason=reasons.get(layer.name, layer.reason)) for layer in found]
 
 
-def _why_different(network: nn.Module, inputs: tuple[Any, ...], reference: list[Tensor]) -> str | None:
+def _why_different(network: nn.Module, inputs: tuple[Any, ...], reference: Any) -> str | None:
     """Return why the converted network cannot be used: it raises, or its outputs differ; None if it can."""
     for mode in (torch.no_grad, torch.inference_mode):  # some layers call other operations in inference mode
         try:
             with mode():
-                outputs = compared_tensors(network(*inputs))
+                difference = worst_agreement([network(*inputs)], [reference]).difference
         except Exception as error:  # noqa: BLE001 - operations without a sparse kernel raise errors of many types
             return f"the network cannot be called with its sparse kernel: {_first_line(error)}"
-        for one, expected in zip(outputs, reference, strict=True):
-            difference = _mean_difference(one, expected)
-            if not difference <= LARGEST_DIFFERENCE:
-                return f"the outputs of the network would differ by {difference:.3f} of their standard deviation"
+        if not difference <= LARGEST_DIFFERENCE:
+            return f"the outputs of the network would differ by {difference:.3f} of their standard deviation"
     return None
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _difference(x: Tensor, weight: Tensor, sparse: Tensor, bias: Tensor | None) -> float:
-    """Return the mean absolute difference of a layer's outputs as a fraction of their standard deviation."""
-    return _mean_difference(functional.linear(x, sparse, bias), functional.linear(x, weight, bias))
-
-
-def _mean_difference(outputs: Tensor, reference: Tensor) -> float:
-    reference = reference.float()
-    deviation = float(reference.std(correction=0))
-    difference = float((outputs.float() - reference).abs().mean())
-    return difference / deviation if deviation else difference
 
 
 def _speedup(inputs: list[Tensor], weight: Tensor, sparse: Tensor, bias: Tensor | None, mode: Mode) -> float:
@@ -269,12 +256,7 @@ def _speedup(inputs: list[Tensor], weight: Tensor, sparse: Tensor, bias: Tensor 
         return _prepared(run, mode)
 
     dense_work, sparse_work = work(weight.detach()), work(sparse)
-    ratios = []
-    for number in range(ROUNDS):
-        pair = (dense_work, sparse_work) if number % 2 == 0 else (sparse_work, dense_work)
-        times = {id(one): _seconds(one) for one in pair}
-        ratios.append(times[id(dense_work)] / times[id(sparse_work)])
-    return statistics.median(ratios)
+    return statistics.median(_seconds(dense_work) / _seconds(sparse_work) for _ in range(ROUNDS))
 
 
 def _prepared(run: FunctionType, mode: Mode) -> Callable[[], Any]:
