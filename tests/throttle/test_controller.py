@@ -92,16 +92,18 @@ def test_modeled_power_offers_no_level(tmp_path):
     assert limits(folder) == [200.0, 150.0]
 
 
-def test_level_that_could_not_be_set_is_not_cached(driver, tmp_path):
+def test_level_that_could_not_be_set_is_neither_offered_nor_cached(driver, tmp_path):
     meter = Counting()
     controller = ThrottleController(NvmlPowerLimit([300]))
     controller.start(tmp_path, meter, "model", on_gpu=True)
     controller.begin_profiling(36_000)
     driver.cards[1].limits = (600_000, 700_000)
     for _ in range(3000):
-        meter.joules += 50.0
+        meter.joules += 50.0 if controller.profile.measuring in (None, "full") else 40.0  # a chance, not the level
         controller.on_step(0.1)
     assert controller.state is ThrottleState.DONE
+    assert controller.levels() == (FULL,)
+    assert controller.choose() == FULL
     assert [card.limit for card in driver.cards] == [500_000, 650_000]
     driver.cards[1].limits = (200_000, 700_000)
     again = ThrottleController(NvmlPowerLimit([300]))
