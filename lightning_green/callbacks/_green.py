@@ -155,7 +155,7 @@ class GreenCallback(CallbackOfBothPackages):
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._fit is not None:
-            self._fit.enter_phase("training")
+            self._fit.validation_ended()
 
     @override
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

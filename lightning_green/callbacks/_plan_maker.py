@@ -12,6 +12,7 @@ from lightning_green.callbacks._return_time import ReturnTime
 from lightning_green.callbacks._scheduler_arguments import PlanArguments
 from lightning_green.grid.recorded import spec_for_record
 from lightning_green.ledger.events import Decision, Paused, Sample, Warned
+from lightning_green.ledger.forecast_record import forecast_record
 from lightning_green.ledger.power import full_power, measured_hold_power, measured_resume_hours
 from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Job, Level, Plan, live_plan
 from lightning_green.planning.job import HOLD_POWER, State
@@ -24,6 +25,8 @@ from lightning_green.utilities.durations import format_duration
 
 DEFAULT_RESUME_HOURS = 0.1
 RETRY_SECONDS = 60.0
+FORECAST_SECONDS = 3300.0
+"""Least time between two forecasts in the ledger: less than an hour, so that an hourly plan has its own."""
 
 
 _LONGEST = timedelta(days=36525)
@@ -60,6 +63,7 @@ class PlanMaker:
         self._arguments, self._fit, self._levels, self._verification = arguments, fit, levels, verification
         self.plan: Plan | None = None
         self._last_job: Job | None = None
+        self._forecast_recorded_at: float | None = None
         self.next_decision = 0.0
         self.energy_only = False
         self.why_no_exit = "the run directory cannot be written" if fit.session.folder is None else None
@@ -134,8 +138,17 @@ class PlanMaker:
                 expected_end=answer.end,
                 late_hours=answer.late_hours,
                 deadline=job.deadline,
+                forecast=self._forecast_to_record(answer),
             )
         )
+
+    def _forecast_to_record(self, answer: Plan) -> dict[str, list[float]] | None:
+        """Return the intensities of a plan, once an hour: a run of weeks has a ledger of a few megabytes."""
+        now = self._fit.clock.monotonic()
+        if self._forecast_recorded_at is not None and now - self._forecast_recorded_at < FORECAST_SECONDS:
+            return None
+        self._forecast_recorded_at = now
+        return forecast_record(*answer.expected_intensities())
 
     def _job(self, seconds: float, state: State, deadline: datetime | None, price: float) -> Job:
         return Job(

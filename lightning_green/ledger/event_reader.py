@@ -30,6 +30,7 @@ from lightning_green.ledger.events import (
     Started,
     StateChanged,
     UnknownEvent,
+    Validated,
     Warned,
 )
 from lightning_green.ledger.measurement import FIELDS, Measurement
@@ -52,7 +53,7 @@ _BY_NAME: dict[str, type[Event]] = {
             StateChanged,
         ),
         *(Decision, CheckpointSaved, CheckpointFailed, GridChanged, MeterProblem, Warned, HistoryMissing),
-        *(PrecisionFallback, NonfiniteLoss),
+        *(PrecisionFallback, NonfiniteLoss, Validated),
     )
 }
 

@@ -291,6 +291,8 @@ class Decision(Event):
         expected_end: Expected end of the training.
         late_hours: Hours after the deadline at which the training ends.
         deadline: The deadline, or None.
+        forecast: The intensities that the plan is based on, as ``forecast_record`` writes them; None if they were
+            recorded less than an hour before.
 
     """
 
@@ -305,6 +307,20 @@ class Decision(Event):
     expected_end: datetime | None = None
     late_hours: float | None = None
     deadline: datetime | None = None
+    forecast: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validated(Event):
+    """A validation of the training has ended.
+
+    Args:
+        metrics: The numbers that it has logged, by name.
+
+    """
+
+    name: ClassVar[str] = "validation"
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,3 +66,20 @@ class Plan:
             if (slot.action, slot.level) != (self.slots[0].action, self.slots[0].level):
                 return slot.start
         return self.slots[-1].end if self.slots else self.end
+
+    def expected_intensities(self) -> tuple[list[float], list[float]]:
+        """Return the forecast that the plan is based on, as far as it is known.
+
+        Returns:
+            Seconds from the start of the plan at which an intensity begins, and the intensities in gCO2e/kWh.
+
+        """
+        seconds, values = list[float](), list[float]()
+        for slot in self.slots:
+            if slot.intensity is None:
+                break
+            value = round(slot.intensity, 1)
+            if not values or values[-1] != value:
+                seconds.append((slot.start - self.slots[0].start).total_seconds())
+                values.append(value)
+        return seconds, values

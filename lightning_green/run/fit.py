@@ -12,13 +12,14 @@ import lightning.pytorch as pl
 from lightning_green._lightning.loaders import watch_fetches
 from lightning_green._lightning.process import gpus_of_job, report_exceptions
 from lightning_green._lightning.signals import pop_received_sigterm, requeue_signal
-from lightning_green.ledger.events import Warned
+from lightning_green.ledger.events import Validated, Warned
 from lightning_green.resume.training_state import ExactState, why_not_exact
 from lightning_green.run import csv_rows, loggers
 from lightning_green.run.boundaries import Action, Boundaries
 from lightning_green.run.changed_values import keep_new_values
 from lightning_green.run.fit_ending import FitEnding, FitStage
 from lightning_green.run.identity import command_line
+from lightning_green.run.logged_numbers import logged_numbers
 from lightning_green.run.node_sync import join_nodes
 from lightning_green.run.pause_rule import PauseRule
 from lightning_green.run.recorded_values import RecordedValues
@@ -243,3 +244,11 @@ class Fit:
         """Enter a phase, if the fit has started and is in another one."""
         if self.session.announced and self.session.recorder.status.phase != phase:
             self.session.recorder.enter(phase=phase)
+
+    def validation_ended(self) -> None:
+        """Record the metrics of a validation, and continue the training phase."""
+        metrics = logged_numbers(self.trainer)  # on all ranks: a metric may be synchronized when it is read
+        if self.session.announced and self.session.recorder.status.phase == "validation":
+            if not self.session.node.rank:
+                self.session.record(Validated(metrics=metrics))
+            self.enter_phase("training")

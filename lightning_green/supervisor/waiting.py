@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from lightning_green.grid.recorded import grid_from_record
 from lightning_green.grid.signal import GridSignal
 from lightning_green.ledger.events import Decision, Event, Paused, Warned
+from lightning_green.ledger.forecast_record import forecast_record
 from lightning_green.ledger.ledger import Ledger
-from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Job, live_plan
+from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Job, Plan, live_plan
 from lightning_green.supervisor.command import FitKey
 from lightning_green.utilities.clock import Clock
 
@@ -98,9 +99,14 @@ class Waiting:
         again = answer.until if waits else now
         if abs(again - until) >= MINUTE:
             action = "exit" if again - _return_time(self._paused) > now else "run"
-            self._record(clock, Decision(reason=answer.reason, action=action, until=again))
+            self._record(clock, self._decision(answer, action, again))
             self._print_line(f"New plan: exited until {again:%Y-%m-%d %H:%M} UTC. {answer.reason}")
         return again
+
+    @staticmethod
+    def _decision(answer: Plan, action: str, until: datetime) -> Decision:
+        forecast = forecast_record(*answer.expected_intensities())
+        return Decision(reason=answer.reason, action=action, until=until, forecast=forecast)
 
     def _record(self, clock: Clock, event: Event) -> None:
         try:
