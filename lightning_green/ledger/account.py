@@ -171,8 +171,8 @@ class Account:
 
     def _add_work(self, spent: Segment) -> None:
         """Add an interval that a run without waiting has as well."""
-        segments = self.totals.segments
-        segments.append(spent._replace(delay=self._delays[spent.node]))
+        segments, delay = self.totals.segments, self._delays[spent.node]
+        segments.append(spent if spent.delay == delay else spent._replace(delay=delay))
         self._delays[spent.node] += (spent.end - spent.start) * (1.0 - spent.speed)
         if len(segments) > max(_MAX_SEGMENTS, self._join_from):
             segments[:] = join_neighbors(segments)
@@ -209,19 +209,16 @@ class Account:
         if spent.joules <= 0.0 and awake <= 0.0:
             return
         end = spent.start + awake if awake < spent.end - spent.start else spent.end
-        work = spent._replace(
-            end=end,
-            joules=facility,
-            attempt=event.attempt,
-            node=event.node_rank,
-            place=None if self._origin is None or event.node_rank else self._origin.place,
-        )
+        node_rank, origin = event.node_rank, self._origin
+        place = None if origin is None or node_rank else origin.place
+        delay = self._delays[node_rank]
+        work = Segment(spent.start, end, facility, spent.power, spent.speed, event.attempt, node_rank, place, delay)
         if use == "wait":
-            self._delays[event.node_rank] += spent.end - spent.start
+            self._delays[node_rank] += spent.end - spent.start
         elif use == "exit":
             self._add_exit(work, spent.joules)
         elif use == "save":
-            self._saves[event.node_rank].append((work, spent.joules))
+            self._saves[node_rank].append((work, spent.joules))
         else:
             self._add_work(work)
 

@@ -54,13 +54,15 @@ class IntensityTimeline:
 
     def add(self, interval: IntensityInterval) -> None:
         """Add the next interval; one with the same intensity extends the previous one."""
-        if interval.end <= interval.start:
+        start, end, value, origin = interval
+        if end <= start:
             return
-        if self._intervals and self._intervals[-1][2:] == interval[2:]:
-            self._intervals[-1] = self._intervals[-1]._replace(end=max(interval.end, self.end))
+        last = self._intervals[-1] if self._intervals else None
+        if last is not None and last.value == value and last.origin == origin:
+            self._intervals[-1] = IntensityInterval(last.start, max(end, last.end), value, origin)
         else:
             self._intervals.append(interval)
-            self._starts.append(interval.start)
+            self._starts.append(start)
             if len(self._intervals) > _MAX_INTERVALS:  # other nodes are not that late
                 del self._intervals[: _MAX_INTERVALS // 2], self._starts[: _MAX_INTERVALS // 2]
 
