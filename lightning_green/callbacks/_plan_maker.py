@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
@@ -12,7 +13,7 @@ from lightning_green.callbacks._return_time import ReturnTime
 from lightning_green.callbacks._scheduler_arguments import PlanArguments
 from lightning_green.grid.recorded import spec_for_record
 from lightning_green.ledger.events import Decision, Paused, Sample, Warned
-from lightning_green.ledger.forecast_record import forecast_record
+from lightning_green.ledger.intensity_series import series_record
 from lightning_green.ledger.power import full_power, measured_hold_power, measured_resume_hours
 from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Job, Level, Plan, live_plan
 from lightning_green.planning.job import HOLD_POWER, State
@@ -142,13 +143,13 @@ class PlanMaker:
             )
         )
 
-    def _forecast_to_record(self, answer: Plan) -> dict[str, list[float]] | None:
+    def _forecast_to_record(self, answer: Plan) -> dict[str, Any] | None:
         """Return the intensities of a plan, once an hour: a run of weeks has a ledger of a few megabytes."""
         now = self._fit.clock.monotonic()
         if self._forecast_recorded_at is not None and now - self._forecast_recorded_at < FORECAST_SECONDS:
             return None
         self._forecast_recorded_at = now
-        return forecast_record(*answer.expected_intensities())
+        return series_record(answer.slots[0].start, *answer.expected_intensities())
 
     def _job(self, seconds: float, state: State, deadline: datetime | None, price: float) -> Job:
         return Job(

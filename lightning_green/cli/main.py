@@ -9,6 +9,7 @@ from lightning_green.cli.check import check
 from lightning_green.cli.compress import compress
 from lightning_green.cli.grid import grid_app
 from lightning_green.cli.meters import meters
+from lightning_green.cli.report import report
 from lightning_green.cli.run import run, status
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(status)
+app.command()(report)
 app.command()(check)
 app.command()(meters)
 app.command()(backtest)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from lightning_green.ledger.events import BetweenFits, DevicesIdle, Event, Finished, Paused, Started, StateEvent
+from lightning_green.ledger.intensity_series import read_series
 from lightning_green.ledger.intensity_timeline import IntensityInterval, IntensityTimeline, Origin
 from lightning_green.ledger.measurement import Intensity, Measurement
 from lightning_green.ledger.recorded_intensity import Place
@@ -85,8 +86,21 @@ class Account:
         self._exited = False
         totals.out_since, totals.idle_watts, totals.allocation = None, 0.0, None
         self._signal = event.signal or ""
+        self._add_intensities_while_away(event, began)
         totals.attempts = max(totals.attempts, event.attempt)
         totals.nodes = event.nodes or 1
+
+    def _add_intensities_while_away(self, event: Started, began: float) -> None:
+        """Keep the intensities between the last event and a start, for the run-now baseline."""
+        known = None if event.measured is None else event.measured.intensity
+        series = read_series(event.away) if known is not None else []
+        if known is None or not series:
+            return
+        recorded = self.totals.intensities[Place(known.kind, known.zone, known.source, self._signal)]
+        ends = [start for start, _ in series[1:]] + [began]
+        for (start, value), end in zip(series, ends, strict=True):
+            if value is not None:
+                recorded.add(start, end, value)
 
     def _exit(self, event: Paused, at: float) -> None:
         self.totals.exits += 1

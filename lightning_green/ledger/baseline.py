@@ -75,6 +75,32 @@ def run_now_baselines(totals: Totals, mean: MeanAt | None = None) -> dict[str, B
     return found
 
 
+def run_now_curve(totals: Totals, kind: str) -> list[tuple[float, float]]:
+    """Return the emissions of the run-now baseline over time, from the intensities that the run has recorded.
+
+    Args:
+        totals: Totals of the run.
+        kind: Kind of the signal.
+
+    Returns:
+        Times in seconds since the epoch, ascending, and the gCO2e emitted until then by the part of the work whose
+        intensity is known.
+
+    """
+    parts = list[tuple[float, float]]()
+    for segment in totals.segments:
+        place = _place_of_node(totals, segment) if segment.node else segment.place
+        if place is not None and place.kind == kind:
+            end = segment.start - segment.delay + (segment.end - segment.start) * segment.speed
+            parts.append((end, _run_now(totals, segment, place, None)[1]))
+    parts.sort()
+    found, grams = list[tuple[float, float]](), 0.0
+    for end, more in parts:
+        grams += more
+        found.append((end, grams))
+    return found
+
+
 def saving_percent(actual: float, baseline: float) -> float | None:
     """Return the saving against run-now in percent; it is negative if waiting cost more than it saved.
 
@@ -96,18 +122,12 @@ class _Sums:
         self.places: set[Place] = set()
 
     def add(self, totals: Totals, segment: Segment, place: Place, mean: MeanAt | None) -> None:
-        own = totals.intensities[place].mean(segment.start, segment.end)
-        if segment.node:  # which does not start and end at the same moment as the first
-            own = own._replace(share=1.0)
-        duration = (segment.end - segment.start) * segment.speed
-        at = segment.start - segment.delay
-        is_moved = abs(segment.delay) > 1e-3 or segment.speed != 1.0
-        known = _price(totals, place, at, at + duration, mean) if is_moved else own
-        full_joules = segment.joules * segment.speed / segment.power
+        own = _recorded(totals, segment, place)
+        known, grams = _run_now(totals, segment, place, mean)
         self.places.add(place)
         self.joules += segment.joules
         self.known_joules += segment.joules * known.share
-        self.grams += full_joules / JOULES_PER_KWH * known.mean * known.share
+        self.grams += grams
         self.unknown_actual += segment.joules / JOULES_PER_KWH * own.mean * (1.0 - known.share)
         now = None if mean is None else mean(place, segment.start, segment.end)
         if now is not None:
@@ -121,6 +141,22 @@ class _Sums:
             variation = max(totals.intensities[place].variation() for place in self.places)
             std = 100.0 * math.hypot(self.revision / self.grams, (1.0 - share) * variation)
         return Baseline(self.grams, totals.gco2e[kind] - self.unknown_actual, share, std)
+
+
+def _recorded(totals: Totals, segment: Segment, place: Place) -> Known:
+    """Return the intensity that was recorded for a segment."""
+    own = totals.intensities[place].mean(segment.start, segment.end)
+    # Another node does not start and end at the same moment as the first.
+    return own._replace(share=1.0) if segment.node else own
+
+
+def _run_now(totals: Totals, segment: Segment, place: Place, mean: MeanAt | None) -> tuple[Known, float]:
+    """Return the intensity of a segment's work without waiting, and the emissions of its known part in gCO2e."""
+    at, duration = segment.start - segment.delay, (segment.end - segment.start) * segment.speed
+    is_moved = abs(segment.delay) > 1e-3 or segment.speed != 1.0
+    known = _price(totals, place, at, at + duration, mean) if is_moved else _recorded(totals, segment, place)
+    full_joules = segment.joules * segment.speed / segment.power
+    return known, full_joules / JOULES_PER_KWH * known.mean * known.share
 
 
 def _place_of_node(totals: Totals, segment: Segment) -> Place | None:

@@ -126,6 +126,7 @@ class Started(StateEvent):
         restored: What the fit was continued from, or None.
         script: Command line of the process.
         signal: Digest of the spec of the grid signal, which distinguishes signals of one name; None without one.
+        away: Intensities between the last event of the fit and this start, as ``series_record`` writes them, or None.
 
     """
 
@@ -136,6 +137,7 @@ class Started(StateEvent):
     restored: str | None = None
     script: list[str] | None = None
     signal: str | None = None
+    away: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,7 +293,7 @@ class Decision(Event):
         expected_end: Expected end of the training.
         late_hours: Hours after the deadline at which the training ends.
         deadline: The deadline, or None.
-        forecast: The intensities that the plan is based on, as ``forecast_record`` writes them; None if they were
+        forecast: The intensities that the plan is based on, as ``series_record`` writes them; None if they were
             recorded less than an hour before.
 
     """

@@ -1,10 +1,15 @@
-"""Reports of a run from its ledger: text and figures."""
+"""Reports of a run from its ledger: a page, text and figures."""
 
 from lightning_green.report.block import totals_block
+from lightning_green.report.html import html_page
+from lightning_green.report.run_report import RunReport, read_run_report
 from lightning_green.report.status import status_text
 from lightning_green.report.timeline import timeline
 
 __all__ = [
+    "RunReport",
+    "html_page",
+    "read_run_report",
     "status_text",
     "timeline",
     "totals_block",

@@ -25,6 +25,39 @@ class Span(NamedTuple):
     state: str
 
 
+class SpanBuilder:
+    """Builds the spans of a run, one event after another.
+
+    Attributes:
+        found: The spans so far, in order, without gaps between the first start of the run and the last event.
+
+    """
+
+    def __init__(self) -> None:
+        self.found: list[Span] = []
+        self._previous: tuple[datetime, int, str] | None = None
+        self._has_exited = False
+
+    def add(self, event: Event) -> None:
+        """Add the next event. Only events of the node of rank 0 are used."""
+        if event.state is None or event.measured is None or event.node_rank:
+            return  # an event of the supervisor or of another node
+        previous = self._previous
+        if previous is None and not isinstance(event, Started):
+            return
+        at = event.time
+        if previous is None or event.attempt != previous[1]:
+            began = at - timedelta(seconds=event.startup_s if isinstance(event, Started) else 0.0)
+            if previous is not None:
+                _extend(self.found, previous[0], began, "out" if self._has_exited else "stopped")
+            _extend(self.found, began, at, "running")
+            self._has_exited = False
+        else:
+            _extend(self.found, previous[0], at, previous[2])
+        self._has_exited = self._has_exited or isinstance(event, Paused)
+        self._previous = at, event.attempt, event.state or "running"
+
+
 def spans(events: Iterable[Event]) -> list[Span]:
     """Return the spans of a run in order, without gaps between its first start and its last event.
 
@@ -32,26 +65,10 @@ def spans(events: Iterable[Event]) -> list[Span]:
         events: Events of the ledger in order. Only events of the node of rank 0 are used.
 
     """
-    found: list[Span] = []
-    previous: Event | None = None
-    paused = False
+    builder = SpanBuilder()
     for event in events:
-        if event.state is None or event.measured is None or event.node_rank:
-            continue  # an event of the supervisor or of another node
-        if previous is None and not isinstance(event, Started):
-            continue
-        at = event.time
-        if previous is None or event.attempt != previous.attempt:
-            began = at - timedelta(seconds=event.startup_s if isinstance(event, Started) else 0.0)
-            if previous is not None:
-                _extend(found, previous.time, began, "out" if paused else "stopped")
-            _extend(found, began, at, "running")
-            paused = False
-        else:
-            _extend(found, previous.time, at, previous.state or "running")
-        paused = paused or isinstance(event, Paused)
-        previous = event
-    return found
+        builder.add(event)
+    return builder.found
 
 
 def _extend(found: list[Span], start: datetime, end: datetime, state: str) -> None:

@@ -223,11 +223,15 @@ class Recorder:
         """Return the mean intensity between two times in seconds since the epoch with its source, if it is known."""
         return self._intensity(start, end, end - start)
 
+    def measured_mean(self, start: float, end: float) -> float | None:
+        """Return the mean intensity of a past interval in gCO2e/kWh from values of that time, or None."""
+        return None if self.grid is None else _between(self.grid.measured_mean, start, end)
+
     def mean_at(self, place: Place, start: float, end: float) -> float | None:
         """Return the mean intensity of a place between two times, if this grid signal is true for it."""
         if self.grid is None or place != Place(str(self.grid.kind), self.grid.zone, self.grid.source, self.signal):
             return None
-        return _between(self.grid.measured_mean, start, end)
+        return self.measured_mean(start, end)
 
     def _intensity(self, start: float, end: float, awake: float) -> Intensity | None:
         if self.grid is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from enum import Enum
@@ -17,6 +18,7 @@ from lightning_green.grid.registry import build_grid
 from lightning_green.grid.signal import GridSignal
 from lightning_green.ledger.account import Account
 from lightning_green.ledger.events import DevicesIdle, Event, GridChanged, MeterProblem, Paused, Sample, Started, Warned
+from lightning_green.ledger.intensity_series import MAX_VALUES, series_record
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.nodes import Node, OtherNodes
 from lightning_green.ledger.run_directory import RunDirectory
@@ -32,6 +34,7 @@ from lightning_green.utilities.processes import own_age
 
 log = logging.getLogger(__name__)
 
+HOUR = 3600
 SAMPLE_SECONDS = 15.0
 SIMULATED_SAMPLE_SECONDS = 900.0
 _SHORTEST_ENDING = 0.1  # seconds that are worth an event
@@ -224,6 +227,7 @@ class Session:
                 restored=restored,
                 script=script,
                 signal=self.recorder.signal or None,
+                away=self._intensities_while_away(),
             ),
             unmetered_joules=self._startup_watts() * self._unmetered if self._unmetered else 0.0,
         )
@@ -232,6 +236,18 @@ class Session:
         self._warn_of_another_kind(kinds)
         if self.node.process == 0 and not self.clock.is_simulated:  # one process per node measures
             self._heartbeat.start()
+
+    def _intensities_while_away(self) -> dict[str, Any] | None:
+        """Return the intensities since the last event: the run-now baseline may have run at that time."""
+        since, until = self.totals.last_time, self.began
+        if self.node.rank or self.grid is None or since is None or until is None or until <= since:
+            return None
+        step = HOUR * max(1, math.ceil((until - since) / HOUR / (MAX_VALUES - 1)))
+        starts = [since, *(float(one) for one in range(int(since // step + 1) * step, math.ceil(until), step))]
+        ends = [*starts[1:], until]
+        means = [self.recorder.measured_mean(start, end) for start, end in zip(starts, ends, strict=True)]
+        values = [None if mean is None else round(mean, 3) for mean in means]
+        return series_record(utc(since), [start - since for start in starts], values)
 
     def _idle_devices(self) -> DevicesIdle | None:
         """Return the energy of devices that stayed allocated since the last planned exit, or None.

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from lightning_green.grid.recorded import grid_from_record
 from lightning_green.grid.signal import GridSignal
 from lightning_green.ledger.events import Decision, Event, Paused, Warned
-from lightning_green.ledger.forecast_record import forecast_record
+from lightning_green.ledger.intensity_series import series_record
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Job, Plan, live_plan
 from lightning_green.supervisor.command import FitKey
@@ -105,7 +105,7 @@ class Waiting:
 
     @staticmethod
     def _decision(answer: Plan, action: str, until: datetime) -> Decision:
-        forecast = forecast_record(*answer.expected_intensities())
+        forecast = series_record(answer.slots[0].start, *answer.expected_intensities())
         return Decision(reason=answer.reason, action=action, until=until, forecast=forecast)
 
     def _record(self, clock: Clock, event: Event) -> None:
