@@ -39,8 +39,9 @@ class IntensityCurve:
         if isinstance(event, Started) and self._last is not None:
             self._add_away(event, at - event.startup_s)
         if intensity is not None:
+            startup = event.startup_s if isinstance(event, Started) else 0.0
             same = self._last is not None and self._last[0] == event.attempt
-            start = self._last[1] if same and self._last is not None else at
+            start = self._last[1] if same and self._last is not None else at - startup
             self._append(Step(start, max(start, at), intensity.value))
         self._last = event.attempt, at
 

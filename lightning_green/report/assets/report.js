@@ -28,7 +28,8 @@
     };
   }
 
-  const timeAxis = (axis, run) => ({ ...axis, type: "time", min: run.start, max: Math.max(run.end, run.deadline || 0) });
+  const DATES = { year: "{yyyy}", month: "{MMM}", day: "{d} {MMM}", hour: "{HH}:{mm}", minute: "{HH}:{mm}", second: "{HH}:{mm}:{ss}" };
+  const timeAxis = (axis, run) => ({ ...axis, axisLabel: { ...axis.axisLabel, formatter: DATES }, type: "time", min: run.start, max: Math.max(run.end, run.deadline || 0) });
   const stateAt = (run, ms) => (run.spans.find(([start, end]) => start <= ms && ms <= end) || [])[2];
 
   function timeline(run) {
@@ -129,7 +130,7 @@
     const hours = (run, points) => points.map(([at, grams]) => [(at - run.start) / 3.6e6, grams]);
     return {
       ...base, tooltip: { ...base.tooltip, trigger: "item", formatter: (item) => `${escape(item.seriesName)}: ${number(item.value[1])} gCO₂e after ${number(item.value[0])} h` },
-      xAxis: { ...axis, type: "value", name: "hours", nameLocation: "middle", nameGap: 26, min: 0 }, yAxis: { ...axis, type: "value", min: 0, name: "gCO₂e" },
+      xAxis: { ...axis, type: "value", name: "hours", nameLocation: "middle", nameGap: 26, min: 0 }, yAxis: { ...axis, type: "value", min: 0 },
       series: data.runs.map((run, index) => ({ name: run.name, type: "line", symbolSize: 4, showSymbol: false, data: hours(run, run.emitted), lineStyle: { width: 2.5, type: DASHES[index % 3] }, triggerLineEvent: true })),
     };
   }
@@ -139,9 +140,10 @@
     const names = data.runs.flatMap((run) => Object.keys(run.metrics));
     const name = names.find((one) => data.runs.filter((run) => run.metrics[one]).length > 1) || names[0];
     if (!name) { element.closest("figure").remove(); return null; }
+    element.closest("figure").querySelector("span").textContent = name;
     return {
       ...base, tooltip: { ...base.tooltip, trigger: "item", formatter: (item) => `${escape(item.seriesName)}: ${escape(name)} ${number(item.value[1])} at ${number(item.value[0])} kWh` },
-      xAxis: { ...axis, type: "value", name: "kWh", nameLocation: "middle", nameGap: 26, min: 0 }, yAxis: { ...axis, type: "value", scale: true, name },
+      xAxis: { ...axis, type: "value", name: "kWh", nameLocation: "middle", nameGap: 26, min: 0 }, yAxis: { ...axis, type: "value", scale: true },
       series: data.runs.map((run, index) => metricSeries(run, name, index, run.name)),
     };
   }
