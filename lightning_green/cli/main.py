@@ -15,7 +15,10 @@ COMMANDS = (
         "lightning_green.cli.run:run",
         "Start a command, and start it again after each planned exit or crash until it has finished.",
     ),
-    LazyCommand("status", "lightning_green.cli.run:status", "Show the state of a run, its next start and its totals."),
+    LazyCommand("runs", "lightning_green.cli.runs:runs", "List the runs in a directory, the newest first."),
+    LazyCommand(
+        "status", "lightning_green.cli.status:status", "Show the state of a run, its next start and its totals."
+    ),
     LazyCommand(
         "check",
         "lightning_green.cli.check:check",
