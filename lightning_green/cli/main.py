@@ -25,6 +25,11 @@ COMMANDS = (
         "Find out whether a training script resumes exactly, before a long training depends on it.",
     ),
     LazyCommand(
+        "doctor",
+        "lightning_green.cli.doctor:doctor",
+        "Report what this machine can measure, throttle and reach, with a remedy for each limitation.",
+    ),
+    LazyCommand(
         "meters",
         "lightning_green.cli.meters:meters",
         "Print what would be measured on this machine, how well, and what makes it better.",
