@@ -20,6 +20,8 @@ from lightning_green.doctor import Diagnosis, Finding, examine
 from lightning_green.energy.registry import build_meter
 
 LIMITED = 1
+_MIN_COLUMNS = 90
+"""Width from which the names have a column of their own."""
 _STYLES = {"ok": "green", "limited": "yellow", "no": "red"}
 
 
@@ -51,15 +53,22 @@ def doctor(
     if as_json:
         typer.echo(json.dumps(found.to_json()))
     else:
-        show(make_console(), view(found))
+        console = make_console()
+        show(console, view(found, names_apart=console.width >= _MIN_COLUMNS))
     if not found.works:
         raise typer.Exit(LIMITED)
 
 
-def view(found: Diagnosis) -> RenderableType:
-    """Return a diagnosis for a console, in one table with a title for each section."""
+def view(found: Diagnosis, names_apart: bool = True) -> RenderableType:
+    """Return a diagnosis for a console, in one table with a title for each section.
+
+    Args:
+        found: The diagnosis.
+        names_apart: Whether the names of the findings have a column of their own, for a wide console.
+
+    """
     parts: list[RenderableType] = []
-    width = max(len(one.name) for one in found.findings)
+    width = max(len(one.name) for one in found.findings) if names_apart else None
     for section, findings in groupby(found.findings, key=lambda one: one.section):
         parts += [cell(section, "bold"), Padding(_table(list(findings), width), (0, 0, 0, 2))]
     missing = ", ".join(f"{one.section.lower()}: {one.name}" for one in found.missing)
@@ -67,13 +76,15 @@ def view(found: Diagnosis) -> RenderableType:
     return Group(*parts, Text(), cell(summary, "bold red" if missing else "bold green"))
 
 
-def _table(findings: list[Finding], width: int) -> Table:
+def _table(findings: list[Finding], width: int | None) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(width=7)
-    table.add_column(width=width, overflow="fold")
+    if width is not None:
+        table.add_column(width=width)
     table.add_column(overflow="fold")
     for one in findings:
-        table.add_row(cell(one.level, _STYLES[one.level]), cell(one.name), cell(one.text))
+        level, name, text = cell(one.level, _STYLES[one.level]), cell(one.name), cell(one.text)
+        table.add_row(level, *([Text.assemble(name, ": ", text)] if width is None else [name, text]))
         if one.remedy is not None:
-            table.add_row("", "", Text.assemble(("remedy: ", "dim"), cell(one.remedy)))
+            table.add_row("", *([] if width is None else [""]), Text.assemble(("remedy: ", "dim"), cell(one.remedy)))
     return table

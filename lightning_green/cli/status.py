@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
-from lightning_green.cli.console import make_console
+from lightning_green.cli.console import make_console, show
 from lightning_green.cli.messages import fail
 from lightning_green.ledger.run_directory import run_directories
 from lightning_green.report.run_list import fast_reading, is_run
@@ -25,6 +27,8 @@ from lightning_green.utilities.text import printable
 
 INTERRUPTED = 130
 _MIN_SECONDS = 0.1
+_LABEL = 10
+"""Width of the labels of the status."""
 _VOLATILE = ("now", "elapsed_hours", "waited_hours")
 """Values that change while a run waits."""
 
@@ -65,7 +69,8 @@ def status(
     if as_json:
         typer.echo(json.dumps({"runs": [run.to_json() for run in found]}))
     else:
-        typer.echo(_text(found))
+        console = make_console()
+        show(console, _view(found) if console.is_terminal else Text(_text(found)))
 
 
 def _read(home: Path, earlier: Sequence[RunStatus] = ()) -> list[RunStatus]:
@@ -98,14 +103,24 @@ def watch_runs(read: Callable[[Sequence[RunStatus]], list[RunStatus]], seconds: 
             found = read(found)
             content = _lasting(found)
             if live is not None:
-                live.update(Text(_text(found)), refresh=True)
+                live.update(_view(found), refresh=True)
             elif content != shown:
-                console.print(Text(("" if shown is None else "\n") + _text(found)))
+                show(console, Text(("" if shown is None else "\n") + _text(found)))
                 console.file.flush()
             shown = content
             if all(run.state.is_done for run in found):
                 return
             time.sleep(seconds)
+
+
+def _view(found: Sequence[RunStatus]) -> RenderableType:
+    """Return the status for a terminal: long lines are indented below their label."""
+    table = Table.grid()
+    table.add_column(width=_LABEL)
+    table.add_column(overflow="fold")
+    for line in _text(found).splitlines():
+        table.add_row(Text(line[:_LABEL], "bold"), Text(line[_LABEL:]))
+    return table
 
 
 def _lasting(found: Sequence[RunStatus]) -> list[dict[str, Any]]:

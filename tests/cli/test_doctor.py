@@ -42,6 +42,7 @@ def test_pipe_gets_plain_lines():
 def test_narrow_terminal():
     result = invoke("--grid", "typical:DE", COLUMNS="60")
     assert max(map(len, result.stdout.splitlines())) <= 60
+    assert "  ok      intensity: available from" in result.stdout
 
 
 def test_exits_with_1_without_a_zone():

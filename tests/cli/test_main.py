@@ -41,7 +41,7 @@ def test_list_of_commands_imports_none_of_them():
     ("arguments", "message"),
     [
         (["frob"], "No such command 'frob'. See `lightning-green --help`."),
-        (["statu"], "No such command 'statu'. Did you mean 'status'? See `lightning-green --help`."),
+        (["meter"], "No such command 'meter'. Did you mean 'meters'? See `lightning-green --help`."),
         (["--frob"], "No such option: --frob. See `lightning-green --help`."),
         (["status"], "Missing argument"),
         (["grid", "show", "--hours", "x"], "Invalid value for '--hours':"),
