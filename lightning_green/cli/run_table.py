@@ -20,6 +20,7 @@ from lightning_green.utilities.quantities import format_energy, format_grams
 
 _UNKNOWN = "-"
 _ANY_WIDTH = 10_000
+_MIN_SHARE = 0.5
 _STYLES = {
     **dict.fromkeys((FAILED, KILLED, UNREADABLE), "red"),
     **dict.fromkeys((EXITED, HELD), "yellow"),
@@ -30,7 +31,7 @@ _COLUMNS: tuple[tuple[str, Callable[[RunSummary], str]], ...] = (
     ("Steps", lambda run: progress(run)),
     ("Energy", lambda run: _UNKNOWN if run.energy_kwh is None else format_energy(run.energy_kwh)),
     ("Emissions", lambda run: _UNKNOWN if run.gco2e is None else format_grams(run.gco2e)),
-    ("Saving", lambda run: format_saving(run.saving_pct, run.saving_std_pct, run.known_share)),
+    ("Saving", lambda run: saving(run)),
     ("Waited", lambda run: format_duration(3600 * run.waited_hours) if run.waited_hours else _UNKNOWN),
 )
 
@@ -56,6 +57,13 @@ def progress(run: RunSummary) -> str:
     if run.steps is None:
         return _UNKNOWN
     return str(run.steps) if run.total_steps is None else f"{run.steps} of {run.total_steps}"
+
+
+def saving(run: RunSummary) -> str:
+    """Return the saving of a run; a dash if it is unknown, or known for less than half of the work."""
+    if run.known_share is not None and run.known_share < _MIN_SHARE:
+        return _UNKNOWN
+    return format_saving(run.saving_pct, run.saving_std_pct, run.known_share)
 
 
 def run_name(run: RunSummary, base: Path) -> str:

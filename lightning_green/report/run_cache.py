@@ -13,7 +13,7 @@ from lightning_green.utilities.files import cache_directory, write_json
 from lightning_green.utilities.reading import UnreadableFileError, read_json
 from lightning_green.utilities.trusted_files import make_private
 
-_VERSION = 1
+_VERSION = 2
 """Bump when a code change alters the summary of the same ledgers."""
 _MOST_RUNS = 5000
 

@@ -9,11 +9,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from lightning_green.ledger.baseline import run_now_baselines
+from lightning_green.ledger.baseline import MeanAt, run_now_baselines
 from lightning_green.ledger.events import Decision, StateEvent
 from lightning_green.ledger.history import RunHistory, read_history
 from lightning_green.ledger.run_directory import load_record
 from lightning_green.ledger.totals import Totals
+from lightning_green.report.recorded_mean import recorded_mean
 from lightning_green.report.run_state import RunState, find_state
 from lightning_green.utilities.clock import clock_from_record
 from lightning_green.utilities.redaction import shell_line
@@ -223,7 +224,7 @@ def read_run_status(path: Path, exit_code: int | None = None, earlier: RunStatus
         components=tuple(ComponentEnergy(name, totals.known_kwh(name), q) for name, q in totals.quality.items()),
         between_fits_kwh=totals.between_joules / JOULES_PER_KWH,
         node_kwh=_node_kwh(totals),
-        emissions=_emissions(totals) if totals.is_energy_known else (),
+        emissions=_emissions(totals, recorded_mean(events)) if totals.is_energy_known else (),
         elapsed_hours=elapsed,
         waited_hours=waited,
         exits=totals.exits,
@@ -267,8 +268,8 @@ def _fit_status(path: Path, history: RunHistory, number: int) -> FitStatus:
     return FitStatus(number, state, totals.kwh if totals.is_energy_known else None)
 
 
-def _emissions(totals: Totals) -> tuple[Emissions, ...]:
-    baselines, found = run_now_baselines(totals), []
+def _emissions(totals: Totals, mean: MeanAt | None) -> tuple[Emissions, ...]:
+    baselines, found = run_now_baselines(totals, mean), []
     for kind, grams in totals.gco2e.items():
         sources = tuple(
             SourceEmissions(source, quality, own)

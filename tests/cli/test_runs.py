@@ -7,6 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from lightning_green.cli.main import app
+from lightning_green.cli.run_table import saving
+from lightning_green.report.run_list import RunSummary
 from tests.helpers.fake_runs import FakeRun, at
 
 
@@ -98,3 +100,8 @@ def test_missing_directory_is_wrong_usage(tmp_path):
     result = invoke(tmp_path / "missing")
     assert result.exit_code == 2
     assert "is not a directory" in result.stderr
+
+
+def test_saving_of_less_than_half_of_the_work_is_unknown():
+    assert saving(RunSummary("run", "finished", saving_pct=10.0, known_share=0.49)) == "-"
+    assert saving(RunSummary("run", "finished", saving_pct=10.0, known_share=0.6)) == "10.0 % (of 60 %)"

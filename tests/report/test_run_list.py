@@ -110,13 +110,13 @@ def test_running_and_waiting_runs_are_always_read(tmp_path):
     restarted.folder.unlock()
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"version": 1, "runs": []}', '{"version": 1, "runs": {"%s": 3}}'])
+@pytest.mark.parametrize("content", ["", "[]", '{"version": 2, "runs": []}', '{"version": 2, "runs": {"%s": 3}}'])
 def test_damaged_cache_is_ignored(tmp_path, content):
     finished(tmp_path / "runs" / "one")
     cache = tmp_path / "cache.json"
     cache.write_text(content.replace("%s", str(tmp_path / "runs" / "one")))
     assert list_runs(tmp_path / "runs", SummaryCache(cache))[0].state == "finished"
-    assert json.loads(cache.read_text())["version"] == 1
+    assert json.loads(cache.read_text())["version"] == 2
 
 
 def test_summary_of_another_version_is_ignored(tmp_path):
