@@ -211,7 +211,9 @@ def build_signal(source: str, zone: str | None) -> GridSignal:
             if zone is None and own_zone(grid) is None:  # as a default for every source without a zone
                 zone = os.environ.get(ZONE_VARIABLE, "").strip() or None
             signal = build_grid(grid, zone=zone)
-        except (ValueError, TypeError, FileNotFoundError) as error:
+        except TypeError as error:  # an argument in a JSON spec
+            fail(f"The source {source!r:.200} cannot be used: {error}. Correct the arguments in its `init_args`.")
+        except (ValueError, FileNotFoundError) as error:
             fail(str(error))
     if signal is None:
         reason = str(caught[0].message) if caught else ""
