@@ -25,6 +25,7 @@ ORDER = [
     "supervisor",
     "run",
     "report",
+    "doctor",
     "metrics",
     "precision",
     "callbacks",

@@ -46,7 +46,7 @@ def compress(
         typer.Option("--trust-checkpoint", help="Load a checkpoint with other objects than tensors: it may run code."),
     ] = False,
 ) -> None:
-    """Remove channels, fine-tune with the original as teacher, train in fake quantization, export to ONNX and report.
+    """Prune, fine-tune with the original as teacher, train in fake quantization, export to ONNX and report.
 
     Exit codes: 0 success; 1 the model cannot be compressed with these options; 2 wrong usage.
     """

@@ -33,6 +33,8 @@ from lightning_green.utilities.durations import parse_duration
 from lightning_green.utilities.http.errors import ServiceError
 
 UNKNOWN = 1
+_MARKS = {True: "ok", False: "!!", None: "--"}
+"""Marks of a source that works, one that fails, and one that is not asked."""
 
 grid_app = typer.Typer(
     name="grid", help="Show, check and record a carbon-intensity source, and plan with it.", no_args_is_help=True
@@ -59,7 +61,7 @@ def show(
 
     Exit codes: 0 success; 1 no value is known; 2 wrong usage.
     """
-    signal, now = _signal(source, zone), _now()
+    signal, now = build_signal(source, zone), _now()
     with _refreshed(signal, now):
         reading, forecast = signal.intensity(now), signal.forecast(now, timedelta(hours=hours))
         if as_json:
@@ -98,7 +100,7 @@ def plan(
 
     Exit codes: 0 success; 2 wrong usage. If no value is known, the plan is to run now, and the exit code is 0.
     """
-    signal, now = _signal(source, zone), _now()
+    signal, now = build_signal(source, zone), _now()
     try:
         job = Job(
             work_hours=parse_duration(work, "work").total_seconds() / 3600,
@@ -126,26 +128,30 @@ def plan(
 
 
 @grid_app.command()
-def doctor(zone: Zone = None, source: Annotated[str | None, typer.Option(help="Only this source.")] = None) -> None:
+def doctor(
+    zone: Zone = None,
+    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Ask each available source, and print one line about its values or its failure.
 
     Exit codes: 0 all configured sources answer; 1 one of them does not; 2 wrong usage.
     """
-    broken, now = False, _now()
+    now, answers = _now(), list[dict[str, Any]]()
     try:
-        chosen = None if source is None else _signal(source, zone)
+        chosen = None if source is None else build_signal(source, zone)
         anywhere = zone or os.environ.get(ZONE_VARIABLE, "").strip() or None
         found = [*candidates(anywhere)] if chosen is None else [(chosen.source, chosen)]
     except ValueError as error:
         fail(str(error))
     for name, signal in found:
-        if isinstance(signal, str):
-            typer.echo(f"  --  {name:<20} {signal}")
-            continue
-        good, line = check(signal, now)
-        broken = broken or not good
-        typer.echo(f"  {'ok' if good else '!!'}  {name:<20} {line}")
-    if broken:
+        good, line = (None, signal) if isinstance(signal, str) else check(signal, now)
+        answers.append({"source": name, "works": good, "text": line})
+        if not as_json:
+            typer.echo(f"  {_MARKS[good]}  {name:<20} {line}")
+    if as_json:
+        typer.echo(json.dumps({"zone": anywhere, "sources": answers}))
+    if any(one["works"] is False for one in answers):
         raise typer.Exit(UNKNOWN)
 
 
@@ -165,7 +171,7 @@ def record(
 
     Exit codes: 0 success; 1 no value was known at the last request; 2 wrong usage, or the file cannot be written.
     """
-    signal = _signal(source, zone)
+    signal = build_signal(source, zone)
     try:
         step = parse_duration(every, "every").total_seconds()
         end = math.inf if duration is None else time.monotonic() + parse_duration(duration, "for").total_seconds()
@@ -195,7 +201,7 @@ def record(
         raise typer.Exit(UNKNOWN)
 
 
-def _signal(source: str, zone: str | None) -> GridSignal:
+def build_signal(source: str, zone: str | None) -> GridSignal:
     """Return the signal for the options; exit with a message if they are invalid."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -205,7 +211,9 @@ def _signal(source: str, zone: str | None) -> GridSignal:
             if zone is None and own_zone(grid) is None:  # as a default for every source without a zone
                 zone = os.environ.get(ZONE_VARIABLE, "").strip() or None
             signal = build_grid(grid, zone=zone)
-        except (ValueError, TypeError, FileNotFoundError) as error:
+        except TypeError as error:  # an argument in a JSON spec
+            fail(f"The source {source!r:.200} cannot be used: {error}. Correct the arguments in its `init_args`.")
+        except (ValueError, FileNotFoundError) as error:
             fail(str(error))
     if signal is None:
         reason = str(caught[0].message) if caught else ""

@@ -1,4 +1,4 @@
-"""The commands ``lightning-green run`` and ``lightning-green status``."""
+"""The command ``lightning-green run``."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from typing import Annotated
 import typer
 
 from lightning_green.cli.messages import fail, print_line
-from lightning_green.ledger.run_directory import RunDirectory, RunIsAliveError, run_directories
-from lightning_green.report.status import status_text
+from lightning_green.ledger.run_directory import RunIsAliveError
 from lightning_green.run.identity import distinguishing_variables, run_name
 from lightning_green.run.pause_rule import PAUSE_RULE_VARIABLE, PauseAt, read_check
 from lightning_green.supervisor.child import why_not_executable
-from lightning_green.supervisor.command import FILE as COMMAND_FILE
-from lightning_green.supervisor.command import Command, OtherCommandError, read_command
+from lightning_green.supervisor.command import Command, OtherCommandError
 from lightning_green.supervisor.run_directory import open_run_directory, undo_open
 from lightning_green.supervisor.supervisor import Supervisor
 from lightning_green.utilities.clock import clock_from_spec
 from lightning_green.utilities.durations import parse_duration
-from lightning_green.utilities.text import printable
 
 ALIVE = 3
 
@@ -107,21 +104,3 @@ def _apply_check(command: list[str]) -> None:
         os.environ[PAUSE_RULE_VARIABLE] = str(rule)
         where = "is saved, and exits, at the end of an epoch only" if rule.at is PauseAt.EPOCH else "is not paused"
         print_line(f"By its last check, the training {where}: {rule.reason}.")
-
-
-def status(run_dir: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
-    """Show the state of a run, its next start and its totals."""
-    if not any((run_dir / name).exists() for name in ("run.json", COMMAND_FILE)):
-        fail(
-            f"{run_dir} is not a run directory: it has no run.json. By default, runs are in lightning_green_runs/, "
-            "and in lightning_green/ without the supervisor."
-        )
-    try:
-        home = run_dir.absolute()
-        codes = {home: read_command(home).get("exit_code")}  # of the command, which a run below it may not have started
-        texts = [status_text(RunDirectory(path), codes.get(path)) for path in run_directories(home)]
-    except (RuntimeError, ValueError) as error:  # another version, or damaged
-        fail(str(error))
-    except OSError as error:
-        fail(f"The run directory {run_dir} cannot be read ({error.strerror}: {error.filename}).")
-    typer.echo(printable("\n\n".join(texts)))

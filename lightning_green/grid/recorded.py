@@ -6,6 +6,7 @@ address. A process of this user signs the other arguments, so the supervisor use
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import json
@@ -54,6 +55,13 @@ def spec_for_record(signal: GridSignal | None) -> dict[str, Any] | None:
     except ValueError:  # a class of the script, which the supervisor does not import
         return spec
     return {**spec, "signature": keyed_hash(_PURPOSE, _text(spec))}
+
+
+def spec_digest(spec: Mapping[str, Any] | None) -> str:
+    """Return a digest of a signal's spec, which distinguishes signals of one name; empty if it has none."""
+    if spec is None:
+        return ""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def grid_from_record(spec: Mapping[str, Any]) -> GridSignal:

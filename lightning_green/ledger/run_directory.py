@@ -97,22 +97,9 @@ class RunDirectory:
         self._unsaved = self._warned = False
 
     def _read(self) -> dict[str, Any]:
-        file = self.path / "run.json"
-        try:
-            record = read_json(file)
-        except FileNotFoundError:
+        record = load_record(self.path)
+        if record is None:
             return {"schema": SCHEMA_VERSION, "run_id": uuid.uuid4().hex[:12]}
-        except UnreadableFileError as error:
-            raise DamagedRunError(self.path, str(error)) from error
-        if not isinstance(record, dict) or record.get("schema") != SCHEMA_VERSION:
-            raise RuntimeError(
-                f"{file} was written by another version of Lightning Green. Move the directory away, or choose another "
-                "one with `--run-dir`."
-            )
-        try:
-            check_record(record)
-        except ValueError as error:
-            raise DamagedRunError(self.path, f"{file} contains an unexpected value: {error}") from error
         self._on_disk = deepcopy(record)
         return record
 
@@ -262,6 +249,34 @@ class RunDirectory:
 def is_alive(path: Path, role: str = "run") -> bool:
     """Return whether a process uses a run directory in this role. Writes nothing."""
     return RoleLock(path, role).is_alive()
+
+
+def load_record(path: Path) -> dict[str, Any] | None:
+    """Return the content of ``run.json`` in a run directory; None if there is no such file. Writes nothing.
+
+    Raises:
+        OSError: If it cannot be read.
+        RuntimeError: If it was written by an incompatible version.
+        DamagedRunError: If it is damaged.
+
+    """
+    file = path / "run.json"
+    try:
+        record = read_json(file)
+    except FileNotFoundError:
+        return None
+    except UnreadableFileError as error:
+        raise DamagedRunError(path, str(error)) from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA_VERSION:
+        raise RuntimeError(
+            f"{file} was written by another version of Lightning Green. Move the directory away, or choose another "
+            "one with `--run-dir`."
+        )
+    try:
+        check_record(record)
+    except ValueError as error:
+        raise DamagedRunError(path, f"{file} contains an unexpected value: {error}") from error
+    return record
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -1,20 +1,14 @@
-"""State of a run as text."""
+"""Status of a run as text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator
 
-from lightning_green.ledger.events import Decision, Event, Paused, Started, StateChanged, StateEvent
-from lightning_green.ledger.history import read_history
-from lightning_green.ledger.ledger import last_state_event
 from lightning_green.ledger.run_directory import RunDirectory
-from lightning_green.ledger.totals import Totals
-from lightning_green.utilities.clock import clock_from_record
+from lightning_green.report.run_state import describe_state
+from lightning_green.report.run_status import Emissions, RunStatus, read_run_status
 from lightning_green.utilities.durations import format_duration
-from lightning_green.utilities.quantities import format_energy, format_grams, quality_text
-from lightning_green.utilities.redaction import shell_line
-from lightning_green.utilities.units import JOULES_PER_KWH
+from lightning_green.utilities.quantities import format_energy, format_grams, format_percent, quality_text
 
 
 def status_text(folder: RunDirectory, exit_code: int | None = None) -> str:
@@ -25,101 +19,70 @@ def status_text(folder: RunDirectory, exit_code: int | None = None) -> str:
         exit_code: Exit code of the supervisor of its command; None if it is unknown or the command has not ended.
 
     """
-    history = read_history(folder.path)
-    for account in history.accounts.values():
-        account.settle()
-    events, totals = history.events, history.totals
-    fits = sorted({event.fit for event in events if isinstance(event, StateEvent) and event.fit})
-    lines = [f"Run       {folder.path}", *_identity(folder.record.get("invocation"))]
-    if not fits:
-        lines.append(f"State     {_state(folder, events, max(history.steps_by_fit.values(), default=0), exit_code)}")
-    for number in [0, *fits] if fits else []:
-        own = [event for event in events if event.fit == number]
-        fit = history.accounts[number].totals if number in history.accounts else Totals()
-        kwh = fit.kwh if fit.is_energy_known else None
-        lines.append(
-            f"{f'Fit {number}':<9} {_state(folder, own, history.steps_by_fit.get(number, 0))}: {format_energy(kwh)}"
-        )
-    decision = next((event for event in reversed(events) if isinstance(event, Decision)), None)
-    if decision is not None:
-        lines.append(f"Decision  {decision.reason}")
-    if deadline := next((e.deadline for e in reversed(events) if isinstance(e, Decision) and e.deadline), None):
-        lines.append(f"Deadline  {deadline:%Y-%m-%d %H:%M} UTC")
+    return describe_run(read_run_status(folder.path, exit_code))
+
+
+def describe_run(run: RunStatus) -> str:
+    """Return the status of a run as text."""
+    return "\n".join(_lines(run))
+
+
+def _lines(run: RunStatus) -> Iterator[str]:
+    yield f"Run       {run.path}"
+    if run.script is not None:
+        yield f"Script    {run.script}"
+    if not run.fits:
+        yield f"State     {describe_state(run.state, run.now)}"
+    for fit in run.fits:
+        yield f"{f'Fit {fit.fit}':<9} {describe_state(fit.state, run.now)}: {format_energy(fit.energy_kwh)}"
+    if run.decision is not None:
+        yield f"Decision  {run.decision}"
+    if run.deadline is not None:
+        yield f"Deadline  {run.deadline:%Y-%m-%d %H:%M} UTC"
     parts = [
-        f"{name} {format_energy(totals.known_kwh(name))} ({quality_text(quality, totals.known_kwh(name))})"
-        for name, quality in totals.quality.items()
+        f"{one.component} {format_energy(one.kwh)} ({quality_text(one.quality, one.kwh)})" for one in run.components
     ]
-    energy = format_energy(totals.kwh if totals.is_energy_known else None)
-    lines.append(f"Energy    {energy}" + (f": {', '.join(parts)}" if parts else ""))
-    if totals.between_joules:
-        lines.append(
-            f"          and {format_energy(totals.between_joules / JOULES_PER_KWH)} between the fits, not included"
-        )
-    if len(totals.by_node) > 1:
-        nodes = [format_energy(node.joules / JOULES_PER_KWH) for _, node in sorted(totals.by_node.items())]
-        lines.append(f"Nodes     {len(nodes)}: {', '.join(nodes)}")
-    for kind, grams in totals.gco2e.items() if totals.is_energy_known else ():
-        sources = [
-            f"{source} ({quality})" if quality else source
-            for known, source, quality in totals.gco2e_by_source
-            if known == kind
-        ]
-        lines.append(
-            f"Emitted   {format_grams(grams)} ({'; '.join([kind, ', '.join(sources)]) if any(sources) else kind})"
-        )
-    elapsed, waited = totals.elapsed_hours, totals.hours_waited
-    if totals.out_since is not None and totals.last_time is not None:  # it is waiting at this moment
-        clock = clock_from_record(folder.record.get("clock"))
-        clock.look(folder.path)
-        since = max(0.0, clock.time() - totals.last_time) / 3600.0
-        elapsed, waited = elapsed + since, waited + since
-    lines.append(
-        f"Time      {format_duration(elapsed * 3600)} since the first start, "
-        f"{format_duration(waited * 3600)} of it waiting, {totals.exits} planned "
-        f"{'exit' if totals.exits == 1 else 'exits'}, {totals.attempts} {'start' if totals.attempts == 1 else 'starts'}"
+    yield f"Energy    {format_energy(run.energy_kwh)}" + (f": {', '.join(parts)}" if parts else "")
+    if run.between_fits_kwh:
+        yield f"          and {format_energy(run.between_fits_kwh)} between the fits, not included"
+    if run.node_kwh:
+        yield f"Nodes     {len(run.node_kwh)}: {', '.join(format_energy(kwh) for kwh in run.node_kwh)}"
+    for emissions in run.emissions:
+        yield from _emission_lines(emissions)
+    yield (
+        f"Time      {format_duration(run.elapsed_hours * 3600)} since the first start, "
+        f"{format_duration(run.waited_hours * 3600)} of it waiting, {run.exits} planned "
+        f"{'exit' if run.exits == 1 else 'exits'}, {run.starts} {'start' if run.starts == 1 else 'starts'}"
     )
-    return "\n".join(lines)
 
 
-def _identity(invocation: dict[str, Any] | None) -> list[str]:
-    """Return a line with the script, its arguments and the variables that are part of its identity."""
-    if not invocation:
-        return []
-    variables = [f"{name}={value}" for name, value in invocation["variables"].items()]
-    return [f"Script    {shell_line([*variables, invocation['script'], *invocation['arguments']])}"]
+def _emission_lines(one: Emissions) -> Iterator[str]:
+    sources = [f"{own.source} ({own.quality})" if own.quality else own.source for own in one.sources]
+    named = "; ".join([one.kind, ", ".join(sources)]) if any(sources) else one.kind
+    yield f"Emitted   {format_grams(one.gco2e)} ({named})"
+    if one.saving_pct is not None and one.run_now_gco2e is not None:
+        part = ""
+        if one.known_share is not None and one.known_share < 0.9995:
+            work = f"the {format_percent(100 * one.known_share)} of the work whose intensity is known"
+            part = f" for {work}, which emitted {format_grams(one.gco2e_of_known)}"
+        saving = format_saving(one.saving_pct, one.saving_std_pct)
+        yield f"Run now   {format_grams(one.run_now_gco2e)}{part}: a saving of {saving}"
 
 
-def _state(folder: RunDirectory, events: Sequence[Event], steps: int, exit_code: int | None = None) -> str:
-    events = [event for event in events if not event.node_rank]  # all nodes have the state of rank 0
-    last = last_state_event(events)
-    if last is None and exit_code is None:
-        return "not started yet"
-    if last is None:
-        if exit_code == 0:
-            return "the command ended without a recorded training"
-        return f"the command failed before its first training; its error output is in {folder.path / 'stderr.log'}"
-    if isinstance(last, Started):
-        return _running(folder, events, steps)
-    step = last.global_step or 0
-    if isinstance(last, Paused):
-        planned = (event.until for event in reversed(events) if isinstance(event, (Decision, Paused)))
-        until = next((time for time in planned if time), None)
-        if until is None:
-            return f"exited at step {step}; restart it manually, because the time of its next start is not recorded"
-        clock = clock_from_record(folder.record.get("clock"))
-        clock.look(folder.path)
-        remaining = format_duration((until - clock.now()).total_seconds())
-        note = "" if folder.is_alive("supervisor") else "; no supervisor is waiting, so restart it manually"
-        return f"exited at step {step} until {until:%Y-%m-%d %H:%M} UTC, in {remaining}{note}"
-    return f"{last.name} at step {step}" + (f": {last.reason}" if last.reason else "")
+def format_saving(percent: float | None, std: float | None, known_share: float | None = None) -> str:
+    """Return a saving with its standard deviation; a dash if it is unknown.
 
+    Args:
+        percent: The saving in percent, or None.
+        std: Its standard deviation, or None.
+        known_share: Fraction of the work that it covers; it is part of the text if it is below 1.
 
-def _running(folder: RunDirectory, events: Sequence[Event], step: int) -> str:
-    """Return the state of a run whose training has started but not ended."""
-    if not folder.is_alive("run"):
-        return f"killed at about step {step}; rerun the same command to continue"
-    state = next((event.state for event in reversed(events) if event.state), "running")
-    hold = next((one for one in reversed(events) if isinstance(one, StateChanged) and one.state == "held"), None)
-    if state == "held" and hold is not None and hold.until is not None:
-        return f"held in process at step {step} until {hold.until:%Y-%m-%d %H:%M} UTC"
-    return f"{state}, at step {step}"
+    Examples:
+        >>> format_saving(12.34, 1.2), format_saving(-3.0, None, 0.5), format_saving(None, None)
+        ('12.3 % ± 1.2 %', '-3.0 % (of 50 %)', '-')
+
+    """
+    if percent is None:
+        return "-"
+    part = f" (of {100 * known_share:.0f} %)" if known_share is not None and known_share < 0.995 else ""
+    return format_percent(percent) + (f" ± {format_percent(std)}" if std is not None and std >= 0.05 else "") + part

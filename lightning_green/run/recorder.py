@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from lightning_green.energy.meter import Energy, Meter
+from lightning_green.grid.recorded import spec_digest
 from lightning_green.grid.signal import GridSignal
 from lightning_green.ledger.account import SHORTEST_SLEEP, Account
 from lightning_green.ledger.events import Event, PhaseChanged, Sample, StateChanged
@@ -114,7 +113,7 @@ class Recorder:
         self.lock = threading.RLock()
         self._last = (clock.time(), 0.0)
         self.last_monotonic = clock.monotonic()
-        self.signal = "" if grid is None else _digest(grid.spec())
+        self.signal = "" if grid is None else spec_digest(grid.spec())
 
     @property
     def totals(self) -> Totals:
@@ -260,13 +259,6 @@ def _between(mean: Callable[[datetime, datetime], float | None], start: float, e
         return mean(utc(start), utc(end))
     except (OverflowError, ValueError, OSError):  # a time after the year 9999, from a clock that was set back
         return None
-
-
-def _digest(spec: Mapping[str, Any] | None) -> str:
-    """Return a digest of a signal's spec; empty if it has none."""
-    return (
-        "" if spec is None else hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    )
 
 
 def utc(seconds: float) -> datetime:

@@ -107,6 +107,18 @@ class Actuator(ABC):
         """Raise if this process may not change the device. By default, writes the current state back."""
         self.write_state(state)
 
+    def find_obstacle(self, state: dict[str, Any]) -> str | None:
+        """Return why this process may not change the device, without writing to it; None if it may.
+
+        The text is the reason, ``"; "`` and the remedy. ``lightning-green doctor`` uses it. Without an implementation,
+        it reports that the permission is unknown.
+
+        Args:
+            state: Current state of the device.
+
+        """
+        return None
+
     def prepare_change(self, state: dict[str, Any]) -> None:  # noqa: B027  (a hook)
         """Raise if the device should not be changed or could not be restored. Called before the first change.
 

@@ -30,6 +30,9 @@ def write_texts(texts: Mapping[str, str]) -> None:
         try:
             Path(path).write_text(f"{text}\n", encoding="ascii")
         except PermissionError as error:  # noqa: PERF203  (a handful of files)
-            raise ThrottleError(
-                f"no permission to write {path}; run as root or ask an administrator to make the file writable"
-            ) from error
+            raise ThrottleError(describe_refusal(path)) from error
+
+
+def describe_refusal(path: str) -> str:
+    """Return the message about a file that cannot be written."""
+    return f"no permission to write {path}; run as root or ask an administrator to make the file writable"

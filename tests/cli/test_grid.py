@@ -115,6 +115,8 @@ def test_doctor_reports_values_or_the_failure_of_each_source(live):
         assert result.stdout.count("\n") == 1
         assert result.stdout.startswith("  ok  ")
         assert "gCO2e/kWh" in result.stdout
+    (answer,) = json.loads(run("doctor", "--source", spec("em", live), "--json").stdout)["sources"]
+    assert (answer["source"], answer["works"]) == ("electricity-maps", True)
     assert "no forecast" not in run("doctor", "--source", spec("em", live)).stdout
     live.faults = {None: "404"}
     result = run("doctor", "--source", spec("em", live))
@@ -141,6 +143,10 @@ def test_doctor_asks_only_configured_sources(monkeypatch):
     assert all(line.startswith("  --  ") for line in lines)
     assert "ELECTRICITYMAPS_API_TOKEN not set" in lines[0]
     assert "not configured: WATTTIME_PASSWORD not set" in lines[1]
+    found = json.loads(run("doctor", "--zone", "JP", "--json").stdout)
+    assert found["zone"] == "JP"
+    assert [one["works"] for one in found["sources"]] == [None] * 5
+    assert lines[0].endswith(found["sources"][0]["text"])
 
 
 def test_recorded_file_is_a_source(live, tmp_path):

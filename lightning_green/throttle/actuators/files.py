@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing_extensions import override
 
 from lightning_green.throttle.actuator import Actuator
 from lightning_green.throttle.errors import ThrottleError
-from lightning_green.throttle.sysfs import read_text, write_texts
+from lightning_green.throttle.sysfs import describe_refusal, read_text, write_texts
 
 _TEXT = re.compile(r"[A-Za-z0-9_-]{1,32}")
 """The text of a setting: the name of a governor, or a number."""
@@ -56,3 +57,8 @@ class FileActuator(Actuator):
             if not isinstance(text, (str, int)) or not _TEXT.fullmatch(str(text)):
                 raise ThrottleError(f"{text!r} is not a setting of this device")
         write_texts(state)
+
+    @override
+    def find_obstacle(self, state: dict[str, Any]) -> str | None:
+        refused = next((path for path in state if not os.access(path, os.W_OK)), None)
+        return None if refused is None else describe_refusal(refused)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from typing_extensions import override
 
 from lightning_green.throttle.actuator import Actuator
-from lightning_green.throttle.actuators.nvml_cards import open_cards
+from lightning_green.throttle.actuators.nvml_cards import REMEDY, may_change_gpus, open_cards
 
 
 class NvmlActuator(Actuator):
@@ -35,3 +35,7 @@ class NvmlActuator(Actuator):
     def device(self) -> str:
         with open_cards(self.gpu_ids) as (_, gpus):
             return ", ".join(gpu.model for gpu in gpus)
+
+    @override
+    def find_obstacle(self, state: dict[str, Any]) -> str | None:
+        return None if may_change_gpus() else f"this process lacks the permission; {REMEDY}"

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 
 from lightning_green.energy.gpus import Gpu, describe_nvml_error, job_gpus, open_nvml
 from lightning_green.throttle.errors import ThrottleError
 
-_REMEDY = (
+REMEDY = (
     "run as root (in a container with `--cap-add SYS_ADMIN`), or ask an administrator to start zeusd, which changes "
     "GPU settings for other users"
 )
+
+
+_SYS_ADMIN = 21  # bit of CAP_SYS_ADMIN
+
+
+def may_change_gpus(status: Path = Path("/proc/self/status")) -> bool:
+    """Return whether this process has the capability ``SYS_ADMIN``, which the driver requires for settings.
+
+    Args:
+        status: The file with the capabilities of the process.
+
+    """
+    try:
+        match = re.search(r"^CapEff:\s*([0-9a-f]+)$", status.read_text(encoding="ascii"), re.MULTILINE)
+    except (OSError, UnicodeDecodeError):
+        return os.geteuid() == 0
+    return bool(match is not None and int(match[1], 16) >> _SYS_ADMIN & 1)
 
 
 @contextmanager
@@ -40,7 +60,7 @@ def open_cards(gpu_ids: Sequence[str] | None) -> Iterator[tuple[ModuleType, list
             )
         yield nvml, gpus
     except nvml.NVMLError_NoPermission as error:
-        raise ThrottleError(f"{describe_nvml_error(error)}; {_REMEDY}") from error
+        raise ThrottleError(f"{describe_nvml_error(error)}; {REMEDY}") from error
     except nvml.NVMLError as error:
         raise ThrottleError(describe_nvml_error(error)) from error
     finally:

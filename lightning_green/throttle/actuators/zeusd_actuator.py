@@ -48,6 +48,10 @@ class ZeusdActuator(Actuator):
         # The socket is that of this process: the requests carry its token.
         return cls(gpu_ids=arguments.get("gpu_ids"))  # type: ignore[call-arg]
 
+    @override
+    def find_obstacle(self, state: dict[str, Any]) -> str | None:
+        return None  # `read_state` has asked zeusd, which has no other way to report a permission
+
     def _gpu_indices(self) -> list[str]:
         """Return the physical indices of the GPUs.
 
