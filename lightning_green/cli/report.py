@@ -13,7 +13,7 @@ import typer
 
 from lightning_green.cli.messages import fail, print_line
 from lightning_green.ledger.ledger import ledger_files, read_ledger
-from lightning_green.ledger.run_directory import RunDirectory, run_directories
+from lightning_green.ledger.run_directory import run_directories
 from lightning_green.report.compression import read_compression
 from lightning_green.report.formats import csv_text, json_record, markdown
 from lightning_green.report.html import html_page
@@ -21,8 +21,8 @@ from lightning_green.report.live import LiveServer
 from lightning_green.report.run_report import RunReport, read_run_report
 from lightning_green.report.statements import model_card, sci_statement
 from lightning_green.report.text import method_paragraph
+from lightning_green.supervisor.command import read_command
 from lightning_green.utilities.files import atomic_file
-from lightning_green.utilities.redaction import shell_line
 from lightning_green.utilities.text import printable
 
 REFRESH_SECONDS = 10
@@ -131,13 +131,9 @@ def _read_all(paths: Sequence[Path]) -> tuple[list[RunReport], dict[str, dict[st
 
 def _runs_below(path: Path) -> list[RunReport]:
     """Return the reports of a run directory and of the runs that its command has started."""
-    found = []
-    for directory in run_directories(path.absolute()):
-        if ledger_files(directory):
-            invocation = RunDirectory(directory).record.get("invocation")
-            script = shell_line([invocation["script"], *invocation["arguments"]]) if invocation else None
-            found.append(read_run_report(directory, script))
-    return found
+    home = path.absolute()
+    codes = {home: read_command(home).get("exit_code")}
+    return [read_run_report(one, codes.get(one)) for one in run_directories(home) if ledger_files(one)]
 
 
 def _picture(runs: Sequence[RunReport]) -> bytes:
@@ -148,7 +144,7 @@ def _picture(runs: Sequence[RunReport]) -> bytes:
     if len(runs) > 2:
         fail("`--format png` shows one run, or two of which the second is the reference. Use --format html for more.")
     try:
-        events = [read_ledger(one.path) for one in runs]
+        events = [read_ledger(one.status.path) for one in runs]
         picture = timeline(events[0], events[1] if len(events) == 2 else None)
     except (ModuleNotFoundError, ValueError) as error:
         fail(str(error))

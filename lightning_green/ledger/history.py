@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from lightning_green.ledger.totals import Totals, sum_totals
 
 _MAX_BYTES = 4 * 2**20
 """Size of the lines whose events are kept; more than the last half of them are not needed."""
+
+Visitor = Callable[[Event, FitAccounts], None]
+"""Receives each event of a run, and the accounts of its fits up to it."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class RunHistory:
         return sum(self.steps_by_fit.values())
 
 
-def read_history(folder: Path, known: RunHistory | None = None) -> RunHistory:
+def read_history(folder: Path, known: RunHistory | None = None, visit: Visitor | None = None) -> RunHistory:
     """Return the history of the run in a directory.
 
     The time is proportional to the number of events; ``benchmarks/ledger.py`` prints it.
@@ -77,6 +81,7 @@ def read_history(folder: Path, known: RunHistory | None = None) -> RunHistory:
     Args:
         folder: Run directory.
         known: The history at an earlier time; it is returned if nothing has been appended to the ledgers since.
+        visit: Called with each event, after it has been added to the accounts, and with the accounts.
 
     Raises:
         OSError: If a ledger cannot be read.
@@ -93,6 +98,8 @@ def read_history(folder: Path, known: RunHistory | None = None) -> RunHistory:
         steps[fit] = max(steps.get(fit, 0), event.global_step or 0)
         add_to_account(accounts, event)
         recent.add(event, length)
+        if visit is not None:
+            visit(event, accounts)
     return RunHistory(recent.events, accounts, size, count, attempts, steps)
 
 

@@ -13,11 +13,12 @@ MAX_FORECASTS = 24
 
 def chart_data(report: RunReport) -> dict[str, Any]:
     """Return the curves of one run for its charts; times are in milliseconds since the epoch, as JavaScript counts."""
+    deadline = report.status.deadline
     return {
         "name": report.name,
-        "start": _ms(report.start.timestamp()) if report.start else None,
-        "end": _ms(report.end.timestamp()) if report.end else None,
-        "deadline": _ms(report.deadline.timestamp()) if report.deadline else None,
+        "start": _ms(report.spans[0].start.timestamp()) if report.spans else None,
+        "end": _ms(report.spans[-1].end.timestamp()) if report.spans else None,
+        "deadline": _ms(deadline.timestamp()) if deadline else None,
         "spans": [[_ms(one.start.timestamp()), _ms(one.end.timestamp()), one.state] for one in report.spans],
         "intensity": list(_stairs(report)),
         "forecasts": [
@@ -31,7 +32,7 @@ def chart_data(report: RunReport) -> dict[str, Any]:
         "runNow": _points(report.emitted_run_now),
         "powerTimes": [_ms(at) for at in report.power_times],
         "power": {name: [_rounded(value) for value in values] for name, values in report.power.items()},
-        "components": {one.name: _rounded(one.kwh) for one in report.components if one.kwh},
+        "components": {one.component: _rounded(one.kwh) for one in report.status.components if one.kwh},
         "phases": {name: _rounded(kwh) for name, kwh in report.phase_kwh.items() if kwh > 0.0},
         "metrics": {
             name: [

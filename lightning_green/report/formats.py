@@ -5,16 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from lightning_green.report.run_report import RunReport
 from lightning_green.report.text import method_paragraph, rows_of
-
-_CURVES = ("spans", "intensity", "forecasts", "emitted", "emitted_run_now", "power_times", "power")
-
 
 COLUMNS = (
     *("run", "state", "steps", "kwh", "measured", "kind", "zone", "gco2e", "run_now_gco2e", "saving_pct"),
@@ -33,21 +28,19 @@ def markdown(reports: Sequence[RunReport]) -> str:
     return "\n".join(lines)
 
 
-def json_record(report: RunReport, curves: bool = True) -> dict[str, Any]:
-    """Return a run as JSON.
+def json_record(report: RunReport) -> dict[str, Any]:
+    """Return a run as JSON: its status as ``lightning-green status --json`` prints it, and its curves.
 
-    Args:
-        report: The run.
-        curves: Whether to include the curves of the charts.
-
+    Times are ISO 8601, or seconds since the epoch in the curves.
     """
-    record = {name: value for name, value in asdict(report).items() if curves or name not in _CURVES}
-    for name in ("emissions", "components", "decisions", "messages", "validations", "spans", "forecasts"):
-        if name in record:  # `asdict` keeps named tuples, which are lists in JSON
-            record[name] = [one._asdict() for one in getattr(report, name)]
-    record["kwh"] = report.kwh
-    found: dict[str, Any] = _plain(record)
-    return found
+    named = ("spans", "intensity", "forecasts", "decisions", "messages", "validations")
+    found = {name: [one._asdict() for one in getattr(report, name)] for name in named}
+    curves = {
+        name: getattr(report, name) for name in ("phase_kwh", "emitted", "emitted_run_now", "power_times", "power")
+    }
+    settings = {name: getattr(report, name) for name in ("meter", "zone", "pue")}
+    record: dict[str, Any] = _plain({"name": report.name, **report.status.to_json(), **settings, **found, **curves})
+    return record
 
 
 def csv_text(reports: Sequence[RunReport]) -> str:
@@ -56,17 +49,14 @@ def csv_text(reports: Sequence[RunReport]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for one in reports:
-        main = one.main_emissions
-        emissions = (
-            [""] * 7
-            if main is None
-            else [main.kind, one.zone, main.grams, main.run_now, main.saving_pct, main.saving_std_pct, main.known_share]
-        )
-        row = [one.name, one.ended_by, one.steps, one.kwh, one.is_measured, *emissions]
-        writer.writerow(
-            [_formula_safe(value) for value in row]
-            + [one.hours_waited, one.elapsed_hours, one.exits, one.attempts, one.pue]
-        )
+        status, main = one.status, one.emissions
+        emissions: list[Any] = [""] * 7
+        if main is not None:
+            emissions = [main.kind, one.zone, main.gco2e, main.run_now_gco2e, main.saving_pct, main.saving_std_pct]
+            emissions.append(main.known_share)
+        row = [one.name, status.state.name, status.steps, status.energy_kwh, one.is_measured, *emissions]
+        row += [status.waited_hours, status.elapsed_hours, status.exits, status.starts, one.pue]
+        writer.writerow([_formula_safe(value) for value in row])
     return out.getvalue().rstrip("\n")
 
 
@@ -85,6 +75,4 @@ def _plain(value: Any) -> Any:
         return {name: _plain(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(one) for one in value]
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return str(value) if isinstance(value, Path) else value
+    return value.isoformat() if isinstance(value, datetime) else value

@@ -9,12 +9,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from lightning_green.ledger.baseline import MeanAt, run_now_baselines
+from lightning_green.ledger.baseline import run_now_baselines
 from lightning_green.ledger.events import Decision, StateEvent
-from lightning_green.ledger.history import RunHistory, read_history
+from lightning_green.ledger.history import RunHistory, Visitor, read_history
 from lightning_green.ledger.run_directory import load_record
 from lightning_green.ledger.totals import Totals
-from lightning_green.report.recorded_mean import recorded_mean
 from lightning_green.report.run_state import RunState, find_state
 from lightning_green.utilities.clock import clock_from_record
 from lightning_green.utilities.redaction import shell_line
@@ -178,7 +177,9 @@ class RunStatus:
         }
 
 
-def read_run_status(path: Path, exit_code: int | None = None, earlier: RunStatus | None = None) -> RunStatus:
+def read_run_status(
+    path: Path, exit_code: int | None = None, earlier: RunStatus | None = None, visit: Visitor | None = None
+) -> RunStatus:
     """Return the status of the run in a directory. Writes nothing.
 
     The time is proportional to the number of events in its ledgers, about 0.1 ms for each.
@@ -187,6 +188,7 @@ def read_run_status(path: Path, exit_code: int | None = None, earlier: RunStatus
         path: Run directory.
         exit_code: Exit code of the supervisor of its command; None if it is unknown or the command has not ended.
         earlier: An earlier status; its history is used again if nothing has been appended to the ledgers since.
+        visit: Called with each event of the ledgers, see ``read_history``.
 
     Raises:
         OSError: If a file cannot be read.
@@ -195,7 +197,7 @@ def read_run_status(path: Path, exit_code: int | None = None, earlier: RunStatus
 
     """
     record = load_record(path) or {}
-    history = read_history(path, None if earlier is None else earlier.history)
+    history = read_history(path, None if earlier is None else earlier.history, visit)
     for account in history.accounts.values():
         account.settle()
     events, totals = history.events, history.totals
@@ -224,7 +226,7 @@ def read_run_status(path: Path, exit_code: int | None = None, earlier: RunStatus
         components=tuple(ComponentEnergy(name, totals.known_kwh(name), q) for name, q in totals.quality.items()),
         between_fits_kwh=totals.between_joules / JOULES_PER_KWH,
         node_kwh=_node_kwh(totals),
-        emissions=_emissions(totals, recorded_mean(events)) if totals.is_energy_known else (),
+        emissions=_emissions(totals) if totals.is_energy_known else (),
         elapsed_hours=elapsed,
         waited_hours=waited,
         exits=totals.exits,
@@ -268,8 +270,8 @@ def _fit_status(path: Path, history: RunHistory, number: int) -> FitStatus:
     return FitStatus(number, state, totals.kwh if totals.is_energy_known else None)
 
 
-def _emissions(totals: Totals, mean: MeanAt | None) -> tuple[Emissions, ...]:
-    baselines, found = run_now_baselines(totals, mean), []
+def _emissions(totals: Totals) -> tuple[Emissions, ...]:
+    baselines, found = run_now_baselines(totals), []
     for kind, grams in totals.gco2e.items():
         sources = tuple(
             SourceEmissions(source, quality, own)

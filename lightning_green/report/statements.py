@@ -13,14 +13,15 @@ def model_card(report: RunReport) -> str:
 
     The fields are those of the Hub's documentation, "Displaying carbon emissions for your model".
     """
-    main = report.main_emissions
+    main = report.emissions
     if main is None:
         return "# The emissions are unknown: no carbon intensity or no energy was recorded."
     quality = "measured" if report.is_measured else "partly or wholly modeled"
-    source = f"Lightning Green: energy {quality}; carbon intensity {', '.join(report.sources)} ({main.kind})"
+    intensity = ", ".join(one.source for one in main.sources)
+    source = f"Lightning Green: energy {quality}; carbon intensity {intensity} ({main.kind})"
     lines = [
         "co2_eq_emissions:",
-        f"  emissions: {main.grams:.6g}  # in grams of CO2eq",
+        f"  emissions: {main.gco2e:.6g}  # in grams of CO2eq",
         f"  source: {json.dumps(source)}",
         '  training_type: "pre-training"  # or "fine-tuning"',
     ]
@@ -42,10 +43,10 @@ def sci_statement(report: RunReport, embodied_grams: float | None = None) -> str
         embodied_grams: Share M of the hardware's embodied emissions in gCO2e, or None if it is not stated.
 
     """
-    main = report.main_emissions
-    if main is None or report.kwh is None:
+    main = report.emissions
+    if main is None or report.status.energy_kwh is None:
         return "The SCI is unknown: no carbon intensity or no energy was recorded."
-    operational = main.grams
+    operational, kwh = main.gco2e, report.status.energy_kwh
     total = operational + (embodied_grams or 0.0)
     embodied = (
         "M (embodied) is not stated, so this is the operational part only"
@@ -54,6 +55,6 @@ def sci_statement(report: RunReport, embodied_grams: float | None = None) -> str
     )
     return (
         f"SCI = {format_grams(total)} per training run. R = 1 run; E x I (operational, PUE {report.pue:g}) = "
-        f"{format_grams(operational)}, the sum over time of {report.kwh:.4g} kWh with the {main.kind} intensity of "
+        f"{format_grams(operational)}, the sum over time of {kwh:.4g} kWh with the {main.kind} intensity of "
         f"that time and place; {embodied}."
     )

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import lightning_green
-from lightning_green.report.run_report import Emissions, RunReport
+from lightning_green.report.run_report import RunReport
+from lightning_green.report.run_status import ComponentEnergy, Emissions
 from lightning_green.utilities.durations import format_duration
 from lightning_green.utilities.quantities import format_energy, format_grams, format_percent, quality_text
+from lightning_green.utilities.units import JOULES_PER_KWH
 
-KIND_LABELS = {
-    "average/lifecycle": "average, life cycle",
-    "average/direct": "average, direct",
-    "marginal/lifecycle": "marginal, life cycle",
-    "marginal/direct": "marginal, direct",
-}
+LEAST_KNOWN_SHARE = 0.5
+"""Fraction of the work whose intensity without waiting is known, below which no saving is shown."""
+
+
+def saving_is_known(emissions: Emissions | None) -> bool:
+    """Return whether the saving is known for enough of the work to be shown."""
+    if emissions is None or emissions.saving_pct is None or emissions.run_now_gco2e is None:
+        return False
+    return emissions.known_share is None or emissions.known_share >= LEAST_KNOWN_SHARE
 
 
 def saving_text(emissions: Emissions | None) -> str:
     """Return a saving with its standard deviation, such as ``"12.3 % ± 0.8 %"``."""
-    if emissions is None or emissions.saving_pct is None:
+    if emissions is None or emissions.saving_pct is None or not saving_is_known(emissions):
         return "unknown"
     std = emissions.saving_std_pct
     within = f" ± {format_percent(std)}" if std is not None and std >= 0.05 else ""
@@ -30,12 +35,12 @@ def saving_note(emissions: Emissions | None) -> str:
     """Return a sentence about what a saving compares."""
     if emissions is None:
         return "No carbon intensity was known, so there are no emissions to compare."
-    if emissions.run_now is None or emissions.saving_pct is None:
-        return "The emissions without waiting are unknown: no intensity is known for that time."
-    without = format_grams(emissions.run_now)
+    if emissions.run_now_gco2e is None or emissions.saving_pct is None or not saving_is_known(emissions):
+        return "The emissions without waiting are unknown: no intensity is known for most of that time."
+    without = format_grams(emissions.run_now_gco2e)
     share = emissions.known_share
     if share is not None and share < 0.9995:
-        actual = format_grams(emissions.actual_of_known)
+        actual = format_grams(emissions.gco2e_of_known)
         return (
             f"Compared with {without} for the same work without waiting; the {format_percent(100 * share)} of the work "
             f"whose intensity is known emitted {actual}."
@@ -47,9 +52,8 @@ def saving_note(emissions: Emissions | None) -> str:
 def quality_sentence(report: RunReport) -> str:
     """Return which energy was measured and which was modeled."""
     by_quality: dict[str, list[str]] = {}
-    for one in report.components:
-        label = quality_text(one.quality, one.kwh).replace("modelled", "modeled")
-        by_quality.setdefault(label, []).append(one.name)
+    for one in report.status.components:
+        by_quality.setdefault(_quality(one), []).append(one.component)
     if not by_quality:
         return "No energy was measured."
     return "; ".join(f"{', '.join(names)}: {quality}" for quality, names in by_quality.items()) + "."
@@ -57,62 +61,56 @@ def quality_sentence(report: RunReport) -> str:
 
 def figures(report: RunReport) -> list[tuple[str, str]]:
     """Return the figures of a run as (name, text)."""
-    main = report.main_emissions
-    rows = [
-        ("State", f"{report.ended_by}, {report.steps:,} steps"),
-        ("Energy", format_energy(report.kwh)),
-        *(
-            (f"Energy, {one.name}", f"{format_energy(one.kwh)} ({_quality(one.quality, one.kwh)})")
-            for one in report.components
-        ),
-        ("Emissions", format_grams(main.grams if main else None)),
-        ("Without waiting", format_grams(main.run_now if main else None)),
+    status, main = report.status, report.emissions
+    rows = [("State", f"{status.state.name}, {status.steps:,} steps"), ("Energy", format_energy(status.energy_kwh))]
+    rows += [(f"Energy, {one.component}", f"{format_energy(one.kwh)} ({_quality(one)})") for one in status.components]
+    rows += [
+        ("Emissions", format_grams(main.gco2e if main else None)),
+        ("Without waiting", format_grams(main.run_now_gco2e if main else None)),
         ("Saving", saving_text(main)),
-        *(
-            (f"Emissions, {KIND_LABELS.get(one.kind, one.kind)}", format_grams(one.grams))
-            for one in report.emissions[1:]
-        ),
-        ("Intensity", _sources(report)),
+    ]
+    rows += [(f"Emissions, {kind_label(one.kind)}", format_grams(one.gco2e)) for one in status.emissions[1:]]
+    rows += [
+        ("Intensity", _sources(main)),
         ("Zone", report.zone or "unknown"),
-        ("Time", format_duration(report.elapsed_hours * 3600)),
-        ("Waited", format_duration(report.hours_waited * 3600)),
-        ("Planned exits", str(report.exits)),
-        ("Starts", str(report.attempts)),
+        ("Time", format_duration(status.elapsed_hours * 3600)),
+        ("Waited", format_duration(status.waited_hours * 3600)),
+        ("Planned exits", str(status.exits)),
+        ("Starts", str(status.starts)),
         ("PUE", f"{report.pue:g}"),
         ("Meter", (report.meter or "none").replace("modelled", "modeled")),
     ]
-    if report.unpriced_kwh > 0.0:
-        rows.append(("Energy without a known intensity", format_energy(report.unpriced_kwh)))
-    if report.nodes > 1:
-        rows.append(("Nodes", str(report.nodes)))
+    unpriced = status.history.totals.unpriced_joules / JOULES_PER_KWH
+    if unpriced > 0.0:
+        rows.append(("Energy without a known intensity", format_energy(unpriced)))
+    if status.node_kwh:
+        rows.append(("Nodes", str(len(status.node_kwh))))
     return rows
 
 
 def method_paragraph(report: RunReport) -> str:
     """Return a paragraph about the energy and the emissions of a run, for a paper."""
-    main = report.main_emissions
-    restarts = f"{report.attempts - 1} {'restart' if report.attempts == 2 else 'restarts'}"
-    if report.kwh is None:
-        sentences = ["The energy of the training was not measured."]
-    else:
+    status, main = report.status, report.emissions
+    sentences = ["The energy of the training was not measured."]
+    if status.energy_kwh is not None:
         quality = quality_sentence(report).rstrip(".")
+        restarts = f"{status.starts - 1} {'restart' if status.starts == 2 else 'restarts'}"
         sentences = [
-            f"Training used {format_energy(report.kwh)} of electricity ({quality}), including validation, checkpoints, "
-            f"waiting and {restarts}."
+            f"Training used {format_energy(status.energy_kwh)} of electricity ({quality}), including validation, "
+            f"checkpoints, waiting and {restarts}."
         ]
     if main is not None:
-        kind = KIND_LABELS.get(main.kind, main.kind)
         zone = f" of {report.zone}" if report.zone else ""
         sentences.append(
-            f"With a PUE of {report.pue:g} and the {kind} carbon intensity{zone} at the time of use "
-            f"({_sources(report)}), it emitted {format_grams(main.grams)} (location-based, without embodied emissions)."
+            f"With a PUE of {report.pue:g} and the {kind_label(main.kind)} carbon intensity{zone} at the time of use "
+            f"({_sources(main)}), it emitted {format_grams(main.gco2e)} (location-based, without embodied emissions)."
         )
-        if main.run_now is not None and main.saving_pct is not None:
+        if saving_is_known(main) and main.saving_pct is not None:
             change = "less" if main.saving_pct >= 0.0 else "more"
             std = main.saving_std_pct
             within = f" (standard deviation {std:.1f} points)" if std is not None and std >= 0.05 else ""
             sentences.append(
-                f"It waited {format_duration(report.hours_waited * 3600)} for cleaner electricity and emitted "
+                f"It waited {format_duration(status.waited_hours * 3600)} for cleaner electricity and emitted "
                 f"{format_percent(abs(main.saving_pct))} {change} than the same work without waiting{within}."
             )
     sentences.append(
@@ -122,6 +120,11 @@ def method_paragraph(report: RunReport) -> str:
     return " ".join(sentences)
 
 
+def kind_label(kind: str) -> str:
+    """Return a kind of signal in words."""
+    return kind.replace("/", ", ").replace("lifecycle", "life cycle")
+
+
 def rows_of(reports: Sequence[RunReport]) -> Iterator[tuple[str, list[str]]]:
     """Yield the figures of several runs side by side, as (name, one text for each run)."""
     tables = [dict(figures(one)) for one in reports]
@@ -129,13 +132,16 @@ def rows_of(reports: Sequence[RunReport]) -> Iterator[tuple[str, list[str]]]:
         yield name, [table.get(name, "–") for table in tables]
 
 
-def _sources(report: RunReport) -> str:
-    return ", ".join(_source(name) for name in report.sources) or "unknown"
+def _sources(emissions: Emissions | None) -> str:
+    found = [_source(one.source, one.quality) for one in (emissions.sources if emissions else ())]
+    return ", ".join(found) or "unknown"
 
 
-def _source(name: str) -> str:
-    return name.replace("(static)", "(an estimate)")
+def _source(source: str, quality: str) -> str:
+    """Return a source and its quality; a static one is a mean of other times, so an estimate."""
+    quality = "an estimate" if quality == "static" else quality
+    return f"{source} ({quality})" if quality else source
 
 
-def _quality(quality: str, kwh: float | None) -> str:
-    return quality_text(quality, kwh).replace("modelled", "modeled")
+def _quality(one: ComponentEnergy) -> str:
+    return quality_text(one.quality, one.kwh).replace("modelled", "modeled")

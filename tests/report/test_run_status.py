@@ -6,8 +6,6 @@ from datetime import datetime, timezone
 
 import pytest
 
-from lightning_green.grid import build_grid
-from lightning_green.grid.recorded import spec_digest
 from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.report.run_state import RunState, describe_next
 from lightning_green.report.run_status import RunStatus, read_run_status, total_steps
@@ -117,19 +115,18 @@ def test_next_action(state, expected):
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])
-def test_baseline_of_an_exit_uses_the_grid_that_the_run_has_recorded(tmp_path, is_recorded):
-    grid = build_grid("typical:DE")
-    intensity = {"value": 300.0, "kind": str(grid.kind), "source": grid.source, "zone": grid.zone, "quality": "static"}
-    signal = spec_digest(grid.spec())
-    run = FakeRun(tmp_path / "run").add("started", 0, intensity=intensity, signal=signal)
-    spec = grid.spec() if is_recorded else {"class_path": "os.system", "init_args": {}}
-    run.add("paused", 1, intensity=intensity, until=at(5), grid=spec)
+def test_baseline_of_an_exit_uses_the_intensities_that_the_next_start_has_recorded(tmp_path, is_recorded):
+    intensity = {"value": 300.0, "kind": "average/lifecycle"}
+    run = FakeRun(tmp_path / "run").add("started", 0, intensity=intensity)
+    since = run.clock.now()
+    run.add("paused", 1, intensity=intensity, until=at(5))
     run.clock.sleep(4 * 3600)
     run.ledger.attempt = 2
     run.joules = 0.0
-    run.add("started", 1, intensity=intensity, signal=signal).add("sample", 2, intensity=intensity)
+    away = {"since": since.isoformat(), "seconds": [0], "values": [500.0]} if is_recorded else None
+    run.add("started", 1, intensity=intensity, away=away).add("sample", 2, intensity=intensity)
     run.add("finished", 3, intensity=intensity)
     (emissions,) = read_run_status(run.folder.path).emissions
     assert emissions.known_share == pytest.approx(1.0 if is_recorded else 1 / 3)
-    if is_recorded:
-        assert 0.9 * 300.0 < emissions.run_now_gco2e < 0.9 * 450.0  # 0.9 kWh at the intensities of the typical day
+    if is_recorded:  # 0.3 kWh at 300, and 0.6 kWh in the five hours that were spent waiting
+        assert emissions.run_now_gco2e == pytest.approx(0.3 * 300.0 + 0.6 * 500.0)

@@ -48,8 +48,9 @@
       legend: { ...base.legend, data: [...areas.map((area) => ({ name: area.name, icon: "roundRect" })), "intensity", ...(forecasts.length ? ["forecast"] : []), "decision"] },
       tooltip: {
         ...base.tooltip,
-        formatter: (items) => {
-          const at = items[0].axisValue, state = stateAt(run, at);
+        formatter: (shown) => {
+          const items = [].concat(shown); // one item of a decision, or one of each curve
+          const at = items[0].axisValue ?? items[0].value[0], state = stateAt(run, at);
           const lines = [`<b>${utc(at)} UTC</b>${state ? `, ${escape(LABELS[state] || state)}` : ""}`];
           for (const item of items) {
             if (item.seriesName === "intensity") lines.push(`${number(item.value[1])} gCO₂e/kWh`);
