@@ -73,7 +73,9 @@ class RunHistory:
         return sum(self.steps_by_fit.values())
 
 
-def read_history(folder: Path, known: RunHistory | None = None, visit: Visitor | None = None) -> RunHistory:
+def read_history(
+    folder: Path, known: RunHistory | None = None, visit: Visitor | None = None, merge_samples: bool = False
+) -> RunHistory:
     """Return the history of the run in a directory.
 
     The time is proportional to the number of events; ``benchmarks/ledger.py`` prints it.
@@ -82,6 +84,7 @@ def read_history(folder: Path, known: RunHistory | None = None, visit: Visitor |
         folder: Run directory.
         known: The history at an earlier time; it is returned if nothing has been appended to the ledgers since.
         visit: Called with each event, after it has been added to the accounts, and with the accounts.
+        merge_samples: Whether to read a long ledger faster, see ``iterate_ledger``; for reports.
 
     Raises:
         OSError: If a ledger cannot be read.
@@ -92,7 +95,7 @@ def read_history(folder: Path, known: RunHistory | None = None, visit: Visitor |
         return known
     accounts: FitAccounts = {}
     recent, steps, count, attempts = _RecentEvents(), dict[int, int](), 0, 0
-    for event, length in iterate_ledger(folder):
+    for event, length in iterate_ledger(folder, merge_samples):
         count, attempts = count + 1, max(attempts, event.attempt)
         fit = event.fit or 0
         steps[fit] = max(steps.get(fit, 0), event.global_step or 0)

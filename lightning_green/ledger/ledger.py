@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from lightning_green.ledger.event_reader import event_from_json
 from lightning_green.ledger.events import Event, HistoryMissing, StateEvent
+from lightning_green.ledger.merged_samples import SampleMerger
 from lightning_green.utilities.clock import Clock, utc_iso
 from lightning_green.utilities.reading import MAX_LINE_BYTES, UnreadableFileError, open_regular, parse_json, read_lines
 
@@ -38,6 +39,8 @@ LEDGER_FILES = "ledger.*.jsonl"
 """Pattern of the names of ledgers."""
 _MAX_WAITING_BYTES = 4 * 2**20
 """Size in bytes of the lines that wait in memory for room on the disk."""
+_LONG_BYTES = 4 * 2**20
+"""Size of a ledger whose samples may be merged: more than a day of one every 15 s."""
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -281,21 +284,32 @@ def parse_lines(lines: Iterable[bytes]) -> Iterator[Event]:
     return (event for event, _ in _sized_events(lines))
 
 
-def _sized_events(lines: Iterable[bytes]) -> Iterator[tuple[Event, int]]:
+def _sized_events(lines: Iterable[bytes], merge_samples: bool = False) -> Iterator[tuple[Event, int]]:
     """Yield the events in lines of a ledger, and the size of each line."""
     dropped, first = 0, ""
-    for line in lines:
-        record = _json_line(line)
-        if record is None:
-            continue
+    records = ((record, len(line)) for line in lines if (record := _json_line(line)) is not None)
+    for record, length in _merged(records) if merge_samples else records:
         try:
             event = event_from_json(record)
         except ValueError:
             dropped, first = dropped + 1, first or f"{record!r:.200}"
             continue
-        yield event, len(line)
+        yield event, length
     if dropped:
         log.warning("%d events of the ledger are skipped, the first of them is %s", dropped, first)
+
+
+def _merged(records: Iterable[tuple[dict[str, Any], int]]) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield the records without those samples that the next one replaces."""
+    merger, held = SampleMerger(), None  # type: SampleMerger, tuple[dict[str, Any], int] | None
+    for item in records:
+        if held is None or not merger.replaces(item[0], held[0]):
+            if held is not None:
+                yield held
+            merger.hold(item[0], None if held is None else held[0])
+        held = item
+    if held is not None:
+        yield held
 
 
 def ledger_files(folder: Path) -> list[Path]:
@@ -310,21 +324,27 @@ def ledger_files(folder: Path) -> list[Path]:
     return found
 
 
-def iterate_ledger(folder: Path) -> Iterator[tuple[Event, int]]:
+def iterate_ledger(folder: Path, merge_samples: bool = False) -> Iterator[tuple[Event, int]]:
     """Yield the events of a run and the size of their lines, in the order of ``read_ledger``; one at a time.
+
+    Args:
+        folder: Run directory.
+        merge_samples: Whether samples of a long ledger that differ in nothing but their energy are merged.
 
     Raises:
         OSError: If a ledger cannot be read.
 
     """
-    files = [_events_of_file(path) for path in ledger_files(folder)]
+    paths = ledger_files(folder)
+    is_long = sum(path.stat().st_size for path in paths) > _LONG_BYTES
+    files = [_events_of_file(path, merge_samples and is_long) for path in paths]
     return merge(*files, key=lambda item: (item[0].attempt, item[0].time_utc))
 
 
-def _events_of_file(path: Path) -> Iterator[tuple[Event, int]]:
+def _events_of_file(path: Path, merge_samples: bool) -> Iterator[tuple[Event, int]]:
     try:
         with open_regular(path) as file:
-            yield from _sized_events(read_lines(file))
+            yield from _sized_events(read_lines(file), merge_samples)
     except UnreadableFileError as error:  # replaced in the meantime
         log.warning("%s.", error)
 

@@ -197,7 +197,7 @@ def read_run_status(
 
     """
     record = load_record(path) or {}
-    history = read_history(path, None if earlier is None else earlier.history, visit)
+    history = read_history(path, None if earlier is None else earlier.history, visit, merge_samples=True)
     for account in history.accounts.values():
         account.settle()
     events, totals = history.events, history.totals
