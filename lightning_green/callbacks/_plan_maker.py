@@ -101,7 +101,7 @@ class PlanMaker:
         if self._forecasts.problem is not None:
             self._warn_once(self._forecasts.problem)
         changed = self.plan is None or self.plan.slots[0].action != answer.slots[0].action
-        self.plan = answer
+        self.plan = fit.plan = answer
         least = None if left.least is None else left.least / 3600.0
         self._record(answer, job, least)
         if changed:

@@ -53,6 +53,8 @@ class EmissionsTracker(GreenCallback):
         zone: Grid zone, for a ``grid`` that does not name one.
         pue: Power usage effectiveness of the data center, at least 1: energy of the facility per energy of the devices.
         clock: Clock of the run; the system clock by default.
+        progress_bar: Show state, intensity, emissions so far and the next planned change in the progress bars of the
+            Trainer, for example ``green=running 212 g/kWh, 1.3 kg, exit 13:40 UTC``.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -75,9 +77,13 @@ class EmissionsTracker(GreenCallback):
         zone: str | None = None,
         pue: float = 1.0,
         clock: Clock | None = None,
+        progress_bar: bool = True,
     ) -> None:
         pue = check_number("pue", pue, 1.0)
         check_options(grid, zone, meter)
+        if not isinstance(progress_bar, bool):
+            raise TypeError(f"`progress_bar` should be True or False, got {progress_bar!r}.")
+        self.progress_bar = progress_bar
         super().__init__(RunOptions(grid=grid, zone=zone, meter=meter, pue=None if pue == 1.0 else pue, clock=clock))
 
     def summary(self) -> dict[str, Any]:
@@ -101,6 +107,12 @@ class EmissionsTracker(GreenCallback):
                 "not measured."
             )
         return self._last.fit.last_summary or self._last.fit.session.summary()
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit" and self._fit is not None and self.progress_bar:
+            self._fit.show_progress()
 
     @override
     def on_train_batch_end(

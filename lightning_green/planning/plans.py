@@ -62,7 +62,13 @@ class Plan:
     @property
     def until(self) -> datetime:
         """End of the first action: the start of the first slot with another action or level, or the end of the plan."""
-        for slot in self.slots:
-            if (slot.action, slot.level) != (self.slots[0].action, self.slots[0].level):
-                return slot.start
+        change = self.next_change
+        if change is not None:
+            return change.start
         return self.slots[-1].end if self.slots else self.end
+
+    @property
+    def next_change(self) -> Slot | None:
+        """First slot with another action or level than the first action; None if there is none."""
+        first = [(slot.action, slot.level) for slot in self.slots[:1]]
+        return next((slot for slot in self.slots if (slot.action, slot.level) not in first), None)

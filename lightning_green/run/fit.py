@@ -11,8 +11,10 @@ import lightning.pytorch as pl
 
 from lightning_green._lightning.loaders import watch_fetches
 from lightning_green._lightning.process import gpus_of_job, report_exceptions
+from lightning_green._lightning.progress_bars import add_progress_field
 from lightning_green._lightning.signals import pop_received_sigterm, requeue_signal
 from lightning_green.ledger.events import Warned
+from lightning_green.planning import Plan
 from lightning_green.resume.training_state import ExactState, why_not_exact
 from lightning_green.run import csv_rows, loggers
 from lightning_green.run.boundaries import Action, Boundaries
@@ -21,6 +23,7 @@ from lightning_green.run.fit_ending import FitEnding, FitStage
 from lightning_green.run.identity import command_line
 from lightning_green.run.node_sync import join_nodes
 from lightning_green.run.pause_rule import PauseRule
+from lightning_green.run.progress_field import FIELD, ProgressField
 from lightning_green.run.recorded_values import RecordedValues
 from lightning_green.run.same_callbacks import SameCallbacks
 from lightning_green.run.save_limits import METERED_ONLY
@@ -51,6 +54,7 @@ class Fit:
         last_summary: Summary at the end of the training, or None.
         recorded: Optimizers and data as the run directory has recorded them.
         ending: How the fit ends.
+        plan: The last plan of a scheduler, or None.
         clock: Clock of the run.
 
     """
@@ -66,6 +70,7 @@ class Fit:
         self.makes_decisions = True
         self.pause_rule = PauseRule.from_environment()
         self.last_summary: dict[str, Any] | None = None
+        self.plan: Plan | None = None
         self.recorded = RecordedValues(session, trainer, messages)
         self.ending = FitEnding(session, trainer)
         self.clock = session.clock
@@ -188,6 +193,13 @@ class Fit:
             changed = self.recorded.check_optimizers()
             if changed is not None:
                 self.state.exact.set_new_values = keep_new_values(self.trainer, *changed)
+
+    def show_progress(self) -> None:
+        """Show state, intensity and emissions in the progress bars, on rank 0; in ``setup``."""
+        if self.closed or not self.trainer.is_global_zero:  # the bars of other ranks are disabled
+            return
+        field = ProgressField(self.session.recorder, lambda: self.plan)
+        self.ending.undo.append(add_progress_field(self.trainer, FIELD, field.text))
 
     def begin(self) -> bool:
         """Start to train: compare the data, record the start, and act at boundaries from now on.

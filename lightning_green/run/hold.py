@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from lightning_green._lightning.loggers import logging_step
+from lightning_green._lightning.progress_bars import refresh_progress_bars
 from lightning_green.planning import Plan
 from lightning_green.resume.random_states import synchronize_cuda
 from lightning_green.run import loggers
@@ -83,7 +84,9 @@ class Hold:
         session.meter.set_load(1.0)
         self._fit.boundaries.end_hold(time.monotonic() - self._began)
         session.recorder.enter(state="running", phase="training", reason="the hold is over")
+        refresh_progress_bars(self._fit.trainer)
 
     def _log(self) -> None:
         trainer = self._fit.trainer
         loggers.log_to_all(trainer, self._fit.session.metrics(), logging_step(trainer))
+        refresh_progress_bars(trainer)

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import (
     BatchSizeFinder,
     LearningRateFinder,
     ModelCheckpoint,
+    RichProgressBar,
     StochasticWeightAveraging,
     ThroughputMonitor,
     Timer,
@@ -94,6 +95,7 @@ PLACES = {
     "_end_time": lambda seen: seen[Timer],
     "_last_time_checked": lambda seen: seen[ModelCheckpoint],
     "_t0s": lambda seen: seen[ThroughputMonitor],
+    "_update_metrics": lambda seen: RichProgressBar(),
     **dict.fromkeys(
         [
             "_scheduler_state",
