@@ -34,18 +34,20 @@ def format_grams(grams: float | None) -> str:
 
 
 def short_grams(grams: float) -> str:
-    """Return emissions in g or kg with two significant digits, for messages of one line.
+    """Return emissions in mg, g or kg with two digits or more, for messages of one line.
 
     Examples:
         >>> short_grams(2134.5), short_grams(338.2), short_grams(12_345.6), short_grams(0.01234)
-        ('2.1 kg', '338 g', '12 kg', '0.012 g')
+        ('2.1 kg', '338 g', '12 kg', '12 mg')
 
     """
-    return f"{_short(grams / 1000)} kg" if abs(grams) >= 1000 else f"{_short(grams)} g"
+    if abs(grams) >= 1000:
+        return f"{_short(grams / 1000)} kg"
+    return f"{_short(grams)} g" if abs(grams) >= 1 or not grams else f"{_short(grams * 1000)} mg"
 
 
 def short_energy(kwh: float) -> str:
-    """Return an energy in Wh or kWh with two significant digits, for messages of one line.
+    """Return an energy in Wh or kWh with two digits or more, for messages of one line.
 
     Examples:
         >>> short_energy(1.54), short_energy(0.0471), short_energy(0.0)
