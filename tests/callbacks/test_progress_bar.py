@@ -30,8 +30,8 @@ def watch(trace):
 class Lines(RichProgressBar):
     """Prints each state of the bar; a bar of Rich prints the last one only, if the output is no terminal."""
 
-    def refresh(self):
-        super().refresh()
+    def refresh(self, hard=False):
+        super().refresh(hard)
         print(self._metric_component and self._metric_component._metrics)
 
 
