@@ -50,6 +50,9 @@ class GreenCallback(CallbackOfBothPackages):
     replaces_options = False
     """Whether the options of this callback count instead of those of the others."""
 
+    added_by: str | None = None
+    """Setting of the environment that has added this callback to the Trainer; None if the script has."""
+
     def __init__(self, options: RunOptions) -> None:
         self._options = options
         self._last = _LastFit()
@@ -68,6 +71,8 @@ class GreenCallback(CallbackOfBothPackages):
         """Join the fit; called when Lightning binds ``log``, before the loggers' experiments exist."""
         self._fit = None
         members = _members(trainer)
+        if self not in members:  # of the environment, and the script has its own
+            return
         if trainer.state.fn != TrainerFn.FITTING or is_tuner_run(trainer):
             return
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -87,6 +92,9 @@ class GreenCallback(CallbackOfBothPackages):
         communicating = [type(member).__name__ for member in members] if several else exact
         self._fit = join_fit(trainer, self, options, bool(exact), communicating)
         self._last.fit = self._fit
+        if self is next((member for member in members if member.added_by is not None), None):
+            added = " and ".join(type(member).__name__ for member in members if member.added_by is not None)
+            self._fit.messages.append(f"{added}: added to this Trainer by {self.added_by}")
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -183,4 +191,10 @@ class _LastFit:
 
 
 def _members(trainer: pl.Trainer) -> list[GreenCallback]:
-    return [callback for callback in trainer.callbacks if isinstance(callback, GreenCallback)]  # type: ignore[attr-defined]
+    """Return the callbacks that share the run: those of the script, and of the environment those of other classes."""
+    found = [callback for callback in trainer.callbacks if isinstance(callback, GreenCallback)]  # type: ignore[attr-defined]
+    if all(callback.added_by is None for callback in found):
+        return found
+    of_script = tuple(type(callback) for callback in found if callback.added_by is None)
+    barebones = bool(getattr(trainer, "barebones", False))  # in which Lightning runs nothing but the training
+    return [one for one in found if one.added_by is None or not (barebones or issubclass(type(one), of_script))]
