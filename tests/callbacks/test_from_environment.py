@@ -121,7 +121,7 @@ def test_callbacks_of_other_packages_are_added(tmp_path):
         ("- 3", "callback 1 should have a `class_path`, got '3'"),
         ("- class_path: os.system", "callback 1 .os.system.: .*not correspond to a subclass of Callback"),
         ("- class_path: no.such.Class", "callback 1 .no.such.Class.: No module named"),
-        (f"{FILE}- class_path: lightning_green.ExactResume\n  init_args: {{interval: 1h}}", "callback 4 .*'interval' is not"),
+        ("- {class_path: lightning_green.ExactResume, init_args: {interval: 1h}}", "callback 1 .*'interval' is not"),
         ("- {class_path: lightning_green.EmissionsTracker, init_args: {pue: 0.5}}", "callback 1 .*at least 1, got 0.5"),
     ],
 )
