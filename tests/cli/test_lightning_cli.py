@@ -24,7 +24,7 @@ CALLBACKS = {
     ],
     "ExactResume": [{}, {"every": "1h", "allow_inexact": True}],
     "Pruning": [{"target": 0.5, "include": ["*"]}, {"target": {"layer*": 0.5}, "begin": 0.0, "end": 0.5}],
-    "QuantizationAwareTraining": [{"model": "layer"}, {"model": "layer", "keep_float": ["head*"], "weight_bits": 7}],
+    "QuantizationAwareTraining": [{"model": "layer"}, {"model": "layer", "keep_float": [], "weight_bits": 7}],
     "KnowledgeDistillation": [
         {"teacher": TEACHER},
         {
