@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from lightning_green._lightning.loaders import watch_fetches
+from lightning_green._lightning.loggers import logging_step
 from lightning_green._lightning.process import gpus_of_job, report_exceptions
 from lightning_green._lightning.progress_bars import add_progress_field
 from lightning_green._lightning.signals import pop_received_sigterm, requeue_signal
@@ -214,6 +215,8 @@ class Fit:
         if self.state is not None:
             self.recorded.check_data()
             self._count_rows(self.state)
+            if session.continuing and not session.has_paused:
+                loggers.purge_repeated_steps(self.trainer, logging_step(self.trainer))
             if not session.continuing:
                 self.state.check_can_save("epoch")
                 self.state.source.record_given()

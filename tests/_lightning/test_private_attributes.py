@@ -5,7 +5,10 @@ The table lists the owner of each. A private attribute that the package uses and
 
 import ast
 import importlib
+import inspect
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning
 import lightning.pytorch as pl
@@ -22,7 +25,7 @@ from lightning.pytorch.callbacks import (
     ThroughputMonitor,
     Timer,
 )
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
@@ -147,6 +150,7 @@ PLACES = {
     "_root_dir": lambda seen: seen[CSVLogger],
     "_default_root_dir": lambda seen: seen["trainer"],
     "_id": lambda seen: seen[WandbLogger],
+    "_run_id": lambda seen: assigned_in(MLFlowLogger.__init__),
     "_Loop": lambda seen: importlib.import_module("lightning.pytorch.loops.loop"),
     "_ProcessedTracker": lambda seen: importlib.import_module("lightning.pytorch.loops.progress"),
     "_timeout": lambda seen: DDPStrategy(),
@@ -261,6 +265,11 @@ def seen(tmp_path_factory):
     )
     trainer.fit(Net(), data, data)
     return found
+
+
+def assigned_in(function):
+    """Return an object with the attributes that a method assigns; for a class whose package may not be installed."""
+    return SimpleNamespace(**dict.fromkeys(re.findall(r"self\.(\w+)\b.* = ", inspect.getsource(function))))
 
 
 def missing_owner(name, owner):
