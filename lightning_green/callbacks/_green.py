@@ -13,6 +13,7 @@ from lightning_green._lightning.callbacks import BeforeExperiment, CallbackOfBot
 from lightning_green._lightning.tuner import is_tuner_run
 from lightning_green.run.coordinator import join_fit
 from lightning_green.run.fit import Fit
+from lightning_green.run.logger_records import log_settings, plain
 from lightning_green.run.options import RunOptions
 from lightning_green.run.session import Session
 
@@ -115,6 +116,7 @@ class GreenCallback(CallbackOfBothPackages):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._fit is None or not self._fit.begin():
             return
+        log_settings(trainer, self._all_settings(trainer), self._fit.session.continuing)
         lines: dict[str, str] = {}
         for member in _members(trainer):
             lines.update(member.startup_lines(trainer))
@@ -122,6 +124,22 @@ class GreenCallback(CallbackOfBothPackages):
         if self._fit.session.clock.is_simulated and (places := ", ".join(output_directories(trainer))):
             rank_zero_info(f"Lightning Green: rehearsal on a simulated clock; the script itself writes to {places}")
         rank_zero_info("\n".join(["Lightning Green", *shown, *(f"  {line}" for line in self._fit.messages)]))
+
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments of this callback for the loggers, without those that all callbacks of a run share."""
+        return {}
+
+    def _all_settings(self, trainer: pl.Trainer) -> dict[str, Any]:
+        assert self._fit is not None
+        session = self._fit.session
+        shared = {
+            "grid": None if session.grid is None else session.grid.spec() or session.grid.describe(),
+            "meter": session.meter.describe(),
+            "pue": session.recorder.pue,
+        }
+        own = {type(member).__name__: member.settings() for member in _members(trainer)}
+        found: dict[str, Any] = plain({**shared, **own})
+        return found
 
     def startup_lines(self, trainer: pl.Trainer) -> dict[str, str]:
         """Return the lines of the start-up block: a name and a text for each."""

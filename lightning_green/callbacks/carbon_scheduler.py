@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -141,6 +142,12 @@ class CarbonScheduler(GreenCallback):
     def plan(self) -> Plan | None:
         """The last plan of this fit, or None."""
         return None if self._maker is None else self._maker.plan
+
+    @override
+    def settings(self) -> dict[str, Any]:
+        own = ("every_n_steps", "checkpoint_every", "throttle", "max_slowdown", "verify")
+        throttle = str(self.throttle) if isinstance(self.throttle, Level) else self.throttle
+        return asdict(self._arguments) | {name: getattr(self, name) for name in own} | {"throttle": throttle}
 
     # -- hooks --------------------------------------------------------------------------------------------------------
 
