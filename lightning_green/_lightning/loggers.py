@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from lightning_green._lightning.namespaces import both
 
@@ -54,6 +54,29 @@ def set_logger_version(logger: CSVLogger | TensorBoardLogger, version: int | str
 def _has_content(directory: Path) -> bool:
     """Return whether something has been logged; TensorBoard writes a header of 88 bytes before its first event."""
     return any(path.is_file() and path.stat().st_size > 100 for path in directory.glob("*"))
+
+
+def purge_tensorboard(logger: TensorBoardLogger, step: int) -> None:
+    """Remove the points at ``step`` and later ones that an earlier process has logged, when TensorBoard reads them.
+
+    ``SummaryWriter(purge_step=...)`` writes the same two events. The restored step is known only after Lightning has
+    created the writer.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+    writer = logger.experiment.file_writer
+    writer.add_event(Event(step=step, file_version="brain.Event:2"))
+    writer.add_event(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
+
+
+def mlflow_id(logger: MLFlowLogger) -> str | None:
+    """Return the id of the run that the script passed to a logger or that the logger has created."""
+    return logger._run_id
+
+
+def set_mlflow_id(logger: MLFlowLogger, run_id: str | None) -> None:
+    """Set the id of the run that a logger continues; None for a new run."""
+    logger._run_id = run_id
 
 
 def wandb_experiment(logger: WandbLogger) -> Any:

@@ -13,6 +13,7 @@ from lightning_green._lightning.callbacks import BeforeExperiment, CallbackOfBot
 from lightning_green._lightning.tuner import is_tuner_run
 from lightning_green.run.coordinator import join_fit
 from lightning_green.run.fit import Fit
+from lightning_green.run.logger_records import log_settings, plain
 from lightning_green.run.options import RunOptions
 from lightning_green.run.session import Session
 
@@ -50,6 +51,9 @@ class GreenCallback(CallbackOfBothPackages):
     replaces_options = False
     """Whether the options of this callback count instead of those of the others."""
 
+    added_by: str | None = None
+    """Setting of the environment that has added this callback to the Trainer; None if the script has."""
+
     def __init__(self, options: RunOptions) -> None:
         self._options = options
         self._last = _LastFit()
@@ -68,6 +72,8 @@ class GreenCallback(CallbackOfBothPackages):
         """Join the fit; called when Lightning binds ``log``, before the loggers' experiments exist."""
         self._fit = None
         members = _members(trainer)
+        if self not in members:  # of the environment, and the script has its own
+            return
         if trainer.state.fn != TrainerFn.FITTING or is_tuner_run(trainer):
             return
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -87,6 +93,9 @@ class GreenCallback(CallbackOfBothPackages):
         communicating = [type(member).__name__ for member in members] if several else exact
         self._fit = join_fit(trainer, self, options, bool(exact), communicating)
         self._last.fit = self._fit
+        if self is next((member for member in members if member.added_by is not None), None):
+            added = " and ".join(type(member).__name__ for member in members if member.added_by is not None)
+            self._fit.messages.append(f"{added}: added to this Trainer by {self.added_by}")
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -107,6 +116,7 @@ class GreenCallback(CallbackOfBothPackages):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._fit is None or not self._fit.begin():
             return
+        log_settings(trainer, self._all_settings(trainer), self._fit.session.continuing)
         lines: dict[str, str] = {}
         for member in _members(trainer):
             lines.update(member.startup_lines(trainer))
@@ -114,6 +124,22 @@ class GreenCallback(CallbackOfBothPackages):
         if self._fit.session.clock.is_simulated and (places := ", ".join(output_directories(trainer))):
             rank_zero_info(f"Lightning Green: rehearsal on a simulated clock; the script itself writes to {places}")
         rank_zero_info("\n".join(["Lightning Green", *shown, *(f"  {line}" for line in self._fit.messages)]))
+
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments of this callback for the loggers, without those that all callbacks of a run share."""
+        return {}
+
+    def _all_settings(self, trainer: pl.Trainer) -> dict[str, Any]:
+        assert self._fit is not None
+        session = self._fit.session
+        shared = {
+            "grid": None if session.grid is None else session.grid.spec() or session.grid.describe(),
+            "meter": session.meter.describe(),
+            "pue": session.recorder.pue,
+        }
+        own = {type(member).__name__: member.settings() for member in _members(trainer)}
+        found: dict[str, Any] = plain({**shared, **own})
+        return found
 
     def startup_lines(self, trainer: pl.Trainer) -> dict[str, str]:
         """Return the lines of the start-up block: a name and a text for each."""
@@ -183,4 +209,10 @@ class _LastFit:
 
 
 def _members(trainer: pl.Trainer) -> list[GreenCallback]:
-    return [callback for callback in trainer.callbacks if isinstance(callback, GreenCallback)]  # type: ignore[attr-defined]
+    """Return the callbacks that share the run: those of the script, and of the environment those of other classes."""
+    found = [callback for callback in trainer.callbacks if isinstance(callback, GreenCallback)]  # type: ignore[attr-defined]
+    if all(callback.added_by is None for callback in found):
+        return found
+    of_script = tuple(type(callback) for callback in found if callback.added_by is None)
+    barebones = bool(getattr(trainer, "barebones", False))  # in which Lightning runs nothing but the training
+    return [one for one in found if one.added_by is None or not (barebones or issubclass(type(one), of_script))]

@@ -106,7 +106,7 @@ class PlanMaker:
         if self._forecasts.problem is not None:
             self._warn_once(self._forecasts.problem)
         changed = self.plan is None or self.plan.slots[0].action != answer.slots[0].action
-        self.plan = answer
+        self.plan = fit.plan = answer
         least = None if left.least is None else left.least / 3600.0
         self._record(answer, job, least)
         if changed:
@@ -164,6 +164,7 @@ class PlanMaker:
             delay_price=price,
             return_time=self._return_hours(),
             out_power=self.hold_power() if kept_allocation() else 0.0,
+            full_kw=None if (watts := self._full_watts()) is None else watts / 1000.0 * self._fit.session.recorder.pue,
         )
 
     def paused_event(self, plan: Plan) -> Paused:
@@ -255,12 +256,7 @@ class PlanMaker:
         """Return the price of an hour of delay in gCO2e per kW of full power; None while that power is unknown."""
         if not self._arguments.delay_price:
             return 0.0
-        run = self._fit.session
-        watts = full_power(run.totals)
-        if watts is None:
-            run.meter.sample()
-            run.record(Sample())  # updates the measured power
-            watts = full_power(run.totals)
+        run, watts = self._fit.session, self._full_watts()
         if watts is None:
             if not run.meter.read():
                 self._warn_once(
@@ -269,6 +265,16 @@ class PlanMaker:
                 )
             return None
         return self._arguments.delay_price / (watts / 1000.0 * run.recorder.pue)
+
+    def _full_watts(self) -> float | None:
+        """Return the full power of the job in W, or None while it is unknown."""
+        run = self._fit.session
+        watts = full_power(run.totals)
+        if watts is None:
+            run.meter.sample()
+            run.record(Sample())  # updates the measured power
+            watts = full_power(run.totals)
+        return watts
 
     def deadline(self) -> datetime | None:
         """Return the deadline in UTC, or None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, get_args
@@ -87,10 +88,15 @@ def check_hours(name: str, value: Any, alternative: str = "") -> float:
 def check_deadline(value: Any) -> timedelta | datetime | None:
     """Return a deadline as a duration or a time in UTC.
 
+    A time may also be a string of ISO 8601, as in YAML.
+
     Raises:
         ValueError: If it has no time zone, cannot be read, or is a duration of nothing.
 
     """
+    if isinstance(value, str):
+        with suppress(ValueError):  # a duration is no time of ISO 8601
+            value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -49,7 +50,8 @@ class CarbonScheduler(GreenCallback):
     Args:
         grid: Carbon intensity; see ``EmissionsTracker``.
         deadline: Time by which the training has to finish: a duration such as ``"36h"`` from the first start of the
-            run, kept over restarts, or an aware datetime.
+            run, kept over restarts, or a time with a time zone: a datetime, or a string such as
+            ``"2027-01-31T08:00:00+01:00"``.
         on_pause: ``"auto"`` exits if something will start the run again, and otherwise pauses in process if that pays;
             ``"hold"`` never exits; ``"exit"`` always exits, and prints the command that continues.
         hold_power: Power during a hold as a fraction of full power, in [0, 1]; or ``"measured"``: 0.2 until the meter
@@ -140,6 +142,12 @@ class CarbonScheduler(GreenCallback):
     def plan(self) -> Plan | None:
         """The last plan of this fit, or None."""
         return None if self._maker is None else self._maker.plan
+
+    @override
+    def settings(self) -> dict[str, Any]:
+        own = ("every_n_steps", "checkpoint_every", "throttle", "max_slowdown", "verify")
+        throttle = str(self.throttle) if isinstance(self.throttle, Level) else self.throttle
+        return asdict(self._arguments) | {name: getattr(self, name) for name in own} | {"throttle": throttle}
 
     # -- hooks --------------------------------------------------------------------------------------------------------
 

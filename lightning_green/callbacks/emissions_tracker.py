@@ -13,9 +13,12 @@ from lightning_green.callbacks._green import GreenCallback
 from lightning_green.energy.meter import Meter
 from lightning_green.energy.registry import build_meter
 from lightning_green.grid.registry import GridLike, build_grid
+from lightning_green.ledger.ledger import read_ledger
 from lightning_green.report.block import totals_block
+from lightning_green.report.tables import decision_table, timeline_table
 from lightning_green.run import loggers
 from lightning_green.run.figures import empty_summary
+from lightning_green.run.logger_records import log_tables, log_totals
 from lightning_green.run.node_sync import summarize_nodes
 from lightning_green.run.options import RunOptions
 from lightning_green.utilities.clock import Clock
@@ -53,6 +56,8 @@ class EmissionsTracker(GreenCallback):
         zone: Grid zone, for a ``grid`` that does not name one.
         pue: Power usage effectiveness of the data center, at least 1: energy of the facility per energy of the devices.
         clock: Clock of the run; the system clock by default.
+        progress_bar: Show state, intensity, emissions so far and the next planned change in the progress bars of the
+            Trainer, for example ``green=running 212 g/kWh, 1.3 kg, exit 13:40 UTC``.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -75,9 +80,13 @@ class EmissionsTracker(GreenCallback):
         zone: str | None = None,
         pue: float = 1.0,
         clock: Clock | None = None,
+        progress_bar: bool = True,
     ) -> None:
         pue = check_number("pue", pue, 1.0)
         check_options(grid, zone, meter)
+        if not isinstance(progress_bar, bool):
+            raise TypeError(f"`progress_bar` should be True or False, got {progress_bar!r}.")
+        self.progress_bar = progress_bar
         super().__init__(RunOptions(grid=grid, zone=zone, meter=meter, pue=None if pue == 1.0 else pue, clock=clock))
 
     def summary(self) -> dict[str, Any]:
@@ -103,6 +112,12 @@ class EmissionsTracker(GreenCallback):
         return self._last.fit.last_summary or self._last.fit.session.summary()
 
     @override
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit" and self._fit is not None and self.progress_bar:
+            self._fit.show_progress()
+
+    @override
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -124,9 +139,23 @@ class EmissionsTracker(GreenCallback):
         if self._fit is not None and self._fit.last_summary is not None and self._fit.ranks.is_rank_zero:
             self._fit.last_summary = self._fit.session.summary()  # with the final save, as the ledger has it
             loggers.summarize(trainer, self._fit.last_summary)
+            log_totals(trainer, self._fit.last_summary)
+            log_tables(trainer, self._tables)
         if self._fit is not None and (self._fit.last_summary is not None or self._fit.already_finished):
             path, record = self._fit.session.path, self._fit.session.record_on_disk
             rank_zero_info(totals_block(self.summary(), path, record))
+
+    @override
+    def settings(self) -> dict[str, Any]:
+        return {"progress_bar": self.progress_bar}
+
+    def _tables(self) -> dict[str, tuple[list[str], list[list[Any]]]]:
+        """Return the tables of the fit over all its starts; none without a run directory."""
+        session = None if self._fit is None else self._fit.session
+        if session is None or session.path is None:
+            return {}
+        events = [event for event in read_ledger(session.path) if event.fit == session.fit]
+        return {"decisions": decision_table(events), "timeline": timeline_table(events)}
 
 
 def check_options(grid: GridLike, zone: str | None, meter: Meter | str | float | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import lightning.pytorch as pl
 from typing_extensions import override
@@ -42,6 +43,10 @@ class ExactResume(GreenCallback):
         super().__init__(RunOptions(meter="auto"))
         self.allow_inexact = allow_inexact
         self.every = None if every is None else parse_duration(every, "every")
+
+    @override
+    def settings(self) -> dict[str, Any]:
+        return {"every": self.every, "allow_inexact": self.allow_inexact}
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -92,6 +92,7 @@ class Job:
             exit lasts at least as long, and the job has to be started again that long before the end of the exit.
         out_power: Fraction of full power drawn while exited, in addition to ``resume_cost``: the idle power of devices
             that stay allocated.
+        full_kw: Full power of the job in kW, PUE included, to describe savings in grams; None if it is not known.
 
     Raises:
         ValueError: If a number is out of its range or not finite, or the deadline is naive.
@@ -118,6 +119,7 @@ class Job:
     delay_price: float = 0.0
     return_time: float = 0.0
     out_power: float = 0.0
+    full_kw: float | None = None
 
     def __post_init__(self) -> None:
         check_number("work_hours", self.work_hours, above_low=True, unit="hours")
@@ -132,6 +134,8 @@ class Job:
             check_number(name, getattr(self, name), 0.0, 1.0)
         check_number("caution", self.caution)
         check_number("delay_price", self.delay_price)
+        if self.full_kw is not None:
+            check_number("full_kw", self.full_kw, unit="kW")
         object.__setattr__(self, "levels", _check_levels(self.levels))
         object.__setattr__(self, "pauses", _check_pauses(self.pauses))
         if self.state not in get_args(State):

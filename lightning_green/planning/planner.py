@@ -14,7 +14,7 @@ from lightning_green.planning.dynamic_programming import EPSILON, EXITED, HELD, 
 from lightning_green.planning.forecast import Forecast
 from lightning_green.planning.job import Job, Level
 from lightning_green.planning.plans import Action, Plan, Slot
-from lightning_green.planning.reason import format_hours, pause_reason, run_reason
+from lightning_green.planning.reason import Saving, format_hours, pause_reason, run_reason
 from lightning_green.planning.schedule import Schedule, cheapest_schedule, run_now_schedule, saving_deviation
 from lightning_green.planning.slots import Slots, make_slots
 from lightning_green.utilities.validation import check_aware
@@ -78,7 +78,7 @@ def _plan_work(job: Job, forecast: Forecast | None, now: datetime) -> Plan:
     if slots.filled_hours > 1e-6:
         source = "recent days" if len(forecast.history_times) else "its own last day"
         notes += (f"The forecast does not cover {format_hours(slots.filled_hours)}, which are filled from {source}.",)
-    problem = _Problem(job, levels, slots, now, to_deadline)
+    problem = _Problem(job, levels, slots, now, to_deadline, forecast.kind.startswith("marginal"))
     reason = _run_now_reason(job, to_deadline, late)
     if reason is not None:
         return problem.plan(problem.baseline, reason, late, notes)
@@ -186,6 +186,7 @@ class _Problem:
         slots: Slots from now to the horizon.
         now: Time of planning.
         to_deadline: Hours until the deadline; None without one.
+        marginal: Whether the signal is a marginal one.
 
     """
 
@@ -194,6 +195,7 @@ class _Problem:
     slots: Slots
     now: datetime
     to_deadline: float | None
+    marginal: bool
 
     @property
     def state(self) -> int:
@@ -283,11 +285,13 @@ class _Problem:
         saving = 1 - emissions / reference if reference > 0 else 0.0
         noise = self.deviation(schedule, self.baseline)
         std = None if noise is None else (noise / reference if reference > 0 else 0.0)
+        grams = None if self.job.full_kw is None else reference * self.job.full_kw
+        expected = Saving(saving, std, grams, self.marginal)
         if reason is None and slots[0].action in PAUSE:
             slack = None if self.to_deadline is None else self.to_deadline - (end - self.now).total_seconds() / 3600
-            reason = pause_reason(slots, self.now, saving, std, self.run_now_intensity, end, slack)
+            reason = pause_reason(slots, self.now, expected, self.run_now_intensity, end, slack)
         if reason is None:
-            reason = run_reason(slots, self.now, saving, std, self.run_now_intensity)
+            reason = run_reason(slots, self.now, expected, self.run_now_intensity)
         return Plan(slots, emissions, reference, saving, std, end, reason, late, notes)
 
     def _plan_slots(self, schedule: Schedule) -> tuple[Slot, ...]:

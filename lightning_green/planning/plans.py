@@ -62,9 +62,9 @@ class Plan:
     @property
     def until(self) -> datetime:
         """End of the first action: the start of the first slot with another action or level, or the end of the plan."""
-        for slot in self.slots:
-            if (slot.action, slot.level) != (self.slots[0].action, self.slots[0].level):
-                return slot.start
+        change = self.next_change
+        if change is not None:
+            return change.start
         return self.slots[-1].end if self.slots else self.end
 
     def expected_intensities(self) -> tuple[list[float], list[float]]:
@@ -83,3 +83,9 @@ class Plan:
                 seconds.append((slot.start - self.slots[0].start).total_seconds())
                 values.append(value)
         return seconds, values
+
+    @property
+    def next_change(self) -> Slot | None:
+        """First slot with another action or level than the first action; None if there is none."""
+        first = [(slot.action, slot.level) for slot in self.slots[:1]]
+        return next((slot for slot in self.slots if (slot.action, slot.level) not in first), None)

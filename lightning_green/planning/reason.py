@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import datetime
 
 from lightning_green.planning.plans import Slot
+from lightning_green.utilities.quantities import short_grams
 
 
 def format_time(time: datetime, now: datetime) -> str:
@@ -26,10 +28,37 @@ def format_hours(value: float) -> str:
     return f"{round(value, 1):g} h"
 
 
-def format_saving(saving: float, std: float | None) -> str:
-    """Return the saving relative to run-now, with its standard deviation if known."""
-    margin = f" (± {std:.1%})" if std else ""
-    return f"{saving:.1%} less than running now{margin}"
+@dataclass(frozen=True)
+class Saving:
+    """The expected saving of a plan relative to run-now.
+
+    Args:
+        share: Saving as a fraction of run-now; negative if the plan emits more.
+        std: Standard deviation of ``share``, or None.
+        run_now_grams: Emissions of run-now in gCO2e; None if the power of the job is not known.
+        marginal: Whether the emissions are those of a marginal signal.
+
+    Examples:
+        >>> print(Saving(0.162, 0.02, 2134.5))
+        saves about 346 g of 2.1 kg (16.2% ± 2.0%)
+        >>> print(Saving(0.162))
+        saves about 16.2%
+
+    """
+
+    share: float
+    std: float | None = None
+    run_now_grams: float | None = None
+    marginal: bool = False
+
+    def __str__(self) -> str:
+        verb, share = ("saves", self.share) if self.share >= 0 else ("emits", -self.share)
+        percent = f"{share:.1%}" + (f" ± {self.std:.1%}" if self.std else "")
+        more, kind = "" if self.share >= 0 else " more", ", marginal" if self.marginal else ""
+        if self.run_now_grams is None:
+            return f"{verb} about {percent}{more}{kind}"
+        grams, total = short_grams(share * self.run_now_grams), short_grams(self.run_now_grams)
+        return f"{verb} about {grams}{more or f' of {total}'} ({percent}{kind})"
 
 
 def mean_work_intensity(slots: tuple[Slot, ...]) -> float:
@@ -40,22 +69,21 @@ def mean_work_intensity(slots: tuple[Slot, ...]) -> float:
 
 
 def format_intensities(planned: float, run_now: float) -> str:
-    """Return the mean intensities of the remaining work under a plan and run-now.
+    """Return the mean intensities of the remaining work under run-now and under a plan.
 
     Examples:
         >>> format_intensities(318.4, 412.0)
-        'the remaining work runs at 318 instead of 412 gCO2e/kWh on average'
+        '412 -> 318 gCO2e/kWh for the remaining work'
 
     """
     digits = 0 if f"{planned:.0f}" != f"{run_now:.0f}" else 1
-    return f"the remaining work runs at {planned:.{digits}f} instead of {run_now:.{digits}f} gCO2e/kWh on average"
+    return f"{run_now:.{digits}f} -> {planned:.{digits}f} gCO2e/kWh for the remaining work"
 
 
 def pause_reason(
     slots: tuple[Slot, ...],
     now: datetime,
-    saving: float,
-    std: float | None,
+    saving: Saving,
     run_now: float,
     end: datetime,
     slack: float | None,
@@ -65,8 +93,7 @@ def pause_reason(
     Args:
         slots: Slots of the plan; the first is a pause.
         now: Time of planning.
-        saving: Expected saving as a fraction of run-now.
-        std: Standard deviation of the saving, or None.
+        saving: Expected saving.
         run_now: Mean carbon intensity of the work under run-now, in gCO2e/kWh.
         end: Expected end of the work.
         slack: Hours between the end and the deadline; None without a deadline.
@@ -75,16 +102,16 @@ def pause_reason(
     first = slots[0]
     work = next((slot for slot in slots if slot.action in ("run", "throttle")), slots[-1])
     action = "Hold" if first.action == "hold" else "Exit"
-    finish = f"finishes at {format_time(end, now)}"
+    finish = f"Ends at {format_time(end, now)}"
     if slack is not None:
         finish += f", {format_hours(max(0.0, slack))} before the deadline"
     return (
-        f"{action} until {format_time(work.start, now)}: {format_intensities(mean_work_intensity(slots), run_now)}. "
-        f"The plan emits {format_saving(saving, std)} and {finish}."
+        f"{action} until {format_time(work.start, now)}: {format_intensities(mean_work_intensity(slots), run_now)}, "
+        f"{saving}. {finish}."
     )
 
 
-def run_reason(slots: tuple[Slot, ...], now: datetime, saving: float, std: float | None, run_now: float) -> str:
+def run_reason(slots: tuple[Slot, ...], now: datetime, saving: Saving, run_now: float) -> str:
     """Return why the plan begins with work. The arguments are those of `pause_reason`."""
     first = slots[0]
     start = "Run now" if first.action == "run" else f"Run at {first.level} (power:speed)"
@@ -92,8 +119,8 @@ def run_reason(slots: tuple[Slot, ...], now: datetime, saving: float, std: float
     if pause is not None:
         return (
             f"{start} and {pause.action} at {format_time(pause.start, now)}: "
-            f"{format_intensities(mean_work_intensity(slots), run_now)}. The plan emits {format_saving(saving, std)}."
+            f"{format_intensities(mean_work_intensity(slots), run_now)}, {saving}."
         )
     if {(slot.action, slot.level) for slot in slots} == {("run", first.level)}:
         return f"{start}: at {first.intensity:.0f} gCO2e/kWh no pause before the deadline reduces emissions."
-    return f"{start} at {first.intensity:.0f} gCO2e/kWh without a pause. The plan emits {format_saving(saving, std)}."
+    return f"{start} at {first.intensity:.0f} gCO2e/kWh without a pause: {saving}."

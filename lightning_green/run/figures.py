@@ -70,13 +70,28 @@ class LiveMetrics:
             return found
         kind = str(grid.kind)
         suffix = kind_suffixes([*recorder.totals.gco2e, kind])[kind]
-        mean, reading = recorder.mean_intensity(recorder.last_time, now), grid.intensity(utc(now))
+        reading, grams = grid.intensity(utc(now)), emissions_so_far(recorder, now, since_last)
         if reading is not None:
             found[f"carbon/intensity{suffix}"] = float(reading.value)
-        if mean is not None and recorder.is_energy_known():
-            added = since_last * recorder.pue / JOULES_PER_KWH * mean
-            found[f"carbon/gco2e{suffix}"] = recorder.totals.gco2e.get(kind, 0.0) + added
+        if grams is not None:
+            found[f"carbon/gco2e{suffix}"] = grams
         return found
+
+
+def emissions_so_far(recorder: Recorder, now: float, since_last: float) -> float | None:
+    """Return the emissions of a fit by the current signal, in gCO2e; None if they are unknown.
+
+    Args:
+        recorder: Recorder of the fit.
+        now: Time of its clock in seconds since the epoch.
+        since_last: Energy since the last event in J.
+
+    """
+    mean = recorder.mean_intensity(recorder.last_time, now)
+    if recorder.grid is None or mean is None or not recorder.is_energy_known():
+        return None
+    added = since_last * recorder.pue / JOULES_PER_KWH * mean
+    return recorder.totals.gco2e.get(str(recorder.grid.kind), 0.0) + added
 
 
 def kind_suffixes(kinds: Iterable[str]) -> dict[str, str]:

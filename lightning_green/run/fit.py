@@ -10,9 +10,12 @@ from typing import Any
 import lightning.pytorch as pl
 
 from lightning_green._lightning.loaders import watch_fetches
+from lightning_green._lightning.loggers import logging_step
 from lightning_green._lightning.process import gpus_of_job, report_exceptions
+from lightning_green._lightning.progress_bars import add_progress_field
 from lightning_green._lightning.signals import pop_received_sigterm, requeue_signal
 from lightning_green.ledger.events import Validated, Warned
+from lightning_green.planning import Plan
 from lightning_green.resume.training_state import ExactState, why_not_exact
 from lightning_green.run import csv_rows, loggers
 from lightning_green.run.boundaries import Action, Boundaries
@@ -22,6 +25,7 @@ from lightning_green.run.identity import command_line
 from lightning_green.run.logged_numbers import logged_numbers
 from lightning_green.run.node_sync import join_nodes
 from lightning_green.run.pause_rule import PauseRule
+from lightning_green.run.progress_field import FIELD, ProgressField
 from lightning_green.run.recorded_values import RecordedValues
 from lightning_green.run.same_callbacks import SameCallbacks
 from lightning_green.run.save_limits import METERED_ONLY
@@ -52,6 +56,7 @@ class Fit:
         last_summary: Summary at the end of the training, or None.
         recorded: Optimizers and data as the run directory has recorded them.
         ending: How the fit ends.
+        plan: The last plan of a scheduler, or None.
         clock: Clock of the run.
 
     """
@@ -67,6 +72,7 @@ class Fit:
         self.makes_decisions = True
         self.pause_rule = PauseRule.from_environment()
         self.last_summary: dict[str, Any] | None = None
+        self.plan: Plan | None = None
         self.recorded = RecordedValues(session, trainer, messages)
         self.ending = FitEnding(session, trainer)
         self.clock = session.clock
@@ -190,6 +196,13 @@ class Fit:
             if changed is not None:
                 self.state.exact.set_new_values = keep_new_values(self.trainer, *changed)
 
+    def show_progress(self) -> None:
+        """Show state, intensity and emissions in the progress bars, on rank 0; in ``setup``."""
+        if self.closed or not self.trainer.is_global_zero:  # the bars of other ranks are disabled
+            return
+        field = ProgressField(self.session.recorder, lambda: self.plan)
+        self.ending.undo.append(add_progress_field(self.trainer, FIELD, field.text))
+
     def begin(self) -> bool:
         """Start to train: compare the data, record the start, and act at boundaries from now on.
 
@@ -203,6 +216,8 @@ class Fit:
         if self.state is not None:
             self.recorded.check_data()
             self._count_rows(self.state)
+            if session.continuing and not session.has_paused:
+                loggers.purge_repeated_steps(self.trainer, logging_step(self.trainer))
             if not session.continuing:
                 self.state.check_can_save("epoch")
                 self.state.source.record_given()

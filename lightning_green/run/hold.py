@@ -6,12 +6,16 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
+from lightning.pytorch.utilities import rank_zero_info
+
 from lightning_green._lightning.loggers import logging_step
+from lightning_green._lightning.progress_bars import refresh_progress_bars
 from lightning_green.planning import Plan
 from lightning_green.resume.random_states import synchronize_cuda
 from lightning_green.run import loggers
 from lightning_green.run.fit import Fit
 from lightning_green.strategies.control_group import Command
+from lightning_green.utilities.durations import format_duration
 
 TICK_SECONDS = 1.0
 LOG_SECONDS = 60.0
@@ -37,7 +41,8 @@ class Hold:
         has_news: Callable[[], bool] = lambda: False,
     ) -> None:
         self._fit, self._power, self._replan, self._has_news = fit, power, replan, has_news
-        self._began = 0.0
+        self._began = self._held_from = 0.0
+        self._intensity: float | None = None
 
     def run(self, plan: Plan) -> Plan | None:
         """Hold as planned, and plan again whenever a slot ends or there is news.
@@ -69,7 +74,8 @@ class Hold:
 
     def _begin(self, reason: str, until: datetime) -> None:
         session = self._fit.session
-        self._began = time.monotonic()
+        self._began, self._held_from = time.monotonic(), session.clock.monotonic()
+        self._intensity = self._intensity_now()
         synchronize_cuda()
         session.meter.set_load(self._power)
         session.recorder.enter(state="held", phase="held", reason=reason, until=until)
@@ -77,13 +83,27 @@ class Hold:
         self._log()
 
     def end(self) -> None:
-        """Resume training; not called if the fit exits from the hold."""
+        """Resume training and print it; not called if the fit exits from the hold."""
         session = self._fit.session
         assert self._fit.boundaries is not None
         session.meter.set_load(1.0)
         self._fit.boundaries.end_hold(time.monotonic() - self._began)
-        session.recorder.enter(state="running", phase="training", reason="the hold is over")
+        reason, now = (
+            f"Resumed after {format_duration(session.clock.monotonic() - self._held_from)}",
+            self._intensity_now(),
+        )
+        if now is not None and self._intensity is not None:
+            reason += f": {self._intensity:.0f} -> {now:.0f} gCO2e/kWh"
+        session.recorder.enter(state="running", phase="training", reason=f"{reason}.")
+        rank_zero_info(f"Lightning Green, step {self._fit.trainer.global_step}: {reason}.")
+        refresh_progress_bars(self._fit.trainer)
+
+    def _intensity_now(self) -> float | None:
+        session = self._fit.session
+        reading = None if session.grid is None else session.grid.intensity(session.clock.now())
+        return None if reading is None else reading.value
 
     def _log(self) -> None:
         trainer = self._fit.trainer
         loggers.log_to_all(trainer, self._fit.session.metrics(), logging_step(trainer))
+        refresh_progress_bars(trainer)

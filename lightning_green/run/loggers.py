@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from lightning_green._lightning import loggers as _lightning_loggers
 from lightning_green._lightning.namespaces import both
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 def continue_loggers(trainer: pl.Trainer, saved: dict[str, Any], fit: int) -> dict[str, Any]:
     """Restore the identity of each logger and return the identities to save.
 
-    W&B uses the same run id; CSV and TensorBoard use the same version. The default checkpoint directory depends on the
-    version, and ``ModelCheckpoint`` discards its best models when its directory changes. Call this function before the
-    experiments are created.
+    W&B and MLflow use the same run id; CSV and TensorBoard use the same version. The default checkpoint directory
+    depends on the version, and ``ModelCheckpoint`` discards its best models when its directory changes. Call this
+    function before the experiments are created.
 
     Args:
         trainer: The trainer, before ``setup``.
@@ -40,6 +40,11 @@ def continue_loggers(trainer: pl.Trainer, saved: dict[str, Any], fit: int) -> di
         if isinstance(logger, both(WandbLogger)):
             known = saved.get(key)
             identities[key] = _continue_wandb(logger, known if is_file_name(known) else None)
+        elif isinstance(logger, both(MLFlowLogger)):
+            known = saved.get(key)
+            run_id = _continue_mlflow(logger, known if is_file_name(known) else None)
+            if run_id is not None:
+                identities[key] = run_id
         elif isinstance(logger, both(CSVLogger, TensorBoardLogger)):
             version = saved.get(key) if csv_rows.is_local(logger) else None  # `CSVLogger` would delete a remote file
             if not isinstance(version, int) and not is_file_name(version):  # it names a directory to write to
@@ -81,6 +86,29 @@ def _continue_wandb(logger: WandbLogger, saved: str | None) -> str:
     wanted = _lightning_loggers.wandb_id(logger) or os.environ.get("WANDB_RUN_ID") or saved or uuid.uuid4().hex[:8]
     _lightning_loggers.set_wandb_id(logger, wanted)
     return wanted
+
+
+def _continue_mlflow(logger: MLFlowLogger, saved: str | None) -> str | None:
+    """Continue the saved run, or create one; return its id, which is None on other ranks than 0."""
+    if saved is None or _lightning_loggers.mlflow_id(logger) is not None:
+        return logger.run_id
+    try:
+        _lightning_loggers.set_mlflow_id(logger, saved)
+        return logger.run_id
+    except Exception as error:  # noqa: BLE001 - of MLflow, which is not imported here
+        log.warning("The MLflow run %s cannot be continued (%s). A new run is created.", saved, error)
+        _lightning_loggers.set_mlflow_id(logger, None)
+        return logger.run_id
+
+
+def purge_repeated_steps(trainer: pl.Trainer, step: int) -> None:
+    """Remove the points of TensorBoard from ``step`` on, which are logged again after a kill; on rank 0."""
+    for logger in trainer.loggers if trainer.is_global_zero else []:
+        if isinstance(logger, both(TensorBoardLogger)):
+            try:
+                _lightning_loggers.purge_tensorboard(logger, step)
+            except (ImportError, AttributeError, OSError) as error:  # a writer of another package
+                log.warning("TensorBoard may show the steps from %d on twice (%s).", step, error)
 
 
 def log_to_all(trainer: pl.Trainer, metrics: dict[str, float], step: int) -> None:

@@ -17,7 +17,17 @@ from lightning_green.energy.since import MeterSince
 from lightning_green.grid.registry import build_grid
 from lightning_green.grid.signal import GridSignal
 from lightning_green.ledger.account import Account
-from lightning_green.ledger.events import DevicesIdle, Event, GridChanged, MeterProblem, Paused, Sample, Started, Warned
+from lightning_green.ledger.events import (
+    DevicesIdle,
+    Event,
+    GridChanged,
+    MeterProblem,
+    Paused,
+    Sample,
+    Started,
+    StateEvent,
+    Warned,
+)
 from lightning_green.ledger.intensity_series import MAX_VALUES, series_record
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.nodes import Node, OtherNodes
@@ -114,6 +124,12 @@ class Session:
     def path(self) -> Path | None:
         """Path of the run directory, or None."""
         return self.run.path
+
+    @property
+    def has_paused(self) -> bool:
+        """Whether the earlier process of this fit has ended with a planned exit, at the state that is restored."""
+        last = next((event for event in reversed(self.history) if isinstance(event, StateEvent)), None)
+        return isinstance(last, Paused)
 
     @property
     def clock(self) -> Clock:

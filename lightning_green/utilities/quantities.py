@@ -33,6 +33,30 @@ def format_grams(grams: float | None) -> str:
     return f"{_digits(grams / 1000)} kgCO2e" if abs(grams) >= 1000 else f"{_digits(grams)} gCO2e"
 
 
+def short_grams(grams: float) -> str:
+    """Return emissions in mg, g or kg with two digits or more, for messages of one line.
+
+    Examples:
+        >>> short_grams(2134.5), short_grams(338.2), short_grams(12_345.6), short_grams(0.01234)
+        ('2.1 kg', '338 g', '12 kg', '12 mg')
+
+    """
+    if abs(grams) >= 1000:
+        return f"{_short(grams / 1000)} kg"
+    return f"{_short(grams)} g" if abs(grams) >= 1 or not grams else f"{_short(grams * 1000)} mg"
+
+
+def short_energy(kwh: float) -> str:
+    """Return an energy in Wh or kWh with two digits or more, for messages of one line.
+
+    Examples:
+        >>> short_energy(1.54), short_energy(0.0471), short_energy(0.0)
+        ('1.5 kWh', '47 Wh', '0 Wh')
+
+    """
+    return f"{_short(kwh)} kWh" if abs(kwh) >= 1.0 else f"{_short(kwh * 1000)} Wh"
+
+
 def format_percent(percent: float) -> str:
     """Return a percentage with one decimal.
 
@@ -53,6 +77,12 @@ def quality_text(quality: str, kwh: float | None) -> str:
 
     """
     return f"{quality} at times" if quality == "unavailable" and kwh else quality
+
+
+def _short(value: float) -> str:
+    if value == 0.0:
+        return "0"
+    return f"{value:.{min(max(1 - math.floor(math.log10(abs(value))), 0), 9)}f}"
 
 
 def _digits(value: float) -> str:

@@ -5,7 +5,10 @@ The table lists the owner of each. A private attribute that the package uses and
 
 import ast
 import importlib
+import inspect
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning
 import lightning.pytorch as pl
@@ -17,11 +20,12 @@ from lightning.pytorch.callbacks import (
     BatchSizeFinder,
     LearningRateFinder,
     ModelCheckpoint,
+    RichProgressBar,
     StochasticWeightAveraging,
     ThroughputMonitor,
     Timer,
 )
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
@@ -94,6 +98,7 @@ PLACES = {
     "_end_time": lambda seen: seen[Timer],
     "_last_time_checked": lambda seen: seen[ModelCheckpoint],
     "_t0s": lambda seen: seen[ThroughputMonitor],
+    "_update_metrics": lambda seen: RichProgressBar(),
     **dict.fromkeys(
         [
             "_scheduler_state",
@@ -145,6 +150,7 @@ PLACES = {
     "_root_dir": lambda seen: seen[CSVLogger],
     "_default_root_dir": lambda seen: seen["trainer"],
     "_id": lambda seen: seen[WandbLogger],
+    "_run_id": lambda seen: assigned_in(MLFlowLogger.__init__),
     "_Loop": lambda seen: importlib.import_module("lightning.pytorch.loops.loop"),
     "_ProcessedTracker": lambda seen: importlib.import_module("lightning.pytorch.loops.progress"),
     "_timeout": lambda seen: DDPStrategy(),
@@ -259,6 +265,11 @@ def seen(tmp_path_factory):
     )
     trainer.fit(Net(), data, data)
     return found
+
+
+def assigned_in(function):
+    """Return an object with the attributes that a method assigns; for a class whose package may not be installed."""
+    return SimpleNamespace(**dict.fromkeys(re.findall(r"self\.(\w+)\b.* = ", inspect.getsource(function))))
 
 
 def missing_owner(name, owner):

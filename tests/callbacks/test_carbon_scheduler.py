@@ -126,7 +126,11 @@ def test_it_holds_until_the_clean_hours_and_harms_nothing(tmp_path, trace, caplo
     close_current_run()
     held = events(tmp_path / "held")
     began = next(record for record in held if record["event"] == "state" and record["state"] == "held")
-    went_on = next(record for record in held if record["event"] == "state" and record["reason"] == "the hold is over")
+    went_on = next(record for record in held if record["reason"].startswith("Resumed after"))
+    assert went_on["event"] == "state"
+    assert went_on["reason"].endswith(": 600 -> 50 gCO2e/kWh.")
+    for sentence in (went_on["reason"], next(record["reason"] for record in held if record["event"] == "decision")):
+        assert f": {sentence}" in caplog.text  # what is printed is in the ledger
     assert began["time_utc"] < (START + timedelta(hours=1.1)).isoformat()
     assert began["until"] == (START + timedelta(hours=4)).isoformat()
     assert went_on["time_utc"] >= began["until"]

@@ -59,6 +59,7 @@ WRONG = [
     *[({"zone": value}, '`zone` should be a string such as "DE", or None, got') for value in (3, "", b"DE", ["DE"])],
     *[({"pue": v}, "`pue` should be a number of at least 1, got") for v in (0.9, -1, math.nan, math.inf, "1.2", None)],
     *[({"clock": value}, "`clock` should be a SystemClock") for value in ("system", 5, type(clock()))],
+    *[({"progress_bar": value}, "`progress_bar` should be True or False, got") for value in (1, "yes", None)],
 ]  # fmt: skip
 
 

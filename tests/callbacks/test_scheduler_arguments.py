@@ -61,6 +61,17 @@ def test_deadline_at_a_time_is_returned_in_utc():
     assert found.tzinfo is timezone.utc
 
 
+@pytest.mark.parametrize("text", ["2030-01-01T12:00:00+00:00", "2030-01-01 13:00:00+01:00", "2030-01-01T12:00:00Z"])
+def test_deadline_at_a_time_of_yaml_is_returned_in_utc(text):
+    assert check_deadline(text) == datetime(2030, 1, 1, 12, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize("text", ["2030-01-01T12:00:00", "2030-01-01"])
+def test_deadline_of_yaml_without_a_time_zone_raises(text):
+    with pytest.raises(ValueError, match="`deadline` should have a time zone"):
+        check_deadline(text)
+
+
 def test_deadline_without_a_time_zone_raises():
     with pytest.raises(ValueError, match="`deadline` should have a time zone"):
         check_deadline(datetime(2030, 1, 1))

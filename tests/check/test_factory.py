@@ -22,3 +22,10 @@ def test_lightning_adds_it_to_every_trainer(tmp_path, monkeypatch, package):
     monkeypatch.setenv(JOB_VARIABLE, str(tmp_path))
     trainer = pytest.importorskip(package).Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     assert [one for one in trainer.callbacks if isinstance(one, Probe)]
+
+
+def test_setting_of_the_environment_adds_callbacks(monkeypatch):
+    monkeypatch.setenv("LIGHTNING_GREEN", "1")
+    assert [type(one).__name__ for one in callbacks()] == ["EmissionsTracker", "CarbonScheduler"]
+    monkeypatch.setenv("LIGHTNING_GREEN", "0")
+    assert callbacks() == []

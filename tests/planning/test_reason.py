@@ -8,9 +8,9 @@ import pytest
 from lightning_green.planning import Level
 from lightning_green.planning.plans import Slot
 from lightning_green.planning.reason import (
+    Saving,
     format_hours,
     format_intensities,
-    format_saving,
     format_time,
     mean_work_intensity,
     pause_reason,
@@ -39,45 +39,56 @@ def test_hours_below_one_are_minutes(hours, text):
     assert format_hours(hours) == text
 
 
-def test_saving_has_its_standard_deviation_if_known():
-    assert format_saving(0.1234, 0.02) == "12.3% less than running now (± 2.0%)"
-    assert format_saving(0.1234, None) == format_saving(0.1234, 0.0) == "12.3% less than running now"
+@pytest.mark.parametrize(
+    ("saving", "text"),
+    [
+        (Saving(0.1234, 0.02), "saves about 12.3% ± 2.0%"),
+        (Saving(0.1234, 0.0), "saves about 12.3%"),
+        (Saving(0.1234, 0.02, 2755.0), "saves about 340 g of 2.8 kg (12.3% ± 2.0%)"),
+        (Saving(0.1234, None, 2755.0, marginal=True), "saves about 340 g of 2.8 kg (12.3%, marginal)"),
+        (Saving(0.1234, None, marginal=True), "saves about 12.3%, marginal"),
+        (Saving(-0.05, None, 2000.0), "emits about 100 g more (5.0%)"),
+        (Saving(-0.05), "emits about 5.0% more"),
+        (Saving(0.0, None, 0.0), "saves about 0 g of 0 g (0.0%)"),
+    ],
+)
+def test_saving_is_in_grams_if_the_power_is_known(saving, text):
+    assert str(saving) == text
 
 
 def test_pause_names_its_end_the_mean_intensities_of_the_work_and_the_slack():
     made = slots(("exit", None, 500), ("exit", None, 450), ("run", FULL, 100))
     end = START + 3 * HOUR
-    assert pause_reason(made, START, 0.25, 0.02, 412.0, end, 1.5) == (
-        "Exit until 22:00 UTC: the remaining work runs at 100 instead of 412 gCO2e/kWh on average. The plan emits "
-        "25.0% less than running now (± 2.0%) and finishes at 23:00 UTC, 1.5 h before the deadline."
+    assert pause_reason(made, START, Saving(0.25, 0.02), 412.0, end, 1.5) == (
+        "Exit until 22:00 UTC: 412 -> 100 gCO2e/kWh for the remaining work, saves about 25.0% ± 2.0%. "
+        "Ends at 23:00 UTC, 1.5 h before the deadline."
     )
     held = slots(("hold", None, 500), ("throttle", SLOW, 100))
-    assert pause_reason(held, START, 0.25, None, 412.0, end, None) == (
-        "Hold until 21:00 UTC: the remaining work runs at 100 instead of 412 gCO2e/kWh on average. The plan emits "
-        "25.0% less than running now and finishes at 23:00 UTC."
+    assert pause_reason(held, START, Saving(0.25, None, 824.0), 412.0, end, None) == (
+        "Hold until 21:00 UTC: 412 -> 100 gCO2e/kWh for the remaining work, saves about 206 g of 824 g (25.0%). "
+        "Ends at 23:00 UTC."
     )
-    assert "0 min before the deadline" in pause_reason(held, START, 0.25, None, 412.0, end, -1e-9)
+    assert "0 min before the deadline" in pause_reason(held, START, Saving(0.25), 412.0, end, -1e-9)
 
 
 def test_work_before_a_pause_names_the_pause():
     made = slots(("run", FULL, 100), ("hold", None, 500), ("run", FULL, 200))
-    assert run_reason(made, START, 0.25, None, 300.0) == (
-        "Run now and hold at 21:00 UTC: the remaining work runs at 150 instead of 300 gCO2e/kWh on average. The plan "
-        "emits 25.0% less than running now."
+    assert run_reason(made, START, Saving(0.25), 300.0) == (
+        "Run now and hold at 21:00 UTC: 300 -> 150 gCO2e/kWh for the remaining work, saves about 25.0%."
     )
 
 
 def test_work_without_a_pause_or_throttling_saves_nothing():
     made = slots(("run", FULL, 100), ("run", FULL, 500))
-    assert run_reason(made, START, 0.0, None, 300.0) == (
+    assert run_reason(made, START, Saving(0.0), 300.0) == (
         "Run now: at 100 gCO2e/kWh no pause before the deadline reduces emissions."
     )
 
 
 def test_throttling_names_the_level_and_the_saving():
     for made in (slots(("throttle", SLOW, 100)), slots(("throttle", SLOW, 100), ("run", FULL, 90))):
-        assert run_reason(made, START, 0.05, None, 95.0) == (
-            f"Run at {SLOW} (power:speed) at 100 gCO2e/kWh without a pause. The plan emits 5.0% less than running now."
+        assert run_reason(made, START, Saving(0.05), 95.0) == (
+            f"Run at {SLOW} (power:speed) at 100 gCO2e/kWh without a pause: saves about 5.0%."
         )
 
 
@@ -88,4 +99,4 @@ def test_mean_intensity_weighs_each_slot_by_its_energy():
 
 
 def test_close_intensities_get_another_digit():
-    assert "318.2 instead of 318.4 gCO2e/kWh" in format_intensities(318.2, 318.4)
+    assert "318.4 -> 318.2 gCO2e/kWh" in format_intensities(318.2, 318.4)
