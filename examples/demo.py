@@ -27,6 +27,7 @@ from lightning_green.grid.providers.typical_day import TypicalDay
 from lightning_green.ledger.account import total
 from lightning_green.ledger.events import CheckpointSaved, Event, Started
 from lightning_green.ledger.ledger import read_ledger
+from lightning_green.report import html_page, read_run_report
 from lightning_green.report.timeline import timeline
 
 SCRIPT = Path(__file__).with_name("digits.py")
@@ -184,6 +185,8 @@ def main() -> None:
     }
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     timeline(events, reference, TypicalDay(ZONE)).savefig(out / "timeline.png", dpi=160)
+    page = html_page([read_run_report(folders["carbon_aware"] / "run")], title="Digits on two simulated days")
+    (out / "report.html").write_text(page, encoding="utf-8")
     show(summary, out, console)
 
 
@@ -203,7 +206,7 @@ def show(summary: dict[str, Any], out: Path, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    for path in (out / "timeline.png", out / "summary.json"):
+    for path in (out / "report.html", out / "timeline.png", out / "summary.json"):
         console.print(f"  {path}", highlight=False, soft_wrap=True)
     kept = summary["steps_lost"] == 0 and summary["weights_equal"] and len(summary["wandb_run_ids"]) == 1
     inside_an_epoch = any(batch > 0 for _, batch in summary["exit_positions"])

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 
+from lightning_green.report import read_run_status
 from tests.examples.helpers import read_wandb
 from tests.helpers.ledgers import read_records, total_of
 from tests.helpers.processes import MAIN_JOB, Process, green, run_to_the_end
@@ -191,6 +192,9 @@ def test_the_totals_are_those_of_all_parts(job):
     assert saved.count("exit") == 2
     assert totals["energy/kwh"] == pytest.approx(0.3 * (48 * 10 + len(saved) + 2 * 5) / 60, rel=1e-6)
     assert totals["carbon/gco2e"] < totals["carbon/counterfactual_gco2e"]
+    (emissions,) = read_run_status(paused / "run").emissions  # from the ledger alone, without the grid
+    assert emissions.run_now_gco2e == pytest.approx(totals["carbon/counterfactual_gco2e"], rel=1e-3)
+    assert emissions.known_share == pytest.approx(1.0)
     assert totals["carbon/saving_pct"] > 30
     assert totals["energy/kwh"] < result(reference)["totals"]["energy/kwh"]  # which held at 0.3 of its power
     assert result(reference)["totals"]["carbon/exits"] == 0

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from functools import cache
 from importlib.resources import files
-from typing import Any
-
-from jinja2 import DictLoader, Environment, StrictUndefined, select_autoescape
+from typing import TYPE_CHECKING, Any
 
 import lightning_green
 from lightning_green.report import text
@@ -19,6 +17,9 @@ from lightning_green.report.statements import model_card, sci_statement
 from lightning_green.utilities.durations import format_duration
 from lightning_green.utilities.quantities import format_energy, format_grams
 from lightning_green.utilities.text import printable
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _ASSETS = "assets"
 
@@ -89,6 +90,13 @@ def _asset(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
+    from jinja2 import (
+        DictLoader,
+        Environment,
+        StrictUndefined,
+        select_autoescape,
+    )  # takes 0.1 s, and no training uses it
+
     loader = DictLoader({"report.html.j2": _asset("report.html.j2")})
     return Environment(
         loader=loader,
