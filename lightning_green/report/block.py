@@ -42,6 +42,7 @@ def totals_block(summary: Mapping[str, Any], folder: Path | None, record: Mappin
     )
     if folder is not None:
         lines.append(f"Ledger     {folder}")
+        lines.append(f"Report     lightning-green report {shlex.quote(str(folder))}")
     if record.get("wandb_folders"):
         lines.append(f"W&B        {wandb_sync_line(record)}")
     return "\n".join(["Lightning Green", *(f"  {line}" for line in lines)])

@@ -182,7 +182,7 @@ NOT_OF_LIGHTNING = {
     *("_version", "_decomposed", "_assert_tensor_metadata"),
     *("_computed", "_defaults", "_update_count"),  # torchmetrics
     *("_get_gpu_ids", "_hardware", "_mode", "_scheduler", "_scheduler_monitor_power", "_timer"),  # codecarbon
-    *("_fields", "_lru_cache_wrapper", "_name_", "_replace", "_value_"),  # the standard library
+    *("_asdict", "_fields", "_lru_cache_wrapper", "_name_", "_replace", "_value_"),  # the standard library
     # Strings that are not attributes: ends of the names of variables, files, buffers and metrics, and a field of JSON.
     *("_PID", "_PORT", "_SOCK", "_name", "_power_limit_uw", "_bias", "_scale", "_weight", "_zero"),
     *("_kwh", "_marginal", "_disclaimer"),

@@ -36,6 +36,7 @@ def test_block_contains_energy_emissions_time_and_directory():
         "  Run now    400.0 gCO2e: a saving of 25.0 %",
         "  Time       1 d 6 h, 10 h 30 min of it waiting, 2 planned exits",
         "  Ledger     /runs/train-1a2b",
+        "  Report     lightning-green report /runs/train-1a2b",
     ]
 
 
