@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Annotated
 
 import typer
 
 from lightning_green.cli.lazy import LazyCommand, LazyGroup
+from lightning_green.utilities.version import package_version
 
 COMMANDS = (
     LazyCommand(
@@ -73,7 +73,7 @@ app = typer.Typer(
 
 def _print_version(value: bool) -> None:
     if value:
-        typer.echo(f"lightning-green {importlib.import_module('lightning_green').__version__}")
+        typer.echo(f"lightning-green {package_version()}")
         raise typer.Exit
 
 

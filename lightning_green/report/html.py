@@ -9,7 +9,6 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-import lightning_green
 from lightning_green.report import text
 from lightning_green.report.chart_data import chart_data
 from lightning_green.report.run_report import RunReport
@@ -17,6 +16,7 @@ from lightning_green.report.statements import model_card, sci_statement
 from lightning_green.utilities.durations import format_duration
 from lightning_green.utilities.quantities import format_energy, format_grams
 from lightning_green.utilities.text import printable
+from lightning_green.utilities.version import package_version
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -67,7 +67,7 @@ def html_page(
         printable=printable,
         data=_script_json(data),
         refresh_seconds=refresh_seconds,
-        version=lightning_green.__version__,
+        version=package_version(),
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         styles=_asset("report.css"),
         script=_asset("report.js"),

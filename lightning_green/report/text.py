@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import lightning_green
 from lightning_green.report.run_report import RunReport
 from lightning_green.report.run_status import ComponentEnergy, Emissions
 from lightning_green.utilities.durations import format_duration
 from lightning_green.utilities.quantities import format_energy, format_grams, format_percent, quality_text
 from lightning_green.utilities.units import JOULES_PER_KWH
+from lightning_green.utilities.version import package_version
 
 LEAST_KNOWN_SHARE = 0.5
 """Fraction of the work whose intensity without waiting is known, below which no saving is shown."""
@@ -114,7 +114,7 @@ def method_paragraph(report: RunReport) -> str:
                 f"{format_percent(abs(main.saving_pct))} {change} than the same work without waiting{within}."
             )
     sentences.append(
-        f"Energy and emissions were recorded with Lightning Green {lightning_green.__version__}: the sum over "
+        f"Energy and emissions were recorded with Lightning Green {package_version()}: the sum over "
         "intervals of energy x PUE x mean carbon intensity of the interval."
     )
     return " ".join(sentences)
