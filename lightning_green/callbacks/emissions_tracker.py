@@ -15,10 +15,12 @@ from lightning_green.energy.registry import build_meter
 from lightning_green.grid.registry import GridLike, build_grid
 from lightning_green.ledger.ledger import read_ledger
 from lightning_green.report.block import totals_block
+from lightning_green.report.html import html_page
+from lightning_green.report.run_report import read_run_report
 from lightning_green.report.tables import decision_table, timeline_table
 from lightning_green.run import loggers
 from lightning_green.run.figures import empty_summary
-from lightning_green.run.logger_records import log_tables, log_totals
+from lightning_green.run.logger_records import log_page, log_tables, log_totals
 from lightning_green.run.node_sync import summarize_nodes
 from lightning_green.run.options import RunOptions
 from lightning_green.utilities.clock import Clock
@@ -141,6 +143,7 @@ class EmissionsTracker(GreenCallback):
             loggers.summarize(trainer, self._fit.last_summary)
             log_totals(trainer, self._fit.last_summary)
             log_tables(trainer, self._tables)
+            log_page(trainer, self._page)
         if self._fit is not None and (self._fit.last_summary is not None or self._fit.already_finished):
             path, record = self._fit.session.path, self._fit.session.record_on_disk
             rank_zero_info(totals_block(self.summary(), path, record))
@@ -156,6 +159,11 @@ class EmissionsTracker(GreenCallback):
             return {}
         events = [event for event in read_ledger(session.path) if event.fit == session.fit]
         return {"decisions": decision_table(events), "timeline": timeline_table(events)}
+
+    def _page(self) -> str | None:
+        """Return the report of the run; None without a run directory."""
+        path = None if self._fit is None else self._fit.session.path
+        return None if path is None else html_page([read_run_report(path)])
 
 
 def check_options(grid: GridLike, zone: str | None, meter: Meter | str | float | None) -> None:

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from lightning_green.cli.messages import fail
+from lightning_green.report.compression import warnings
 
 
 def compress(
@@ -91,6 +92,7 @@ def report_text(report: dict[str, Any]) -> str:
     lines.append(f"The compression itself: {cost['seconds']:.1f} s, energy {kwh}, emissions {grams}.")
     if "agreement" in report:
         lines.append(f"int8 and fake quantization agree on the class of {report['agreement']:.2%} of the samples.")
+    lines += warnings(before, after)
     lines.append(f"Model: {report['path']}")
     return "\n".join(lines)
 

@@ -115,6 +115,26 @@ def log_tables(trainer: pl.Trainer, tables: Callable[[], Mapping[str, tuple[list
                 run.log(logged)
 
 
+def log_page(trainer: pl.Trainer, page: Callable[[], str | None]) -> None:
+    """Log the HTML report of a run as an artifact of the W&B runs of a Trainer.
+
+    Args:
+        trainer: The trainer.
+        page: Returns the page, or None without a run directory; called if there is a W&B run.
+
+    """
+    runs = [logger.experiment for logger in _loggers(trainer) if isinstance(logger, both(WandbLogger))]
+    if not runs:
+        return
+    with _errors_are_logged():
+        wandb, text = importlib.import_module("wandb"), page()
+        for run in runs if text is not None else ():
+            artifact = wandb.Artifact(f"lightning-green-report-{run.id}", type="report")
+            with artifact.new_file("report.html", encoding="utf-8") as file:
+                file.write(text)
+            run.log_artifact(artifact)
+
+
 def _loggers(trainer: pl.Trainer) -> Iterator[Any]:
     yield from trainer.loggers if trainer.is_global_zero else []
 

@@ -86,6 +86,7 @@ def test_compress_prunes_distills_quantizes_and_reports(checkpoint, tmp_path):
     assert report["agreement"] > 0.95
     assert report["compression"]["gco2e"] == pytest.approx(100 * report["compression"]["kwh"])
     assert "int8 and fake quantization agree" in done.stdout
+    assert ("slower than the original" in done.stdout) == (after["latency_ms"] > before["latency_ms"])
     assert str(tmp_path / "out" / "compressed.onnx") in done.stdout
     state = torch.load(tmp_path / "out" / "compressed.ckpt", weights_only=True)["state_dict"]
     assert sum(v.numel() for k, v in state.items() if k in dict(Model().named_parameters())) == after["parameters"]

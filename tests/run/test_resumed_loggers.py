@@ -123,6 +123,10 @@ def test_wandb(tmp_path):
     assert "saves about" in json.dumps(tables["decisions"]["data"])
     assert "timeline" in tables
     assert {"out", "running"} & {row[2] for row in tables["timeline"]["data"]}
+    requests = [one.request.log_artifact.artifact for one in parts[1] if one.request.HasField("log_artifact")]
+    artifacts = [one.artifact for one in parts[1] if one.WhichOneof("record_type") == "artifact"] + requests
+    reports = [one for one in artifacts if one.type == "report"]
+    assert [[entry.path for entry in one.manifest.contents] for one in reports] == [["report.html"]]
 
 
 KILLED = """
