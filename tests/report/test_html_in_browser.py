@@ -108,3 +108,19 @@ def test_dark_theme_changes_the_colors_of_the_charts(browser, tmp_path):
         WebDriverWait(browser, 10).until(lambda one: one.execute_script(color) != light)
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_charts_fit_their_columns_on_paper(browser, tmp_path):
+    open_page(browser, tmp_path, [write_run(tmp_path / "run", "why")])
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.set_window_size(700, 900)
+    try:
+        browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+        widths = browser.execute_script(
+            "return [...document.querySelectorAll('.chart')].map(one => [one.clientWidth, "
+            "one.querySelector('svg').getBoundingClientRect().width, one.querySelector('svg').getAttribute('viewBox')])"
+        )
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert len(widths) == 5
+    assert all(picture <= column + 1 and box for column, picture, box in widths)

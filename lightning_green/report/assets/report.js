@@ -165,8 +165,9 @@
     draw(document.querySelector(`[data-chart="metric"][data-run="${select.dataset.metric}"]`));
   }));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-  const resize = () => charts.forEach((chart) => chart.resize());
-  addEventListener("resize", resize);
-  addEventListener("beforeprint", resize);
-  addEventListener("afterprint", resize);
+  addEventListener("resize", () => charts.forEach((chart) => chart.resize()));
+  // On paper a chart is as wide as its column: the style sheet scales the picture, for which it needs a view box.
+  addEventListener("beforeprint", () => document.querySelectorAll(".chart svg").forEach((svg) => {
+    svg.setAttribute("viewBox", `0 0 ${svg.getAttribute("width")} ${svg.getAttribute("height")}`);
+  }));
 })();
