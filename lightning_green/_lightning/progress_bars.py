@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -11,6 +12,8 @@ from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgre
 
 from lightning_green._lightning.namespaces import both
 from lightning_green._lightning.replaced import call_all, replace_method
+
+log = logging.getLogger(__name__)
 
 
 def add_progress_field(trainer: pl.Trainer, name: str, text: Callable[[], str]) -> Callable[[], None]:
@@ -39,14 +42,27 @@ def _add_to(bar: Any, name: str, text: Callable[[], str]) -> Callable[[], None]:
 
 
 def refresh_progress_bars(trainer: pl.Trainer) -> None:
-    """Refresh the training bar between two batches, while no batch does."""
-    for bar in _bars(trainer):
-        if isinstance(bar, both(TQDMProgressBar)) and bar.is_enabled:
-            with suppress(TypeError):  # before the bar exists
-                bar.train_progress_bar.set_postfix(bar.get_metrics(trainer, trainer.lightning_module))
-        elif isinstance(bar, both(RichProgressBar)) and bar.is_enabled:
-            bar._update_metrics(trainer, trainer.lightning_module)
-            bar.refresh()
+    """Refresh the training bar between two batches, while no batch does.
+
+    An error of a bar is logged: no picture is a reason to end a training. Before the first batch, a metric would be
+    computed on this rank only while the others wait.
+    """
+    if trainer.world_size > 1 and trainer._logger_connector._first_loop_iter is None:
+        return
+    try:
+        for bar in _bars(trainer):
+            _refresh(bar, trainer)
+    except Exception as error:  # noqa: BLE001 - of any bar
+        log.debug("The progress bar cannot be refreshed: %r", error)
+
+
+def _refresh(bar: Any, trainer: pl.Trainer) -> None:
+    if isinstance(bar, both(TQDMProgressBar)) and bar.is_enabled:
+        with suppress(TypeError):  # before the bar exists
+            bar.train_progress_bar.set_postfix(bar.get_metrics(trainer, trainer.lightning_module))
+    elif isinstance(bar, both(RichProgressBar)) and bar.is_enabled:
+        bar._update_metrics(trainer, trainer.lightning_module)
+        bar.refresh()
 
 
 def _bars(trainer: pl.Trainer) -> Iterator[Any]:

@@ -213,6 +213,11 @@ def _members(trainer: pl.Trainer) -> list[GreenCallback]:
     found = [callback for callback in trainer.callbacks if isinstance(callback, GreenCallback)]  # type: ignore[attr-defined]
     if all(callback.added_by is None for callback in found):
         return found
-    of_script = tuple(type(callback) for callback in found if callback.added_by is None)
+    of_script = [callback for callback in found if callback.added_by is None]
     barebones = bool(getattr(trainer, "barebones", False))  # in which Lightning runs nothing but the training
-    return [one for one in found if one.added_by is None or not (barebones or issubclass(type(one), of_script))]
+
+    def is_used(one: GreenCallback) -> bool:
+        alike = any(isinstance(own, type(one)) or isinstance(one, type(own)) for own in of_script)
+        return one.added_by is None or not (barebones or alike)
+
+    return [one for one in found if is_used(one)]

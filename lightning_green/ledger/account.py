@@ -27,6 +27,7 @@ class Account:
 
     Attributes:
         totals: The totals so far.
+        measured_until: Time of the last event of a training process in seconds since the epoch, or None.
 
     """
 
@@ -34,7 +35,7 @@ class Account:
         self.totals = Totals()
         self._last: dict[int, Event] = {}
         self._exited = False
-        self._active_time: float | None = None
+        self.measured_until: float | None = None
         self._first_attempt: int | None = None
         self._timeline, self._timeline_attempt = IntensityTimeline(), 0
         self._unsettled: list[tuple[float, float, float]] = []
@@ -71,7 +72,7 @@ class Account:
             totals.last_time = at if totals.last_time is None else max(totals.last_time, at)
             # the supervisor's decisions are made while nothing runs
             if event.measured is not None or isinstance(event, StateEvent):
-                self._active_time = totals.last_time
+                self.measured_until = totals.last_time
 
     def settle(self) -> None:
         """Account the energy of other nodes since the last event of rank 0 at the last known intensity."""
@@ -81,8 +82,8 @@ class Account:
         totals, began = self.totals, at - event.startup_s
         if totals.first_start is None:
             totals.first_start, self._first_attempt = began, event.attempt
-        elif self._active_time is not None and event.attempt > totals.attempts:
-            totals.seconds_by_state["out" if self._exited else "stopped"] += max(0.0, began - self._active_time)
+        elif self.measured_until is not None and event.attempt > totals.attempts:
+            totals.seconds_by_state["out" if self._exited else "stopped"] += max(0.0, began - self.measured_until)
         self._exited = False
         totals.out_since, totals.idle_watts, totals.allocation = None, 0.0, None
         self._signal = event.signal or ""

@@ -61,6 +61,12 @@ def _list_of(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return read_list
 
 
+def _read_mapping(value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise ValueError(f"expected an object, got {value!r:.40}")
+
+
 _CODECS: dict[str, Codec] = {
     "str": (read_text, _unchanged),
     "int": (read_int, _unchanged),
@@ -69,7 +75,7 @@ _CODECS: dict[str, Codec] = {
     "datetime": (read_time, datetime.isoformat),
     "list[str]": (_list_of(read_text), list),
     "list[int]": (_list_of(lambda value: int(read_float(value))), list),
-    "Mapping[str, Any]": (dict, dict),
+    "Mapping[str, Any]": (_read_mapping, dict),
 }
 _OWN_FIELDS: dict[type, dict[str, Codec]] = {}
 

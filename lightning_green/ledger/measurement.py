@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from lightning_green.energy.meter import Energy, Quality
 from lightning_green.ledger.event_fields import read_float, read_text
+from lightning_green.utilities.text import printable
 
 _QUALITIES = get_args(Quality)
 _NUMBERS = ("pue", "power", "speed", "data_wait_s")
@@ -58,10 +59,10 @@ class Intensity:
         texts = {name: record.get(name) for name in ("zone", "measured_at", "quality")}
         return cls(
             value=read_float(record["value"]),
-            kind=read_text(record["kind"]),
-            source=read_text(record.get("source", "")),
+            kind=printable(read_text(record["kind"])),
+            source=printable(read_text(record.get("source", ""))),
             now=None if now is None else read_float(now),
-            **{name: None if text is None else read_text(text) for name, text in texts.items()},
+            **{name: None if text is None else printable(read_text(text)) for name, text in texts.items()},
         )
 
 
@@ -116,7 +117,7 @@ class Measurement:
         for name, energy in record["joules"].items():
             if energy["quality"] not in _QUALITIES:
                 raise ValueError(f"unknown quality {energy['quality']!r:.40}")
-            joules[name] = Energy(read_float(energy["value"]), energy["quality"])
+            joules[printable(name)] = Energy(read_float(energy["value"]), energy["quality"])
         intensity = record.get("intensity")
         numbers = {name: read_float(record[name], *_RANGES.get(name, ())) for name in _NUMBERS if name in record}
         return cls(joules, None if intensity is None else Intensity.from_json(intensity), **numbers)

@@ -9,6 +9,8 @@ _LONGEST = 300.0
 """Seconds of samples that become one: the resolution of the power over time."""
 _CLOCK_STEP = 1.0
 """Difference in seconds between the wall clock and the monotonic clock that is no sleep of the machine."""
+_POWER_CHANGE = 0.2
+"""Largest change of the power in a merged interval, as a fraction."""
 _HEADER = ("attempt", "pid", "node_rank", "fit", "phase", "state", "power", "speed", "pue", "v")
 _INTENSITY = ("value", "kind", "source", "zone", "quality")
 
@@ -17,11 +19,13 @@ class SampleMerger:
     """Decides which samples of one ledger a later one replaces.
 
     Energy is a running total, so the interval up to the later sample has the energy, the intensity and the time of all
-    of them. Only the energy of waiting for data, which is an estimate for each interval, changes with the intervals.
+    of them. Samples are merged while the power is nearly constant, so the run-now baseline, which moves an interval in
+    time, hardly changes. Those of other nodes are not merged: their intensity is that of the first node.
     """
 
     def __init__(self) -> None:
         self._first, self._begins_alike = 0.0, False
+        self._watts: float | None = None
         self._last: tuple[datetime, float] | None = None
 
     def replaces(self, record: dict[str, Any], held: dict[str, Any]) -> bool:
@@ -42,13 +46,18 @@ class SampleMerger:
 
         The interval before a sample is accounted in the state of the event before it, ``previous``.
         """
-        self._last = None
+        self._last = self._watts = None
         self._begins_alike = previous is not None and all(record.get(name) == previous.get(name) for name in _HEADER)
         mono = record.get("mono_s")
         self._first = mono if isinstance(mono, float) else 0.0
 
     def _replaces(self, record: dict[str, Any], held: dict[str, Any]) -> bool:
-        if not self._begins_alike or record["event"] != "sample" or held["event"] != "sample":
+        if (
+            not self._begins_alike
+            or record.get("node_rank")
+            or record["event"] != "sample"
+            or held["event"] != "sample"
+        ):
             return False
         if any(record.get(name) != held.get(name) for name in _HEADER):
             return False
@@ -70,6 +79,10 @@ class SampleMerger:
             or abs((wall - last_wall).total_seconds() - awake) > _CLOCK_STEP
             or awake < 0.0
         ):
+            return False
+        watts = sum(one["value"] - before[name]["value"] for name, one in joules.items()) / max(awake, 1e-9)
+        self._watts = watts if self._watts is None else self._watts
+        if abs(watts - self._watts) > _POWER_CHANGE * max(abs(watts), abs(self._watts)):
             return False
         self._last = wall, mono
         return True

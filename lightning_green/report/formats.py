@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning_green.report.run_report import RunReport
 from lightning_green.report.text import method_paragraph, rows_of
+from lightning_green.utilities.text import printable
 
 COLUMNS = (
     *("run", "state", "steps", "kwh", "measured", "kind", "zone", "gco2e", "run_now_gco2e", "saving_pct"),
@@ -61,8 +62,11 @@ def csv_text(reports: Sequence[RunReport]) -> str:
 
 
 def _formula_safe(value: Any) -> Any:
-    """Return a value that a spreadsheet does not compute as a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+    """Return a value that a spreadsheet does not compute as a formula, and a terminal does not obey."""
+    if not isinstance(value, str):
+        return value
+    text = " ".join(printable(value).split())
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
 
 def _cell(text: str) -> str:

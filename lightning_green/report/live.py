@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             try:
                 body = self.server.page().encode()
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, explain=str(error))
                 return
             self.send_response(HTTPStatus.OK)

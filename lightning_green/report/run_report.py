@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from lightning_green.ledger.account import FitAccounts
 from lightning_green.ledger.baseline import run_now_curve
+from lightning_green.ledger.event_fields import read_float, read_text
 from lightning_green.ledger.events import (
     CheckpointFailed,
     Decision,
@@ -190,8 +191,10 @@ class _Reader:
 
     def _validation(self, event: Validated, accounts: FitAccounts) -> Validation:
         joules = sum(sum(one.totals.joules.values()) for one in accounts.values())
-        numbers = {name: value for name, value in event.metrics.items() if isinstance(value, (int, float))}
-        metrics = {printable(name): float(value) for name, value in numbers.items() if math.isfinite(value)}
+        metrics = {}
+        for name, value in event.metrics.items():
+            with suppress(ValueError):  # no number, or not a finite one
+                metrics[printable(read_text(name))] = read_float(value)
         grams = _grams(accounts) if self._times else None
         return Validation(event.time, event.global_step, joules / JOULES_PER_KWH, grams, metrics)
 

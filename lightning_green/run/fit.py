@@ -216,7 +216,7 @@ class Fit:
         if self.state is not None:
             self.recorded.check_data()
             self._count_rows(self.state)
-            if session.continuing and not session.has_paused:
+            if session.continuing and session.repeats_steps and not session.fit:  # later fits may share the logger
                 loggers.purge_repeated_steps(self.trainer, logging_step(self.trainer))
             if not session.continuing:
                 self.state.check_can_save("epoch")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -26,6 +27,10 @@ log = logging.getLogger(__name__)
 GROUP = "lightning_green"
 """Name of the group of settings in the loggers, and of the file next to the rows of a ``CSVLogger``."""
 
+_SECRET = re.compile(r"(?i)key|token|secret|passw|credential|auth|header|cookie")
+_QUERY = re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://[^\s?#]*)[?#]\S*")
+_HIDDEN = "<hidden>"
+
 _CHARTS = (("emissions", "gco2e", "Emissions so far (gCO2e)"), ("intensity", "intensity", "Intensity (gCO2e/kWh)"))
 
 
@@ -40,14 +45,19 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
-        return redact(value)
+        return _without_queries(redact(value))
     if isinstance(value, (datetime, timedelta, Path)):
         return redact(str(value))
     if isinstance(value, Mapping):
-        return {redact(str(name)): plain(one) for name, one in value.items()}
+        return {redact(str(name)): _HIDDEN if _SECRET.search(str(name)) else plain(one) for name, one in value.items()}
     if isinstance(value, (Sequence, set, frozenset)):
         return [plain(one) for one in value]
     return type(value).__name__
+
+
+def _without_queries(text: str) -> str:
+    """Return a text with the query of each address hidden, which may contain a key of any name."""
+    return _QUERY.sub(rf"\1?{_HIDDEN}", text)
 
 
 def log_settings(trainer: pl.Trainer, settings: Mapping[str, Any], continuing: bool) -> None:
@@ -97,10 +107,10 @@ def log_tables(trainer: pl.Trainer, tables: Callable[[], Mapping[str, tuple[list
             ``hours``, ``gco2e`` and ``intensity`` has charts as well.
 
     """
-    runs = [logger.experiment for logger in _loggers(trainer) if isinstance(logger, both(WandbLogger))]
-    if not runs:
-        return
     with _errors_are_logged():
+        runs = _wandb_runs(trainer)
+        if not runs:
+            return
         wandb = importlib.import_module("wandb")
         found = tables()
         for run in runs:
@@ -123,16 +133,20 @@ def log_page(trainer: pl.Trainer, page: Callable[[], str | None]) -> None:
         page: Returns the page, or None without a run directory; called if there is a W&B run.
 
     """
-    runs = [logger.experiment for logger in _loggers(trainer) if isinstance(logger, both(WandbLogger))]
-    if not runs:
-        return
     with _errors_are_logged():
+        runs = _wandb_runs(trainer)
+        if not runs:
+            return
         wandb, text = importlib.import_module("wandb"), page()
         for run in runs if text is not None else ():
             artifact = wandb.Artifact(f"lightning-green-report-{run.id}", type="report")
             with artifact.new_file("report.html", encoding="utf-8") as file:
                 file.write(text)
             run.log_artifact(artifact)
+
+
+def _wandb_runs(trainer: pl.Trainer) -> list[Any]:
+    return [logger.experiment for logger in _loggers(trainer) if isinstance(logger, both(WandbLogger))]
 
 
 def _loggers(trainer: pl.Trainer) -> Iterator[Any]:

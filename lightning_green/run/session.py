@@ -20,6 +20,7 @@ from lightning_green.ledger.account import Account
 from lightning_green.ledger.events import (
     DevicesIdle,
     Event,
+    Failed,
     GridChanged,
     MeterProblem,
     Paused,
@@ -126,10 +127,10 @@ class Session:
         return self.run.path
 
     @property
-    def has_paused(self) -> bool:
-        """Whether the earlier process of this fit has ended with a planned exit, at the state that is restored."""
+    def repeats_steps(self) -> bool:
+        """Whether the earlier process of this fit has trained beyond the state that is restored: a kill or a crash."""
         last = next((event for event in reversed(self.history) if isinstance(event, StateEvent)), None)
-        return isinstance(last, Paused)
+        return isinstance(last, (Started, Failed))
 
     @property
     def clock(self) -> Clock:
@@ -255,7 +256,7 @@ class Session:
 
     def _intensities_while_away(self) -> dict[str, Any] | None:
         """Return the intensities since the last event: the run-now baseline may have run at that time."""
-        since, until = self.totals.last_time, self.began
+        since, until = self.recorder.account.measured_until, self.began  # not a later event of the supervisor
         if self.node.rank or self.grid is None or since is None or until is None or until <= since:
             return None
         step = HOUR * max(1, math.ceil((until - since) / HOUR / (MAX_VALUES - 1)))

@@ -11,7 +11,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 
 from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
 from lightning_green.callbacks._from_environment import callbacks_from_environment
-from lightning_green.callbacks._green import GreenCallback
+from lightning_green.callbacks._green import GreenCallback, _members
 from lightning_green.ledger import read_ledger
 from lightning_green.run.coordinator import close_current_run
 from tests.callbacks.green_kit import events, tracker, train
@@ -172,6 +172,7 @@ def test_other_callbacks_do_not_suppress_them(tmp_path, added):
 
     trainer, _ = train(tmp_path, Mine(meter=300.0, grid=100.0), EarlyStopping("loss"))
     assert len([one for one in trainer.callbacks if isinstance(one, (EmissionsTracker, CarbonScheduler))]) == 3
+    assert [type(one) for one in _members(trainer)] == [Mine, CarbonScheduler]
     assert len(events(tmp_path, "started")) == 1
     close_current_run()
 

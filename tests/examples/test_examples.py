@@ -74,3 +74,29 @@ def test_k_fold(tmp_path):
     assert re.search(r"accuracy of each fold: 0\.\d{4} 0\.\d{4} 0\.\d{4}", printed)
     finished = [record["fit"] for record in read_records(tmp_path / "run") if record["event"] == "finished"]
     assert finished == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_cifar10_with_all_callbacks(tmp_path):
+    printed = start(tmp_path, EXAMPLES / "cifar10.py", "--random", "--epochs", "10", "--width", "8")
+    teacher, student = (int(one.replace(",", "")) for one in re.findall(r"([\d,]+) parameters", printed))
+    assert student < teacher / 4  # half of the channels, and half of those removed
+    assert (tmp_path / "student_int8.onnx").stat().st_size > 1000
+    finished = [record["fit"] for record in only_run(tmp_path) if record["event"] == "finished"]
+    assert finished == [0, 1]
+
+
+@pytest.mark.slow
+def test_text_model_exits_and_resumes(tmp_path):
+    options = ("--epochs", "1", "--length", "64", "--deadline", "36h")
+    printed = start(tmp_path, *SUPERVISED, EXAMPLES / "text.py", *options)
+    assert re.search(r"validation loss \d\.\d{3} after [\d,]+ tokens", printed)
+    assert total_of(read_records(tmp_path / "run")).exits >= 1
+
+
+@pytest.mark.distributed
+def test_ddp_exits_and_resumes_on_both_ranks(tmp_path):
+    options = ("--devices", "2", "--accelerator", "cpu", "--deadline", "36h")
+    printed = start(tmp_path, *SUPERVISED, EXAMPLES / "ddp.py", *options)
+    assert "80 steps on 2 ranks" in printed
+    assert total_of(read_records(tmp_path / "run")).exits >= 1

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from lightning_green.report.formats import csv_text
+from lightning_green.report.html import html_page
 from lightning_green.report.run_report import MAX_ROWS, read_run_report
 from lightning_green.report.series import MAX_POINTS, spread
 from tests.helpers.run_records import at, make_record, run_records
@@ -130,3 +132,22 @@ def test_spread_keeps_the_sum():
     assert sums.sum() == pytest.approx(amounts.sum())
     assert weighted.sum() == pytest.approx((amounts * values).sum())
     assert sums.min() > -1e-9
+
+
+@pytest.mark.parametrize("metrics", [{"a": 10**400}, [[1, 2.0]], {"a": [1]}, "text"])
+def test_damaged_metrics_are_left_out(tmp_path, metrics):
+    records = [measured(0, "started", 0.0), measured(1, "validation", 3.6e6, metrics=metrics)]
+    report = write(tmp_path, [*records, measured(2, "finished", 7.2e6)])
+    assert [one.metrics for one in report.validations] in ([], [{}])
+
+
+def test_text_of_a_measurement_has_no_control_characters(tmp_path):
+    records = [measured(0, "started", 0.0), measured(1, "finished", 3.6e6)]
+    for one in records:
+        one["intensity"]["kind"] = "x\x1b]0;a\x07\ud800"
+        one["joules"] = {"gpu\ud800": one["joules"]["other"]}
+    report = write(tmp_path, records)
+    assert report.emissions.kind == "x?]0;a??"
+    assert report.status.components[0].component == "gpu?"
+    html_page([report]).encode()
+    assert "\x1b" not in csv_text([report])

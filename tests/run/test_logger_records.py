@@ -27,3 +27,11 @@ def test_logger_that_fails_does_not_stop_the_training(tmp_path, caplog, record):
 
 def test_tables_are_not_made_without_wandb(tmp_path):
     log_tables(trainer_with(CSVLogger(tmp_path)), lambda: pytest.fail("made"))
+
+
+def test_no_secret_reaches_a_logger():
+    spec = {"url": "https://h/v1?key=SECRETVALUE", "headers": {"a": "SECRETVALUE"}, "my_token": "SECRETVALUE"}
+    found = plain({"grid": spec, "text": "see https://h/x#SECRETVALUE and more", "zone": "DE"})
+    assert "SECRETVALUE" not in str(found)
+    assert found["grid"]["url"] == "https://h/v1?<hidden>"
+    assert found["zone"] == "DE"
