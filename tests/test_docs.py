@@ -16,12 +16,16 @@ import pytest
 import lightning_green
 from lightning_green.grid import build_grid
 from lightning_green.ledger import events
+from lightning_green.ledger.power import energy_kwh
+from lightning_green.ledger.totals import Totals
+from lightning_green.run.figures import empty_summary
 from tests._lightning.test_private_attributes import PLACES
 from tests.test_imports import MODULES, ORDER, imported
 
 PACKAGE = Path(lightning_green.__file__).parent
 ROOT = PACKAGE.parent
 DOCS = ROOT / "docs"
+FIGURES = PACKAGE / "run" / "figures.py"
 PUBLIC = [
     "lightning_green",
     *(
@@ -199,6 +203,24 @@ def test_architecture_draws_only_dependencies_that_exist():
     }
     assert drawn
     assert drawn - exist == set()
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))], ids=lambda p: p.name)
+def test_python_blocks_compile_and_import_public_names(page):
+    missing = []
+    for block in code_blocks(page):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lightning_green"):
+                module = importlib.import_module(node.module)
+                names = getattr(module, "__all__", vars(module))
+                missing += [f"{node.module}.{name.name}" for name in node.names if name.name not in names]
+    assert missing == []
+
+
+def test_every_logged_energy_and_emission_is_documented():
+    section = (DOCS / "meters.md").read_text().partition("## Names in the loggers")[2].partition("\n## ")[0]
+    names = {*energy_kwh(Totals()), *empty_summary(), *re.findall(r'"((?:energy|carbon)/\w+)["{]', FIGURES.read_text())}
+    assert [name for name in sorted(names) if f"`{name}`" not in section] == []
 
 
 def subclasses(cls):

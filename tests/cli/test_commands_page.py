@@ -30,12 +30,21 @@ def leaves():
     return found
 
 
+def page_examples():
+    """Yield page and words of each example in the other pages; lines with placeholders in brackets are a syntax."""
+    for page in [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]:
+        for block in code_blocks(page, "bash") if page != PAGE else []:
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.startswith("lightning-green ") and "[" not in line:
+                    yield pytest.param(shlex.split(line, comments=True)[1:], id=f"{page.stem}: {line}")
+
+
 def test_every_command_has_an_example():
     given = {" ".join(words[: 2 if words[0] == "grid" else 1]) for words in EXAMPLES}
     assert set(leaves()) <= given
 
 
-@pytest.mark.parametrize("words", EXAMPLES, ids=" ".join)
+@pytest.mark.parametrize("words", [*(pytest.param(words, id=" ".join(words)) for words in EXAMPLES), *page_examples()])
 def test_example_has_arguments_that_the_command_accepts(words):
     if words[0].startswith("--") or "--help" in words:
         return
