@@ -192,9 +192,10 @@ class _Reader:
     def _validation(self, event: Validated, accounts: FitAccounts) -> Validation:
         joules = sum(sum(one.totals.joules.values()) for one in accounts.values())
         metrics = {}
+        of_fit = f" (fit {event.fit})" if event.fit else ""  # of another model: a curve of its own
         for name, value in event.metrics.items():
             with suppress(ValueError):  # no number, or not a finite one
-                metrics[printable(read_text(name))] = read_float(value)
+                metrics[printable(read_text(name)) + of_fit] = read_float(value)
         grams = _grams(accounts) if self._times else None
         return Validation(event.time, event.global_step, joules / JOULES_PER_KWH, grams, metrics)
 

@@ -140,7 +140,7 @@ def _sources(emissions: Emissions | None) -> str:
 def _source(source: str, quality: str) -> str:
     """Return a source and its quality; a static one is a mean of other times, so an estimate."""
     quality = "an estimate" if quality == "static" else quality
-    return f"{source} ({quality})" if quality else source
+    return f"{source}, {quality}" if quality else source
 
 
 def _quality(one: ComponentEnergy) -> str:

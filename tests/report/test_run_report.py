@@ -151,3 +151,17 @@ def test_text_of_a_measurement_has_no_control_characters(tmp_path):
     assert report.status.components[0].component == "gpu?"
     html_page([report]).encode()
     assert "\x1b" not in csv_text([report])
+
+
+def test_metrics_of_each_fit_have_a_curve_of_their_own(tmp_path):
+    records = [
+        measured(0, "started", 0.0),
+        measured(1, "validation", 3.6e6, metrics={"val": 0.5}),
+        measured(2, "finished", 7.2e6),
+        measured(2, "started", 0.0) | {"fit": 1},
+        measured(3, "validation", 3.6e6, metrics={"val": 0.7}) | {"fit": 1},
+        measured(4, "finished", 7.2e6) | {"fit": 1},
+    ]
+    report = write(tmp_path, records)
+    assert report.metric_names == ["val", "val (fit 1)"]
+    assert [one.kwh for one in report.validations] == [1.0, 3.0]

@@ -11,7 +11,7 @@ remaining error in the last three known hours. ``Y`` is the latest known day, ``
     U + y(k) (Y - U) + d(k) D
 
 The weights are fitted by ridge regression on the recent history for each band of lead times, and shrunk towards a
-prior (see docs/planner.md). The prior is used alone until there are seven issuances to learn from.
+prior (see docs/planner_method.md). The prior is used alone until there are seven issuances to learn from.
 """
 
 from __future__ import annotations
