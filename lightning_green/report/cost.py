@@ -31,7 +31,7 @@ class RunCost:
         source: Source of the prices.
 
     Examples:
-        >>> RunCost(amount=0.9, run_now=1.2).saving_pct
+        >>> RunCost(amount=0.75, run_now=1.0).saving_pct
         25.0
 
     """

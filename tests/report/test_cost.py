@@ -71,7 +71,7 @@ def test_negative_prices_give_negative_costs(tmp_path):
     cost = cost_of(tmp_path, hourly([-price for price in HOURLY]))
     assert cost.amount < 0.0
     assert cost.run_now < 0.0
-    assert cost.saving_pct is None  # a percentage of an income says nothing
+    assert cost.saving_pct is None  # a percentage of an income has no meaning
     assert cost.saving == pytest.approx(cost.run_now - cost.amount)
 
 
