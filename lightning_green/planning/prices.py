@@ -160,16 +160,20 @@ class PriceSeries:
         edges = np.unique(np.concatenate((self.starts, self.ends)))
         return edges[(edges > start) & (edges < end)]
 
-    def to_json(self, now: float) -> dict[str, Any]:
-        """Return the prices of the last week and the next one as JSON data, for another process. See `from_json`.
+    def __str__(self) -> str:
+        return self.source if self.constant is None else f"{self.constant:g} per kWh"
+
+    def to_json(self, now: float | None = None) -> dict[str, Any]:
+        """Return the prices as JSON data, for another process. See `from_json`.
 
         Args:
-            now: Current time in POSIX seconds.
+            now: Current time in POSIX seconds: only the prices of the week before and after it are included, or the
+                last ones if there are none; None for all.
 
         """
         if self.constant is not None:
             return {"constant": self.constant}
-        near = np.abs(self.starts - now) <= MAX_RECORD_HOURS / 2 * HOUR
+        near = np.abs(self.starts - (self.starts if now is None else now)) <= MAX_RECORD_HOURS / 2 * HOUR
         if not near.any():
             near[-min(len(near), MAX_RECORD_HOURS) :] = True
         return {name: getattr(self, name)[near].tolist() for name in _ARRAYS}
