@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -102,12 +103,7 @@ class PriceSeries:
         first, last = np.asarray(starts, dtype=np.float64), np.asarray(ends, dtype=np.float64)
         if self.constant is not None:
             return np.full(len(first), float(self.constant)), np.ones(len(first))
-        edges = np.unique(np.concatenate((self.starts, self.ends)))
-        position = np.searchsorted(self.starts, edges[:-1], side="right") - 1
-        covered = edges[:-1] < self.ends[position]
-        seconds = np.where(covered, np.diff(edges), 0.0)
-        elapsed = np.append(0.0, np.cumsum(seconds))
-        money = np.append(0.0, np.cumsum(seconds * self.prices[position]))
+        edges, elapsed, money = self._sums
         length = last - first
         known = np.interp(last, edges, elapsed) - np.interp(first, edges, elapsed)
         paid = np.interp(last, edges, money) - np.interp(first, edges, money)
@@ -121,6 +117,15 @@ class PriceSeries:
             mean[empty], share[empty] = np.where(valid, self.prices[np.maximum(at, 0)], 0.0), valid
         share = np.where(share > 1.0 - 1e-9, 1.0, share)
         return mean, share
+
+    @cached_property
+    def _sums(self) -> tuple[Array, Array, Array]:
+        """Edges of the intervals, and the known time and the sum of prices x seconds up to each of them."""
+        edges = np.unique(np.concatenate((self.starts, self.ends)))
+        position = np.searchsorted(self.starts, edges[:-1], side="right") - 1
+        seconds = np.where(edges[:-1] < self.ends[position], np.diff(edges), 0.0)
+        elapsed, money = np.cumsum(seconds), np.cumsum(seconds * self.prices[position])
+        return edges, np.append(0.0, elapsed), np.append(0.0, money)
 
     def outlook(self, starts: Array, ends: Array) -> tuple[Array, Array]:
         """Return the mean price of each future interval with estimates, and the fraction that is not estimated.
@@ -143,21 +148,21 @@ class PriceSeries:
             mean[index] = hourly @ np.diff(edges) / (ends[index] - starts[index])
         return mean, share
 
-    def until(self, time: float) -> PriceSeries:
-        """Return the part of the series before ``time`` (POSIX seconds); a constant is returned as it is.
+    def between(self, start: float, end: float) -> PriceSeries:
+        """Return the intervals that start between two times (POSIX seconds); a constant is returned as it is.
 
         Raises:
-            ValueError: If no price is known before.
+            ValueError: If there is none.
 
         """
         if self.constant is not None:
             return self
-        kept = self.starts < time
+        kept = (self.starts >= start) & (self.starts < end)
         return replace(self, **{name: getattr(self, name)[kept] for name in _ARRAYS})
 
     def changes(self, start: float, end: float) -> Array:
         """Return the times from ``start`` to ``end`` (POSIX seconds) at which the price changes."""
-        edges = np.unique(np.concatenate((self.starts, self.ends)))
+        edges = np.empty(0) if self.constant is not None else self._sums[0]
         return edges[(edges > start) & (edges < end)]
 
     def __str__(self) -> str:
