@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined, select_autoescape
 
+import lightning_green
 from lightning_green.report import text
 from lightning_green.report.chart_data import chart_data
 from lightning_green.report.run_report import RunReport
@@ -66,7 +67,7 @@ def html_page(
         printable=printable,
         data=_script_json(data),
         refresh_seconds=refresh_seconds,
-        version=text.version(),
+        version=lightning_green.__version__,
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         styles=_asset("report.css"),
         script=_asset("report.js"),

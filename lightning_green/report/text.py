@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 
+import lightning_green
 from lightning_green.report.cost import KNOWN, RunCost
 from lightning_green.report.run_report import RunReport
 from lightning_green.report.run_status import ComponentEnergy, Emissions
@@ -152,16 +152,10 @@ def method_paragraph(report: RunReport) -> str:
                 f"{format_percent(abs(main.saving_pct))} {change} than the same work without waiting{within}."
             )
     sentences.append(
-        f"Energy and emissions were recorded with Lightning Green {version()}: the sum over "
+        f"Energy and emissions were recorded with Lightning Green {lightning_green.__version__}: the sum over "
         "intervals of energy x PUE x mean carbon intensity of the interval."
     )
     return " ".join(sentences)
-
-
-def version() -> str:
-    """Return the version of Lightning Green."""
-    found: str = import_module("lightning_green").__version__
-    return found
 
 
 def kind_label(kind: str) -> str:
