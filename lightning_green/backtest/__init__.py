@@ -1,6 +1,7 @@
 """Replay recorded carbon intensities to compare scheduling policies (pure NumPy)."""
 
 from lightning_green.backtest.backtest import Backtest
+from lightning_green.backtest.objectives import ObjectiveComparison, compare_objectives
 from lightning_green.backtest.observation import Observation
 from lightning_green.backtest.planner_policy import PlannerPolicy
 from lightning_green.backtest.policies import Start
@@ -12,6 +13,7 @@ from lightning_green.backtest.zone_archive import ZoneArchive, read_archive
 __all__ = [
     "POLICIES",
     "Backtest",
+    "ObjectiveComparison",
     "Observation",
     "PlannerPolicy",
     "Scenario",
@@ -19,5 +21,6 @@ __all__ = [
     "Start",
     "ZoneArchive",
     "build_policy",
+    "compare_objectives",
     "read_archive",
 ]

@@ -6,6 +6,7 @@ import math
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightning_green.backtest.observation import Observation
 from lightning_green.backtest.policies import RUN, Choice, Policy, Start, next_choice
@@ -16,7 +17,9 @@ from lightning_green.planning.forecast import Forecast
 from lightning_green.planning.planner import plan
 
 
-def replay(scenario: Scenario, archive: ZoneArchive, start: int, policy: Policy) -> Simulator:
+def replay(
+    scenario: Scenario, archive: ZoneArchive, start: int, policy: Policy, prices: NDArray[np.float64] | None = None
+) -> Simulator:
     """Return the finished run under ``policy``. Without slack the job runs, whatever the policy returns.
 
     Args:
@@ -24,6 +27,7 @@ def replay(scenario: Scenario, archive: ZoneArchive, start: int, policy: Policy)
         archive: Recorded intensities and forecasts.
         start: Start of the run in hours since 1970 (UTC).
         policy: Gets the information that was available in each hour, and nothing later.
+        prices: Electricity price of every hour of the archive in money per kWh, to count the cost; None for no cost.
 
     Raises:
         ValueError: If the archive ends before the run.
@@ -53,9 +57,10 @@ def replay(scenario: Scenario, archive: ZoneArchive, start: int, policy: Policy)
         if hour >= archive.end:
             raise ValueError(f"{archive.zone} ends before the run does.")
         intensity = float(archive.actual[hour - archive.first])
+        price = 0.0 if prices is None else float(prices[hour - archive.first])
         if wait:
-            job.step("exit", wait, intensity)
-        job.step(action, 1.0 - wait, intensity, level or FULL)
+            job.step("exit", wait, intensity, price=price)
+        job.step(action, 1.0 - wait, intensity, level or FULL, price)
         hour += 1
     return job
 

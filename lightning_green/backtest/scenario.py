@@ -9,9 +9,13 @@ from datetime import datetime, timedelta, timezone
 from lightning_green.backtest.simulator import FULL, Simulator
 from lightning_green.backtest.zone_archive import ZoneArchive
 from lightning_green.planning.job import HOLD_POWER, PAUSES, Job, Level, State
+from lightning_green.planning.prices import PriceSeries
 from lightning_green.utilities.validation import check_number
 
 DAY = 24
+HOUR = 3600.0
+PRICES_PUBLISHED_HOUR = 12
+"""UTC hour from which the day-ahead prices of the next day are known."""
 WHOLE_NUMBERS = (("start_hour", 0, 23), ("every_days", 1, 366), ("lag_hours", 0, 2 * DAY), ("perfect_hours", 0, 8760))
 """Arguments that are whole numbers, with their limits."""
 HISTORY_DAYS = 7
@@ -35,6 +39,8 @@ class Scenario:
         return_hours: Hours from starting an exited job again to its first work.
         out_power: Fraction of full power drawn while exited.
         perfect_hours: Hours of each forecast, from the current hour on, that have the recorded values.
+        prices: Electricity prices, for a planner that minimizes the cost of electricity and carbon; None otherwise.
+        carbon_price: Money per kg CO2e, used with ``prices``.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -53,6 +59,8 @@ class Scenario:
     return_hours: float = 0.0
     out_power: float = 0.0
     perfect_hours: int = 0
+    prices: PriceSeries | None = None
+    carbon_price: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("work_hours", self.work_hours, above_low=True, unit="hours")
@@ -65,7 +73,7 @@ class Scenario:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise ValueError(f"`{name}` should be a whole number from {low} to {high}, got {value!r}.")
-        Job(self.work_hours, levels=self.levels, pauses=self.pauses)
+        Job(self.work_hours, levels=self.levels, pauses=self.pauses, carbon_price=self.carbon_price)
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -114,7 +122,16 @@ class Scenario:
             safety=0.0,
             return_time=self.return_hours,
             out_power=self.out_power,
+            prices=self._published_prices(hour),
+            carbon_price=self.carbon_price,
         )
+
+    def _published_prices(self, hour: int) -> PriceSeries | None:
+        """Return the prices that are published at an hour, with the week before it."""
+        if self.prices is None:
+            return None
+        until = (hour // DAY + (2 if hour % DAY >= PRICES_PUBLISHED_HOUR else 1)) * DAY
+        return self.prices.between((hour - (HISTORY_DAYS + 1) * DAY) * HOUR, until * HOUR)
 
     def simulator(self) -> Simulator:
         """Return a simulator of the job before its first hour."""

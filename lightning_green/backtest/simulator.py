@@ -14,7 +14,7 @@ class Simulator:
 
     It shares no code with the planner, so an error in the planner cannot improve the result. ``attributed`` are the
     emissions of all energy that the device draws while it is allocated, holds and restarts included, in gCO2e per kW
-    of full power.
+    of full power. ``cost`` is the electricity cost of the same energy.
 
     Args:
         work_hours: Work in hours at full power and full speed.
@@ -54,6 +54,7 @@ class Simulator:
         self.hours = 0.0
         self.exits = 0
         self.attributed = 0.0
+        self.cost = 0.0
 
     @property
     def hours_to_work(self) -> float:
@@ -65,7 +66,7 @@ class Simulator:
         """Whether the work is done."""
         return self.remaining_work <= 1e-9
 
-    def step(self, action: Action, hours: float, intensity: float, level: Level = FULL) -> None:
+    def step(self, action: Action, hours: float, intensity: float, level: Level = FULL, price: float = 0.0) -> None:
         """Carry out one action. The first ``return_time`` hours of work after an exit are spent on the return.
 
         Args:
@@ -73,6 +74,7 @@ class Simulator:
             hours: Length of the slot. Only part of it is used if the work ends in it.
             intensity: Recorded carbon intensity of the slot in gCO2e/kWh.
             level: Operating point of ``"throttle"``.
+            price: Electricity price of the slot in money per kWh; may be negative.
 
         Raises:
             ValueError: If the work is done, the job pauses while it returns, the action is impossible, or a number is
@@ -83,28 +85,33 @@ class Simulator:
             raise ValueError("The work is done, so no further step is possible.")
         check_number("hours", hours, above_low=True, unit="hours")
         check_number("intensity", intensity, unit="gCO2e/kWh")
+
+        def use(energy: float) -> None:
+            self.attributed += energy * intensity
+            self.cost += energy * price
+
         if self.returning and action in ("hold", "exit"):
             raise ValueError("A job that returns from an exit cannot pause before its first work.")
         if action == "hold":
             if self.state == "exit":
                 raise ValueError("A job that has exited cannot hold. Run it first.")
-            self.attributed += self.hold_power * hours * intensity
+            use(self.hold_power * hours)
         elif action == "exit":
             self.exits += self.state != "exit"
-            self.attributed += self.out_power * hours * intensity
+            use(self.out_power * hours)
         else:
             if self.state == "exit":
-                self.attributed += self.resume_cost * intensity
+                use(self.resume_cost)
                 self.returning = self.return_time
             if self.returning:
                 returned = min(hours, self.returning)
                 self.returning = self.returning - returned if self.returning - returned > 1e-9 else 0.0
-                self.attributed += self.out_power * returned * intensity
+                use(self.out_power * returned)
                 self.hours += returned
                 hours -= returned
             point = level if action == "throttle" else FULL
             hours = min(hours, self.remaining_work / point.speed)
             self.remaining_work -= hours * point.speed
-            self.attributed += point.power * hours * intensity
+            use(point.power * hours)
         self.hours += hours
         self.state = action

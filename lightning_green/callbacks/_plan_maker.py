@@ -165,6 +165,8 @@ class PlanMaker:
             return_time=self._return_hours(),
             out_power=self.hold_power() if kept_allocation() else 0.0,
             full_kw=None if (watts := self._full_watts()) is None else watts / 1000.0 * self._fit.session.recorder.pue,
+            prices=self._arguments.price,
+            carbon_price=self._arguments.carbon_price,
         )
 
     def paused_event(self, plan: Plan) -> Paused:
@@ -179,7 +181,7 @@ class PlanMaker:
         return Paused(
             reason=plan.reason,
             until=plan.until,
-            job=self._last_job.to_json(),
+            job=self._last_job.to_json(run.clock.time()),
             grid=spec_for_record(run.grid),
             seconds_per_batch=self.timer.seconds_per_batch,
             seconds_per_validation=self.timer.seconds_per_validation,
@@ -319,6 +321,10 @@ class PlanMaker:
         kept = kept_allocation() if "exit" in pauses else None
         why += f"; the {kept} keeps its devices, which draw idle power after an exit" if kept else ""
         lines["Pauses"] = (" and ".join(sorted(pauses)) or "none") + (f" ({why})" if why else "")
+        if self._arguments.price is not None:
+            lines["Deadline"] += (
+                f"; electricity: {self._arguments.price}, carbon {self._arguments.carbon_price:g} per kg"
+            )
         if run.grid is None:
             lines["Next"] = 'continue: without `grid` the run does not wait; set one, for example grid="typical:DE"'
         elif deadline is None and not priced:

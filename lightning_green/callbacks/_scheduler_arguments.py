@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal, get_args
 
+from lightning_green.grid.prices import build_prices
+from lightning_green.planning import PriceSeries
 from lightning_green.utilities.durations import parse_duration
 from lightning_green.utilities.validation import check_number
 
@@ -26,6 +28,8 @@ class PlanArguments:
         min_saving: Fraction of run-now emissions.
         delay_price: gCO2e per hour.
         return_time: Hours from the start of the command to its first new step, or ``"measured"``.
+        price: Electricity prices; None to minimize the emissions.
+        carbon_price: Money per kg CO2e; used with ``price`` only.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -39,6 +43,8 @@ class PlanArguments:
     min_saving: float
     delay_price: float
     return_time: float | Measured = "measured"
+    price: PriceSeries | None = None
+    carbon_price: float = 0.0
 
 
 def check_plan_arguments(
@@ -49,15 +55,26 @@ def check_plan_arguments(
     min_saving: Any,
     delay_price: Any,
     return_time: Any = "measured",
+    price: Any = None,
+    carbon_price: Any = None,
 ) -> PlanArguments:
     """Return the arguments checked and converted.
 
     Raises:
         ValueError: If one of them is out of its range.
+        FileNotFoundError: If the file of the prices does not exist.
+        TypeError: If the price is neither a number nor a path.
 
     """
     if on_pause not in get_args(Pause):
         raise ValueError(f'`on_pause` should be "auto", "hold" or "exit", got {on_pause!r}.')
+    prices, carbon = check_prices(price, carbon_price)
+    checked_delay = check_number("delay_price", delay_price, unit="gCO2e per hour")
+    if prices is not None and not carbon and checked_delay:
+        raise ValueError(
+            f"`delay_price` is in gCO2e, which have no value with `carbon_price=0`, got {delay_price!r}. Remove it and "
+            "set a deadline, or set `carbon_price`."
+        )
     return PlanArguments(
         check_deadline(deadline),
         on_pause,
@@ -68,9 +85,32 @@ def check_plan_arguments(
         if resume_cost == "measured"
         else check_number("resume_cost", resume_cost, unit="hours", alternative='"measured"'),
         check_number("min_saving", min_saving, high=1.0),
-        check_number("delay_price", delay_price, unit="gCO2e per hour"),
+        checked_delay,
         "measured" if return_time == "measured" else check_hours("return_time", return_time, alternative='"measured"'),
+        prices,
+        carbon,
     )
+
+
+def check_prices(price: Any, carbon_price: Any) -> tuple[PriceSeries | None, float]:
+    """Return the electricity prices, None without, and the money per kg CO2e.
+
+    Raises:
+        ValueError: If only one of them is given, or one is out of its range.
+        FileNotFoundError: If the file of the prices does not exist.
+        TypeError: If the price is neither a number nor a path.
+
+    """
+    if price is None and carbon_price is None:
+        return None, 0.0
+    if price is None:
+        raise ValueError(f"`carbon_price` needs `price`, the price of electricity, got {carbon_price!r} without it.")
+    if carbon_price is None:
+        raise ValueError(
+            "`price` needs `carbon_price`, the money per kg CO2e in the same currency: for example 0.1, or 0 to "
+            "minimize the electricity cost alone."
+        )
+    return build_prices(price), check_number("carbon_price", carbon_price, unit="money per kg CO2e")
 
 
 def check_hours(name: str, value: Any, alternative: str = "") -> float:

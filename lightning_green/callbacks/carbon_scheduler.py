@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -81,6 +81,12 @@ class CarbonScheduler(GreenCallback):
             of hours, a duration such as ``"30min"``, or ``"measured"``: the median over the restarts of this run, and
             the time of its first start before them. The run does not exit for less, the deadline includes it, and
             ``lightning-green run`` starts the command that long before the planned end of the wait.
+        price: Electricity price per kWh: a number, or the path of a CSV file with the columns ``datetime`` and
+            ``price``, which is read at each start. With it, plans minimize the electricity cost plus ``carbon_price``
+            times the emissions, and ``min_saving`` is a fraction of that cost. None to minimize the emissions. See
+            ``docs/cost.md``.
+        carbon_price: Money per kg CO2e in the currency of ``price``; 0 minimizes the electricity cost alone. Required
+            with ``price``.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -115,11 +121,13 @@ class CarbonScheduler(GreenCallback):
         clock: Clock | None = None,
         verify: bool = False,
         return_time: float | str | timedelta | Literal["measured"] = "measured",
+        price: float | str | None = None,
+        carbon_price: float | None = None,
     ) -> None:
         check_options(grid, zone, meter)
         super().__init__(RunOptions(grid=grid, zone=zone, meter=meter, clock=clock))
         self._arguments = check_plan_arguments(
-            deadline, on_pause, hold_power, resume_cost, min_saving, delay_price, return_time
+            deadline, on_pause, hold_power, resume_cost, min_saving, delay_price, return_time, price, carbon_price
         )
         self.every_n_steps = check_positive_int("every_n_steps", every_n_steps)
         self.checkpoint_every = (
@@ -147,7 +155,9 @@ class CarbonScheduler(GreenCallback):
     def settings(self) -> dict[str, Any]:
         own = ("every_n_steps", "checkpoint_every", "throttle", "max_slowdown", "verify")
         throttle = str(self.throttle) if isinstance(self.throttle, Level) else self.throttle
-        return asdict(self._arguments) | {name: getattr(self, name) for name in own} | {"throttle": throttle}
+        price = None if self._arguments.price is None else str(self._arguments.price)
+        arguments = asdict(replace(self._arguments, price=None)) | {"price": price}
+        return arguments | {name: getattr(self, name) for name in own} | {"throttle": throttle}
 
     # -- hooks --------------------------------------------------------------------------------------------------------
 

@@ -23,8 +23,8 @@ from lightning_green.run.figures import empty_summary
 from lightning_green.run.logger_records import log_page, log_tables, log_totals
 from lightning_green.run.node_sync import summarize_nodes
 from lightning_green.run.options import RunOptions
+from lightning_green.run.pue import build_pue
 from lightning_green.utilities.clock import Clock
-from lightning_green.utilities.validation import check_number
 
 
 class EmissionsTracker(GreenCallback):
@@ -57,9 +57,12 @@ class EmissionsTracker(GreenCallback):
             or a ``GridSignal``.
         zone: Grid zone, for a ``grid`` that does not name one.
         pue: Power usage effectiveness of the data center, at least 1: energy of the facility per energy of the devices.
+            A number, a mapping from sites to numbers, or the path of a CSV file with the columns ``datetime`` and
+            ``pue``. See ``docs/pue.md``.
         clock: Clock of the run; the system clock by default.
         progress_bar: Show state, intensity, emissions so far and the next planned change in the progress bars of the
             Trainer, for example ``green=running 212 g/kWh, 1.3 kg, exit 13:40 UTC``.
+        site: Key of a mapping in ``pue``; None for the environment variable ``LIGHTNING_GREEN_SITE``.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -80,16 +83,19 @@ class EmissionsTracker(GreenCallback):
         meter: Meter | str | float | None = "auto",
         grid: GridLike = None,
         zone: str | None = None,
-        pue: float = 1.0,
+        pue: float | str | dict[str, float] = 1.0,
         clock: Clock | None = None,
         progress_bar: bool = True,
+        site: str | None = None,
     ) -> None:
-        pue = check_number("pue", pue, 1.0)
+        found = build_pue(pue, site)
         check_options(grid, zone, meter)
         if not isinstance(progress_bar, bool):
             raise TypeError(f"`progress_bar` should be True or False, got {progress_bar!r}.")
         self.progress_bar = progress_bar
-        super().__init__(RunOptions(grid=grid, zone=zone, meter=meter, pue=None if pue == 1.0 else pue, clock=clock))
+        super().__init__(
+            RunOptions(grid=grid, zone=zone, meter=meter, pue=None if found == 1.0 else found, clock=clock)
+        )
 
     def summary(self) -> dict[str, Any]:
         """Return the totals of the last fit: energy by component, emissions, the run-now baseline.

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
 from lightning_green.backtest.backtest import Backtest
+from lightning_green.backtest.objectives import compare_objectives
 from lightning_green.backtest.registry import build_policy
 from lightning_green.backtest.results import OPTIMAL, RUN_NOW, ZoneResult, as_text, mean_of, policy_table, zone_table
-from lightning_green.backtest.zone_archive import Scope, read_archive
+from lightning_green.backtest.zone_archive import Scope, ZoneArchive, read_archive
 from lightning_green.cli.messages import fail
+from lightning_green.grid.prices import build_prices
 from lightning_green.planning.job import HOLD_POWER, PAUSES, Level
 from lightning_green.utilities.durations import parse_duration
+from lightning_green.utilities.validation import check_number
 
 
 def backtest(
@@ -48,6 +52,13 @@ def backtest(
     ] = 0,
     kind: Annotated[str, typer.Option(help="Kind of intensity: lifecycle or direct.")] = "lifecycle",
     modes: Annotated[str, typer.Option(help="Allowed pauses: exit,hold or one of them.")] = "exit,hold",
+    price: Annotated[
+        str | None,
+        typer.Option(
+            help="Electricity price per kWh: a number, or a CSV with datetime and price. Compares objectives."
+        ),
+    ] = None,
+    carbon_price: Annotated[float | None, typer.Option(help="Money per kg CO2e, for --price.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write a bar chart of the savings (needs matplotlib).")] = None,
 ) -> None:
@@ -55,6 +66,7 @@ def backtest(
 
     In every hour a policy gets only the data that was available at that time. Several --actual (and --forecast) give a
     table of zones and their mean. Other packages add policies through the entry point group lightning_green.policies.
+    With --price, the planner minimizes the emissions, the electricity cost, and both.
     """
     forecasts = forecast or []
     if forecasts and len(forecasts) != len(actual):
@@ -62,6 +74,10 @@ def backtest(
     pauses = frozenset(name.strip() for name in modes.split(",") if name.strip())
     if not pauses or not pauses <= PAUSES:
         fail(f"--modes should be exit, hold or both, such as exit,hold; got {modes!r}.")
+    if (price is None) != (carbon_price is None):
+        fail("Give --price and --carbon-price together; --carbon-price is money per kg CO2e, such as 0.1.")
+    if price is not None and (len(actual) > 1 or plot is not None):
+        fail("`--price` compares objectives in one zone. Give one --actual and no --plot.")
     results: list[ZoneResult] = []
     try:
         test = Backtest(
@@ -78,6 +94,10 @@ def backtest(
             out_power=out_power,
             perfect_hours=perfect_hours,
         )
+        if price is not None and carbon_price is not None:
+            archive = read_archive(actual[0], forecasts[0] if forecasts else None, cast(Scope, kind))
+            _compare(test, archive, price, check_number("carbon_price", carbon_price), as_json)
+            return
         for name in test.names:
             if name != OPTIMAL:
                 _check_policy(name)
@@ -85,7 +105,7 @@ def backtest(
             archive = read_archive(path, forecasts[index] if forecasts else None, cast(Scope, kind))
             results.append({"zone": archive.zone, "runs": len(test.starts(archive)), "policies": test.run(archive)})
     except OSError as error:
-        fail(f"{error.filename} cannot be read ({error.strerror}).")
+        fail(str(error) if error.strerror is None else f"{error.filename} cannot be read ({error.strerror}).")
     except ValueError as error:
         fail(str(error))
     if plot is not None:
@@ -98,6 +118,18 @@ def backtest(
         typer.echo(as_text(policy_table(result)) + "\n")
     if len(results) > 1:
         typer.echo(as_text(zone_table(results)))
+
+
+def _compare(test: Backtest, archive: ZoneArchive, price: str, carbon_price: float, as_json: bool) -> None:
+    """Print what the planner saves if it minimizes emissions, electricity cost, or both."""
+    found = compare_objectives(test, archive, build_prices(price, "--price"), carbon_price)
+    if as_json:
+        typer.echo(json.dumps({"zone": archive.zone, **asdict(found)}))
+        return
+    missing = f"; {found.runs_without_price} runs without known prices are left out" if found.runs_without_price else ""
+    hours = f"{test.work_hours:g} h in {test.window_hours:g} h"
+    typer.echo(f"{archive.zone}: {found.runs} runs of {hours}, carbon price {carbon_price:g} per kg CO2e{missing}\n")
+    typer.echo(as_text(found.table()))
 
 
 def _level(text: str) -> Level:

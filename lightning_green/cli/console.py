@@ -28,7 +28,7 @@ def show(console: Console, content: RenderableType) -> None:
         console.print(content)
         return
     with console.capture() as captured:
-        console.print(content)
+        console.print(content, soft_wrap=isinstance(content, Text))
     typer.echo("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
 
 

@@ -12,9 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from lightning_green.cli.messages import fail, print_line
+from lightning_green.grid.prices import build_prices
 from lightning_green.ledger.ledger import ledger_files, read_ledger
 from lightning_green.ledger.run_directory import run_directories
 from lightning_green.report.compression import read_compression
+from lightning_green.report.cost import Rates
 from lightning_green.report.formats import csv_text, json_record, markdown
 from lightning_green.report.html import html_page
 from lightning_green.report.live import LiveServer
@@ -27,6 +29,7 @@ from lightning_green.utilities.text import printable
 
 REFRESH_SECONDS = 10
 COMPRESSION_FILE = "report.json"
+LONGEST_CURRENCY = 12
 
 
 class Format(str, Enum):
@@ -58,6 +61,15 @@ def report(
     embodied: Annotated[
         float | None, typer.Option(min=0.0, help="Embodied emissions of the hardware to add to the SCI, in gCO2e.")
     ] = None,
+    price: Annotated[
+        str | None,
+        typer.Option(help="Electricity price per kWh: a number, or a CSV file with the columns datetime and price."),
+    ] = None,
+    currency: Annotated[str, typer.Option(help="Currency of --price, such as EUR.")] = "",
+    market_factor: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Emission factor of an electricity contract in gCO2e/kWh, for comparison."),
+    ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Serve the page on 127.0.0.1 and refresh it until Ctrl-C.")
     ] = False,
@@ -70,11 +82,12 @@ def report(
     Exit codes: 0 written; 2 wrong usage, or a directory that cannot be read.
     """
     gc.disable()  # a long ledger makes millions of objects without cycles; the search for them took a third of the time
-    runs, compressions = _read_all(paths)
+    rates = _rates(price, currency, market_factor)
+    runs, compressions = _read_all(paths, rates)
     if live:
         if form is not Format.HTML or compressions or output is not None:
             fail("`--live` serves the page of run directories. Remove --format, --output and report.json files.")
-        _serve(paths, title, port)
+        _serve(paths, title, port, rates)
         return
     if form is Format.HTML:
         _write(output or Path("report.html"), html_page(runs, compressions, title).encode())
@@ -88,6 +101,19 @@ def report(
             typer.echo(text)
         else:
             _write(output, f"{text}\n".encode())
+
+
+def _rates(price: str | None, currency: str, market_factor: float | None) -> Rates:
+    if currency and price is None:
+        fail("`--currency` is the currency of a price. Add --price.")
+    if len(currency) > LONGEST_CURRENCY or printable(currency) != currency:
+        fail(f"`--currency` should be a short name such as EUR, got {currency!r}.")
+    try:
+        return Rates(None if price is None else build_prices(price, "--price"), currency, market_factor)
+    except OSError as error:
+        fail(str(error) if error.strerror is None else f"{error.filename} cannot be read ({error.strerror}).")
+    except ValueError as error:
+        fail(str(error))
 
 
 def _text(form: Format, runs: Sequence[RunReport], embodied: float | None) -> str:
@@ -106,14 +132,14 @@ def _text(form: Format, runs: Sequence[RunReport], embodied: float | None) -> st
     return printable("\n\n".join(statements[form](one) for one in runs))
 
 
-def _read_all(paths: Sequence[Path]) -> tuple[list[RunReport], dict[str, dict[str, Any]]]:
+def _read_all(paths: Sequence[Path], rates: Rates) -> tuple[list[RunReport], dict[str, dict[str, Any]]]:
     runs, compressions = list[RunReport](), dict[str, dict[str, Any]]()
     for path in paths:
         try:
             if path.is_file():
                 compressions[path.resolve().parent.name] = read_compression(path)
                 continue
-            found = _runs_below(path)
+            found = _runs_below(path, rates)
             runs += found
             if not found and (path / COMPRESSION_FILE).is_file():
                 compressions[path.resolve().name] = read_compression(path / COMPRESSION_FILE)
@@ -129,11 +155,11 @@ def _read_all(paths: Sequence[Path]) -> tuple[list[RunReport], dict[str, dict[st
     return runs, compressions
 
 
-def _runs_below(path: Path) -> list[RunReport]:
+def _runs_below(path: Path, rates: Rates) -> list[RunReport]:
     """Return the reports of a run directory and of the runs that its command has started."""
     home = path.absolute()
     codes = {home: read_command(home).get("exit_code")}
-    return [read_run_report(one, codes.get(one)) for one in run_directories(home) if ledger_files(one)]
+    return [read_run_report(one, codes.get(one), rates) for one in run_directories(home) if ledger_files(one)]
 
 
 def _picture(runs: Sequence[RunReport]) -> bytes:
@@ -153,9 +179,9 @@ def _picture(runs: Sequence[RunReport]) -> bytes:
     return buffer.getvalue()
 
 
-def _serve(paths: Sequence[Path], title: str | None, port: int) -> None:
+def _serve(paths: Sequence[Path], title: str | None, port: int, rates: Rates) -> None:
     def page() -> str:
-        return html_page([one for path in paths for one in _runs_below(path)], None, title, REFRESH_SECONDS)
+        return html_page([one for path in paths for one in _runs_below(path, rates)], None, title, REFRESH_SECONDS)
 
     try:
         server = LiveServer(page, port)

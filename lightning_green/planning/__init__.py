@@ -7,6 +7,7 @@ from lightning_green.planning.job import Job, Level
 from lightning_green.planning.live_planner import live_plan
 from lightning_green.planning.planner import plan
 from lightning_green.planning.plans import Plan, Slot
+from lightning_green.planning.prices import PriceSeries
 
 __all__ = [
     "FORECAST_ARCHIVE_FILE",
@@ -15,6 +16,7 @@ __all__ = [
     "Job",
     "Level",
     "Plan",
+    "PriceSeries",
     "Slot",
     "correct",
     "live_plan",

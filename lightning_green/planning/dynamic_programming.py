@@ -169,7 +169,8 @@ def solve(hours: Array, intensity: Array, work: float, costs: Costs) -> Values:
 
     Args:
         hours: Length of each slot in hours, shape ``(n,)``.
-        intensity: Carbon intensity of each slot in gCO2e/kWh, shape ``(n,)``.
+        intensity: Carbon intensity of each slot in gCO2e/kWh, shape ``(n,)``, or another cost per kWh, which may be
+            negative.
         work: Remaining work in hours at full speed.
         costs: Costs of running, pausing and switching.
 

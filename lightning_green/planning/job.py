@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal, get_args
 
+from lightning_green.planning.prices import PriceSeries
 from lightning_green.utilities.validation import check_aware, check_number
 
 State = Literal["running", "throttled", "held", "out"]
@@ -92,6 +93,9 @@ class Job:
             exit lasts at least as long, and the job has to be started again that long before the end of the exit.
         out_power: Fraction of full power drawn while exited, in addition to ``resume_cost``: the idle power of devices
             that stay allocated.
+        prices: Electricity prices. With them the plan minimizes the electricity cost plus ``carbon_price`` times the
+            emissions, instead of the emissions.
+        carbon_price: Money per kg CO2e; 0 minimizes the electricity cost alone. Ignored without ``prices``.
         full_kw: Full power of the job in kW, PUE included, to describe savings in grams; None if it is not known.
 
     Raises:
@@ -120,6 +124,8 @@ class Job:
     return_time: float = 0.0
     out_power: float = 0.0
     full_kw: float | None = None
+    prices: PriceSeries | None = None
+    carbon_price: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("work_hours", self.work_hours, above_low=True, unit="hours")
@@ -134,6 +140,7 @@ class Job:
             check_number(name, getattr(self, name), 0.0, 1.0)
         check_number("caution", self.caution)
         check_number("delay_price", self.delay_price)
+        check_number("carbon_price", self.carbon_price, unit="money per kg CO2e")
         if self.full_kw is not None:
             check_number("full_kw", self.full_kw, unit="kW")
         object.__setattr__(self, "levels", _check_levels(self.levels))
@@ -141,10 +148,13 @@ class Job:
         if self.state not in get_args(State):
             raise ValueError(f"`state` should be one of {', '.join(get_args(State))}, got {self.state!r}.")
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, now: float | None = None) -> dict[str, Any]:
         """Return the job as JSON data, for another process that plans it. See `from_json`.
 
         The state is not included, because it changes between the two processes.
+
+        Args:
+            now: Current time in POSIX seconds: only prices of the week before and after it are included; None for all.
 
         Examples:
             >>> Job.from_json(Job(3.5, resume_cost=0.2).to_json(), "out").resume_cost
@@ -155,6 +165,7 @@ class Job:
             "deadline": None if self.deadline is None else self.deadline.isoformat(),
             "levels": [f"{level.power}:{level.speed}" for level in self.levels],
             "pauses": sorted(self.pauses),
+            "prices": None if self.prices is None else self.prices.to_json(now),
         }
 
     @classmethod
@@ -172,12 +183,14 @@ class Job:
         """
         deadline = content.get("deadline")
         levels = content.get("levels") or ["1:1"]
+        prices = content.get("prices")
         known = {field.name: content[field.name] for field in fields(cls) if field.name in content}
         return cls(
             **known
             | {
                 "work_hours": content["work_hours"],
                 "deadline": None if deadline is None else datetime.fromisoformat(deadline),
+                "prices": None if prices is None else PriceSeries.from_json(prices),
                 "levels": tuple(Level.parse(level) for level in levels),
                 "state": state,
             }

@@ -21,6 +21,7 @@ class Slot(NamedTuple):
         level: Operating point of ``"run"`` and ``"throttle"``; None for a pause.
         intensity: Expected carbon intensity in gCO2e/kWh, or None if unknown.
         gco2e_per_kw: Expected emissions in gCO2e per kW of full power, or None if unknown.
+        price: Expected electricity price in money per kWh; None without prices.
 
     """
 
@@ -30,6 +31,7 @@ class Slot(NamedTuple):
     level: Level | None = None
     intensity: float | None = None
     gco2e_per_kw: float | None = None
+    price: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Plan:
         reason: Explanation of the first action, for users.
         late_hours: Hours by which the deadline is missed even without a pause at full speed; 0 if it is met.
         notes: Further information for users: dropped levels, hours that the forecast does not cover.
+        cost_per_kw: Expected electricity cost in money per kW of full power; None without prices.
+        run_now_cost_per_kw: Expected electricity cost of the run-now baseline, in the same unit.
 
     """
 
@@ -58,6 +62,8 @@ class Plan:
     reason: str
     late_hours: float = 0.0
     notes: tuple[str, ...] = ()
+    cost_per_kw: float | None = None
+    run_now_cost_per_kw: float | None = None
 
     @property
     def until(self) -> datetime:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lightning_green.planning.plans import Slot
-from lightning_green.utilities.quantities import short_grams
+from lightning_green.utilities.quantities import format_money, short_grams
+
+_ESTIMATED = "some prices are estimates"
 
 
 def format_time(time: datetime, now: datetime) -> str:
@@ -29,6 +31,40 @@ def format_hours(value: float) -> str:
 
 
 @dataclass(frozen=True)
+class CostChange:
+    """The expected electricity cost of a plan and of run-now.
+
+    Args:
+        planned: Cost of the plan in money per kW of full power.
+        run_now: Cost of run-now, in the same unit.
+        full_kw: Full power of the job in kW, PUE included; None if it is not known.
+        is_estimated: Whether some of the prices are estimates.
+
+    Examples:
+        >>> print(CostChange(0.89, 1.2, full_kw=2.0))
+        electricity cost 2.40 -> 1.78 (-25.8%)
+        >>> print(CostChange(0.89, 1.2, is_estimated=True))
+        electricity cost -25.8% (some prices are estimates)
+
+    """
+
+    planned: float
+    run_now: float
+    full_kw: float | None = None
+    is_estimated: bool = False
+
+    def __str__(self) -> str:
+        # A percentage of an income is not defined.
+        percent = f"{self.planned / self.run_now - 1:+.1%}" if self.run_now > 0 else ""
+        if self.full_kw is None and percent:
+            return f"electricity cost {percent}" + (f" ({_ESTIMATED})" if self.is_estimated else "")
+        scale, unit = (1.0, " per kW of full power") if self.full_kw is None else (self.full_kw, "")
+        details = ", ".join(one for one in (percent, _ESTIMATED if self.is_estimated else "") if one)
+        amounts = f"{format_money(scale * self.run_now)} -> {format_money(scale * self.planned)}{unit}"
+        return f"electricity cost {amounts}" + (f" ({details})" if details else "")
+
+
+@dataclass(frozen=True)
 class Saving:
     """The expected saving of a plan relative to run-now.
 
@@ -37,6 +73,7 @@ class Saving:
         std: Standard deviation of ``share``, or None.
         run_now_grams: Emissions of run-now in gCO2e; None if the power of the job is not known.
         marginal: Whether the emissions are those of a marginal signal.
+        cost: Change of the electricity cost; None without prices.
 
     Examples:
         >>> print(Saving(0.162, 0.02, 2134.5))
@@ -50,8 +87,12 @@ class Saving:
     std: float | None = None
     run_now_grams: float | None = None
     marginal: bool = False
+    cost: CostChange | None = None
 
     def __str__(self) -> str:
+        return self._emissions() + ("" if self.cost is None else f"; {self.cost}")
+
+    def _emissions(self) -> str:
         verb, share = ("saves", self.share) if self.share >= 0 else ("emits", -self.share)
         percent = f"{share:.1%}" + (f" ± {self.std:.1%}" if self.std else "")
         more, kind = "" if self.share >= 0 else " more", ", marginal" if self.marginal else ""
@@ -122,5 +163,9 @@ def run_reason(slots: tuple[Slot, ...], now: datetime, saving: Saving, run_now: 
             f"{format_intensities(mean_work_intensity(slots), run_now)}, {saving}."
         )
     if {(slot.action, slot.level) for slot in slots} == {("run", first.level)}:
+        if first.price is not None:
+            price = format_money(first.price)
+            now_at = f"at {first.intensity:.0f} gCO2e/kWh and an electricity price of {price} per kWh"
+            return f"{start}: {now_at} no pause before the deadline reduces the cost of electricity and carbon."
         return f"{start}: at {first.intensity:.0f} gCO2e/kWh no pause before the deadline reduces emissions."
     return f"{start} at {first.intensity:.0f} gCO2e/kWh without a pause: {saving}."

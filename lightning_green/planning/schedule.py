@@ -69,7 +69,7 @@ def cheapest_schedule(
     Args:
         values: Cost to go, from `solve`.
         hours: Length of each slot in hours, shape ``(n,)``.
-        intensity: Carbon intensity of each slot in gCO2e/kWh, shape ``(n,)``.
+        intensity: Carbon intensity of each slot in gCO2e/kWh, or another cost per kWh, shape ``(n,)``.
         costs: Costs that ``values`` were computed with.
         state: State before the first slot.
         first: Allowed actions in the first slot.
@@ -112,7 +112,7 @@ def cheapest_schedule(
             total = (switch + power * took) * price + hour * took
             if rest > EPSILON:
                 total += waited + to_go(back, after, rest)
-            if total < best * (1 - TIE) or best == math.inf > total:
+            if total < best * (1 - TIE if best > 0 else 1 + TIE) or best == math.inf > total:
                 best, chosen = total, option
         if chosen.action == "exit" and state != EXITED:
             stays_out = ready[slot]

@@ -6,7 +6,7 @@ A slot lasts 5 minutes to 1 hour in the next four weeks, and up to a day later.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ HOUR = 3600.0
 DAY = 86400.0
 MIN_SECONDS, MAX_SECONDS = 300.0, HOUR
 RECENT_DAYS = 7
+MIN_SPLIT_HOURS = 1 / 60
+"""Least distance of an additional edge from the others in hours."""
 FINE_HOURS = 24.0
 """Hours ahead in which slots keep the resolution of the forecast if there were more than ``MAX_SLOTS`` otherwise."""
 MAX_SLOTS = 800
@@ -103,6 +105,23 @@ def make_slots(forecast: Forecast, now: float, horizon_hours: float) -> Slots | 
     spreads = error[within] if has_spread else None
     fine_hours = min(horizon_hours, (fine - now) / HOUR)
     return Slots((edges - now) / HOUR, level[within], spreads, horizon_hours - covered, fine_hours)
+
+
+def split_slots(slots: Slots, at: Array) -> Slots:
+    """Return the slots, split at further times.
+
+    Args:
+        slots: The slots.
+        at: Hours from now, ascending. Those within a minute of an edge are ignored.
+
+    """
+    edges = slots.edges
+    after = np.clip(np.searchsorted(edges, at), 1, len(edges) - 1)
+    distance = np.minimum(at - edges[after - 1], edges[after] - at)
+    split = np.union1d(edges, at[distance > MIN_SPLIT_HOURS])
+    index = np.searchsorted(edges, split[:-1], side="right") - 1
+    spread = None if slots.spread is None else slots.spread[index]
+    return replace(slots, edges=split, values=slots.values[index], spread=spread)
 
 
 def _steps(forecast: Forecast) -> tuple[Array, Array, Array | None]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from lightning_green.report.cost import KNOWN, RunCost
 from lightning_green.report.run_report import RunReport
 from lightning_green.report.text import method_paragraph, rows_of
 from lightning_green.utilities.text import printable
@@ -15,8 +17,9 @@ from lightning_green.utilities.text import printable
 COLUMNS = (
     *("run", "state", "steps", "kwh", "measured", "kind", "zone", "gco2e", "run_now_gco2e", "saving_pct"),
     *("saving_std_pct", "known_share", "hours_waited", "elapsed_hours", "exits", "starts", "pue"),
+    *("cost", "run_now_cost", "cost_saved", "currency", "kwh_without_price", "market_gco2e"),
 )
-"""Columns of the CSV: energy in kWh, emissions in gCO2e, time in hours."""
+"""Columns of the CSV: energy in kWh, emissions in gCO2e, time in hours, cost in the currency of the prices."""
 
 
 def markdown(reports: Sequence[RunReport]) -> str:
@@ -40,7 +43,12 @@ def json_record(report: RunReport) -> dict[str, Any]:
         name: getattr(report, name) for name in ("phase_kwh", "emitted", "emitted_run_now", "power_times", "power")
     }
     settings = {name: getattr(report, name) for name in ("meter", "zone", "pue")}
-    record: dict[str, Any] = _plain({"name": report.name, **report.status.to_json(), **settings, **found, **curves})
+    money = {
+        "cost": None if report.cost is None else report.cost.to_json(),
+        "market": None if report.market is None else asdict(report.market),
+    }
+    status = report.status.to_json()
+    record: dict[str, Any] = _plain({"name": report.name, **status, **settings, **money, **found, **curves})
     return record
 
 
@@ -57,8 +65,16 @@ def csv_text(reports: Sequence[RunReport]) -> str:
             emissions.append(main.known_share)
         row = [one.name, status.state.name, status.steps, status.energy_kwh, one.is_measured, *emissions]
         row += [status.waited_hours, status.elapsed_hours, status.exits, status.starts, one.pue]
+        row += [*_cost_cells(one.cost), "" if one.market is None else one.market.gco2e]
         writer.writerow([_formula_safe(value) for value in row])
     return out.getvalue().rstrip("\n")
+
+
+def _cost_cells(cost: RunCost | None) -> list[Any]:
+    if cost is None:
+        return [""] * 5
+    run_now = cost.run_now if cost.run_now_unknown_kwh <= KNOWN else ""
+    return [cost.amount, run_now, "" if cost.saving is None else cost.saving, cost.currency, cost.unknown_kwh]
 
 
 def _formula_safe(value: Any) -> Any:

@@ -14,7 +14,7 @@ from lightning_green.report.chart_data import chart_data
 from lightning_green.report.run_report import RunReport
 from lightning_green.report.statements import model_card, sci_statement
 from lightning_green.utilities.durations import format_duration
-from lightning_green.utilities.quantities import format_energy, format_grams
+from lightning_green.utilities.quantities import format_energy, format_grams, format_money
 from lightning_green.utilities.text import printable
 from lightning_green.utilities.version import package_version
 
@@ -63,6 +63,7 @@ def html_page(
         sci_statement=sci_statement,
         energy=format_energy,
         grams=format_grams,
+        money=format_money,
         duration=lambda hours: format_duration(hours * 3600),
         printable=printable,
         data=_script_json(data),

@@ -28,6 +28,7 @@ from lightning_green.ledger.events import (
 )
 from lightning_green.ledger.intensity_series import read_series
 from lightning_green.ledger.totals import PHASES
+from lightning_green.report.cost import EnergyIntervals, MarketEmissions, Rates, RunCost, run_cost
 from lightning_green.report.run_status import Emissions, RunStatus, read_run_status
 from lightning_green.report.series import IntensityCurve, PowerCurves, Step, thinned
 from lightning_green.report.spans import Span, SpanBuilder
@@ -86,6 +87,8 @@ class RunReport:
         power_times: Times of ``power`` in seconds since the epoch.
         power: Mean power of each component in W.
         validations: Validations with their metrics.
+        cost: Electricity cost; None without prices.
+        market: Market-based emissions; None without a factor.
 
     """
 
@@ -104,6 +107,8 @@ class RunReport:
     power_times: tuple[float, ...] = ()
     power: Mapping[str, list[float]] = field(default_factory=dict)
     validations: tuple[Validation, ...] = ()
+    cost: RunCost | None = None
+    market: MarketEmissions | None = None
 
     @property
     def name(self) -> str:
@@ -127,12 +132,13 @@ class RunReport:
         return sorted(names, key=lambda name: (not name.startswith("val"), name))
 
 
-def read_run_report(folder: Path, exit_code: int | None = None) -> RunReport:
+def read_run_report(folder: Path, exit_code: int | None = None, rates: Rates | None = None) -> RunReport:
     """Return the report of a run from its ledger, which is read once. Writes nothing.
 
     Args:
         folder: Run directory.
         exit_code: Exit code of the supervisor of its command; None if it is unknown or the command has not ended.
+        rates: Electricity prices and the factor of a contract, or None.
 
     Raises:
         OSError: If a file cannot be read.
@@ -146,14 +152,17 @@ def read_run_report(folder: Path, exit_code: int | None = None) -> RunReport:
         ```
 
     """
-    reader = _Reader()
+    reader = _Reader(rates or Rates())
     return reader.report(read_run_status(folder, exit_code, visit=reader.add))
 
 
 class _Reader:
     """Collects the curves of a run while its ledger is read."""
 
-    def __init__(self) -> None:
+    def __init__(self, rates: Rates) -> None:
+        self._rates = rates
+        uses_energy = rates.prices is not None or rates.market_factor is not None
+        self._energy = EnergyIntervals() if uses_energy else None
         self._spans, self._intensity, self._power = SpanBuilder(), IntensityCurve(), PowerCurves()
         self._decisions, self._messages = list[Moment](), list[Moment]()
         self._forecasts, self._validations = list[KnownForecast](), list[Validation]()
@@ -168,6 +177,8 @@ class _Reader:
         self._spans.add(event)
         self._intensity.add(event, at)
         self._power.add(event, at)
+        if self._energy is not None:
+            self._energy.add(event)
         if event.node_rank:
             return
         if event.measured is not None:
@@ -222,7 +233,20 @@ class _Reader:
             power_times=tuple(times),
             power=power,
             validations=tuple(_ends(self._validations)),
+            cost=self._cost(status),
+            market=self._market(status),
         )
+
+    def _cost(self, status: RunStatus) -> RunCost | None:
+        if self._energy is None or self._rates.prices is None or status.energy_kwh is None:
+            return None
+        return run_cost(self._energy, status.history.totals.segments, self._rates.prices, self._rates.currency)
+
+    def _market(self, status: RunStatus) -> MarketEmissions | None:
+        factor = self._rates.market_factor
+        if self._energy is None or factor is None or status.energy_kwh is None:
+            return None
+        return MarketEmissions(factor, self._energy.kwh * factor)
 
 
 def _grams(accounts: FitAccounts) -> float:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from lightning_green.report.cost import KNOWN, RunCost
 from lightning_green.report.run_report import RunReport
 from lightning_green.report.run_status import ComponentEnergy, Emissions
 from lightning_green.utilities.durations import format_duration
-from lightning_green.utilities.quantities import format_energy, format_grams, format_percent, quality_text
+from lightning_green.utilities.quantities import format_energy, format_grams, format_money, format_percent, quality_text
 from lightning_green.utilities.units import JOULES_PER_KWH
 from lightning_green.utilities.version import package_version
 
@@ -49,6 +50,26 @@ def saving_note(emissions: Emissions | None) -> str:
     return f"Compared with {without} for the same work without waiting.{more}"
 
 
+def cost_saving_text(cost: RunCost) -> str:
+    """Return the cost that waiting saved, such as ``"0.30 EUR (25.0 %)"``; negative if it cost more."""
+    if cost.saving is None:
+        return "unknown"
+    percent = "" if cost.saving_pct is None else f" ({format_percent(cost.saving_pct)})"
+    return format_money(cost.saving, cost.currency) + percent
+
+
+def cost_note(cost: RunCost) -> str:
+    """Return a sentence about what a cost compares, and about unknown prices."""
+    if cost.unknown_kwh > KNOWN:
+        return f"The price of {format_energy(cost.unknown_kwh)} is unknown; their cost is not included."
+    if cost.run_now_unknown_kwh > KNOWN:
+        missing = format_energy(cost.run_now_unknown_kwh)
+        return f"The cost without waiting is unknown: the prices of that time are missing for {missing}."
+    without = format_money(cost.run_now, cost.currency)
+    saved = cost_saving_text(cost)
+    return f"{without} for the same work without waiting; waiting saved {saved}."
+
+
 def quality_sentence(report: RunReport) -> str:
     """Return which energy was measured and which was modeled."""
     by_quality: dict[str, list[str]] = {}
@@ -70,6 +91,11 @@ def figures(report: RunReport) -> list[tuple[str, str]]:
         ("Saving", saving_text(main)),
     ]
     rows += [(f"Emissions, {kind_label(one.kind)}", format_grams(one.gco2e)) for one in status.emissions[1:]]
+    if report.market is not None:
+        name = f"Emissions, market-based (stated factor of {report.market.factor:g} gCO2e/kWh)"
+        rows.append((name, format_grams(report.market.gco2e)))
+    if report.cost is not None:
+        rows += _cost_figures(report.cost)
     rows += [
         ("Intensity", _sources(main)),
         ("Zone", report.zone or "unknown"),
@@ -85,6 +111,18 @@ def figures(report: RunReport) -> list[tuple[str, str]]:
         rows.append(("Energy without a known intensity", format_energy(unpriced)))
     if status.node_kwh:
         rows.append(("Nodes", str(len(status.node_kwh))))
+    return rows
+
+
+def _cost_figures(cost: RunCost) -> list[tuple[str, str]]:
+    rows = [("Electricity cost", format_money(cost.amount, cost.currency))]
+    if cost.run_now_unknown_kwh <= KNOWN:
+        rows.append(("Cost without waiting", format_money(cost.run_now, cost.currency)))
+    else:
+        rows.append(("Cost without waiting", "unknown"))
+    rows.append(("Cost saved", cost_saving_text(cost)))
+    if cost.unknown_kwh > KNOWN:
+        rows.append(("Energy without a known price", format_energy(cost.unknown_kwh)))
     return rows
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 from lightning_green.energy.meter import Meter
 from lightning_green.grid.registry import GridLike
+from lightning_green.run.pue import Pue
 from lightning_green.utilities.clock import Clock
 
 
@@ -17,7 +18,7 @@ class RunOptions:
         grid: Carbon intensity; see ``build_grid``.
         zone: Grid zone, for a grid that does not name one.
         meter: Energy meter; see ``build_meter``.
-        pue: Power usage effectiveness; None means 1.
+        pue: Power usage effectiveness, see ``build_pue``; None means 1.
         clock: Clock of the run; None for the system clock.
 
     Raises:
@@ -28,7 +29,7 @@ class RunOptions:
     grid: GridLike = None
     zone: str | None = None
     meter: Meter | str | float | None = "auto"
-    pue: float | None = None
+    pue: Pue | None = None
     clock: Clock | None = None
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from lightning_green.ledger.events import Event, PhaseChanged, Sample, StateChan
 from lightning_green.ledger.measurement import Intensity, Measurement
 from lightning_green.ledger.recorded_intensity import Place
 from lightning_green.ledger.totals import UNMETERED, Totals
+from lightning_green.run.pue import Pue, PueSeries
 from lightning_green.utilities.clock import Clock, utc_iso
 
 EventT = TypeVar("EventT", bound=Event)
@@ -99,12 +100,12 @@ class Recorder:
         log: EventLog,
         meter: Meter,
         grid: GridSignal | None,
-        pue: float,
+        pue: Pue,
         account: Account,
         node_rank: int,
         fit: int,
     ) -> None:
-        self.clock, self.log, self.meter, self.grid, self.pue = clock, log, meter, grid, pue
+        self.clock, self.log, self.meter, self.grid, self._pue = clock, log, meter, grid, pue
         self.account, self.node_rank, self.fit = account, node_rank, fit
         self.status = Status()
         self.global_step = 0
@@ -119,6 +120,14 @@ class Recorder:
     def totals(self) -> Totals:
         """Totals up to the last event."""
         return self.account.totals
+
+    @property
+    def pue(self) -> float:
+        """Power usage effectiveness now."""
+        return self._pue.at(self.clock.time()) if isinstance(self._pue, PueSeries) else self._pue
+
+    def _mean_pue(self, start: float, end: float) -> float:
+        return self._pue.mean(start, end) if isinstance(self._pue, PueSeries) else self._pue
 
     @property
     def last_time(self) -> float:
@@ -151,7 +160,7 @@ class Recorder:
             measured = Measurement(
                 joules=joules,
                 intensity=self._intensity(self.last_time, now, monotonic - self.last_monotonic),
-                pue=self.pue,
+                pue=self._mean_pue(self.last_time, now),
                 power=status.power,
                 speed=status.speed,
                 data_wait_s=round(self.data_wait_seconds, 6),

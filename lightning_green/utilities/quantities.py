@@ -33,6 +33,20 @@ def format_grams(grams: float | None) -> str:
     return f"{_digits(grams / 1000)} kgCO2e" if abs(grams) >= 1000 else f"{_digits(grams)} gCO2e"
 
 
+def format_money(amount: float | None, currency: str = "") -> str:
+    """Return an amount of money with two decimals, or four significant digits below 1.
+
+    Examples:
+        >>> format_money(1234.5, "EUR"), format_money(-0.0123456), format_money(None, "EUR")
+        ('1,234.50 EUR', '-0.01235', 'unknown')
+
+    """
+    if amount is None:
+        return "unknown"
+    text = f"{amount:,.2f}" if abs(amount) >= 1.0 or not amount else _digits(amount)
+    return f"{text} {currency}".rstrip()
+
+
 def short_grams(grams: float) -> str:
     """Return emissions in mg, g or kg with two digits or more, for messages of one line.
 

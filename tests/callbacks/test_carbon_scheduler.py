@@ -51,6 +51,12 @@ WRONG = [
     ({"meter": "wattmeter"}, "`meter` should be a Meter"),
     *[({"verify": v}, "`verify` should be True or False, got") for v in (None, 1, "yes")],
     *[({"return_time": v}, "`return_time` should ") for v in (-1, math.nan, "soon", None, timedelta(-1))],
+    *[({"price": v, "carbon_price": 0}, "`price` should be") for v in (math.nan, math.inf, True, [0.3], "none.csv")],
+    ({"price": 0.3}, "`price` needs `carbon_price`"),
+    ({"carbon_price": 0.1}, "`carbon_price` needs `price`"),
+    *[({"price": 0.3, "carbon_price": v}, "`carbon_price` should be a number of at least 0 money per kg CO2e, got")
+      for v in (-1.0, math.nan, "0.1")],
+    ({"price": 0.3, "carbon_price": 0, "delay_price": 60}, "`delay_price` is in gCO2e, which have no value"),
     ({"zone": 3}, '`zone` should be a string such as "DE"'),
     ({"clock": "system"}, "`clock` should be a SystemClock"),
 ]  # fmt: skip
@@ -58,7 +64,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda value: str(value)[:40])
 def test_a_wrong_argument_raises_at_construction_and_says_what_to_pass(arguments, message):
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises((ValueError, TypeError, FileNotFoundError), match=message):
         CarbonScheduler(**arguments)
 
 
@@ -68,7 +74,9 @@ def test_every_argument_is_in_the_table_of_wrong_ones():
 
 def test_new_arguments_come_after_those_of_the_first_version():
     """Scripts may pass them by position."""
-    assert [*inspect.signature(CarbonScheduler).parameters][12:] == ["zone", "clock", "verify", "return_time"]
+    assert [*inspect.signature(CarbonScheduler).parameters][12:] == [
+        *("zone", "clock", "verify", "return_time", "price", "carbon_price"),
+    ]
 
 
 def test_it_can_be_copied_and_pickled(trace):

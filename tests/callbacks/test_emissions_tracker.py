@@ -57,7 +57,9 @@ WRONG = [
     ({"grid": "typical"}, '`grid` should contain the zone, for example "typical:DE"'),
     ({"grid": "typical:Atlantis"}, "`zone` should be .*an ISO country.* got 'Atlantis'"),
     *[({"zone": value}, '`zone` should be a string such as "DE", or None, got') for value in (3, "", b"DE", ["DE"])],
-    *[({"pue": v}, "`pue` should be a number of at least 1, got") for v in (0.9, -1, math.nan, math.inf, "1.2", None)],
+    *[({"pue": v}, "`pue` should be a number of at least 1, got") for v in (0.9, -1, math.nan, math.inf, None)],
+    ({"pue": "1.2"}, "`pue` should be a number of at least 1, a mapping by site or a CSV file that exists, got '1.2'"),
+    ({"site": "oslo"}, "`site` should be a key of a mapping in `pue`"),
     *[({"clock": value}, "`clock` should be a SystemClock") for value in ("system", 5, type(clock()))],
     *[({"progress_bar": value}, "`progress_bar` should be True or False, got") for value in (1, "yes", None)],
 ]  # fmt: skip

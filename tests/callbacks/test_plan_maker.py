@@ -1,5 +1,6 @@
 """The plans of the scheduler use forecasts that are corrected with its own earlier forecasts."""
 
+import json
 from datetime import datetime, timedelta, timezone
 
 import lightning.pytorch as pl
@@ -66,3 +67,30 @@ def test_bias_of_the_signal_is_reduced_after_some_hours(tmp_path, bias):
     trainer.fit(LinearModel(), torch.utils.data.DataLoader(RandomDataset(4, 64)))
     expected = scheduler.plan.slots[-1].intensity
     assert expected == pytest.approx(200.0, abs=1e-6 + 0.6 * bias)
+
+
+def test_decisions_follow_the_price_and_report_both(tmp_path):
+    prices = tmp_path / "prices.csv"
+    rows = [f"{(START + timedelta(hours=hour)).isoformat()},{0.1 if hour >= 6 else 0.4}" for hour in range(48)]
+    prices.write_text("\n".join(["datetime,price", *rows]))
+    scheduler = CarbonScheduler(
+        grid=BiasedGrid(0.0),
+        deadline="48h",
+        on_pause="hold",
+        hold_power=0.01,
+        meter=1000.0,
+        clock=SimulatedClock(START, 1200.0),
+        price=str(prices),
+        carbon_price=0.1,
+    )
+    assert scheduler.settings()["price"] == "prices prices.csv"
+    trainer = pl.Trainer(
+        default_root_dir=tmp_path, max_steps=6, accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[scheduler],
+    )  # fmt: skip
+    trainer.fit(LinearModel(), torch.utils.data.DataLoader(RandomDataset(4, 64), batch_size=1))
+    events = [event for file in tmp_path.rglob("ledger.*.jsonl") for event in map(json.loads, file.open())]
+    reasons = [event["reason"] for event in events if event["event"] == "decision" and event["action"] == "hold"]
+    assert reasons[0].startswith("Hold until 06:00 UTC: 200.0 -> 200.0 gCO2e/kWh for the remaining work, emits about")
+    assert "; electricity cost " in reasons[0]
+    assert trainer.global_step == 6

@@ -203,3 +203,39 @@ def test_return_time_and_perfect_hours_are_options(files):
     wrong = call(*options, "--return-time", "soon")
     assert wrong.returncode == 2
     assert "`return_time` should be a duration" in wrong.stderr
+
+
+def test_price_compares_emissions_and_cost(files, tmp_path):
+    prices = tmp_path / "prices.csv"
+    rows = ["datetime,price"]
+    for day in range(1, 21):
+        rows += [f"2023-03-{day:02d}T{hour:02d}:00Z,{0.1 if hour < 6 else 0.3}" for hour in range(24)]
+    prices.write_text("\n".join(rows))
+    line = ["--actual", files[0], "--forecast", files[1], *SMALL, "--price", prices, "--carbon-price", "0.1"]
+    done = call(*line)
+    assert done.returncode == 0, done.stderr
+    assert "carbon price 0.1 per kg CO2e" in done.stdout
+    assert [row.split()[0] for row in done.stdout.splitlines()[2:]] == [
+        "objective",
+        "run_now",
+        "carbon",
+        "cost",
+        "both",
+    ]
+    result = json.loads(call(*line, "--json").stdout)
+    assert set(result["objectives"]) == {"run_now", "carbon", "cost", "both"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--price", "0.3"], "Give --price and --carbon-price together"),
+        (["--price", "none.csv", "--carbon-price", "0.1"], "exists"),
+        (["--price", "0.3", "--carbon-price", "-1"], "carbon_price"),
+        (["--price", "0.3", "--carbon-price", "1", "--plot", "x.png"], "no --plot"),
+    ],
+)
+def test_wrong_price_is_reported(files, arguments, message):
+    result = CliRunner().invoke(app, ["backtest", "--actual", str(files[0]), *arguments])
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())

@@ -133,3 +133,28 @@ def test_live_page_is_served_to_this_machine_only(server):
     with pytest.raises(urllib.error.HTTPError) as missing:
         get(server, "etc/passwd")
     assert missing.value.code == 404
+
+
+def test_price_is_a_number_or_a_file(run_dir, tmp_path):
+    (tmp_path / "prices.csv").write_text("datetime,price\n2024-05-02T16:00Z,0.3\n")
+    found = report(run_dir, "--price", "0.32", "--currency", "EUR", "--format", "md", "--market-factor", "20")
+    assert "| Electricity cost | 1.37 EUR |" in found.stdout
+    assert "market-based (stated factor of 20 gCO2e/kWh)" in found.stdout
+    found = report(run_dir, "--price", "prices.csv", "--format", "json")
+    assert json.loads(found.stdout)["runs"][0]["cost"]["unknown_kwh"] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--price", "none.csv"], "exists"),
+        (["--price", "nan"], "finite"),
+        (["--currency", "EUR"], "Add --price"),
+        (["--price", "1", "--currency", "\x1b[31mEUR"], "short name"),
+        (["--market-factor", "-1"], "market-factor"),
+    ],
+)
+def test_wrong_price_is_reported(run_dir, arguments, message):
+    result = report(run_dir, *arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())

@@ -55,7 +55,7 @@ def test_exit_is_not_shorter_than_the_return():
 def test_exited_job_returns_before_its_work():
     task = job(2, 6, resume_cost=0.0, return_time=0.5, state="out")
     answer = plan(task, hourly([500, 100, 100, 500, 500, 500]), START)
-    assert answer.slots[0] == (START, START + timedelta(minutes=30), "exit", None, 500.0, 0.0)
+    assert answer.slots[0][:6] == (START, START + timedelta(minutes=30), "exit", None, 500.0, 0.0)
     assert answer.until == START + timedelta(hours=1), "to be started half an hour earlier"
     now = plan(task, hourly([100, 100, 100, 500, 500, 500]), START)
     assert (now.until - START, now.end - START) == (timedelta(hours=0.5), timedelta(hours=2.5))

@@ -62,7 +62,7 @@ class TraceSignal(GridSignal):
         if self.path.suffix == ".parquet":
             rows = list(_parquet_rows(self.path, column or "carbon_intensity"))
         else:
-            rows = list(_csv_rows(self.path, column, str(self.kind)))
+            rows = list(csv_rows(self.path, column, str(self.kind)))
         self.zone = _check_zone(self.path, rows, zone)
         self.series = Series(check_points(self.path, rows))
         self._qualities: list[Quality] = [row.quality for row in rows]
@@ -129,7 +129,7 @@ def check_points(path: Path, rows: Iterable[Row]) -> list[tuple[datetime, float]
     points: list[tuple[datetime, float]] = []
     places: list[str] = []
     for where, raw_time, raw_value, *_ in rows:
-        time, value = _time(path, where, raw_time), _value(path, where, raw_value)
+        time, value = parse_row_time(path, where, raw_time), _value(path, where, raw_value)
         if points and time == points[-1][0]:
             raise ValueError(f"{path}, {where}: the time {raw_time} occurs twice; keep one row for each time.")
         if points and time < points[-1][0]:
@@ -163,7 +163,8 @@ def _check_zone(path: Path, rows: Sequence[Row], zone: str | None) -> str | None
     return zone
 
 
-def _csv_rows(path: Path, column: str | None, kind: str) -> Iterator[Row]:
+def csv_rows(path: Path, column: str | None, kind: str) -> Iterator[Row]:
+    """Yield the rows of a CSV file; the arguments are those of ``TraceSignal``."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         try:
@@ -214,7 +215,8 @@ def _check_columns(path: Path, names: list[str], *columns: str) -> None:
             raise ValueError(f"{path} has no column `{name}`; it has {', '.join(names) or 'none'}.")
 
 
-def _time(path: Path, where: str, raw: Any) -> datetime:
+def parse_row_time(path: Path, where: str, raw: Any) -> datetime:
+    """Return the time of a row in UTC; ``where`` is its place, for the message."""
     time = raw
     if not isinstance(raw, datetime):
         text = str(raw or "").strip()
