@@ -16,10 +16,10 @@ Figures of ``--json``:
 
 With ``--json --backtest --data DIR`` (or LIGHTNING_GREEN_DATA) also ``backtest``: mean saving, share of the optimum and
 the worst zone for four jobs of 24 h in 48 h on every zone of DIR/carbon that has forecasts (about ten minutes).
-``--table`` prints these results as Markdown, the tables of docs/planner_method.md. ``--choices`` varies constants of the
-correction and the margin on the same zones, with a run every tenth day. ``--starts`` varies the start hour, with a run
-every fourth day. ``--cross-validate`` chooses the constants for each zone on the other zones (leave one zone out), and
-prints the spread. ``--returns`` prints saving, exits and missed deadlines with a time to return of 0, 10 and 60
+``--table`` prints these results as Markdown, the tables of docs/planner_method.md. ``--choices`` varies constants of
+the correction and the margin on the same zones, with a run every tenth day. ``--starts`` varies the start hour, with a
+run every fourth day. ``--cross-validate`` chooses the constants for each zone on the other zones (leave one zone out),
+and prints the spread. ``--returns`` prints saving, exits and missed deadlines with a time to return of 0, 10 and 60
 minutes. Everything runs on one core.
 """
 
