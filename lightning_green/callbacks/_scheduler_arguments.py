@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from lightning_green.grid.prices import build_prices
 from lightning_green.planning import PriceSeries
+from lightning_green.run.rewritten_files import while_rewritten
 from lightning_green.utilities.durations import parse_duration
 from lightning_green.utilities.validation import check_number
 
@@ -110,7 +111,8 @@ def check_prices(price: Any, carbon_price: Any) -> tuple[PriceSeries | None, flo
             "`price` needs `carbon_price`, the money per kg CO2e in the same currency: for example 0.1, or 0 to "
             "minimize the electricity cost alone."
         )
-    return build_prices(price), check_number("carbon_price", carbon_price, unit="money per kg CO2e")
+    carbon = check_number("carbon_price", carbon_price, unit="money per kg CO2e")
+    return while_rewritten(lambda: build_prices(price)), carbon
 
 
 def check_hours(name: str, value: Any, alternative: str = "") -> float:

@@ -24,6 +24,7 @@ from lightning_green.run.logger_records import log_page, log_tables, log_totals
 from lightning_green.run.node_sync import summarize_nodes
 from lightning_green.run.options import RunOptions
 from lightning_green.run.pue import build_pue
+from lightning_green.run.rewritten_files import while_rewritten
 from lightning_green.utilities.clock import Clock
 
 
@@ -88,7 +89,7 @@ class EmissionsTracker(GreenCallback):
         progress_bar: bool = True,
         site: str | None = None,
     ) -> None:
-        found = build_pue(pue, site)
+        found = while_rewritten(lambda: build_pue(pue, site))
         check_options(grid, zone, meter)
         if not isinstance(progress_bar, bool):
             raise TypeError(f"`progress_bar` should be True or False, got {progress_bar!r}.")

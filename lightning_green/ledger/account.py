@@ -66,7 +66,7 @@ class Account:
         if isinstance(event, Paused) and not event.node_rank:
             self._exit(event, at)
         if isinstance(event, DevicesIdle) and event.measured is not None:
-            self._add_idle(event, event.measured.pue)
+            self._add_idle(event, event.pue)
         restored = isinstance(event, Finished) and event.again  # the fit ended when it finished
         if event.node_rank == 0 and not restored:
             totals.last_time = at if totals.last_time is None else max(totals.last_time, at)

@@ -239,6 +239,7 @@ class DevicesIdle(Event):
         since: Time of the exit.
         until: Time of the start.
         idle_intensity: Mean carbon intensity of that time, as ``Intensity.to_json`` writes it, or None.
+        idle_pue: Mean PUE of that time; None if it is that of the event.
 
     """
 
@@ -247,6 +248,13 @@ class DevicesIdle(Event):
     since: datetime | None = None
     until: datetime | None = None
     idle_intensity: Mapping[str, Any] | None = None
+    idle_pue: float | None = None
+
+    @property
+    def pue(self) -> float:
+        """Mean PUE of the time in which the devices were idle."""
+        recorded = self.measured.pue if self.measured is not None else 1.0
+        return recorded if self.idle_pue is None or self.idle_pue < 0.0 else self.idle_pue
 
 
 @dataclass(frozen=True, kw_only=True)

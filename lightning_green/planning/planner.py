@@ -274,7 +274,9 @@ class _Problem:
         """
         if self.prices is None:
             return self.slots.values
-        return 1000.0 * self.prices[0] + self.job.carbon_price * self.slots.values
+        weights: Array = 1000.0 * self.prices[0] + self.job.carbon_price * self.slots.values
+        # A job without a deadline would hold for as long as the power market pays for it.
+        return weights if self.job.deadline is not None else np.maximum(weights, 0.0)
 
     def price_notes(self) -> tuple[str, ...]:
         """Return a note if some prices are estimates."""

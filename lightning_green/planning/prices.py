@@ -18,6 +18,8 @@ from lightning_green.utilities.validation import check_times
 Array = NDArray[np.float64]
 
 _ARRAYS = ("starts", "ends", "prices")
+MAX_RECORD_ROWS = 4000
+"""Prices in a record: a line of the ledger has at most a megabyte. More of them become hourly means."""
 MAX_RECORD_HOURS = 14 * 24
 """Hours of prices that are kept for another process: those of the last week and of the next one."""
 
@@ -134,7 +136,7 @@ class PriceSeries:
         The arguments are those of `means`.
         """
         mean, share = self.means(starts, ends)
-        unknown = np.flatnonzero(share < 1.0)
+        unknown = np.flatnonzero((share < 1.0) & (ends > starts))
         if not len(unknown):
             return mean, share
         recent = self.starts > self.starts[-1] - RECENT_DAYS * DAY
@@ -181,7 +183,17 @@ class PriceSeries:
         near = np.abs(self.starts - (self.starts if now is None else now)) <= MAX_RECORD_HOURS / 2 * HOUR
         if not near.any():
             near[-min(len(near), MAX_RECORD_HOURS) :] = True
-        return {name: getattr(self, name)[near].tolist() for name in _ARRAYS}
+        kept = replace(self, **{name: getattr(self, name)[near] for name in _ARRAYS})
+        if len(kept.starts) > MAX_RECORD_ROWS:
+            kept = kept.hourly()
+        return {name: getattr(kept, name).tolist() for name in _ARRAYS}
+
+    def hourly(self) -> PriceSeries:
+        """Return the mean prices of the hours of which a part is known."""
+        starts = np.arange(np.floor(self.starts[0] / HOUR), np.ceil(self.ends[-1] / HOUR)) * HOUR
+        prices, share = self.means(starts, starts + HOUR)
+        known = share > 0.0
+        return replace(self, starts=starts[known], ends=starts[known] + HOUR, prices=prices[known])
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> PriceSeries:

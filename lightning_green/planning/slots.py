@@ -20,6 +20,7 @@ DAY = 86400.0
 MIN_SECONDS, MAX_SECONDS = 300.0, HOUR
 RECENT_DAYS = 7
 MIN_SPLIT_HOURS = 1 / 60
+MIN_SLOT_HOURS = MIN_SECONDS / HOUR
 """Least distance of an additional edge from the others in hours."""
 FINE_HOURS = 24.0
 """Hours ahead in which slots keep the resolution of the forecast if there were more than ``MAX_SLOTS`` otherwise."""
@@ -112,16 +113,28 @@ def split_slots(slots: Slots, at: Array) -> Slots:
 
     Args:
         slots: The slots.
-        at: Hours from now, ascending. Those within a minute of an edge are ignored.
+        at: Hours from now, ascending. Those within a minute of an edge are ignored, and those less than five minutes
+            after another one.
 
     """
     edges = slots.edges
     after = np.clip(np.searchsorted(edges, at), 1, len(edges) - 1)
     distance = np.minimum(at - edges[after - 1], edges[after] - at)
-    split = np.union1d(edges, at[distance > MIN_SPLIT_HOURS])
+    split = np.union1d(edges, _apart(at[distance > MIN_SPLIT_HOURS]))
     index = np.searchsorted(edges, split[:-1], side="right") - 1
     spread = None if slots.spread is None else slots.spread[index]
     return replace(slots, edges=split, values=slots.values[index], spread=spread)
+
+
+def _apart(times: Array) -> Array:
+    """Return the times without those that are closer than the shortest slot to the one before them."""
+    if not len(times) or np.diff(times).min(initial=np.inf) >= MIN_SLOT_HOURS - 1e-9:
+        return times
+    kept = [float(times[0])]
+    for time in times[1:]:
+        if time - kept[-1] >= MIN_SLOT_HOURS - 1e-9:
+            kept.append(float(time))
+    return np.array(kept)
 
 
 def _steps(forecast: Forecast) -> tuple[Array, Array, Array | None]:

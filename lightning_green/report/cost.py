@@ -135,7 +135,7 @@ class EnergyIntervals:
         if isinstance(event, DevicesIdle):
             since = at if event.since is None else event.since.timestamp()
             until = at if event.until is None else event.until.timestamp()
-            self._append(since, until, max(0.0, event.idle_joules) * measured.pue)
+            self._append(since, until, max(0.0, event.idle_joules) * event.pue)
         self._last[key] = event.attempt, at, measured
 
     def _append(self, start: float, end: float, joules: float) -> None:

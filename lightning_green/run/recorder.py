@@ -126,7 +126,8 @@ class Recorder:
         """Power usage effectiveness now."""
         return self._pue.at(self.clock.time()) if isinstance(self._pue, PueSeries) else self._pue
 
-    def _mean_pue(self, start: float, end: float) -> float:
+    def mean_pue(self, start: float, end: float) -> float:
+        """Return the mean PUE between two times in seconds since the epoch."""
         return self._pue.mean(start, end) if isinstance(self._pue, PueSeries) else self._pue
 
     @property
@@ -160,7 +161,7 @@ class Recorder:
             measured = Measurement(
                 joules=joules,
                 intensity=self._intensity(self.last_time, now, monotonic - self.last_monotonic),
-                pue=self._mean_pue(self.last_time, now),
+                pue=self.mean_pue(self.last_time, now),
                 power=status.power,
                 speed=status.speed,
                 data_wait_s=round(self.data_wait_seconds, 6),

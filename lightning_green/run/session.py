@@ -18,10 +18,12 @@ from lightning_green.grid.registry import build_grid
 from lightning_green.grid.signal import GridSignal
 from lightning_green.ledger.account import Account
 from lightning_green.ledger.events import (
+    CheckpointSaved,
     DevicesIdle,
     Event,
     Failed,
     GridChanged,
+    Interrupted,
     MeterProblem,
     Paused,
     Sample,
@@ -128,8 +130,14 @@ class Session:
 
     @property
     def repeats_steps(self) -> bool:
-        """Whether the earlier process of this fit has trained beyond the state that is restored: a kill or a crash."""
+        """Whether the earlier process of this fit may have trained beyond the state that is restored.
+
+        A planned exit and a signal that left time for a save end at that state.
+        """
         last = next((event for event in reversed(self.history) if isinstance(event, StateEvent)), None)
+        saved = next((event for event in reversed(self.history) if isinstance(event, CheckpointSaved)), None)
+        if isinstance(last, Interrupted):
+            return saved is None or (last.global_step or 0) > (saved.global_step or 0)
         return isinstance(last, (Started, Failed))
 
     @property
@@ -282,6 +290,7 @@ class Session:
             since=utc(totals.out_since),
             until=utc(until),
             idle_intensity=None if intensity is None else intensity.to_json(),
+            idle_pue=self.recorder.mean_pue(totals.out_since, until),
             reason="the devices stayed allocated; modeled",
         )
 

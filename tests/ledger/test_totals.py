@@ -178,6 +178,8 @@ def test_idle_devices_add_energy_that_a_run_without_waiting_does_not_have():
     assert with_idle.kwh == pytest.approx(without.kwh + 0.1)
     assert sum(with_idle.gco2e.values()) == pytest.approx(sum(without.gco2e.values()) + 0.1 * 1.5 * 50)
     assert with_idle.segments == without.segments
+    night = total_of([record | {"idle_pue": 1.1} if "idle_joules" in record else record for record in records])
+    assert sum(night.gco2e.values()) == pytest.approx(sum(without.gco2e.values()) + 0.1 * 1.1 * 50)
     unknown = total_of([record | {"idle_intensity": {"value": "x"}} if "idle_joules" in record else record
                         for record in records])  # fmt: skip
     assert unknown.unpriced_joules == pytest.approx(3.6e5 * 1.5)

@@ -171,3 +171,18 @@ def test_uncertain_intensity_is_weighed_by_its_price():
     assert "run-now cost of electricity and carbon, which is within the uncertainty" in answer.reason
     cheaper = replace(task, prices=prices([0.3, 0.1, 0.3, 0.3]))
     assert actions(plan(cheaper, forecast, START)) == "HR"
+
+
+def test_job_without_a_deadline_does_not_hold_for_negative_prices():
+    task = Job(
+        work_hours=2, deadline=None, delay_price=5.0, hold_power=0.5, prices=prices([-0.05] * 96), carbon_price=0.02
+    )
+    answer = plan(task, hourly([100.0] * 96), START)
+    assert actions(answer)[:2] == "RR"
+
+
+def test_prices_of_every_minute_have_slots_of_five_minutes():
+    rng = np.random.default_rng(0)
+    task = job(3, 12, prices=prices(rng.uniform(0.1, 0.5, 720), minutes=1), carbon_price=0.0)
+    answer = plan(task, hourly([100.0] * 12), START)
+    assert len(answer.slots) <= 12 * 12 + 12

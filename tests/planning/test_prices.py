@@ -85,3 +85,18 @@ def test_record_survives_json():
 def test_damaged_record_is_refused(content):
     with pytest.raises(ValueError, match=r".+"):
         PriceSeries.from_json(content)
+
+
+def test_long_record_has_hourly_means():
+    starts = 30.0 * np.arange(14 * 24 * 120)
+    series = PriceSeries(starts, starts + 30.0, np.arange(len(starts)) % 120)
+    record = series.to_json(now=7 * 24 * 3600.0)
+    assert len(json.dumps(record)) < 100_000
+    assert set(record["prices"]) == {59.5}
+    assert np.diff(record["starts"]).tolist() == [3600.0] * (len(record["starts"]) - 1)
+
+
+def test_outlook_of_an_empty_interval_is_no_error():
+    with np.errstate(all="raise"):
+        mean, _ = hourly([1.0, 2.0]).outlook(np.array([9e9]), np.array([9e9]))
+    assert np.isfinite(mean).all()
