@@ -117,7 +117,7 @@ def test_both_blocks_say_what_was_given_and_come_once(tmp_path, caplog):
     assert "Germany" in start[1]
     assert end[0].split(None, 1)[1] == "1.200 kWh: other 1.200 kWh (modelled)"
     assert end[2].endswith("a saving of 0.0 %")
-    assert [line.split()[0] for line in end] == ["Energy", "Emissions", "Run", "Intensity", "Time", "Ledger"]
+    assert [line.split()[0] for line in end] == ["Energy", "Emissions", "Run", "Intensity", "Time", "Ledger", "Report"]
 
 
 @pytest.mark.parametrize("every", [1, 5])

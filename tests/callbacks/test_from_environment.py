@@ -63,7 +63,7 @@ def ledger(folder):
     return list(read_ledger(path.parent))
 
 
-@pytest.mark.parametrize("package", ["lightning.pytorch", "pytorch_lightning"])
+@pytest.mark.parametrize("package", ["lightning.pytorch", pytest.param("pytorch_lightning", marks=pytest.mark.nightly)])
 def test_script_nobody_edited_is_measured(tmp_path, package):
     pytest.importorskip(package)
     settings = {"LIGHTNING_GREEN_GRID": "typical:DE", "LIGHTNING_GREEN_METER": "300"}
@@ -76,7 +76,7 @@ def test_script_nobody_edited_is_measured(tmp_path, package):
     assert "finished" in {event.name for event in ledger(tmp_path)}
 
 
-@pytest.mark.parametrize("value", [None, "", "0"])
+@pytest.mark.parametrize("value", [None, *(pytest.param(one, marks=pytest.mark.nightly) for one in ("", "0"))])
 def test_script_is_unchanged_without_the_setting(tmp_path, value):
     ended = run(tmp_path, **({} if value is None else {"LIGHTNING_GREEN": value}))
     assert ended.returncode == 0, ended.stderr

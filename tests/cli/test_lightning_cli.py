@@ -92,8 +92,8 @@ def test_training_with_the_printed_file(tmp_path, capsys, name, given):
     printed, _ = command(capsys, "fit", "--config", path, "--print_config", run=True)
     (tmp_path / "printed.yaml").write_text(printed)
     _, made = command(capsys, "fit", "--config", str(tmp_path / "printed.yaml"), run=True)
-    kind = getattr(lightning_green, name)
-    assert any(type(one) is kind for one in (*made.trainer.callbacks, made.trainer.precision_plugin))
+    used = [*made.trainer.callbacks, made.trainer.precision_plugin]
+    assert name in [type(one).__name__ for one in used]  # of the package of the Trainer
     assert made.trainer.global_step == 1
 
 
