@@ -31,10 +31,13 @@ def browser():
 
 
 def open_page(browser, tmp_path, reports, width=1280):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     path = tmp_path / "report.html"
     path.write_text(html_page(reports))
     browser.set_window_size(width, 900)
     browser.get(path.as_uri())
+    WebDriverWait(browser, 60).until(lambda one: one.find_elements("css selector", "[data-chart] svg"))
     return path
 
 
