@@ -13,7 +13,7 @@ from lightning_green.callbacks._green import GreenCallback
 from lightning_green.energy.meter import Meter
 from lightning_green.energy.registry import build_meter
 from lightning_green.grid.registry import GridLike, build_grid
-from lightning_green.ledger.ledger import read_ledger
+from lightning_green.ledger.ledger import iterate_ledger
 from lightning_green.report.block import totals_block
 from lightning_green.report.html import html_page
 from lightning_green.report.run_report import read_run_report
@@ -164,7 +164,7 @@ class EmissionsTracker(GreenCallback):
         session = None if self._fit is None else self._fit.session
         if session is None or session.path is None:
             return {}
-        events = [event for event in read_ledger(session.path) if event.fit == session.fit]
+        events = [event for event, _ in iterate_ledger(session.path, merge_samples=True) if event.fit == session.fit]
         return {"decisions": decision_table(events), "timeline": timeline_table(events)}
 
     def _page(self) -> str | None:

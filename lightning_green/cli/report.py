@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -14,16 +13,15 @@ import typer
 from lightning_green.cli.messages import fail, print_line
 from lightning_green.grid.prices import build_prices
 from lightning_green.ledger.ledger import ledger_files, read_ledger
-from lightning_green.ledger.run_directory import run_directories
 from lightning_green.report.compression import read_compression
 from lightning_green.report.cost import Rates
 from lightning_green.report.formats import csv_text, json_record, markdown
 from lightning_green.report.html import html_page
 from lightning_green.report.live import LiveServer
+from lightning_green.report.run_list import fast_reading, runs_of_command
 from lightning_green.report.run_report import RunReport, read_run_report
 from lightning_green.report.statements import model_card, sci_statement
 from lightning_green.report.text import method_paragraph
-from lightning_green.supervisor.command import read_command
 from lightning_green.utilities.files import atomic_file
 from lightning_green.utilities.text import printable
 
@@ -81,7 +79,6 @@ def report(
 
     Exit codes: 0 written; 2 wrong usage, or a directory that cannot be read.
     """
-    gc.disable()  # a long ledger makes millions of objects without cycles; the search for them took a third of the time
     rates = _rates(price, currency, market_factor)
     runs, compressions = _read_all(paths, rates)
     if live:
@@ -157,9 +154,9 @@ def _read_all(paths: Sequence[Path], rates: Rates) -> tuple[list[RunReport], dic
 
 def _runs_below(path: Path, rates: Rates) -> list[RunReport]:
     """Return the reports of a run directory and of the runs that its command has started."""
-    home = path.absolute()
-    codes = {home: read_command(home).get("exit_code")}
-    return [read_run_report(one, codes.get(one), rates) for one in run_directories(home) if ledger_files(one)]
+    with fast_reading():
+        runs = [(one, code) for one, code in runs_of_command(path.absolute()) if ledger_files(one)]
+        return [read_run_report(one, code, rates) for one, code in runs]
 
 
 def _picture(runs: Sequence[RunReport]) -> bytes:

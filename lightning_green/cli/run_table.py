@@ -14,13 +14,12 @@ from rich.text import Text
 from lightning_green.cli.console import cell
 from lightning_green.report.run_list import UNREADABLE, RunSummary
 from lightning_green.report.run_state import EXITED, FAILED, FINISHED, HELD, KILLED
-from lightning_green.report.status import format_saving
+from lightning_green.report.status import covers_enough, format_saving
 from lightning_green.utilities.durations import format_duration
 from lightning_green.utilities.quantities import format_energy, format_grams
 
 _UNKNOWN = "-"
 _ANY_WIDTH = 10_000
-_MIN_SHARE = 0.5
 _STYLES = {
     **dict.fromkeys((FAILED, KILLED, UNREADABLE), "red"),
     **dict.fromkeys((EXITED, HELD), "yellow"),
@@ -61,7 +60,7 @@ def progress(run: RunSummary) -> str:
 
 def saving(run: RunSummary) -> str:
     """Return the saving of a run; a dash if it is unknown, or known for less than half of the work."""
-    if run.known_share is not None and run.known_share < _MIN_SHARE:
+    if not covers_enough(run.known_share):
         return _UNKNOWN
     return format_saving(run.saving_pct, run.saving_std_pct, run.known_share)
 

@@ -17,11 +17,9 @@ from rich.text import Text
 
 from lightning_green.cli.console import make_console, show
 from lightning_green.cli.messages import fail
-from lightning_green.ledger.run_directory import run_directories
-from lightning_green.report.run_list import fast_reading, is_run
+from lightning_green.report.run_list import fast_reading, is_run, runs_of_command
 from lightning_green.report.run_status import RunStatus, read_run_status
 from lightning_green.report.status import describe_run
-from lightning_green.supervisor.command import read_command
 from lightning_green.utilities.durations import parse_duration
 from lightning_green.utilities.text import printable
 
@@ -77,9 +75,8 @@ def _read(home: Path, earlier: Sequence[RunStatus] = ()) -> list[RunStatus]:
     """Return the status of each run of a command; exit with a message if one cannot be read."""
     known = {run.path: run for run in earlier}
     try:
-        codes = {home: read_command(home).get("exit_code")}  # of the command, which a run below it may not have started
         with fast_reading():
-            return [read_run_status(path, codes.get(path), known.get(path)) for path in run_directories(home)]
+            return [read_run_status(path, code, known.get(path)) for path, code in runs_of_command(home)]
     except (RuntimeError, ValueError) as error:  # another version, or damaged
         fail(str(error))
     except OSError as error:

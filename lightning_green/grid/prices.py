@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lightning_green.grid.providers.trace import csv_rows, parse_row_time
+from lightning_green.grid.providers.trace import ascending_rows
 from lightning_green.planning.prices import PriceSeries
 
 PriceLike = float | str | Path | PriceSeries
@@ -53,13 +52,7 @@ def _read(path: Path, name: str) -> PriceSeries:
     path = path.expanduser().absolute()
     if not path.is_file():
         raise FileNotFoundError(f"`{name}` should be a price per kWh or a CSV file that exists, got {str(path)!r}.")
-    points: list[tuple[datetime, float | None]] = []
-    for where, raw_time, raw_price, *_ in csv_rows(path, COLUMN, ""):
-        time = parse_row_time(path, where, raw_time)
-        if points and time <= points[-1][0]:
-            problem = "occurs twice" if time == points[-1][0] else "is earlier than the row before it"
-            raise ValueError(f"{path}, {where}: the time {raw_time} {problem}; sort the rows, one for each time.")
-        points.append((time, _price(path, where, raw_price)))
+    points = [(time, _price(path, where, raw)) for where, time, raw in ascending_rows(path, COLUMN)]
     if all(price is None for _, price in points):
         raise ValueError(f"{path} has no prices; it should contain at least one `datetime,{COLUMN}`.")
     return PriceSeries.from_points(points, f"prices {path.name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Iterator
 from typing import NamedTuple
 
 _MAX_INTERVALS = 50_000
@@ -82,6 +83,10 @@ class RecordedIntensity:
         self._values.append(value)
         if len(self._starts) > self._join_from:
             self._join_neighbors()
+
+    def intervals(self) -> Iterator[tuple[float, float, float]]:
+        """Yield the intervals as (start, end, mean intensity)."""
+        return zip(*self._intervals, strict=True)
 
     def mean(self, start: float, end: float) -> Known:
         """Return the mean of the recorded part of an interval, and how much of it is recorded."""

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lightning_green.ledger.events import DevicesIdle, Event, Started
-from lightning_green.ledger.measurement import Measurement
 from lightning_green.ledger.segments import Segment
 from lightning_green.planning.prices import PriceSeries
+from lightning_green.report.energy_intervals import Array, EnergyIntervals
 from lightning_green.utilities.units import JOULES_PER_KWH
 
 KNOWN = 1e-9
@@ -100,51 +99,6 @@ class MarketEmissions:
     gco2e: float
 
 
-class EnergyIntervals:
-    """The energy of every interval of a run, of all nodes, waiting included.
-
-    Attributes:
-        starts: Start of each interval in seconds since the epoch.
-        ends: End of each interval.
-        joules: Energy of each interval in J, after PUE.
-
-    """
-
-    def __init__(self) -> None:
-        self.starts, self.ends, self.joules = list[float](), list[float](), list[float]()
-        self._last: dict[tuple[int | None, int], tuple[int, float, Measurement]] = {}
-
-    @property
-    def kwh(self) -> float:
-        """Energy of all intervals in kWh, after PUE."""
-        return sum(self.joules) / JOULES_PER_KWH
-
-    def add(self, event: Event) -> None:
-        """Add the next event, as the account of its fit adds it."""
-        if not event.time_utc or event.measured is None or event.accounted_fit is None:
-            return
-        key, at, measured = (event.accounted_fit, event.node_rank), event.timestamp, event.measured
-        attempt, start, before = self._last.get(key, (None, 0.0, None))
-        if attempt != event.attempt:
-            start, before = at - (event.startup_s if isinstance(event, Started) else 0.0), None
-        spent = 0.0
-        for name, energy in measured.joules.items():
-            known = None if before is None else before.joules.get(name)
-            spent += max(0.0, energy.joules - (0.0 if known is None else known.joules))
-        self._append(start, at, spent * measured.pue)
-        if isinstance(event, DevicesIdle):
-            since = at if event.since is None else event.since.timestamp()
-            until = at if event.until is None else event.until.timestamp()
-            self._append(since, until, max(0.0, event.idle_joules) * event.pue)
-        self._last[key] = event.attempt, at, measured
-
-    def _append(self, start: float, end: float, joules: float) -> None:
-        if joules > 0.0:
-            self.starts.append(start)
-            self.ends.append(max(start, end))
-            self.joules.append(joules)
-
-
 def run_cost(energy: EnergyIntervals, segments: Iterable[Segment], prices: PriceSeries, currency: str = "") -> RunCost:
     """Return the cost of a run: the sum over its intervals of energy x PUE x mean price of the interval.
 
@@ -158,16 +112,16 @@ def run_cost(energy: EnergyIntervals, segments: Iterable[Segment], prices: Price
         currency: Their currency, for display.
 
     """
-    amount, unknown = _sum(energy.starts, energy.ends, energy.joules, prices)
+    amount, unknown = _sum(*energy.facility(), prices)
     work = list(segments)
-    starts = [one.start - one.delay for one in work]
-    ends = [start + (one.end - one.start) * one.speed for start, one in zip(starts, work, strict=True)]
-    run_now, run_now_unknown = _sum(starts, ends, [one.joules * one.speed / one.power for one in work], prices)
+    starts = np.array([one.start - one.delay for one in work])
+    ends = starts + np.array([(one.end - one.start) * one.speed for one in work])
+    kwh = np.array([one.joules * one.speed / one.power for one in work]) / JOULES_PER_KWH
+    run_now, run_now_unknown = _sum(starts, ends, kwh, prices)
     return RunCost(amount, run_now, unknown, run_now_unknown, currency, prices.source)
 
 
-def _sum(starts: list[float], ends: list[float], joules: list[float], prices: PriceSeries) -> tuple[float, float]:
+def _sum(starts: Array, ends: Array, kwh: Array, prices: PriceSeries) -> tuple[float, float]:
     """Return the cost of the energy whose price is known, and the other energy in kWh."""
-    kwh = np.array(joules) / JOULES_PER_KWH
     mean, known = prices.means(starts, ends)
     return float((kwh * mean * known).sum()), float((kwh * (1.0 - known)).sum())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_green.ledger.ledger import LEDGER_FILES
-from lightning_green.ledger.run_directory import RUNS, is_alive
+from lightning_green.ledger.run_directory import RUNS, is_alive, run_directories
 from lightning_green.report.run_cache import SummaryCache, stamp_of
 from lightning_green.report.run_state import describe_next, is_supervised
 from lightning_green.report.run_status import RunStatus, read_run_status
@@ -118,6 +118,16 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
 def is_run(path: Path) -> bool:
     """Return whether a directory is a run directory."""
     return any(os.path.lexists(path / name) for name in ("run.json", COMMAND_FILE))
+
+
+def runs_of_command(home: Path) -> Iterator[tuple[Path, int | None]]:
+    """Yield a run directory and those of the runs that its command has started.
+
+    Each comes with the exit code of the command, which is None for a run that the command may not have started.
+    """
+    codes = {home: read_command(home).get("exit_code")}
+    for path in run_directories(home):
+        yield path, codes.get(path)
 
 
 def list_runs(folder: Path, cache: SummaryCache | None = None) -> list[RunSummary]:

@@ -28,9 +28,10 @@ from lightning_green.ledger.events import (
 )
 from lightning_green.ledger.intensity_series import read_series
 from lightning_green.ledger.totals import PHASES
-from lightning_green.report.cost import EnergyIntervals, MarketEmissions, Rates, RunCost, run_cost
+from lightning_green.report.cost import MarketEmissions, Rates, RunCost, run_cost
+from lightning_green.report.energy_intervals import EnergyIntervals
 from lightning_green.report.run_status import Emissions, RunStatus, read_run_status
-from lightning_green.report.series import IntensityCurve, PowerCurves, Step, thinned
+from lightning_green.report.series import Step, intensity_steps, mean_power, thinned
 from lightning_green.report.spans import Span, SpanBuilder
 from lightning_green.utilities.text import printable
 from lightning_green.utilities.units import JOULES_PER_KWH
@@ -161,12 +162,10 @@ class _Reader:
 
     def __init__(self, rates: Rates) -> None:
         self._rates = rates
-        uses_energy = rates.prices is not None or rates.market_factor is not None
-        self._energy = EnergyIntervals() if uses_energy else None
-        self._spans, self._intensity, self._power = SpanBuilder(), IntensityCurve(), PowerCurves()
+        self._spans, self._energy = SpanBuilder(), EnergyIntervals()
         self._decisions, self._messages = list[Moment](), list[Moment]()
         self._forecasts, self._validations = list[KnownForecast](), list[Validation]()
-        self._times, self._grams = list[float](), list[float]()
+        self._emitted = list[tuple[float, float]]()
         self._zone: str | None = None
         self._meter, self._pue = "", 1.0
 
@@ -175,18 +174,14 @@ class _Reader:
             return
         at = event.timestamp
         self._spans.add(event)
-        self._intensity.add(event, at)
-        self._power.add(event, at)
-        if self._energy is not None:
-            self._energy.add(event)
+        self._energy.add(event)
         if event.node_rank:
             return
         if event.measured is not None:
             self._pue = event.measured.pue
             if event.measured.intensity is not None:
                 self._zone = event.measured.intensity.zone or self._zone
-                self._times.append(at)
-                self._grams.append(_grams(accounts))
+                self._emitted.append((at, _grams(accounts)))
         if isinstance(event, Started):
             self._meter = event.meter or self._meter
         elif isinstance(event, Validated):
@@ -207,16 +202,20 @@ class _Reader:
         for name, value in event.metrics.items():
             with suppress(ValueError):  # no number, or not a finite one
                 metrics[printable(read_text(name)) + of_fit] = read_float(value)
-        grams = _grams(accounts) if self._times else None
+        grams = _grams(accounts) if self._emitted else None
         return Validation(event.time, event.global_step, joules / JOULES_PER_KWH, grams, metrics)
 
     def report(self, status: RunStatus) -> RunReport:
         totals, found, main = status.history.totals, self._spans.found, next(iter(status.emissions), None)
         first, last = (found[0].start.timestamp(), found[-1].end.timestamp()) if found else (0.0, 0.0)
-        times, power = self._power.curves(first, last)
-        if main is not None and self._grams:
-            self._grams[-1] = main.gco2e  # also of the other nodes, whose last events may come later
+        times, power = mean_power(self._energy, first, last)
+        if main is not None and self._emitted:
+            self._emitted[-1] = (
+                self._emitted[-1][0],
+                main.gco2e,
+            )  # also of the other nodes, whose last events may come later
         run_now = [] if main is None else run_now_curve(totals, main.kind)
+        places = [one for place, one in totals.intensities.items() if main is not None and place.kind == main.kind]
         return RunReport(
             status=status,
             meter=self._meter,
@@ -224,12 +223,12 @@ class _Reader:
             pue=self._pue,
             phase_kwh={name: totals.joules_by_phase.get(name, 0.0) / JOULES_PER_KWH for name in PHASES},
             spans=tuple(found),
-            intensity=tuple(self._intensity.steps(first, last)),
+            intensity=tuple(intensity_steps(places, first, last)),
             forecasts=tuple(_ends(self._forecasts)),
             decisions=tuple(_ends(self._decisions)),
             messages=tuple(_ends(self._messages)),
-            emitted=tuple(thinned(self._times, self._grams)),
-            emitted_run_now=tuple(thinned([one[0] for one in run_now], [one[1] for one in run_now])),
+            emitted=tuple(thinned(self._emitted)),
+            emitted_run_now=tuple(thinned(run_now)),
             power_times=tuple(times),
             power=power,
             validations=tuple(_ends(self._validations)),
@@ -238,15 +237,15 @@ class _Reader:
         )
 
     def _cost(self, status: RunStatus) -> RunCost | None:
-        if self._energy is None or self._rates.prices is None or status.energy_kwh is None:
+        if self._rates.prices is None or status.energy_kwh is None:
             return None
         return run_cost(self._energy, status.history.totals.segments, self._rates.prices, self._rates.currency)
 
     def _market(self, status: RunStatus) -> MarketEmissions | None:
         factor = self._rates.market_factor
-        if self._energy is None or factor is None or status.energy_kwh is None:
+        if factor is None or status.energy_kwh is None:
             return None
-        return MarketEmissions(factor, self._energy.kwh * factor)
+        return MarketEmissions(factor, float(self._energy.facility()[2].sum()) * factor)
 
 
 def _grams(accounts: FitAccounts) -> float:

@@ -1,16 +1,17 @@
-"""Collects the curves of a report while the events of a ledger are read once, and reduces them to a few points."""
+"""The curves of a report, reduced to a few points."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_green.ledger.events import Event, Started
-from lightning_green.ledger.intensity_series import read_series
+from lightning_green.ledger.recorded_intensity import RecordedIntensity
+from lightning_green.report.energy_intervals import EnergyIntervals
+
+Row = TypeVar("Row")
 
 MAX_POINTS = 600
 """Points of a curve: more than a screen has columns for it."""
@@ -24,92 +25,46 @@ class Step(NamedTuple):
     value: float
 
 
-class IntensityCurve:
-    """The carbon intensity that the node of rank 0 has recorded, also for the time before a restart."""
+def intensity_steps(recorded: Iterable[RecordedIntensity], start: float, end: float) -> list[Step]:
+    """Return the recorded carbon intensities of a run as at most about ``MAX_POINTS`` steps.
 
-    def __init__(self) -> None:
-        self._steps: list[Step] = []
-        self._last: tuple[int, float] | None = None
+    Args:
+        recorded: Intensities of the places that the run was at, one after another.
+        start: Start of the run in seconds since the epoch.
+        end: Its end.
 
-    def add(self, event: Event, at: float) -> None:
-        """Add the next event; ``at`` is its time in seconds since the epoch."""
-        if event.measured is None or event.node_rank:
-            return
-        intensity = event.measured.intensity
-        if isinstance(event, Started) and self._last is not None:
-            self._add_away(event, at - event.startup_s)
-        if intensity is not None:
-            startup = event.startup_s if isinstance(event, Started) else 0.0
-            same = self._last is not None and self._last[0] == event.attempt
-            start = self._last[1] if same and self._last is not None else at - startup
-            self._append(Step(start, max(start, at), intensity.value))
-        self._last = event.attempt, at
-
-    def steps(self, start: float, end: float) -> list[Step]:
-        """Return at most about ``MAX_POINTS`` steps of the time from ``start`` to ``end``."""
-        if len(self._steps) <= MAX_POINTS:
-            return list(self._steps)
-        edges = np.linspace(start, end, MAX_POINTS + 1)
-        steps = np.array(self._steps)
-        seconds, weighted = spread(edges, steps[:, 0], steps[:, 1], steps[:, 1] - steps[:, 0], steps[:, 2])
-        known = seconds > 0.0
-        means = np.divide(weighted, seconds, out=np.zeros_like(weighted), where=known)
-        found = [Step(a, b, m) for a, b, m, k in zip(edges[:-1], edges[1:], means, known, strict=True) if k]
-        return [Step(*map(float, one)) for one in found]
-
-    def _add_away(self, event: Started, began: float) -> None:
-        series = read_series(event.away)
-        ends = [start for start, _ in series[1:]] + [began]
-        for (start, value), end in zip(series, ends, strict=True) if series else ():
-            if value is not None and end > start:
-                self._append(Step(start, end, value))
-
-    def _append(self, step: Step) -> None:
-        last = self._steps[-1] if self._steps else None
-        if last is not None and last.value == step.value and step.start - last.end < 1.0:
-            self._steps[-1] = Step(last.start, max(last.end, step.end), last.value)
-        elif step.end > step.start:
-            self._steps.append(step)
+    """
+    found = sorted(Step(*one) for place in recorded for one in place.intervals())
+    if len(found) <= MAX_POINTS:
+        return found
+    edges, steps = np.linspace(start, end, MAX_POINTS + 1), np.array(found)
+    seconds, weighted = spread(edges, steps[:, 0], steps[:, 1], steps[:, 1] - steps[:, 0], steps[:, 2])
+    rows = zip(edges[:-1].tolist(), edges[1:].tolist(), seconds.tolist(), weighted.tolist(), strict=True)
+    return [Step(first, last, product / length) for first, last, length, product in rows if length > 0.0]
 
 
-class PowerCurves:
-    """The mean power of each component over time, of all nodes."""
+def mean_power(energy: EnergyIntervals, start: float, end: float) -> tuple[list[float], dict[str, list[float]]]:
+    """Return the power of a run over time.
 
-    def __init__(self) -> None:
-        self._starts: dict[str, list[float]] = defaultdict(list)
-        self._ends: dict[str, list[float]] = defaultdict(list)
-        self._joules: dict[str, list[float]] = defaultdict(list)
-        self._last: dict[tuple[int, int, int | None], tuple[float, dict[str, float]]] = {}
+    Args:
+        energy: Energy of the run.
+        start: Start of the run in seconds since the epoch.
+        end: Its end.
 
-    def add(self, event: Event, at: float) -> None:
-        """Add the next event; ``at`` is its time in seconds since the epoch."""
-        if event.measured is None:
-            return
-        key = event.node_rank, event.attempt, event.fit
-        now = {name: energy.joules for name, energy in event.measured.joules.items()}
-        startup = event.startup_s if isinstance(event, Started) else 0.0
-        start, before = self._last.get(key, (at - startup, {}))
-        for name, joules in now.items():
-            spent = joules - before.get(name, 0.0)
-            if spent > 0.0 and at > start:
-                self._starts[name].append(start)
-                self._ends[name].append(at)
-                self._joules[name].append(spent)
-        if at > start or not before:
-            self._last[key] = at, now
+    Returns:
+        The middle of each interval in seconds since the epoch, and the mean power of each component in W.
 
-    def curves(self, start: float, end: float) -> tuple[list[float], dict[str, list[float]]]:
-        """Return the middle of each interval in seconds since the epoch, and the mean power of each component in W."""
-        longest = max((len(values) for values in self._joules.values()), default=0)
-        count = max(1, min(MAX_POINTS // 2, longest))
-        edges = np.linspace(start, max(end, start + 1e-3), count + 1)
-        width = edges[1] - edges[0]
-        found = {}
-        for name, joules in self._joules.items():
-            starts, ends = np.array(self._starts[name]), np.array(self._ends[name])
-            total, _ = spread(edges, starts, ends, np.array(joules), np.ones(len(joules)))
-            found[name] = [float(value) for value in total / width]
-        return [float(value) for value in (edges[:-1] + edges[1:]) / 2], found
+    """
+    longest = max((len(one.joules) for one in energy.by_component.values()), default=0)
+    edges = np.linspace(start, max(end, start + 1e-3), max(1, min(MAX_POINTS // 2, longest)) + 1)
+    found = {}
+    for name, one in energy.by_component.items():
+        starts, ends, joules = np.array(one.starts), np.array(one.ends), np.array(one.joules)
+        lasts = ends > starts
+        if lasts.any():
+            total, _ = spread(edges, starts[lasts], ends[lasts], joules[lasts], np.ones(int(lasts.sum())))
+            found[name] = (total / (edges[1] - edges[0])).tolist()
+    return ((edges[:-1] + edges[1:]) / 2).tolist(), found
 
 
 def spread(
@@ -155,9 +110,8 @@ def spread(
     return np.diff(cumulative(rates)), np.diff(cumulative(rates * values))
 
 
-def thinned(times: Sequence[float], values: Sequence[float]) -> Iterator[tuple[float, float]]:
-    """Yield at most ``MAX_POINTS`` points of a curve that does not fall, evenly in their number, with both ends."""
-    count = len(times)
-    picked = range(count) if count <= MAX_POINTS else np.linspace(0, count - 1, MAX_POINTS).round().astype(int)
-    for index in picked:
-        yield times[int(index)], values[int(index)]
+def thinned(rows: Sequence[Row], most: int = MAX_POINTS) -> list[Row]:
+    """Return at most ``most`` rows, evenly apart, with the first and the last one."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[int(index)] for index in np.linspace(0, len(rows) - 1, most).round()]

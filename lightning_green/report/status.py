@@ -10,6 +10,9 @@ from lightning_green.report.run_status import Emissions, RunStatus, read_run_sta
 from lightning_green.utilities.durations import format_duration
 from lightning_green.utilities.quantities import format_energy, format_grams, format_percent, quality_text
 
+LEAST_KNOWN_SHARE = 0.5
+"""Fraction of the work whose intensity without waiting is known, below which a saving is not shown alone."""
+
 
 def status_text(folder: RunDirectory, exit_code: int | None = None) -> str:
     """Return the state, the next start and the totals of a run.
@@ -67,6 +70,11 @@ def _emission_lines(one: Emissions) -> Iterator[str]:
             part = f" for {work}, which emitted {format_grams(one.gco2e_of_known)}"
         saving = format_saving(one.saving_pct, one.saving_std_pct)
         yield f"Run now   {format_grams(one.run_now_gco2e)}{part}: a saving of {saving}"
+
+
+def covers_enough(known_share: float | None) -> bool:
+    """Return whether a saving covers enough of the work to be shown without it."""
+    return known_share is None or known_share >= LEAST_KNOWN_SHARE
 
 
 def format_saving(percent: float | None, std: float | None, known_share: float | None = None) -> str:

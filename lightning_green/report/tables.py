@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from lightning_green.ledger.account import Account
 from lightning_green.ledger.events import Decision, Event
+from lightning_green.report.series import thinned
 from lightning_green.utilities.text import printable
 
 MOST_ROWS = 1000
@@ -70,12 +71,4 @@ def timeline_table(events: Iterable[Event]) -> Table:
         hours = (event.timestamp - first) / 3600.0
         price = None if intensity is None else intensity.value
         rows.append([hours, event.time_utc, event.state, price, totals.kwh, grams])
-    return Table(["hours", "time_utc", "state", "intensity", "kwh", "gco2e"], _thinned(rows))
-
-
-def _thinned(rows: list[list[Any]]) -> list[list[Any]]:
-    """Return evenly spaced rows with the first and the last one."""
-    if len(rows) <= MOST_ROWS:
-        return rows
-    step = (len(rows) - 1) / (MOST_ROWS - 1)
-    return [rows[round(number * step)] for number in range(MOST_ROWS)]
+    return Table(["hours", "time_utc", "state", "intensity", "kwh", "gco2e"], thinned(rows, MOST_ROWS))

@@ -7,29 +7,25 @@ from collections.abc import Iterator, Sequence
 from lightning_green.report.cost import KNOWN, RunCost
 from lightning_green.report.run_report import RunReport
 from lightning_green.report.run_status import ComponentEnergy, Emissions
+from lightning_green.report.status import covers_enough, format_saving
 from lightning_green.utilities.durations import format_duration
 from lightning_green.utilities.quantities import format_energy, format_grams, format_money, format_percent, quality_text
 from lightning_green.utilities.units import JOULES_PER_KWH
 from lightning_green.utilities.version import package_version
-
-LEAST_KNOWN_SHARE = 0.5
-"""Fraction of the work whose intensity without waiting is known, below which no saving is shown."""
 
 
 def saving_is_known(emissions: Emissions | None) -> bool:
     """Return whether the saving is known for enough of the work to be shown."""
     if emissions is None or emissions.saving_pct is None or emissions.run_now_gco2e is None:
         return False
-    return emissions.known_share is None or emissions.known_share >= LEAST_KNOWN_SHARE
+    return covers_enough(emissions.known_share)
 
 
 def saving_text(emissions: Emissions | None) -> str:
     """Return a saving with its standard deviation, such as ``"12.3 % ± 0.8 %"``."""
     if emissions is None or emissions.saving_pct is None or not saving_is_known(emissions):
         return "unknown"
-    std = emissions.saving_std_pct
-    within = f" ± {format_percent(std)}" if std is not None and std >= 0.05 else ""
-    return format_percent(emissions.saving_pct) + within
+    return format_saving(emissions.saving_pct, emissions.saving_std_pct)
 
 
 def saving_note(emissions: Emissions | None) -> str:

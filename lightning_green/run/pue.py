@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_green.grid.providers.trace import csv_rows, parse_row_time
+from lightning_green.grid.providers.trace import ascending_rows
 from lightning_green.utilities.validation import check_number
 
 SITE_VARIABLE = "LIGHTNING_GREEN_SITE"
@@ -94,18 +94,12 @@ def _read(given: Path) -> PueSeries:
             f"`pue` should be a number of at least 1, a mapping by site or a CSV file that exists, got {str(given)!r}."
         )
     starts, values = list[float](), list[float]()
-    for where, raw_time, raw_value, *_ in csv_rows(path, COLUMN, ""):
-        start = parse_row_time(path, where, raw_time).timestamp()
-        if starts and start <= starts[-1]:
-            raise ValueError(f"{path}, {where}: the time {raw_time} is not later than that of the row before it.")
+    for where, time, raw in ascending_rows(path, COLUMN):
+        starts.append(time.timestamp())
         try:
-            value = float(raw_value)
+            values.append(check_number("pue", float(raw), 1.0))
         except (TypeError, ValueError):
-            value = math.nan
-        if not math.isfinite(value) or value < 1.0:
-            raise ValueError(f"{path}, {where}: the PUE should be a number of at least 1, got {raw_value!r}.")
-        starts.append(start)
-        values.append(value)
+            raise ValueError(f"{path}, {where}: the PUE should be a number of at least 1, got {raw!r}.") from None
     if not starts:
         raise ValueError(f"{path} has no rows; it should contain at least one `datetime,{COLUMN}`.")
     return PueSeries(tuple(starts), tuple(values))

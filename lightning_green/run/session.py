@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import sys
 from collections.abc import Sequence
 from enum import Enum
@@ -19,7 +18,6 @@ from lightning_green.grid.signal import GridSignal
 from lightning_green.ledger.account import Account
 from lightning_green.ledger.events import (
     CheckpointSaved,
-    DevicesIdle,
     Event,
     Failed,
     GridChanged,
@@ -31,23 +29,21 @@ from lightning_green.ledger.events import (
     StateEvent,
     Warned,
 )
-from lightning_green.ledger.intensity_series import MAX_VALUES, series_record
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.nodes import Node, OtherNodes
 from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.ledger.totals import Totals
+from lightning_green.run.absence import idle_devices, intensities_while_away
 from lightning_green.run.figures import LiveMetrics, summarize
 from lightning_green.run.options import RunOptions
 from lightning_green.run.recorder import MemoryLog, Recorder, utc
 from lightning_green.run.run import Run
-from lightning_green.supervisor.launchers import kept_allocation
 from lightning_green.utilities.clock import Clock
 from lightning_green.utilities.periodic import PeriodicThread
 from lightning_green.utilities.processes import own_age
 
 log = logging.getLogger(__name__)
 
-HOUR = 3600
 SAMPLE_SECONDS = 15.0
 SIMULATED_SAMPLE_SECONDS = 900.0
 _SHORTEST_ENDING = 0.1  # seconds that are worth an event
@@ -243,7 +239,7 @@ class Session:
         description = self.recorder.meter.describe()
         nodes = self.node.count if self.node.count > 1 else None
         kinds = list(self.totals.gco2e)
-        idle = self._idle_devices()
+        idle = None if self.node.rank else idle_devices(self.recorder, self.began)
         self.recorder.record(
             Started(
                 startup_s=startup,
@@ -252,7 +248,7 @@ class Session:
                 restored=restored,
                 script=script,
                 signal=self.recorder.signal or None,
-                away=self._intensities_while_away(),
+                away=None if self.node.rank else intensities_while_away(self.recorder, self.began),
             ),
             unmetered_joules=self._startup_watts() * self._unmetered if self._unmetered else 0.0,
         )
@@ -261,38 +257,6 @@ class Session:
         self._warn_of_another_kind(kinds)
         if self.node.process == 0 and not self.clock.is_simulated:  # one process per node measures
             self._heartbeat.start()
-
-    def _intensities_while_away(self) -> dict[str, Any] | None:
-        """Return the intensities since the last event: the run-now baseline may have run at that time."""
-        since, until = self.recorder.account.measured_until, self.began  # not a later event of the supervisor
-        if self.node.rank or self.grid is None or since is None or until is None or until <= since:
-            return None
-        step = HOUR * max(1, math.ceil((until - since) / HOUR / (MAX_VALUES - 1)))
-        starts = [since, *(float(one) for one in range(int(since // step + 1) * step, math.ceil(until), step))]
-        ends = [*starts[1:], until]
-        means = [self.recorder.measured_mean(start, end) for start, end in zip(starts, ends, strict=True)]
-        values = [None if mean is None else round(mean, 3) for mean in means]
-        return series_record(utc(since), [start - since for start in starts], values)
-
-    def _idle_devices(self) -> DevicesIdle | None:
-        """Return the energy of devices that stayed allocated since the last planned exit, or None.
-
-        In another allocation, it is not known when the earlier one has ended.
-        """
-        totals, until = self.totals, self.began
-        if self.node.rank or totals.out_since is None or not totals.idle_watts or until is None:
-            return None
-        if totals.allocation != kept_allocation():
-            return None
-        intensity = self.recorder.intensity_between(totals.out_since, until)
-        return DevicesIdle(
-            idle_joules=round(totals.idle_watts * max(0.0, until - totals.out_since), 3),
-            since=utc(totals.out_since),
-            until=utc(until),
-            idle_intensity=None if intensity is None else intensity.to_json(),
-            idle_pue=self.recorder.mean_pue(totals.out_since, until),
-            reason="the devices stayed allocated; modeled",
-        )
 
     def _warn_of_another_kind(self, known: Sequence[str]) -> None:
         grid = self.grid

@@ -234,6 +234,27 @@ def parse_row_time(path: Path, where: str, raw: Any) -> datetime:
     return time.astimezone(timezone.utc)  # type: ignore[no-any-return]
 
 
+def ascending_rows(path: Path, column: str) -> Iterator[tuple[str, datetime, Any]]:
+    """Yield the rows of a CSV file of values over time as (place in the file, time, value as it was read).
+
+    Args:
+        path: The file, with the columns ``datetime`` and ``column``.
+        column: Name of the values.
+
+    Raises:
+        ValueError: If a time cannot be read, occurs twice or is earlier than the one before it.
+
+    """
+    last: datetime | None = None
+    for where, raw_time, raw_value, *_ in csv_rows(path, column, ""):
+        time = parse_row_time(path, where, raw_time)
+        if last is not None and time <= last:
+            problem = "occurs twice" if time == last else "is earlier than the row before it"
+            raise ValueError(f"{path}, {where}: the time {raw_time} {problem}; sort the rows, one for each time.")
+        last = time
+        yield where, time, raw_value
+
+
 def _value(path: Path, where: str, raw: Any) -> float:
     try:
         value = float(raw)
