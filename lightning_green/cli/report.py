@@ -132,23 +132,21 @@ def _text(form: Format, runs: Sequence[RunReport], embodied: float | None) -> st
 def _read_all(paths: Sequence[Path], rates: Rates) -> tuple[list[RunReport], dict[str, dict[str, Any]]]:
     runs, compressions = list[RunReport](), dict[str, dict[str, Any]]()
     for path in paths:
+        file = path if path.is_file() else path / COMPRESSION_FILE
         try:
-            if path.is_file():
-                compressions[path.resolve().parent.name] = read_compression(path)
-                continue
-            found = _runs_below(path, rates)
-            runs += found
-            if not found and (path / COMPRESSION_FILE).is_file():
-                compressions[path.resolve().name] = read_compression(path / COMPRESSION_FILE)
-            elif not found:
-                fail(
-                    f"{path} is not a run directory: it has no ledger. By default, runs are in lightning_green_runs/, "
-                    "and in lightning_green/ without the supervisor."
-                )
+            found = [] if path.is_file() else _runs_below(path, rates)
+            if not found and file.is_file():
+                compressions[file.resolve().parent.name] = read_compression(file)
         except (RuntimeError, ValueError) as error:  # another version, or damaged
             fail(str(error))
         except OSError as error:
             fail(f"{path} cannot be read ({error.strerror}).")
+        if not found and not file.is_file():
+            fail(
+                f"{path} is not a run directory: it has no ledger. By default, runs are in lightning_green_runs/, and in "
+                "lightning_green/ without the supervisor."
+            )
+        runs += found
     return runs, compressions
 
 

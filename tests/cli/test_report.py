@@ -97,6 +97,7 @@ def test_wrong_usage_is_one_line(run_dir, tmp_path, arguments, expected):
     result = report(*arguments)
     assert result.exit_code == 2
     assert expected in result.stderr
+    assert len(result.stderr.splitlines()) == 1
     assert "Traceback" not in result.output
 
 
