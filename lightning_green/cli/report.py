@@ -143,8 +143,8 @@ def _read_all(paths: Sequence[Path], rates: Rates) -> tuple[list[RunReport], dic
             fail(f"{path} cannot be read ({error.strerror}).")
         if not found and not file.is_file():
             fail(
-                f"{path} is not a run directory: it has no ledger. By default, runs are in lightning_green_runs/, and in "
-                "lightning_green/ without the supervisor."
+                f"{path} is not a run directory: it has no ledger. By default, runs are in lightning_green_runs/, "
+                "and in lightning_green/ without the supervisor."
             )
         runs += found
     return runs, compressions
