@@ -47,7 +47,7 @@ class SampleMerger:
         The interval before a sample is accounted in the state of the event before it, ``previous``.
         """
         self._last = self._watts = None
-        self._begins_alike = previous is not None and all(record.get(name) == previous.get(name) for name in _HEADER)
+        self._begins_alike = previous is not None and _same(record, previous, _HEADER)
         mono = record.get("mono_s")
         self._first = mono if isinstance(mono, float) else 0.0
 
@@ -59,13 +59,13 @@ class SampleMerger:
             or held["event"] != "sample"
         ):
             return False
-        if any(record.get(name) != held.get(name) for name in _HEADER):
+        if not _same(record, held, _HEADER):
             return False
         own, other = record.get("intensity"), held.get("intensity")
         if own is None or other is None:
             if own is not other:
                 return False
-        elif any(own[name] != other[name] for name in _INTENSITY):
+        elif not _same(own, other, _INTENSITY):
             return False
         joules, before = record["joules"], held["joules"]
         if any(one["quality"] != before[name]["quality"] for name, one in joules.items()) or len(joules) != len(before):
@@ -86,3 +86,8 @@ class SampleMerger:
             return False
         self._last = wall, mono
         return True
+
+
+def _same(one: dict[str, Any], other: dict[str, Any], names: tuple[str, ...]) -> bool:
+    """Return whether two objects have the same values."""
+    return list(map(one.get, names)) == list(map(other.get, names))
