@@ -65,6 +65,7 @@ class PlanMaker:
         self.plan: Plan | None = None
         self._last_job: Job | None = None
         self._forecast_recorded_at: float | None = None
+        self._job_is_recorded = False
         self.next_decision = 0.0
         self.energy_only = False
         self.why_no_exit = "the run directory cannot be written" if fit.session.folder is None else None
@@ -77,6 +78,13 @@ class PlanMaker:
 
     # -- plans -------------------------------------------------------------------------------------------------------
 
+    def _why_no_plan(self) -> str | None:
+        if self._fit.session.grid is None:
+            return 'the scheduler has no `grid`; set one, for example grid="typical:DE"'
+        if self.deadline() is None and not self._arguments.delay_price:
+            return 'there is no deadline; set one, for example deadline="36h"'
+        return None
+
     def make(self, state: State) -> Plan | None:
         """Return a plan for the remaining work and record it; None if there is nothing to decide.
 
@@ -86,9 +94,11 @@ class PlanMaker:
         """
         fit, run = self._fit, self._fit.session
         now, deadline, price = run.clock.now(), self.deadline(), self._delay_price()
-        if run.grid is None or (deadline is None and not self._arguments.delay_price):
+        grid, reason = run.grid, self._why_no_plan()
+        if grid is None or reason is not None:
             self.next_decision = math.inf
             self.energy_only = not self._arguments.delay_price
+            run.record(Decision(reason=f"Run without waiting: {reason}.", action="run"))
             return None
         left = remaining_work(fit.trainer, self.timer)
         if left.seconds is None or (deadline is None and price is None):
@@ -102,7 +112,7 @@ class PlanMaker:
             self.next_decision = math.inf
             return None
         job = self._last_job = self._job(left.seconds, state, deadline, price or 0.0)
-        answer = live_plan(run.grid, job, self._forecasts, now)
+        answer = live_plan(grid, job, self._forecasts, now)
         if self._forecasts.problem is not None:
             self._warn_once(self._forecasts.problem)
         changed = self.plan is None or self.plan.slots[0].action != answer.slots[0].action
@@ -125,8 +135,9 @@ class PlanMaker:
         return answer
 
     def _record(self, answer: Plan, job: Job, least: float | None) -> None:
-        first = answer.slots[0]
-        self._fit.session.record(
+        first, run = answer.slots[0], self._fit.session
+        is_new, self._job_is_recorded = not self._job_is_recorded, True
+        run.record(
             Decision(
                 reason=answer.reason,
                 action=first.action,
@@ -140,6 +151,8 @@ class PlanMaker:
                 late_hours=answer.late_hours,
                 deadline=job.deadline,
                 forecast=self._forecast_to_record(answer),
+                job=job.to_json(run.clock.time()) if is_new else None,
+                grid=spec_for_record(run.grid) if is_new else None,
             )
         )
 

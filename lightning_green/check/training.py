@@ -134,10 +134,7 @@ class Starter:
             RESUME_VARIABLE: "1",
             CLOCK_VARIABLE: _CLOCK,
             "PWD": str(working),
-            "WANDB_MODE": "offline",
-            "WANDB_DIR": str(job.directory),
-            "MLFLOW_TRACKING_URI": (job.directory / "mlruns").as_uri(),
-            "COMET_MODE": "offline",
+            **offline_loggers(job.directory),
         }
         with open(job.directory / "output.log", "ab") as log:
             try:
@@ -156,6 +153,16 @@ class Starter:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def offline_loggers(directory: Path) -> dict[str, str]:
+    """Return environment variables with which the loggers of a short run write to a directory only."""
+    return {
+        "WANDB_MODE": "offline",
+        "WANDB_DIR": str(directory),
+        "MLFLOW_TRACKING_URI": (directory / "mlruns").as_uri(),
+        "COMET_MODE": "offline",
+    }
 
 
 def _lines(job: Job) -> list[str]:

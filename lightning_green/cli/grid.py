@@ -8,7 +8,6 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,16 +15,15 @@ from typing import Annotated, Any
 import typer
 
 from lightning_green.cli.messages import fail, print_line
+from lightning_green.cli.plans import plan_as_json, plan_lines, refreshed
 from lightning_green.grid.auto import ZONE_VARIABLE
-from lightning_green.grid.chain import ChainSignal
 from lightning_green.grid.chart import chart, hourly_values
 from lightning_green.grid.doctor import age, candidates, check
-from lightning_green.grid.live import PolledSignal
 from lightning_green.grid.recording import data_source
 from lightning_green.grid.recording import record as record_to
 from lightning_green.grid.registry import build_grid, own_zone
 from lightning_green.grid.signal import GridSignal, Reading
-from lightning_green.planning import Job, Plan, Slot
+from lightning_green.planning import Job
 from lightning_green.planning import plan as make_plan
 from lightning_green.planning.forecast import Forecast
 from lightning_green.planning.job import HOLD_POWER
@@ -62,7 +60,7 @@ def show(
     Exit codes: 0 success; 1 no value is known; 2 wrong usage.
     """
     signal, now = build_signal(source, zone), _now()
-    with _refreshed(signal, now):
+    with refreshed(signal, now):
         reading, forecast = signal.intensity(now), signal.forecast(now, timedelta(hours=hours))
         if as_json:
             typer.echo(json.dumps(_as_json(signal, reading, forecast, now, hours)))
@@ -113,15 +111,15 @@ def plan(
         )
     except ValueError as error:
         fail(str(error))
-    with _refreshed(signal, now):
+    with refreshed(signal, now):
         horizon = parse_duration(deadline)
         answer = make_plan(job, signal.forecast(now, horizon), now)
         priced = _forecast_origin(signal, now, horizon)
     if as_json:
-        typer.echo(json.dumps({**_plan_as_json(answer), **priced, "problem": signal.problem}))
+        typer.echo(json.dumps({**plan_as_json(answer), **priced, "problem": signal.problem}))
         return
     typer.echo(f"{signal.describe()}\n{answer.reason}")
-    for line in _plan_lines(answer):
+    for line in plan_lines(answer):
         typer.echo(line)
     if priced["source"] is not None:
         typer.echo(f"All figures: {priced['source']}, {priced['quality']}{_failing(signal)}.")
@@ -182,7 +180,7 @@ def record(
     known = False
     while True:
         now = _now()
-        with _refreshed(signal, now, force=once):
+        with refreshed(signal, now, force=once):
             origin = data_source(signal, now)
             known = origin is not None and origin.intensity(now) is not None
             try:
@@ -221,19 +219,6 @@ def build_signal(source: str, zone: str | None) -> GridSignal:
     return signal
 
 
-@contextmanager
-def _refreshed(signal: GridSignal, now: datetime, *, force: bool = False) -> Iterator[None]:
-    """Request the present values on the calling thread, print failures, and close the signal at the end."""
-    try:
-        if isinstance(signal, (PolledSignal, ChainSignal)):
-            signal.refresh(now, force=force)
-            _print_messages(signal)
-        yield
-    finally:
-        _print_messages(signal)
-        signal.close()
-
-
 def _forecast_origin(signal: GridSignal, now: datetime, horizon: timedelta) -> dict[str, str | None]:
     """Return the source and the quality of the forecast that a plan is made with."""
     part = signal.forecast_signal(now, horizon)
@@ -244,11 +229,6 @@ def _forecast_origin(signal: GridSignal, now: datetime, horizon: timedelta) -> d
 
 def _failing(signal: GridSignal) -> str:
     return f" (the preferred source fails: {signal.problem})" if signal.problem else ""
-
-
-def _print_messages(signal: GridSignal) -> None:
-    for message in signal.pop_messages():
-        print_line(message)
 
 
 def _show_lines(
@@ -279,35 +259,6 @@ def _show_lines(
     yield from chart(values, begin, known)
 
 
-def _plan_lines(answer: Plan) -> Iterator[str]:
-    for slots in _joined(answer):
-        first, last = slots[0], slots[-1]
-        hours = (last.end - first.start).total_seconds() / 3600
-        emitted = sum(slot.gco2e_per_kw or 0.0 for slot in slots)
-        known = [slot for slot in slots if slot.intensity is not None]
-        weight = sum((slot.end - slot.start).total_seconds() for slot in known)
-        mean = sum((slot.intensity or 0.0) * (slot.end - slot.start).total_seconds() for slot in known)
-        figures = f"at {mean / weight:4.0f} gCO2e/kWh  {emitted:7.0f} gCO2e per kW" if weight else "intensity unknown"
-        yield f"  {first.start:%a %H:%M} to {last.end:%a %H:%M}  {first.action:<4} {hours:5.1f} h  {figures}"
-    if math.isfinite(answer.gco2e_per_kw):
-        yield (
-            f"Emits {answer.gco2e_per_kw:.0f} gCO2e per kW of full power, "
-            f"running now {answer.run_now_gco2e_per_kw:.0f}: a saving of "
-            f"{answer.saving:.1%}. Done at {answer.end:%a %H:%M} UTC."
-        )
-    yield from answer.notes
-
-
-def _joined(answer: Plan) -> list[list[Slot]]:
-    groups: list[list[Slot]] = []
-    for slot in answer.slots:
-        if groups and groups[-1][-1].action == slot.action:
-            groups[-1].append(slot)
-        else:
-            groups.append([slot])
-    return groups
-
-
 def _as_json(
     signal: GridSignal, reading: Reading | None, forecast: Forecast | None, now: datetime, hours: int
 ) -> dict[str, Any]:
@@ -328,22 +279,6 @@ def _as_json(
         "forecast": [{"time": at.isoformat(), "gco2e_per_kwh": known} for at, known in ahead],
         "problem": signal.problem,
         "hours": hours,
-    }
-
-
-def _plan_as_json(answer: Plan) -> dict[str, Any]:
-    known = math.isfinite(answer.gco2e_per_kw)
-    return {
-        "reason": answer.reason,
-        "slots": [
-            {"start": s[0].start.isoformat(), "end": s[-1].end.isoformat(), "action": s[0].action}
-            for s in _joined(answer)
-        ],
-        "gco2e_per_kw": answer.gco2e_per_kw if known else None,
-        "run_now_gco2e_per_kw": answer.run_now_gco2e_per_kw if known else None,
-        "saving": answer.saving,
-        "end": answer.end.isoformat(),
-        "late_hours": answer.late_hours,
     }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lightning_green.cli.dry_run import dry_run as show_plan
 from lightning_green.cli.messages import fail, print_line
 from lightning_green.ledger.run_directory import RunIsAliveError
 from lightning_green.run.identity import distinguishing_variables, run_name
@@ -39,17 +41,30 @@ def run(
         str | None,
         typer.Option(help="Simulated clock for a rehearsal: simulated:start=TIME,batch=S,checkpoint=S,restart=S."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan: whether the job would wait. Nothing is trained or kept.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds that the command may take to its first plan, with --dry-run.")
+    ] = 600.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as one JSON object, with --dry-run.")] = False,
 ) -> None:
     """Start a command, and start it again after each planned exit or crash until it has finished.
 
     The command may contain one training, several, or none. Each training has its own run directory.
 
+    With --dry-run, the plan of a run directory is printed, or, if there is none, that of the command, which is started
+    in a copy of the working directory until its scheduler has planned; with several trainings, that of the first.
+
     Exit codes: 0 finished; 1 gave up; 2 wrong usage, or the directory belongs to another command; 3 the run is already
     running in another process; 126 and 127 the command cannot be executed or does not exist; 128 + N stopped by signal
     N, for example 130 by Ctrl-C (the same command continues). If the command fails after its trainings, its own exit
-    code is returned.
+    code is returned. With --dry-run: 0 there is a plan; 1 the training plans nothing; 2 wrong usage, or the command
+    fails.
     """
-    if not command:
+    if as_json and not dry_run:
+        fail("`--json` is for --dry-run. For the state of a run: lightning-green status RUN_DIR --json")
+    if not command and not (dry_run and run_dir is not None):
         fail("The command is missing. Add it after `--`, for example: lightning-green run -- python train.py")
     if clock is not None:
         try:
@@ -60,10 +75,15 @@ def run(
         stop_seconds = parse_duration(stop_timeout).total_seconds()
     except ValueError as error:
         fail(f"`--stop-timeout {stop_timeout}` cannot be used: {error}")
-    if (problem := why_not_executable(command[0])) is not None:
+    if command and (problem := why_not_executable(command[0])) is not None:
         fail(*problem)
-    name = run_name(command, variables=distinguishing_variables()) + ("" if clock is None else "-simulated")
-    path = (run_dir or Path("lightning_green_runs") / name).absolute()
+    path = run_dir.absolute() if run_dir else _default_directory(command or (), clock)
+    if dry_run:
+        if clock is not None:
+            fail("`--clock` cannot be combined with --dry-run, which plans for the present. Drop one of them.")
+        show_plan(command, path, fresh, timeout, as_json)
+        return
+    assert command
     given = Command(tuple(command), os.getcwd(), clock)
     try:
         directory = open_run_directory(path, fresh, print_line=print_line, command=given, force=force)
@@ -90,6 +110,11 @@ def run(
     finally:
         directory.unlock()
     raise typer.Exit(code)
+
+
+def _default_directory(command: Sequence[str], clock: str | None) -> Path:
+    name = run_name(command, variables=distinguishing_variables()) + ("" if clock is None else "-simulated")
+    return (Path("lightning_green_runs") / name).absolute()
 
 
 def _apply_check(command: list[str]) -> None:

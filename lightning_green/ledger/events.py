@@ -303,6 +303,8 @@ class Decision(Event):
         deadline: The deadline, or None.
         forecast: The intensities that the plan is based on, as ``series_record`` writes them; None if they were
             recorded less than an hour before.
+        job: The planner's job as JSON, in the first decision of a process; else None.
+        grid: Spec of the grid signal, in the same decision.
 
     """
 
@@ -318,6 +320,8 @@ class Decision(Event):
     late_hours: float | None = None
     deadline: datetime | None = None
     forecast: Mapping[str, Any] | None = None
+    job: Mapping[str, Any] | None = None
+    grid: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,7 +140,7 @@ def _kind(event: Event) -> Any:
     """Return what distinguishes an event from later ones that replace it."""
     details: Any = None
     if isinstance(event, Decision):
-        details = event.deadline is None, event.until is None
+        details = event.deadline is None, event.until is None, event.job is None
     elif isinstance(event, StateChanged):
         details = event.state
     elif isinstance(event, Paused):

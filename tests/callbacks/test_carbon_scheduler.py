@@ -113,7 +113,9 @@ def test_without_a_deadline_there_is_no_waiting_and_it_says_so(tmp_path, trace, 
     assert "does not wait" in block(caplog)["Deadline"]
     assert block(caplog)["Next"] == "continue"
     assert states(tmp_path) == {"running"}
-    assert events(tmp_path, "decision") == []
+    (decision,) = events(tmp_path, "decision")
+    assert decision["action"] == "run"
+    assert decision["reason"].startswith("Run without waiting: there is no deadline")
     assert events(tmp_path)[-1]["time_utc"] == (START + timedelta(hours=BATCHES / 6)).isoformat()
 
 
