@@ -6,18 +6,39 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
+from lightning_green._lightning.callbacks import CallbackOfBothPackages
 from lightning_green._lightning.namespaces import both
 from lightning_green.compression.schedules import Moment
+from lightning_green.run.logger_records import plain
 
 log = logging.getLogger(__name__)
 
 _NAMED = 5  # in a message
+
+
+class CompressionCallback(CallbackOfBothPackages):
+    """A callback that compresses a model, with its arguments for the loggers.
+
+    Args:
+        arguments: Its arguments, for example ``locals()`` at the beginning of ``__init__``.
+
+    """
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        super().__init__()
+        given = {name: value for name, value in arguments.items() if name not in ("self", "__class__")}
+        self._settings: dict[str, Any] = plain(given)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments as JSON data without secrets; objects as the name of their class."""
+        return dict(self._settings)
 
 
 @dataclass(frozen=True)

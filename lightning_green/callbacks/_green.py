@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from lightning_green._lightning.callbacks import BeforeExperiment, CallbackOfBothPackages, output_directories
 from lightning_green._lightning.tuner import is_tuner_run
+from lightning_green.callbacks._compression import CompressionCallback
 from lightning_green.run.coordinator import join_fit
 from lightning_green.run.fit import Fit
 from lightning_green.run.logger_records import log_settings, plain
@@ -137,7 +138,14 @@ class GreenCallback(CallbackOfBothPackages):
             "meter": session.meter.describe(),
             "pue": session.recorder.pue,
         }
-        own = {type(member).__name__: member.settings() for member in _members(trainer)}
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        members: list[GreenCallback | CompressionCallback] = [*_members(trainer)]
+        members += [one for one in callbacks if isinstance(one, CompressionCallback)]
+        own: dict[str, Any] = {}
+        for member in members:
+            name = type(member).__name__
+            count = sum(one.partition(" ")[0] == name for one in own)
+            own[f"{name} {count + 1}" if count else name] = member.settings()
         found: dict[str, Any] = plain({**shared, **own})
         return found
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from lightning_green.grid.prices import build_prices
 from lightning_green.planning import PriceSeries
-from lightning_green.run.rewritten_files import while_rewritten
+from lightning_green.run.rewritten_files import recorded_prices, while_rewritten
 from lightning_green.utilities.durations import parse_duration
 from lightning_green.utilities.validation import check_number
 
@@ -112,7 +112,8 @@ def check_prices(price: Any, carbon_price: Any) -> tuple[PriceSeries | None, flo
             "minimize the electricity cost alone."
         )
     carbon = check_number("carbon_price", carbon_price, unit="money per kg CO2e")
-    return while_rewritten(lambda: build_prices(price)), carbon
+    found = while_rewritten(lambda: build_prices(price), recorded_prices, "the last recorded prices")
+    return found, carbon
 
 
 def check_hours(name: str, value: Any, alternative: str = "") -> float:

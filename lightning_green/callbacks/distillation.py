@@ -13,10 +13,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lightning_green._lightning.callbacks import CallbackOfBothPackages
 from lightning_green._lightning.training_steps import unwrap_training_step, wrap_training_step
 from lightning_green.callbacks import _random_views
-from lightning_green.callbacks._compression import TrainingLength, callbacks_of, optimizer_steps, put_in_order
+from lightning_green.callbacks._compression import (
+    CompressionCallback,
+    TrainingLength,
+    callbacks_of,
+    optimizer_steps,
+    put_in_order,
+)
 from lightning_green.callbacks.emissions_tracker import EmissionsTracker
 from lightning_green.compression.distillation.forward_recorder import ForwardRecorder
 from lightning_green.compression.distillation.teacher_cache import TeacherCache
@@ -30,7 +35,7 @@ from lightning_green.compression.schedules import Ramp
 _DEFAULT_WEIGHTS = {"standardized": 4.0}
 
 
-class KnowledgeDistillation(CallbackOfBothPackages):
+class KnowledgeDistillation(CompressionCallback):
     r"""Add the distance between the student's and a teacher's outputs to the loss.
 
     The teacher receives the arguments of the student's network in the last call with gradients of ``training_step``.
@@ -106,6 +111,7 @@ class KnowledgeDistillation(CallbackOfBothPackages):
         total_steps: int | None = None,
         channel_dim: int | None = None,
     ) -> None:
+        super().__init__(locals())
         loaded = load_teacher(teacher, teacher_model)
         weights = _DEFAULT_WEIGHTS if losses is None else {losses: 1.0} if isinstance(losses, str) else losses
         self.losses = WeightedLosses(weights, layers or {}, temperature, target or _classes, channel_dim)

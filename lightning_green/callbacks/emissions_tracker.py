@@ -12,7 +12,7 @@ from lightning_green._lightning.loggers import logging_step, should_log
 from lightning_green.callbacks._green import GreenCallback
 from lightning_green.energy.meter import Meter
 from lightning_green.energy.registry import build_meter
-from lightning_green.grid.registry import GridLike, build_grid
+from lightning_green.grid.registry import GridLike
 from lightning_green.ledger.ledger import iterate_ledger
 from lightning_green.report.block import totals_block
 from lightning_green.report.html import html_page
@@ -24,7 +24,7 @@ from lightning_green.run.logger_records import log_page, log_tables, log_totals
 from lightning_green.run.node_sync import summarize_nodes
 from lightning_green.run.options import RunOptions
 from lightning_green.run.pue import build_pue
-from lightning_green.run.rewritten_files import while_rewritten
+from lightning_green.run.rewritten_files import build_grid_of_run, recorded_pue, while_rewritten
 from lightning_green.utilities.clock import Clock
 
 
@@ -89,7 +89,7 @@ class EmissionsTracker(GreenCallback):
         progress_bar: bool = True,
         site: str | None = None,
     ) -> None:
-        found = while_rewritten(lambda: build_pue(pue, site))
+        found = while_rewritten(lambda: build_pue(pue, site), recorded_pue, "the last recorded PUE")
         check_options(grid, zone, meter)
         if not isinstance(progress_bar, bool):
             raise TypeError(f"`progress_bar` should be True or False, got {progress_bar!r}.")
@@ -179,7 +179,7 @@ def check_options(grid: GridLike, zone: str | None, meter: Meter | str | float |
     Both are built again when the run starts, so that a callback stays small, picklable and serializable as YAML.
     """
     try:
-        build_grid(grid, zone=zone)
+        build_grid_of_run(grid, zone)
     except ValueError as error:
         raise _naming("grid", error) from error
     try:

@@ -12,10 +12,15 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lightning_green._lightning.callbacks import CallbackOfBothPackages
 from lightning_green._lightning.loggers import logging_step
 from lightning_green.callbacks._channel_removal import ChannelRemoval
-from lightning_green.callbacks._compression import callbacks_of, optimizer_steps, put_in_order, refuse_sharded
+from lightning_green.callbacks._compression import (
+    CompressionCallback,
+    callbacks_of,
+    optimizer_steps,
+    put_in_order,
+    refuse_sharded,
+)
 from lightning_green.callbacks._mask_pruning import MaskPruning
 from lightning_green.callbacks._update_schedule import UpdateSchedule
 from lightning_green.compression.pruning.channel_pruner import ChannelPruner
@@ -28,7 +33,7 @@ from lightning_green.run.loggers import log_to_all
 from lightning_green.utilities.validation import check_choice, check_fraction, check_positive_int
 
 
-class Pruning(CallbackOfBothPackages):
+class Pruning(CompressionCallback):
     r"""Train a model towards a target sparsity.
 
     Masks are stored in this callback. The model keeps its parameters and names, its checkpoints load into the plain
@@ -104,6 +109,7 @@ class Pruning(CallbackOfBothPackages):
         total_steps: int | None = None,
         seed: int = 0,
     ) -> None:
+        super().__init__(locals())
         kind = Granularity.parse(granularity)
         channels = kind.kind == "channels"
         check_choice("criterion", criterion, CHANNEL_CRITERIA if channels else (*CRITERIA, "rigl"))

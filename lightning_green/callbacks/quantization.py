@@ -13,9 +13,9 @@ from torch.fx import GraphModule
 from torch.utils._pytree import tree_map_only
 from typing_extensions import override
 
-from lightning_green._lightning.callbacks import CallbackOfBothPackages
 from lightning_green.callbacks._channel_removal import ChannelRemoval
 from lightning_green.callbacks._compression import (
+    CompressionCallback,
     TrainingLength,
     callbacks_of,
     optimizer_steps,
@@ -34,7 +34,7 @@ from lightning_green.compression.schedules import Moment
 from lightning_green.utilities.validation import check_choice, check_positive_int
 
 
-class QuantizationAwareTraining(CallbackOfBothPackages):
+class QuantizationAwareTraining(CompressionCallback):
     r"""Train the last part of a training with the rounding of 8-bit integers, and convert the network to them.
 
     The module keeps its parameters, names and optimizer. From ``begin`` on, calls of its network are computed by a
@@ -88,6 +88,7 @@ class QuantizationAwareTraining(CallbackOfBothPackages):
         total_steps: int | None = None,
         dynamic: DynamicSizes | None = None,
     ) -> None:
+        super().__init__(locals())
         check_choice("activation", activation, ACTIVATIONS)
         check_weight_bits(weight_bits)
         check_dynamic(dynamic)

@@ -62,7 +62,7 @@ def _lines(run: RunStatus) -> Iterator[str]:
 def _emission_lines(one: Emissions) -> Iterator[str]:
     sources = [f"{own.source} ({own.quality})" if own.quality else own.source for own in one.sources]
     named = "; ".join([one.kind, ", ".join(sources)]) if any(sources) else one.kind
-    yield f"Emitted   {format_grams(one.gco2e)} ({named})"
+    yield f"Emissions {format_grams(one.gco2e)} ({named})"
     if one.saving_pct is not None and one.run_now_gco2e is not None:
         part = ""
         if one.known_share is not None and one.known_share < 0.9995:

@@ -13,7 +13,6 @@ from lightning_green.energy.guarded import LAST_SAMPLE_SECONDS, guard
 from lightning_green.energy.meter import Meter
 from lightning_green.energy.registry import build_meter
 from lightning_green.energy.since import MeterSince
-from lightning_green.grid.registry import build_grid
 from lightning_green.grid.signal import GridSignal
 from lightning_green.ledger.account import Account
 from lightning_green.ledger.events import (
@@ -37,6 +36,7 @@ from lightning_green.run.absence import idle_devices, intensities_while_away
 from lightning_green.run.figures import LiveMetrics, summarize
 from lightning_green.run.options import RunOptions
 from lightning_green.run.recorder import MemoryLog, Recorder, utc
+from lightning_green.run.rewritten_files import build_grid_of_run
 from lightning_green.run.run import Run
 from lightning_green.utilities.clock import Clock
 from lightning_green.utilities.periodic import PeriodicThread
@@ -87,7 +87,7 @@ class Session:
             run.clock,
             MemoryLog(run.clock, run.attempt) if run.ledger is None else run.ledger,
             guard(build_meter(options.meter)),
-            build_grid(options.grid, zone=options.zone),
+            build_grid_of_run(options.grid, options.zone),
             1.0 if options.pue is None else options.pue,
             account,
             run.node.rank,

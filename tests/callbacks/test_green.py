@@ -7,11 +7,12 @@ import threading
 
 import lightning.pytorch as pl
 import pytest
+from lightning.pytorch import Callback
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume
+from lightning_green import CarbonScheduler, EmissionsTracker, ExactResume, KnowledgeDistillation, Pruning
 from lightning_green.callbacks._green import GreenCallback
 from lightning_green.run.options import RunOptions
 from tests.callbacks.green_kit import BATCHES, WATTS, Net, clock, events, torch, tracker, train
@@ -175,3 +176,22 @@ def test_start_up_block_is_printed_once_with_the_lines_of_every_callback(tmp_pat
     (block,) = [text for text in caplog.messages if text.startswith("Lightning Green\n")][:1]
     assert [line.split()[0] for line in block.splitlines()[1:]] == ["Meter", "Grid", "Folder", "Line"]
     assert sum("of a subclass" in text for text in caplog.messages) == 1
+
+
+def test_settings_of_compression_callbacks_are_recorded(tmp_path):
+    pruning, other = Pruning(0.3), Pruning({"layer": 0.5}, granularity="2:4", begin=0.2)
+    distillation = KnowledgeDistillation(torch.nn.Linear(4, 1), losses={"soft_targets": 1.0})
+    found = {}
+
+    class Look(Callback):
+        def on_train_start(self, trainer, pl_module):
+            one = next(one for one in trainer.callbacks if isinstance(one, GreenCallback))
+            found.update(one._all_settings(trainer))
+
+    train(tmp_path, tracker(), pruning, distillation, Look())
+    assert found["Pruning"]["target"] == 0.3
+    assert found["KnowledgeDistillation"]["teacher"] == "Linear"
+    assert found["KnowledgeDistillation"]["losses"] == {"soft_targets": 1.0}
+    assert other.settings()["target"] == {"layer": 0.5}
+    assert not {"self", "__class__"} & set(other.settings())
+    pickle.dumps(distillation.settings())

@@ -3,7 +3,9 @@
 import re
 import sys
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from tests.helpers.ledgers import read_records, total_of
 
@@ -100,3 +102,16 @@ def test_ddp_exits_and_resumes_on_both_ranks(tmp_path):
     printed = start(tmp_path, *SUPERVISED, EXAMPLES / "ddp.py", *options)
     assert "80 steps on 2 ranks" in printed
     assert total_of(read_records(tmp_path / "run")).exits >= 1
+
+
+@pytest.mark.slow
+def test_notebook_runs_from_top_to_bottom(tmp_path):
+    notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # small diffs, and nothing that is out of date
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    text = "".join(one.get("text", "") for cell in notebook.cells for one in cell.get("outputs", []))
+    assert "all weights are equal, bit by bit" in text
+    assert float(re.search(r"so ([\d.]+) % are saved", text)[1]) > 5.0
+    figures = [one for cell in notebook.cells for one in cell.get("outputs", []) if "image/png" in one.get("data", {})]
+    assert len(figures) == 1
+    assert "<html" in (tmp_path / "report.html").read_text()

@@ -86,13 +86,13 @@ def test_last_decision_deadline_and_totals_are_shown(run):
     assert lines["Decision"] == "Hold."
     assert lines["Deadline"] == "2024-05-03 12:00 UTC"
     assert lines["Energy"] == "1.500 kWh: cpu 0.3750 kWh (modelled), gpu 1.125 kWh (measured)"
-    assert lines["Emitted"] == "600.0 gCO2e (average/lifecycle)"
+    assert lines["Emissions"] == "600.0 gCO2e (average/lifecycle)"
     assert lines["Time"] == "5 h since the first start, 2 h of it waiting, 0 planned exits, 1 start"
 
 
 def test_run_without_plan_and_intensity_omits_them(run):
     run.add("started", 0, intensity=None)
-    assert not {"Decision", "Deadline", "Emitted"} & set(run.lines())
+    assert not {"Decision", "Deadline", "Emissions"} & set(run.lines())
 
 
 def test_status_does_not_change_files(run):
