@@ -101,7 +101,7 @@ def _events(run_dir: Path) -> list[Event]:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Stop the command as a user does, so that it restores throttled devices; then kill what is left of it."""
+    """Stop the command as a user does, so that it restores throttled devices; then kill the rest of it."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
