@@ -45,9 +45,9 @@ def run(
     The command may contain one training, several, or none. Each training has its own run directory.
 
     Exit codes: 0 finished; 1 gave up; 2 wrong usage, or the directory belongs to another command; 3 the run is already
-    running in another process; 126 and 127 the command cannot be executed or does not exist; 128 + N stopped by signal
-    N, for example 130 by Ctrl-C (the same command continues). If the command fails after its trainings, its own exit
-    code is returned.
+    running in another process; 75 paused because a budget is used; 126 and 127 the command cannot be executed or does
+    not exist; 128 + N stopped by signal N, for example 130 by Ctrl-C (the same command continues). If the command
+    fails after its trainings, its own exit code is returned.
     """
     if not command:
         fail("The command is missing. Add it after `--`, for example: lightning-green run -- python train.py")
