@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import uuid
 
-from lightning.pytorch.utilities import rank_zero_warn
-
 from lightning_green.budget.status import BudgetStatus
 from lightning_green.budget.watch import BudgetWatch, RunId
 from lightning_green.ledger.events import BudgetChecked, Warned
@@ -94,7 +92,7 @@ class BudgetCheck:
 
     def warn(self, message: str) -> None:
         """Warn and record the warning."""
-        rank_zero_warn(message)
+        log.warning("%s", message)
         self._session.record(Warned(reason=message))
 
     def _check(self) -> None:
@@ -111,11 +109,11 @@ class BudgetCheck:
             topic = line.partition(" of ")[0]
             if topic not in self._notes:
                 self._notes.add(topic)
-                self._log(line)
+                self.warn(line)
         if not self._warned and status.fraction >= self._warn_at:
             self._warned = True
             line = f"{format_percent(100 * status.fraction)} of a budget is used: {status}."
-            self._log(line)
+            self.warn(line)
             self.record("warn", line)
 
     def _update(self) -> None:
@@ -124,14 +122,10 @@ class BudgetCheck:
         self._session.more_metrics[metric] = 100.0 * status.fraction
         problem = self._watch.problem or ""
         if problem and not self._problem:
-            self._log(problem)
+            self.warn(problem)
         elif self._problem and not problem:
             log.warning("The budget in %s can be used again.", status.directory)
         self._problem = problem
-
-    def _log(self, line: str) -> None:
-        log.warning("%s", line)
-        self._session.record(Warned(reason=line))
 
     def _warned_before(self) -> bool:
         """Return whether an earlier process of the fit has warned about the same limits."""
