@@ -72,14 +72,14 @@ class BudgetDirectory:
 
     Examples:
         ```python
-        status = BudgetDirectory(Path("/shared/sweep-7")).read()
+        status = BudgetDirectory("/shared/sweep-7").read()
         print(status, status.is_used)
         ```
 
     """
 
-    def __init__(self, path: Path, updates: bool = False) -> None:
-        self.path, self._updates = path, updates
+    def __init__(self, path: str | Path, updates: bool = False) -> None:
+        self.path, self._updates = Path(path).expanduser().absolute(), updates
         self._skipped: set[str] = set()
         self._ended: dict[str, RunRecord] = {}
 
@@ -269,4 +269,4 @@ def read_budget(directory: str | Path) -> BudgetStatus:
         ```
 
     """
-    return BudgetDirectory(Path(directory).expanduser().absolute()).read()
+    return BudgetDirectory(directory).read()

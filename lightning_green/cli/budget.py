@@ -44,13 +44,12 @@ def budget(
 
     Exit codes: 0 the budget is not used; 1 it is used; 2 wrong usage, or the directory cannot be read or written.
     """
-    home = directory.expanduser().absolute()
     try:
         limits = Limits(kwh, gco2e, cost)
         prices = None if price is None else build_prices(price, "--price")
     except (ValueError, OSError) as error:
         fail(str(error))
-    shared = BudgetDirectory(home)
+    shared = BudgetDirectory(directory)
     try:
         if limits:
             shared.set_limits(limits)
@@ -61,7 +60,7 @@ def budget(
     except BudgetError as error:
         fail(str(error))
     except OSError as error:
-        fail(f"The budget in {home} cannot be used ({error.strerror}: {error.filename}).")
+        fail(f"The budget in {shared.path} cannot be used ({error.strerror}: {error.filename}).")
     if as_json:
         runs = [
             {**one.usage.to_json(), "run_id": one.run_id, "run_dir": one.run_dir, "state": one.state_name}

@@ -100,3 +100,10 @@ def test_ddp_exits_and_resumes_on_both_ranks(tmp_path):
     printed = start(tmp_path, *SUPERVISED, EXAMPLES / "ddp.py", *options)
     assert "80 steps on 2 ranks" in printed
     assert total_of(read_records(tmp_path / "run")).exits >= 1
+
+
+@pytest.mark.slow
+def test_budget_of_a_sweep(tmp_path):
+    printed = start(tmp_path, *SUPERVISED, EXAMPLES / "budget.py", "--kwh", "5", "--watts", "300", "--epochs", "2")
+    assert len(re.findall(r"^trial \d: ", printed, re.MULTILINE)) == 4  # three of 1.6 kWh, and a part of another
+    assert re.search(r"5\.\d+ kWh of 5\.000 kWh \(10\d\.\d %\) by 1 run in", printed)  # one process, so one run
