@@ -6,7 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_green.callbacks import CarbonScheduler, EmissionsTracker, EnergyBudget, ExactResume
+    from lightning_green.callbacks import (
+        CarbonScheduler,
+        EmissionsTracker,
+        EnergyBudget,
+        EnergyEarlyStopping,
+        ExactResume,
+    )
     from lightning_green.callbacks.distillation import KnowledgeDistillation
     from lightning_green.callbacks.pruning import Pruning
     from lightning_green.callbacks.quantization import QuantizationAwareTraining
@@ -22,6 +28,7 @@ _WHERE = {
     "CarbonScheduler": "lightning_green.callbacks",
     "EmissionsTracker": "lightning_green.callbacks",
     "EnergyBudget": "lightning_green.callbacks",
+    "EnergyEarlyStopping": "lightning_green.callbacks",
     "EnergyConsumed": "lightning_green.metrics",
     "ExactResume": "lightning_green.callbacks",
     "GreenFSDPPrecision": "lightning_green.precision.fsdp",
@@ -42,6 +49,7 @@ __all__ = [
     "EmissionsTracker",
     "EnergyBudget",
     "EnergyConsumed",
+    "EnergyEarlyStopping",
     "ExactResume",
     "GreenFSDPPrecision",
     "GreenMixedPrecision",
