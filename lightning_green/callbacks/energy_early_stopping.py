@@ -88,7 +88,9 @@ class EnergyEarlyStopping(GreenCallback):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.joules = state_dict["best"], state_dict["joules"]
-        self.joules_of_best, self._measured = state_dict["joules_of_best"], None
+        self.joules_of_best = state_dict["joules_of_best"]
+        training = self._fit is not None and self._fit.session.announced  # a state is also loaded to try it
+        self._measured = self._work_joules() if training else None
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -38,7 +38,8 @@ def epochs(folder, *callbacks):
         (EPOCH / 31, 2),  # the second epoch has gained 30 points
         (EPOCH / 29, 3),  # the third one 10
         (EPOCH * 0.9, 4),  # the fourth half a point
-        (EPOCH * 1.9, 7),  # the fourth and fifth a point, and then two epochs less than one
+        (EPOCH * 1.9, 5),  # the fourth and fifth a point
+        (EPOCH * 2.1, 8),  # and then three epochs less than one
         (EPOCH * 9, 9),
     ],
 )
@@ -66,7 +67,7 @@ def test_missing_metric_is_an_error_that_names_it(tmp_path):
 
 
 def test_paused_training_stops_where_the_uninterrupted_one_does(tmp_path):
-    joules = EPOCH * 1.9
+    joules = EPOCH * 2.1
     whole = train(tmp_path / "whole", stopping(joules), ExactResume(), validate=True, max_epochs=9)
     close_current_run()
     folder = tmp_path / "paused"
@@ -77,7 +78,7 @@ def test_paused_training_stops_where_the_uninterrupted_one_does(tmp_path):
     stop = stopping(joules, clock=None, meter="auto")
     trainer, weights = train(folder, stop, pausing(99.0), validate=True, max_epochs=9)
     assert (trainer.global_step, weights) == (whole[0].global_step, whole[1])
-    assert trainer.global_step == 84
+    assert trainer.global_step == 96
     assert stop.joules == pytest.approx(whole[0].callbacks[0].joules, rel=1e-6)
     assert len(events(folder, "paused")) == 3
 
