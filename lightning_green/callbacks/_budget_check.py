@@ -53,10 +53,14 @@ class BudgetCheck:
 
     def start(self) -> None:
         """Check now and from now on, once the start of the training is recorded."""
-        self._check()
-        self.record(None)
+        self.record_use()
         if not self._is_simulated:
             self._thread.start()
+
+    def record_use(self) -> None:
+        """Check now, and record the use."""
+        self._thread.now()  # not at the same time as the thread
+        self.record(None)
 
     def stop(self) -> None:
         """Write the last record, with the end of the fit in the ledger."""

@@ -176,7 +176,7 @@ class EnergyBudget(GreenCallback):
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._check is not None and self._fit is not None and self._fit.session.announced and not self._fit.closed:
-            self._check.record(None)
+            self._check.record_use()
         super().on_train_end(trainer, pl_module)
 
     @override
