@@ -6,7 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_green.callbacks import CarbonScheduler, EmissionsTracker, ExactResume
+    from lightning_green.callbacks import (
+        CarbonScheduler,
+        EmissionsTracker,
+        EnergyBudget,
+        EnergyEarlyStopping,
+        ExactResume,
+    )
     from lightning_green.callbacks.distillation import KnowledgeDistillation
     from lightning_green.callbacks.pruning import Pruning
     from lightning_green.callbacks.quantization import QuantizationAwareTraining
@@ -21,6 +27,8 @@ _WHERE = {
     "CarbonEmitted": "lightning_green.metrics",
     "CarbonScheduler": "lightning_green.callbacks",
     "EmissionsTracker": "lightning_green.callbacks",
+    "EnergyBudget": "lightning_green.callbacks",
+    "EnergyEarlyStopping": "lightning_green.callbacks",
     "EnergyConsumed": "lightning_green.metrics",
     "ExactResume": "lightning_green.callbacks",
     "GreenFSDPPrecision": "lightning_green.precision.fsdp",
@@ -39,7 +47,9 @@ __all__ = [
     "CarbonEmitted",
     "CarbonScheduler",
     "EmissionsTracker",
+    "EnergyBudget",
     "EnergyConsumed",
+    "EnergyEarlyStopping",
     "ExactResume",
     "GreenFSDPPrecision",
     "GreenMixedPrecision",

@@ -32,6 +32,7 @@ PUBLIC = [
         f"lightning_green.{name}"
         for name in (
             "backtest",
+            "budget",
             "callbacks",
             "compression",
             "energy",

@@ -25,6 +25,7 @@ ORDER = [
     "supervisor",
     "run",
     "report",
+    "budget",
     "doctor",
     "metrics",
     "precision",

@@ -23,6 +23,11 @@ COMMANDS = (
         "report", "lightning_green.cli.report:report", "Write one page about a run, or a comparison of several."
     ),
     LazyCommand(
+        "budget",
+        "lightning_green.cli.budget:budget",
+        "Show or set the limits of a budget that runs share, and what each of them has used.",
+    ),
+    LazyCommand(
         "check",
         "lightning_green.cli.check:check",
         "Find out whether a training script resumes exactly, before a long training depends on it.",

@@ -57,10 +57,10 @@ def run(
     in a copy of the working directory until its scheduler has planned; with several trainings, that of the first.
 
     Exit codes: 0 finished; 1 gave up; 2 wrong usage, or the directory belongs to another command; 3 the run is already
-    running in another process; 126 and 127 the command cannot be executed or does not exist; 128 + N stopped by signal
-    N, for example 130 by Ctrl-C (the same command continues). If the command fails after its trainings, its own exit
-    code is returned. With --dry-run: 0 there is a plan; 1 the training plans nothing; 2 wrong usage, or the command
-    fails.
+    running in another process; 75 paused because a budget is used; 126 and 127 the command cannot be executed or does
+    not exist; 128 + N stopped by signal N, for example 130 by Ctrl-C (the same command continues). If the command
+    fails after its trainings, its own exit code is returned. With --dry-run: 0 there is a plan; 1 the training plans
+    nothing; 2 wrong usage, or the command fails.
     """
     if as_json and not dry_run:
         fail("`--json` is for --dry-run. For the state of a run: lightning-green status RUN_DIR --json")

@@ -10,6 +10,7 @@ from typing import Any
 from lightning_green.ledger.event_fields import MAX_COUNT, own_fields, read_float, read_int, read_text, read_time
 from lightning_green.ledger.events import (
     BetweenFits,
+    BudgetChecked,
     CheckpointFailed,
     CheckpointSaved,
     Decision,
@@ -53,7 +54,7 @@ _BY_NAME: dict[str, type[Event]] = {
             StateChanged,
         ),
         *(Decision, CheckpointSaved, CheckpointFailed, GridChanged, MeterProblem, Warned, HistoryMissing),
-        *(PrecisionFallback, NonfiniteLoss, Validated),
+        *(PrecisionFallback, NonfiniteLoss, Validated, BudgetChecked),
     )
 }
 

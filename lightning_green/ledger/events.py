@@ -167,6 +167,7 @@ class Paused(StateEvent):
         startup_seconds: Time from the start of the command to the first step of this process.
         idle_watts: Idle power of the devices, of all nodes, if they stay allocated until the next start.
         allocation: What keeps them allocated, such as ``"SLURM job 7"``.
+        remedy: What has to be done before the next start, if no time is planned; None otherwise.
 
     """
 
@@ -180,6 +181,7 @@ class Paused(StateEvent):
     startup_seconds: float | None = None
     idle_watts: float | None = None
     allocation: str | None = None
+    remedy: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -378,6 +380,27 @@ class Warned(Event):
     """The user has been warned."""
 
     name: ClassVar[str] = "warning"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetChecked(Event):
+    """The use of a budget at a start, at the warning, when a limit is reached, and at the end.
+
+    Args:
+        action: ``"warn"``, ``"stop"``, ``"pause"`` or ``"throttle"``; None if nothing is done.
+        limits: Limits by unit: ``kwh``, ``gco2e``, ``cost``.
+        used: Use of all runs by unit, of the units that have a limit.
+        runs: Number of runs that share the budget.
+        directory: Directory that they share; None for the budget of one run.
+
+    """
+
+    name: ClassVar[str] = "budget"
+    action: str | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    used: Mapping[str, Any] = field(default_factory=dict)
+    runs: int = 1
+    directory: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

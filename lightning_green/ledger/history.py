@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_green.ledger.account import FitAccounts, add_to_account
-from lightning_green.ledger.events import Decision, Ended, Event, Paused, StateChanged, StateEvent
+from lightning_green.ledger.events import BudgetChecked, Decision, Ended, Event, Paused, StateChanged, StateEvent
 from lightning_green.ledger.ledger import iterate_ledger, last_state_event, ledger_files
 from lightning_green.ledger.totals import Totals, sum_totals
 
@@ -143,6 +143,8 @@ def _kind(event: Event) -> Any:
         details = event.deadline is None, event.until is None, event.job is None
     elif isinstance(event, StateChanged):
         details = event.state
+    elif isinstance(event, BudgetChecked):
+        details = event.action, event.directory
     elif isinstance(event, Paused):
         details = event.until is None, event.seconds_per_batch is None
     return type(event), event.fit, event.node_rank, details

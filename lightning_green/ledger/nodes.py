@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_green.ledger.events import Event
-from lightning_green.ledger.ledger import LEDGER_FILES, ledger_files, node_name, parse_lines
-from lightning_green.utilities.reading import UnreadableFileError, open_regular
-
-_MAX_BYTES = 16 * 2**20
-"""Size of what is read of one ledger at once."""
+from lightning_green.ledger.ledger import node_name
+from lightning_green.ledger.tail import LedgerTail
 
 
 @dataclass(frozen=True)
@@ -38,35 +35,23 @@ class OtherNodes:
         attempt: Start of the run; events of other starts are left out.
 
     Attributes:
-        problem: One sentence about a ledger that cannot be read, or None.
         watts: Power of each node over its last interval of at least one second, by the number of the node.
 
     """
 
     def __init__(self, folder: Path, attempt: int) -> None:
-        self._folder, self._attempt = folder, attempt
-        self._read: dict[Path, int] = {path: path.lstat().st_size for path in ledger_files(folder)}
+        self._tail, self._attempt = LedgerTail(folder, from_end=True), attempt
         self._before: dict[int, tuple[float, float]] = {}
-        self.problem: str | None = None
         self.watts: dict[int, float] = {}
+
+    @property
+    def problem(self) -> str | None:
+        """One sentence about a ledger that cannot be read, or None."""
+        return self._tail.problem
 
     def new_events(self) -> list[Event]:
         """Return the events appended since the last call, of each node in order; not thread-safe."""
-        found: list[Event] = []
-        for path in sorted(self._folder.glob(LEDGER_FILES)):
-            try:
-                with open_regular(path) as file:  # each time: a network file system looks for new data on opening
-                    file.seek(self._read.get(path, 0))
-                    data = file.read(_MAX_BYTES)
-            except (OSError, UnreadableFileError) as error:  # the next call reads it
-                reason = error.strerror if isinstance(error, OSError) else error
-                self.problem = f"The ledger {path} of another node cannot be read: {reason}"
-                continue
-            *lines, rest = data.split(b"\n")
-            if not lines and len(data) == _MAX_BYTES:  # a line that is too long
-                rest = b""
-            self._read[path] = self._read.get(path, 0) + len(data) - len(rest)
-            found += [event for event in parse_lines(lines) if event.node_rank and self._is_ours(event)]
+        found = [event for event in self._tail.new_events() if event.node_rank and self._is_ours(event)]
         for event in found:
             self._note_power(event)
         return found

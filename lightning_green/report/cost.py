@@ -112,16 +112,16 @@ def run_cost(energy: EnergyIntervals, segments: Iterable[Segment], prices: Price
         currency: Their currency, for display.
 
     """
-    amount, unknown = _sum(*energy.facility(), prices)
+    amount, unknown = energy_cost(*energy.facility(), prices)
     work = list(segments)
     starts = np.array([one.start - one.delay for one in work])
     ends = starts + np.array([(one.end - one.start) * one.speed for one in work])
     kwh = np.array([one.joules * one.speed / one.power for one in work]) / JOULES_PER_KWH
-    run_now, run_now_unknown = _sum(starts, ends, kwh, prices)
+    run_now, run_now_unknown = energy_cost(starts, ends, kwh, prices)
     return RunCost(amount, run_now, unknown, run_now_unknown, currency, prices.source)
 
 
-def _sum(starts: Array, ends: Array, kwh: Array, prices: PriceSeries) -> tuple[float, float]:
+def energy_cost(starts: Array, ends: Array, kwh: Array, prices: PriceSeries) -> tuple[float, float]:
     """Return the cost of the energy whose price is known, and the other energy in kWh."""
     mean, known = prices.means(starts, ends)
     return float((kwh * mean * known).sum()), float((kwh * (1.0 - known)).sum())

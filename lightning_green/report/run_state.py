@@ -34,6 +34,7 @@ class RunState:
         until: End of a pause, if it is planned.
         reason: One sentence for people; may be empty.
         is_supervised: Whether a supervisor is running, which restarts the training.
+        remedy: What has to be done before a paused training is started again; empty if it is due at a time.
 
     """
 
@@ -42,6 +43,7 @@ class RunState:
     until: datetime | None = None
     reason: str = ""
     is_supervised: bool = False
+    remedy: str = ""
 
     @property
     def is_done(self) -> bool:
@@ -76,6 +78,8 @@ def find_state(path: Path, events: Sequence[Event], steps: int, exit_code: int |
     if isinstance(last, Started):
         return _find_running(path, events, steps, supervised)
     step = last.global_step or 0
+    if isinstance(last, Paused) and last.remedy is not None:
+        return RunState(EXITED, step, None, last.reason, supervised, last.remedy)
     if isinstance(last, Paused):
         planned = (event.until for event in reversed(events) if isinstance(event, (Decision, Paused)))
         return RunState(EXITED, step, next((time for time in planned if time), None), last.reason, supervised)
@@ -108,6 +112,8 @@ def describe_state(state: RunState, now: datetime) -> str:
     name, step = state.name, state.step
     if step is None:
         return state.reason or ("not started yet" if name == NOT_STARTED else name)
+    if name == EXITED and state.remedy:
+        return f"exited at step {step}: {state.reason} {state.remedy}"
     if name == EXITED and state.until is None:
         return f"exited at step {step}; restart it manually, because the time of its next start is not recorded"
     if name == EXITED and state.until is not None:
@@ -143,6 +149,8 @@ def describe_next(state: RunState, now: datetime, expected_end: datetime | None 
         return f"resumes {_time(state.until, now)}" if state.until > now else "resumes now"
     if state.name in (FINISHED, ENDED):
         return ""
+    if state.remedy:
+        return "rerun the command once its budget is raised"
     if state.name in (FAILED, KILLED, INTERRUPTED, EXITED):
         return "restarts soon" if state.is_supervised else "rerun the command"
     if state.step is not None and expected_end is not None and expected_end > now:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning_green.ledger.baseline import run_now_baselines
-from lightning_green.ledger.events import Decision, StateEvent
+from lightning_green.ledger.events import BudgetChecked, Decision, StateEvent
 from lightning_green.ledger.history import RunHistory, Visitor, read_history
 from lightning_green.ledger.run_directory import load_record
 from lightning_green.ledger.totals import Totals
+from lightning_green.report.budget_text import budget_fields
 from lightning_green.report.run_state import RunState, find_state
 from lightning_green.utilities.clock import clock_from_record
 from lightning_green.utilities.redaction import shell_line
@@ -121,6 +122,7 @@ class RunStatus:
         starts: Starts.
         first_start: Time of the first start, or None.
         last_event: Time of the last event, or None.
+        budget: Last known use of its budget; None if it has none.
         history: The history from which this was computed.
 
     """
@@ -147,6 +149,7 @@ class RunStatus:
     starts: int
     first_start: datetime | None
     last_event: datetime | None
+    budget: BudgetChecked | None
     history: RunHistory = field(repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -174,6 +177,7 @@ class RunStatus:
             "starts": self.starts,
             "first_start": _iso(self.first_start),
             "last_event": _iso(self.last_event),
+            "budget": None if self.budget is None else _budget_json(self.budget),
         }
 
 
@@ -233,6 +237,7 @@ def read_run_status(
         starts=totals.attempts,
         first_start=_at(totals.first_start),
         last_event=_at(totals.last_time),
+        budget=next((event for event in reversed(events) if isinstance(event, BudgetChecked)), None),
         history=history,
     )
 
@@ -313,6 +318,11 @@ def _state_json(state: RunState) -> dict[str, Any]:
         "reason": state.reason,
         "is_supervised": state.is_supervised,
     }
+
+
+def _budget_json(event: BudgetChecked) -> dict[str, Any]:
+    """Return the use of a budget as JSON."""
+    return {**budget_fields(event), "action": event.action, "time": event.time_utc}
 
 
 def _iso(at: datetime | None) -> str | None:

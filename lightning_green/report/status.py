@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lightning_green.ledger.run_directory import RunDirectory
+from lightning_green.report.budget_text import budget_fields, describe_budget
 from lightning_green.report.run_state import describe_state
 from lightning_green.report.run_status import Emissions, RunStatus, read_run_status
 from lightning_green.utilities.durations import format_duration
@@ -52,6 +53,8 @@ def _lines(run: RunStatus) -> Iterator[str]:
         yield f"Nodes     {len(run.node_kwh)}: {', '.join(format_energy(kwh) for kwh in run.node_kwh)}"
     for emissions in run.emissions:
         yield from _emission_lines(emissions)
+    if run.budget is not None and (used := describe_budget(**budget_fields(run.budget))):
+        yield f"Budget    {used}"
     yield (
         f"Time      {format_duration(run.elapsed_hours * 3600)} since the first start, "
         f"{format_duration(run.waited_hours * 3600)} of it waiting, {run.exits} planned "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from lightning_green.report.budget_text import budget_fields, describe_budget
 from lightning_green.report.cost import KNOWN, RunCost
 from lightning_green.report.run_report import RunReport
 from lightning_green.report.run_status import ComponentEnergy, Emissions
@@ -102,6 +103,8 @@ def figures(report: RunReport) -> list[tuple[str, str]]:
         ("PUE", f"{report.pue:g}"),
         ("Meter", (report.meter or "none").replace("modelled", "modeled")),
     ]
+    if status.budget is not None and (used := describe_budget(**budget_fields(status.budget))):
+        rows.append(("Budget", used))
     unpriced = status.history.totals.unpriced_joules / JOULES_PER_KWH
     if unpriced > 0.0:
         rows.append(("Energy without a known intensity", format_energy(unpriced)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -49,6 +49,7 @@ class Fit:
     Attributes:
         members: The callbacks.
         actions: Called at boundaries between batches, on rank 0.
+        hold_ends: Each returns whether a pause in process has to end before its time; called about every second.
         boundaries: What happens between batches; None if the fit is only metered.
         why_not_exact: Reason why this training is neither paused nor saved, or None.
         makes_decisions: Whether a scheduler may pause and throttle this fit.
@@ -67,6 +68,7 @@ class Fit:
         self.session, self.trainer, self.messages = session, trainer, messages
         self.members: list[Any] = []
         self.actions: list[Action] = []
+        self.hold_ends: list[Callable[[], bool]] = []
         self.boundaries: Boundaries | None = None
         self.why_not_exact: str | None = None
         self.makes_decisions = True

@@ -58,6 +58,7 @@ class FitEnding:
         signals: Signals that ask to stop.
         undo: Called when the fit ends, the last first.
         thread: Name of the thread that trains; empty for the main thread.
+        why_finished: Why the training ends before its limits; empty if it does not.
 
     """
 
@@ -69,6 +70,7 @@ class FitEnding:
         self.signals = StopSignals()
         self.undo: list[Callable[[], None]] = []
         self.thread = ""
+        self.why_finished = ""
 
     def exit_until(self, point: Point, paused: Paused, message: str | None = None) -> None:
         """Save the state and exit the process; something starts it again.
@@ -163,7 +165,8 @@ class FitEnding:
             self.session.record(Finished(reason=f"{step} steps done before", again=True))
         elif self.session.announced:
             self.session.take_last_sample()
-            self.session.record(Finished(reason=f"{step} steps done"))
+            why = f"; {self.why_finished}" if self.why_finished else ""
+            self.session.record(Finished(reason=f"{step} steps done{why}"))
         self.close()
 
     def fail(self, exception: BaseException) -> None:

@@ -23,7 +23,7 @@ SIMULATED_TICK_SECONDS = 900.0
 
 
 class Hold:
-    """Pauses a fit in process until its plan ends the hold or a signal asks to stop.
+    """Pauses a fit in process until its plan or another callback ends the hold, or a signal asks to stop.
 
     Args:
         fit: The fit.
@@ -58,7 +58,7 @@ class Hold:
         next_log = session.clock.time() + LOG_SECONDS
         next_plan = plan.slots[0].end.timestamp()
         latest: Plan | None = plan
-        while not fit.boundaries.stop_requested():
+        while not fit.boundaries.stop_requested() and not any(ends() for ends in fit.hold_ends):
             now = session.clock.time()
             if now >= next_plan or self._has_news():
                 latest = self._replan()

@@ -76,6 +76,7 @@ class Session:
         stage: How far the session is.
         announced: Whether the start of the training has been recorded.
         began: Start of the measurement in seconds since the epoch, or None.
+        more_metrics: Metrics of callbacks for the loggers, by name.
 
     """
 
@@ -99,6 +100,7 @@ class Session:
         self.stage = Stage.NEW
         self.announced = False
         self.began: float | None = None
+        self.more_metrics: dict[str, float] = {}
         self._live = LiveMetrics(self.recorder, self.other_nodes)
         self._heartbeat = PeriodicThread(self._beat, SAMPLE_SECONDS, "lightning-green-heartbeat")
         self._summary: dict[str, Any] | None = None
@@ -328,7 +330,7 @@ class Session:
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics for the loggers up to this moment; writes nothing."""
-        return self._live.read()
+        return {**self._live.read(), **self.more_metrics}
 
     def summary(self) -> dict[str, Any]:
         """Return the totals of the fit so far; see ``summarize``."""

@@ -64,6 +64,7 @@ class SchedulerThrottle:
         self._began: float | None = None
         self._ended: float | None = None
         self._sent = (FULL.power, FULL.speed)
+        self._least_energy = False
 
     # -- batches ------------------------------------------------------------------------------------------------------
 
@@ -137,6 +138,7 @@ class SchedulerThrottle:
 
     def apply(self, plan: Plan | None) -> None:
         """Set the level of a plan's first action; without a plan, the level of least energy per step."""
+        plan = None if self._least_energy else plan
         if self._mode is _Mode.OFF or self._controller.state is not ThrottleState.DONE:
             return
         if plan is None:
@@ -148,6 +150,17 @@ class SchedulerThrottle:
         level = self._fit.session.recorder.status.level
         if self._sent != level:
             self._send(self._controller.level_number)
+
+    def use_least_energy(self, sets: bool = True) -> None:
+        """Use the level of least energy per step from now on, whatever the plans.
+
+        Args:
+            sets: Whether to set it now; on rank 0, at a boundary.
+
+        """
+        self._least_energy = True
+        if sets:
+            self.apply(None)
 
     def restore(self) -> None:
         """Restore every device of this node to the state in which it was found."""

@@ -24,12 +24,14 @@ class WorkerRank:
 
     Attributes:
         on_level: Sets a throttle level: its number, power and speed. Set on the first process of a node.
+        on_budget: Each is called when the budget of its number is used.
 
     """
 
     def __init__(self, session: Session, trainer: pl.Trainer, ranks: ControlGroup) -> None:
         self._session, self._trainer, self._ranks = session, trainer, ranks
         self.on_level: Callable[[int, float, float], None] | None = None
+        self.on_budget: dict[int, Callable[[], None]] = {}
 
     def follow(self, dump: Callable[[int], object], report_signal: Callable[[], object]) -> tuple[Command, int] | None:
         """Follow rank 0 until it continues.
@@ -72,6 +74,8 @@ class WorkerRank:
                 self._enter(state="running", phase="training")
             elif command == Command.SET_LEVEL and self.on_level is not None:
                 self.on_level(int(first), second, third)
+            elif command == Command.BUDGET and int(first) in self.on_budget:
+                self.on_budget[int(first)]()
 
     def _enter(self, state: str | None = None, phase: str | None = None) -> None:
         if self._session.announced:

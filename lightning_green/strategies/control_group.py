@@ -66,6 +66,8 @@ class Command(IntEnum):
     """A hold begins. Number: power during the hold, as a fraction of full power."""
     SET_LEVEL = 7
     """Set a throttle level. Numbers: index of the level, power and speed as fractions of full power and speed."""
+    BUDGET = 8
+    """A budget is used. Number: the number of the callback among those of the Trainer, which acts on all ranks."""
 
 
 class ControlGroup:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
-from lightning_green.ledger.events import Finished, Started, StateEvent
+from lightning_green.ledger.events import Finished, Paused, Started, StateEvent
 from lightning_green.supervisor.child import TRACEBACK_START
 from lightning_green.supervisor.command import FitKey, Trainings
 
@@ -25,6 +25,7 @@ class Outcome(Enum):
 
     FINISHED = "exit code 0, and no training has to be continued"
     PAUSED = "a training has exited until a planned time"
+    AWAITING = "a training is paused without a planned time, because its budget is used"
     NOT_CONTINUED = "exit code 0, but an unfinished training was not continued"
     FAILED_AFTERWARDS = "failure after the trainings, which another start would repeat"
     CRASHED = "failure of the command or a training; another start may succeed"
@@ -64,11 +65,18 @@ class Attempt:
         """Fits that the attempt should have continued and did not."""
         return self.after.not_continued(self.changed, self.name)
 
+    @cached_property
+    def awaiting(self) -> dict[FitKey, Paused]:
+        """Fits of the attempt that are paused without a planned time."""
+        return {key: state for key, state in self.after.awaiting.items() if key in self.changed}
+
     @property
     def outcome(self) -> Outcome:
         """Outcome of the attempt."""
         if any(key in self.changed for key in self.after.paused):
             return Outcome.PAUSED
+        if self.awaiting and not self.broken:
+            return Outcome.AWAITING
         if self.code == 0 and not self.broken:
             return Outcome.NOT_CONTINUED if self.not_continued else Outcome.FINISHED
         failed = 0 < self.code < 128  # not killed, for example between two fits

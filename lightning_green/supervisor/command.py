@@ -156,8 +156,13 @@ class Trainings:
 
     @property
     def paused(self) -> dict[FitKey, Paused]:
-        """Paused fits."""
+        """Fits that are paused until a planned time."""
         return {key: state for key, state in self.states.items() if isinstance(state, Paused) and state.until}
+
+    @property
+    def awaiting(self) -> dict[FitKey, Paused]:
+        """Paused fits that no planned time ends, such as those whose budget is used."""
+        return {key: state for key, state in self.states.items() if isinstance(state, Paused) and not state.until}
 
     @property
     def steps(self) -> int:
@@ -203,11 +208,11 @@ class Trainings:
             attempt: Name of the attempt, the value of ``claimed_in`` in ``run.json``.
 
         """
-        unfinished = self.broken(self.states)
+        unfinished, paused = self.broken(self.states), {**self.paused, **self.awaiting}
         return {
             key: state
             for key, state in self.states.items()
-            if key not in changed and (key in self.paused or (key in unfinished and self._was_claimed(key[0], attempt)))
+            if key not in changed and (key in paused or (key in unfinished and self._was_claimed(key[0], attempt)))
         }
 
     def _was_claimed(self, path: Path, attempt: str) -> bool:

@@ -19,6 +19,7 @@ from lightning_green.supervisor.child import (
     is_child_running,
 )
 from lightning_green.supervisor.command import Command, Trainings, are_alive, describe_fits, write_command
+from lightning_green.supervisor.launchers import PAUSED_EXIT_CODE
 from lightning_green.supervisor.processes import CommandProcesses
 from lightning_green.supervisor.restarts import MAX_RESTARTS, RestartPolicy
 from lightning_green.supervisor.signals import Signals
@@ -75,9 +76,9 @@ class Supervisor:
         """Start the command, wait and start it again until it has finished.
 
         Returns:
-            The exit code. 0: finished. 1: gave up. 126 or 127: the command cannot be executed or does not exist.
-            128 + N: stopped by signal N. Any other code is that of the command itself (128 + N for signal N), which
-            failed after its trainings.
+            The exit code. 0: finished. 1: gave up. 75: paused without a planned time, because a budget is used. 126 or
+            127: the command cannot be executed or does not exist. 128 + N: stopped by signal N. Any other code is that
+            of the command itself (128 + N for signal N), which failed after its trainings.
 
         """
         with self._signals:
@@ -221,6 +222,13 @@ class Supervisor:
             return FINISHED
         if self._signals.stop is not None:
             return self._stop()
+        if attempt.outcome is Outcome.AWAITING:
+            for (path, _), state in attempt.awaiting.items():
+                remedy = state.remedy or "Its next start is not planned."
+                self.print_line(
+                    f"Paused at step {state.global_step or 0}: {state.reason} {remedy} The run is in {path}."
+                )
+            return PAUSED_EXIT_CODE
         if attempt.outcome is Outcome.NOT_CONTINUED:
             self.print_line(
                 "The command ended with exit code 0 and did not continue these trainings: "

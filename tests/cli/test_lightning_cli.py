@@ -22,6 +22,15 @@ CALLBACKS = {
         {"deadline": "36h", "throttle": ["0.78:0.90"], "return_time": "30min", "checkpoint_every": None},
         {"deadline": "2099-01-31T08:00:00+01:00", "hold_power": 0.2, "on_pause": "hold"},
     ],
+    "EnergyBudget": [
+        {"kwh": 2.0},
+        {"gco2e": 500.0, "grid": "typical:DE", "directory": "budget", "on_exceeded": "pause", "check_every": "30s"},
+        {"cost": 3.0, "price": 0.3, "on_exceeded": "throttle", "throttle": ["0.78:0.90"], "warn_at": 0.5},
+    ],
+    "EnergyEarlyStopping": [
+        {"monitor": "x", "max_joules_per_point": 5000.0},
+        {"monitor": "x", "max_joules_per_point": 1.5, "point": 0.1, "mode": "min"},
+    ],
     "ExactResume": [{}, {"every": "1h", "allow_inexact": True}],
     "Pruning": [{"target": 0.5, "include": ["*"]}, {"target": {"layer*": 0.5}, "begin": 0.0, "end": 0.5}],
     "QuantizationAwareTraining": [{"model": "layer"}, {"model": "layer", "keep_float": [], "weight_bits": 7}],

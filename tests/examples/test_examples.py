@@ -115,3 +115,10 @@ def test_notebook_runs_from_top_to_bottom(tmp_path):
     figures = [one for cell in notebook.cells for one in cell.get("outputs", []) if "image/png" in one.get("data", {})]
     assert len(figures) == 1
     assert "<html" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_budget_of_a_sweep(tmp_path):
+    printed = start(tmp_path, *SUPERVISED, EXAMPLES / "budget.py", "--kwh", "5", "--watts", "300", "--epochs", "2")
+    assert len(re.findall(r"^trial \d: ", printed, re.MULTILINE)) == 4  # three of 1.6 kWh, and a part of another
+    assert re.search(r"5\.\d+ kWh of 5\.000 kWh \(10\d\.\d %\) by 1 run in", printed)  # one process, so one run

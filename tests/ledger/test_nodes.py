@@ -184,7 +184,7 @@ def test_unreadable_ledger_is_reported_and_read_again(tmp_path):
     others = OtherNodes(tmp_path, attempt=1)
     (tmp_path / "ledger.n.1.jsonl").mkdir()
     assert others.new_events() == []
-    assert "ledger.n.1.jsonl of another node cannot be read" in others.problem
+    assert "ledger.n.1.jsonl cannot be read" in others.problem
     (tmp_path / "ledger.n.1.jsonl").rmdir()
     line(Ledger(tmp_path, SimulatedClock(START), 1, "n.1"), 3.0)
     assert len(others.new_events()) == 1

@@ -37,12 +37,15 @@ def attempt(tmp_path):
 def _write(path, events):
     ledger = Ledger(path, SystemClock(), 1)
     for fit, event in events:
-        ledger.append(make_event(event, fit=fit, global_step=7, until="2024-05-02T05:00:00+00:00", reason="dirty now"))
+        name, _, untimed = event.partition(" without")
+        until = None if untimed else "2024-05-02T05:00:00+00:00"
+        ledger.append(make_event(name, fit=fit, global_step=7, until=until, reason="dirty now"))
     ledger.close()
 
 
 TRAINED = [(0, "started"), (0, "finished"), (None, "ended")]
 PAUSED = [(0, "started"), (0, "paused")]
+AWAITING = [(0, "started"), (0, "paused without a time")]
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,11 @@ PAUSED = [(0, "started"), (0, "paused")]
         (0, [], {}, Outcome.FINISHED),  # a script without callbacks of the suite
         (75, PAUSED, {}, Outcome.PAUSED),
         (0, PAUSED, {}, Outcome.PAUSED),  # the script continued after `fit`
+        (75, AWAITING, {}, Outcome.AWAITING),
+        (0, AWAITING, {}, Outcome.AWAITING),  # under torchrun
+        (0, [(1, "started"), (1, "paused"), *AWAITING], {}, Outcome.PAUSED),  # the planned one starts the command
+        (1, [(1, "started"), (1, "failed"), *AWAITING], {}, Outcome.CRASHED),
+        (0, [], {"earlier": AWAITING}, Outcome.NOT_CONTINUED),
         (0, [], {"earlier": PAUSED}, Outcome.NOT_CONTINUED),
         (0, [(0, "started")], {}, Outcome.CRASHED),  # another process of the command was killed
         (1, [], {}, Outcome.CRASHED),
