@@ -33,7 +33,7 @@ class GradientCommunication:
     """
 
     def __init__(self, module: nn.Module, options: CommunicationOptions, size: int) -> None:
-        self.traffic, self._options, self._module = Traffic(size), options, module
+        self.traffic, self._options, self._module = Traffic(size, dist.get_backend()), options, module
         self.low_rank = LowRankCompression(options.compression_rank) if options.compression == "low_rank" else None
         self._names = parameter_names(module)
         self._steps: list[int] = []  # of each optimizer
@@ -73,7 +73,7 @@ class GradientCommunication:
         """Count the bytes of a backward pass that DDP sends itself: without a hook the gradients, and the buffers."""
         if not self.needs_hook:
             self.traffic.count_all_reduce(bytes_of(gradient_parameters(model)))
-        if model.broadcast_buffers:
+        if model.broadcast_buffers and model.modules_buffers:
             self.traffic.count_broadcast(bytes_of(model.modules_buffers))
 
     def after_step(self, index: int, optimizer: torch.optim.Optimizer) -> None:

@@ -12,6 +12,9 @@ JOULES_PER_BYTE = 3.6e-6
 centers (https://www.cloudcarbonfootprint.org/docs/methodology/#networking). Within a data center it is lower."""
 LARGEST_MESSAGE = 250 * 2**20
 """Bytes of tensors that are copied into one message."""
+GLOO_HEADERS = 144
+"""Bytes that gloo adds to each part of a message, measured at the sockets of two to four processes."""
+_PARTS = 2  # into which gloo divides what one rank sends to the next in each round of an all-reduce
 
 
 class Traffic:
@@ -20,25 +23,28 @@ class Traffic:
     In a ring all-reduce, each of n ranks sends a message of B bytes in n parts, first to add them up and then to
     distribute the sums: 2 (n - 1) / n B bytes (Patarasuk and Yuan, J. Parallel Distrib. Comput. 69, 2009). A tree of
     ranks sends the same number in total. In a broadcast, each rank but one receives the message: (n - 1) / n B bytes.
+    The headers of gloo are included, and those of TCP and of NCCL are not.
 
     Args:
         size: Number of ranks.
+        backend: Backend of the process group.
 
     Attributes:
         sent: Bytes that one rank has sent, on average over the ranks.
 
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, backend: str = "") -> None:
         self.size, self.sent = size, 0.0
+        self._headers = GLOO_HEADERS if backend == "gloo" else 0
 
     def count_all_reduce(self, payload: float) -> None:
         """Count an all-reduce of a message of ``payload`` bytes."""
-        self.sent += 2 * (self.size - 1) / self.size * payload
+        self.sent += 2 * (self.size - 1) * (payload / self.size + _PARTS * self._headers)
 
     def count_broadcast(self, payload: float) -> None:
         """Count a broadcast of a message of ``payload`` bytes."""
-        self.sent += (self.size - 1) / self.size * payload
+        self.sent += (self.size - 1) / self.size * (payload + self._headers)
 
     def begin_sum(self, tensor: torch.Tensor) -> torch.futures.Future[list[torch.Tensor]]:
         """Begin to replace a tensor by its sum over the ranks."""
