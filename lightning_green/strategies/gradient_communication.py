@@ -65,14 +65,25 @@ class GradientCommunication:
             return begin_mean(gradients, self.traffic)
         if self.low_rank is None or gradients.layout != torch.strided:
             return begin_mean(gradients, self.traffic, FORMATS.get(compression))
-        names = [self._names[id(parameter)] for parameter in bucket.parameters()]
-        self.low_rank.reduce(list(zip(names, bucket.gradients(), strict=True)), self.traffic)
+        self.low_rank.reduce(self._gradients(bucket), self.traffic)
         return _completed(gradients)
+
+    def _gradients(self, bucket: Any) -> list[tuple[str, torch.Tensor]]:
+        """Return the names and the gradients of the parameters of a bucket."""
+        parameters = bucket.parameters()
+        # DDP keeps a complex gradient as real numbers, and returns only the first half of them.
+        parts = torch.split(bucket.buffer(), [one.numel() * (2 if one.is_complex() else 1) for one in parameters])
+        return [
+            (self._names[id(parameter)], part if parameter.is_complex() else gradient)
+            for parameter, gradient, part in zip(parameters, bucket.gradients(), parts, strict=True)
+        ]
 
     def after_backward(self, model: DistributedDataParallel) -> None:
         """Count the bytes of a backward pass that DDP sends itself: without a hook the gradients, and the buffers."""
         if not self.needs_hook:
             self.traffic.count_all_reduce(bytes_of(gradient_parameters(model)))
+        if model.find_unused_parameters and not model.static_graph:  # one integer for each: whether it was used
+            self.traffic.count_all_reduce(4 * len(gradient_parameters(model)))
         if model.broadcast_buffers and model.modules_buffers:
             self.traffic.count_broadcast(bytes_of(model.modules_buffers))
 

@@ -26,9 +26,15 @@ def begin_mean(
     """
     narrow = dtype is not None and gradients.is_floating_point() and gradients.layout == torch.strided
     if not narrow or dtype is None or gradients.element_size() <= dtype.itemsize:
-        return traffic.begin_sum(gradients.div_(traffic.size)).then(lambda done: done.value()[0])
+        whole = traffic.begin_sum(gradients.div_(traffic.size))
+        return whole.then(lambda done: _like(done.value()[0], gradients))
     sent = traffic.begin_sum(_fit(gradients, dtype).div_(traffic.size))
     return sent.then(lambda done: gradients.copy_(done.value()[0]))
+
+
+def _like(result: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
+    """Return the result of an all-reduce; torch sends a complex number as two real ones."""
+    return torch.view_as_complex(result) if gradients.is_complex() and not result.is_complex() else result
 
 
 def _fit(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
