@@ -102,7 +102,7 @@ class GradientCommunication:
         self.traffic.average([one for one in tensors if one.is_floating_point() or one.is_complex()])
 
     def set_loss_scale(self, scale: float) -> None:
-        """Convert the errors to the factor by which the next loss is multiplied."""
+        """Convert the errors to the factor by which the loss of the next backward pass is multiplied."""
         if self.low_rank is not None and scale != self._loss_scale:
             self.low_rank.rescale(scale / self._loss_scale)
         self._loss_scale = scale

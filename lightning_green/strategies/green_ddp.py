@@ -115,6 +115,13 @@ class GreenDDPStrategy(DDPStrategy):
         self._restore(self.communication)
 
     @override
+    def pre_backward(self, closure_loss: torch.Tensor) -> None:
+        super().pre_backward(closure_loss)
+        scaler = getattr(self.precision_plugin, "scaler", None)
+        if scaler is not None and self.communication is not None and self.communication.low_rank is not None:
+            self.communication.set_loss_scale(float(scaler.get_scale()))
+
+    @override
     def post_backward(self, closure_loss: torch.Tensor) -> None:
         super().post_backward(closure_loss)
         model = self.model if isinstance(self.model, DistributedDataParallel) else None
@@ -129,9 +136,6 @@ class GreenDDPStrategy(DDPStrategy):
             return output
         index = next((number for number, one in enumerate(self.optimizers) if one is optimizer), 0)
         communication.after_step(index, optimizer)
-        scaler = getattr(self.precision_plugin, "scaler", None)
-        if communication.low_rank is not None and scaler is not None:
-            communication.set_loss_scale(float(scaler.get_scale()))
         if should_log(module.trainer):
             metrics = communication.metrics()
             for logger in module.trainer.loggers:

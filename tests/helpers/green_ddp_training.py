@@ -116,12 +116,13 @@ class Watch(pl.Callback):
     """Counts bytes after the first steps, by the strategy and by the kernel, and how often the ranks differ."""
 
     def __init__(self):
-        self.counted, self.sockets, self.digests = [], [], []
+        self.counted, self.sockets, self.digests, self.loss = [], [], [], 0.0
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.counted.append(trainer.strategy.communication.traffic.sent)
         self.sockets.append(sent_bytes())
         self.digests.append(digest(pl_module))
+        self.loss = float(outputs["loss"])
 
 
 def digest(module):
@@ -159,7 +160,7 @@ def train(strategy, module=Net, prepare=None, **options):
         prepare(model)
     trainer = trainer_of(strategy, watch, **options)
     trainer.fit(model, data())
-    found = {"digest": digest(model), "digests": watch.digests, "steps": trainer.global_step}
+    found = {"digest": digest(model), "digests": watch.digests, "steps": trainer.global_step, "loss": watch.loss}
     found["finite"] = all(bool(one.isfinite().all()) for one in model.parameters())
     half = len(watch.counted) // 3
     found["counted"] = watch.counted[-1] - watch.counted[half]
@@ -216,6 +217,11 @@ def average_in_checkpoint():
     return {**found, "digest": digest(model)}
 
 
+def fp16(scale, interval=2000):
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=interval)
+    return MixedPrecision("16-mixed", "cpu", scaler=scaler)
+
+
 def compile_part(model):
     model.net = torch.compile(model.net, backend="eager")
 
@@ -237,7 +243,8 @@ CASES = {
     "sparse": lambda: train(LOW_RANK, Sparse),
     "two": lambda: train(LOW_RANK, TwoOptimizers),
     "two_average": lambda: train(AVERAGE, TwoOptimizers),
-    "overflow": lambda: train(LOW_RANK, Overflows, plugins=[MixedPrecision("16-mixed", "cpu")]),
+    "overflow": lambda: train(LOW_RANK, Overflows, plugins=[fp16(64.0)]),
+    "scales": lambda: [train(LOW_RANK, plugins=[fp16(64.0, every)], max_epochs=2)["loss"] for every in (4, 2000)],
     "average_checkpoint": average_in_checkpoint,
     "checkpoint": checkpoint,
 }
