@@ -41,6 +41,7 @@ PUBLIC = [
             "planning",
             "precision",
             "report",
+            "strategies",
             "throttle",
             "throttle.actuators",
             "utilities",

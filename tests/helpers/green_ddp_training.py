@@ -7,6 +7,7 @@ Each rank writes what the cases return to FOLDER.
 
 import hashlib
 import json
+import os
 import sys
 import warnings
 from datetime import timedelta
@@ -128,7 +129,7 @@ class Watch(pl.Callback):
 def digest(module):
     content = hashlib.sha256()
     for one in module.parameters():
-        content.update(torch.view_as_real(one.detach()).numpy() if one.is_complex() else one.detach().numpy().tobytes())
+        content.update(one.detach().cpu().numpy().tobytes())
     return content.hexdigest()[:12]
 
 
@@ -136,7 +137,7 @@ def trainer_of(strategy, *callbacks, **options):
     options = {"max_epochs": 1, "enable_checkpointing": False, **options}
     return pl.Trainer(
         **options,
-        accelerator="cpu",
+        accelerator=os.environ.get("ACCELERATOR", "cpu"),
         devices=2,
         strategy=GreenDDPStrategy(**{"bucket_cap_mb": 0.004, "timeout": timedelta(seconds=60), **strategy}),
         logger=False,
@@ -209,7 +210,9 @@ def average_in_checkpoint():
                 mean = pl_module.net[0].weight.detach().clone()
                 found["own"] = digest(pl_module)
                 torch.distributed.all_reduce(mean)
-                saved = torch.load(FOLDER / "between.ckpt", weights_only=True)["state_dict"]["net.0.weight"]
+                saved = torch.load(FOLDER / "between.ckpt", mean.device, weights_only=True)["state_dict"][
+                    "net.0.weight"
+                ]
                 found["difference"] = float((saved - mean / 2).abs().max())
 
     pl.seed_everything(3, verbose=False)

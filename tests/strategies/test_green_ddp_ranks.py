@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.helpers.processes import environment
 
@@ -23,10 +24,12 @@ STOPS = [*range(1, 20), 20]
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
     """Return what both ranks report of each case."""
-    folder = tmp_path_factory.mktemp("cases")
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder)], env=environment(), capture_output=True, text=True, timeout=400
-    )
+    return train(tmp_path_factory.mktemp("cases"))
+
+
+def train(folder, *names, **variables):
+    line = [sys.executable, str(SCRIPT), str(folder), *names]
+    done = subprocess.run(line, env=environment(**variables), capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1))
     return {name: (first[name], second[name]) for name in first}
@@ -130,3 +133,17 @@ def test_stopped_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_path
 def test_stop_at_each_step(strategy, tmp_path):
     steps = range(2, 20) if strategy == "green_accumulate" else STOPS
     assert run_cases(tmp_path, [Case(strategy, 2, f"exit@{step}:0") for step in steps]) == {}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two NVIDIA GPUs")
+def test_ranks_on_gpus_have_the_same_weights_after_every_step(tmp_path):
+    names = ("none", "bf16", "fp16", "low_rank", "unused", "static", "views", "two", "average", "checkpoint")
+    found = train(tmp_path, *names, ACCELERATOR="gpu")
+    for name in names[:-2]:
+        first, second = found[name]
+        assert first["finite"]
+        assert first["digests"] == second["digests"], name
+    averaged = [one == other for one, other in zip(*(rank["digests"] for rank in found["average"]), strict=True)]
+    assert [number for number, equal in enumerate(averaged) if equal] == [3, 7, 11]
+    assert found["checkpoint"][0]["restored"] < 0.1 * found["checkpoint"][0]["lost"]

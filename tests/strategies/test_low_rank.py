@@ -132,3 +132,18 @@ def test_compression_draws_no_global_random_numbers():
     torch.manual_seed(1)
     sent(LowRankCompression(2), gradients(1)[0])
     assert torch.rand(()) == expected
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_gradient_on_a_gpu_is_the_same_as_on_a_cpu(tmp_path):
+    compression, on_gpu = LowRankCompression(2), LowRankCompression(2)
+    given = gradients(4)
+    for gradient in given:
+        sent(compression, gradient)
+    dist.destroy_process_group()
+    dist.init_process_group("nccl", init_method=f"file://{tmp_path}/nccl", rank=0, world_size=1)
+    for gradient in given:
+        sent(on_gpu, gradient.cuda())
+    assert on_gpu.errors["weight"].is_cuda
+    torch.testing.assert_close(on_gpu.errors["weight"].cpu(), compression.errors["weight"], rtol=1e-3, atol=1e-4)
