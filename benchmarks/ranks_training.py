@@ -221,6 +221,8 @@ def train(folder: Path, name: str, ranks: int) -> None:
     for number in range(2 if name == "ddp_two_fits" else 1):
         module = Net(name)
         limits = {"max_steps": 25, "max_epochs": -1} if name == "ddp_streams" else {"max_epochs": EPOCHS}
+        if name in GREEN_OPTIONS:  # more than 20 steps
+            limits["max_epochs"] = 3
         if name in ("ddp_accumulate", "green_accumulate"):
             limits["accumulate_grad_batches"] = 3
         stop = Stop(folder)

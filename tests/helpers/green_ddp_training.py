@@ -123,7 +123,7 @@ class Watch(pl.Callback):
         self.counted.append(trainer.strategy.communication.traffic.sent)
         self.sockets.append(sent_bytes())
         self.digests.append(digest(pl_module))
-        self.loss = float(outputs["loss"])
+        self.loss = float(outputs.get("loss", 0.0))  # manual optimization returns none
 
 
 def digest(module):
