@@ -21,6 +21,8 @@ ranks is the reference. The strategies:
     ddp_accumulate                            gradients accumulated over 3 batches
     ddp_two_fits                              two fits, each followed by `trainer.test`
     fsdp, fsdp2                               sharded models
+    green_low_rank, green_accumulate          `GreenDDPStrategy` with low-rank gradients, the second with accumulation
+    green_average                             `GreenDDPStrategy` with averages of the parameters
 
 Figures:
 
@@ -61,6 +63,7 @@ CLOCK = "simulated:start=2024-05-02T16:00:00+00:00,batch=60,checkpoint=0,restart
 STRATEGIES = (
     *("ddp", "ddp_unused", "ddp_views", "ddp_static", "ddp_powersgd", "ddp_feedback", "ddp_local_sgd", "ddp_zero"),
     *("ddp_states", "ddp_streams", "ddp_accumulate", "ddp_two_fits", "fsdp", "fsdp2"),
+    *("green_low_rank", "green_accumulate", "green_average"),
 )
 RANKS = (2, 3, 4)
 STOPS = ("exit", "SIGTERM", "SIGKILL", "raise")

@@ -35,7 +35,7 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from lightning_green import ExactResume
+from lightning_green import ExactResume, GreenDDPStrategy
 from lightning_green.ledger.events import Paused
 
 WIDTH, BATCH_SIZE, EPOCHS = 17, 4, 2
@@ -45,6 +45,11 @@ DDP_OPTIONS: dict[str, dict[str, Any]] = {
     "ddp_unused": {"find_unused_parameters": True},
     "ddp_views": {"gradient_as_bucket_view": True, "bucket_cap_mb": 0.002},
     "ddp_static": {"static_graph": True},
+}
+GREEN_OPTIONS: dict[str, dict[str, Any]] = {
+    "green_low_rank": {"compression": "low_rank", "compression_rank": 2, "start_compression_at_step": 2},
+    "green_accumulate": {"compression": "low_rank", "compression_rank": 2},
+    "green_average": {"compression": "bf16", "average_every": 3, "start_averaging_at_step": 4},
 }
 
 
@@ -203,6 +208,8 @@ def strategy_of(name: str, ranks: int) -> Any:
         return FSDPOnCPU(auto_wrap_policy=ModuleWrapPolicy({nn.Linear}), timeout=TIMEOUT)
     if name == "fsdp2":
         return ModelParallelStrategy(data_parallel_size=ranks, tensor_parallel_size=1, timeout=TIMEOUT)
+    if name in GREEN_OPTIONS:
+        return GreenDDPStrategy(**GREEN_OPTIONS[name], bucket_cap_mb=0.002, timeout=TIMEOUT)
     return DDPStrategy(timeout=TIMEOUT, **DDP_OPTIONS.get(name, {}))
 
 
@@ -214,7 +221,9 @@ def train(folder: Path, name: str, ranks: int) -> None:
     for number in range(2 if name == "ddp_two_fits" else 1):
         module = Net(name)
         limits = {"max_steps": 25, "max_epochs": -1} if name == "ddp_streams" else {"max_epochs": EPOCHS}
-        if name == "ddp_accumulate":
+        if name in GREEN_OPTIONS:  # more than 20 steps
+            limits["max_epochs"] = 3
+        if name in ("ddp_accumulate", "green_accumulate"):
             limits["accumulate_grad_batches"] = 3
         stop = Stop(folder)
         if number:
@@ -235,6 +244,9 @@ def train(folder: Path, name: str, ranks: int) -> None:
         else:
             trainer.fit(module, datamodule=Data(ranks))
         states = [value for optimizer in trainer.optimizers for value in _tensors(optimizer)]
+        if name in GREEN_OPTIONS and trainer.strategy.communication.low_rank is not None:
+            kept = trainer.strategy.communication.low_rank
+            states += [*kept.errors.values(), *kept.factors.values()]
         for value in [*module.parameters(), *module.buffers(), *states]:
             own = value.to_local() if isinstance(value, DTensor) else value
             content.update(own.detach().clone().cpu().numpy().tobytes())

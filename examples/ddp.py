@@ -3,6 +3,7 @@
 python examples/ddp.py --devices 2                        # two processes, started by Lightning
 torchrun --standalone --nproc-per-node 2 examples/ddp.py --devices 2
 lightning-green run -- python examples/ddp.py --devices 2 --deadline 12h
+python examples/ddp.py --devices 2 --strategy ddp_green     # gradients in 16 bits
 """
 
 import argparse
@@ -34,6 +35,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--devices", type=int, default=2)
     parser.add_argument("--accelerator", default="auto")
+    parser.add_argument("--strategy", default="ddp", choices=["ddp", "ddp_green", "ddp_green_low_rank"])
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--grid", default="typical:DE")
     parser.add_argument("--deadline", default=None, help="such as 12h; without one the run does not wait")
@@ -47,7 +49,7 @@ if __name__ == "__main__":
         max_epochs=arguments.epochs,
         accelerator=arguments.accelerator,
         devices=arguments.devices,
-        strategy="ddp",
+        strategy=arguments.strategy,
         callbacks=[tracker, CarbonScheduler(deadline=arguments.deadline)],
         logger=False,
         enable_progress_bar=False,

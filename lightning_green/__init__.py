@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lightning_green.callbacks.quantization import QuantizationAwareTraining
     from lightning_green.metrics import CarbonEmitted, EnergyConsumed, SamplesPerJoule, SoftwareCarbonIntensity
     from lightning_green.precision import GreenFSDPPrecision, GreenMixedPrecision
+    from lightning_green.strategies import GreenDDPStrategy
     from lightning_green.supervisor.launchers import RunPausedExit
     from lightning_green.utilities.clock import SimulatedClock, SystemClock
 
@@ -31,6 +33,7 @@ _WHERE = {
     "EnergyEarlyStopping": "lightning_green.callbacks",
     "EnergyConsumed": "lightning_green.metrics",
     "ExactResume": "lightning_green.callbacks",
+    "GreenDDPStrategy": "lightning_green.strategies",
     "GreenFSDPPrecision": "lightning_green.precision.fsdp",
     "GreenMixedPrecision": "lightning_green.precision.mixed",
     "KnowledgeDistillation": "lightning_green.callbacks.distillation",
@@ -51,6 +54,7 @@ __all__ = [
     "EnergyConsumed",
     "EnergyEarlyStopping",
     "ExactResume",
+    "GreenDDPStrategy",
     "GreenFSDPPrecision",
     "GreenMixedPrecision",
     "KnowledgeDistillation",
@@ -72,3 +76,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+if hasattr(sys.modules.get("lightning.pytorch"), "Trainer"):
+    importlib.import_module("lightning_green.strategies")  # registers `Trainer(strategy="ddp_green")`

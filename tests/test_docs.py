@@ -42,6 +42,7 @@ PUBLIC = [
             "planning",
             "precision",
             "report",
+            "strategies",
             "throttle",
             "throttle.actuators",
             "utilities",

@@ -1,6 +1,7 @@
 """The communication of the ranks under DDP: the buckets of the gradients, and what hooks and averagers keep.
 
-For example PowerSGD keeps, on each rank, the part of the gradients that its compression has lost so far.
+For example PowerSGD keeps, on each rank, the part of the gradients that its compression has lost so far. An object with
+``state_dict`` and ``load_state_dict`` is saved with them, and another one by its attributes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch.distributed.algorithms.model_averaging.averagers import ModelAverager
+from torch.distributed.checkpoint.stateful import Stateful
 
 from lightning_green._lightning.ddp import bucket_layout, communication_hooks, model_averager, set_bucket_layout
 from lightning_green._lightning.namespaces import both
@@ -25,13 +27,15 @@ from lightning_green.resume.attribute_values import SCALARS, assign, from_portab
 from lightning_green.resume.errors import InexactStateError
 from lightning_green.resume.object_walk import GENERATORS, is_script_name, slot_names
 from lightning_green.resume.plain_data import NotPlainError
+from lightning_green.strategies import GreenDDPStrategy
 
 _OF_PROCESS = (dist.ProcessGroup, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type)
 _SAVED_ELSEWHERE = (torch.nn.Module, pl.Trainer, pl.Callback, pl.LightningDataModule, torch.optim.Optimizer)
 _IN_PLACE = (torch.Tensor, np.ndarray, list, dict, set, *GENERATORS)
-_CONTENT, _MISSING = "", object()
+_CONTENT, _STATE, _MISSING = "", "state_dict()", object()
 _Key = tuple[str, str]
-"""The path to an object, and the name of its attribute, or ``_CONTENT`` for the object itself."""
+"""The path to an object, and the name of its attribute, ``_CONTENT`` for the object itself, or ``_STATE`` for what its
+``state_dict`` returns."""
 
 
 class _Variables:
@@ -47,7 +51,7 @@ class _Owner(NamedTuple):
     Attributes:
         path: Path to it, to find it in another process.
         value: The object.
-        names: Names of its attributes, or ``_CONTENT`` for the object itself.
+        names: Names of its attributes, ``_CONTENT`` for the object itself, or ``_STATE`` for its ``state_dict``.
 
     """
 
@@ -162,12 +166,11 @@ def _averagers(trainer: pl.Trainer) -> list[ModelAverager]:
 def _owners(trainer: pl.Trainer) -> list[_Owner]:
     """Return where communication hooks keep state: in their states, and in what their functions refer to."""
     seen: set[int] = set()
-    return [
-        owner
-        for number, (hook, state) in enumerate(communication_hooks(trainer))
-        for name, one in (("state", state), ("hook", hook))
-        for owner in _reached(f"{number}.{name}", one, seen)
-    ]
+    found = [(f"{number}.{name}", one) for number, hook in enumerate(communication_hooks(trainer))
+             for name, one in (("state", hook[1]), ("hook", hook[0]))]  # fmt: skip
+    if isinstance(trainer.strategy, GreenDDPStrategy):  # also without a hook
+        found.insert(0, ("strategy", trainer.strategy.communication))
+    return [owner for path, one in found for owner in _reached(path, one, seen)]
 
 
 def _reached(path: str, value: Any, seen: set[int]) -> Iterator[_Owner]:
@@ -198,7 +201,7 @@ def _reached(path: str, value: Any, seen: set[int]) -> Iterator[_Owner]:
     elif isinstance(value, _IN_PLACE):
         yield _Owner(path, value, [_CONTENT])
     elif not isinstance(value, (*_OF_PROCESS, *both(*_SAVED_ELSEWHERE))):
-        yield _Owner(path, value, _attributes(value))
+        yield _Owner(path, value, [_STATE] if isinstance(value, Stateful) else _attributes(value))
     for name, one in parts.items():
         yield from _reached(f"{path}.{name}", one, seen)
 
@@ -254,10 +257,15 @@ def _classes(owners: list[_Owner]) -> dict[str, str]:
 
 
 def _read(owner: Any, name: str) -> Any:
+    if name == _STATE:
+        return owner.state_dict()
     return owner if name == _CONTENT else getattr(owner, name)
 
 
 def _write(owner: Any, name: str, value: Any) -> None:
+    if name == _STATE:
+        owner.load_state_dict(value)
+        return
     current = owner if name == _CONTENT else getattr(owner, name, _MISSING)
     assigned = assign(current, value)
     if assigned is not current:

@@ -1,6 +1,7 @@
 """What communication hooks and averagers keep, with one process."""
 
 import functools
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -131,6 +132,24 @@ class Private:
         return assigns_a_global(self, bucket)
 
 
+class WithStateDict:
+    """Has an attribute that cannot be saved, and a state that can."""
+
+    def __init__(self):
+        self.lock, self.steps = threading.Lock(), 0
+
+    def state_dict(self):
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.steps = state["steps"]
+
+
+def counts_in_its_state(state, bucket):
+    state.steps += 1
+    return average(bucket)
+
+
 class Method:
     def __init__(self):
         self.steps = 0
@@ -153,6 +172,7 @@ def power():
     [
         power,
         lambda: (Errors(), keeps_in_its_state),
+        lambda: (WithStateDict(), counts_in_its_state),
         lambda: (None, keeps_in_a_closure()),
         lambda: (None, Method().hook),
         lambda: (None, functools.partial(keeps_in_its_state, Errors())),
@@ -164,7 +184,19 @@ def power():
         lambda: (None, Private().hook),
     ],
     ids=[
-        *("power_sgd", "state", "closure", "method", "partial", "created", "tuple", "variable", "global", "function"),
+        *(
+            "power_sgd",
+            "state",
+            "state_dict",
+            "closure",
+            "method",
+            "partial",
+            "created",
+            "tuple",
+            "variable",
+            "global",
+            "function",
+        ),
         "private",
     ],
 )
