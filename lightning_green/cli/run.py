@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import os
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lightning_green.cli.messages import fail, print_line
-from lightning_green.ledger.run_directory import RunIsAliveError
+from lightning_green.ledger.run_directory import RunDirectory, RunIsAliveError
 from lightning_green.run.identity import distinguishing_variables, run_name
 from lightning_green.run.pause_rule import PAUSE_RULE_VARIABLE, PauseAt, read_check
 from lightning_green.supervisor.child import why_not_executable
 from lightning_green.supervisor.command import Command, OtherCommandError
+from lightning_green.supervisor.launchers import (
+    RESUBMITTED_VARIABLE,
+    Launcher,
+    LocalLauncher,
+    SLURMLauncher,
+    choose_launcher,
+)
 from lightning_green.supervisor.run_directory import open_run_directory, undo_open
 from lightning_green.supervisor.supervisor import Supervisor
 from lightning_green.utilities.clock import clock_from_spec
 from lightning_green.utilities.durations import parse_duration
 
 ALIVE = 3
+
+
+class LauncherName(str, Enum):
+    """What waits for the planned time of the next start."""
+
+    AUTO = "auto"
+    LOCAL = "local"
+    SLURM = "slurm"
 
 
 def run(
@@ -39,15 +55,19 @@ def run(
         str | None,
         typer.Option(help="Simulated clock for a rehearsal: simulated:start=TIME,batch=S,checkpoint=S,restart=S."),
     ] = None,
+    launcher: Annotated[
+        LauncherName,
+        typer.Option(help="slurm: requeue the SLURM job and release its nodes during a wait. auto, local: wait here."),
+    ] = LauncherName.AUTO,
 ) -> None:
     """Start a command, and start it again after each planned exit or crash until it has finished.
 
     The command may contain one training, several, or none. Each training has its own run directory.
 
     Exit codes: 0 finished; 1 gave up; 2 wrong usage, or the directory belongs to another command; 3 the run is already
-    running in another process; 126 and 127 the command cannot be executed or does not exist; 128 + N stopped by signal
-    N, for example 130 by Ctrl-C (the same command continues). If the command fails after its trainings, its own exit
-    code is returned.
+    running in another process; 75 another SLURM job continues; 126 and 127 the command cannot be executed or does not
+    exist; 128 + N stopped by signal N, for example 130 by Ctrl-C (the same command continues). If the command fails
+    after its trainings, its own exit code is returned.
     """
     if not command:
         fail("The command is missing. Add it after `--`, for example: lightning-green run -- python train.py")
@@ -62,11 +82,56 @@ def run(
         fail(f"`--stop-timeout {stop_timeout}` cannot be used: {error}")
     if (problem := why_not_executable(command[0])) is not None:
         fail(*problem)
+    chosen = _launcher(launcher, clock)
     name = run_name(command, variables=distinguishing_variables()) + ("" if clock is None else "-simulated")
     path = (run_dir or Path("lightning_green_runs") / name).absolute()
     given = Command(tuple(command), os.getcwd(), clock)
+    directory = _open(path, fresh and not chosen.has_restarted, given, force)
+    os.environ.pop(RESUBMITTED_VARIABLE, None)  # other jobs that the command submits inherit the environment
+    print_line(f"Run directory: {path}")
+    if clock is not None:
+        print_line(
+            "Rehearsal on a simulated clock: waiting takes no time, but the training is real. The script writes its "
+            "checkpoints and logs to the usual places, which are listed when training starts."
+        )
+    _apply_check(command)
+    chosen.warn_before_start(print_line)
+    while True:
+        supervisor = Supervisor(given, directory, max_restarts, force, print_line, stop_seconds, chosen)
+        try:
+            code = supervisor.run()
+            if supervisor.could_not_start:
+                undo_open(directory, print_line)
+        finally:
+            directory.unlock()  # the next start may come on another machine, before this process ends
+        release, begin = supervisor.releasing.release, supervisor.releasing.begin_again
+        if release is None and begin is not None:
+            release = chosen.release_until(begin, print_line)
+        if release is not None:
+            raise typer.Exit(release.end())
+        if begin is None:
+            raise typer.Exit(code)
+        chosen = LocalLauncher()  # the machine is kept
+        directory = _open(path, False, given, force)
+
+
+def _launcher(name: LauncherName, clock: str | None) -> Launcher:
+    """Return the launcher of an option; a wrong one ends the command."""
+    if name is LauncherName.SLURM and clock is not None:
+        fail("`--launcher slurm` cannot be used with `--clock`: a rehearsal does not wait. Use --launcher local.")
     try:
-        directory = open_run_directory(path, fresh, print_line=print_line, command=given, force=force)
+        chosen = choose_launcher(name.value)
+    except ValueError as error:
+        fail(f"`--launcher {name.value}` cannot be used: {error}")
+    if name is LauncherName.AUTO and clock is None and SLURMLauncher.detect() and not LocalLauncher.detect():
+        print_line("This SLURM job keeps its nodes while the run waits. To release them: --launcher slurm")
+    return chosen
+
+
+def _open(path: Path, fresh: bool, command: Command, force: bool) -> RunDirectory:
+    """Return the locked run directory of a command; a directory that cannot be used ends the command."""
+    try:
+        return open_run_directory(path, fresh, print_line=print_line, command=command, force=force)
     except RunIsAliveError as error:
         fail(str(error), ALIVE)
     except OtherCommandError as error:
@@ -75,21 +140,6 @@ def run(
         fail(str(error))
     except OSError as error:
         fail(f"The run directory {path} cannot be written ({error.strerror}). Choose another one with --run-dir.")
-    print_line(f"Run directory: {path}")
-    if clock is not None:
-        print_line(
-            "Rehearsal on a simulated clock: waiting takes no time, but the training is real. The script writes its "
-            "checkpoints and logs to the usual places, which are listed when training starts."
-        )
-    _apply_check(command)
-    supervisor = Supervisor(given, directory, max_restarts, force, print_line, stop_seconds)
-    try:
-        code = supervisor.run()
-        if supervisor.could_not_start:
-            undo_open(directory, print_line)
-    finally:
-        directory.unlock()
-    raise typer.Exit(code)
 
 
 def _apply_check(command: list[str]) -> None:

@@ -1,0 +1,268 @@
+"""``lightning-green run --launcher slurm`` in jobs of a real SLURM of one node; skipped where none can be started."""
+
+import re
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.ledgers import read_records
+from tests.helpers.processes import run_to_the_end
+from tests.helpers.slurm_cluster import KILL_WAIT, Cluster, UnavailableError
+
+HELPERS = Path(__file__).parents[2] / "helpers"
+TRAINING = f"{sys.executable} {HELPERS / 'slurm_training.py'}"
+FAKE = f"{sys.executable} {HELPERS / 'fake_training.py'}"
+RUN = f"exec {sys.executable} -m lightning_green run --launcher slurm"
+LATE_SECONDS = 15.0
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+nightly = pytest.mark.nightly
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        try:
+            cluster.start()
+        except UnavailableError as error:
+            pytest.skip(str(error))
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def plain_weights(tmp_path_factory):
+    """Return the digest of the weights of the plain run: without this package's callbacks, never interrupted."""
+    found = {}
+
+    def run(**variables):
+        key = tuple(sorted(variables.items()))
+        if key not in found:
+            code, printed = run_to_the_end(TRAINING.split(), tmp_path_factory.mktemp("plain"), **variables)
+            assert code == 0, printed
+            found[key] = final(printed)
+        return found[key]
+
+    return run
+
+
+def final(printed):
+    """Return the steps and the digest of the weights of a training that has finished, and has so once."""
+    (line,) = re.findall(r"^FINAL (\d+ [0-9a-f]{64})$", printed, re.MULTILINE)
+    return line
+
+
+def continued(printed):
+    """Return the steps that the starts of a run have continued from."""
+    return [int(step) for step in re.findall(r"continued from step (\d+)", printed)]
+
+
+def started(folder):
+    return [float(line) for line in (folder / "started").read_text().splitlines()]
+
+
+def events(run_dir, name):
+    return [record for record in read_records(run_dir) if record["event"] == name]
+
+
+def planned_starts(run_dir):
+    """Return the times at which the command had to start again, in seconds since the epoch."""
+    return [
+        datetime.fromisoformat(record["until"]).timestamp() - 3600.0 * record["job"]["return_time"]
+        for record in events(run_dir, "paused")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("steps", "exits", "srun"),
+    [
+        pytest.param(60, [7, 20, 39, 55], "srun ", id="4 exits with srun"),
+        pytest.param(130, [*range(3, 37, 4), *range(43, 77, 4), 97, 118], "", id="20 exits", marks=nightly),
+    ],
+)
+def test_planned_exits_requeue_the_job_and_keep_the_weights(slurm, plain_weights, tmp_path, steps, exits, srun):
+    variables = {"STEPS": str(steps)}
+    job = slurm.submit(
+        tmp_path,
+        f"{RUN} --run-dir {tmp_path}/run -- {srun}{TRAINING}",
+        **variables,
+        EXITS=",".join(map(str, exits)),
+        RETURN="3",
+        AWAY="15",
+    )
+    assert slurm.until_state(job, "COMPLETED", "FAILED", "CANCELLED", seconds=60 * (len(exits) + 1)) == "COMPLETED"
+    printed = (tmp_path / "output").read_text()
+    assert continued(printed) == exits
+    assert final(printed) == plain_weights(**variables)
+    assert slurm.job(job).fields["Restarts"] == str(len(exits))
+    planned, began = planned_starts(tmp_path / "run"), started(tmp_path)[1:]
+    assert len(planned) == len(began) == len(exits)
+    assert [
+        late for at, due in zip(began, planned, strict=True) if not -1.5 <= (late := at - due) <= LATE_SECONDS
+    ] == []
+    records = read_records(tmp_path / "run")
+    assert [record["attempt"] for record in records if record["event"] == "started"] == [*range(1, len(exits) + 2)]
+    assert len(list((tmp_path / "run").glob("ledger.*.jsonl"))) == 1
+    assert {record.get("allocation") for record in events(tmp_path / "run", "paused")} == {None}
+
+
+def test_array_task_that_exits_leaves_its_siblings_alone(slurm, tmp_path):
+    words = "$([ $SLURM_ARRAY_TASK_ID = 2 ] && echo soon) slow"
+    line = f"{RUN} --run-dir {tmp_path}/run$SLURM_ARRAY_TASK_ID -- {FAKE} {words}"
+    array = slurm.submit(tmp_path, line, options=["--array=0-2"])
+    for task in (0, 1):
+        slurm.until_state(f"{array}_{task}", "RUNNING")
+        slurm.until_printed(tmp_path / f"output.{task}", "Run directory")
+    slurm.until_printed(tmp_path / "output.2", "is requeued")
+    slurm.until_printed(tmp_path / "output.2", "Run directory", times=2)
+    for task in (0, 1):
+        assert slurm.state(f"{array}_{task}") == "RUNNING"
+    for task in range(3):
+        slurm.until_printed(tmp_path / f"run{task}" / "starts", "\n", times=1 + (task == 2))
+        (tmp_path / f"run{task}" / "go").touch()
+    for task in range(3):
+        assert slurm.until_state(f"{array}_{task}", "COMPLETED", "FAILED", "CANCELLED") == "COMPLETED"
+        assert slurm.job(f"{array}_{task}").fields["Restarts"] == ("1" if task == 2 else "0")
+
+
+@pytest.mark.parametrize("srun", ["srun ", pytest.param("", marks=nightly)], ids=["srun", "without srun"])
+def test_cancelled_job_is_saved_and_not_requeued(slurm, plain_weights, tmp_path, srun):
+    variables = {"STEPS": "400", "STEP_SECONDS": "0.05"}
+    line = f"{RUN} --run-dir {tmp_path}/run -- {srun}{TRAINING}"
+    job = slurm.submit(tmp_path, line, **variables)
+    slurm.until_printed(tmp_path / "output", "step 10")
+    slurm.run("scancel", job)
+    assert slurm.until_state(job, "CANCELLED") == "CANCELLED"
+    printed = slurm.until_printed(tmp_path / "output", "To continue:", KILL_WAIT)
+    assert "Stopped at step" in printed
+    assert "is requeued" not in printed
+    (interrupted,) = events(tmp_path / "run", "interrupted")
+    assert events(tmp_path / "run", "failed") == []
+    time.sleep(3.0)
+    assert slurm.state(job) == "CANCELLED"
+    assert slurm.job(job).fields["Restarts"] == "0"
+    if not srun:
+        again = slurm.submit(tmp_path, line, STEPS="400", STEP_SECONDS="0.01")
+        assert slurm.until_state(again, "COMPLETED", "FAILED") == "COMPLETED"
+        printed = (tmp_path / "output").read_text()
+        assert continued(printed) == [interrupted["global_step"]]
+        assert final(printed) == plain_weights(STEPS="400", STEP_SECONDS="0")
+
+
+@nightly
+def test_time_limit_saves_and_requeues_at_once(slurm, plain_weights, tmp_path):
+    job = slurm.submit(
+        tmp_path,
+        f"{RUN} --run-dir {tmp_path}/run -- srun {TRAINING}",
+        options=["--time=1"],
+        STEPS="500",
+        STEP_SECONDS="0.1",
+    )
+    assert slurm.until_state(job, "COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", seconds=180) == "COMPLETED"
+    printed = (tmp_path / "output").read_text()
+    (interrupted,) = events(tmp_path / "run", "interrupted")
+    assert continued(printed) == [interrupted["global_step"]]
+    assert "The time limit of the job is near" in printed
+    assert slurm.job(job).fields["Restarts"] == "1"
+    assert final(printed) == plain_weights(STEPS="500", STEP_SECONDS="0")
+    first, second = started(tmp_path)
+    assert second - first < 60.0 + LATE_SECONDS  # not two minutes after the requeue
+
+
+@nightly
+@pytest.mark.parametrize("target", ["--batch", ""], ids=["B:USR1", "USR1"])
+def test_signal_during_the_imports_ends_no_run(slurm, plain_weights, tmp_path, target):
+    """To the batch script, the signal reaches the supervisor only. To the step, it kills the step."""
+    variables = {"STEPS": "60"}
+    line = f"{RUN} --run-dir {tmp_path}/run -- srun {TRAINING}"
+    job = slurm.submit(tmp_path, line, IMPORT_SECONDS="4", **variables)
+    slurm.until_printed(tmp_path / "output", "importing")
+    slurm.run("scancel", "--signal=USR1", *filter(None, [target]), job)
+    assert slurm.until_state(job, "COMPLETED", "FAILED", "CANCELLED") == "COMPLETED"
+    printed = (tmp_path / "output").read_text()
+    assert final(printed) == plain_weights(**variables)
+    if target:
+        assert "Exited with exit code" not in printed
+        (interrupted,) = events(tmp_path / "run", "interrupted")
+        assert continued(printed) == [interrupted["global_step"]]
+        assert slurm.job(job).fields["Restarts"] == "1"
+    else:
+        assert "Attempt 1 failed: the process died before training started" in printed
+        assert slurm.job(job).fields["Restarts"] == "0"
+
+
+@nightly
+@pytest.mark.parametrize("auto", ["", "off"], ids=["Lightning requeues", "Lightning does not requeue"])
+def test_signal_to_the_step_saves_and_requeues_once(slurm, plain_weights, tmp_path, auto):
+    variables = {"STEPS": "200", "STEP_SECONDS": "0.05"}
+    line = f"{RUN} --run-dir {tmp_path}/run -- srun {TRAINING}"
+    job = slurm.submit(tmp_path, line, NO_AUTO_REQUEUE=auto, **variables)
+    slurm.until_printed(tmp_path / "output", "step 20")
+    slurm.run("scancel", "--signal=USR1", job)
+    assert slurm.until_state(job, "COMPLETED", "FAILED", "CANCELLED") == "COMPLETED"
+    printed = (tmp_path / "output").read_text()
+    (interrupted,) = events(tmp_path / "run", "interrupted")
+    assert interrupted["signal"] == "SIGUSR1"
+    assert continued(printed) == [interrupted["global_step"]]
+    assert slurm.job(job).fields["Restarts"] == "1"
+    assert final(printed) == plain_weights(STEPS="200", STEP_SECONDS="0")
+
+
+@nightly
+def test_job_that_may_not_be_requeued_submits_its_script_again(slurm, plain_weights, tmp_path):
+    variables = {"STEPS": "60", "EXITS": "7,25"}
+    line = f'echo "argument $1, $MINE"; {RUN} --fresh --run-dir {tmp_path}/run -- srun {TRAINING}'
+    options, own = ["--no-requeue", "--time=7"], {"MINE": "a variable", **variables}
+    job = slurm.submit(tmp_path, line, options=options, arguments=["first"], **own)
+    printed = slurm.until_printed(tmp_path / "output", "FINAL", 120)
+    jobs = [job, *re.findall(r"job (\d+) continues", printed)]
+    assert len(set(jobs)) == 3
+    for one in jobs:
+        slurm.until_state(one, "COMPLETED", "FAILED")
+        assert slurm.job(one).fields["TimeLimit"] == "00:07:00"
+    assert [slurm.job(one).fields["ExitCode"] for one in jobs] == ["75:0", "75:0", "0:0"]
+    assert printed.count("argument first, a variable") == 3
+    assert continued(printed) == [7, 25]
+    assert final(printed) == plain_weights(STEPS="60")
+
+
+@nightly
+def test_start_before_the_planned_time_is_queued_again(slurm, plain_weights, tmp_path):
+    variables = {"STEPS": "60"}
+    line = f"{RUN} --run-dir {tmp_path}/run -- srun {TRAINING}"
+    job = slurm.submit(tmp_path, line, EXITS="7", AWAY="40", **variables)
+    slurm.until_printed(tmp_path / "output", "is requeued")
+    slurm.until_state(job, "PENDING")
+    slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now")  # the begin time is lost
+    assert slurm.until_state(job, "COMPLETED", "FAILED", "CANCELLED") == "COMPLETED"
+    printed = (tmp_path / "output").read_text()
+    assert printed.count("is requeued") == 2
+    assert continued(printed) == [7]
+    assert len(events(tmp_path / "run", "started")) == 2
+    assert started(tmp_path)[-1] >= planned_starts(tmp_path / "run")[0] - 1.5
+    assert final(printed) == plain_weights(**variables)
+
+
+@nightly
+@pytest.mark.parametrize("kind", ["scontrol is absent", "an interactive job"])
+def test_run_that_cannot_be_requeued_waits_in_its_allocation(slurm, plain_weights, tmp_path, kind):
+    variables = {"STEPS": "60", "EXITS": "7"}
+    line = f"{RUN} --run-dir {tmp_path}/run -- {TRAINING}"
+    if kind == "scontrol is absent":
+        job = slurm.submit(tmp_path, "export PATH=/usr/bin:/bin", line, **variables)
+        assert slurm.until_state(job, "COMPLETED", "FAILED", "CANCELLED") == "COMPLETED"
+        assert slurm.job(job).fields["Restarts"] == "0"
+        printed = (tmp_path / "output").read_text()
+        assert "cannot be requeued: `scontrol` cannot be started" in printed
+    else:
+        slurm.run("bash", "-c", f"srun {line.removeprefix('exec ')} > {tmp_path}/output 2>&1", **variables)
+        printed = (tmp_path / "output").read_text()
+        assert "is interactive, and SLURM requeues batch jobs only" in printed
+    assert "The nodes stay allocated during the wait." in printed
+    assert continued(printed) == [7]
+    assert final(printed) == plain_weights(STEPS="60")
