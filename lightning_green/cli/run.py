@@ -14,7 +14,7 @@ from lightning_green.ledger.run_directory import RunDirectory, RunIsAliveError
 from lightning_green.run.identity import distinguishing_variables, run_name
 from lightning_green.run.pause_rule import PAUSE_RULE_VARIABLE, PauseAt, read_check
 from lightning_green.supervisor.child import why_not_executable
-from lightning_green.supervisor.command import Command, OtherCommandError
+from lightning_green.supervisor.command import Command, OtherCommandError, read_command
 from lightning_green.supervisor.launchers import (
     RESUBMITTED_VARIABLE,
     Launcher,
@@ -23,7 +23,7 @@ from lightning_green.supervisor.launchers import (
     choose_launcher,
 )
 from lightning_green.supervisor.run_directory import open_run_directory, undo_open
-from lightning_green.supervisor.supervisor import Supervisor
+from lightning_green.supervisor.supervisor import FINISHED, Supervisor
 from lightning_green.utilities.clock import clock_from_spec
 from lightning_green.utilities.durations import parse_duration
 
@@ -83,9 +83,13 @@ def run(
     if (problem := why_not_executable(command[0])) is not None:
         fail(*problem)
     chosen = _launcher(launcher, clock)
+    chosen.prepare(print_line)
     name = run_name(command, variables=distinguishing_variables()) + ("" if clock is None else "-simulated")
     path = (run_dir or Path("lightning_green_runs") / name).absolute()
     given = Command(tuple(command), os.getcwd(), clock)
+    if chosen.has_restarted and read_command(path).get("exit_code") == FINISHED:
+        print_line(f"The run in {path} has finished, and a job that is started again does not train again.")
+        raise typer.Exit(FINISHED)
     directory = _open(path, fresh and not chosen.has_restarted, given, force)
     os.environ.pop(RESUBMITTED_VARIABLE, None)  # other jobs that the command submits inherit the environment
     print_line(f"Run directory: {path}")
@@ -95,7 +99,6 @@ def run(
             "checkpoints and logs to the usual places, which are listed when training starts."
         )
     _apply_check(command)
-    chosen.warn_before_start(print_line)
     while True:
         supervisor = Supervisor(given, directory, max_restarts, force, print_line, stop_seconds, chosen)
         try:

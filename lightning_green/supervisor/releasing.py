@@ -28,7 +28,7 @@ class Releasing:
         print_line: Receives messages for the user, one line each.
 
     Attributes:
-        begin_again: Time from which the launcher has to start the command again; None while the supervisor goes on.
+        begin_again: Time from which the launcher has to start the command again; None otherwise.
 
     """
 

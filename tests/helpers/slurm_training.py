@@ -1,7 +1,7 @@
 """A training of a few seconds that exits at given steps, for jobs of a real SLURM.
 
-Variables: ``EXITS`` (steps at which it exits, separated by commas), ``AWAY`` (seconds of an exit), ``RETURN`` (seconds
-that the command is said to need to return), ``STEPS``, ``STEP_SECONDS``, ``NO_AUTO_REQUEUE`` (if not empty, Lightning
+Variables: ``EXITS`` (steps at which it exits, separated by commas), ``AWAY`` (seconds of an exit), ``RETURN`` (its
+return time in seconds), ``STEPS``, ``STEP_SECONDS``, ``NO_AUTO_REQUEUE`` (if not empty, Lightning
 does not requeue the job) and ``IMPORT_SECONDS`` (a pause before the imports, in which the process has no signal
 handler). Without ``LIGHTNING_GREEN_RUN_DIR`` it is the plain run.
 """

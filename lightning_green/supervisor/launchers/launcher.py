@@ -112,5 +112,5 @@ class Launcher(ABC):
         """Return the time at which this launcher ends the process, in seconds since the epoch, or None."""
         return None
 
-    def warn_before_start(self, print_line: Callable[[str], None]) -> None:  # noqa: B027  (a hook)
-        """Print what would keep this launcher from releasing the machine."""
+    def prepare(self, print_line: Callable[[str], None]) -> None:  # noqa: B027  (a hook)
+        """Prepare this process, before its first start of the command; print what would disturb a release."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from typing_extensions import override
 
@@ -26,6 +27,8 @@ UPDATE_SECONDS = 8.0
 UPDATES = 3
 END_SECONDS = 5.0
 """Time that SLURM takes, in addition to ``KillWait``, to end a job."""
+_LIMIT_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+_NOT_ALLOWED = re.compile("disabled|denied|permission|not permitted|not allowed", re.IGNORECASE)
 _KEPT = "The nodes stay allocated during the wait."
 _EXEC = "exec lightning-green run --launcher slurm -- ..."
 
@@ -91,7 +94,7 @@ class SLURMLauncher(Launcher):
         if not job.is_batch:
             print_line(f"SLURM job {self.job_id} is interactive, and SLURM requeues batch jobs only. {_KEPT}")
             return None
-        if not job.is_running:  # it is being cancelled or requeued by somebody else
+        if not job.is_running:  # it is being canceled or requeued by somebody else
             print_line(f"SLURM job {self.job_id} is {job.fields.get('JobState', 'ending')} and is not requeued.")
             return None
         before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -107,7 +110,7 @@ class SLURMLauncher(Launcher):
         try:
             call(["scontrol", "requeue", self.job_id])
         except SLURMError as error:
-            if error.is_refused:
+            if error.is_refused and _NOT_ALLOWED.search(str(error)):
                 return self._resubmit(begin, job, str(error), print_line)
             print_line(f"SLURM job {self.job_id} cannot be requeued: {error}. {_KEPT}")
             return None
@@ -168,8 +171,11 @@ class SLURMLauncher(Launcher):
             return None
 
     @override
-    def warn_before_start(self, print_line: Callable[[str], None]) -> None:
-        """Print a warning if the shell of the batch script would end by the SIGTERM of a requeue."""
+    def prepare(self, print_line: Callable[[str], None]) -> None:
+        """Survive a signal before the time limit at any time; warn if the shell of the batch script would not."""
+        for number in _LIMIT_SIGNALS:
+            if signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, _survive)  # the handlers of the supervisor replace it while it runs
         shell = self.environment.get("SLURM_TASK_PID", "")
         if self.environment.get("SLURM_STEP_ID", "").isdigit() or not shell.isdigit() or int(shell) == os.getpid():
             return
@@ -178,3 +184,7 @@ class SLURMLauncher(Launcher):
                 "The first signal of SLURM ends the shell of the batch script, and then everything in it is killed: a "
                 f"training may not be saved, and a begin time may be lost. Replace the shell by this command: {_EXEC}"
             )
+
+
+def _survive(number: int, frame: Any) -> None:
+    """Do nothing, where the default would end the process and with it the job."""

@@ -102,7 +102,7 @@ class SLURMJob:
 
     @property
     def is_running(self) -> bool:
-        """Whether it runs and has not been cancelled."""
+        """Whether it runs and has not been canceled."""
         return self.fields.get("JobState") == "RUNNING"
 
     @property

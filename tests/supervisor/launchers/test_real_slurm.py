@@ -1,6 +1,8 @@
 """``lightning-green run --launcher slurm`` in jobs of a real SLURM of one node; skipped where none can be started."""
 
+import os
 import re
+import signal
 import sys
 import time
 from datetime import datetime
@@ -9,14 +11,17 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.ledgers import read_records
-from tests.helpers.processes import run_to_the_end
+from tests.helpers.processes import Process, run_to_the_end
 from tests.helpers.slurm_cluster import KILL_WAIT, Cluster, UnavailableError
 
 HELPERS = Path(__file__).parents[2] / "helpers"
+EXAMPLE = HELPERS.parents[1] / "examples" / "slurm.sbatch"
 TRAINING = f"{sys.executable} {HELPERS / 'slurm_training.py'}"
 FAKE = f"{sys.executable} {HELPERS / 'fake_training.py'}"
 RUN = f"exec {sys.executable} -m lightning_green run --launcher slurm"
 LATE_SECONDS = 15.0
+CANCELED = "CANCELLED"  # codespell:ignore
+ENDED = ("COMPLETED", "FAILED", "TIMEOUT", CANCELED)
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 nightly = pytest.mark.nightly
@@ -92,10 +97,10 @@ def test_planned_exits_requeue_the_job_and_keep_the_weights(slurm, plain_weights
         f"{RUN} --run-dir {tmp_path}/run -- {srun}{TRAINING}",
         **variables,
         EXITS=",".join(map(str, exits)),
-        RETURN="3",
-        AWAY="15",
+        RETURN="2",
+        AWAY="18",
     )
-    assert slurm.until_state(job, "COMPLETED", "FAILED", "CANCELLED", seconds=60 * (len(exits) + 1)) == "COMPLETED"
+    assert slurm.until_state(job, *ENDED, seconds=60 * (len(exits) + 1)) == "COMPLETED"
     printed = (tmp_path / "output").read_text()
     assert continued(printed) == exits
     assert final(printed) == plain_weights(**variables)
@@ -126,29 +131,29 @@ def test_array_task_that_exits_leaves_its_siblings_alone(slurm, tmp_path):
         slurm.until_printed(tmp_path / f"run{task}" / "starts", "\n", times=1 + (task == 2))
         (tmp_path / f"run{task}" / "go").touch()
     for task in range(3):
-        assert slurm.until_state(f"{array}_{task}", "COMPLETED", "FAILED", "CANCELLED") == "COMPLETED"
+        assert slurm.until_state(f"{array}_{task}", *ENDED) == "COMPLETED"
         assert slurm.job(f"{array}_{task}").fields["Restarts"] == ("1" if task == 2 else "0")
 
 
 @pytest.mark.parametrize("srun", ["srun ", pytest.param("", marks=nightly)], ids=["srun", "without srun"])
-def test_cancelled_job_is_saved_and_not_requeued(slurm, plain_weights, tmp_path, srun):
+def test_canceled_job_is_saved_and_not_requeued(slurm, plain_weights, tmp_path, srun):
     variables = {"STEPS": "400", "STEP_SECONDS": "0.05"}
     line = f"{RUN} --run-dir {tmp_path}/run -- {srun}{TRAINING}"
     job = slurm.submit(tmp_path, line, **variables)
     slurm.until_printed(tmp_path / "output", "step 10")
     slurm.run("scancel", job)
-    assert slurm.until_state(job, "CANCELLED") == "CANCELLED"
+    assert slurm.until_state(job, CANCELED) == CANCELED
     printed = slurm.until_printed(tmp_path / "output", "To continue:", KILL_WAIT)
     assert "Stopped at step" in printed
     assert "is requeued" not in printed
     (interrupted,) = events(tmp_path / "run", "interrupted")
     assert events(tmp_path / "run", "failed") == []
     time.sleep(3.0)
-    assert slurm.state(job) == "CANCELLED"
+    assert slurm.state(job) == CANCELED
     assert slurm.job(job).fields["Restarts"] == "0"
     if not srun:
         again = slurm.submit(tmp_path, line, STEPS="400", STEP_SECONDS="0.01")
-        assert slurm.until_state(again, "COMPLETED", "FAILED") == "COMPLETED"
+        assert slurm.until_state(again, *ENDED) == "COMPLETED"
         printed = (tmp_path / "output").read_text()
         assert continued(printed) == [interrupted["global_step"]]
         assert final(printed) == plain_weights(STEPS="400", STEP_SECONDS="0")
@@ -163,7 +168,7 @@ def test_time_limit_saves_and_requeues_at_once(slurm, plain_weights, tmp_path):
         STEPS="500",
         STEP_SECONDS="0.1",
     )
-    assert slurm.until_state(job, "COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", seconds=180) == "COMPLETED"
+    assert slurm.until_state(job, *ENDED, seconds=180) == "COMPLETED"
     printed = (tmp_path / "output").read_text()
     (interrupted,) = events(tmp_path / "run", "interrupted")
     assert continued(printed) == [interrupted["global_step"]]
@@ -183,7 +188,7 @@ def test_signal_during_the_imports_ends_no_run(slurm, plain_weights, tmp_path, t
     job = slurm.submit(tmp_path, line, IMPORT_SECONDS="4", **variables)
     slurm.until_printed(tmp_path / "output", "importing")
     slurm.run("scancel", "--signal=USR1", *filter(None, [target]), job)
-    assert slurm.until_state(job, "COMPLETED", "FAILED", "CANCELLED") == "COMPLETED"
+    assert slurm.until_state(job, *ENDED) == "COMPLETED"
     printed = (tmp_path / "output").read_text()
     assert final(printed) == plain_weights(**variables)
     if target:
@@ -204,7 +209,7 @@ def test_signal_to_the_step_saves_and_requeues_once(slurm, plain_weights, tmp_pa
     job = slurm.submit(tmp_path, line, NO_AUTO_REQUEUE=auto, **variables)
     slurm.until_printed(tmp_path / "output", "step 20")
     slurm.run("scancel", "--signal=USR1", job)
-    assert slurm.until_state(job, "COMPLETED", "FAILED", "CANCELLED") == "COMPLETED"
+    assert slurm.until_state(job, *ENDED) == "COMPLETED"
     printed = (tmp_path / "output").read_text()
     (interrupted,) = events(tmp_path / "run", "interrupted")
     assert interrupted["signal"] == "SIGUSR1"
@@ -223,7 +228,7 @@ def test_job_that_may_not_be_requeued_submits_its_script_again(slurm, plain_weig
     jobs = [job, *re.findall(r"job (\d+) continues", printed)]
     assert len(set(jobs)) == 3
     for one in jobs:
-        slurm.until_state(one, "COMPLETED", "FAILED")
+        slurm.until_state(one, *ENDED)
         assert slurm.job(one).fields["TimeLimit"] == "00:07:00"
     assert [slurm.job(one).fields["ExitCode"] for one in jobs] == ["75:0", "75:0", "0:0"]
     assert printed.count("argument first, a variable") == 3
@@ -239,7 +244,7 @@ def test_start_before_the_planned_time_is_queued_again(slurm, plain_weights, tmp
     slurm.until_printed(tmp_path / "output", "is requeued")
     slurm.until_state(job, "PENDING")
     slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now")  # the begin time is lost
-    assert slurm.until_state(job, "COMPLETED", "FAILED", "CANCELLED") == "COMPLETED"
+    assert slurm.until_state(job, *ENDED) == "COMPLETED"
     printed = (tmp_path / "output").read_text()
     assert printed.count("is requeued") == 2
     assert continued(printed) == [7]
@@ -255,7 +260,7 @@ def test_run_that_cannot_be_requeued_waits_in_its_allocation(slurm, plain_weight
     line = f"{RUN} --run-dir {tmp_path}/run -- {TRAINING}"
     if kind == "scontrol is absent":
         job = slurm.submit(tmp_path, "export PATH=/usr/bin:/bin", line, **variables)
-        assert slurm.until_state(job, "COMPLETED", "FAILED", "CANCELLED") == "COMPLETED"
+        assert slurm.until_state(job, *ENDED) == "COMPLETED"
         assert slurm.job(job).fields["Restarts"] == "0"
         printed = (tmp_path / "output").read_text()
         assert "cannot be requeued: `scontrol` cannot be started" in printed
@@ -266,3 +271,38 @@ def test_run_that_cannot_be_requeued_waits_in_its_allocation(slurm, plain_weight
     assert "The nodes stay allocated during the wait." in printed
     assert continued(printed) == [7]
     assert final(printed) == plain_weights(STEPS="60")
+
+
+@nightly
+def test_example_of_a_batch_script(slurm, plain_weights, tmp_path):
+    """The script of the documentation, with options of `sbatch` for this cluster."""
+    (tmp_path / "train.py").write_text((HELPERS / "slurm_training.py").read_text())
+    variables = {"STEPS": "60"}
+    path = f"{Path(sys.executable).parent}:{slurm.environment()['PATH']}"
+    words = ["sbatch", "--parsable", f"--chdir={tmp_path}", EXAMPLE, "train.py"]
+    job = slurm.run(*words, EXITS="7", PATH=path, **variables).strip()
+    assert slurm.until_state(job, *ENDED) == "COMPLETED"
+    (log,) = tmp_path.glob("train-*.log")
+    assert continued(log.read_text()) == [7]
+    assert final(log.read_text()) == plain_weights(**variables)
+    assert slurm.job(job).fields["Restarts"] == "1"
+
+
+@nightly
+def test_run_continues_on_another_node(plain_weights, tmp_path):
+    """The name of the machine differs; each node has its own ledger."""
+    if os.geteuid() != 0:
+        pytest.skip("another host name needs root")
+    command = f"{sys.executable} -m lightning_green run --run-dir {tmp_path}/run -- {TRAINING}"
+    for host, variables in (("node1", {"AWAY": "20"}), ("node2", {})):
+        words = ["unshare", "--uts", "sh", "-c", f"hostname {host}; exec {command}"]
+        with Process(words, tmp_path / host, EXITS="7", STEPS="60", **variables) as process:
+            if host == "node1":
+                process.until(lambda running=process: "Exited until" in running.printed)
+                assert process.kill(signal.SIGTERM) == 143
+            else:
+                assert process.wait() == 0
+                printed = process.printed
+    assert continued(printed) == [7]
+    assert final(printed) == plain_weights(STEPS="60")
+    assert {path.name for path in (tmp_path / "run").glob("ledger.*")} == {"ledger.node1.jsonl", "ledger.node2.jsonl"}
