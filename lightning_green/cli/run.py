@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from lightning_green.cli.messages import fail, print_line
+from lightning_green.ledger.release_record import write_release
 from lightning_green.ledger.run_directory import RunDirectory, RunIsAliveError
 from lightning_green.run.identity import distinguishing_variables, run_name
 from lightning_green.run.pause_rule import PAUSE_RULE_VARIABLE, PauseAt, read_check
@@ -92,6 +93,7 @@ def run(
         raise typer.Exit(FINISHED)
     directory = _open(path, fresh and not chosen.has_restarted, given, force)
     os.environ.pop(RESUBMITTED_VARIABLE, None)  # other jobs that the command submits inherit the environment
+    write_release(path, None)
     print_line(f"Run directory: {path}")
     if clock is not None:
         print_line(
@@ -111,6 +113,7 @@ def run(
         if release is None and begin is not None:
             release = chosen.release_until(begin, print_line)
         if release is not None:
+            write_release(path, release.by)
             raise typer.Exit(release.end())
         if begin is None:
             raise typer.Exit(code)

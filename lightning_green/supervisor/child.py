@@ -231,10 +231,12 @@ def child_environment(
         SUPERVISED_VARIABLE: str(os.getpid()),
         STARTED_VARIABLE: repr(time.time() if began is None else began),
         ALLOCATION_VARIABLE: "" if releases else allocation() or "",
-        RELEASES_VARIABLE: launcher.name if launcher is not None and releases else "",
         ATTEMPT_VARIABLE: attempt,
         RESUME_VARIABLE: "1",
     }
+    environment.pop(RELEASES_VARIABLE, None)  # of a supervisor that has started this one
+    if launcher is not None and releases:
+        environment[RELEASES_VARIABLE] = launcher.name
     if force:
         environment[FORCE_VARIABLE] = "1"
     if clock is not None:

@@ -6,15 +6,17 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from pathlib import Path
 
 from lightning_green.ledger.events import Interrupted
 from lightning_green.supervisor.attempt import Attempt, newest
-from lightning_green.supervisor.launchers.launcher import Launcher, Release
+from lightning_green.supervisor.launchers.launcher import RELEASED_EXIT_CODE, Launcher, Release
 from lightning_green.supervisor.processes import CommandProcesses
 from lightning_green.supervisor.signals import REQUEUE, Signals
-from lightning_green.supervisor.time_limit import TimeLimit
+from lightning_green.supervisor.time_limit import TimeLimit, count_without_progress
 from lightning_green.supervisor.waiting import Waiting
 
+GAVE_UP = 1
 _LIMIT_SIGNALS = {signal.Signals(number).name for number in REQUEUE}
 
 
@@ -65,20 +67,45 @@ class Releasing:
         self.begin_again = waiting.start
         return True
 
-    def before_start(self) -> bool:
-        """Return whether the machine is released instead of another start of the command."""
-        self._limit.check()
-        if self._limit.is_reached and self.begin_again is None:
-            self.begin_again = datetime.now(timezone.utc)
-        return self.begin_again is not None
+    def before_start(self, home: Path, steps: int, max_restarts: int) -> int | None:
+        """Return the exit code of the supervisor if the machine is released instead of another start, or None.
 
-    def after(self, attempt: Attempt) -> bool:
-        """Return whether the machine is released after an attempt: its training has exited before the time limit."""
+        Args:
+            home: Run directory of the command.
+            steps: Optimizer steps done until now.
+            max_restarts: Jobs that may meet their time limit in a row without a new step, after the first one.
+
+        """
+        if self.begin_again is not None:
+            return RELEASED_EXIT_CODE
+        self._limit.check()
+        return self._at_limit(home, steps, max_restarts) if self._limit.is_reached else None
+
+    def after(self, attempt: Attempt, home: Path, max_restarts: int) -> int | None:
+        """Return the exit code of the supervisor if a training has exited because of the time limit, or None.
+
+        Args:
+            attempt: The attempt that has ended.
+            home: Run directory of the command.
+            max_restarts: See ``before_start``.
+
+        """
         last = newest(attempt.broken)
         by_signal = isinstance(last, Interrupted) and last.signal in _LIMIT_SIGNALS
         if self._launcher.can_release and (self._limit.is_reached or by_signal):
-            self.begin_again = datetime.now(timezone.utc)
-        return self.begin_again is not None
+            return self._at_limit(home, attempt.after.steps, max_restarts)
+        return None
+
+    def _at_limit(self, home: Path, steps: int, max_restarts: int) -> int:
+        count = count_without_progress(home, steps)
+        if count > max_restarts + 1 and self._limit.release is None:
+            self._print_line(
+                f"Gave up after {count} jobs that met their time limit without a new step. Use a longer time limit, or "
+                "a signal closer to it."
+            )
+            return GAVE_UP
+        self.begin_again = datetime.now(timezone.utc)
+        return RELEASED_EXIT_CODE
 
     def waited_since(self) -> float | None:
         """Return the time from which the first start has waited for its machine; None for now, and for later starts."""

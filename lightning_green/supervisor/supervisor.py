@@ -19,7 +19,7 @@ from lightning_green.supervisor.child import (
     is_child_running,
 )
 from lightning_green.supervisor.command import Command, Trainings, are_alive, describe_fits, write_command
-from lightning_green.supervisor.launchers.launcher import RELEASED_EXIT_CODE, Launcher
+from lightning_green.supervisor.launchers.launcher import Launcher
 from lightning_green.supervisor.launchers.local import LocalLauncher
 from lightning_green.supervisor.processes import CommandProcesses
 from lightning_green.supervisor.releasing import Releasing
@@ -120,8 +120,9 @@ class Supervisor:
             before = self._wait_while_paused()
             if self._signals.stop is not None:
                 return self._stop()
-            if self.releasing.before_start():
-                return RELEASED_EXIT_CODE
+            released = self.releasing.before_start(self.directory.path, before.steps, self.max_restarts)
+            if released is not None:
+                return released
             try:
                 attempt = self._start(before)
             except CommandStartError as error:
@@ -137,8 +138,9 @@ class Supervisor:
             if attempt.outcome is Outcome.PAUSED:
                 restarts.record_pause(attempt)
                 continue
-            if self.releasing.after(attempt):
-                return RELEASED_EXIT_CODE
+            released = self.releasing.after(attempt, self.directory.path, self.max_restarts)
+            if released is not None:
+                return released
             why_not = restarts.record_failure(attempt)
             if why_not is not None:
                 self.could_not_start = attempt.permanent_error is not None

@@ -5,11 +5,17 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timezone
+from pathlib import Path
 
 from lightning_green.supervisor.launchers.launcher import Launcher, Release
 from lightning_green.supervisor.processes import CommandProcesses
 from lightning_green.supervisor.signals import Signals
+from lightning_green.utilities.files import write_json
+from lightning_green.utilities.reading import UnreadableFileError, read_json
+
+FILE = "time_limits.json"
 
 SHORTEST_LEAD_SECONDS = 15.0
 LEAD_SHARE = 0.1
@@ -88,3 +94,21 @@ class TimeLimit:
     def _latest(self) -> float:
         assert self._end is not None
         return self._end - LAST_SHARE * self._lead
+
+
+def count_without_progress(home: Path, steps: int) -> int:
+    """Return how many jobs in a row have met their time limit without a new step, with this one, and record it.
+
+    Args:
+        home: Run directory of the command.
+        steps: Optimizer steps done until now.
+
+    """
+    known: object = None
+    with suppress(OSError, UnreadableFileError):
+        known = read_json(home / FILE)
+    times = known.get("times") if isinstance(known, dict) and known.get("steps") == steps else 0
+    count = times + 1 if isinstance(times, int) else 1
+    with suppress(OSError):  # then it is not known in the next job
+        write_json(home / FILE, {"steps": steps, "times": count})
+    return count

@@ -30,7 +30,7 @@ class Batch(Launcher):
 
     def release_until(self, begin, print_line):
         self.releases += 1
-        return Release()
+        return Release("job 7")
 
 
 class Ranks:
@@ -108,7 +108,7 @@ def test_job_is_released_once_if_the_training_does_not_end(signals):
     for _ in range(3):
         limit.check(ranks)
     assert launcher.releases == 1
-    assert limit.release == Release()
+    assert limit.release == Release("job 7")
 
 
 def test_stop_is_no_limit(signals):

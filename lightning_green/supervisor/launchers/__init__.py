@@ -1,6 +1,7 @@
 """Launchers: programs that start a training process, and their treatment of planned exits.
 
-A new launcher is one file with a subclass of ``Launcher`` and one entry in ``detection.LAUNCHERS``.
+A new launcher is one file with a subclass of ``Launcher`` and one entry in ``detection.LAUNCHERS``. One that releases
+its machine is also a choice of ``choose_launcher`` and of ``run --launcher``.
 """
 
 from lightning_green.supervisor.launchers.detection import (

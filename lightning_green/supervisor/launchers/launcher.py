@@ -23,11 +23,13 @@ class Release:
     """A launcher has accepted to start the command again later.
 
     Args:
+        by: What starts it, for messages, such as ``"SLURM job 7"``.
         exit_code: Exit code with which this process has to end; None if the launcher ends it, and an exit by itself
             would disturb that.
 
     """
 
+    by: str
     exit_code: int | None = None
 
     def end(self, seconds: float = END_SECONDS) -> int:

@@ -119,7 +119,7 @@ class SLURMLauncher(Launcher):
         if (problem := self._set_begin(begin)) is not None:
             when = f"in two minutes, and then queues itself again: its begin time was not set ({problem})"
         print_line(f"SLURM job {self.job_id} is requeued, and its nodes are released. It starts again {when}.")
-        return Release()
+        return Release(f"SLURM job {self.job_id}")
 
     @cached_property
     @override
@@ -152,7 +152,7 @@ class SLURMLauncher(Launcher):
             f"job {new} continues. This job ends with exit code {RELEASED_EXIT_CODE}. To keep the job id and the age "
             "priority, allow a requeue: #SBATCH --requeue"
         )
-        return Release(RELEASED_EXIT_CODE)
+        return Release(f"SLURM job {new}", RELEASED_EXIT_CODE)
 
     # -- times and problems -------------------------------------------------------------------------------------------
 

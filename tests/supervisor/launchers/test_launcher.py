@@ -46,5 +46,5 @@ def test_machine_is_kept_by_default():
 
 
 def test_release_ends_with_its_exit_code_or_waits_for_its_end():
-    assert Release(75).end() == 75
-    assert Release().end(0.01) == 75
+    assert Release("job 7", 75).end() == 75
+    assert Release("job 7").end(0.01) == 75

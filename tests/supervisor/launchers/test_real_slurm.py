@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lightning_green.ledger.run_directory import RunDirectory
+from lightning_green.report.status import status_text
 from tests.helpers.ledgers import read_records
 from tests.helpers.processes import Process, run_to_the_end
 from tests.helpers.slurm_cluster import KILL_WAIT, Cluster, UnavailableError
@@ -83,6 +85,7 @@ def planned_starts(run_dir):
     ]
 
 
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize(
     ("steps", "exits", "srun"),
     [
@@ -170,12 +173,13 @@ def test_time_limit_saves_and_requeues_at_once(slurm, plain_weights, tmp_path):
     )
     assert slurm.until_state(job, *ENDED, seconds=180) == "COMPLETED"
     printed = (tmp_path / "output").read_text()
-    (interrupted,) = events(tmp_path / "run", "interrupted")
-    assert continued(printed) == [interrupted["global_step"]]
+    saved = [interrupted["global_step"] for interrupted in events(tmp_path / "run", "interrupted")]
+    assert saved  # two on a slow machine
+    assert continued(printed) == saved
     assert "The time limit of the job is near" in printed
-    assert slurm.job(job).fields["Restarts"] == "1"
+    assert slurm.job(job).fields["Restarts"] == str(len(saved))
     assert final(printed) == plain_weights(STEPS="500", STEP_SECONDS="0")
-    first, second = started(tmp_path)
+    first, second = started(tmp_path)[:2]
     assert second - first < 60.0 + LATE_SECONDS  # not two minutes after the requeue
 
 
@@ -243,6 +247,7 @@ def test_start_before_the_planned_time_is_queued_again(slurm, plain_weights, tmp
     job = slurm.submit(tmp_path, line, EXITS="7", AWAY="40", **variables)
     slurm.until_printed(tmp_path / "output", "is requeued")
     slurm.until_state(job, "PENDING")
+    assert f"SLURM job {job} starts it again" in status_text(RunDirectory(tmp_path / "run"))
     slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now")  # the begin time is lost
     assert slurm.until_state(job, *ENDED) == "COMPLETED"
     printed = (tmp_path / "output").read_text()
