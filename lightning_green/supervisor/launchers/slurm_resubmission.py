@@ -74,6 +74,8 @@ def _options(job: SLURMJob) -> Iterator[str]:
     for resource in job.fields.get("TresPerNode", "").split(","):
         if resource.startswith(("gres:", "gres/")):
             yield f"--gres={resource[5:]}"
+    if not job.may_requeue:
+        yield "--no-requeue"
     yield "--open-mode=append"
 
 

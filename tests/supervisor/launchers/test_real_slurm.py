@@ -264,7 +264,8 @@ def test_run_that_cannot_be_requeued_waits_in_its_allocation(slurm, plain_weight
     variables = {"STEPS": "60", "EXITS": "7"}
     line = f"{RUN} --run-dir {tmp_path}/run -- {TRAINING}"
     if kind == "scontrol is absent":
-        job = slurm.submit(tmp_path, "export PATH=/usr/bin:/bin", line, **variables)
+        # longer than the default of KillWait, which SLURM cannot be asked for
+        job = slurm.submit(tmp_path, "export PATH=/usr/bin:/bin", line, AWAY="45", **variables)
         assert slurm.until_state(job, *ENDED) == "COMPLETED"
         assert slurm.job(job).fields["Restarts"] == "0"
         printed = (tmp_path / "output").read_text()
