@@ -5,6 +5,7 @@ An installed ``srun`` would change other tests: Lightning warns about it in ever
 """
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -20,7 +21,9 @@ PACKAGES = (
     *("libhwloc15", "liblua5.1-0"),
 )
 KILL_WAIT = 4
-"""Seconds between SIGTERM and SIGKILL at the end of a job; SLURM's default is 30."""
+"""Seconds between SIGTERM and SIGKILL at the end of a job, which the end of each planned exit takes."""
+DEFAULT_KILL_WAIT = 30
+"""The default of SLURM."""
 START_SECONDS = 60.0
 
 
@@ -77,6 +80,11 @@ class Cluster:
                 service.wait(10)
             service.kill()
             service.wait()
+
+    def set_kill_wait(self, seconds):
+        """Set the time between SIGTERM and SIGKILL at the end of a job."""
+        self.config.write_text(re.sub(r"KillWait=\d+", f"KillWait={seconds}", self.config.read_text()))
+        self.run("scontrol", "reconfigure")
 
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
