@@ -114,12 +114,12 @@ class Cluster:
         """Return the state of a job, such as ``"RUNNING"``."""
         return self.job(job_id).fields["JobState"]
 
-    def until_state(self, job_id, *states, seconds=90):
+    def until_state(self, job_id, *states, seconds=240):
         """Wait for one of these states of a job; return it."""
         self._until(lambda: self.state(job_id) in states, f"{job_id} to be {states}", seconds, job_id)
         return self.state(job_id)
 
-    def until_printed(self, path, text, seconds=60, times=1):
+    def until_printed(self, path, text, seconds=120, times=1):
         """Wait until a job has printed a text; return all that it has printed."""
         self._until(lambda: path.exists() and path.read_text().count(text) >= times, f"{text!r} in {path}", seconds)
         return path.read_text()

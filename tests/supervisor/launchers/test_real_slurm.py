@@ -280,7 +280,7 @@ def test_run_that_cannot_be_requeued_waits_in_its_allocation(slurm, plain_weight
         printed = (tmp_path / "output").read_text()
         assert "cannot be requeued: `scontrol` cannot be started" in printed
     else:
-        slurm.run("bash", "-c", f"srun {line.removeprefix('exec ')} > {tmp_path}/output 2>&1", **variables)
+        slurm.run("bash", "-c", f"cd {tmp_path}; srun {line.removeprefix('exec ')} > output 2>&1", **variables)
         printed = (tmp_path / "output").read_text()
         assert "is interactive, and SLURM requeues batch jobs only" in printed
     assert "The nodes stay allocated during the wait." in printed
