@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,17 +12,33 @@ import typer
 
 from lightning_green.cli.dry_run import dry_run as show_plan
 from lightning_green.cli.messages import fail, print_line
-from lightning_green.ledger.run_directory import RunIsAliveError
+from lightning_green.ledger.release_record import write_release
+from lightning_green.ledger.run_directory import RunDirectory, RunIsAliveError
 from lightning_green.run.identity import distinguishing_variables, run_name
 from lightning_green.run.pause_rule import PAUSE_RULE_VARIABLE, PauseAt, read_check
 from lightning_green.supervisor.child import why_not_executable
-from lightning_green.supervisor.command import Command, OtherCommandError
+from lightning_green.supervisor.command import Command, OtherCommandError, read_command
+from lightning_green.supervisor.launchers import (
+    RESUBMITTED_VARIABLE,
+    Launcher,
+    LocalLauncher,
+    SLURMLauncher,
+    choose_launcher,
+)
 from lightning_green.supervisor.run_directory import open_run_directory, undo_open
-from lightning_green.supervisor.supervisor import Supervisor
+from lightning_green.supervisor.supervisor import FINISHED, Supervisor
 from lightning_green.utilities.clock import clock_from_spec
 from lightning_green.utilities.durations import parse_duration
 
 ALIVE = 3
+
+
+class LauncherName(str, Enum):
+    """What waits for the planned time of the next start."""
+
+    AUTO = "auto"
+    LOCAL = "local"
+    SLURM = "slurm"
 
 
 def run(
@@ -48,6 +65,10 @@ def run(
         float, typer.Option(min=1, help="Seconds that the command may take to its first plan, with --dry-run.")
     ] = 600.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as one JSON object, with --dry-run.")] = False,
+    launcher: Annotated[
+        LauncherName,
+        typer.Option(help="slurm: requeue the SLURM job and release its nodes during a wait. auto, local: wait here."),
+    ] = LauncherName.AUTO,
 ) -> None:
     """Start a command, and start it again after each planned exit or crash until it has finished.
 
@@ -57,10 +78,10 @@ def run(
     in a copy of the working directory until its scheduler has planned; with several trainings, that of the first.
 
     Exit codes: 0 finished; 1 gave up; 2 wrong usage, or the directory belongs to another command; 3 the run is already
-    running in another process; 75 paused because a budget is used; 126 and 127 the command cannot be executed or does
-    not exist; 128 + N stopped by signal N, for example 130 by Ctrl-C (the same command continues). If the command
-    fails after its trainings, its own exit code is returned. With --dry-run: 0 there is a plan; 1 the training plans
-    nothing; 2 wrong usage, or the command fails.
+    running in another process; 75 paused because a budget is used, or another SLURM job continues; 126 and 127 the
+    command cannot be executed or does not exist; 128 + N stopped by signal N, for example 130 by Ctrl-C (the same
+    command continues). If the command fails after its trainings, its own exit code is returned. With --dry-run: 0 there
+    is a plan; 1 the training plans nothing; 2 wrong usage, or the command fails.
     """
     if as_json and not dry_run:
         fail("`--json` is for --dry-run. For the state of a run: lightning-green status RUN_DIR --json")
@@ -84,9 +105,59 @@ def run(
         show_plan(command, path, fresh, timeout, as_json)
         return
     assert command
+    chosen = _launcher(launcher, clock)
+    chosen.prepare(print_line)
     given = Command(tuple(command), os.getcwd(), clock)
+    if chosen.has_restarted and read_command(path).get("exit_code") == FINISHED:
+        print_line(f"The run in {path} has finished, and a job that is started again does not train again.")
+        raise typer.Exit(FINISHED)
+    directory = _open(path, fresh and not chosen.has_restarted, given, force)
+    os.environ.pop(RESUBMITTED_VARIABLE, None)  # other jobs that the command submits inherit the environment
+    write_release(path, None)
+    print_line(f"Run directory: {path}")
+    if clock is not None:
+        print_line(
+            "Rehearsal on a simulated clock: waiting takes no time, but the training is real. The script writes its "
+            "checkpoints and logs to the usual places, which are listed when training starts."
+        )
+    _apply_check(command)
+    while True:
+        supervisor = Supervisor(given, directory, max_restarts, force, print_line, stop_seconds, chosen)
+        try:
+            code = supervisor.run()
+            if supervisor.could_not_start:
+                undo_open(directory, print_line)
+        finally:
+            directory.unlock()  # the next start may come on another machine, before this process ends
+        release, begin = supervisor.releasing.release, supervisor.releasing.begin_again
+        if release is None and begin is not None:
+            release = chosen.release_until(begin, print_line)
+        if release is not None:
+            write_release(path, release.by)
+            raise typer.Exit(release.end())
+        if begin is None:
+            raise typer.Exit(code)
+        chosen = LocalLauncher()  # the machine is kept
+        directory = _open(path, False, given, force)
+
+
+def _launcher(name: LauncherName, clock: str | None) -> Launcher:
+    """Return the launcher of an option; a wrong one ends the command."""
+    if name is LauncherName.SLURM and clock is not None:
+        fail("`--launcher slurm` cannot be used with `--clock`: a rehearsal does not wait. Use --launcher local.")
     try:
-        directory = open_run_directory(path, fresh, print_line=print_line, command=given, force=force)
+        chosen = choose_launcher(name.value)
+    except ValueError as error:
+        fail(f"`--launcher {name.value}` cannot be used: {error}")
+    if name is LauncherName.AUTO and clock is None and SLURMLauncher.detect() and not LocalLauncher.detect():
+        print_line("This SLURM job keeps its nodes while the run waits. To release them: --launcher slurm")
+    return chosen
+
+
+def _open(path: Path, fresh: bool, command: Command, force: bool) -> RunDirectory:
+    """Return the locked run directory of a command; a directory that cannot be used ends the command."""
+    try:
+        return open_run_directory(path, fresh, print_line=print_line, command=command, force=force)
     except RunIsAliveError as error:
         fail(str(error), ALIVE)
     except OtherCommandError as error:
@@ -95,21 +166,6 @@ def run(
         fail(str(error))
     except OSError as error:
         fail(f"The run directory {path} cannot be written ({error.strerror}). Choose another one with --run-dir.")
-    print_line(f"Run directory: {path}")
-    if clock is not None:
-        print_line(
-            "Rehearsal on a simulated clock: waiting takes no time, but the training is real. The script writes its "
-            "checkpoints and logs to the usual places, which are listed when training starts."
-        )
-    _apply_check(command)
-    supervisor = Supervisor(given, directory, max_restarts, force, print_line, stop_seconds)
-    try:
-        code = supervisor.run()
-        if supervisor.could_not_start:
-            undo_open(directory, print_line)
-    finally:
-        directory.unlock()
-    raise typer.Exit(code)
 
 
 def _default_directory(command: Sequence[str], clock: str | None) -> Path:

@@ -8,8 +8,11 @@ from collections.abc import Iterator, Mapping
 from lightning_green.doctor.finding import Finding
 from lightning_green.supervisor.launchers.detection import detect_launchers, who_restarts
 from lightning_green.supervisor.launchers.local import allocation
+from lightning_green.supervisor.launchers.slurm import SLURMLauncher
+from lightning_green.supervisor.launchers.slurm_job import SLURMError, SLURMJob
 
 SECTION = "Restarts"
+_TIMEOUT_SECONDS = 5.0
 _START = "lightning-green run -- python train.py"
 
 
@@ -32,4 +35,26 @@ def examine_launchers(environ: Mapping[str, str] = os.environ) -> Iterator[Findi
     if kept is not None:
         text = f"{kept} keeps the devices during an exit, so an exit saves less"
         remedy = "start lightning-green run outside of the allocation, for example: lightning-green run -- srun ..."
+        if environ.get("SLURM_JOB_ID"):
+            remedy = "release the nodes in the batch script: exec lightning-green run --launcher slurm -- srun ..."
         yield Finding(SECTION, "allocation", "limited", text, remedy)
+    if environ.get("SLURM_JOB_ID"):
+        yield _examine_job(SLURMLauncher(environ))
+
+
+def _examine_job(launcher: SLURMLauncher) -> Finding:
+    """Return whether the SLURM job of this process can be requeued, and when it ends."""
+    try:
+        job = SLURMJob.query(launcher.job_id, _TIMEOUT_SECONDS)
+    except SLURMError as error:
+        text = f"SLURM does not describe the job ({error}), so --launcher slurm waits in the allocation"
+        return Finding(SECTION, "requeue", "no", text, "add scontrol to PATH, in a container too")
+    limit = job.fields.get("TimeLimit")
+    ends = f"; time limit {limit}" if limit else "; no time limit"
+    if not job.is_batch:
+        text = f"job {launcher.job_id} is interactive and cannot be requeued{ends}"
+        return Finding(SECTION, "requeue", "limited", text, "submit the training with sbatch")
+    if not job.may_requeue:
+        text = f"job {launcher.job_id} may not be requeued, so --launcher slurm submits its script again{ends}"
+        return Finding(SECTION, "requeue", "limited", text, "#SBATCH --requeue")
+    return Finding(SECTION, "requeue", "ok", f"job {launcher.job_id} may be requeued{ends}")

@@ -11,6 +11,7 @@ from lightning_green.energy.nvml import NvmlMeter
 from lightning_green.energy.prometheus import PrometheusMeter
 from lightning_green.energy.rapl import RaplMeter
 from lightning_green.energy.registry import build_meter
+from lightning_green.energy.slurm import SlurmMeter
 
 __all__ = [
     "AutoMeter",
@@ -26,5 +27,6 @@ __all__ = [
     "PrometheusMeter",
     "Quality",
     "RaplMeter",
+    "SlurmMeter",
     "build_meter",
 ]

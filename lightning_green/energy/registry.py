@@ -20,6 +20,7 @@ METERS = Registry(
         "rapl": "lightning_green.energy.rapl:RaplMeter",
         "codecarbon": "lightning_green.energy.codecarbon:CodeCarbonMeter",
         "carbontracker": "lightning_green.energy.carbontracker:CarbonTrackerMeter",
+        "slurm": "lightning_green.energy.slurm:SlurmMeter",
         "none": "lightning_green.energy.none:NoMeter",
     },
 )

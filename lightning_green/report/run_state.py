@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lightning_green.ledger.events import Decision, Event, Paused, Started, StateChanged
 from lightning_green.ledger.ledger import last_state_event
+from lightning_green.ledger.release_record import read_release
 from lightning_green.ledger.run_directory import RUNS, is_alive
 from lightning_green.utilities.durations import format_duration
 
@@ -35,6 +36,7 @@ class RunState:
         reason: One sentence for people; may be empty.
         is_supervised: Whether a supervisor is running, which restarts the training.
         remedy: What has to be done before a paused training is started again; empty if it is due at a time.
+        restarted_by: What restarts it without a running supervisor, such as ``"SLURM job 7"``, or None.
 
     """
 
@@ -44,6 +46,7 @@ class RunState:
     reason: str = ""
     is_supervised: bool = False
     remedy: str = ""
+    restarted_by: str | None = None
 
     @property
     def is_done(self) -> bool:
@@ -77,13 +80,15 @@ def find_state(path: Path, events: Sequence[Event], steps: int, exit_code: int |
         return RunState(FAILED, reason=f"the command failed before its first training; its error output is in {output}")
     if isinstance(last, Started):
         return _find_running(path, events, steps, supervised)
-    step = last.global_step or 0
+    step, by = last.global_step or 0, None if supervised else read_release(path)
     if isinstance(last, Paused) and last.remedy is not None:
         return RunState(EXITED, step, None, last.reason, supervised, last.remedy)
     if isinstance(last, Paused):
         planned = (event.until for event in reversed(events) if isinstance(event, (Decision, Paused)))
-        return RunState(EXITED, step, next((time for time in planned if time), None), last.reason, supervised)
-    return RunState(last.name, step, None, last.reason, supervised)
+        return RunState(
+            EXITED, step, next((time for time in planned if time), None), last.reason, supervised, restarted_by=by
+        )
+    return RunState(last.name, step, None, last.reason, supervised, restarted_by=by)
 
 
 def _find_running(path: Path, events: Sequence[Event], step: int, supervised: bool) -> RunState:
@@ -119,6 +124,8 @@ def describe_state(state: RunState, now: datetime) -> str:
     if name == EXITED and state.until is not None:
         remaining = format_duration((state.until - now).total_seconds())
         note = "" if state.is_supervised else "; no supervisor is waiting, so restart it manually"
+        if state.restarted_by is not None:
+            note = f"; {state.restarted_by} starts it again"
         return f"exited at step {step} until {state.until:%Y-%m-%d %H:%M} UTC, in {remaining}{note}"
     if name == KILLED:
         return f"killed at about step {step}; rerun the same command to continue"
@@ -143,8 +150,9 @@ def describe_next(state: RunState, now: datetime, expected_end: datetime | None 
         'resumes 13:40 UTC, in 2 h'
 
     """
+    restarts = state.is_supervised or state.restarted_by is not None
     if state.name in (EXITED, HELD) and state.until is not None:
-        if state.name == EXITED and not state.is_supervised:
+        if state.name == EXITED and not restarts:
             return f"rerun the command, planned for {_time(state.until, now)}"
         return f"resumes {_time(state.until, now)}" if state.until > now else "resumes now"
     if state.name in (FINISHED, ENDED):
@@ -152,7 +160,7 @@ def describe_next(state: RunState, now: datetime, expected_end: datetime | None 
     if state.remedy:
         return "rerun the command once its budget is raised"
     if state.name in (FAILED, KILLED, INTERRUPTED, EXITED):
-        return "restarts soon" if state.is_supervised else "rerun the command"
+        return "restarts soon" if restarts else "rerun the command"
     if state.step is not None and expected_end is not None and expected_end > now:
         return f"ends about {_time(expected_end, now)}"
     return ""

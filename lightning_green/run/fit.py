@@ -33,6 +33,7 @@ from lightning_green.run.saved_state import CheckpointTimer, SavedState
 from lightning_green.run.session import Session
 from lightning_green.strategies.control_group import ControlGroup
 from lightning_green.strategies.training_group import control_group_of
+from lightning_green.supervisor.launchers import limit_signal
 
 
 class Fit:
@@ -228,7 +229,7 @@ class Fit:
         if session.folder is not None:
             loggers.record_wandb_folders(self.trainer, session.record_on_disk)
         if self.state is not None:
-            self.ending.signals.install(requeue_signal(self.trainer), self.state.limits.describe_stop)
+            self.ending.signals.install(requeue_signal(self.trainer) or limit_signal(), self.state.limits.describe_stop)
             if pop_received_sigterm(self.trainer):  # it came before our handlers were installed
                 self.ending.signals.set(signal.SIGTERM)
         if self.ranks.is_rank_zero or session.ledger is not None:

@@ -28,7 +28,13 @@ from lightning_green.ledger.run_directory import (
     run_directories,
 )
 from lightning_green.supervisor.command import Command
-from lightning_green.supervisor.launchers.local import ALLOCATION_VARIABLE, STARTED_VARIABLE, allocation
+from lightning_green.supervisor.launchers.launcher import Launcher
+from lightning_green.supervisor.launchers.local import (
+    ALLOCATION_VARIABLE,
+    RELEASES_VARIABLE,
+    STARTED_VARIABLE,
+    allocation,
+)
 from lightning_green.supervisor.output import Output
 from lightning_green.supervisor.processes import CommandProcesses, describe, reap_orphans
 from lightning_green.supervisor.signals import Signals
@@ -102,6 +108,7 @@ class ChildProcess:
         environment: Environment variables of the process, from ``child_environment``.
         print_line: Receives messages for the user.
         stop_seconds: How long it may take to save its state and to exit after a signal.
+        watch: Called several times a second with the processes of the command.
 
     """
 
@@ -112,10 +119,11 @@ class ChildProcess:
         environment: Mapping[str, str],
         print_line: Callable[[str], None] = print,
         stop_seconds: float = STOP_SECONDS,
+        watch: Callable[[CommandProcesses], None] = lambda processes: None,
     ) -> None:
         self._command, self._home, self._environment = command, home, {**environment, **command.to_environment()}
         self._attempt = environment.get(ATTEMPT_VARIABLE, "")
-        self._print_line, self._stop_seconds = print_line, stop_seconds
+        self._print_line, self._stop_seconds, self._watch = print_line, stop_seconds, watch
 
     def run(self, beat: Callable[[], None], signals: Signals) -> ChildResult:
         """Run the command until it ends.
@@ -145,6 +153,7 @@ class ChildProcess:
         try:
             while process.poll() is None:
                 stopping.pass_on(signals)
+                self._watch(processes)
                 beat()
                 reap_orphans(process.pid)
                 signals.wait_for_child(POLL_SECONDS)
@@ -195,7 +204,14 @@ def why_not_executable(name: str) -> tuple[str, int] | None:
     return f"The command `{name}` {why}. Check it after `--`.", code
 
 
-def child_environment(home: Path, attempt: str, force: bool, clock: str | None) -> dict[str, str]:
+def child_environment(
+    home: Path,
+    attempt: str,
+    force: bool,
+    clock: str | None,
+    launcher: Launcher | None = None,
+    began: float | None = None,
+) -> dict[str, str]:
     """Return the environment variables of a child process.
 
     Args:
@@ -203,18 +219,24 @@ def child_environment(home: Path, attempt: str, force: bool, clock: str | None) 
         attempt: Attempt of the supervisor, ``<session>/<number>``.
         force: Whether to continue with changed values.
         clock: Specification of the simulated clock; None for the system clock.
+        launcher: Launcher that the supervisor waits with; None for one that keeps the machine.
+        began: Time from which this start has waited for its machine, in seconds since the epoch; None for now.
 
     """
+    releases = launcher is not None and launcher.can_release
     environment = {
         HASH_SEED_VARIABLE: hash_seed(str(home)),
         **os.environ,
         RUN_DIR_VARIABLE: str(home),
         SUPERVISED_VARIABLE: str(os.getpid()),
-        STARTED_VARIABLE: repr(time.time()),
-        ALLOCATION_VARIABLE: allocation() or "",
+        STARTED_VARIABLE: repr(time.time() if began is None else began),
+        ALLOCATION_VARIABLE: "" if releases else allocation() or "",
         ATTEMPT_VARIABLE: attempt,
         RESUME_VARIABLE: "1",
     }
+    environment.pop(RELEASES_VARIABLE, None)  # of a supervisor that has started this one
+    if launcher is not None and releases:
+        environment[RELEASES_VARIABLE] = launcher.name
     if force:
         environment[FORCE_VARIABLE] = "1"
     if clock is not None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from lightning_green.ledger.run_directory import ATTEMPT_VARIABLE, RUN_DIR_VARIABLE
 from lightning_green.supervisor.survivors import has_variable, running_ranks, send
+from lightning_green.utilities.processes import catches
 
+STEP_LAUNCHER = "srun"
 _PARENT, _SESSION = 1, 3  # fields of /proc/PID/stat after the name
 
 
@@ -47,11 +49,21 @@ class CommandProcesses:
         """
         parents = self._parents()
         ranks = set(running_ranks(self._home)) & parents.keys()
-        if number in (signal.SIGUSR1, signal.SIGUSR2) and ranks and all(_catches(rank, number) for rank in ranks):
+        if number in (signal.SIGUSR1, signal.SIGUSR2) and ranks and all(catches(rank, number) for rank in ranks):
             send(ranks, number)  # Lightning's handler asks SLURM for a requeue
             return
         stopped = [pid for pid in parents if pid in ranks or not _is_below(pid, ranks, parents)]
+        if ranks:  # by SIGTERM, `srun` would end its step; it ends by itself after the ranks
+            stopped = [pid for pid in stopped if pid in ranks or _name(pid) != STEP_LAUNCHER]
         self._send(stopped, signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+
+    def ask_ranks(self, number: int) -> bool:
+        """Send a signal to the ranks of the training; return False without effect as long as one does not catch it."""
+        ranks = [pid for pid in running_ranks(self._home) if self._attempt is None or pid in self._parents()]
+        ready = bool(ranks) and all(catches(rank, number) for rank in ranks)
+        if ready:
+            send(ranks, number)
+        return ready
 
     def in_background(self) -> list[int]:
         """Return the processes other than ranks and their helpers, after the command itself has ended."""
@@ -128,13 +140,3 @@ def _is_below(pid: int, ranks: set[int], parents: Mapping[int, int]) -> bool:
             return True
         parent = parents.get(parent)
     return False
-
-
-def _catches(pid: int, number: int) -> bool:
-    """Return whether a process has a handler for a signal."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
-        caught = next(line.split()[1] for line in lines if line.startswith("SigCgt:"))
-    except (OSError, StopIteration):
-        return False
-    return bool(int(caught, 16) >> (number - 1) & 1)

@@ -23,8 +23,12 @@ class Signals(threading.Event):
 
     A signal that is ignored, as SIGHUP under ``nohup``, stays ignored.
 
+    Args:
+        continues: Whether the run continues in another job after a signal before a time limit.
+
     Attributes:
         stop: The first signal that ends the run, or None.
+        limit: The first signal before a time limit, if the run continues after it; or None.
         send: Sends a signal to all processes of the command, if it is running.
 
     Examples:
@@ -36,9 +40,11 @@ class Signals(threading.Event):
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, continues: bool = False) -> None:
         super().__init__()
+        self._continues = continues
         self.stop: int | None = None
+        self.limit: int | None = None
         self.send: Callable[[int], None] = _send_to_none
         self._received: list[int] = []
         self._suspend = False
@@ -52,7 +58,7 @@ class Signals(threading.Event):
         self._old_writer = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         handlers: dict[int, Any] = dict.fromkeys(STOP, self._on_stop)
         if "SLURM_JOB_ID" in os.environ:
-            handlers.update(dict.fromkeys(REQUEUE, self._on_stop))
+            handlers.update(dict.fromkeys(REQUEUE, self._on_limit if self._continues else self._on_stop))
         handlers[signal.SIGTSTP] = self._on_suspend
         handlers = {number: own for number, own in handlers.items() if signal.getsignal(number) != signal.SIG_IGN}
         handlers[signal.SIGCHLD] = _wake_up
@@ -73,6 +79,10 @@ class Signals(threading.Event):
         if self.stop is None:
             self.stop = number
         self._received.append(number)
+
+    def _on_limit(self, number: int, frame: Any) -> None:
+        if self.limit is None:
+            self.limit = number
 
     def _on_suspend(self, number: int, frame: Any) -> None:
         self._suspend = True

@@ -20,7 +20,10 @@ from lightning_green.supervisor.child import (
 )
 from lightning_green.supervisor.command import Command, Trainings, are_alive, describe_fits, write_command
 from lightning_green.supervisor.launchers import PAUSED_EXIT_CODE
+from lightning_green.supervisor.launchers.launcher import Launcher
+from lightning_green.supervisor.launchers.local import LocalLauncher
 from lightning_green.supervisor.processes import CommandProcesses
+from lightning_green.supervisor.releasing import Releasing
 from lightning_green.supervisor.restarts import MAX_RESTARTS, RestartPolicy
 from lightning_green.supervisor.signals import Signals
 from lightning_green.supervisor.stopping import Stopping, end_background
@@ -50,9 +53,11 @@ class Supervisor:
         force: Continue with the new values if the model, the optimizer or the data have changed.
         print_line: Receives messages for the user, one line each.
         stop_seconds: How long the command may take to save its state and to exit after a signal. Then it is killed.
+        launcher: What the supervisor waits with: by default in this process, which keeps the machine.
 
     Attributes:
         could_not_start: Whether the command ended because of an error that another start cannot avoid.
+        releasing: Whether and when the launcher has to start the command again.
 
     """
 
@@ -64,27 +69,32 @@ class Supervisor:
         force: bool = False,
         print_line: Callable[[str], None] = print,
         stop_seconds: float = STOP_SECONDS,
+        launcher: Launcher | None = None,
     ) -> None:
         self.command, self.directory = command, directory
+        self.launcher = LocalLauncher() if launcher is None else launcher
         self.max_restarts, self.force, self.print_line = max_restarts, force, print_line
         self.stop_seconds, self.could_not_start = stop_seconds, False
         self._session, self._attempt = uuid.uuid4().hex[:8], 0
         self._trainings: Trainings | None = None
-        self._signals = Signals()
+        self._signals = Signals(continues=self.launcher.can_release)
+        self.releasing = Releasing(self.launcher, self._signals, stop_seconds, print_line)
 
     def run(self) -> int:
         """Start the command, wait and start it again until it has finished.
 
         Returns:
-            The exit code. 0: finished. 1: gave up. 75: paused without a planned time, because a budget is used. 126 or
-            127: the command cannot be executed or does not exist. 128 + N: stopped by signal N. Any other code is that
-            of the command itself (128 + N for signal N), which failed after its trainings.
+            The exit code. 0: finished. 1: gave up. 75: the launcher has to start the command again at
+            ``releasing.begin_again``, once the run directory is unlocked; or a training is paused without a planned
+            time, because a budget is used. 126 or 127: the command cannot be executed or does not exist. 128 + N:
+            stopped by signal N. Any other code is that of the command itself (128 + N for signal N), which failed after
+            its trainings.
 
         """
         with self._signals:
             self._record_command(None)
             code = self._supervise()
-            if self._signals.stop is None:
+            if self._signals.stop is None and self.releasing.begin_again is None:
                 self._record_command(code)
             return code
 
@@ -112,6 +122,9 @@ class Supervisor:
             before = self._wait_while_paused()
             if self._signals.stop is not None:
                 return self._stop()
+            released = self.releasing.before_start(self.directory.path, before.steps, self.max_restarts)
+            if released is not None:
+                return released
             try:
                 attempt = self._start(before)
             except CommandStartError as error:
@@ -127,6 +140,9 @@ class Supervisor:
             if attempt.outcome is Outcome.PAUSED:
                 restarts.record_pause(attempt)
                 continue
+            released = self.releasing.after(attempt, self.directory.path, self.max_restarts)
+            if released is not None:
+                return released
             why_not = restarts.record_failure(attempt)
             if why_not is not None:
                 self.could_not_start = attempt.permanent_error is not None
@@ -166,8 +182,10 @@ class Supervisor:
         trainings = self._read_trainings()
         if self._signals.stop is None and trainings.paused:
             waiting = Waiting(trainings.paused, self.print_line)
-            waiting.wait(self._clock(waiting.path), self._signals, self.directory.beat)
-            trainings = self._read_trainings()
+            clock = self._clock(waiting.path)
+            if not self.releasing.during(waiting, clock.now()):
+                waiting.wait(clock, self._signals, self.directory.beat)
+                trainings = self._read_trainings()
         return trainings
 
     def _clock(self, path: Path) -> Clock:
@@ -187,8 +205,10 @@ class Supervisor:
                 f"The run directory {home} was removed or renamed. Move it back, and rerun the command to continue."
             )
         end_ranks(home, self.directory.beat, self.print_line, self.stop_seconds)
-        environment = child_environment(home, name, self.force, self.command.clock)
-        child = ChildProcess(self.command, home, environment, self.print_line, self.stop_seconds)
+        since = self.releasing.waited_since()
+        environment = child_environment(home, name, self.force, self.command.clock, self.launcher, since)
+        watch = self.releasing.watch
+        child = ChildProcess(self.command, home, environment, self.print_line, self.stop_seconds, watch)
         result = child.run(self.directory.beat, self._signals)
         if not (home / LOCK_FILE).exists():  # a new directory with the same name lacks it
             raise DirectoryGoneError(
@@ -283,6 +303,8 @@ class Supervisor:
         options = [] if self.max_restarts == MAX_RESTARTS else ["--max-restarts", str(self.max_restarts)]
         if self.stop_seconds != STOP_SECONDS:
             options += ["--stop-timeout", f"{self.stop_seconds:.0f}s"]
+        if self.launcher.can_release:
+            options += ["--launcher", self.launcher.name.lower()]
         path = self.directory.path
         again = self.command.line(path, *options, *(["--force"] if self.force else []))
         saved = not isinstance(last, (Started, Failed))

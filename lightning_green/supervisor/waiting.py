@@ -35,6 +35,20 @@ class Waiting:
         self._print_line = print_line
         self._warned = False
 
+    @property
+    def start(self) -> datetime:
+        """Time at which the command has to start."""
+        return _start(self._paused)
+
+    def describe(self) -> str:
+        """Return the planned time of the next step and the reason of the exit in one line."""
+        until, start, reason = _until(self._paused), self.start, self._paused.reason
+        if reason.startswith("Exit until "):  # the planner's reason repeats the time
+            reason = reason.partition("UTC: ")[2]
+        early = f" The command starts at {start:%H:%M} UTC." if _return_time(self._paused) >= MINUTE else ""
+        more = f" ({len(self._others) + 1} trainings are paused)" if self._others else ""
+        return f"Exited until {until:%Y-%m-%d %H:%M} UTC: {reason}{early}{more}"
+
     def wait(self, clock: Clock, wake: threading.Event, beat: Callable[[], None]) -> None:
         """Sleep until the command has to start or until ``wake`` is set. Make a new plan at the end of each hour.
 
@@ -46,19 +60,14 @@ class Waiting:
             beat: Called at least once a minute of real time.
 
         """
-        until, start, grid = _until(self._paused), _start(self._paused), self._grid(clock)
+        until, start, grid = _until(self._paused), self.start, self._grid(clock)
         if grid is not None:
             grid.bind_clock(clock.now)
             grid.start()
         archive = ForecastArchive(
             self.path / FORECAST_ARCHIVE_FILE
         )  # also holds the forecasts received during training
-        more = f" ({len(self._others) + 1} trainings are paused)" if self._others else ""
-        reason = self._paused.reason
-        if reason.startswith("Exit until "):  # the planner's reason repeats the time
-            reason = reason.partition("UTC: ")[2]
-        early = f" The command starts at {start:%H:%M} UTC." if _return_time(self._paused) >= MINUTE else ""
-        self._print_line(f"Exited until {until:%Y-%m-%d %H:%M} UTC: {reason}{early}{more}")
+        self._print_line(self.describe())
         try:
             while not wake.is_set() and clock.now() < start:
                 seconds = (start - clock.now()).total_seconds()

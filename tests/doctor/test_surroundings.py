@@ -89,11 +89,31 @@ def test_shell_does_not_restart():
     assert "lightning-green run -- python train.py" in found.remedy
 
 
-def test_batch_job_keeps_its_allocation():
-    restart, kept = examine_launchers({"SLURM_JOB_ID": "7"})
+def test_batch_job_keeps_its_allocation(monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    restart, kept, requeue = examine_launchers({"SLURM_JOB_ID": "7"})
     assert restart.text.startswith("SLURM does not restart")
     assert kept.text.startswith("SLURM job 7 keeps the devices")
-    assert "srun" in kept.remedy
+    assert "--launcher slurm" in kept.remedy
+    assert (requeue.level, requeue.remedy) == ("no", "add scontrol to PATH, in a container too")
+
+
+@pytest.mark.parametrize(
+    ("fields", "level", "part"),
+    [
+        ("Requeue=1 BatchFlag=1 TimeLimit=02:00:00", "ok", "may be requeued; time limit 02:00:00"),
+        ("Requeue=0 BatchFlag=1 TimeLimit=UNLIMITED", "limited", "submits its script again; no time limit"),
+        ("Requeue=1 BatchFlag=0", "limited", "is interactive"),
+    ],
+)
+def test_requeue_of_a_batch_job(tmp_path, monkeypatch, fields, level, part):
+    program = tmp_path / "scontrol"
+    program.write_text(f"#!/bin/sh\necho 'JobId=7 JobState=RUNNING {fields}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    *_, requeue = examine_launchers({"SLURM_JOB_ID": "7"})
+    assert requeue.level == level
+    assert part in requeue.text
 
 
 def test_run_directory_that_does_not_exist_yet(tmp_path):

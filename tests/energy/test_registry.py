@@ -13,6 +13,7 @@ from lightning_green.energy.none import NoMeter
 from lightning_green.energy.nvml import NvmlMeter
 from lightning_green.energy.rapl import RaplMeter
 from lightning_green.energy.registry import METERS, build_meter
+from lightning_green.energy.slurm import SlurmMeter
 from tests.helpers.distributions import installed_distribution
 from tests.helpers.powercap import counters, set_counter
 
@@ -48,6 +49,7 @@ def test_every_form_of_the_argument():
     assert isinstance(build_meter("rapl"), RaplMeter)
     assert isinstance(build_meter("codecarbon"), CodeCarbonMeter)
     assert isinstance(build_meter("carbontracker"), CarbonTrackerMeter)
+    assert isinstance(build_meter("slurm"), SlurmMeter)
     assert build_meter("auto:node").share == "node"
     assert build_meter("rapl").share == "job"
     assert build_meter(250).watts == {"other": 250.0}
@@ -128,7 +130,7 @@ def rack(tmp_path, monkeypatch):
 def test_entry_point_adds_meter(rack):
     meter = build_meter("Rack")
     assert meter.read() == {"other": (42.0, "measured")}
-    with pytest.raises(ValueError, match='"carbontracker", "rack", "broken", a number of watts'):
+    with pytest.raises(ValueError, match='"slurm", "rack", "broken", a number of watts'):
         build_meter("wattmeter")
 
 

@@ -2,12 +2,12 @@
 
 python fake_training.py SCRIPT...
 
-One word for each start of the run selects what that start does: ``pause``, ``finish``, ``steps:N`` (N new steps, then a
-kill), ``die`` (an exception before the training), ``fail`` (an exception in it), ``kill``, ``import`` (a module that is
-missing), ``nothing`` (a script without our callbacks), ``term`` (waits for SIGTERM and records it), ``print`` (the
-same, and prints all the time), ``lines`` (prints many lines, then finishes), ``slow`` (waits for a file ``go`` in its
-folder, then finishes), ``late`` (finishes, then exits with 7), ``crash``
-(finishes, then dies of SIGSEGV). The last word is repeated.
+One word for each start of the run selects what that start does: ``pause``, ``soon`` (a pause of 15 seconds),
+``finish``, ``steps:N`` (N new steps, then a kill), ``die`` (an exception before the training), ``fail`` (an exception
+in it), ``kill``, ``import`` (a module that is missing), ``nothing`` (a script without our callbacks), ``term`` (waits
+for SIGTERM and records it), ``print`` (the same, and prints all the time), ``lines`` (prints many lines, then
+finishes), ``slow`` (waits for a file ``go`` in its folder, then finishes), ``late`` (finishes, then exits with 7),
+``crash`` (finishes, then dies of SIGSEGV). The last word is repeated.
 """
 
 import os
@@ -46,8 +46,8 @@ def main(words):
     common = {"state": "running", "phase": "training", "joules": {}}
     ledger.append(make_event("started", global_step=step, reason="", **common))
     clock.advance("batch")
-    if word == "pause":
-        until = (clock.now() + timedelta(hours=5)).isoformat()
+    if word in ("pause", "soon"):
+        until = (clock.now() + (timedelta(hours=5) if word == "pause" else timedelta(seconds=15))).isoformat()
         ledger.append(make_event("paused", global_step=step + 3, until=until, reason="dirty now", **common))
         return 75
     if word.startswith("steps:"):

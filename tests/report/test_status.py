@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lightning_green.ledger.release_record import write_release
 from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.report.status import status_text
 from tests.helpers.fake_runs import FakeRun, at
@@ -58,6 +59,8 @@ def test_exited_run_has_next_start_and_supervisor(run):
     assert run.lines()["State"] == (
         "exited at step 40 until 2024-05-02 09:00 UTC, in 7 h; no supervisor is waiting, so restart it manually"
     )
+    write_release(run.folder.path, "SLURM job 7")
+    assert run.lines()["State"] == "exited at step 40 until 2024-05-02 09:00 UTC, in 7 h; SLURM job 7 starts it again"
     run.folder.lock("supervisor")
     assert run.lines()["State"] == "exited at step 40 until 2024-05-02 09:00 UTC, in 7 h"
     run.add("decision", 40, state="out", until=at(6), action="exit", reason="Exit until 06:00.")  # new plan

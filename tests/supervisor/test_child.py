@@ -15,7 +15,7 @@ from lightning_green.supervisor.child import (
     is_child_running,
 )
 from lightning_green.supervisor.command import Command
-from lightning_green.supervisor.launchers import kept_allocation
+from lightning_green.supervisor.launchers import SLURMLauncher, kept_allocation
 from lightning_green.supervisor.signals import Signals
 
 
@@ -113,6 +113,19 @@ def test_running_child_is_visible_and_receives_signals(tmp_path):
     assert run_script(tmp_path, "import time; time.sleep(60)", beat=beat).code == -signal.SIGTERM
     assert found[0]
     assert not is_child_running(tmp_path)
+
+
+def test_environment_names_a_launcher_that_releases_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    launcher = SLURMLauncher()
+    environment = child_environment(tmp_path, "s/1", False, None, launcher, began=5.0)
+    assert environment["LIGHTNING_GREEN_RELEASES"] == "SLURM"
+    assert environment["LIGHTNING_GREEN_ALLOCATION"] == ""
+    assert environment["LIGHTNING_GREEN_STARTED"] == "5.0"
+    monkeypatch.setenv("LIGHTNING_GREEN_RELEASES", "SLURM")
+    environment = child_environment(tmp_path, "s/1", False, None)  # of a supervisor within that training
+    assert "LIGHTNING_GREEN_RELEASES" not in environment
+    assert environment["LIGHTNING_GREEN_ALLOCATION"] == "SLURM job 7"
 
 
 def test_environment_contains_the_run_and_the_attempt(tmp_path):

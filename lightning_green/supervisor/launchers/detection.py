@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 
 from lightning_green.supervisor.launchers.launcher import Launcher
-from lightning_green.supervisor.launchers.local import LocalLauncher
+from lightning_green.supervisor.launchers.local import RELEASES_VARIABLE, LocalLauncher
 from lightning_green.supervisor.launchers.slurm import SLURMLauncher
 from lightning_green.supervisor.launchers.torchelastic import TorchElasticLauncher
 
@@ -39,8 +40,23 @@ def who_restarts(environment: Mapping[str, str] = os.environ) -> str | None:
 
 
 def requeue(environment: Mapping[str, str] = os.environ) -> None:
-    """Requeue this SLURM job. A failure only logs a warning because the training state is already saved."""
-    SLURMLauncher(environment).requeue()
+    """Requeue this SLURM job, unless the supervisor does that.
+
+    A failure only logs a warning because the training state is already saved.
+    """
+    if not environment.get(RELEASES_VARIABLE):
+        SLURMLauncher(environment).requeue()
+
+
+def limit_signal(environment: Mapping[str, str] = os.environ) -> int | None:
+    """Return the signal before a time limit that a training handles for the supervisor; None if it does not.
+
+    Examples:
+        >>> limit_signal({"LIGHTNING_GREEN_RELEASES": "SLURM"}) == signal.SIGUSR1
+        True
+
+    """
+    return int(signal.SIGUSR1) if environment.get(RELEASES_VARIABLE) else None
 
 
 def requeued(environment: Mapping[str, str] = os.environ) -> bool:
@@ -52,3 +68,30 @@ def requeued(environment: Mapping[str, str] = os.environ) -> bool:
 
     """
     return any(launcher.has_restarted for launcher in detect_launchers(environment))
+
+
+def choose_launcher(name: str, environment: Mapping[str, str] = os.environ) -> Launcher:
+    """Return the launcher that a supervisor waits with.
+
+    ``"auto"`` is ``"local"``: a requeue ends every process of a job and runs its batch script from the first line, and
+    only its author knows whether that is possible.
+
+    Args:
+        name: ``"auto"``, ``"local"`` or ``"slurm"``.
+        environment: Environment variables of the supervisor.
+
+    Raises:
+        ValueError: If this process is not part of a job of that launcher, or the name is unknown.
+
+    Examples:
+        >>> choose_launcher("slurm", {"SLURM_JOB_ID": "7"}).job_id
+        '7'
+
+    """
+    if name in ("auto", "local"):
+        return LocalLauncher(environment)
+    if name != "slurm":
+        raise ValueError(f"it should be auto, local or slurm, got {name!r}.")
+    if not environment.get("SLURM_JOB_ID"):
+        raise ValueError("this process is not part of a SLURM job. Put the command into a batch script for sbatch.")
+    return SLURMLauncher(environment)

@@ -15,6 +15,8 @@ STARTED_VARIABLE = "LIGHTNING_GREEN_STARTED"
 """Time at which the supervisor has started the command, in seconds since the epoch."""
 ALLOCATION_VARIABLE = "LIGHTNING_GREEN_ALLOCATION"
 """What keeps the devices of the supervisor allocated after an exit of the training; empty if nothing does."""
+RELEASES_VARIABLE = "LIGHTNING_GREEN_RELEASES"
+"""Name of the launcher with which the supervisor releases the machine; not set if it keeps the machine."""
 
 
 class LocalLauncher(Launcher):

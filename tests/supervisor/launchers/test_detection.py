@@ -2,7 +2,14 @@
 
 import pytest
 
-from lightning_green.supervisor.launchers import detect_launchers, requeued, who_restarts
+from lightning_green.supervisor.launchers import (
+    choose_launcher,
+    detect_launchers,
+    limit_signal,
+    requeue,
+    requeued,
+    who_restarts,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +56,24 @@ def test_supervisor_is_detected_by_its_variable(monkeypatch):
 )
 def test_restart_count_marks_a_requeued_job_and_restarted_workers(variables, expected):
     assert requeued(variables) is expected
+
+
+def test_supervisor_waits_itself_unless_another_launcher_is_chosen():
+    in_job = {"SLURM_JOB_ID": "7"}
+    assert [choose_launcher(name, in_job).can_release for name in ("auto", "local", "slurm")] == [False, False, True]
+    with pytest.raises(ValueError, match="not part of a SLURM job"):
+        choose_launcher("slurm", {})
+    with pytest.raises(ValueError, match="auto, local or slurm"):
+        choose_launcher("pbs", in_job)
+
+
+def test_training_does_not_requeue_a_job_that_its_supervisor_requeues(tmp_path, monkeypatch):
+    program = tmp_path / "scontrol"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    requeue({"SLURM_JOB_ID": "7", "LIGHTNING_GREEN_RELEASES": "SLURM"})
+    assert not (tmp_path / "called").exists()
+    requeue({"SLURM_JOB_ID": "7"})
+    assert (tmp_path / "called").exists()
+    assert limit_signal({}) is None

@@ -1,0 +1,84 @@
+"""Submission of the batch script of a SLURM job again, where SLURM does not requeue the job itself."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from lightning_green.supervisor.launchers.slurm_job import SLURMJob, call, start_time
+
+RESUBMITTED_VARIABLE = "LIGHTNING_GREEN_RESUBMITTED"
+"""Id of the job whose script was submitted again; only in the environment of the new job."""
+_OPTIONS = {
+    "JobName": "job-name",
+    "Partition": "partition",
+    "Account": "account",
+    "QOS": "qos",
+    "Reservation": "reservation",
+    "TimeLimit": "time",
+    "NumNodes": "nodes",
+    "NumTasks": "ntasks",
+    "CPUs/Task": "cpus-per-task",
+    "MinMemoryNode": "mem",
+    "MinMemoryCPU": "mem-per-cpu",
+    "Features": "constraint",
+    "Licenses": "licenses",
+    "WorkDir": "chdir",
+    "StdOut": "output",
+    "StdErr": "error",
+}
+"""Options of ``sbatch`` by the field of ``scontrol show job`` that contains their value."""
+
+
+def resubmit(job_id: str, job: SLURMJob, begin: float, environment: Mapping[str, str] = os.environ) -> str:
+    """Submit the batch script of a job again, with its arguments, options and environment; return the new job's id.
+
+    The new job starts after the end of this one. The options are those of this job, whether they are lines of its
+    script or were given to ``sbatch``. SLURM keeps the arguments of the script as one line, so an argument with a space
+    becomes two.
+
+    Args:
+        job_id: Id of the job for ``scontrol``.
+        job: The job.
+        begin: Earliest time of the start, in seconds since the epoch.
+        environment: Environment variables of this job.
+
+    Raises:
+        SLURMError: If the script cannot be read or submitted.
+
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "job.sh"
+        call(["scontrol", "write", "batch_script", job_id, str(script)])
+        own = {name: text for name, text in environment.items() if name == "SLURM_CONF" or not name.startswith("SLURM")}
+        own[RESUBMITTED_VARIABLE] = job_id
+        dependency = f"--dependency=afterany:{job_id}"  # `singleton` would also wait for other jobs of the same name
+        options = ["--parsable", f"--begin={start_time(begin)}", dependency, *_options(job)]
+        if task := environment.get("SLURM_ARRAY_TASK_ID"):
+            options.append(f"--array={task}")
+        words = [*options, str(script), *_arguments(job)]
+        new = call(["sbatch", *words], environment=own).strip().partition(";")[0]
+    return f"{new}_{task}" if task else new
+
+
+def _options(job: SLURMJob) -> Iterator[str]:
+    for field, option in _OPTIONS.items():
+        value = job.fields.get(field)
+        if value is not None and not (field.startswith("MinMemory") and value == "0"):
+            yield f"--{option}={value}"
+    per_node = job.fields.get("NtasksPerN:B:S:C", "0").partition(":")[0]
+    if per_node.isdigit() and per_node != "0":
+        yield f"--ntasks-per-node={per_node}"
+    for resource in job.fields.get("TresPerNode", "").split(","):
+        if resource.startswith(("gres:", "gres/")):
+            yield f"--gres={resource[5:]}"
+    if not job.may_requeue:
+        yield "--no-requeue"
+    yield "--open-mode=append"
+
+
+def _arguments(job: SLURMJob) -> list[str]:
+    """Return the arguments of the batch script; none for a script given by ``--wrap`` or on the standard input."""
+    return job.fields.get("Command", "").split()[1:]
