@@ -37,6 +37,7 @@ class LauncherName(str, Enum):
     AUTO = "auto"
     LOCAL = "local"
     SLURM = "slurm"
+    KUBERNETES = "kubernetes"
 
 
 def run(
@@ -58,7 +59,9 @@ def run(
     ] = None,
     launcher: Annotated[
         LauncherName,
-        typer.Option(help="slurm: requeue the SLURM job and release its nodes during a wait. auto, local: wait here."),
+        typer.Option(
+            help="During a wait, slurm requeues the SLURM job, kubernetes suspends the Job, auto and local wait here."
+        ),
     ] = LauncherName.AUTO,
 ) -> None:
     """Start a command, and start it again after each planned exit or crash until it has finished.
@@ -66,9 +69,9 @@ def run(
     The command may contain one training, several, or none. Each training has its own run directory.
 
     Exit codes: 0 finished; 1 gave up; 2 wrong usage, or the directory belongs to another command; 3 the run is already
-    running in another process; 75 another SLURM job continues; 126 and 127 the command cannot be executed or does not
-    exist; 128 + N stopped by signal N, for example 130 by Ctrl-C (the same command continues). If the command fails
-    after its trainings, its own exit code is returned.
+    running in another process; 75 another SLURM job or pod continues; 126 and 127 the command cannot be executed or
+    does not exist; 128 + N stopped by signal N, for example 130 by Ctrl-C (the same command continues). If the command
+    fails after its trainings, its own exit code is returned.
     """
     if not command:
         fail("The command is missing. Add it after `--`, for example: lightning-green run -- python train.py")
@@ -123,8 +126,10 @@ def run(
 
 def _launcher(name: LauncherName, clock: str | None) -> Launcher:
     """Return the launcher of an option; a wrong one ends the command."""
-    if name is LauncherName.SLURM and clock is not None:
-        fail("`--launcher slurm` cannot be used with `--clock`: a rehearsal does not wait. Use --launcher local.")
+    if name in (LauncherName.SLURM, LauncherName.KUBERNETES) and clock is not None:
+        fail(
+            f"`--launcher {name.value}` cannot be used with `--clock`: a rehearsal does not wait. Use --launcher local."
+        )
     try:
         chosen = choose_launcher(name.value)
     except ValueError as error:
