@@ -5,6 +5,7 @@ An installed ``srun`` would change other tests: Lightning warns about it in ever
 """
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -20,7 +21,9 @@ PACKAGES = (
     *("libhwloc15", "liblua5.1-0"),
 )
 KILL_WAIT = 4
-"""Seconds between SIGTERM and SIGKILL at the end of a job; SLURM's default is 30."""
+"""Seconds between SIGTERM and SIGKILL at the end of a job, which the end of each planned exit takes."""
+DEFAULT_KILL_WAIT = 30
+"""The default of SLURM."""
 START_SECONDS = 60.0
 
 
@@ -78,6 +81,11 @@ class Cluster:
             service.kill()
             service.wait()
 
+    def set_kill_wait(self, seconds):
+        """Set the time between SIGTERM and SIGKILL at the end of a job."""
+        self.config.write_text(re.sub(r"KillWait=\d+", f"KillWait={seconds}", self.config.read_text()))
+        self.run("scontrol", "reconfigure")
+
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
     def run(self, *words, check=True, **variables):
@@ -106,12 +114,12 @@ class Cluster:
         """Return the state of a job, such as ``"RUNNING"``."""
         return self.job(job_id).fields["JobState"]
 
-    def until_state(self, job_id, *states, seconds=90):
+    def until_state(self, job_id, *states, seconds=240):
         """Wait for one of these states of a job; return it."""
         self._until(lambda: self.state(job_id) in states, f"{job_id} to be {states}", seconds, job_id)
         return self.state(job_id)
 
-    def until_printed(self, path, text, seconds=60, times=1):
+    def until_printed(self, path, text, seconds=120, times=1):
         """Wait until a job has printed a text; return all that it has printed."""
         self._until(lambda: path.exists() and path.read_text().count(text) >= times, f"{text!r} in {path}", seconds)
         return path.read_text()

@@ -14,7 +14,7 @@ from lightning_green.ledger.run_directory import RunDirectory
 from lightning_green.report.status import status_text
 from tests.helpers.ledgers import read_records
 from tests.helpers.processes import Process, run_to_the_end
-from tests.helpers.slurm_cluster import KILL_WAIT, Cluster, UnavailableError
+from tests.helpers.slurm_cluster import DEFAULT_KILL_WAIT, KILL_WAIT, Cluster, UnavailableError
 
 HELPERS = Path(__file__).parents[2] / "helpers"
 EXAMPLE = HELPERS.parents[1] / "examples" / "slurm.sbatch"
@@ -101,7 +101,7 @@ def test_planned_exits_requeue_the_job_and_keep_the_weights(slurm, plain_weights
         **variables,
         EXITS=",".join(map(str, exits)),
         RETURN="2",
-        AWAY="18",
+        AWAY="26",
     )
     assert slurm.until_state(job, *ENDED, seconds=60 * (len(exits) + 1)) == "COMPLETED"
     printed = (tmp_path / "output").read_text()
@@ -138,15 +138,24 @@ def test_array_task_that_exits_leaves_its_siblings_alone(slurm, tmp_path):
         assert slurm.job(f"{array}_{task}").fields["Restarts"] == ("1" if task == 2 else "0")
 
 
+@pytest.fixture
+def patient_slurm(slurm):
+    """SLURM with its own default of the time in which a canceled job has to end."""
+    slurm.set_kill_wait(DEFAULT_KILL_WAIT)
+    yield slurm
+    slurm.set_kill_wait(KILL_WAIT)
+
+
 @pytest.mark.parametrize("srun", ["srun ", pytest.param("", marks=nightly)], ids=["srun", "without srun"])
-def test_canceled_job_is_saved_and_not_requeued(slurm, plain_weights, tmp_path, srun):
+def test_canceled_job_is_saved_and_not_requeued(patient_slurm, plain_weights, tmp_path, srun):
+    slurm = patient_slurm
     variables = {"STEPS": "400", "STEP_SECONDS": "0.05"}
     line = f"{RUN} --run-dir {tmp_path}/run -- {srun}{TRAINING}"
     job = slurm.submit(tmp_path, line, **variables)
     slurm.until_printed(tmp_path / "output", "step 10")
     slurm.run("scancel", job)
     assert slurm.until_state(job, CANCELED) == CANCELED
-    printed = slurm.until_printed(tmp_path / "output", "To continue:", KILL_WAIT)
+    printed = slurm.until_printed(tmp_path / "output", "To continue:", DEFAULT_KILL_WAIT)
     assert "Stopped at step" in printed
     assert "is requeued" not in printed
     (interrupted,) = events(tmp_path / "run", "interrupted")
@@ -271,7 +280,7 @@ def test_run_that_cannot_be_requeued_waits_in_its_allocation(slurm, plain_weight
         printed = (tmp_path / "output").read_text()
         assert "cannot be requeued: `scontrol` cannot be started" in printed
     else:
-        slurm.run("bash", "-c", f"srun {line.removeprefix('exec ')} > {tmp_path}/output 2>&1", **variables)
+        slurm.run("bash", "-c", f"cd {tmp_path}; srun {line.removeprefix('exec ')} > output 2>&1", **variables)
         printed = (tmp_path / "output").read_text()
         assert "is interactive, and SLURM requeues batch jobs only" in printed
     assert "The nodes stay allocated during the wait." in printed
@@ -302,7 +311,7 @@ def test_run_continues_on_another_node(plain_weights, tmp_path):
     command = f"{sys.executable} -m lightning_green run --run-dir {tmp_path}/run -- {TRAINING}"
     for host, variables in (("node1", {"AWAY": "20"}), ("node2", {})):
         words = ["unshare", "--uts", "sh", "-c", f"hostname {host}; exec {command}"]
-        with Process(words, tmp_path / host, EXITS="7", STEPS="60", **variables) as process:
+        with Process(words, tmp_path / "job", EXITS="7", STEPS="60", **variables) as process:
             if host == "node1":
                 process.until(lambda running=process: "Exited until" in running.printed)
                 assert process.kill(signal.SIGTERM) == 143
