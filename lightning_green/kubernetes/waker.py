@@ -18,6 +18,7 @@ from lightning_green.supervisor.launchers.kubernetes_job import (
     KubernetesJob,
     WakerLease,
     iso,
+    may_patch_jobs,
     parse_time,
 )
 
@@ -104,17 +105,7 @@ class Waker:
 
     def _check_permission(self) -> None:
         """Raise if this waker may not start Jobs."""
-        asked = {"verb": "patch", "group": "batch", "resource": "jobs"}
-        if self._namespace is not None:
-            asked["namespace"] = self._namespace
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": asked},
-        }
-        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        answer = self._api.create(path, "review its own permissions", review)
-        if (answer.get("status") or {}).get("allowed") is not True:
+        if not may_patch_jobs(self._api, self._namespace):
             where = "all namespaces" if self._namespace is None else f"the namespace {self._namespace}"
             raise KubernetesError(
                 f"the service account may not patch Jobs in {where}",

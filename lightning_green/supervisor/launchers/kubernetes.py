@@ -31,6 +31,7 @@ from lightning_green.supervisor.launchers.kubernetes_job import (
     Object,
     WakerLease,
     iso,
+    may_patch_jobs,
     parse_time,
 )
 from lightning_green.supervisor.launchers.launcher import RELEASED_EXIT_CODE, SHORTEST_RELEASE, Launcher, Release
@@ -94,7 +95,7 @@ class KubernetesLauncher(Launcher):
 
     @override
     def prepare(self, print_line: Callable[[str], None]) -> None:
-        """Find out whether a release will be possible, which also tells the planner what a planned exit costs."""
+        """Find out whether a release will be possible, on which the cost of a planned exit depends."""
         try:
             api = self._api(START_SECONDS)
             job = self._first_job = self._mark_first(api)
@@ -106,6 +107,23 @@ class KubernetesLauncher(Launcher):
         if problem is not None:
             self.can_release = not is_final
             print_line(f"This pod cannot be released during a planned exit: {problem} {_KEPT}")
+
+    def examine(self, total: float = START_SECONDS) -> tuple[str, str | None]:
+        """Return the name of the Job, and why it would not be suspended, as sentences, or None. Nothing is changed.
+
+        Args:
+            total: Time limit in seconds.
+
+        Raises:
+            KubernetesError: If the server does not answer, or refuses it.
+
+        """
+        api = self._api(total)
+        job = self._own_job(api)
+        problem = job.why_not_suspended() or self._waker_problem(api)
+        if problem is None and not may_patch_jobs(api, job.namespace, job.name):
+            problem = "The service account may not patch the Job. Apply the Role of `lightning-green kubernetes job`."
+        return job.name, problem
 
     def _mark_first(self, api: KubernetesAPI) -> KubernetesJob:
         """Record in the Job that this is its first pod, unless there was one before; return the Job."""

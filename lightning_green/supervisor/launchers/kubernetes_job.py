@@ -230,3 +230,26 @@ class WakerLease(Object):
         """Return whether the last pass was less than ``LEASE_LIMIT`` ago."""
         renewed = parse_time(self.part("spec").get("renewTime"))
         return renewed is not None and now - renewed <= LEASE_LIMIT
+
+
+def may_patch_jobs(api: KubernetesAPI, namespace: str | None, name: str = "") -> bool:
+    """Return whether this process has the right to patch Jobs. Nothing is changed.
+
+    Args:
+        api: The API server.
+        namespace: Namespace of the Jobs; None for all namespaces.
+        name: Name of a Job; empty for all Jobs.
+
+    Raises:
+        KubernetesError: If the server does not answer.
+
+    """
+    asked = {"verb": "patch", "group": "batch", "resource": "jobs", "namespace": namespace or "", "name": name}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {key: text for key, text in asked.items() if text}},
+    }
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    answer = Object(api.create(path, "review its own permissions", review))
+    return answer.part("status").get("allowed") is True

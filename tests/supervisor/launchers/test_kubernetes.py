@@ -4,6 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from lightning_green.supervisor.child import child_environment
 from lightning_green.supervisor.launchers import KubernetesLauncher, choose_launcher
 from lightning_green.supervisor.launchers.kubernetes_job import parse_time
 from tests.helpers.fake_kubernetes import iso
@@ -255,6 +256,18 @@ def test_pod_without_a_service_account_trains(cluster, tmp_path):
     found.prepare(messages.append)
     assert not found.can_release
     assert "automountServiceAccountToken" in messages[0]
+
+
+@pytest.mark.parametrize(("has_waker", "kept"), [(True, ""), (False, "Kubernetes pod train-x7k2p")])
+def test_devices_count_as_kept_without_a_release(cluster, tmp_path, monkeypatch, has_waker, kept):
+    cluster.add_pod(cluster.add_job())
+    if has_waker:
+        cluster.add_lease()
+    for name, value in {**cluster.environment, "HOSTNAME": "train-x7k2p"}.items():
+        monkeypatch.setenv(name, value)
+    variables = child_environment(tmp_path, "s/1", False, None, prepared(cluster)[0])
+    assert variables["LIGHTNING_GREEN_ALLOCATION"] == kept
+    assert variables.get("LIGHTNING_GREEN_RELEASES") == ("Kubernetes" if has_waker else None)
 
 
 # -- times ------------------------------------------------------------------------------------------------------------
