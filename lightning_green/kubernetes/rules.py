@@ -11,7 +11,8 @@ from lightning_green.supervisor.launchers.launcher import RELEASED_EXIT_CODE
 from lightning_green.utilities.durations import parse_duration
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_JOB = re.compile(r"[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?")
+_NAME = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
+_IMAGE = re.compile(r"[\w][\w./:@-]*", re.ASCII)
 _QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _DEFAULT_STOP_SECONDS = 300.0
@@ -41,12 +42,16 @@ def problems(job: Mapping[str, Any]) -> list[str]:
 
 
 def _of_names(metadata: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterator[str]:
-    if _JOB.fullmatch(str(metadata.get("name", ""))) is None:  # its pods get eleven characters more
+    if _LABEL.fullmatch(str(metadata.get("name", ""))) is None:  # it becomes a label of the pods
         yield (
-            f"The name should consist of at most 52 lower-case letters, digits and '-', got {metadata.get('name')!r}."
+            f"The name should consist of at most 63 lower-case letters, digits and '-', got {metadata.get('name')!r}."
         )
     if _LABEL.fullmatch(str(metadata.get("namespace", "default"))) is None:
         yield f"The namespace is not a name of Kubernetes: {metadata['namespace']!r}."
+    for volume in pod.get("volumes") or ():
+        claim = (volume.get("persistentVolumeClaim") or {}).get("claimName", "a")
+        if _NAME.fullmatch(str(claim)) is None:
+            yield f"The volume claim is not a name of Kubernetes: {claim!r}."
     if not pod.get("serviceAccountName"):
         yield "The pod has no service account with the right to suspend its Job."
     if pod.get("automountServiceAccountToken") is False:
@@ -101,8 +106,9 @@ def _of_failures(rules: Sequence[Mapping[str, Any]], containers: set[Any]) -> It
 def _of_container(container: Mapping[str, Any], pod: Mapping[str, Any]) -> Iterator[str]:
     words = [*(container.get("command") or ()), *(container.get("args") or ())]
     own = words[: words.index("--")] if "--" in words else words
-    if not str(container.get("image") or "").strip():
-        yield "The image is missing."
+    image = str(container.get("image") or "").strip()
+    if _IMAGE.fullmatch(image) is None:
+        yield f"The image is not a name of an image: {image!r}." if image else "The image is missing."
     if own[:2] != ["lightning-green", "run"] or _option(own, "--launcher") != "kubernetes":
         yield "The command should start with `lightning-green run --launcher kubernetes`, without a shell around it."
     if not words[len(own) + 1 :]:
@@ -111,7 +117,7 @@ def _of_container(container: Mapping[str, Any], pod: Mapping[str, Any]) -> Itera
         yield "`--fresh` would start from scratch in each pod whose predecessor is unknown. Use another run directory."
     stop = _seconds(_option(own, "--stop-timeout"))
     grace = pod.get("terminationGracePeriodSeconds", _DEFAULT_GRACE_SECONDS)
-    if stop is None or grace <= stop:
+    if stop is None or not isinstance(grace, int) or grace <= stop:
         yield (
             f"`terminationGracePeriodSeconds` is {grace}, and should be longer than `--stop-timeout`: a training that "
             "is still saving its state would be killed."
@@ -135,8 +141,8 @@ def _of_volume(run_dir: str | None, container: Mapping[str, Any], pod: Mapping[s
     paths = [str(one.get("mountPath")) for one in mounts]
     if len(set(paths)) < len(paths):
         yield "Two volumes have the same mount path."
-    if any(not PurePosixPath(path).is_absolute() or ":" in path for path in paths):
-        yield f"A mount path should be absolute and without ':', got {paths!r}."
+    if any(not PurePosixPath(path).is_absolute() or ":" in path or not path.strip("/") for path in paths):
+        yield f"A mount path should be absolute, without ':' and not '/', got {paths!r}."
 
 
 def _of_values(container: Mapping[str, Any]) -> Iterator[str]:
@@ -144,6 +150,9 @@ def _of_values(container: Mapping[str, Any]) -> Iterator[str]:
         for name, amount in amounts.items():
             if _QUANTITY.fullmatch(str(amount)) is None:
                 yield f"The amount of {name} should be a quantity such as 8, 500m or 32Gi, got {amount!r}."
+    names = [variable.get("name") for variable in container.get("env") or ()]
+    if len(set(names)) < len(names):
+        yield f"An environment variable is set twice: {', '.join(map(str, names))}."
     for variable in container.get("env") or ():
         if _VARIABLE.fullmatch(str(variable.get("name"))) is None:
             yield f"{variable.get('name')!r} is not a name of an environment variable."

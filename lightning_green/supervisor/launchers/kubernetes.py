@@ -236,6 +236,8 @@ class KubernetesLauncher(Launcher):
 
     @override
     def ends_at(self) -> float | None:
+        if not self.can_release:
+            return None
         try:
             return self._own_job(self._api(START_SECONDS)).ends_at
         except KubernetesError:
