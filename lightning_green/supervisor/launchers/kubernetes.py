@@ -42,6 +42,8 @@ WAKER_NAMESPACE_VARIABLE = "LIGHTNING_GREEN_WAKER_NAMESPACE"
 """Namespace of the waker; by default that of the pod."""
 START_SECONDS = 20.0
 """Time limit of the requests at the start, after which a training starts without them."""
+QUERY_SECONDS = 5.0
+"""Time limit of a request while a training runs."""
 WOKEN_SECONDS = 300.0
 """Longest time from the end of a suspension to the creation of the pod that follows it."""
 CONFLICTS = 20
@@ -239,9 +241,9 @@ class KubernetesLauncher(Launcher):
         if not self.can_release:
             return None
         try:
-            return self._own_job(self._api(START_SECONDS)).ends_at
+            return self._own_job(self._api(QUERY_SECONDS)).ends_at
         except KubernetesError:
-            return None
+            return None if self._first_job is None else self._first_job.ends_at
 
 
 def _sentences(error: KubernetesError) -> str:

@@ -302,6 +302,9 @@ def test_end_is_that_of_the_active_deadline(pod):
     assert launcher(pod).ends_at() == seconds(UNTIL) + 3600
     pod.faults = [("GET", "jobs", 403)]
     assert launcher(pod).ends_at() is None
+    found = prepared(pod)[0]
+    pod.faults = [("GET", "jobs", 403)]
+    assert found.ends_at() == seconds(UNTIL) + 3600  # as it was at the start
 
 
 def test_choice_outside_of_a_pod():
