@@ -89,7 +89,7 @@ def planned_starts(run_dir):
 @pytest.mark.parametrize(
     ("steps", "exits", "srun"),
     [
-        pytest.param(60, [7, 20, 39, 55], "srun ", id="4 exits with srun"),
+        pytest.param(60, [7, 20, 55], "srun ", id="3 exits with srun"),
         pytest.param(130, [*range(3, 37, 4), *range(43, 77, 4), 97, 118], "", id="20 exits", marks=nightly),
     ],
 )
