@@ -23,6 +23,7 @@ ORDER = [
     "throttle",
     "resume",
     "supervisor",
+    "kubernetes",
     "run",
     "report",
     "budget",

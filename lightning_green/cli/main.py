@@ -57,6 +57,11 @@ COMMANDS = (
         "lightning_green.cli.compress:compress",
         "Prune, fine-tune with the original as teacher, train in fake quantization, export to ONNX and report.",
     ),
+    LazyCommand(
+        "kubernetes",
+        "lightning_green.cli.kubernetes:kubernetes_app",
+        "Print the manifests of a training in Kubernetes, and start suspended Jobs again.",
+    ),
 )
 """All commands, in the order of the help. Each is imported when it is called."""
 

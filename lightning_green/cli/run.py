@@ -39,6 +39,7 @@ class LauncherName(str, Enum):
     AUTO = "auto"
     LOCAL = "local"
     SLURM = "slurm"
+    KUBERNETES = "kubernetes"
 
 
 def run(
@@ -67,7 +68,9 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as one JSON object, with --dry-run.")] = False,
     launcher: Annotated[
         LauncherName,
-        typer.Option(help="slurm: requeue the SLURM job and release its nodes during a wait. auto, local: wait here."),
+        typer.Option(
+            help="During a wait, slurm requeues the SLURM job, kubernetes suspends the Job, auto and local wait here."
+        ),
     ] = LauncherName.AUTO,
 ) -> None:
     """Start a command, and start it again after each planned exit or crash until it has finished.
@@ -78,8 +81,8 @@ def run(
     in a copy of the working directory until its scheduler has planned; with several trainings, that of the first.
 
     Exit codes: 0 finished; 1 gave up; 2 wrong usage, or the directory belongs to another command; 3 the run is already
-    running in another process; 75 paused because a budget is used, or another SLURM job continues; 126 and 127 the
-    command cannot be executed or does not exist; 128 + N stopped by signal N, for example 130 by Ctrl-C (the same
+    running in another process; 69 paused because a budget is used; 75 another SLURM job or pod continues; 126 and 127
+    the command cannot be executed or does not exist; 128 + N stopped by signal N, for example 130 by Ctrl-C (the same
     command continues). If the command fails after its trainings, its own exit code is returned. With --dry-run: 0 there
     is a plan; 1 the training plans nothing; 2 wrong usage, or the command fails.
     """
@@ -143,8 +146,10 @@ def run(
 
 def _launcher(name: LauncherName, clock: str | None) -> Launcher:
     """Return the launcher of an option; a wrong one ends the command."""
-    if name is LauncherName.SLURM and clock is not None:
-        fail("`--launcher slurm` cannot be used with `--clock`: a rehearsal does not wait. Use --launcher local.")
+    if name in (LauncherName.SLURM, LauncherName.KUBERNETES) and clock is not None:
+        fail(
+            f"`--launcher {name.value}` cannot be used with `--clock`: a rehearsal does not wait. Use --launcher local."
+        )
     try:
         chosen = choose_launcher(name.value)
     except ValueError as error:

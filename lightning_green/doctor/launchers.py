@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from lightning_green.doctor.finding import Finding
 from lightning_green.supervisor.launchers.detection import detect_launchers, who_restarts
+from lightning_green.supervisor.launchers.kubernetes import KubernetesLauncher
+from lightning_green.supervisor.launchers.kubernetes_api import KubernetesError
 from lightning_green.supervisor.launchers.local import allocation
 from lightning_green.supervisor.launchers.slurm import SLURMLauncher
 from lightning_green.supervisor.launchers.slurm_job import SLURMError, SLURMJob
@@ -37,9 +39,29 @@ def examine_launchers(environ: Mapping[str, str] = os.environ) -> Iterator[Findi
         remedy = "start lightning-green run outside of the allocation, for example: lightning-green run -- srun ..."
         if environ.get("SLURM_JOB_ID"):
             remedy = "release the nodes in the batch script: exec lightning-green run --launcher slurm -- srun ..."
+        elif KubernetesLauncher.detect(environ):
+            remedy = "release the pod: lightning-green run --launcher kubernetes -- ..."
         yield Finding(SECTION, "allocation", "limited", text, remedy)
     if environ.get("SLURM_JOB_ID"):
         yield _examine_job(SLURMLauncher(environ))
+    elif KubernetesLauncher.detect(environ):
+        yield _examine_pod(KubernetesLauncher(environ))
+
+
+def _examine_pod(launcher: KubernetesLauncher) -> Finding:
+    """Return whether the Job of this pod can be suspended, and would be started again."""
+    try:
+        name, problem = launcher.examine(_TIMEOUT_SECONDS)
+    except KubernetesError as error:
+        text = f"{error}, so --launcher kubernetes waits in the pod"
+        remedy = error.remedy or "create the Job with: lightning-green kubernetes job --help"
+        return Finding(SECTION, "suspension", "no", text, remedy.rstrip("."))
+    if problem is None:
+        return Finding(SECTION, "suspension", "ok", f"Job {name} may be suspended, and a waker starts it again")
+    reason, _, remedy = problem.partition(". ")
+    remedy = remedy.rstrip(".") or "use a Job of its own: lightning-green kubernetes job --help"
+    text = f"Job {name} would not be suspended: {reason.rstrip('.')}"
+    return Finding(SECTION, "suspension", "limited", text, remedy)
 
 
 def _examine_job(launcher: SLURMLauncher) -> Finding:

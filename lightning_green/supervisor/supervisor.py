@@ -19,7 +19,6 @@ from lightning_green.supervisor.child import (
     is_child_running,
 )
 from lightning_green.supervisor.command import Command, Trainings, are_alive, describe_fits, write_command
-from lightning_green.supervisor.launchers import PAUSED_EXIT_CODE
 from lightning_green.supervisor.launchers.launcher import Launcher
 from lightning_green.supervisor.launchers.local import LocalLauncher
 from lightning_green.supervisor.processes import CommandProcesses
@@ -34,6 +33,8 @@ from lightning_green.utilities.clock import Clock, clock_from_record
 from lightning_green.utilities.durations import format_duration
 
 FINISHED, FAILED = 0, 1
+AWAITING_EXIT_CODE = 69
+"""``EX_UNAVAILABLE``: a training waits for a person. Batch systems may start a job that ends with 75 again at once."""
 
 
 class DirectoryGoneError(RuntimeError):
@@ -84,9 +85,9 @@ class Supervisor:
         """Start the command, wait and start it again until it has finished.
 
         Returns:
-            The exit code. 0: finished. 1: gave up. 75: the launcher has to start the command again at
-            ``releasing.begin_again``, once the run directory is unlocked; or a training is paused without a planned
-            time, because a budget is used. 126 or 127: the command cannot be executed or does not exist. 128 + N:
+            The exit code. 0: finished. 1: gave up. 69: a training is paused without a planned time, because a budget is
+            used. 75: the launcher has to start the command again at ``releasing.begin_again``, once the run directory
+            is unlocked. 126 or 127: the command cannot be executed or does not exist. 128 + N:
             stopped by signal N. Any other code is that of the command itself (128 + N for signal N), which failed after
             its trainings.
 
@@ -248,7 +249,7 @@ class Supervisor:
                 self.print_line(
                     f"Paused at step {state.global_step or 0}: {state.reason} {remedy} The run is in {path}."
                 )
-            return PAUSED_EXIT_CODE
+            return AWAITING_EXIT_CODE
         if attempt.outcome is Outcome.NOT_CONTINUED:
             self.print_line(
                 "The command ended with exit code 0 and did not continue these trainings: "

@@ -16,10 +16,12 @@ from lightning_green.doctor.packages import EXTRAS, examine_packages, examine_ve
 from lightning_green.doctor.sources import examine_grid
 from lightning_green.doctor.torch_build import cuda_of_torch
 from lightning_green.grid import build_grid
+from lightning_green.supervisor.launchers import kubernetes_api
 from tests.helpers.fake_grid import FakeGrid
+from tests.helpers.kubernetes_fixtures import certificates, cluster
 from tests.helpers.live_signals import PROVIDERS, service_environment
 
-__all__ = ["service_environment"]
+__all__ = ["certificates", "cluster", "service_environment"]
 ROOT = Path(__file__).parents[2]
 
 
@@ -114,6 +116,32 @@ def test_requeue_of_a_batch_job(tmp_path, monkeypatch, fields, level, part):
     *_, requeue = examine_launchers({"SLURM_JOB_ID": "7"})
     assert requeue.level == level
     assert part in requeue.text
+
+
+def suspension(cluster, monkeypatch):
+    monkeypatch.setattr(kubernetes_api, "SERVICE_ACCOUNT", cluster.directory)
+    _, kept, found = examine_launchers(cluster.environment)
+    assert kept.remedy == "release the pod: lightning-green run --launcher kubernetes -- ..."
+    assert {method for method, path, _ in cluster.requests if "selfsubject" not in path} <= {"GET"}
+    return found
+
+
+def test_job_of_a_pod_that_may_be_suspended(cluster, monkeypatch):
+    cluster.add_pod(cluster.add_job())
+    cluster.add_lease()
+    assert suspension(cluster, monkeypatch).level == "ok"
+
+
+def test_job_of_a_pod_that_would_not_be_suspended(cluster, monkeypatch):
+    found = suspension(cluster, monkeypatch)
+    assert (found.level, found.remedy) == ("no", "create the Job with: lightning-green kubernetes job --help")
+    cluster.add_pod(cluster.add_job())
+    found = suspension(cluster, monkeypatch)
+    assert (found.level, found.remedy.startswith("Start one:")) == ("limited", True)
+    cluster.add_lease()
+    cluster.may_patch_jobs = False
+    found = suspension(cluster, monkeypatch)
+    assert (found.level, found.remedy) == ("limited", "Apply the Role of `lightning-green kubernetes job`")
 
 
 def test_run_directory_that_does_not_exist_yet(tmp_path):

@@ -3,6 +3,7 @@
 python fake_training.py SCRIPT...
 
 One word for each start of the run selects what that start does: ``pause``, ``soon`` (a pause of 15 seconds),
+``budget`` (a pause until a budget is raised),
 ``finish``, ``steps:N`` (N new steps, then a kill), ``die`` (an exception before the training), ``fail`` (an exception
 in it), ``kill``, ``import`` (a module that is missing), ``nothing`` (a script without our callbacks), ``term`` (waits
 for SIGTERM and records it), ``print`` (the same, and prints all the time), ``lines`` (prints many lines, then
@@ -49,6 +50,11 @@ def main(words):
     if word in ("pause", "soon"):
         until = (clock.now() + (timedelta(hours=5) if word == "pause" else timedelta(seconds=15))).isoformat()
         ledger.append(make_event("paused", global_step=step + 3, until=until, reason="dirty now", **common))
+        return 75
+    if word == "budget":
+        ledger.append(
+            make_event("paused", global_step=step + 3, reason="A budget is used.", remedy="Raise it.", **common)
+        )
         return 75
     if word.startswith("steps:"):
         ledger.append(make_event("sample", global_step=step + int(word[6:]), reason="", **common))

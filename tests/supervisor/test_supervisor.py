@@ -370,3 +370,11 @@ def test_missing_grid_does_not_stop_the_run(supervise, tmp_path, spec):
     assert records[-2]["time_utc"] >= START.replace(hour=10).isoformat()
     assert "A new plan is not possible" in output
     assert any(record["event"] == "warning" for record in records)
+
+
+def test_used_budget_ends_with_its_own_exit_code_and_continues_later(supervise, tmp_path):
+    code, messages = supervise("budget", "finish")
+    assert code == 69  # 75 would let some batch systems start the job again at once
+    assert "Paused at step 3: A budget is used. Raise it." in messages
+    assert supervise("budget", "finish")[0] == 0
+    assert starts(tmp_path / "run") == 2

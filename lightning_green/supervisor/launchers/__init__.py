@@ -12,6 +12,7 @@ from lightning_green.supervisor.launchers.detection import (
     requeued,
     who_restarts,
 )
+from lightning_green.supervisor.launchers.kubernetes import KubernetesLauncher
 from lightning_green.supervisor.launchers.launcher import RELEASED_EXIT_CODE, Launcher, Release
 from lightning_green.supervisor.launchers.local import LocalLauncher, command_started_at, kept_allocation
 from lightning_green.supervisor.launchers.planned_exit import PAUSED_EXIT_CODE, RunPausedExit, paused_exit_code
@@ -23,6 +24,7 @@ __all__ = [
     "PAUSED_EXIT_CODE",
     "RELEASED_EXIT_CODE",
     "RESUBMITTED_VARIABLE",
+    "KubernetesLauncher",
     "Launcher",
     "LocalLauncher",
     "Release",

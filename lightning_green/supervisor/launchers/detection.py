@@ -6,12 +6,13 @@ import os
 import signal
 from collections.abc import Mapping
 
+from lightning_green.supervisor.launchers.kubernetes import KubernetesLauncher
 from lightning_green.supervisor.launchers.launcher import Launcher
 from lightning_green.supervisor.launchers.local import RELEASES_VARIABLE, LocalLauncher
 from lightning_green.supervisor.launchers.slurm import SLURMLauncher
 from lightning_green.supervisor.launchers.torchelastic import TorchElasticLauncher
 
-LAUNCHERS: tuple[type[Launcher], ...] = (LocalLauncher, SLURMLauncher, TorchElasticLauncher)
+LAUNCHERS: tuple[type[Launcher], ...] = (LocalLauncher, SLURMLauncher, KubernetesLauncher, TorchElasticLauncher)
 """All launchers, in the order of detection."""
 
 
@@ -73,11 +74,11 @@ def requeued(environment: Mapping[str, str] = os.environ) -> bool:
 def choose_launcher(name: str, environment: Mapping[str, str] = os.environ) -> Launcher:
     """Return the launcher that a supervisor waits with.
 
-    ``"auto"`` is ``"local"``: a requeue ends every process of a job and runs its batch script from the first line, and
-    only its author knows whether that is possible.
+    ``"auto"`` is ``"local"``: a release ends every process of a job and runs its script from the first line, and only
+    its author knows whether that is possible.
 
     Args:
-        name: ``"auto"``, ``"local"`` or ``"slurm"``.
+        name: ``"auto"``, ``"local"``, ``"slurm"`` or ``"kubernetes"``.
         environment: Environment variables of the supervisor.
 
     Raises:
@@ -90,8 +91,12 @@ def choose_launcher(name: str, environment: Mapping[str, str] = os.environ) -> L
     """
     if name in ("auto", "local"):
         return LocalLauncher(environment)
+    if name == "kubernetes":
+        if not KubernetesLauncher.detect(environment):
+            raise ValueError("this process is not in a pod. Create a Job: lightning-green kubernetes job --help")
+        return KubernetesLauncher(environment)
     if name != "slurm":
-        raise ValueError(f"it should be auto, local or slurm, got {name!r}.")
+        raise ValueError(f"it should be auto, local, slurm or kubernetes, got {name!r}.")
     if not environment.get("SLURM_JOB_ID"):
         raise ValueError("this process is not part of a SLURM job. Put the command into a batch script for sbatch.")
     return SLURMLauncher(environment)

@@ -61,14 +61,14 @@ class Launcher(ABC):
         name: Name of the launcher in messages.
         resumes_planned_exits: Whether it starts the command again when a planned pause is over.
         accepts_exit_codes: Whether a process may end with a nonzero exit code without counting as failed.
-        can_release: Whether it implements ``release_until``.
+        can_release: Whether it implements ``release_until``, and can release this machine as far as is known.
 
     """
 
     name: ClassVar[str]
     resumes_planned_exits: ClassVar[bool] = False
     accepts_exit_codes: ClassVar[bool] = True
-    can_release: ClassVar[bool] = False
+    can_release: bool = False
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self.environment = environment

@@ -43,7 +43,7 @@ class SLURMLauncher(Launcher):
     """
 
     name: ClassVar[str] = "SLURM"
-    can_release: ClassVar[bool] = True
+    can_release = True
 
     @classmethod
     def detect(cls, environment: Mapping[str, str] = os.environ) -> bool:

@@ -63,7 +63,7 @@ def test_supervisor_waits_itself_unless_another_launcher_is_chosen():
     assert [choose_launcher(name, in_job).can_release for name in ("auto", "local", "slurm")] == [False, False, True]
     with pytest.raises(ValueError, match="not part of a SLURM job"):
         choose_launcher("slurm", {})
-    with pytest.raises(ValueError, match="auto, local or slurm"):
+    with pytest.raises(ValueError, match="auto, local, slurm or kubernetes"):
         choose_launcher("pbs", in_job)
 
 
