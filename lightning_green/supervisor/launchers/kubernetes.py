@@ -169,10 +169,10 @@ class KubernetesLauncher(Launcher):
         lease = WakerLease.read(api, namespace)
         if lease is None or not lease.covers(own):
             return f"No waker has reported for the namespace {own}, and a suspended Job would stay suspended. {_WAKER}"
+        self._interval = lease.interval
         if not lease.is_current(datetime.now(timezone.utc)):
             limit = f"{LEASE_LIMIT.total_seconds() / 60:.0f} minutes"
             return f"The waker in the namespace {namespace} has not reported for more than {limit}. {_WAKER}"
-        self._interval = lease.interval
         return None
 
     # -- the release --------------------------------------------------------------------------------------------------
