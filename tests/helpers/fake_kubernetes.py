@@ -31,12 +31,14 @@ class Cluster:
             or a function that is called before.
         tokens: Accepted tokens.
         may_patch_jobs: Answer to a review of that permission.
+        suspended: Called when a Job is suspended, in place of the Job controller.
 
     """
 
     def __init__(self):
         self.objects, self.requests, self.faults, self.tokens = {}, [], [], {"token-1"}
         self.may_patch_jobs, self.retry_after, self._version = True, "0", 100
+        self.suspended = lambda: None
         self._lock, self.stopped = threading.RLock(), threading.Event()
 
     # -- objects ------------------------------------------------------------------------------------------------------
@@ -121,6 +123,8 @@ class Cluster:
                 return 409, {}
             found = self.objects[path] = merged(found, body)
             self.bump(found)
+            if body.get("spec", {}).get("suspend") is True:
+                self.suspended()
         return 200, found
 
     def _page(self, path, query):

@@ -49,7 +49,9 @@ class Pods:
         self.cluster.add_pod(self.cluster.job(), name)
         words = ["run", "--launcher", "kubernetes", "--run-dir", self.folder / "run", "--", *TRAINING]
         variables = {**self.cluster.environment, **self.variables, "LIGHTNING_GREEN_POD": name}
-        return Process(self.green(*words), self.folder / "pods", **variables)
+        pod = Process(self.green(*words), self.folder / "pods", **variables)
+        self.cluster.suspended = lambda: pod.process.send_signal(signal.SIGTERM)  # as the Job controller does
+        return pod
 
     @property
     def until(self):
@@ -138,9 +140,10 @@ def test_exits_an_eviction_and_an_early_start_keep_the_weights(pods):
 @pytest.mark.nightly
 @pytest.mark.parametrize("pods", [{"EXITS": "37"}], indirect=True, ids=[""])
 def test_without_a_waker_the_pod_waits_and_keeps_the_weights(pods):
+    pods.cluster.add_lease(age=660.0, interval=1)
     with pods.pod() as pod:
         assert pod.wait() == 0, pod.printed
-    assert "This pod cannot be released during a planned exit: No waker has reported" in pod.printed
+    assert "The Job of this pod is not suspended: The waker in the namespace default has not reported" in pod.printed
     assert continued(pod.printed) == [37]
     assert final(pod.printed) == plain(pods.folder, STEPS="60")
     assert pods.cluster.patches()[-1]["metadata"]["annotations"].keys() == {"lightning-green/first-pod"}

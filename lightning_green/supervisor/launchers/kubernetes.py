@@ -97,18 +97,23 @@ class KubernetesLauncher(Launcher):
 
     @override
     def prepare(self, print_line: Callable[[str], None]) -> None:
-        """Find out whether a release will be possible, on which the cost of a planned exit depends."""
+        """Find out whether a release will be possible, on which the cost of a planned exit depends.
+
+        A waker that was created together with the Job may still be starting, and is looked for again at the exit.
+        """
+        problem, may_change = None, False
         try:
             api = self._api(START_SECONDS)
             job = self._first_job = self._mark_first(api)
-            problem = job.why_not_suspended() or self._waker_problem(api)
+            problem = job.why_not_suspended()
+            if problem is None:
+                problem, may_change = self._waker_problem(api), job.is_younger_than(LEASE_LIMIT)
         except KubernetesError as error:
-            problem, is_final = _sentences(error), error.is_final
-        else:
-            is_final = problem is not None
+            problem, may_change = _sentences(error), not error.is_final
         if problem is not None:
-            self.can_release = not is_final
-            print_line(f"This pod cannot be released during a planned exit: {problem} {_KEPT}")
+            self.can_release = may_change
+            so_far = " so far" if may_change else ""
+            print_line(f"This pod cannot be released during a planned exit{so_far}: {problem} {_KEPT}")
 
     def examine(self, total: float = START_SECONDS) -> tuple[str, str | None]:
         """Return the name of the Job, and why it would not be suspended, as sentences, or None. Nothing is changed.
@@ -164,10 +169,10 @@ class KubernetesLauncher(Launcher):
         lease = WakerLease.read(api, namespace)
         if lease is None or not lease.covers(own):
             return f"No waker has reported for the namespace {own}, and a suspended Job would stay suspended. {_WAKER}"
+        self._interval = lease.interval
         if not lease.is_current(datetime.now(timezone.utc)):
             limit = f"{LEASE_LIMIT.total_seconds() / 60:.0f} minutes"
             return f"The waker in the namespace {namespace} has not reported for more than {limit}. {_WAKER}"
-        self._interval = lease.interval
         return None
 
     # -- the release --------------------------------------------------------------------------------------------------

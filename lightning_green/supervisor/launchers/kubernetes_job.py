@@ -103,6 +103,10 @@ class Object:
         """Time of its creation."""
         return parse_time(self.part("metadata").get("creationTimestamp"))
 
+    def is_younger_than(self, age: timedelta) -> bool:
+        """Return whether it was created less than a time ago."""
+        return self.created is not None and datetime.now(timezone.utc) - self.created < age
+
     @property
     def controller(self) -> Mapping[str, Any]:
         """The owner that controls it; an empty mapping without one."""

@@ -233,14 +233,22 @@ def test_first_pod_is_recorded_in_spite_of_conflicts(pod):
 
 
 @pytest.mark.parametrize(
-    ("fault", "can_release"),
-    [(("PATCH", "jobs", 403), False), (("GET", "leases", 404), False), (("GET", "pods", 404), False)],
+    "fault", [("PATCH", "jobs", 403), ("GET", "leases", 404), ("GET", "leases", 403), ("GET", "pods", 404)]
 )
-def test_start_reports_what_prevents_a_release(pod, fault, can_release):
+def test_start_reports_what_prevents_a_release(pod, fault):
+    pod.job()["metadata"]["creationTimestamp"] = iso(-3600)
     pod.faults = [fault]
     found, (message,) = prepared(pod)
-    assert found.can_release == can_release
+    assert not found.can_release
     assert message.startswith("This pod cannot be released during a planned exit: ")
+
+
+def test_waker_that_was_created_with_the_job_may_still_be_starting(pod):
+    pod.faults = [("GET", "leases", 404)]
+    found, (message,) = prepared(pod)
+    assert found.can_release
+    assert message.startswith("This pod cannot be released during a planned exit so far: No waker has reported")
+    assert found.release_until(BEGIN, [].append) is not None
 
 
 def test_server_that_does_not_answer_at_the_start_may_do_so_later(pod, monkeypatch):
@@ -260,7 +268,7 @@ def test_pod_without_a_service_account_trains(cluster, tmp_path):
 
 @pytest.mark.parametrize(("has_waker", "kept"), [(True, ""), (False, "Kubernetes pod train-x7k2p")])
 def test_devices_count_as_kept_without_a_release(cluster, tmp_path, monkeypatch, has_waker, kept):
-    cluster.add_pod(cluster.add_job())
+    cluster.add_pod(cluster.add_job(metadata={"creationTimestamp": iso(-3600)}))
     if has_waker:
         cluster.add_lease()
     for name, value in {**cluster.environment, "HOSTNAME": "train-x7k2p"}.items():
