@@ -16,8 +16,11 @@ STOP_MARGIN_SECONDS = 60
 """Time from the end of ``--stop-timeout`` to the end of the pod."""
 STOPPED_EXIT_CODE = 143
 """Exit code of a supervisor after SIGTERM: the state is saved, and the same command continues."""
-WRONG_EXIT_CODES = (2, 126, 127)
-"""Exit codes of a supervisor that another start does not change: wrong usage, a command that cannot be executed."""
+NOT_EXECUTABLE_EXIT_CODES = (126, 127)
+"""Exit codes for a command that cannot be executed or does not exist, which another start does not change.
+
+Exit code 2 is not among them: it may come from a volume that cannot be written for a moment.
+"""
 BACKOFF_LIMIT = 3
 CONTAINER = "training"
 _LABEL = {"app.kubernetes.io/managed-by": "lightning-green"}
@@ -148,7 +151,7 @@ def failure_rules() -> list[Manifest]:
     return [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {"action": "Ignore", "onExitCodes": {**codes, "values": ignored}},
-        {"action": "FailJob", "onExitCodes": {**codes, "values": list(WRONG_EXIT_CODES)}},
+        {"action": "FailJob", "onExitCodes": {**codes, "values": list(NOT_EXECUTABLE_EXIT_CODES)}},
     ]
 
 
