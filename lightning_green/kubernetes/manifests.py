@@ -16,9 +16,11 @@ STOP_MARGIN_SECONDS = 60
 """Time from the end of ``--stop-timeout`` to the end of the pod."""
 STOPPED_EXIT_CODE = 143
 """Exit code of a supervisor after SIGTERM: the state is saved, and the same command continues."""
-WRONG_EXIT_CODES = (2, 69, 126, 127)
-"""Exit codes of a supervisor that another start does not change: wrong usage, a used budget, a command that cannot be
-executed."""
+LASTING_EXIT_CODES = (69, 126, 127)
+"""Exit codes that another start does not change: a used budget, a command that cannot be executed or does not exist.
+
+Exit code 2 is not among them: it may come from a volume that cannot be written for a moment.
+"""
 BACKOFF_LIMIT = 3
 CONTAINER = "training"
 _LABEL = {"app.kubernetes.io/managed-by": "lightning-green"}
@@ -149,7 +151,7 @@ def failure_rules() -> list[Manifest]:
     return [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {"action": "Ignore", "onExitCodes": {**codes, "values": ignored}},
-        {"action": "FailJob", "onExitCodes": {**codes, "values": list(WRONG_EXIT_CODES)}},
+        {"action": "FailJob", "onExitCodes": {**codes, "values": list(LASTING_EXIT_CODES)}},
     ]
 
 

@@ -56,6 +56,12 @@ def test_command_is_the_supervisor_without_a_shell():
     ]
 
 
+def test_only_what_another_start_does_not_change_fails_the_job_at_once():
+    rules = by_kind(SETS["full"], "Job")["spec"]["podFailurePolicy"]["rules"]
+    codes = {rule["action"]: rule["onExitCodes"]["values"] for rule in rules if "onExitCodes" in rule}
+    assert codes == {"Ignore": [75, 143], "FailJob": [69, 126, 127]}
+
+
 def test_training_has_the_least_rights():
     own = {("", "pods", "get"), ("batch", "jobs", "get"), ("batch", "jobs", "patch")}
     lease = ("coordination.k8s.io", "leases", "get", "lightning-green-waker")
