@@ -44,16 +44,25 @@ class LedgerTail:
 
     def new_events(self) -> list[Event]:
         """Return the events appended since the last call, in the order in which they were written; not thread-safe."""
-        found = [self._of_file(path) for path in sorted(self._folder.glob(LEDGER_FILES))]
-        return list(merge(*found, key=lambda event: (event.attempt, event.time_utc)))
+        return self._merged([self._of_file(path) for path in self._files()])
 
     def all_events(self) -> list[Event]:
         """Return the events appended since the last call, however many they are."""
-        found = more = self.new_events()
-        while more:
-            more = self.new_events()
-            found = found + more
-        return found
+        found = []
+        for path in self._files():
+            events = more = self._of_file(path)
+            while more:
+                more = self._of_file(path)
+                events = events + more
+            found.append(events)
+        return self._merged(found)
+
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob(LEDGER_FILES))
+
+    @staticmethod
+    def _merged(found: list[list[Event]]) -> list[Event]:
+        return list(merge(*found, key=lambda event: (event.attempt, event.time_utc)))
 
     def _of_file(self, path: Path) -> list[Event]:
         before = self._read.get(path, 0)

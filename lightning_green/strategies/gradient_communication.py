@@ -38,7 +38,7 @@ class GradientCommunication:
         self._names = parameter_names(module)
         self._steps: list[int] = []  # of each optimizer
         self._logged = [0, 0.0]  # the step and the bytes when metrics were logged last
-        self._loss_scale = 1.0
+        self._loss_scale, self._has_scaler = 1.0, False
 
     @property
     def step(self) -> int:
@@ -49,6 +49,11 @@ class GradientCommunication:
     def is_local(self) -> bool:
         """Whether each rank uses its own gradients in the next optimizer step."""
         return self._options.average_every is not None and self.step >= self._options.start_averaging_at_step
+
+    @property
+    def has_local_steps(self) -> bool:
+        """Whether the parameters of the ranks may differ."""
+        return self._options.average_every is not None and self.step > self._options.start_averaging_at_step
 
     @property
     def needs_hook(self) -> bool:
@@ -64,7 +69,8 @@ class GradientCommunication:
         if compression is None or self.step < self._options.start_compression_at_step:
             return begin_mean(gradients, self.traffic)
         if self.low_rank is None or gradients.layout != torch.strided:
-            return begin_mean(gradients, self.traffic, FORMATS.get(compression))
+            # A loss scaler has to see an overflow, which makes it choose a lower scale.
+            return begin_mean(gradients, self.traffic, FORMATS.get(compression), clamps=not self._has_scaler)
         self.low_rank.reduce(self._gradients(bucket), self.traffic)
         return _completed(gradients)
 
@@ -93,7 +99,7 @@ class GradientCommunication:
         self._steps += [0] * (index + 1 - len(self._steps))
         self._steps[index] += 1
         if local and every and (self._steps[index] - self._options.start_averaging_at_step) % every == 0:
-            parameters = [one for group in optimizer.param_groups for one in group["params"] if one.requires_grad]
+            parameters = [one for group in optimizer.param_groups for one in group["params"]]  # also those frozen since
             self.average([*parameters, *(self._module.buffers() if index == 0 else ())])
 
     @torch.no_grad()
@@ -101,8 +107,14 @@ class GradientCommunication:
         """Replace tensors by their means over the ranks; integers keep their values."""
         self.traffic.average([one for one in tensors if one.is_floating_point() or one.is_complex()])
 
-    def set_loss_scale(self, scale: float) -> None:
-        """Convert the errors to the factor by which the loss of the next backward pass is multiplied."""
+    def set_loss_scale(self, given: float | None) -> None:
+        """Convert the errors to the factor by which the loss of the next backward pass is multiplied.
+
+        Args:
+            given: The factor; None without a loss scaler.
+
+        """
+        scale, self._has_scaler = 1.0 if given is None else given, given is not None
         if self.low_rank is not None and scale != self._loss_scale:
             self.low_rank.rescale(scale / self._loss_scale)
         self._loss_scale = scale
@@ -115,6 +127,12 @@ class GradientCommunication:
             "communication/bytes_per_step": (self.traffic.sent - sent) / max(self.step - step, 1),
             "communication/kwh_modeled": joules / 3.6e6,
         }
+
+    def reset(self) -> None:
+        """Forget the steps and the state of the compression; the bytes remain counted."""
+        self._steps, self._logged, self._loss_scale = [], [0, self.traffic.sent], 1.0
+        if self.low_rank is not None:
+            self.low_rank.load_state_dict({"errors": {}, "factors": {}})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of this rank."""

@@ -10,7 +10,7 @@ FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def begin_mean(
-    gradients: torch.Tensor, traffic: Traffic, dtype: torch.dtype | None = None
+    gradients: torch.Tensor, traffic: Traffic, dtype: torch.dtype | None = None, clamps: bool = True
 ) -> torch.futures.Future[torch.Tensor]:
     """Begin to replace gradients by their mean over the ranks.
 
@@ -19,6 +19,7 @@ def begin_mean(
         traffic: The ranks.
         dtype: Format in which they are sent; None for their own. Complex and sparse gradients, integers, and gradients
             of 16 bits keep their own.
+        clamps: Whether the largest number of fp16 is sent in place of larger ones; otherwise they become infinite.
 
     Returns:
         A future of the same tensor.
@@ -28,7 +29,7 @@ def begin_mean(
     if not narrow or dtype is None or gradients.element_size() <= dtype.itemsize:
         whole = traffic.begin_sum(gradients.div_(traffic.size))
         return whole.then(lambda done: _like(done.value()[0], gradients))
-    sent = traffic.begin_sum(_fit(gradients, dtype).div_(traffic.size))
+    sent = traffic.begin_sum((_fit(gradients, dtype) if clamps else gradients.to(dtype)).div_(traffic.size))
     return sent.then(lambda done: gradients.copy_(done.value()[0]))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
-from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
@@ -109,6 +109,12 @@ class GreenDDPStrategy(DDPStrategy):
         assert module is not None
         check_not_sharded(module)
         super().configure_ddp()
+        if self.options.compression == "low_rank" and _finds_unused(self.model):
+            raise ValueError(
+                '`compression="low_rank"` should not be combined with `find_unused_parameters=True`: DDP also sends '
+                "gradients of parameters that no rank has used, and drops the result, so their errors would be lost. "
+                'Use `compression="bf16"`.'
+            )
         self.communication = GradientCommunication(module, self.options, self.world_size)
         if isinstance(self.model, DistributedDataParallel) and self.communication.needs_hook:
             self.model.register_comm_hook(self.communication, communicate)
@@ -118,8 +124,8 @@ class GreenDDPStrategy(DDPStrategy):
     def pre_backward(self, closure_loss: torch.Tensor) -> None:
         super().pre_backward(closure_loss)
         scaler = getattr(self.precision_plugin, "scaler", None)
-        if scaler is not None and self.communication is not None and self.communication.low_rank is not None:
-            self.communication.set_loss_scale(float(scaler.get_scale()))
+        if self.communication is not None:  # the checkpoint may be of a training with another precision
+            self.communication.set_loss_scale(None if scaler is None else float(scaler.get_scale()))
 
     @override
     def post_backward(self, closure_loss: torch.Tensor) -> None:
@@ -147,33 +153,50 @@ class GreenDDPStrategy(DDPStrategy):
         super().on_train_end()
         communication, module = self.communication, self.lightning_module
         if communication is not None and module is not None and communication.is_local:
-            communication.average([*module.parameters(), *module.buffers()])
+            trained = self._trained()
+            parameters = [one for one in module.parameters() if id(one) in trained]
+            communication.average([*parameters, *module.buffers()])
+
+    @override
+    def teardown(self) -> None:
+        self._loaded = None
+        super().teardown()
 
     @override
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
         """Save a checkpoint of Lightning with the mean state of the ranks; all ranks call it together."""
-        communication = self.communication
-        if communication is not None and torch.distributed.is_initialized():
-            if self.options.average_every is not None:
-                checkpoint["state_dict"] = _averaged(checkpoint["state_dict"], communication.traffic.size)
+        communication, module = self.communication, self.lightning_module
+        if communication is not None and module is not None and torch.distributed.is_initialized():
+            # After an exception the other ranks may not take part: the file has the state of this rank.
+            together = module.trainer.state.status != TrainerStatus.INTERRUPTED
+            if together and communication.has_local_steps:
+                own = {name for name, one in module.named_parameters() if id(one) not in self._trained()}
+                checkpoint["state_dict"] = _averaged(checkpoint["state_dict"], communication.traffic.size, own)
             if "optimizer_states" in checkpoint:
-                checkpoint[STATE_KEY] = communication.mean_state()
+                checkpoint[STATE_KEY] = communication.mean_state() if together else communication.state_dict()
         super().save_checkpoint(checkpoint, filepath, storage_options=storage_options)
 
     @override
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         checkpoint: dict[str, Any] = super().load_checkpoint(checkpoint_path, weights_only)
         module = self.lightning_module
-        if module is not None and module.trainer.state.fn == TrainerFn.FITTING:
-            self._loaded = checkpoint
+        if module is not None and module.trainer.state.fn == TrainerFn.FITTING and "optimizer_states" in checkpoint:
+            self._loaded = {STATE_KEY: checkpoint.get(STATE_KEY)}
+            if self.communication is not None and isinstance(self.model, DistributedDataParallel):  # of a tuner
+                self.communication.reset()
+                self._restore(self.communication)
         return checkpoint
+
+    def _trained(self) -> set[int]:
+        """Return the ``id`` of each parameter that an optimizer changes."""
+        return {id(one) for optimizer in self.optimizers for group in optimizer.param_groups for one in group["params"]}
 
     def _restore(self, communication: GradientCommunication) -> None:
         """Set the state of the checkpoint of Lightning from which the fit continues."""
         loaded, self._loaded = self._loaded, None
-        if loaded is None or "optimizer_states" not in loaded:
+        if loaded is None:
             return
-        state = loaded.get(STATE_KEY)
+        state = loaded[STATE_KEY]
         if state is not None:
             for tensors in (state.get("errors", {}), state.get("factors", {})):
                 tensors.update({name: one.to(self.root_device) for name, one in tensors.items()})
@@ -201,13 +224,18 @@ def check_not_sharded(module: nn.Module) -> None:
         )
 
 
+def _finds_unused(model: Any) -> bool:
+    is_wrapped = isinstance(model, DistributedDataParallel)
+    return is_wrapped and model.find_unused_parameters and not model.static_graph
+
+
 @torch.no_grad()
-def _averaged(state: dict[str, Any], size: int) -> dict[str, Any]:
-    """Return the mean of a model over the ranks."""
+def _averaged(state: dict[str, Any], size: int, own: set[str]) -> dict[str, Any]:
+    """Return the mean of a model over the ranks, without the parameters that are ``own`` of each and equal."""
     copies = {
         name: value.detach().clone()
         for name, value in state.items()
-        if isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex())
+        if name not in own and isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex())
     }
     Traffic(size).average(list(copies.values()))
     return {**state, **copies}

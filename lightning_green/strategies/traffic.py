@@ -63,9 +63,13 @@ class Traffic:
 
     def average(self, tensors: Sequence[torch.Tensor]) -> None:
         """Replace tensors by their means over the ranks, like ``sum``."""
-        for one in tensors:
+        wide = [one.float() if one.dtype in (torch.float16, torch.bfloat16) else one for one in tensors]
+        for one in wide:
             one.div_(self.size)
-        self.sum(tensors)
+        self.sum(wide)
+        for one, mean in zip(tensors, wide, strict=True):
+            if mean is not one:
+                one.copy_(mean)
 
 
 def bytes_of(tensors: Iterable[torch.Tensor]) -> int:
@@ -79,10 +83,13 @@ def _messages(tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
     """Return the tensors in groups that are sent together."""
     found: list[list[torch.Tensor]] = []
     last: dict[torch.dtype, list[torch.Tensor]] = {}
+    size: dict[torch.dtype, int] = {}
     for one in tensors:
         group = last.get(one.dtype)
-        if group is None or bytes_of([*group, one]) > LARGEST_MESSAGE:
-            group = last[one.dtype] = []
+        if group is None or size[one.dtype] + bytes_of([one]) > LARGEST_MESSAGE:
+            group, size[one.dtype] = [], 0
+            last[one.dtype] = group
             found.append(group)
         group.append(one)
+        size[one.dtype] += bytes_of([one])
     return found

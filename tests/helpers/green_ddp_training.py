@@ -236,7 +236,7 @@ def unused(model):
 CASES = {
     **{name: lambda name=name: kind(name) for name in KINDS},
     "accumulated": lambda: train(LOW_RANK, accumulate_grad_batches=3),
-    "unused": lambda: train({**LOW_RANK, "find_unused_parameters": True}, prepare=unused),
+    "unused": lambda: train({"compression": "bf16", "find_unused_parameters": True}, prepare=unused),
     "unused_average": lambda: train({**AVERAGE, "find_unused_parameters": True}, prepare=unused),
     "static": lambda: train({**LOW_RANK, "static_graph": True}),
     "views": lambda: train({**LOW_RANK, "gradient_as_bucket_view": True}),

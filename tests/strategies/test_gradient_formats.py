@@ -37,6 +37,18 @@ def test_fp16_keeps_large_numbers_finite_and_infinity_infinite():
     assert result[4].isnan()
 
 
+def test_overflow_of_fp16_reaches_a_loss_scaler():
+    gradients = torch.tensor([1e6, 1.0])
+    result = begin_mean(gradients, Traffic(1), torch.float16, clamps=False).wait()
+    assert result.tolist() == [torch.inf, 1.0]
+
+
+def test_mean_of_16_bits_is_computed_in_32():
+    values = torch.full((4,), 1.0, dtype=torch.bfloat16)
+    Traffic(3).average([values])  # the sum of one rank: a third, rounded once
+    assert torch.equal(values, torch.full((4,), 1 / 3).bfloat16())
+
+
 @pytest.mark.parametrize(
     "gradients",
     [

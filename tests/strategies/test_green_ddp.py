@@ -6,6 +6,7 @@ import sys
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import LearningRateFinder, OnExceptionCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.strategies import StrategyRegistry
@@ -14,8 +15,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from lightning_green import GreenDDPStrategy
-from lightning_green.strategies.gradient_communication import parameter_names
-from lightning_green.strategies.green_ddp import check_not_sharded
+from lightning_green.strategies.gradient_communication import GradientCommunication, parameter_names
+from lightning_green.strategies.green_ddp import STATE_KEY, check_not_sharded
 from tests.helpers.processes import environment
 
 
@@ -121,6 +122,61 @@ def test_shared_parameter_has_one_name():
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     model[1].weight = model[0].weight
     assert list(parameter_names(model).values()) == ["0.weight", "0.bias", "1.bias"]
+
+
+class Model(BoringModel):
+    lr = 0.1
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), self.lr)
+
+
+def fit(tmp_path, strategy, **options):
+    pl.seed_everything(0)
+    options = {"logger": False, "enable_progress_bar": False, "limit_val_batches": 0, **options}
+    path = options.pop("ckpt_path", None)
+    trainer = pl.Trainer(accelerator="cpu", devices=1, strategy=strategy, default_root_dir=tmp_path, **options)
+    try:
+        trainer.fit(Model(), ckpt_path=path)
+    finally:
+        torch.distributed.destroy_process_group()
+    return trainer
+
+
+def test_unused_parameters_have_no_low_rank(tmp_path):
+    strategy = GreenDDPStrategy("low_rank", find_unused_parameters=True)
+    with pytest.raises(ValueError, match=r"`find_unused_parameters=True`.*`compression=\"bf16\"`"):
+        fit(tmp_path, strategy, max_steps=1)
+
+
+def test_errors_leave_the_loss_scale_when_the_precision_has_none(group):
+    communication = GradientCommunication(nn.Linear(4, 4), GreenDDPStrategy("low_rank").options, size=1)
+    communication.set_loss_scale(1024.0)
+    communication.low_rank.errors["weight"] = torch.full((4, 4), 1024.0)
+    communication.set_loss_scale(None)  # a checkpoint of fp16 in a training with bf16
+    assert torch.equal(communication.low_rank.errors["weight"], torch.ones(4, 4))
+
+
+def test_tuner_leaves_no_steps_behind(tmp_path):
+    strategy = GreenDDPStrategy("low_rank", start_compression_at_step=3)
+    trainer = fit(tmp_path, strategy, max_steps=4, callbacks=[LearningRateFinder(num_training_steps=6)])
+    assert trainer.strategy.communication.step == 4
+    assert trainer.strategy._loaded is None
+
+
+def test_checkpoint_after_an_exception_needs_no_other_rank(tmp_path, monkeypatch):
+    class Fails(pl.Callback):
+        def on_train_batch_end(self, *_):
+            raise RuntimeError("out of memory")
+
+    def wait(*_, **__):
+        raise AssertionError("a rank that has failed does not take part")
+
+    monkeypatch.setattr(GradientCommunication, "mean_state", wait)
+    saves = OnExceptionCheckpoint(tmp_path)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(tmp_path, GreenDDPStrategy("low_rank"), max_steps=4, callbacks=[saves, Fails()])
+    assert STATE_KEY in torch.load(saves.ckpt_path, weights_only=True)
 
 
 def test_single_process_trains_without_compression(tmp_path):
