@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -19,8 +19,11 @@ from lightning_green.check.scratch import Mirror
 from lightning_green.check.training import offline_loggers
 from lightning_green.ledger.events import Decision, Event, Started
 from lightning_green.ledger.ledger import read_ledger
+from lightning_green.ledger.run_directory import run_directories
 from lightning_green.supervisor.child import child_environment
 from lightning_green.supervisor.command import Command
+from lightning_green.supervisor.launchers import Launcher
+from lightning_green.supervisor.processes import CommandProcesses
 from lightning_green.supervisor.run_directory import open_run_directory
 from lightning_green.throttle.restore import restore_left_over
 
@@ -31,7 +34,12 @@ _STOP_SECONDS = 30.0
 _TAIL_LINES = 15
 
 
-def first_job(command: Sequence[str], timeout: float = 600.0) -> RecordedJob:
+def first_job(
+    command: Sequence[str],
+    timeout: float = 600.0,
+    launcher: Launcher | None = None,
+    print_line: Callable[[str], None] = print,
+) -> RecordedJob:
     """Start a training command in a copy of the working directory, and return the job of its first plan.
 
     The command is stopped as soon as the scheduler has planned: after a few batches, whose time it measures. What it
@@ -40,6 +48,8 @@ def first_job(command: Sequence[str], timeout: float = 600.0) -> RecordedJob:
     Args:
         command: The training command.
         timeout: Seconds until the first plan, at most.
+        launcher: Launcher that the run would wait with; None for one that keeps the machine.
+        print_line: Receives a message for each device that had to be restored.
 
     Raises:
         CheckFailedError: If the command fails or ends before, or there is no plan in time.
@@ -51,7 +61,8 @@ def first_job(command: Sequence[str], timeout: float = 600.0) -> RecordedJob:
         run_dir = directory / "run"
         working = Mirror(Path.cwd(), directory / "tree").path
         lock = open_run_directory(run_dir, fresh=False, command=Command(tuple(command), str(working), None))
-        environment = child_environment(run_dir, f"dry-run-{os.getpid()}/1", force=False, clock=None)
+        attempt = f"dry-run-{os.getpid()}/1"
+        environment = child_environment(run_dir, attempt, force=False, clock=None, launcher=launcher)
         environment |= offline_loggers(directory) | {"PWD": str(working)}
         with open(directory / "output.log", "wb") as log:
             process = subprocess.Popen(
@@ -60,10 +71,11 @@ def first_job(command: Sequence[str], timeout: float = 600.0) -> RecordedJob:
         try:
             code = _wait_for_plan(process, run_dir, timeout)
         finally:
-            _stop(process)
+            _stop(process, CommandProcesses(run_dir, attempt, process.pid))
             lock.unlock()
-            for message in restore_left_over(run_dir):
-                raise CheckFailedError(message)
+            for path in run_directories(run_dir):
+                for message in restore_left_over(path):
+                    print_line(message)
         if code:
             raise CheckFailedError(
                 f"The command failed with exit code {code} before the first plan. Its last lines:\n"
@@ -100,15 +112,16 @@ def _events(run_dir: Path) -> list[Event]:
     return []
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], processes: CommandProcesses) -> None:
     """Stop the command as a user does, so that it restores throttled devices; then kill the rest of it."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_SECONDS)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        processes.stop(signal.SIGTERM)
+        end = time.monotonic() + _STOP_SECONDS
+        while (process.poll() is None or processes.are_running()) and time.monotonic() < end:
+            time.sleep(_POLL_SECONDS)
+    finally:
+        processes.send(signal.SIGKILL)
+        process.wait()
 
 
 def _tail(log: Path) -> str:

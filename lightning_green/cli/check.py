@@ -7,10 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -18,6 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lightning_green.check import Check, CheckFailedError, CheckResult, Verdict
 from lightning_green.cli.messages import fail, print_line
+from lightning_green.cli.signals import ended_by_signals
 from lightning_green.run.pause_rule import write_check
 
 _CODES = {Verdict.EXACT: 0, Verdict.EPOCHS: 4}
@@ -46,7 +45,7 @@ def check(
     """
     if not command:
         fail("The command is missing. Add it after `--`, for example: lightning-green check -- python train.py")
-    with _ended_by_signals(background):
+    with ended_by_signals(background):
         if background:
             _run_beside_training()
         result = _run_with_progress(command, epochs, batches, timeout, keep)
@@ -68,26 +67,6 @@ def _run_with_progress(command: list[str], epochs: int, batches: int, timeout: f
         except CheckFailedError as error:
             bar.stop()
             fail(str(error))
-
-
-@contextmanager
-def _ended_by_signals(background: bool) -> Iterator[None]:
-    """Let the first signal end the check as Ctrl-C does, together with the processes that it has started."""
-    numbers = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
-    if background:  # a shell script starts `python train.py &` with an ignored SIGINT
-        numbers.append(signal.SIGINT)
-
-    def end(number: int, frame: Any) -> None:
-        for one in numbers:  # a second signal would interrupt the cleanup
-            signal.signal(one, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {one: signal.signal(one, end) for one in numbers}
-    try:
-        yield
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 def _run_beside_training() -> None:

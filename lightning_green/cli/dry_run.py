@@ -16,17 +16,21 @@ from lightning_green.check.dry_run import first_job
 from lightning_green.check.recorded_job import NOT_STARTED, NoJobError, RecordedJob, read_recorded_job
 from lightning_green.cli.messages import fail, print_line
 from lightning_green.cli.plans import plan_as_json, plan_lines, refreshed
+from lightning_green.cli.signals import ended_by_signals
 from lightning_green.grid.recorded import grid_from_record
 from lightning_green.grid.signal import GridSignal
 from lightning_green.ledger.run_directory import load_record
 from lightning_green.planning import FORECAST_ARCHIVE_FILE, ForecastArchive, Plan, live_plan
+from lightning_green.supervisor.launchers import Launcher
 from lightning_green.utilities.clock import clock_from_record
 from lightning_green.utilities.durations import format_duration
 
 _NEVER = 1
 
 
-def dry_run(command: Sequence[str] | None, run_dir: Path, fresh: bool, timeout: float, as_json: bool) -> None:
+def dry_run(
+    command: Sequence[str] | None, run_dir: Path, fresh: bool, timeout: float, as_json: bool, launcher: Launcher
+) -> None:
     """Print whether a job would wait, from its run directory or from a short start of its command.
 
     Args:
@@ -35,6 +39,7 @@ def dry_run(command: Sequence[str] | None, run_dir: Path, fresh: bool, timeout: 
         fresh: Whether the run in it is not continued.
         timeout: Seconds until the first plan of the command, at most.
         as_json: Whether to print one JSON object.
+        launcher: Launcher that the run would wait with.
 
     """
     from_run = not fresh and (run_dir / "run.json").is_file()
@@ -48,7 +53,9 @@ def dry_run(command: Sequence[str] | None, run_dir: Path, fresh: bool, timeout: 
         else:
             assert command
             print_line("Starting the command in a copy of this directory, until its first plan.")
-            found, now = first_job(command, timeout), datetime.now(timezone.utc)
+            with ended_by_signals():
+                found = first_job(command, timeout, launcher, print_line)
+            now = datetime.now(timezone.utc)
     except NoJobError as error:
         reason = str(error)
     except (CheckFailedError, OSError) as error:

@@ -105,7 +105,7 @@ def run(
     if dry_run:
         if clock is not None:
             fail("`--clock` cannot be combined with --dry-run, which plans for the present. Drop one of them.")
-        show_plan(command, path, fresh, timeout, as_json)
+        show_plan(command, path, fresh, timeout, as_json, _launcher(launcher, clock))
         return
     assert command
     chosen = _launcher(launcher, clock)

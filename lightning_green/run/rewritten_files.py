@@ -14,9 +14,9 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from lightning_green.grid.registry import GridLike, build_grid
 from lightning_green.grid.signal import GridSignal
-from lightning_green.ledger.events import Decision, Event, Paused
+from lightning_green.ledger.events import Decision, Event, Paused, Started
 from lightning_green.ledger.ledger import read_ledger
-from lightning_green.ledger.run_directory import ATTEMPT_VARIABLE, RESUME_VARIABLE, RUN_DIR_VARIABLE
+from lightning_green.ledger.run_directory import RESTARTED_VARIABLE, RESUME_VARIABLE, RUN_DIR_VARIABLE, run_directories
 from lightning_green.planning.prices import PriceSeries
 
 T = TypeVar("T")
@@ -61,16 +61,15 @@ def build_grid_of_run(grid: GridLike, zone: str | None) -> GridSignal | None:
     try:
         return while_rewritten(lambda: build_grid(grid, zone=zone))
     except (OSError, ValueError) as error:
-        if not is_automatic_restart():
+        if not is_automatic_restart() or not _has_had_a_grid():
             raise
         _warn(f"{_sentence(error)} Until its next start, the run does not wait and its emissions are unknown.")
         return None
 
 
 def is_automatic_restart() -> bool:
-    """Return whether the supervisor has started the command before, so that nobody may be present."""
-    _, _, number = os.environ.get(ATTEMPT_VARIABLE, "").rpartition("/")
-    return number.isdecimal() and int(number) > 1
+    """Return whether the supervisor has started a command again that has trained, so that nobody may be present."""
+    return bool(os.environ.get(RESTARTED_VARIABLE))
 
 
 def recorded_prices() -> PriceSeries | None:
@@ -97,11 +96,15 @@ def _warn(line: str) -> None:
     log.warning("%s", line)
 
 
+def _has_had_a_grid() -> bool:
+    return any(isinstance(event, Started) and event.signal for event in _newest_events())
+
+
 def _newest_events() -> Iterator[Event]:
     """Yield the events of the runs of this command, the newest first."""
     home = os.environ.get(RUN_DIR_VARIABLE)
     events = list[Event]()
-    for folder in [] if not home else [Path(home), *(path.parent for path in Path(home).glob("*/run.json"))]:
+    for folder in run_directories(Path(home)) if home else []:
         with suppress(OSError):
             events += read_ledger(folder)
     yield from sorted(events, key=lambda event: event.time_utc, reverse=True)

@@ -21,6 +21,7 @@ from typing import IO
 from lightning_green.ledger.run_directory import (
     ATTEMPT_VARIABLE,
     FORCE_VARIABLE,
+    RESTARTED_VARIABLE,
     RESUME_VARIABLE,
     RUN_DIR_VARIABLE,
     SUPERVISED_VARIABLE,
@@ -211,6 +212,7 @@ def child_environment(
     clock: str | None,
     launcher: Launcher | None = None,
     began: float | None = None,
+    restarts: bool = False,
 ) -> dict[str, str]:
     """Return the environment variables of a child process.
 
@@ -221,6 +223,7 @@ def child_environment(
         clock: Specification of the simulated clock; None for the system clock.
         launcher: Launcher that the supervisor waits with; None for one that keeps the machine.
         began: Time from which this start has waited for its machine, in seconds since the epoch; None for now.
+        restarts: Whether the supervisor, or its launcher, has started the command before, and it has trained.
 
     """
     releases = launcher is not None and launcher.can_release
@@ -234,7 +237,10 @@ def child_environment(
         ATTEMPT_VARIABLE: attempt,
         RESUME_VARIABLE: "1",
     }
-    environment.pop(RELEASES_VARIABLE, None)  # of a supervisor that has started this one
+    for name in (RELEASES_VARIABLE, RESTARTED_VARIABLE):  # of a supervisor that has started this one
+        environment.pop(name, None)
+    if restarts:
+        environment[RESTARTED_VARIABLE] = "1"
     if launcher is not None and releases:
         environment[RELEASES_VARIABLE] = launcher.name
     if force:

@@ -76,7 +76,7 @@ class Supervisor:
         self.launcher = LocalLauncher() if launcher is None else launcher
         self.max_restarts, self.force, self.print_line = max_restarts, force, print_line
         self.stop_seconds, self.could_not_start = stop_seconds, False
-        self._session, self._attempt = uuid.uuid4().hex[:8], 0
+        self._session, self._attempt, self._has_trained = uuid.uuid4().hex[:8], 0, False
         self._trainings: Trainings | None = None
         self._signals = Signals(continues=self.launcher.can_release)
         self.releasing = Releasing(self.launcher, self._signals, stop_seconds, print_line)
@@ -207,7 +207,8 @@ class Supervisor:
             )
         end_ranks(home, self.directory.beat, self.print_line, self.stop_seconds)
         since = self.releasing.waited_since()
-        environment = child_environment(home, name, self.force, self.command.clock, self.launcher, since)
+        restarts = self._has_trained or self.launcher.has_restarted
+        environment = child_environment(home, name, self.force, self.command.clock, self.launcher, since, restarts)
         watch = self.releasing.watch
         child = ChildProcess(self.command, home, environment, self.print_line, self.stop_seconds, watch)
         result = child.run(self.directory.beat, self._signals)
@@ -221,7 +222,9 @@ class Supervisor:
         for path in after.histories:
             for line in restore_left_over(path):
                 self.print_line(line)
-        return Attempt(result.code, result.traceback, before, after, name)
+        attempt = Attempt(result.code, result.traceback, before, after, name)
+        self._has_trained = self._has_trained or bool(attempt.changed)
+        return attempt
 
     def _wait_for_ranks(self, code: int) -> None:
         """Wait for processes of the training that are still running after their command; stop them if it has failed."""

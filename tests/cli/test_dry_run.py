@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +17,8 @@ from lightning_green.grid.recorded import spec_for_record
 from lightning_green.grid.registry import build_grid
 from lightning_green.ledger.events import Decision
 from lightning_green.planning import Job
+from lightning_green.supervisor.processes import CommandProcesses
+from tests.helpers.processes import environment, green
 from tests.helpers.traces import CLOCK, START, write_trace
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "minimal.py"
@@ -135,3 +140,32 @@ def test_wrong_usage_is_explained(tmp_path):
     result = CliRunner().invoke(app, ["run", "--json", "--", "true"])
     assert result.exit_code == 2
     assert "is for --dry-run" in result.stderr
+
+
+LONG = """
+import os, signal, subprocess, sys, time
+if 'stubborn' in sys.argv:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-c", "import time; open('worker', 'w').close(); time.sleep(600)"],
+                 start_new_session=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(signal.SIGTERM, []), (signal.SIGINT, []), pytest.param(signal.SIGTERM, ["stubborn"], marks=pytest.mark.slow)],
+)
+def test_signal_ends_the_command_with_all_its_processes(tmp_path, number, words):
+    (tmp_path / "train.py").write_text(LONG)
+    command = green("run", "--dry-run", "--", sys.executable, "train.py", *words)
+    started = subprocess.Popen(command, cwd=tmp_path, env=environment(TMPDIR=str(tmp_path)))
+    limit = time.monotonic() + 60
+    while not list(tmp_path.glob("lightning_green_dry_run_*/tree/*/worker")) and time.monotonic() < limit:
+        time.sleep(0.1)
+    (copy,) = tmp_path.glob("lightning_green_dry_run_*")
+    processes = CommandProcesses(copy / "run")
+    assert processes.are_running()
+    started.send_signal(number)
+    assert started.wait(60) != 0
+    assert not processes.are_running()

@@ -9,13 +9,12 @@ from datetime import timedelta
 import pytest
 
 from lightning_green import CarbonScheduler, EmissionsTracker
-from lightning_green.ledger.events import Decision, Sample
+from lightning_green.ledger.events import Decision, Sample, Started
 from lightning_green.ledger.measurement import Measurement
-from lightning_green.ledger.run_directory import ATTEMPT_VARIABLE, RESUME_VARIABLE, RUN_DIR_VARIABLE
+from lightning_green.ledger.run_directory import RESTARTED_VARIABLE, RESUME_VARIABLE, RUN_DIR_VARIABLE
 from lightning_green.planning import Job, PriceSeries
 from lightning_green.run import rewritten_files
 from lightning_green.run.rewritten_files import build_grid_of_run, while_rewritten
-from tests.helpers.runs import set_supervisor
 from tests.helpers.traces import CLOCK, START, write_trace
 from tests.helpers.user_scripts import runs, supervised
 
@@ -49,7 +48,7 @@ def restart(tmp_path, monkeypatch):
     monkeypatch.setattr(rewritten_files, "SECONDS", 0.0)
     monkeypatch.setenv(RESUME_VARIABLE, "1")
     monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path / "run"))
-    set_supervisor(monkeypatch, 2)
+    monkeypatch.setenv(RESTARTED_VARIABLE, "1")
     return tmp_path / "run"
 
 
@@ -69,8 +68,8 @@ def decided(hour, price, pue=1.0):
 
 def test_last_recorded_prices_replace_a_file_that_is_gone(restart, caplog):
     write(restart, decided(1, 0.1), decided(2, 0.2))
-    write(restart / "fold-1", decided(3, 0.3), Sample(time_utc="2024-05-02T04:00:00+00:00"))
-    (restart / "fold-1" / "run.json").write_text("{}")
+    write(restart / "runs" / "fold-1", decided(3, 0.3), Sample(time_utc="2024-05-02T04:00:00+00:00"))
+    (restart / "runs" / "fold-1" / "run.json").write_text("{}")
     scheduler = CarbonScheduler("typical:DE", "36h", price=restart / "prices.csv", carbon_price=0.1)
     assert scheduler.settings()["price"] == "0.3 per kWh"
     assert "that exists" in caplog.text
@@ -84,18 +83,23 @@ def test_last_recorded_pue_replaces_a_file_that_is_gone(restart, caplog):
 
 
 def test_missing_trace_means_no_waiting(restart, caplog):
+    write(restart, Started(signal="a digest", time_utc="2024-05-02T04:00:00+00:00"))
     CarbonScheduler(str(restart / "trace.csv"), "36h")
     assert build_grid_of_run(str(restart / "trace.csv"), None) is None
     assert caplog.text.count("the run does not wait and its emissions are unknown") == 1
 
 
-@pytest.mark.parametrize("attempt", [1, None])
-def test_missing_files_are_errors_while_somebody_is_present(restart, monkeypatch, attempt):
-    write(restart, decided(1, 0.1, pue=1.3))
-    if attempt is None:
-        monkeypatch.delenv(ATTEMPT_VARIABLE)
-    else:
-        set_supervisor(monkeypatch, attempt)
+@pytest.mark.parametrize("grid", ["typicall:DE", "trace.csv"])
+def test_wrong_grid_of_a_command_that_has_not_trained_is_an_error(restart, grid):
+    with pytest.raises((ValueError, FileNotFoundError)):
+        build_grid_of_run(grid, None)
+    with pytest.raises((ValueError, FileNotFoundError)):
+        CarbonScheduler(grid, "36h")
+
+
+def test_missing_files_are_errors_while_somebody_is_present(restart, monkeypatch):
+    write(restart, decided(1, 0.1, pue=1.3), Started(signal="a digest", time_utc="2024-05-02T04:00:00+00:00"))
+    monkeypatch.delenv(RESTARTED_VARIABLE)
     with pytest.raises(FileNotFoundError, match="price"):
         CarbonScheduler("typical:DE", "36h", price=restart / "prices.csv", carbon_price=0.1)
     with pytest.raises(FileNotFoundError, match="pue"):
