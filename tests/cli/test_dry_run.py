@@ -154,7 +154,7 @@ time.sleep(600)
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(signal.SIGTERM, []), (signal.SIGINT, []), pytest.param(signal.SIGTERM, ["stubborn"], marks=pytest.mark.slow)],
+    [(signal.SIGTERM, []), (signal.SIGINT, []), pytest.param(signal.SIGTERM, ["stubborn"], marks=pytest.mark.nightly)],
 )
 def test_signal_ends_the_command_with_all_its_processes(tmp_path, number, words):
     (tmp_path / "train.py").write_text(LONG)
