@@ -30,6 +30,10 @@ class BudgetError(ValueError):
     """The limits of a budget contradict each other, are missing, or cannot be read."""
 
 
+class DamagedBudgetError(BudgetError):
+    """The file of the limits is damaged."""
+
+
 @dataclass(frozen=True)
 class _Budget:
     """Content of ``budget.json``.
@@ -167,7 +171,7 @@ class BudgetDirectory:
         except FileNotFoundError:
             return None
         except (UnreadableFileError, ValueError, TypeError) as error:
-            raise BudgetError(
+            raise DamagedBudgetError(
                 f"The budget {self.path / FILE} is damaged: {error}. Set its limits again: "
                 f"lightning-green budget {self.path} --kwh 20"
             ) from None
@@ -215,6 +219,13 @@ class BudgetDirectory:
         """
         record.write(self.path / RUNS)
 
+    def record_of(self, run_id: str) -> RunRecord | None:
+        """Return the record of a run; None if it has none that can be read."""
+        try:
+            return RunRecord.from_file(self.path / RUNS / f"{run_id}.json")
+        except (OSError, ValueError, TypeError):
+            return None
+
     def records(self, prices: PriceSeries | None = None, without: str | None = None) -> Iterator[RunRecord]:
         """Yield the records of all runs; that of a killed run is brought up to its ledger. Damaged ones are skipped.
 
@@ -246,7 +257,7 @@ class BudgetDirectory:
         if found is record:
             return found
         self._ended[record.run_id] = found
-        if self._updates:
+        if self._updates and (prices is not None or not found.usage.priced_kwh):  # the run itself has a price
             with suppress(OSError):  # each reader reads the ledger then
                 self.write(found)
         return found

@@ -91,7 +91,8 @@ class RunRecord:
         is returned as it is if its run directory cannot be read here, contains another run, or is in use.
 
         Args:
-            prices: Electricity prices. Without them, the cost of the additional energy is unknown.
+            prices: Electricity prices of the additional energy; None if they are unknown. The cost in the record is
+                kept.
 
         """
         path = Path(self.run_dir)
@@ -100,12 +101,8 @@ class RunRecord:
                 return self
             if is_alive(path) or read_record(path).get("run_id") != self.run_id:
                 return self
-            size, read = ledger_size(path), read_run_usage(path, prices)
+            size, read = ledger_size(path), read_run_usage(path, prices, self.usage)
         except (OSError, ValueError):
             return self
         usage = read.read(has_ended=True)
-        if prices is None:  # then all of it is unknown in `usage`, and the record has what was known
-            priced = min(self.usage.priced_kwh, usage.unknown_price_kwh)
-            unknown = usage.unknown_price_kwh - priced
-            usage = replace(usage, cost=self.usage.cost, priced_kwh=priced, unknown_price_kwh=unknown)
         return replace(self, usage=usage, state=read.state or self.state, ledger_bytes=size)

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lightning_green.ledger.account import FitAccounts, add_to_account
 from lightning_green.ledger.event_fields import read_float
 from lightning_green.ledger.events import Event, StateEvent
@@ -86,7 +88,21 @@ class LedgerUsage:
         self._accounts: FitAccounts = {}
         self._energy = EnergyIntervals()
         self._cost = self._priced = self._unknown = 0.0
+        self._kept = 0.0
         self.state = ""
+
+    def keep(self, known: Usage) -> None:
+        """Keep the cost that was computed before, so that other prices change only that of later energy.
+
+        Call it before the first ``read``. If no price was known, all energy is priced.
+
+        Args:
+            known: Usage of the same run at an earlier time.
+
+        """
+        if known.priced_kwh > 0.0:
+            self._cost, self._priced, self._unknown = known.cost, known.priced_kwh, known.unknown_price_kwh
+            self._kept = known.priced_kwh + known.unknown_price_kwh
 
     def add(self, event: Event) -> None:
         """Add the next event."""
@@ -121,6 +137,11 @@ class LedgerUsage:
     def _add_cost(self) -> None:
         starts, ends, kwh = self._energy.facility()
         self._energy.by_component.clear()
+        order = np.argsort(ends, kind="stable")
+        starts, ends, kwh = starts[order], ends[order], kwh[order]
+        kept = np.clip(self._kept - (np.cumsum(kwh) - kwh), 0.0, kwh)  # the first energy, whose cost is known
+        self._kept = max(0.0, self._kept - float(kept.sum()))
+        kwh = kwh - kept
         if self._prices is None:
             self._unknown += float(kwh.sum())
         else:
@@ -130,22 +151,29 @@ class LedgerUsage:
             self._unknown += unknown
 
 
-def usage_of(events: Iterable[Event], prices: PriceSeries | None = None) -> LedgerUsage:
-    """Return the usage of events in order."""
+def usage_of(events: Iterable[Event], prices: PriceSeries | None = None, known: Usage | None = None) -> LedgerUsage:
+    """Return the usage of events in order; the cost in ``known`` is kept."""
     found = LedgerUsage(prices)
+    if known is not None:
+        found.keep(known)
     for event in events:
         found.add(event)
     return found
 
 
-def read_run_usage(run_dir: Path, prices: PriceSeries | None = None) -> LedgerUsage:
+def read_run_usage(run_dir: Path, prices: PriceSeries | None = None, known: Usage | None = None) -> LedgerUsage:
     """Return the usage of the run in a directory, over all its fits, restarts and nodes.
+
+    Args:
+        run_dir: The directory.
+        prices: Electricity prices; None if they are unknown.
+        known: Usage at an earlier time, whose cost is kept.
 
     Raises:
         OSError: If a ledger cannot be read.
 
     """
-    return usage_of((event for event, _ in iterate_ledger(run_dir, merge_samples=prices is None)), prices)
+    return usage_of((event for event, _ in iterate_ledger(run_dir, merge_samples=prices is None)), prices, known)
 
 
 def ledger_size(run_dir: Path) -> int:

@@ -14,7 +14,7 @@ from lightning_green.callbacks._budget_check import BudgetCheck, run_id_of, watc
 from lightning_green.grid.prices import build_prices
 from lightning_green.planning import PriceSeries
 from lightning_green.run.fit import Fit
-from lightning_green.run.rewritten_files import recorded_prices, while_rewritten
+from lightning_green.run.rewritten_files import is_automatic_restart, recorded_prices, while_rewritten
 from lightning_green.utilities.durations import parse_duration
 from lightning_green.utilities.validation import check_choice, check_number
 
@@ -47,20 +47,30 @@ class BudgetArguments:
         """Return the checks of a fit, on rank 0.
 
         Raises:
-            BudgetError: If the directory has other limits or none, or a limit needs a grid or a price.
+            BudgetError: If the directory has other limits or none, or a limit needs a grid or a price. A start that the
+                supervisor makes by itself continues with a warning instead.
 
         """
         session = fit.session
         kind = None if session.grid is None else str(session.grid.kind)
         directory = None if self.directory is None else BudgetDirectory(self.directory, updates=True)
-        watch = BudgetWatch(self.limits, run_id_of(session), kind, self.prices, directory)
-        limits = watch.status.limits
+        restarted = is_automatic_restart()
+        watch = BudgetWatch(self.limits, run_id_of(session, restarted), kind, self.prices, directory)
+        limits, missing = watch.status.limits, list[str]()
         if limits.gco2e is not None and session.grid is None:
-            raise BudgetError("A budget in gCO2e needs `grid`, for example EnergyBudget(gco2e=500, grid='typical:DE').")
+            missing.append("A budget in gCO2e needs `grid`, for example EnergyBudget(gco2e=500, grid='typical:DE').")
         if limits.cost is not None and self.prices is None:
-            raise BudgetError(f"The budget in {self.directory} limits the cost. Give `price`, the price per kWh.")
+            owner = "budget" if self.directory is None else f"budget in {self.directory}"
+            missing.append(f"The {owner} limits the cost. Give `price`, the price per kWh.")
+        if missing and not restarted:
+            raise BudgetError(missing[0])
+        problems = [
+            f"{line} Until then, the run continues, and its energy does not count for this limit." for line in missing
+        ]
+        if watch.conflict is not None:
+            problems.insert(0, watch.conflict)
         watch_memory(session, watch)
-        return BudgetCheck(fit, watch, self.warn_at, self.check_every.total_seconds())
+        return BudgetCheck(fit, watch, self.warn_at, self.check_every.total_seconds(), self.prices, problems)
 
 
 def check_budget_arguments(

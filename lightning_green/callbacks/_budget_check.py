@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import threading
 import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from lightning_green.budget.status import BudgetStatus
 from lightning_green.budget.watch import BudgetWatch, RunId
 from lightning_green.ledger.events import BudgetChecked, Warned
+from lightning_green.planning.prices import PriceSeries
 from lightning_green.run.fit import Fit
 from lightning_green.run.recorder import EventLog, EventT
 from lightning_green.run.session import Session, Stage
@@ -17,6 +21,10 @@ from lightning_green.utilities.quantities import format_percent
 log = logging.getLogger(__name__)
 
 OWN_METRIC, SHARED_METRIC = "budget/used_pct", "budget/directory_used_pct"
+MAX_WAIT_SECONDS = 5.0
+"""Longest time for which the training waits for the file system of a budget."""
+
+_PRICED = ("cost", "priced_kwh", "unknown_price_kwh")
 
 
 class BudgetCheck:
@@ -30,12 +38,24 @@ class BudgetCheck:
         watch: Reads the use.
         warn_at: Fraction of a limit at which to warn.
         every: Seconds between two checks.
+        prices: Electricity prices to record, or None.
+        problems: Sentences to warn about at the start.
 
     """
 
-    def __init__(self, fit: Fit, watch: BudgetWatch, warn_at: float, every: float) -> None:
+    def __init__(
+        self,
+        fit: Fit,
+        watch: BudgetWatch,
+        warn_at: float,
+        every: float,
+        prices: PriceSeries | None = None,
+        problems: Sequence[str] = (),
+    ) -> None:
         self._fit, self._session, self._watch, self._warn_at, self._every = fit, fit.session, watch, warn_at, every
         self._thread = PeriodicThread(self._check, every, "lightning-green-budget")
+        self._prices, self._problems = prices, problems
+        self._bounded: threading.Thread | None = None
         self._next, self._problem = 0.0, ""
         self._notes: set[str] = set()
         self._is_simulated = fit.session.clock.is_simulated
@@ -53,20 +73,21 @@ class BudgetCheck:
 
     def start(self) -> None:
         """Check now and from now on, once the start of the training is recorded."""
+        for line in self._problems:
+            self.warn(line)
         self.record_use()
         if not self._is_simulated:
             self._thread.start()
 
     def record_use(self) -> None:
-        """Check now, and record the use."""
-        self._thread.now()  # not at the same time as the thread
+        """Check now, and record the use; that of the last check if the file system does not respond."""
+        self._within(self._thread.now)  # not at the same time as the thread
         self.record(None)
 
     def stop(self) -> None:
-        """Write the last record, with the end of the fit in the ledger."""
-        self._thread.stop()
-        if self._session.announced:
-            self._update()
+        """Write the last record, with the end of the fit in the ledger, unless the file system does not respond."""
+        if self._thread.stop() and self._session.announced:
+            self._within(self._update)
 
     def check_if_due(self) -> None:
         """Check between two batches on a simulated clock; real time has its thread."""
@@ -81,7 +102,7 @@ class BudgetCheck:
             reason: One sentence for people.
 
         """
-        status = self.status
+        status, own = self.status, self._watch.own
         directory = None if status.directory is None else str(status.directory)
         self._session.record(
             BudgetChecked(
@@ -91,6 +112,8 @@ class BudgetCheck:
                 used=status.used,
                 runs=status.runs,
                 directory=directory,
+                priced={name: getattr(own, name) for name in _PRICED} if own.priced_kwh else {},
+                prices=None if action or self._prices is None else self._prices.to_json(self._session.clock.time()),
             )
         )
 
@@ -98,6 +121,16 @@ class BudgetCheck:
         """Warn and record the warning."""
         log.warning("%s", message)
         self._session.record(Warned(reason=message))
+
+    def _within(self, function: Callable[[], None]) -> None:
+        """Call a function in a thread and wait for it, for a few seconds: a network file system may not respond."""
+        if self._is_simulated:
+            function()
+        elif self._bounded is None or not self._bounded.is_alive():  # one that hangs is enough
+            self._bounded = threading.Thread(target=function, name="lightning-green-budget-now", daemon=True)
+            with suppress(RuntimeError):  # no further thread can be started, for example while the interpreter ends
+                self._bounded.start()
+                self._bounded.join(MAX_WAIT_SECONDS)
 
     def _check(self) -> None:
         session = self._session
@@ -142,11 +175,17 @@ class BudgetCheck:
         )
 
 
-def run_id_of(session: Session) -> RunId:
-    """Return the id of a run and its directory; a random one without a directory."""
+def run_id_of(session: Session, is_restarted: bool = False) -> RunId:
+    """Return the id of a run and its directory; a random one without a directory.
+
+    Args:
+        session: Session of the run.
+        is_restarted: Whether a supervisor has started it by itself.
+
+    """
     if session.folder is None:
-        return RunId(f"memory-{uuid.uuid4().hex[:12]}")
-    return RunId(str(session.folder.record["run_id"]), session.folder.path.absolute())
+        return RunId(f"memory-{uuid.uuid4().hex[:12]}", is_restarted=is_restarted)
+    return RunId(str(session.folder.record["run_id"]), session.folder.path.absolute(), is_restarted)
 
 
 def watch_memory(session: Session, watch: BudgetWatch) -> None:

@@ -392,6 +392,9 @@ class BudgetChecked(Event):
         used: Use of all runs by unit, of the units that have a limit.
         runs: Number of runs that share the budget.
         directory: Directory that they share; None for the budget of one run.
+        priced: ``cost`` of this run and its energy after PUE with a known price (``priced_kwh``) and without
+            (``unknown_price_kwh``); empty if no price is known.
+        prices: Electricity prices at that time, as ``PriceSeries.to_json`` writes them; None if there are none.
 
     """
 
@@ -401,6 +404,8 @@ class BudgetChecked(Event):
     used: Mapping[str, Any] = field(default_factory=dict)
     runs: int = 1
     directory: str | None = None
+    priced: Mapping[str, Any] = field(default_factory=dict)
+    prices: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

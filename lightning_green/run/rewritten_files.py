@@ -14,7 +14,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from lightning_green.grid.registry import GridLike, build_grid
 from lightning_green.grid.signal import GridSignal
-from lightning_green.ledger.events import Decision, Event, Paused, Started
+from lightning_green.ledger.events import BudgetChecked, Decision, Event, Paused, Started
 from lightning_green.ledger.ledger import read_ledger
 from lightning_green.ledger.run_directory import RESTARTED_VARIABLE, RESUME_VARIABLE, RUN_DIR_VARIABLE, run_directories
 from lightning_green.planning.prices import PriceSeries
@@ -73,12 +73,14 @@ def is_automatic_restart() -> bool:
 
 
 def recorded_prices() -> PriceSeries | None:
-    """Return the prices that a scheduler of this command has planned with last, or None."""
+    """Return the prices that a scheduler or a budget of this command has used last, or None."""
     for event in _newest_events():
-        if isinstance(event, (Decision, Paused)) and event.job is not None:
-            with suppress(ValueError, TypeError, AttributeError):
-                if event.job.get("prices") is not None:
-                    return PriceSeries.from_json(event.job["prices"])
+        with suppress(ValueError, TypeError, AttributeError):
+            prices = event.prices if isinstance(event, BudgetChecked) else None
+            if isinstance(event, (Decision, Paused)) and event.job is not None:
+                prices = event.job.get("prices")
+            if prices is not None:
+                return PriceSeries.from_json(prices)
     return None
 
 

@@ -32,11 +32,12 @@ class PeriodicThread:
             if not self._stop.is_set():
                 self._function()
 
-    def stop(self) -> None:
-        """Stop the thread and wait for a running call, for at most 5 s."""
+    def stop(self) -> bool:
+        """Stop the thread, wait for a running call for at most 5 s, and return whether it has ended."""
         self._stop.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout=5.0)
+        return not self._thread.is_alive() or self._thread is threading.current_thread()
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):

@@ -107,6 +107,24 @@ def test_cost_without_a_price_is_that_of_the_record_and_the_rest_is_unknown(tmp_
     assert shared.read(prices=PRICES).usage.cost == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize("file", [PriceSeries(constant=0.1), PriceSeries([4e9], [4e9 + 3600], [0.1])])
+def test_known_cost_of_a_killed_run_does_not_depend_on_the_prices_of_its_reader(tmp_path, shared, file):
+    record = run(tmp_path / "a", 4)
+    half = Usage(kwh=0.6, cost=0.45, priced_kwh=0.9)
+    shared.write(replace(record, usage=half, ledger_bytes=1))
+    added = 0.0 if file.constant is None else 0.09
+    usage = shared.read(prices=file).usage
+    assert usage.cost == pytest.approx(0.45 + added)
+    assert usage.priced_kwh + usage.unknown_price_kwh == pytest.approx(1.8)
+
+
+def test_reader_without_a_price_leaves_the_rest_to_the_run(tmp_path, shared):
+    record = run(tmp_path / "a", 4)
+    shared.write(replace(record, usage=Usage(kwh=0.6, cost=0.45, priced_kwh=0.9), ledger_bytes=1))
+    assert shared.read().usage.unknown_price_kwh == pytest.approx(0.9)
+    assert shared.record_of(record.run_id).usage.unknown_price_kwh == 0.0
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -17,6 +17,7 @@ from lightning_green.budget import BudgetDirectory, BudgetError, Limits, read_bu
 from lightning_green.grid import ConstantSignal
 from lightning_green.ledger.account import total
 from lightning_green.ledger.ledger import read_ledger
+from lightning_green.ledger.run_directory import RESTARTED_VARIABLE, RUN_DIR_VARIABLE
 from lightning_green.report.run_status import read_run_status
 from lightning_green.report.status import describe_run
 from lightning_green.run.coordinator import close_current_run
@@ -247,6 +248,75 @@ def test_cost_of_a_directory_needs_a_price(tmp_path):
     BudgetDirectory(tmp_path / "shared").set_limits(Limits(cost=1.0))
     with pytest.raises(BudgetError, match="Give `price`"):
         train(tmp_path, budget(directory=tmp_path / "shared"))
+
+
+@pytest.mark.parametrize(("limits", "missing"), [({"cost": 1.0}, "Give `price`"), ({"gco2e": 50.0}, "needs `grid`")])
+def test_limit_that_needs_more_is_a_warning_in_an_automatic_restart(tmp_path, monkeypatch, limits, missing):
+    BudgetDirectory(tmp_path / "shared").set_limits(Limits(**limits))
+    monkeypatch.setenv(RESTARTED_VARIABLE, "1")
+    watch = budget(directory=tmp_path / "shared")
+    assert train(tmp_path, watch)[0].global_step == BATCHES
+    assert [missing in one["reason"] for one in events(tmp_path, "warning")].count(True) == 1
+    assert watch.status.limits == Limits(**limits)
+
+
+def test_known_emissions_count_in_an_automatic_restart_without_a_grid(tmp_path, monkeypatch):
+    trace = tmp_path / "trace.csv"
+    rows = [f"2024-05-02T{hour:02}:00:00Z,100" for hour in range(24)]
+    trace.write_text("\n".join(["datetime,carbon_intensity", *rows]))
+    monkeypatch.setenv(RUN_DIR_VARIABLE, str(tmp_path / "run"))
+    paused(tmp_path, budget(0.35, gco2e=500.0, grid=str(trace), zone="DE", on_exceeded="pause"))
+    trace.unlink()
+    monkeypatch.setenv(RESTARTED_VARIABLE, "1")
+    watch = budget(9.0, gco2e=500.0, grid=str(trace), zone="DE", on_exceeded="pause")
+    assert train(tmp_path, watch)[0].global_step == BATCHES
+    assert watch.status.used["gco2e"] == pytest.approx(35.0)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_cost_before_a_restart_does_not_change_with_the_prices(tmp_path, shared):
+    where = {"directory": tmp_path / "shared"} if shared else {}
+    paused(tmp_path, budget(0.35, cost=9.0, price=2.0, on_exceeded="pause", **where))
+    if shared:
+        BudgetDirectory(tmp_path / "shared").set_limits(Limits(kwh=9.0))
+    watch = budget(0.35 if shared else 9.0, cost=9.0, price=0.001, on_exceeded="pause", **where)
+    assert train(tmp_path, watch)[0].global_step == BATCHES
+    assert watch.status.used["cost"] == pytest.approx(0.7, abs=0.01)
+
+
+def test_prices_and_the_cost_are_recorded(tmp_path):
+    train(tmp_path, budget(cost=0.15, price=0.3))
+    first, *_, last = events(tmp_path, "budget")
+    assert (first["prices"], last["priced"]["cost"]) == ({"constant": 0.3}, pytest.approx(0.165))
+
+
+def test_damaged_limits_of_the_directory_leave_those_of_the_script(tmp_path, caplog):
+    shared = BudgetDirectory(tmp_path / "shared")
+    shared.join(Limits(kwh=0.5))
+    (shared.path / "budget.json").write_text("{")
+    assert train(tmp_path, budget(0.5, directory=shared.path))[0].global_step == 11
+    (warning,) = [one for one in events(tmp_path, "warning") if "is damaged" in one["reason"]]
+    assert "only what this run has used is compared" in warning["reason"]
+
+
+def test_training_ends_while_the_file_system_of_the_directory_hangs(tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning_green.callbacks._budget_check.MAX_WAIT_SECONDS", 0.2)
+    entered, release, returned = threading.Event(), threading.Event(), []
+
+    def hang(*_):
+        entered.set()
+        returned.append(release.wait(60))
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(BudgetDirectory, "read", hang)
+    watch = EnergyBudget(100.0, directory=tmp_path / "shared", meter=300.0)
+    try:
+        assert train(tmp_path, watch)[0].global_step == BATCHES
+        assert entered.is_set()
+        assert not returned
+        assert [one.get("action") for one in events(tmp_path, "budget")] == [None, None]
+    finally:
+        release.set()
 
 
 def test_directory_without_limits_raises(tmp_path):

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from lightning_green import CarbonScheduler, EmissionsTracker
-from lightning_green.ledger.events import Decision, Sample, Started
+from lightning_green import CarbonScheduler, EmissionsTracker, EnergyBudget
+from lightning_green.ledger.events import BudgetChecked, Decision, Sample, Started
 from lightning_green.ledger.measurement import Measurement
 from lightning_green.ledger.run_directory import RESTARTED_VARIABLE, RESUME_VARIABLE, RUN_DIR_VARIABLE
 from lightning_green.planning import Job, PriceSeries
@@ -73,6 +73,13 @@ def test_last_recorded_prices_replace_a_file_that_is_gone(restart, caplog):
     scheduler = CarbonScheduler("typical:DE", "36h", price=restart / "prices.csv", carbon_price=0.1)
     assert scheduler.settings()["price"] == "0.3 per kWh"
     assert "that exists" in caplog.text
+    assert "continues with the last recorded prices" in caplog.text
+
+
+def test_prices_of_a_budget_replace_a_file_that_is_gone(restart, caplog):
+    checked = BudgetChecked(time_utc="2024-05-02T02:00:00+00:00", prices=PriceSeries(constant=0.4).to_json())
+    write(restart, decided(1, 0.1), checked)
+    assert EnergyBudget(cost=3.0, price=str(restart / "prices.csv")).settings()["price"] == "0.4 per kWh"
     assert "continues with the last recorded prices" in caplog.text
 
 
