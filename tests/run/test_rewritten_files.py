@@ -96,7 +96,7 @@ def test_missing_trace_means_no_waiting(restart, caplog):
     assert caplog.text.count("the run does not wait and its emissions are unknown") == 1
 
 
-@pytest.mark.parametrize("grid", ["typicall:DE", "trace.csv"])
+@pytest.mark.parametrize("grid", ["typicak:DE", "trace.csv"])
 def test_wrong_grid_of_a_command_that_has_not_trained_is_an_error(restart, grid):
     with pytest.raises((ValueError, FileNotFoundError)):
         build_grid_of_run(grid, None)
