@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from lightning_green.ledger.events import Interrupted
 from lightning_green.supervisor.attempt import Attempt, newest
 from lightning_green.supervisor.command import Trainings
+from lightning_green.supervisor.kept_devices import record_kept
 from lightning_green.supervisor.launchers.launcher import RELEASED_EXIT_CODE, Launcher, Release
 from lightning_green.supervisor.processes import CommandProcesses
 from lightning_green.supervisor.progress import JobProgress
@@ -53,6 +54,7 @@ class Releasing:
         read: Callable[[], Trainings],
     ) -> None:
         self._launcher, self._print_line, self._progress = launcher, print_line, progress
+        self._read = read
         self._limit = TimeLimit(launcher, signals, stop_seconds, print_line, lambda: progress.may_continue(read()))
         self._planned_start: datetime | None = None
         self._is_first_start, self._is_at_limit = True, False
@@ -66,12 +68,19 @@ class Releasing:
         """
         if self._limit.release is not None or self.begin_again is None:
             return self._limit.release
+        if self._launcher.refused_at is not None:  # up to this attempt
+            self._record_kept()
         last = (self._limit.ends_at or time.time()) + REFUSED_SECONDS  # the job may end a little later
         release = self._launcher.release(self.begin_again, self._print_line)
         while release is None and self._is_at_limit and self._launcher.can_release and time.time() < last:
             time.sleep(RETRY_SECONDS)
             release = self._launcher.release(self.begin_again, self._print_line)
+        if release is None:
+            self._record_kept()
         return release
+
+    def _record_kept(self) -> None:
+        record_kept(self._read().paused, self._launcher.created_at, self._print_line)
 
     def watch(self, processes: CommandProcesses) -> None:
         """Ask the processes of a command to exit before the time limit; to be called several times a second."""

@@ -5,7 +5,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from lightning_green.ledger.events import Paused
 from lightning_green.ledger.history import RunHistory
+from lightning_green.ledger.ledger import Ledger
 from lightning_green.supervisor import releasing as releasing_module
 from lightning_green.supervisor.command import Trainings
 from lightning_green.supervisor.launchers.launcher import Release
@@ -14,7 +16,7 @@ from lightning_green.supervisor.releasing import Releasing
 from lightning_green.supervisor.signals import Signals
 from lightning_green.supervisor.waiting import Waiting
 from lightning_green.utilities.clock import SimulatedClock, SystemClock
-from tests.helpers.ledgers import make_event
+from tests.helpers.ledgers import make_event, read_records
 from tests.supervisor.test_time_limit import Batch
 
 
@@ -130,6 +132,33 @@ def test_refused_release_is_tried_again_when_the_time_limit_is_near(tmp_path):
     releasing, _ = releasing_of(launcher, tmp_path)
     releasing.during(waiting_until(tmp_path, datetime.now(timezone.utc) + timedelta(hours=3)), SystemClock())
     assert launcher.refused_at + releasing_module.LEAST_REFUSED_SECONDS <= releasing.retry_at < launcher.end
+
+
+def test_time_in_which_a_refused_release_keeps_the_devices_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    until = datetime.now(timezone.utc) + timedelta(hours=3)
+    ledger = Ledger(tmp_path, SystemClock(), 1)
+    ledger.append(Paused(until=until, state="out"))
+    ledger.close()
+    launcher, trainings = Refusing(1), Trainings.of(tmp_path)
+    for _ in range(2):
+        releasing, _ = releasing_of(launcher, tmp_path, trainings=trainings)
+        releasing.begin_again = until
+        releasing.release_machine()
+    first, second = [record for record in read_records(tmp_path) if record["event"] == "allocation_kept"]
+    assert first["allocation"] == second["allocation"] == "SLURM job 7"
+    assert first["since"] == second["since"] <= first["until"] <= second["until"]
+    assert list(Trainings.of(tmp_path).paused.values()) == list(trainings.paused.values())
+    (history,) = Trainings.of(tmp_path).histories.values()
+    assert history.accounts[0].totals.allocation == "SLURM job 7"
+
+
+def test_machine_that_is_released_at_once_adds_no_record(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    releasing, _ = releasing_of(Queue(), tmp_path, trainings=Trainings.of(tmp_path))
+    releasing.begin_again = datetime.now(timezone.utc)
+    assert releasing.release_machine() == Release("job 7")
+    assert read_records(tmp_path) == []
 
 
 def test_start_after_a_refused_release_has_not_waited_for_its_machine(tmp_path):

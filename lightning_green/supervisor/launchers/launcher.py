@@ -63,6 +63,7 @@ class Launcher(ABC):
         accepts_exit_codes: Whether a process may end with a nonzero exit code without counting as failed.
         can_release: Whether it implements ``release_until``, and can release this machine as far as is known. A refusal
             for a lasting reason sets it to False.
+        created_at: Time from which this process has used the machine, in seconds since the epoch.
         refused_at: Time of the last refused release in seconds since the epoch, or None.
 
     """
@@ -74,7 +75,7 @@ class Launcher(ABC):
     refused_at: float | None = None
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        self.environment = environment
+        self.environment, self.created_at = environment, time.time()
 
     @classmethod
     @abstractmethod
