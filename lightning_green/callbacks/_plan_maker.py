@@ -252,8 +252,8 @@ class PlanMaker:
         return planned is not None and abs(self.hold_power() - planned) > max(0.01, 0.1 * planned)
 
     def _idle_watts(self) -> float | None:
-        """Return the power in W of devices that stay allocated after an exit, of all nodes; None if they do not."""
-        watts = full_power(self._fit.session.totals) if kept_allocation() else None
+        """Return the power in W of devices that stay allocated after an exit, of all nodes; None if it is unknown."""
+        watts = full_power(self._fit.session.totals)
         return None if watts is None else round(watts * self.hold_power(), 3)
 
     def _resume_hours(self) -> float:

@@ -27,7 +27,7 @@ from lightning_green.supervisor.launchers import (
 )
 from lightning_green.supervisor.run_directory import open_run_directory, undo_open
 from lightning_green.supervisor.supervisor import FINISHED, Supervisor
-from lightning_green.utilities.clock import clock_from_spec
+from lightning_green.utilities.clock import CLOCK_VARIABLE, clock_from_spec
 from lightning_green.utilities.durations import parse_duration
 
 ALIVE = 3
@@ -132,23 +132,24 @@ def run(
                 undo_open(directory, print_line)
         finally:
             directory.unlock()  # the next start may come on another machine, before this process ends
-        release, begin = supervisor.releasing.release, supervisor.releasing.begin_again
-        if release is None and begin is not None:
-            release = chosen.release_until(begin, print_line)
+        release = supervisor.releasing.release_machine()
         if release is not None:
             write_release(path, release.by)
             raise typer.Exit(release.end())
-        if begin is None:
+        if supervisor.releasing.begin_again is None:
             raise typer.Exit(code)
-        chosen = LocalLauncher()  # the machine is kept
+        if not chosen.can_release:
+            chosen = LocalLauncher()  # the machine is kept
         directory = _open(path, False, given, force)
 
 
 def _launcher(name: LauncherName, clock: str | None) -> Launcher:
     """Return the launcher of an option; a wrong one ends the command."""
-    if name in (LauncherName.SLURM, LauncherName.KUBERNETES) and clock is not None:
+    simulated = f"`--clock {clock}`" if clock is not None else os.environ.get(CLOCK_VARIABLE) and f"`{CLOCK_VARIABLE}`"
+    if name in (LauncherName.SLURM, LauncherName.KUBERNETES) and simulated:
         fail(
-            f"`--launcher {name.value}` cannot be used with `--clock`: a rehearsal does not wait. Use --launcher local."
+            f"`--launcher {name.value}` cannot be used with {simulated}: a rehearsal does not wait. Use --launcher "
+            "local."
         )
     try:
         chosen = choose_launcher(name.value)

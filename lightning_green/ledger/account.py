@@ -6,7 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 
-from lightning_green.ledger.events import BetweenFits, DevicesIdle, Event, Finished, Paused, Started, StateEvent
+from lightning_green.ledger.events import (
+    AllocationKept,
+    BetweenFits,
+    DevicesIdle,
+    Event,
+    Finished,
+    Paused,
+    Started,
+    StateEvent,
+)
 from lightning_green.ledger.intensity_series import read_series
 from lightning_green.ledger.intensity_timeline import IntensityInterval, IntensityTimeline, Origin
 from lightning_green.ledger.measurement import Intensity, Measurement
@@ -65,6 +74,8 @@ class Account:
             self._last[event.node_rank] = event
         if isinstance(event, Paused) and not event.node_rank:
             self._exit(event, at)
+        if isinstance(event, AllocationKept):
+            self._keep(event)
         if isinstance(event, DevicesIdle) and event.measured is not None:
             self._add_idle(event, event.pue)
         restored = isinstance(event, Finished) and event.again  # the fit ended when it finished
@@ -86,6 +97,7 @@ class Account:
             totals.seconds_by_state["out" if self._exited else "stopped"] += max(0.0, began - self.measured_until)
         self._exited = False
         totals.out_since, totals.idle_watts, totals.allocation = None, 0.0, None
+        totals.kept_seconds, totals.kept_until = 0.0, None
         self._signal = event.signal or ""
         self._add_intensities_while_away(event, began)
         totals.attempts = max(totals.attempts, event.attempt)
@@ -107,11 +119,21 @@ class Account:
         self.totals.exits += 1
         self.totals.out_since, self._exited = at, True
         self.totals.idle_watts, self.totals.allocation = event.idle_watts or 0.0, event.allocation
+        self.totals.kept_seconds, self.totals.kept_until = 0.0, None
         self._exited_attempts.add(event.attempt)
         for node in list(self._saves):
             for save, joules in self._saves.pop(node):
                 self._add_exit(save, joules)
         self._last_exit = at, self._delays[0]
+
+    def _keep(self, event: AllocationKept) -> None:
+        totals = self.totals
+        if totals.out_since is None or event.since is None or event.until is None:
+            return
+        since = max(event.since.timestamp(), totals.out_since, totals.kept_until or 0.0)
+        if (until := event.until.timestamp()) > since:
+            totals.kept_seconds, totals.kept_until = totals.kept_seconds + until - since, until
+        totals.allocation = event.allocation
 
     def _add_idle(self, event: DevicesIdle, pue: float) -> None:
         """Add the energy of idle devices between an exit and a start: a run without waiting does not have it."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning_green.ledger.event_fields import MAX_COUNT, own_fields, read_float, read_int, read_text, read_time
 from lightning_green.ledger.events import (
+    AllocationKept,
     BetweenFits,
     BudgetChecked,
     CheckpointFailed,
@@ -49,6 +50,7 @@ _BY_NAME: dict[str, type[Event]] = {
             Ended,
             BetweenFits,
             DevicesIdle,
+            AllocationKept,
             Sample,
             PhaseChanged,
             StateChanged,

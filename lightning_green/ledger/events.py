@@ -165,8 +165,9 @@ class Paused(StateEvent):
         seconds_per_validation: Mean seconds of a validation.
         saving: Expected saving as a fraction of run-now emissions.
         startup_seconds: Time from the start of the command to the first step of this process.
-        idle_watts: Idle power of the devices, of all nodes, if they stay allocated until the next start.
-        allocation: What keeps them allocated, such as ``"SLURM job 7"``.
+        idle_watts: Idle power of the devices, of all nodes, which they draw as long as they stay allocated.
+        allocation: What keeps them allocated until the next start, such as ``"SLURM job 7"``; None if the exit was
+            meant to release them.
         remedy: What has to be done before the next start, if no time is planned; None otherwise.
 
     """
@@ -257,6 +258,23 @@ class DevicesIdle(Event):
         """Mean PUE of the time in which the devices were idle."""
         recorded = self.measured.pue if self.measured is not None else 1.0
         return recorded if self.idle_pue is None or self.idle_pue < 0.0 else self.idle_pue
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocationKept(Event):
+    """The devices have stayed allocated after a planned exit, because their release was refused.
+
+    Args:
+        allocation: What keeps them allocated, such as ``"SLURM job 7"``.
+        since: Begin of that time.
+        until: End of that time, as far as it is known.
+
+    """
+
+    name: ClassVar[str] = "allocation_kept"
+    allocation: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,7 +67,9 @@ class Totals:
         exits: Planned exits.
         exit_joules: Energy in J of saving the state for planned exits and of the restarts after them.
         out_since: Time of the last planned exit in seconds since the epoch, if the run has not started again.
-        idle_watts: Idle power of the devices since then in W; 0 if the exit has released them.
+        idle_watts: Idle power of the devices since then in W, as long as they stay allocated; 0 if unknown.
+        kept_seconds: Time in which they are known to have stayed allocated since then, in spite of a planned release.
+        kept_until: End of that time in seconds since the epoch, or None.
         allocation: What has kept them allocated, or None.
         attempts: Starts of the run.
         first_start: First start in seconds since the epoch, or None.
@@ -92,6 +94,8 @@ class Totals:
     exit_joules: float = 0.0
     out_since: float | None = None
     idle_watts: float = 0.0
+    kept_seconds: float = 0.0
+    kept_until: float | None = None
     allocation: str | None = None
     attempts: int = 0
     first_start: float | None = None

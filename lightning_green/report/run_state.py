@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from lightning_green.ledger.events import Decision, Event, Paused, Started, StateChanged
@@ -21,6 +21,8 @@ KILLED = "killed"
 INTERRUPTED = "interrupted"
 ENDED = "ended"
 """The command ended without a recorded training."""
+LATE = timedelta(hours=1)
+"""Time after the planned start from which a job that should have started the run is reported as missing."""
 NOT_STARTED = "not started"
 
 
@@ -52,6 +54,10 @@ class RunState:
     def is_done(self) -> bool:
         """Whether nothing remains to be done."""
         return self.name in (FINISHED, ENDED) and not self.is_supervised
+
+    def is_late(self, now: datetime) -> bool:
+        """Return whether another job should have started the run again long ago: it may have been canceled."""
+        return self.restarted_by is not None and self.until is not None and now - self.until > LATE
 
     @property
     def is_settled(self) -> bool:
@@ -126,6 +132,8 @@ def describe_state(state: RunState, now: datetime) -> str:
         note = "" if state.is_supervised else "; no supervisor is waiting, so restart it manually"
         if state.restarted_by is not None:
             note = f"; {state.restarted_by} starts it again"
+        if state.is_late(now):
+            note = f"; {state.restarted_by} should have started it. Check {_queue(state)}, or rerun the command"
         return f"exited at step {step} until {state.until:%Y-%m-%d %H:%M} UTC, in {remaining}{note}"
     if name == KILLED:
         return f"killed at about step {step}; rerun the same command to continue"
@@ -152,6 +160,8 @@ def describe_next(state: RunState, now: datetime, expected_end: datetime | None 
     """
     restarts = state.is_supervised or state.restarted_by is not None
     if state.name in (EXITED, HELD) and state.until is not None:
+        if state.is_late(now):
+            return f"check {state.restarted_by} with {_queue(state)}"
         if state.name == EXITED and not restarts:
             return f"rerun the command, planned for {_time(state.until, now)}"
         return f"resumes {_time(state.until, now)}" if state.until > now else "resumes now"
@@ -164,6 +174,11 @@ def describe_next(state: RunState, now: datetime, expected_end: datetime | None 
     if state.step is not None and expected_end is not None and expected_end > now:
         return f"ends about {_time(expected_end, now)}"
     return ""
+
+
+def _queue(state: RunState) -> str:
+    """Return the command that shows the jobs of the batch system."""
+    return "`kubectl get jobs`" if (state.restarted_by or "").startswith("Kubernetes") else "`squeue`"
 
 
 def _time(at: datetime, now: datetime) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from lightning_green.ledger.events import DevicesIdle
 from lightning_green.ledger.intensity_series import MAX_VALUES, series_record
 from lightning_green.run.recorder import Recorder, utc
-from lightning_green.supervisor.launchers import kept_allocation
+from lightning_green.supervisor.launchers import current_allocation
 
 HOUR = 3600
 
@@ -33,9 +33,10 @@ def intensities_while_away(recorder: Recorder, until: float) -> dict[str, Any] |
 
 
 def idle_devices(recorder: Recorder, until: float) -> DevicesIdle | None:
-    """Return the energy of devices that stayed allocated since the last planned exit, or None.
+    """Return the energy of devices that stayed allocated after the last planned exit, or None.
 
-    In another allocation, it is not known when the earlier one has ended.
+    In another allocation, it is not known when the earlier one has ended, and only the
+    recorded time counts.
 
     Args:
         recorder: Recorder of the fit on the node of rank 0, before its first event.
@@ -43,11 +44,18 @@ def idle_devices(recorder: Recorder, until: float) -> DevicesIdle | None:
 
     """
     totals = recorder.totals
-    if totals.out_since is None or not totals.idle_watts or totals.allocation != kept_allocation():
+    if totals.out_since is None or not totals.idle_watts or totals.allocation is None:
+        return None
+    seconds = totals.kept_seconds
+    if totals.allocation == current_allocation():
+        seconds += max(0.0, until - (totals.kept_until or totals.out_since))
+    elif totals.kept_until is not None:
+        until = min(until, totals.kept_until)
+    else:
         return None
     intensity = recorder.intensity_between(totals.out_since, until)
     return DevicesIdle(
-        idle_joules=round(totals.idle_watts * max(0.0, until - totals.out_since), 3),
+        idle_joules=round(totals.idle_watts * seconds, 3),
         since=utc(totals.out_since),
         until=utc(until),
         idle_intensity=None if intensity is None else intensity.to_json(),

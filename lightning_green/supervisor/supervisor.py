@@ -22,6 +22,7 @@ from lightning_green.supervisor.command import Command, Trainings, are_alive, de
 from lightning_green.supervisor.launchers.launcher import Launcher
 from lightning_green.supervisor.launchers.local import LocalLauncher
 from lightning_green.supervisor.processes import CommandProcesses
+from lightning_green.supervisor.progress import JobProgress
 from lightning_green.supervisor.releasing import Releasing
 from lightning_green.supervisor.restarts import MAX_RESTARTS, RestartPolicy
 from lightning_green.supervisor.signals import Signals
@@ -79,7 +80,10 @@ class Supervisor:
         self._session, self._attempt, self._has_trained = uuid.uuid4().hex[:8], 0, False
         self._trainings: Trainings | None = None
         self._signals = Signals(continues=self.launcher.can_release)
-        self.releasing = Releasing(self.launcher, self._signals, stop_seconds, print_line)
+        progress = JobProgress(directory.path, max_restarts, print_line)
+        self.releasing = Releasing(
+            self.launcher, self._signals, stop_seconds, print_line, progress, self._read_trainings
+        )
 
     def run(self) -> int:
         """Start the command, wait and start it again until it has finished.
@@ -95,6 +99,8 @@ class Supervisor:
         with self._signals:
             self._record_command(None)
             code = self._supervise()
+            if self._signals.stop is not None and self.releasing.begin_again is not None:  # just before a release
+                self.releasing.begin_again, code = None, self._stop()
             if self._signals.stop is None and self.releasing.begin_again is None:
                 self._record_command(code)
             return code
@@ -123,7 +129,7 @@ class Supervisor:
             before = self._wait_while_paused()
             if self._signals.stop is not None:
                 return self._stop()
-            released = self.releasing.before_start(self.directory.path, before.steps, self.max_restarts)
+            released = self.releasing.before_start(before)
             if released is not None:
                 return released
             try:
@@ -141,7 +147,7 @@ class Supervisor:
             if attempt.outcome is Outcome.PAUSED:
                 restarts.record_pause(attempt)
                 continue
-            released = self.releasing.after(attempt, self.directory.path, self.max_restarts)
+            released = self.releasing.after(attempt)
             if released is not None:
                 return released
             why_not = restarts.record_failure(attempt)
@@ -184,9 +190,9 @@ class Supervisor:
         if self._signals.stop is None and trainings.paused:
             waiting = Waiting(trainings.paused, self.print_line)
             clock = self._clock(waiting.path)
-            if not self.releasing.during(waiting, clock.now()):
-                waiting.wait(clock, self._signals, self.directory.beat)
-                trainings = self._read_trainings()
+            while not self.releasing.during(waiting, clock):
+                if waiting.wait(clock, self._signals, self.directory.beat, self.releasing.retry_at):
+                    return self._read_trainings()
         return trainings
 
     def _clock(self, path: Path) -> Clock:

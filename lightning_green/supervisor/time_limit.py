@@ -5,22 +5,18 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timezone
-from pathlib import Path
 
 from lightning_green.supervisor.launchers.launcher import Launcher, Release
 from lightning_green.supervisor.processes import CommandProcesses
 from lightning_green.supervisor.signals import Signals
-from lightning_green.utilities.files import write_json
-from lightning_green.utilities.reading import UnreadableFileError, read_json
-
-FILE = "time_limits.json"
 
 SHORTEST_LEAD_SECONDS = 15.0
 LEAD_SHARE = 0.1
 LAST_SHARE = 0.2
 """Part of the lead after which the job is released, whether or not the state has been saved."""
+RETRY_SECONDS = 5.0
+"""Time between two attempts to release a job that is near its limit."""
 
 
 class TimeLimit:
@@ -36,6 +32,7 @@ class TimeLimit:
         signals: Signals that the supervisor receives.
         stop_seconds: How long the training may take to save its state and to exit.
         print_line: Receives messages for the user.
+        may_release: Whether the job may be released while the training is still running.
 
     Attributes:
         is_reached: Whether the training has been asked, or has exited because of a signal before the limit.
@@ -44,15 +41,30 @@ class TimeLimit:
     """
 
     def __init__(
-        self, launcher: Launcher, signals: Signals, stop_seconds: float, print_line: Callable[[str], None]
+        self,
+        launcher: Launcher,
+        signals: Signals,
+        stop_seconds: float,
+        print_line: Callable[[str], None],
+        may_release: Callable[[], bool] = lambda: True,
     ) -> None:
         self._launcher, self._signals, self._print_line = launcher, signals, print_line
         self._stop_seconds, self._began = stop_seconds, time.time()
         self._end = launcher.ends_at()
         self._last = float("inf")
-        self._asked = self._tried = False
+        self._asked, self._may_release = False, may_release
         self.is_reached = False
         self.release: Release | None = None
+
+    @property
+    def near_at(self) -> float:
+        """Time from which the limit is near, in seconds since the epoch; infinite if it is unknown."""
+        return float("inf") if self._end is None else self._end - self._lead
+
+    @property
+    def ends_at(self) -> float | None:
+        """Time of the limit in seconds since the epoch, or None."""
+        return self._end
 
     @property
     def _lead(self) -> float:
@@ -76,9 +88,10 @@ class TimeLimit:
         if not self.is_reached or processes is None:
             return
         self._asked = self._asked or processes.ask_ranks(signal.SIGTERM)
-        if time.time() >= self._last and not self._tried:
-            self._tried = True
-            self.release = self._launcher.release_until(datetime.now(timezone.utc), self._print_line)
+        if self.release is None and time.time() >= self._last:
+            self._last = time.time() + RETRY_SECONDS
+            if self._may_release():
+                self.release = self._launcher.release(datetime.now(timezone.utc), self._print_line)
 
     def _is_near(self) -> bool:
         now = time.time()
@@ -94,21 +107,3 @@ class TimeLimit:
     def _latest(self) -> float:
         assert self._end is not None
         return self._end - LAST_SHARE * self._lead
-
-
-def count_without_progress(home: Path, steps: int) -> int:
-    """Return how many jobs in a row have met their time limit without a new step, with this one, and record it.
-
-    Args:
-        home: Run directory of the command.
-        steps: Optimizer steps done until now.
-
-    """
-    known: object = None
-    with suppress(OSError, UnreadableFileError):
-        known = read_json(home / FILE)
-    times = known.get("times") if isinstance(known, dict) and known.get("steps") == steps else 0
-    count = times + 1 if isinstance(times, int) else 1
-    with suppress(OSError):  # then it is not known in the next job
-        write_json(home / FILE, {"steps": steps, "times": count})
-    return count

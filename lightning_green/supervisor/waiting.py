@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -31,25 +32,26 @@ class Waiting:
 
     def __init__(self, paused: Mapping[FitKey, Paused], print_line: Callable[[str], None]) -> None:
         (self.path, _), self._paused = min(paused.items(), key=lambda item: _start(item[1]))
+        self._until = _until(self._paused)
         self._others = [_start(one) for one in paused.values() if one is not self._paused]
         self._print_line = print_line
         self._warned = False
 
     @property
     def start(self) -> datetime:
-        """Time at which the command has to start."""
-        return _start(self._paused)
+        """Time at which the command has to start, by the last plan."""
+        return min([self._until - _return_time(self._paused), *self._others])
 
     def describe(self) -> str:
         """Return the planned time of the next step and the reason of the exit in one line."""
-        until, start, reason = _until(self._paused), self.start, self._paused.reason
+        until, start, reason = self._until, self.start, self._paused.reason
         if reason.startswith("Exit until "):  # the planner's reason repeats the time
             reason = reason.partition("UTC: ")[2]
         early = f" The command starts at {start:%H:%M} UTC." if _return_time(self._paused) >= MINUTE else ""
         more = f" ({len(self._others) + 1} trainings are paused)" if self._others else ""
         return f"Exited until {until:%Y-%m-%d %H:%M} UTC: {reason}{early}{more}"
 
-    def wait(self, clock: Clock, wake: threading.Event, beat: Callable[[], None]) -> None:
+    def wait(self, clock: Clock, wake: threading.Event, beat: Callable[[], None], stop_at: float | None = None) -> bool:
         """Sleep until the command has to start or until ``wake`` is set. Make a new plan at the end of each hour.
 
         The command starts before the planned time of its next step, by the time that it needs to return.
@@ -58,9 +60,13 @@ class Waiting:
             clock: Clock bound to the run directory.
             wake: Ends the wait.
             beat: Called at least once a minute of real time.
+            stop_at: Real time at which the wait is interrupted, in seconds since the epoch; None for no such time.
+
+        Returns:
+            Whether the wait is over. It is not if it was interrupted at ``stop_at``.
 
         """
-        until, start, grid = _until(self._paused), self.start, self._grid(clock)
+        grid = self._grid(clock)
         if grid is not None:
             grid.bind_clock(clock.now)
             grid.start()
@@ -69,17 +75,20 @@ class Waiting:
         )  # also holds the forecasts received during training
         self._print_line(self.describe())
         try:
-            while not wake.is_set() and clock.now() < start:
-                seconds = (start - clock.now()).total_seconds()
+            while not wake.is_set() and clock.now() < self.start:
+                if stop_at is not None and time.time() >= stop_at:
+                    return False
+                seconds = (self.start - clock.now()).total_seconds()
                 next_slot = 3600.0 - clock.time() % 3600.0
-                clock.sleep(min(seconds, next_slot, 3600.0 if clock.is_simulated else 60.0), wake)
+                left = 60.0 if stop_at is None else max(0.0, stop_at - time.time())
+                clock.sleep(min(seconds, next_slot, 3600.0 if clock.is_simulated else min(60.0, left)), wake)
                 beat()
-                if grid is not None and clock.now() < start and clock.time() % 3600.0 < 60.0:
-                    until = self._replan(grid, archive, clock, until)
-                    start = min([until - _return_time(self._paused), *self._others])
+                if grid is not None and clock.now() < self.start and clock.time() % 3600.0 < 60.0:
+                    self._until = self._replan(grid, archive, clock, self._until)
         finally:
             if grid is not None:
                 grid.close()
+        return True
 
     def _grid(self, clock: Clock) -> GridSignal | None:
         spec, job = self._paused.grid, self._paused.job or {}

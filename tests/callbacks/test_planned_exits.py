@@ -8,6 +8,8 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 
 from lightning_green import EmissionsTracker, RunPausedExit
+from lightning_green.ledger.events import AllocationKept
+from lightning_green.ledger.ledger import Ledger
 from lightning_green.run.coordinator import close_current_run
 from lightning_green.run.pause_rule import PauseAt, PauseRule
 from tests.callbacks.green_kit import BATCHES, DIRTY_THEN_CLEAN, START, block, clock, events, scheduler, states, train
@@ -100,6 +102,39 @@ def test_devices_of_a_kept_allocation_draw_idle_power_after_an_exit(
     assert summary["carbon/saving_pct"] == pytest.approx(
         100 * (1 - summary["carbon/gco2e"] / summary["carbon/counterfactual_gco2e"])
     )
+
+
+@pytest.mark.parametrize(("job", "is_recorded"), [("7", True), ("8", True), ("7", False)])
+def test_devices_whose_release_was_refused_draw_idle_power(tmp_path, trace, monkeypatch, job, is_recorded):
+    for name, value in {"SUPERVISED": "1", "ALLOCATION": "", "RELEASES": "SLURM"}.items():
+        monkeypatch.setenv(f"LIGHTNING_GREEN_{name}", value)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert leave(tmp_path, trace, on_pause="exit") == 75
+    (exit_event,) = events(tmp_path, "paused")
+    assert exit_event["idle_watts"] == pytest.approx(30.0)
+    since, later = datetime.fromisoformat(exit_event["time_utc"]), clock()
+    (run,) = (tmp_path / "lightning_green").iterdir()
+    later.bind(run)
+    if is_recorded:  # two attempts, the second one an hour later, and the times overlap
+        for begin, end in ((-1, 1), (0, 2)):
+            times = {"since": since + timedelta(hours=begin), "until": since + timedelta(hours=end)}
+            ledger = Ledger(run, later, 1)
+            ledger.append(AllocationKept(allocation="SLURM job 7", state="out", **times))
+            ledger.close()
+    later.sleep(5 * 3600)
+    monkeypatch.setenv("SLURM_JOB_ID", job)
+    tracker = EmissionsTracker()
+    train(tmp_path, scheduler(trace, on_pause="exit"), tracker)
+    summary, idle = tracker.summary(), events(tmp_path, "devices_idle")
+    if not is_recorded:  # the exit has released them
+        assert idle == []
+        return
+    hours = summary["carbon/hours_waited"] if job == "7" else 2.0  # the job has ended at a time that is not known
+    assert idle[0]["idle_joules"] == pytest.approx(30.0 * 3600 * hours)
+    assert datetime.fromisoformat(idle[0]["until"]) - since == pytest.approx(
+        timedelta(hours=hours), abs=timedelta(seconds=1)
+    )
+    assert summary["energy/unmetered_kwh"] == pytest.approx(0.03 * hours)
 
 
 def test_planned_exit_is_no_failure_for_callbacks_and_loggers(tmp_path, trace):

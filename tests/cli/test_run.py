@@ -39,6 +39,22 @@ def test_invalid_clock_is_wrong_usage(tmp_path, clock, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("launcher", ["slurm", "kubernetes"])
+@pytest.mark.parametrize("name", ["--clock", "LIGHTNING_GREEN_CLOCK"])
+def test_simulated_clock_releases_no_machine(tmp_path, monkeypatch, launcher, name):
+    clock, words = "simulated:start=2024-05-02T00:00:00Z", ["--launcher", launcher]
+    if name == "--clock":
+        words += [name, clock]
+    else:
+        monkeypatch.setenv(name, clock)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    code, output = invoke("run", "--run-dir", tmp_path / "run", *words, "--", "true")
+    assert code == 2
+    assert f"cannot be used with `{name}" in " ".join(output.split())
+    assert not (tmp_path / "run").exists()
+
+
 def test_unwritable_run_directory_is_reported(tmp_path):
     (tmp_path / "file").touch()
     code, output = invoke("run", "--run-dir", tmp_path / "file", "--", "true")

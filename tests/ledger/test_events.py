@@ -9,7 +9,7 @@ from tests.helpers.full_events import AT, KINDS, full
 
 def test_every_kind_has_a_name_of_its_own():
     names = [kind.name for kind in KINDS]
-    assert len(set(names)) == len(names) == 22
+    assert len(set(names)) == len(names) == 23
 
 
 def test_state_events_of_other_nodes_have_another_name():

@@ -3,12 +3,14 @@
 import os
 import signal
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from lightning_green.ledger.release_record import write_release
 from lightning_green.ledger.run_directory import RunDirectory
+from lightning_green.report.run_state import RunState, describe_next, describe_state
 from lightning_green.report.status import status_text
 from tests.helpers.fake_runs import FakeRun, at
 from tests.helpers.processes import Process, green, run_to_the_end
@@ -66,6 +68,21 @@ def test_exited_run_has_next_start_and_supervisor(run):
     run.add("decision", 40, state="out", until=at(6), action="exit", reason="Exit until 06:00.")  # new plan
     assert run.lines()["State"] == "exited at step 40 until 2024-05-02 06:00 UTC, in 3 h"
     run.folder.unlock()
+
+
+@pytest.mark.parametrize(
+    ("by", "hours", "expected"),
+    [
+        ("SLURM job 7", 0.9, "; SLURM job 7 starts it again"),
+        ("SLURM job 7", 1.1, "; SLURM job 7 should have started it. Check `squeue`, or rerun the command"),
+        ("Kubernetes Job a", 9.0, "; Kubernetes Job a should have started it. Check `kubectl get jobs`"),
+    ],
+)
+def test_job_that_has_not_started_the_run_is_reported(by, hours, expected):
+    until = datetime.fromisoformat(at(5))
+    state, now = RunState("exited", 40, until, restarted_by=by), until + timedelta(hours=hours)
+    assert expected in describe_state(state, now)
+    assert describe_next(state, now).startswith("resumes" if hours < 1.0 else f"check {by} with `")
 
 
 @pytest.mark.parametrize(

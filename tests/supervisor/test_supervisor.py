@@ -13,6 +13,7 @@ from lightning_green.grid import TraceSignal
 from lightning_green.grid.recorded import spec_for_record
 from lightning_green.ledger.ledger import Ledger
 from lightning_green.ledger.run_directory import RunDirectory
+from lightning_green.supervisor import time_limit
 from lightning_green.supervisor.command import Command
 from lightning_green.supervisor.run_directory import open_run_directory
 from lightning_green.supervisor.supervisor import Supervisor
@@ -20,6 +21,7 @@ from lightning_green.utilities.clock import SimulatedClock, SystemClock
 from tests.helpers.ledgers import make_event, read_records
 from tests.helpers.processes import Process, green, run_to_the_end
 from tests.helpers.traces import START, write_trace
+from tests.supervisor.test_time_limit import Batch
 
 FAKE = Path(__file__).parents[1] / "helpers" / "fake_training.py"
 CLOCK = SimulatedClock(START, seconds_per_batch=600, seconds_per_restart=300).spec()  # waits and back-offs are jumps
@@ -378,3 +380,21 @@ def test_used_budget_ends_with_its_own_exit_code_and_continues_later(supervise, 
     assert "Paused at step 3: A budget is used. Raise it." in messages
     assert supervise("budget", "finish")[0] == 0
     assert starts(tmp_path / "run") == 2
+
+
+@pytest.mark.slow
+def test_training_that_does_not_exit_at_the_time_limit_is_not_requeued_forever(tmp_path, monkeypatch):
+    monkeypatch.setattr(time_limit, "SHORTEST_LEAD_SECONDS", 1.0)
+    command = Command(("/bin/sh", "-c", "trap '' TERM USR1; sleep 3.5; exit 1"), os.getcwd(), None)
+    codes, releases, messages = [], [], []
+    for _ in range(4):  # jobs
+        launcher = Batch(3.0)
+        directory = open_run_directory(tmp_path / "run", fresh=False, print_line=messages.append)
+        try:
+            codes.append(Supervisor(command, directory, 1, print_line=messages.append, launcher=launcher).run())
+        finally:
+            directory.unlock()
+        releases.append(launcher.releases)
+    assert codes == [75, 75, 1, 1]
+    assert releases == [1, 1, 0, 0]
+    assert "Gave up after 3 jobs that met their time limit without saving a new step" in "\n".join(messages)

@@ -111,6 +111,29 @@ def test_job_is_released_once_if_the_training_does_not_end(signals):
     assert limit.release == Release("job 7")
 
 
+def test_job_without_progress_is_not_released(signals):
+    launcher, answers = Batch(2.0), [False, True]
+    limit = TimeLimit(launcher, signals, 60.0, [].append, lambda: answers.pop(0))
+    ranks = Ranks()
+    limit.check(ranks)
+    assert (launcher.releases, limit.release) == (0, None)
+    limit._last = 0.0  # the next attempt
+    limit.check(ranks)
+    assert limit.release == Release("job 7")
+
+
+def test_refused_release_is_repeated_until_the_limit(signals):
+    launcher = Batch(2.0)
+    limit, _ = limit_of(launcher, signals)
+    launcher.release_until = lambda begin, print_line: None
+    limit.check(Ranks())
+    assert limit.release is None
+    del launcher.release_until
+    limit._last = 0.0
+    limit.check(Ranks())
+    assert limit.release == Release("job 7")
+
+
 def test_stop_is_no_limit(signals):
     limit, _ = limit_of(Batch(2.0), signals)
     signals.stop = signal.SIGTERM

@@ -14,7 +14,12 @@ from lightning_green.supervisor.launchers.detection import (
 )
 from lightning_green.supervisor.launchers.kubernetes import KubernetesLauncher
 from lightning_green.supervisor.launchers.launcher import RELEASED_EXIT_CODE, Launcher, Release
-from lightning_green.supervisor.launchers.local import LocalLauncher, command_started_at, kept_allocation
+from lightning_green.supervisor.launchers.local import (
+    LocalLauncher,
+    command_started_at,
+    current_allocation,
+    kept_allocation,
+)
 from lightning_green.supervisor.launchers.planned_exit import PAUSED_EXIT_CODE, RunPausedExit, paused_exit_code
 from lightning_green.supervisor.launchers.slurm import SLURMLauncher
 from lightning_green.supervisor.launchers.slurm_resubmission import RESUBMITTED_VARIABLE
@@ -33,6 +38,7 @@ __all__ = [
     "TorchElasticLauncher",
     "choose_launcher",
     "command_started_at",
+    "current_allocation",
     "detect_launchers",
     "kept_allocation",
     "limit_signal",

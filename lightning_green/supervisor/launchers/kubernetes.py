@@ -193,11 +193,13 @@ class KubernetesLauncher(Launcher):
         try:
             api = self._api()
             job = self._own_job(api)
-            problem = job.why_not_suspended() or self._waker_problem(api)
+            problem = job.why_not_suspended()
+            self.can_release = problem is None
+            problem = problem or self._waker_problem(api)
             if problem is None:
                 problem = self._suspend(api, job, iso(max(begin, datetime.now(timezone.utc))))
         except KubernetesError as error:
-            problem = _sentences(error)
+            problem, self.can_release = _sentences(error), not error.is_final
         if problem is None:
             when = iso(begin).replace("T", " ").replace("Z", " UTC")
             print_line(f"Job {job.name} is suspended, and its pod ends. The waker starts it again from {when} on.")

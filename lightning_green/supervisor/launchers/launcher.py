@@ -61,7 +61,10 @@ class Launcher(ABC):
         name: Name of the launcher in messages.
         resumes_planned_exits: Whether it starts the command again when a planned pause is over.
         accepts_exit_codes: Whether a process may end with a nonzero exit code without counting as failed.
-        can_release: Whether it implements ``release_until``, and can release this machine as far as is known.
+        can_release: Whether it implements ``release_until``, and can release this machine as far as is known. A refusal
+            for a lasting reason sets it to False.
+        created_at: Time from which this process has used the machine, in seconds since the epoch.
+        refused_at: Time of the last refused release in seconds since the epoch, or None.
 
     """
 
@@ -69,9 +72,10 @@ class Launcher(ABC):
     resumes_planned_exits: ClassVar[bool] = False
     accepts_exit_codes: ClassVar[bool] = True
     can_release: bool = False
+    refused_at: float | None = None
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        self.environment = environment
+        self.environment, self.created_at = environment, time.time()
 
     @classmethod
     @abstractmethod
@@ -82,6 +86,12 @@ class Launcher(ABC):
     def has_restarted(self) -> bool:
         """Whether this launcher has started the same job, or its processes, before."""
         return False
+
+    def release(self, begin: datetime, print_line: Callable[[str], None]) -> Release | None:
+        """Call ``release_until``, and note a refusal."""
+        release = self.release_until(begin, print_line)
+        self.refused_at = time.time() if release is None else None
+        return release
 
     def release_until(self, begin: datetime, print_line: Callable[[str], None]) -> Release | None:
         """Give the machine back, and have the same command started again.
@@ -96,7 +106,8 @@ class Launcher(ABC):
 
         Returns:
             The release, whose ``end`` the caller has to call; None if the machine is kept. Then a message contains the
-            reason, nothing has changed, and the caller has to wait itself.
+            reason, nothing has changed, and the caller has to wait itself. It tries again later while ``can_release``
+            is True.
 
         """
         return None

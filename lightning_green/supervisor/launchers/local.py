@@ -74,6 +74,19 @@ def kept_allocation(environment: Mapping[str, str] = os.environ) -> str | None:
     return allocation(environment)
 
 
+def current_allocation(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the allocation that the supervisor of this training process has at the moment, or None.
+
+    Unlike ``kept_allocation``, it includes one that the next exit is meant to release.
+
+    Examples:
+        >>> current_allocation({"LIGHTNING_GREEN_RELEASES": "SLURM", "SLURM_JOB_ID": "7"})
+        'SLURM job 7'
+
+    """
+    return allocation(environment) if environment.get(RELEASES_VARIABLE) else kept_allocation(environment)
+
+
 def allocation(environment: Mapping[str, str] = os.environ) -> str | None:
     """Return the allocation that this process is part of, or None. A requeued job has another allocation."""
     if job := environment.get("SLURM_JOB_ID"):

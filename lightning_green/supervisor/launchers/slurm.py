@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from typing_extensions import override
 
 from lightning_green.supervisor.launchers.launcher import RELEASED_EXIT_CODE, Launcher, Release
 from lightning_green.supervisor.launchers.slurm_job import SLURMError, SLURMJob, call, kill_wait, start_time
-from lightning_green.supervisor.launchers.slurm_resubmission import RESUBMITTED_VARIABLE, resubmit
+from lightning_green.supervisor.launchers.slurm_resubmission import RESUBMITTED_VARIABLE, resubmit, why_not_resubmitted
 from lightning_green.utilities.processes import catches
 
 log = logging.getLogger(__name__)
@@ -89,9 +90,11 @@ class SLURMLauncher(Launcher):
         try:
             job = SLURMJob.query(self.job_id)
         except SLURMError as error:
+            self.can_release = shutil.which("scontrol") is not None
             print_line(f"SLURM job {self.job_id} cannot be requeued: {error}. {_KEPT}")
             return None
         if not job.is_batch:
+            self.can_release = False
             print_line(f"SLURM job {self.job_id} is interactive, and SLURM requeues batch jobs only. {_KEPT}")
             return None
         if not job.is_running:  # it is being canceled or requeued by somebody else
@@ -139,6 +142,10 @@ class SLURMLauncher(Launcher):
         return problem
 
     def _resubmit(self, begin: float, job: SLURMJob, why: str, print_line: Callable[[str], None]) -> Release | None:
+        if (problem := why_not_resubmitted(job)) is not None:
+            self.can_release = False
+            print_line(f"SLURM job {self.job_id} cannot be requeued ({why}), and {problem} {_KEPT}")
+            return None
         try:
             new = resubmit(self.job_id, job, begin, self.environment)
         except (SLURMError, OSError) as error:

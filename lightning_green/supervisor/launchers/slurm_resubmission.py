@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,12 +25,17 @@ _OPTIONS = {
     "MinMemoryNode": "mem",
     "MinMemoryCPU": "mem-per-cpu",
     "Features": "constraint",
+    "ExcNodeList": "exclude",
+    "ReqNodeList": "nodelist",
     "Licenses": "licenses",
     "WorkDir": "chdir",
     "StdOut": "output",
     "StdErr": "error",
 }
 """Options of ``sbatch`` by the field of ``scontrol show job`` that contains their value."""
+_GPU_OPTIONS = {"TresPerJob": "gpus", "TresPerTask": "gpus-per-task", "TresPerSocket": "gpus-per-socket"}
+"""The same for the fields that request GPUs. In ``TresPerNode``, all generic resources are read."""
+_GPUS = re.compile(r"gres[:/]gpu(?:[:=](.*))?")
 
 
 def resubmit(job_id: str, job: SLURMJob, begin: float, environment: Mapping[str, str] = os.environ) -> str:
@@ -71,12 +77,36 @@ def _options(job: SLURMJob) -> Iterator[str]:
     per_node = job.fields.get("NtasksPerN:B:S:C", "0").partition(":")[0]
     if per_node.isdigit() and per_node != "0":
         yield f"--ntasks-per-node={per_node}"
-    for resource in job.fields.get("TresPerNode", "").split(","):
-        if resource.startswith(("gres:", "gres/")):
-            yield f"--gres={resource[5:]}"
+    yield from _generic_resources(job)
     if not job.may_requeue:
         yield "--no-requeue"
     yield "--open-mode=append"
+
+
+def _generic_resources(job: SLURMJob) -> Iterator[str]:
+    for resource in job.fields.get("TresPerNode", "").split(","):
+        if resource.startswith(("gres:", "gres/")):
+            yield f"--gres={resource[5:].replace('=', ':')}"
+    for field, option in _GPU_OPTIONS.items():
+        found = [one for resource in job.fields.get(field, "").split(",") if (one := _GPUS.fullmatch(resource))]
+        if found:
+            yield f"--{option}={','.join((one[1] or '1').replace('=', ':') for one in found)}"
+
+
+def why_not_resubmitted(job: SLURMJob) -> str | None:
+    """Return why a new job would lack devices of this one, as a clause and a remedy; None if it would not.
+
+    Examples:
+        >>> why_not_resubmitted(SLURMJob({"AllocTRES": "cpu=8,gres/gpu=4", "TresPerJob": "gres/gpu:4"}))
+        >>> why_not_resubmitted(SLURMJob({"AllocTRES": "cpu=8,gres/gpu=4"}))[:40]
+        'a new job would lack its GPUs (gres/gpu='
+
+    """
+    allocated = (job.fields.get("AllocTRES") or job.fields.get("TRES", "")).split(",")
+    gpus = next((one for one in allocated if one.startswith("gres/gpu")), None)
+    if gpus is None or any("gpu" in option for option in _generic_resources(job)):
+        return None
+    return f"a new job would lack its GPUs ({gpus}), which no known option requests. Request them with --gres=gpu:N."
 
 
 def _arguments(job: SLURMJob) -> list[str]:

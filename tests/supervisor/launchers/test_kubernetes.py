@@ -115,8 +115,10 @@ def test_endless_conflicts_keep_the_pod(pod):
 def test_refusal_keeps_the_pod_and_its_handler(pod, fault, part):
     pod.faults = [fault]
     before = signal.getsignal(signal.SIGTERM)
-    found, (message,) = release(pod)
-    assert found is None
+    found, messages = launcher(pod), []
+    assert found.release_until(BEGIN, messages.append) is None
+    assert not found.can_release  # it would be refused again
+    (message,) = messages
     assert part in message
     assert message.endswith("The pod keeps its devices during the wait.")
     assert pod.job()["spec"]["suspend"] is False
@@ -138,10 +140,11 @@ def test_refusal_keeps_the_pod_and_its_handler(pod, fault, part):
 def test_job_that_must_not_be_suspended(cluster, fields, part):
     cluster.add_pod(cluster.add_job(**fields))
     cluster.add_lease()
-    found, (message,) = release(cluster)
-    assert found is None
-    assert part in message
+    found, messages = launcher(cluster), []
+    assert found.release_until(BEGIN, messages.append) is None
+    assert part in messages[0]
     assert cluster.patches() == []
+    assert found.can_release is fields.get("spec", {}).get("suspend", False)
 
 
 def test_job_of_a_cron_job_may_be_suspended(cluster):

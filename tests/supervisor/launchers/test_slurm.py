@@ -100,3 +100,38 @@ def test_array_task_names_itself_in_every_call(tmp_path, monkeypatch):
     assert calls[0] == "show job 7_3"
     assert calls[-2] == "requeue 7_3"
     assert re.fullmatch(r"update JobId=7_3 StartTime=now\+(3600|3599)", calls[-1])
+
+
+SHOWN = "JobId=7 BatchFlag=1 Requeue=1 JobState=RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("shown", "code", "may_retry", "message"),
+    [
+        (SHOWN, 1, True, "cannot be requeued: refused"),  # while the controller restarts
+        (SHOWN.replace("BatchFlag=1", "BatchFlag=0"), 0, False, "is interactive"),
+        (
+            SHOWN.replace("Requeue=1", "Requeue=0 AllocTRES=cpu=8,gres/gpu=4"),
+            0,
+            False,
+            "would lack its GPUs (gres/gpu=4)",
+        ),
+    ],
+)
+def test_refusal_is_repeated_unless_its_reason_lasts(tmp_path, monkeypatch, shown, code, may_retry, message):
+    program = tmp_path / "scontrol"
+    program.write_text(f'#!/bin/sh\nif [ "$1" = show ]; then echo "{shown}"; else echo refused >&2; exit {code}; fi\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    launcher, messages = SLURMLauncher({"SLURM_JOB_ID": "7"}), []
+    assert launcher.release(datetime.now(timezone.utc), messages.append) is None
+    assert message in messages[0]
+    assert launcher.can_release is may_retry
+    assert launcher.refused_at is not None
+
+
+def test_without_scontrol_no_release_is_tried_again(monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    launcher = SLURMLauncher({"SLURM_JOB_ID": "7"})
+    assert launcher.release(datetime.now(timezone.utc), [].append) is None
+    assert not launcher.can_release
