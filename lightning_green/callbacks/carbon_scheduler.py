@@ -10,9 +10,9 @@ import lightning.pytorch as pl
 from typing_extensions import override
 
 from lightning_green._lightning.loggers import logging_step
-from lightning_green.callbacks._green import GreenCallback
 from lightning_green.callbacks._plan_maker import PlanMaker
 from lightning_green.callbacks._scheduler_arguments import Pause, check_plan_arguments
+from lightning_green.callbacks._throttling import ThrottlingCallback
 from lightning_green.callbacks.emissions_tracker import check_options
 from lightning_green.energy.meter import Meter
 from lightning_green.grid.registry import GridLike
@@ -35,7 +35,7 @@ RETRY_SECONDS = 3600.0
 """Time until the next decision after a state could not be saved."""
 
 
-class CarbonScheduler(GreenCallback):
+class CarbonScheduler(ThrottlingCallback):
     r"""Pause or throttle a training by the carbon intensity of its grid, and resume it exactly.
 
     Between two batches it asks the planner what to do with the remaining work: run, pause in process (the device stays
@@ -189,32 +189,10 @@ class CarbonScheduler(GreenCallback):
                 self._maker.return_time.batch()
 
     @override
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        if self._throttle is not None:
-            self._throttle.on_batch_start()
-
-    @override
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if self._throttle is not None:
-            self._throttle.restore()
-        super().teardown(trainer, pl_module, stage)
-
-    @override
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if self._throttle is not None:
-            self._throttle.restore()
-        super().on_exception(trainer, pl_module, exception)
-
-    @override
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_validation_start(trainer, pl_module)
         if self._fit is not None and self._maker is not None and not trainer.sanity_checking:
             self._maker.timer.validation_began(self._fit.clock.monotonic())
-            if self._throttle is not None:
-                self._throttle.interrupt()
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -14,7 +14,7 @@ from lightning_green.budget.limits import Limits
 from lightning_green.budget.status import BudgetStatus
 from lightning_green.callbacks._budget_arguments import OnExceeded, check_budget_arguments
 from lightning_green.callbacks._budget_check import BudgetCheck
-from lightning_green.callbacks._green import GreenCallback
+from lightning_green.callbacks._throttling import ThrottlingCallback
 from lightning_green.callbacks.carbon_scheduler import CarbonScheduler
 from lightning_green.callbacks.emissions_tracker import check_options
 from lightning_green.energy.meter import Meter
@@ -32,7 +32,7 @@ from lightning_green.throttle.request import ThrottleLike
 from lightning_green.utilities.clock import Clock
 
 
-class EnergyBudget(GreenCallback):
+class EnergyBudget(ThrottlingCallback):
     r"""Stop, pause or throttle a training when a budget in kWh, gCO2e or money is used.
 
     Without a ``directory`` it is the budget of the run: all its fits, restarts and nodes, idle energy included. With a
@@ -149,14 +149,6 @@ class EnergyBudget(GreenCallback):
             self._check.start()
 
     @override
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        if self._throttle is not None:
-            self._throttle.on_batch_start()
-
-    @override
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -178,18 +170,6 @@ class EnergyBudget(GreenCallback):
         if self._check is not None and self._fit is not None and self._fit.session.announced and not self._fit.closed:
             self._check.record_use()
         super().on_train_end(trainer, pl_module)
-
-    @override
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if self._throttle is not None:
-            self._throttle.restore()
-        super().teardown(trainer, pl_module, stage)
-
-    @override
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if self._throttle is not None:
-            self._throttle.restore()
-        super().on_exception(trainer, pl_module, exception)
 
     @override
     def startup_lines(self, trainer: pl.Trainer) -> dict[str, str]:
@@ -266,7 +246,7 @@ class EnergyBudget(GreenCallback):
         """Stop on all ranks at the same batch, in a training whose loops are not watched."""
         used = self._check is not None and self._check.status.is_used
         if trainer.world_size > 1:
-            used = bool(trainer.strategy.broadcast(used))
+            used = trainer.strategy.reduce_boolean_decision(used, all=False)  # only rank 0 has a check
         if not used or self._arguments.on_exceeded == "throttle":
             return
         if self._check is not None:
