@@ -9,15 +9,14 @@ lightning_green.grid.live.snapshot. DIR contains `<zone>_2021.csv` and `forecast
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-import os
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from carbon_data import parse_arguments
 
 AGES = (1, 2, 3, 4)
 METHODS = ("last_value", "forecast", "moved_forecast")
@@ -46,17 +45,8 @@ def errors(folder: Path, zone: str) -> dict[int, np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=os.environ.get("LIGHTNING_GREEN_DATA"))
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    arguments = parser.parse_args()
-    folder = None if arguments.data is None else Path(arguments.data)
-    if folder is not None and (folder / "carbon").is_dir():
-        folder = folder / "carbon"
-    zones = [] if folder is None else sorted(path.name[: -len("_2021_96h.csv")] for path in folder.glob("forecasts/*"))
-    if folder is None or not zones:
-        print("Recorded forecasts are needed: --data DIR or LIGHTNING_GREEN_DATA.", file=sys.stderr)
-        sys.exit(2)
+    paths, as_json = parse_arguments(__doc__, "forecasts/*_2021_96h.csv")
+    folder, zones = paths[0].parents[1], [path.name[: -len("_2021_96h.csv")] for path in paths]
     figures: dict[str, object] = {"zones": {}, "moved_is_best": 0, "compared": 0, "n": 0}
     for zone in zones:
         table = {}
@@ -68,7 +58,7 @@ def main() -> None:
             figures["n"] += len(rows)
         figures["zones"][zone] = table
         print(zone, table, file=sys.stderr)
-    print(json.dumps(figures) if arguments.json else "")
+    print(json.dumps(figures) if as_json else "")
 
 
 if __name__ == "__main__":

@@ -14,15 +14,13 @@ For each `<zone>_<year>.csv` in DIR:
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-import os
-import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
+from carbon_data import parse_arguments
 
 from lightning_green.grid.providers.typical_day import TypicalDay
 from lightning_green.planning import Forecast, Job, plan
@@ -99,21 +97,11 @@ def compare(zone: str, path: Path) -> dict[str, float | str | int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=os.environ.get("LIGHTNING_GREEN_DATA"))
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    arguments = parser.parse_args()
-    folder = None if arguments.data is None else Path(arguments.data)
-    if folder is not None and (folder / "carbon").is_dir():
-        folder = folder / "carbon"
-    paths = [] if folder is None else sorted(folder.glob("*_20[0-9][0-9].csv"))
-    if not paths:
-        print("Traces are needed: --data DIR or LIGHTNING_GREEN_DATA.", file=sys.stderr)
-        sys.exit(2)
+    paths, as_json = parse_arguments(__doc__, "*_20[0-9][0-9].csv")
     zones = [compare(path.stem.rpartition("_")[0], path) for path in paths]
     for one in zones:
         print("  ".join(f"{value:8.2f}" if isinstance(value, float) else f"{value!s:>13}" for value in one.values()))
-    if arguments.json:
+    if as_json:
         print(json.dumps({"zones": zones, "n": len(zones)}))
 
 
