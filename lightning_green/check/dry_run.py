@@ -8,7 +8,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,9 +16,9 @@ from lightning_green.check.recorded_job import NOT_STARTED, RecordedJob, read_re
 from lightning_green.check.result import CheckFailedError
 from lightning_green.check.scratch import Mirror
 from lightning_green.check.training import offline_loggers
-from lightning_green.ledger.events import Decision, Event, Started
-from lightning_green.ledger.ledger import read_ledger
+from lightning_green.ledger.events import Decision, Started
 from lightning_green.ledger.run_directory import run_directories
+from lightning_green.ledger.tail import LedgerTail
 from lightning_green.supervisor.child import child_environment
 from lightning_green.supervisor.command import Command
 from lightning_green.supervisor.launchers import Launcher
@@ -87,29 +86,23 @@ def first_job(
 
 def _wait_for_plan(process: subprocess.Popen[bytes], run_dir: Path, timeout: float) -> int | None:
     """Return when there is a decision, or none to wait for: None, or the exit code of a command that has failed."""
-    end = time.monotonic() + timeout
-    started_at: float | None = None
+    end, ledger = time.monotonic() + timeout, LedgerTail(run_dir)
+    started_at, steps = None, 0
     while True:
         code = process.poll()
-        events = _events(run_dir)
-        if any(isinstance(event, Decision) for event in events):
-            return None
+        for event in ledger.all_events():
+            if isinstance(event, Decision):
+                return None
+            if isinstance(event, Started) and started_at is None:
+                started_at = time.monotonic()
+            steps = max(steps, event.global_step or 0)
         if code is not None:
             return code
-        if started_at is None and any(isinstance(event, Started) for event in events):
-            started_at = time.monotonic()
-        steps = max((event.global_step or 0 for event in events), default=0)
         if started_at is not None and steps >= _STEPS and time.monotonic() - started_at > _STEP_SECONDS:
             return None
         if time.monotonic() > end:
             raise CheckFailedError(f"There was no plan after {timeout:.0f} s. Allow more with --timeout.")
         time.sleep(_POLL_SECONDS)
-
-
-def _events(run_dir: Path) -> list[Event]:
-    with suppress(OSError):
-        return read_ledger(run_dir)
-    return []
 
 
 def _stop(process: subprocess.Popen[bytes], processes: CommandProcesses) -> None:
