@@ -22,7 +22,9 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment  # noqa: E40
 
 from lightning_green import CarbonScheduler  # noqa: E402
 from lightning_green.ledger.events import Paused  # noqa: E402
+from lightning_green.supervisor.launchers import kept_allocation  # noqa: E402
 
+print(f"keeps {kept_allocation()}", flush=True)
 EXITS = {int(step) for step in os.environ.get("EXITS", "").split(",") if step}
 AWAY, RETURN = float(os.environ.get("AWAY", "16")), float(os.environ.get("RETURN", "0"))
 STEPS, STEP_SECONDS = int(os.environ.get("STEPS", "60")), float(os.environ.get("STEP_SECONDS", "0.02"))
