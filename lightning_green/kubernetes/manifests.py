@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning_green.supervisor.launchers.kubernetes import POD_VARIABLE, WAKER_NAMESPACE_VARIABLE
 from lightning_green.supervisor.launchers.kubernetes_job import LEASE
-from lightning_green.supervisor.launchers.launcher import RELEASED_EXIT_CODE
+from lightning_green.supervisor.launchers.launcher import AWAITING_EXIT_CODE, RELEASED_EXIT_CODE
 
 Manifest = dict[str, Any]
 
@@ -16,7 +16,7 @@ STOP_MARGIN_SECONDS = 60
 """Time from the end of ``--stop-timeout`` to the end of the pod."""
 STOPPED_EXIT_CODE = 143
 """Exit code of a supervisor after SIGTERM: the state is saved, and the same command continues."""
-LASTING_EXIT_CODES = (69, 126, 127)
+LASTING_EXIT_CODES = (AWAITING_EXIT_CODE, 126, 127)
 """Exit codes that another start does not change: a used budget, a command that cannot be executed or does not exist.
 
 Exit code 2 is not among them: it may come from a volume that cannot be written for a moment.

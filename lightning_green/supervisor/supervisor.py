@@ -19,7 +19,7 @@ from lightning_green.supervisor.child import (
     is_child_running,
 )
 from lightning_green.supervisor.command import Command, Trainings, are_alive, describe_fits, write_command
-from lightning_green.supervisor.launchers.launcher import Launcher
+from lightning_green.supervisor.launchers.launcher import AWAITING_EXIT_CODE, Launcher
 from lightning_green.supervisor.launchers.local import LocalLauncher
 from lightning_green.supervisor.processes import CommandProcesses
 from lightning_green.supervisor.progress import JobProgress
@@ -34,8 +34,6 @@ from lightning_green.utilities.clock import Clock, clock_from_record
 from lightning_green.utilities.durations import format_duration
 
 FINISHED, FAILED = 0, 1
-AWAITING_EXIT_CODE = 69
-"""``EX_UNAVAILABLE``: a training waits for a person. Batch systems may start a job that ends with 75 again at once."""
 
 
 class DirectoryGoneError(RuntimeError):

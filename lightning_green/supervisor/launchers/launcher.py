@@ -12,6 +12,8 @@ from typing import ClassVar
 
 RELEASED_EXIT_CODE = 75
 """Exit code of a supervisor that another job continues: ``EX_TEMPFAIL``, as that of a planned exit."""
+AWAITING_EXIT_CODE = 69
+"""``EX_UNAVAILABLE``: a training waits for a person. Batch systems may start a job that ends with 75 again at once."""
 SHORTEST_RELEASE = timedelta(seconds=10)
 """Shortest wait for which a machine is released: a batch system takes as long to start a job."""
 END_SECONDS = 1800.0
